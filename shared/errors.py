@@ -1,0 +1,142 @@
+"""Every failure that crosses a service boundary, as one tree; each has a stable code and says whether a retry can help.
+
+ArtMancerError
+├── BadInput              the request cannot work, however often it is sent
+│   ├── BadImage          not a picture that we read
+│   ├── TooLarge          over a limit in bytes or pixels
+│   ├── BadMessage        a message on the bus that breaks its schema
+│   └── NothingFound      the picture holds nothing that the prompt points at
+├── NotFound              unknown or expired
+│   └── ImageNotFound     a picture that is not, or no longer, in the store
+├── Conflict              the state of the thing forbids it
+├── JobFailed             the job ended without a result
+├── JobCancelled          somebody asked for it
+├── Busy                  full for now: try again
+├── Unavailable           a part of the system is down
+│   └── BrokerUnavailable nats-server does not answer
+├── EngineFailed          an engine gave up on this job
+└── ConfigError           a setting is wrong; the process ends with exit code 78
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ArtMancerError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or (self.__class__.__doc__ or "").strip()
+        super().__init__(self.message)
+
+
+class BadInput(ArtMancerError):
+    """The request is not valid."""
+
+    code = "bad_input"
+
+
+class BadImage(BadInput):
+    """The file is not a picture that can be read."""
+
+    code = "bad_image"
+
+
+class TooLarge(BadInput):
+    """The picture is too large."""
+
+    code = "too_large"
+
+
+class BadMessage(BadInput):
+    """The message does not follow its schema."""
+
+    code = "bad_message"
+
+
+class NothingFound(BadInput):
+    """No masks found."""
+
+    code = "nothing_found"
+
+
+class NotFound(ArtMancerError):
+    """Not found."""
+
+    code = "not_found"
+
+
+class ImageNotFound(NotFound):
+    """The picture is unknown or has expired."""
+
+    code = "image_not_found"
+
+
+class Conflict(ArtMancerError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
+
+
+class JobFailed(ArtMancerError):
+    """The job failed."""
+
+    code = "job_failed"
+
+
+class JobCancelled(ArtMancerError):
+    """Request cancelled"""  # noqa: D400 (the deployed client compares with exactly these words)
+
+    code = "cancelled"
+
+
+class Busy(ArtMancerError):
+    """All workers are busy, please try again in a moment."""
+
+    code = "busy"
+    retryable = True
+
+
+class Unavailable(ArtMancerError):
+    """The service is not available."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class BrokerUnavailable(Unavailable):
+    """The message broker is not available."""
+
+    code = "broker_unavailable"
+
+
+class EngineFailed(ArtMancerError):
+    """The engine could not finish this job."""
+
+    code = "engine_failed"
+    retryable = True
+
+
+class ConfigError(ArtMancerError):
+    """A setting is wrong."""
+
+    code = "config"
+
+
+def _tree(root: type[ArtMancerError]) -> dict[str, type[ArtMancerError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_CODE = _tree(ArtMancerError)
+
+
+def from_code(code: str, message: str) -> ArtMancerError:
+    """Rebuild the error that another service reported; an unknown code becomes the root class."""
+    return _BY_CODE.get(code, ArtMancerError)(message)
