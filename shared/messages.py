@@ -1,0 +1,367 @@
+"""Every word the services say to each other: frozen, closed, versioned. Facts and references travel, never pixels.
+
+Pictures are named by the SHA-256 of their bytes, in the object bucket that the field's comment names. All models
+refuse unknown fields; a message that breaks its schema is a dead letter, not a crash.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Point = tuple[float, float]
+"""x, y in pixels of the upright picture, origin top left."""
+Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max in pixels of the upright picture."""
+
+
+class Message(BaseModel):
+    """Base of all messages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[1] = 1
+
+
+class Task(StrEnum):
+    """What an edit does."""
+
+    REMOVAL = "removal"
+    """Fill the marked region with its surroundings."""
+    INSERTION = "insertion"
+    """Put the reference object into the marked region."""
+    WHITE_BALANCE = "white-balance"
+    """Take the colour cast out of the whole picture."""
+
+
+class JobClass(StrEnum):
+    """Who waits for the result."""
+
+    INTERACTIVE = "interactive"
+    """A person: runs first."""
+    BATCH = "batch"
+    """A program: runs when nobody waits."""
+
+
+class ImageRef(Message):
+    """A stored picture."""
+
+    bucket: Literal["inputs", "results", "cache", "debug"]
+    sha256: Sha256
+    content_type: str
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    size_bytes: int = Field(ge=1)
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+class JobSubmit(Message):
+    """A job as somebody asked for it; the class, the user and the job id are in the subject."""
+
+    type: Literal["job.submit"] = "job.submit"
+    task: Task
+    image: Sha256  # bucket inputs, as are the next three
+    mask: Sha256 | None = None
+    reference: Sha256 | None = None
+    reference_mask: Sha256 | None = None
+    prompt: Annotated[str, Field(max_length=10_000)] = ""
+    negative_prompt: Annotated[str, Field(max_length=10_000)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 42
+    steps: Annotated[int, Field(ge=1, le=100)] = 15
+    guidance: Annotated[float, Field(ge=0.5, le=20)] = 4.0
+    mask_tool: Literal["brush", "box"] | None = None
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 leaves the picture as it is
+    refine_fill: bool = True
+    flow_match: bool = False
+    debug: bool = False
+    submitted_at: float = Field(default_factory=time.time)  # seconds since the epoch
+    traceparent: str | None = None
+
+
+class JobWork(Message):
+    """A job that a worker may take."""
+
+    type: Literal["job.work"] = "job.work"
+    job_id: Token
+    user: Token
+    job_class: JobClass
+    log_seq: int  # of the submit, in JOB_LOG
+    replay_of: Token | None = None
+    submit: JobSubmit
+
+
+class _JobEvent(Message):
+    job_id: Token
+    at: float = Field(default_factory=time.time)  # seconds since the epoch
+
+
+class Queued(_JobEvent):
+    """The job waits for a worker."""
+
+    type: Literal["queued"] = "queued"
+    user: Token
+    task: Task
+    job_class: JobClass
+    log_seq: int
+    replay_of: Token | None = None
+    total_steps: int
+    debug: bool = False
+    ahead: int | None = None  # jobs that will start before this one
+    eta_ms: int | None = None  # until it is done, from measured durations
+
+
+class Started(_JobEvent):
+    """A worker took the job; a second one means that the first worker died."""
+
+    type: Literal["started"] = "started"
+    worker: Token
+    engine: str
+    attempt: int = Field(ge=1)
+
+
+class Progress(_JobEvent):
+    """The work has come to a step, each once; `loading` has no steps, only a phrase."""
+
+    type: Literal["progress"] = "progress"
+    phase: Literal["loading", "processing"]
+    step: int | None = None  # 1-based
+    total_steps: int | None = None
+    fraction: float = Field(ge=0, le=1)  # of the phase
+    message: str | None = None
+    eta_ms: int | None = None
+
+
+class Preview(_JobEvent):
+    """How the picture looks by now, small enough to travel inline."""
+
+    type: Literal["preview"] = "preview"
+    step: int
+    jpeg_base64: Annotated[str, Field(max_length=28_000)]
+
+
+class Done(_JobEvent):
+    """Terminal: the result is stored."""
+
+    type: Literal["done"] = "done"
+    worker: Token
+    engine: str
+    attempt: int
+    result: ImageRef  # bucket results
+    duration_ms: int
+    seed: int
+    changed_outside_px: int  # pixels outside the feathered mask that differ from the upload
+    timings_ms: dict[str, int] = Field(default_factory=dict)
+    debug: Sha256 | None = None  # a debug session, bucket debug
+
+
+class Failed(_JobEvent):
+    """Terminal: there is no result, and this is why."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    message: str
+    attempt: int = 0
+
+
+class Cancelled(_JobEvent):
+    """Terminal: somebody asked for it."""
+
+    type: Literal["cancelled"] = "cancelled"
+    step: int | None = None  # how far it had got
+    total_steps: int | None = None
+
+
+Terminal: TypeAlias = Done | Failed | Cancelled
+JobEvent: TypeAlias = Annotated[
+    Queued | Started | Progress | Preview | Done | Failed | Cancelled, Field(discriminator="type")
+]
+JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
+
+
+class DeadLetter(Message):
+    """A job that could not be run: all that is needed to understand it and to run it again."""
+
+    type: Literal["job.dead"] = "job.dead"
+    job_id: Token
+    reason: Token
+    message: str
+    attempts: int
+    log_seq: int | None = None
+    work: JobWork | None = None
+    raw: str | None = None  # the body as it came, where it could not be read
+    at: float = Field(default_factory=time.time)
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    """Accepted, no worker has it."""
+    RUNNING = "running"
+    """A worker has it."""
+    DONE = "done"
+    """The result is stored."""
+    FAILED = "failed"
+    """It ended without a result."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it to end."""
+
+
+class JobRecord(Message):
+    """What the events of a job add up to (bucket `jobs`); a view, never a second truth."""
+
+    job_id: Token
+    user: Token
+    state: JobState
+    task: Task | None = None
+    job_class: JobClass | None = None
+    debug: bool = False
+    log_seq: int | None = None
+    replay_of: Token | None = None
+    worker: Token | None = None
+    engine: str | None = None
+    attempt: int = 0
+    phase: Literal["loading", "processing"] | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    fraction: float = 0.0
+    message: str | None = None
+    ahead: int | None = None
+    eta_ms: int | None = None
+    ended: Terminal | None = Field(default=None, discriminator="type")
+    created_at: float
+    updated_at: float
+    last_seq: int  # of the newest event that is folded in, in JOB_EV
+
+
+class QueueQuery(Message):
+    """Ask the job manager what waits."""
+
+    type: Literal["job.queue"] = "job.queue"
+
+
+class QueueReport(Message):
+    """Open jobs that no worker has, by user."""
+
+    queued: dict[Token, list[Token]] = Field(default_factory=dict)
+
+
+# --- segmentation -------------------------------------------------------------------------------------------------
+
+
+class Stroke(Message):
+    """A line drawn by hand."""
+
+    points: Annotated[list[Point], Field(min_length=1, max_length=5_000)]
+    radius_px: float = Field(default=8.0, gt=0, le=2_000)
+    positive: bool = True
+
+
+class MaskRequest(Message):
+    """Find the thing that a prompt points at. Precedence: points and box, then strokes, then mask, then auto."""
+
+    type: Literal["seg.mask"] = "seg.mask"
+    request_id: Token
+    image: Sha256  # bucket inputs
+    engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
+    points: Annotated[list[tuple[float, float, Literal[0, 1]]], Field(max_length=64)] = Field(default_factory=list)
+    box: Box | None = None
+    strokes: Annotated[list[Stroke], Field(max_length=64)] = Field(default_factory=list)
+    mask: Sha256 | None = None  # bucket inputs: a guidance mask, any size
+    auto: bool = False
+    grow_px: Annotated[int, Field(ge=-200, le=200)] = 0
+    feather_px: Annotated[float, Field(ge=0, le=200)] = 0.0
+    candidates: Annotated[int, Field(ge=1, le=5)] = 1
+
+
+class Mask(Message):
+    """One answer: a greyscale PNG of the picture's size, 255 inside."""
+
+    png: ImageRef  # bucket cache
+    score: float = Field(ge=0, le=1)
+
+
+class MaskReply(Message):
+    """The best mask first."""
+
+    masks: Annotated[list[Mask], Field(min_length=1)]
+    engine: str
+    note: str | None = None  # e.g. that the coarse method was used, and why
+
+
+class SaliencyRequest(Message):
+    """Ask for the map of what stands out in a picture."""
+
+    type: Literal["seg.saliency"] = "seg.saliency"
+    image: Sha256  # bucket inputs
+
+
+class SaliencyReply(Message):
+    """A greyscale PNG of the picture's size (bucket cache), or nothing without weights."""
+
+    png: ImageRef | None
+
+
+# --- image utilities ----------------------------------------------------------------------------------------------
+
+
+class ExtractRequest(Message):
+    """Cut an object out and fit it into a white square."""
+
+    type: Literal["img.extract"] = "img.extract"
+    image: Sha256  # bucket inputs
+    mask: Sha256  # bucket inputs
+
+
+class ShadowRequest(Message):
+    """Show an extracted object with a soft shadow on a light ground."""
+
+    type: Literal["img.shadow"] = "img.shadow"
+    image: Sha256  # bucket inputs
+    mask: Sha256 | None = None  # bucket inputs; without it, all that is not white is the object
+    offset_x_px: Annotated[int, Field(ge=-500, le=500)] = 3
+    offset_y_px: Annotated[int, Field(ge=-500, le=500)] = 5
+    opacity: Annotated[float, Field(ge=0, le=1)] = 0.4
+    blur_px: Annotated[int, Field(ge=1, le=501)] = 21
+
+
+class WhiteBalanceRequest(Message):
+    """Correct the colour cast; `manual` turns two knobs, `auto` estimates."""
+
+    type: Literal["img.white-balance"] = "img.white-balance"
+    image: Sha256  # bucket inputs
+    method: Literal["auto", "manual"] = "auto"
+    temperature: Annotated[float, Field(ge=-100, le=100)] = 0.0  # positive: warmer
+    tint: Annotated[float, Field(ge=-100, le=100)] = 0.0  # positive: more magenta
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class PictureReply(Message):
+    """A new picture (bucket cache)."""
+
+    png: ImageRef
+
+
+# --- health -------------------------------------------------------------------------------------------------------
+
+
+class HealthRequest(Message):
+    """Ask a service how it is."""
+
+    type: Literal["health"] = "health"
+
+
+class HealthReply(Message):
+    """How a service is, in words an operator can use."""
+
+    service: str
+    instance: str
+    status: Literal["healthy", "degraded", "starting"]
+    detail: dict[str, str] = Field(default_factory=dict)

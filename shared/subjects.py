@@ -1,0 +1,133 @@
+"""Every subject on the bus, built and taken apart here and nowhere else.
+
+job.submit.<pool>.<class>.<user>.<job>          JOB_LOG   a job somebody asked for
+job.q.<pool>.<class>.<task>.<user>.<job>        JOB_Q     a job that a worker may take
+job.ev.<job>.<type>, job.ev.<job>.end           JOB_EV    what happened to it; every terminal event is on `.end`
+job.dlq.<pool>.<reason>.<job>                   JOB_DLQ   a job that could not be run, whole
+live.ev.>, live.q.>                             core      copies of JOB_EV, and wake-ups for JOB_Q, as they are stored
+svc.<service>.<verb>                            micro     request and reply
+ctl.<verb>.<id>                                 core      a word to every replica
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from shared.errors import BadMessage
+
+POOL = "a100"
+TERMINAL = "end"
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+SEG_MASK = "svc.seg.mask"
+SEG_SALIENCY = "svc.seg.saliency"
+IMG_EXTRACT = "svc.img.extract-object"
+IMG_SHADOW = "svc.img.shadow-preview"
+IMG_WHITE_BALANCE = "svc.img.white-balance"
+JOB_QUEUE = "svc.job.queue"
+JOB_REPLAY = "svc.job.replay"
+
+ALL_SUBMITS = "job.submit.>"
+ALL_QUEUED = "job.q.>"
+ALL_EVENTS = "job.ev.>"
+ALL_DEAD = "job.dlq.>"
+LIVE_EVENTS = "live.ev.>"
+LIVE_QUEUE = "live.q.>"
+SEG_CANCEL = "ctl.seg-cancel.*"
+MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOB_Q.>"
+
+
+def token(text: str) -> str:
+    """Return the text if it can stand in a subject (letters, digits, - and _, at most 64). Raises BadMessage."""
+    if not _TOKEN.fullmatch(text):
+        raise BadMessage("An id may hold 1 to 64 letters, digits, dashes and underscores.")
+    return text
+
+
+def submit(job_class: str, user: str, job_id: str) -> str:
+    """Where a new job is logged."""
+    return f"job.submit.{POOL}.{token(job_class)}.{token(user)}.{token(job_id)}"
+
+
+def submits_of(job_id: str) -> str:
+    """Every logged submit of one job, whatever its class and user."""
+    return f"job.submit.*.*.*.{token(job_id)}"
+
+
+def submits_in(job_class: str) -> str:
+    """Every submit of one class."""
+    return f"job.submit.{POOL}.{token(job_class)}.>"
+
+
+def queued(job_class: str, task: str, user: str, job_id: str) -> str:
+    """Where a job waits for a worker; JOB_Q holds at most one message on each of these."""
+    return f"job.q.{POOL}.{token(job_class)}.{token(task)}.{token(user)}.{token(job_id)}"
+
+
+def queued_in(job_class: str, task: str) -> str:
+    """The jobs of one class and task."""
+    return f"job.q.{POOL}.{token(job_class)}.{token(task)}.>"
+
+
+def queue_entries_of(job_id: str) -> str:
+    """One job, wherever it waits."""
+    return f"job.q.*.*.*.*.{token(job_id)}"
+
+
+def event(job_id: str, kind: str) -> str:
+    """Where one kind of a job's events is stored."""
+    return f"job.ev.{token(job_id)}.{token(kind)}"
+
+
+def end(job_id: str) -> str:
+    """The one subject of every terminal event of a job: the broker accepts the first and refuses the rest."""
+    return event(job_id, TERMINAL)
+
+
+def events_of(job_id: str) -> str:
+    """Every stored event of a job."""
+    return f"job.ev.{token(job_id)}.>"
+
+
+def live_end(job_id: str) -> str:
+    """The terminal event of a job, as it is stored."""
+    return f"live.ev.{token(job_id)}.{TERMINAL}"
+
+
+def dead(reason: str, job_id: str) -> str:
+    """Where a job that could not be run is kept."""
+    return f"job.dlq.{POOL}.{token(reason)}.{token(job_id)}"
+
+
+def seg_cancel(request_id: str) -> str:
+    """Tell every segmentation replica to drop a request."""
+    return f"ctl.seg-cancel.{token(request_id)}"
+
+
+def health(service: str) -> str:
+    """Where a service answers how it is."""
+    return f"svc.health.{token(service)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAddress:
+    """What the subject of a submit says."""
+
+    pool: str
+    job_class: str
+    user: str
+    job_id: str
+
+
+def parse_submit(subject: str) -> SubmitAddress:
+    """Take a submit's subject apart. Raises BadMessage."""
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[:2] != ["job", "submit"]:  # noqa: PLR2004
+        raise BadMessage("A job is submitted on job.submit.<pool>.<class>.<user>.<job>.")
+    return SubmitAddress(*(token(part) for part in parts[2:]))
+
+
+def job_of_event(subject: str) -> str:
+    """Return the job id in the subject of an event, stored or live."""
+    return subject.split(".")[2]
