@@ -32,6 +32,7 @@ ALL_SUBMITS = "job.submit.>"
 ALL_QUEUED = "job.q.>"
 ALL_EVENTS = "job.ev.>"
 ALL_DEAD = "job.dlq.>"
+ALL_RECORDS = "$KV.jobs.>"
 LIVE_EVENTS = "live.ev.>"
 LIVE_QUEUE = "live.q.>"
 SEG_CANCEL = "ctl.seg-cancel.*"
@@ -108,6 +109,31 @@ def seg_cancel(request_id: str) -> str:
 def health(service: str) -> str:
     """Where a service answers how it is."""
     return f"svc.health.{token(service)}"
+
+
+def object_entry(bucket: str, encoded_name: str) -> str:
+    """Where the entry of a stored object is (NATS ADR-20)."""
+    return f"$O.{bucket}.M.{encoded_name}"
+
+
+def object_chunks(bucket: str, nuid: str) -> str:
+    """Where the chunks of a stored object are (NATS ADR-20)."""
+    return f"$O.{bucket}.C.{nuid}"
+
+
+def job_record(user: str, job_id: str) -> str:
+    """Where the record of a job is kept in the bucket `jobs`."""
+    return f"$KV.jobs.{token(user)}.{token(job_id)}"
+
+
+def job_record_anywhere(job_id: str) -> str:
+    """The record of a job whose user is not known."""
+    return f"$KV.jobs.*.{token(job_id)}"
+
+
+def job_records_of(user: str) -> str:
+    """The records of all jobs of one user."""
+    return f"$KV.jobs.{token(user)}.>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,129 @@
+"""Work that is pulled from a stream and must be settled: taken one at a time, or consumed as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import nats.errors
+
+from shared.bus import ATTEMPT_S, into, status_of, translated
+from shared.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from nats.aio.msg import Msg
+
+    from shared.bus import Bus
+
+_HEARTBEAT_S = 0.5
+_PULL_S = 30.0
+
+
+class Delivery:
+    """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
+
+    __slots__ = ("_msg", "attempt", "data", "seq", "subject")
+
+    def __init__(self, msg: Msg) -> None:
+        self._msg = msg
+        self.subject: str = msg.subject
+        self.data: bytes = msg.data
+        self.attempt: int = msg.metadata.num_delivered
+        self.seq: int = msg.metadata.sequence.stream
+
+    async def ack(self) -> None:
+        """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
+        with translated():
+            await self._msg.ack_sync(timeout=ATTEMPT_S)
+
+    async def ack_soon(self) -> None:
+        """Settle without waiting, where a second delivery does no harm."""
+        with translated():
+            await self._msg.ack()
+
+    async def extend(self) -> None:
+        """Keep the lease for another period."""
+        with translated():
+            await self._msg.in_progress()
+
+    async def retry(self, delay_s: float = 0.0) -> None:
+        """Give it back, to be delivered again after the delay."""
+        with translated():
+            await self._msg.nak(delay=delay_s or None)
+
+    async def drop(self, reason: str) -> None:
+        """Settle as unusable; the reason shows in the broker's advisory."""
+        with translated():
+            await self._msg._client.publish(self._msg.reply, b"+TERM " + reason.encode())  # noqa: SLF001
+
+
+async def take(bus: Bus, stream: str, consumer: str) -> Delivery | None:
+    """Pull one message if there is one. Raises BrokerUnavailable, also when the consumer does not exist."""
+    async with _inbox(bus) as (inbox, replies):
+        await _ask(bus, stream, consumer, inbox, {"batch": 1, "no_wait": True})
+        with translated():
+            reply = await asyncio.wait_for(replies.get(), ATTEMPT_S)
+    status = status_of(reply)
+    if not status:
+        return Delivery(reply)
+    _raise_if_gone(status, reply)
+    return None
+
+
+async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> AsyncIterator[Delivery]:
+    """Yield messages as they come, for ever, over reconnects.
+
+    A pull that was outstanding when its server died never ends by itself, so it asks for heartbeats and is repeated
+    when three are missed. Raises BrokerUnavailable when the consumer is gone.
+    """
+    ask = {"batch": batch, "expires": int(_PULL_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
+    async with _inbox(bus) as (inbox, replies):
+        due = 0  # messages that the outstanding pull may still bring
+        while True:
+            if due <= 0:
+                due = batch
+                await _ask(bus, stream, consumer, inbox, ask)
+            try:
+                msg = await asyncio.wait_for(replies.get(), 3 * _HEARTBEAT_S)
+            except TimeoutError:
+                due = 0
+                continue
+            status = status_of(msg)
+            if not status:
+                due -= 1
+                yield Delivery(msg)
+            elif status != "100":
+                due = 0
+                _raise_if_gone(status, msg)
+
+
+@asynccontextmanager
+async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
+    # Pulled messages keep their own subject, so the client's shared reply inbox cannot route them.
+    replies: asyncio.Queue[Msg] = asyncio.Queue()
+    inbox = bus.client.new_inbox()
+    bus.require_connection()
+    with translated():
+        subscription = await bus.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
+    try:
+        yield inbox, replies
+    finally:
+        with contextlib.suppress(nats.errors.Error, ConnectionError):
+            await subscription.unsubscribe()
+
+
+async def _ask(bus: Bus, stream: str, consumer: str, inbox: str, ask: dict[str, int | bool]) -> None:
+    subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+    with translated():
+        await bus.client.publish(subject, json.dumps(ask).encode(), reply=inbox)
+
+
+def _raise_if_gone(status: str, msg: Msg) -> None:
+    description = (msg.headers or {}).get("Description", "")
+    if status == "503" or "Consumer Deleted" in description or "Not Found" in description:
+        raise BrokerUnavailable(f"The consumer is gone: {description or 'no responders'}.")

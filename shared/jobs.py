@@ -1,0 +1,126 @@
+"""What the events of a job add up to. State is a fold of events: everybody who wants to know a job's state folds here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from shared import subjects
+from shared.messages import (
+    JOB_EVENT,
+    Cancelled,
+    Done,
+    Failed,
+    JobClass,
+    JobEvent,
+    JobRecord,
+    JobState,
+    JobSubmit,
+    Preview,
+    Progress,
+    Queued,
+    Started,
+    Task,
+)
+from shared.topology import JOB_EV, JOB_LOG, JOBS
+
+if TYPE_CHECKING:
+    from shared.bus import Bus, Stored
+
+_ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
+
+
+def accepted(stored: Stored) -> JobRecord | None:
+    """Return the state of a job of which only the logged submit is known, or None if that cannot be read."""
+    address = subjects.parse_submit(stored.subject)
+    try:
+        submit = JobSubmit.model_validate_json(stored.data)
+        job_class = JobClass(address.job_class)
+    except (ValidationError, ValueError):
+        return None
+    return JobRecord(
+        job_id=address.job_id,
+        user=address.user,
+        state=JobState.QUEUED,
+        task=submit.task,
+        job_class=job_class,
+        debug=submit.debug,
+        log_seq=stored.seq,
+        total_steps=submit.steps,
+        created_at=submit.submitted_at,
+        updated_at=submit.submitted_at,
+        last_seq=0,
+    )
+
+
+def fold(record: JobRecord | None, event: JobEvent, seq: int) -> JobRecord:
+    """Return the record with one more event in it; after a terminal event nothing changes any more."""
+    if record is None:
+        record = _begin(event)
+    if record.ended is not None or seq <= record.last_seq:
+        return record
+    return record.model_copy(update={**_changes(event), "updated_at": event.at, "last_seq": seq})
+
+
+def _begin(event: JobEvent) -> JobRecord:
+    return JobRecord(
+        job_id=event.job_id,
+        user=event.user if isinstance(event, Queued) else "unknown",
+        state=JobState.QUEUED,
+        created_at=event.at,
+        updated_at=event.at,
+        last_seq=0,
+    )
+
+
+def _changes(event: JobEvent) -> dict[str, object]:
+    match event:
+        case Queued():
+            facts = event.model_dump(
+                include={"user", "log_seq", "replay_of", "total_steps", "debug", "ahead", "eta_ms"}
+            )
+            return {**facts, "task": Task(event.task), "job_class": JobClass(event.job_class)}
+        case Started():
+            progress = {"phase": "loading", "step": None, "fraction": 0.0, "message": None, "ahead": None}
+            facts = event.model_dump(include={"worker", "engine", "attempt"})
+            return {"state": JobState.RUNNING, **facts, **progress}
+        case Progress():
+            facts = event.model_dump(include={"phase", "step", "fraction", "message", "eta_ms"})
+            # Overtaken by nothing: a worker that lost its lease is silenced by the terminal event only.
+            return {"state": JobState.RUNNING, **facts, **({"total_steps": event.total_steps} if event.step else {})}
+        case Preview():
+            return {}
+        case Done() | Failed() | Cancelled():
+            return {"state": _ENDED[type(event)], "ended": event, "eta_ms": None, "ahead": None}
+
+
+def parse_event(data: bytes) -> JobEvent | None:
+    """Read an event, or return None: what we cannot read was not written by us and changes nothing."""
+    try:
+        return JOB_EVENT.validate_json(data)
+    except ValidationError:
+        return None
+
+
+async def load(bus: Bus, job_id: str) -> JobRecord | None:
+    """Fold a job's stored events; where they have expired, read the view. None if the job is unknown.
+
+    Raises BrokerUnavailable; BadMessage if the id cannot be one.
+    """
+    history = await bus.history(JOB_EV, subjects.events_of(job_id))
+    events = [(stored.seq, event) for stored in history if (event := parse_event(stored.data)) is not None]
+    record: JobRecord | None = None
+    if not events or not isinstance(events[0][1], Queued):
+        record = await _from_log_or_view(bus, job_id)
+    for seq, event in events:
+        record = fold(record, event, seq)
+    return record
+
+
+async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
+    viewed = await bus.first(JOBS, subjects.job_record_anywhere(job_id))
+    if viewed is not None and viewed.data:
+        return JobRecord.model_validate_json(viewed.data)
+    logged = await bus.first(JOB_LOG, subjects.submits_of(job_id))
+    return None if logged is None else accepted(logged)

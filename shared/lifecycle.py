@@ -1,0 +1,64 @@
+"""From process start to process end: settings, logging, signals, and a stop that lets running work finish."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from shared import settings as settings_module
+from shared import telemetry
+from shared.errors import ConfigError
+from shared.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+S = TypeVar("S", bound=ServiceSettings)
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+log = logging.getLogger(__name__)
+
+
+def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
+    """Run one service until SIGINT or SIGTERM, then exit: 0 after a stop, 78 for a wrong setting, 1 for a crash.
+
+    `run` gets the settings and an event that is set when the service should stop; it returns when it has drained.
+    """
+    try:
+        settings = settings_module.load(settings_type)
+        telemetry.configure(settings.log.level)
+        gc.freeze()  # what the imports made lives as long as the process
+        asyncio.run(_until_stopped(name, run, settings))
+    except ConfigError as error:
+        print(f"{name}: {error.message}", file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIG)
+    except Exception:
+        log.exception("service.crashed", extra={"service": name})
+        sys.exit(1)
+
+
+async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[None]], settings: S) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    log.info("service.starting", extra={"service": name})
+    work = asyncio.create_task(_as_coroutine(run(settings, stop)), name=f"{name}.run")
+    stopping = asyncio.create_task(stop.wait(), name=f"{name}.stopping")
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        # The service drains by its own clock; this one only guards against a drain that hangs.
+        await asyncio.wait({work}, timeout=settings.drain_s + 1.0)
+    for task in (work, stopping):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+    log.info("service.stopped", extra={"service": name})
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work

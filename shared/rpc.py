@@ -1,0 +1,144 @@
+"""Request and reply between services, over nats.micro so that `nats micro ls` sees them.
+
+nats.micro runs one request at a time for each endpoint, so a handler here only starts a task; beyond the allowed
+number in flight the caller is told at once that we are busy, which is better than a queue nobody can see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import nats.errors
+import nats.micro
+from pydantic import ValidationError
+
+from shared.bus import translated
+from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from nats.micro.request import Request
+
+    from shared.bus import Bus
+    from shared.messages import Message
+
+Q = TypeVar("Q", bound="Message")
+R = TypeVar("R", bound="Message")
+log = logging.getLogger(__name__)
+_ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
+_DEADLINE = "Deadline-Ms"  # unix time; nobody waits for an answer after it
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[Q]):
+    """One question that a service answers; `handle` may raise any ArtMancerError."""
+
+    subject: str
+    request: type[Q]
+    handle: Callable[[Q], Awaitable[Message]]
+    limit: int = 64
+    """Requests in flight, running and waiting; the next one is answered with Busy."""
+
+
+async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
+    """Ask one instance and return its answer.
+
+    Raises Unavailable at once when nobody listens or after the time-out, and whatever the service raised.
+    """
+    bus.require_connection()
+    headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
+    try:
+        with translated():
+            answer = await bus.client.request(
+                subject, request.model_dump_json(exclude_none=True).encode(), timeout=timeout_s, headers=headers
+            )
+    except ArtMancerError as error:
+        service = subject.split(".")[1]
+        if isinstance(error.__cause__, nats.errors.NoRespondersError):
+            raise Unavailable(f"The service {_NAMES.get(service, service)} is not running.") from error
+        if isinstance(error.__cause__, TimeoutError | nats.errors.TimeoutError):
+            raise Unavailable(f"The service {_NAMES.get(service, service)} did not answer in time.") from error
+        raise
+    headers = answer.headers or {}
+    if _ERROR_CODE in headers:
+        raise from_code(headers[_ERROR_CODE], headers.get(_ERROR, ""))
+    return reply.model_validate_json(answer.data)
+
+
+_NAMES = {"seg": "segmentation", "img": "image_utils", "job": "job_manager"}
+
+
+@asynccontextmanager
+async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0) -> AsyncIterator[None]:
+    """Answer on the endpoints while the block runs; at its end, finish what is in flight within `drain_s`."""
+    in_flight: set[asyncio.Task[None]] = set()
+    with translated():
+        service = await nats.micro.add_service(bus.client, name=name, version="0.1.0", queue_group="q")
+        for endpoint in endpoints:
+            await service.add_endpoint(
+                name=endpoint.subject.replace(".", "-"),
+                subject=endpoint.subject,
+                handler=_starter(endpoint, in_flight),
+            )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(nats.errors.Error, ConnectionError):
+            await service.stop()
+        if in_flight:
+            await asyncio.wait(in_flight, timeout=drain_s)
+        for task in list(in_flight):
+            task.cancel()
+        await asyncio.gather(*in_flight, return_exceptions=True)
+
+
+def _starter(endpoint: Endpoint[Any], all_in_flight: set[asyncio.Task[None]]) -> Callable[[Request], Awaitable[None]]:
+    mine: set[asyncio.Task[None]] = set()
+
+    async def start(request: Request) -> None:
+        if len(mine) >= endpoint.limit:
+            await _refuse(request, Busy())
+            return
+        task = asyncio.create_task(_answer(endpoint, request), name=f"rpc.{endpoint.subject}")
+        for tasks in (mine, all_in_flight):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    return start
+
+
+async def _answer(endpoint: Endpoint[Any], request: Request) -> None:
+    if time.time() * 1000 > float((request.headers or {}).get(_DEADLINE, "inf")):
+        return  # the caller has given up
+    try:
+        try:
+            question = endpoint.request.model_validate_json(request.data)
+        except ValidationError as error:
+            raise BadMessage(_first_problem(error)) from error
+        reply = await endpoint.handle(question)
+        await request.respond(reply.model_dump_json(exclude_none=True).encode())
+    except ArtMancerError as error:
+        await _refuse(request, error)
+    except nats.errors.Error as error:
+        log.warning("rpc.reply-lost", extra={"subject": endpoint.subject, "reason": type(error).__name__})
+    except Exception:  # the request boundary: one bad request must not stop the service
+        log.exception("rpc.failed", extra={"subject": endpoint.subject})
+        await _refuse(request, ArtMancerError())
+
+
+async def _refuse(request: Request, error: ArtMancerError) -> None:
+    with contextlib.suppress(nats.errors.Error, ConnectionError):
+        await request.respond_error(error.code, " ".join(error.message.split()))
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"The field {place} is not valid: {first['msg']}." if place else f"The message is not valid: {first['msg']}."

@@ -1,0 +1,68 @@
+"""What every service must be told; each default runs on a laptop. A service's own settings live in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+class NatsSettings(BaseSettings):
+    """Where the broker is (NATS_URL, ...)."""
+
+    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
+
+    url: str = "nats://127.0.0.1:4222"
+    user: str | None = None
+    password: str | None = None
+    nkey_file: Path | None = None
+    ca_file: Path | None = None
+    inbox_prefix: str = "_INBOX"
+
+
+class StreamSettings(BaseSettings):
+    """How much the streams keep and how safely (STREAMS_REPLICAS, ...)."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAMS_", frozen=True)
+
+    replicas: int = Field(default=1, ge=1, le=5)
+    lease_s: float = Field(default=30.0, ge=0.5)  # a worker silent for this long loses its job
+    max_deliver: int = Field(default=3, ge=1)
+    queue_limit: int = Field(default=10_000, ge=1)  # jobs in JOB_Q
+    picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)  # all object buckets together
+
+
+class LogSettings(BaseSettings):
+    """How the log looks (LOG_LEVEL)."""
+
+    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
+
+    level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+class ServiceSettings(BaseSettings):
+    """Base of each service's own settings."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    nats: NatsSettings = Field(default_factory=NatsSettings)
+    streams: StreamSettings = Field(default_factory=StreamSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    drain_s: float = Field(default=3.0, ge=0)  # how long a stop may wait for running work
+
+
+def load(settings: type[S]) -> S:
+    """Read settings from the environment. Raises ConfigError with one sentence that names the variable."""
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        prefix = str(settings.model_config.get("env_prefix") or "")
+        name = prefix + "_".join(str(part) for part in first["loc"])
+        raise ConfigError(f"The setting {name.upper()} is not valid: {first['msg']}.") from error

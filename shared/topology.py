@@ -1,0 +1,212 @@
+"""Where words are kept, for how long, and who reads them: streams, consumers and buckets, declared as data.
+
+`ensure` makes the broker look like this and may be run by every service at every start. It adds and updates; it
+never deletes, and it refuses to start on a stream whose storage or retention cannot be changed into the declared one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RePublish,
+    RetentionPolicy,
+    StorageType,
+    StoreCompression,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NotFoundError
+
+from shared import subjects
+from shared.bus import translated
+from shared.errors import ConfigError
+from shared.messages import JobClass, Task
+
+if TYPE_CHECKING:
+    from nats.js.client import JetStreamContext
+
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+
+JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, ADVISORY = "JOB_LOG", "JOB_Q", "JOB_EV", "JOB_DLQ", "ADVISORY"
+JOBS = "KV_jobs"
+DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
+PROJECTOR, REAPER = "projector", "reaper"
+_HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+_IMMUTABLE = 10052
+_NO_ROOM = 10047
+
+
+def worker_consumer(job_class: JobClass, task: Task) -> str:
+    """Name the pull consumer of one class and task in JOB_Q."""
+    return f"{subjects.POOL}-{job_class}-{task}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """Name the stream behind an object bucket."""
+    return f"OBJ_{bucket}"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Everything the broker keeps for us."""
+
+    streams: tuple[StreamConfig, ...]
+    consumers: tuple[tuple[str, ConsumerConfig], ...]
+
+
+def declare(settings: StreamSettings) -> Topology:
+    """Return the declaration for these settings."""
+    buckets = (
+        # inputs and results live as long as the log, so that whatever is logged can be replayed
+        _bucket("inputs", 7 * _DAY, settings.picture_bytes // 2),
+        _bucket("results", 7 * _DAY, settings.picture_bytes // 4),
+        _bucket("debug", 1 * _DAY, settings.picture_bytes // 8),
+        # a cache makes room by itself; a picture that lost its chunks is read as not found
+        replace(_bucket("cache", 2 * _HOUR, settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
+    )
+    streams = (*_job_streams(settings), _jobs_view(), *buckets)
+    return Topology(
+        streams=tuple(replace(stream, num_replicas=settings.replicas) for stream in streams),
+        consumers=tuple(_consumers(settings)),
+    )
+
+
+def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
+    log = _stream(JOB_LOG, subjects.ALL_SUBMITS, max_age=7 * _DAY, max_bytes=512 * _MIB)
+    queue = _stream(JOB_Q, subjects.ALL_QUEUED, max_age=1 * _DAY, max_bytes=256 * _MIB)
+    events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
+    return (
+        replace(log, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
+        replace(
+            queue,
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,  # with the next line: one job cannot be queued twice
+            max_msgs_per_subject=1,
+            max_msgs=settings.queue_limit,
+            republish=RePublish(src=subjects.ALL_QUEUED, dest=subjects.LIVE_QUEUE, headers_only=True),
+        ),
+        replace(
+            events,
+            max_msgs_per_subject=500,
+            duplicate_window=_HOUR,
+            republish=RePublish(src=subjects.ALL_EVENTS, dest=subjects.LIVE_EVENTS),
+        ),
+        _stream(JOB_DLQ, subjects.ALL_DEAD, max_age=30 * _DAY, max_bytes=256 * _MIB),
+        _stream(ADVISORY, subjects.MAX_DELIVERIES, max_age=7 * _DAY, max_bytes=64 * _MIB),
+    )
+
+
+def _stream(name: str, subject: str, *, max_age: float, max_bytes: int) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=[subject],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_age=max_age,
+        max_bytes=max_bytes,
+        duplicate_window=120.0,
+        allow_direct=True,
+    )
+
+
+def _jobs_view() -> StreamConfig:
+    """Bucket `jobs`: what the projector folds, under `<user>.<job>`; `nats kv` reads it."""
+    view = _stream(JOBS, subjects.ALL_RECORDS, max_age=7 * _DAY, max_bytes=256 * _MIB)
+    return replace(view, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
+
+
+def _bucket(name: str, max_age: float, max_bytes: int) -> StreamConfig:
+    """Object store layout of NATS ADR-20, so `nats obj` reads what we write."""
+    return StreamConfig(
+        name=bucket_stream(name),
+        subjects=[subjects.object_chunks(name, ">"), subjects.object_entry(name, ">")],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_age=max_age,
+        max_bytes=max_bytes,
+        duplicate_window=120.0,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+    )
+
+
+def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
+    found: list[tuple[str, ConsumerConfig]] = []
+    for job_class in JobClass:
+        found.append((JOB_LOG, _consumer(DISPATCHERS[job_class], subjects.submits_in(job_class), ack_wait=10)))
+        found += [
+            (
+                JOB_Q,
+                # No back-off list: it would replace ack_wait, and a GPU job would be delivered twice.
+                replace(
+                    _consumer(worker_consumer(job_class, task), subjects.queued_in(job_class, task)),
+                    ack_wait=settings.lease_s,
+                    max_deliver=settings.max_deliver,
+                ),
+            )
+            for task in Task
+        ]
+    found.append((JOB_EV, _consumer(PROJECTOR, subjects.ALL_EVENTS)))
+    found.append((ADVISORY, _consumer(REAPER, subjects.MAX_DELIVERIES)))
+    return found
+
+
+def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=name,
+        filter_subject=subject,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ack_wait,
+        max_ack_pending=1000,
+    )
+
+
+async def ensure(bus: Bus, settings: StreamSettings) -> None:
+    """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
+    jetstream = bus.client.jetstream(timeout=10)
+    topology = declare(settings)
+    with translated():
+        for stream in topology.streams:
+            await _ensure_stream(jetstream, stream)
+        for stream_name, consumer in topology.consumers:
+            await jetstream.add_consumer(stream_name, config=consumer)
+
+
+async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    name = str(wanted.name)
+    try:
+        live = (await jetstream.stream_info(name)).config
+    except NotFoundError:
+        live = None
+    try:
+        if live is None:
+            await jetstream.add_stream(wanted)
+        elif differences(wanted, live):
+            await jetstream.update_stream(wanted)
+    except APIError as error:
+        if error.err_code == _IMMUTABLE:
+            raise ConfigError(
+                f"The stream {name} exists with another storage or retention; remove it with `nats stream rm {name}`."
+            ) from error
+        if error.err_code == _NO_ROOM:
+            raise ConfigError(
+                f"The broker has no room for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
+            ) from error
+        raise
+
+
+def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[object, object]]:
+    """Return the fields that are declared and differ, as (wanted, live)."""
+    return {
+        field: (value, getattr(live, field))
+        for field, value in vars(wanted).items()
+        if value is not None and getattr(live, field) != value
+    }
