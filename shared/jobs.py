@@ -1,4 +1,4 @@
-"""What the events of a job add up to. State is a fold of events: everybody who wants to know a job's state folds here."""
+"""What the events of a job add up to. State is a fold of events: whoever wants to know it folds here."""
 
 from __future__ import annotations
 
