@@ -1,0 +1,66 @@
+"""`python -m services`: the whole system with one command, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from services.devstack import Options, Stack, five_services
+from services.keeper import EXIT_CONFIG
+from shared.errors import ConfigError
+
+_COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground
+
+
+class Log:
+    """Writes lines to stderr behind the name of the program they come from."""
+
+    def __init__(self) -> None:
+        self._colours: dict[str, int] = {}
+        self._on_terminal = sys.stderr.isatty()
+
+    def __call__(self, name: str, line: str) -> None:
+        """Write one line."""
+        prefix = f"{name:<13}|"
+        if self._on_terminal:
+            colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+            """Write one line."""
+        prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        print(prefix, line, file=sys.stderr, flush=True)
+
+
+def options(arguments: list[str]) -> Options:
+    """Read the command line."""
+    defaults = Options()
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=defaults.port, help="its port, 0: a free one (%(default)s)")
+    parser.add_argument("--data", type=Path, default=defaults.data, help="folder for jobs and pictures (%(default)s)")
+    parser.add_argument("--workers", type=int, default=defaults.workers, help="number of a100workers (%(default)s)")
+    parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url, do not start one")
+    parser.add_argument("--nats-url", help="the broker's address, with --no-nats")
+    given = parser.parse_args(arguments)
+    if given.no_nats != (given.nats_url is not None):
+        parser.error("--no-nats and --nats-url go together")
+    if given.workers < 1:
+        parser.error("--workers must be 1 or more")
+    return Options(host=given.host, port=given.port, data=given.data, nats_url=given.nats_url, workers=given.workers)
+
+
+async def run(chosen: Options) -> None:
+    """Hold the stack up until a signal. Raises ConfigError."""
+    stack = Stack(chosen, five_services(chosen.workers), announce=lambda line: print(line, flush=True), log=Log())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stack.stop)
+    await stack.run()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(run(options(sys.argv[1:])))
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(EXIT_CONFIG)

@@ -1,0 +1,153 @@
+"""A nats-server of our own as a child process: JetStream, a store on disk, loopback only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.program import ProcessGroup, Program
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+HOST = "127.0.0.1"
+_LISTENING = re.compile(r"Listening for client connections on \S+:(\d+)$")
+_STAMP = re.compile(r"^\[\d+\] \S+ \S+ ")
+_READY = "Server is ready"
+_CHATTER = "[INF]"
+_STOP_S = 3.0
+_CONFIG = """\
+server_name: "artmancer"
+host: "{host}"
+port: {port}
+max_payload: 2MB
+{monitor}
+jetstream {{
+  store_dir: {store}
+  sync_interval: 10s
+}}
+"""
+
+
+class NatsServer:
+    """One nats-server, `async with NatsServer(folder) as server:`; for a cluster use nats-server itself.
+
+    Without a port the server picks a free one at its first start, and keeps it over restarts. What it stores outlives
+    it. The words "Server is ready" in its own output are the proof that it is this server that answers on the port.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        port: int | None = None,
+        *,
+        group: ProcessGroup | None = None,
+        monitor_port: int | None = None,
+        on_line: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_line` gets its warnings and errors; `monitor_port` opens its HTTP monitoring on loopback."""
+        self._store = store
+        self._port = port
+        self._monitor_port = monitor_port
+        self._on_line = on_line
+        self._last_words = ""
+        self._owns_group = group is None
+        self._group = group or ProcessGroup()
+        self._told = asyncio.Event()  # it is ready, or has fallen silent before
+        self._ready = False
+        self._program = Program(
+            "nats",
+            [str(Path(sys.executable).parent / "nats-server"), "-c", str(self._config)],
+            self._group,
+            # Its file caches grow to 600 MB after 300 MB of pictures if nothing holds them back.
+            env={"GOMEMLIMIT": "256MiB"},
+            on_line=self._read,
+            on_silence=self._silent,
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as undo:
+            if self._owns_group:
+                await undo.enter_async_context(self._group)
+            undo.push_async_callback(self.stop)
+            await self.start()
+            self._undo = undo.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._undo.aclose()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{HOST}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None while it does not run."""
+        return self._program.pid
+
+    async def start(self) -> None:
+        """Start it (again) and return once it serves. Raises ConfigError when it cannot."""
+        self._told = asyncio.Event()
+        self._ready = False
+        self._write_config()
+        await self._program.start()
+        await self._told.wait()
+        if not self._ready:
+            await self._program.wait()
+            taken = "address already in use" in self._last_words
+            raise ConfigError(f"Port {self._port} is in use." if taken else f"nats-server ended: {self._last_words}")
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended."""
+        return await self._program.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._program.terminate()
+
+    async def stop(self) -> None:
+        """End it in good order, by force where that takes too long."""
+        if self.pid is not None:
+            self._program.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._program.wait(), _STOP_S)
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        if self.pid is not None:
+            self._program.kill()
+            await self._program.wait()
+
+    @property
+    def _config(self) -> Path:
+        return self._store.parent / f"{self._store.name}.conf"
+
+    def _write_config(self) -> None:
+        monitor = "" if self._monitor_port is None else f'http: "{HOST}:{self._monitor_port}"'
+        self._store.mkdir(parents=True, exist_ok=True)
+        store = json.dumps(str(self._store.resolve()))
+        self._config.write_text(_CONFIG.format(host=HOST, port=self._port or -1, store=store, monitor=monitor))
+
+    def _silent(self) -> None:
+        self._told.set()
+
+    def _read(self, line: str) -> None:
+        if listening := _LISTENING.search(line):
+            self._port = int(listening[1])
+        if line.endswith(_READY):
+            self._ready = True
+            self._told.set()
+        if _CHATTER not in line:
+            self._last_words = _STAMP.sub("", line)
+            self._on_line(self._last_words)

@@ -1,0 +1,81 @@
+"""Fixtures for all tests: a real nats-server for each test that asks for one, and proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from services.nats_server import NatsServer
+from shared import topology
+from shared.bus import Bus, open_bus
+from shared.image_store import NatsImageStore
+from shared.settings import NatsSettings, StreamSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+# Threads of libraries that end with their event loop or live as long as the process.
+_LIBRARY_THREADS = ("asyncio_", "waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-")
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left_behind() -> AsyncIterator[None]:
+    """Every test ends with the tasks, child processes and threads that it began with."""
+    threads, children = set(threading.enumerate()), set(psutil.Process().children())
+
+    yield
+
+    tasks = sorted(task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()})
+    assert not tasks, f"The test left tasks running: {tasks}."
+    left = sorted(child.name() for child in set(psutil.Process().children()) - children)
+    assert not left, f"The test left child processes: {left}."
+    new = sorted(
+        thread.name
+        for thread in set(threading.enumerate()) - threads
+        if thread.is_alive() and not thread.name.startswith(_LIBRARY_THREADS)
+    )
+    assert not new, f"The test left threads running: {new}."
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A nats-server of the test's own, with an empty store, on a free port."""
+    async with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(nats_server: NatsServer) -> str:
+    """Where that server listens."""
+    return nats_server.url
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """Small buckets and short leases; a test module overrides this fixture for others."""
+    return StreamSettings(lease_s=2.0, picture_bytes=1024**3)
+
+
+@pytest.fixture
+async def bare_bus(nats_url: str) -> AsyncIterator[Bus]:
+    """A connection to the test's nats-server, in which no stream has been declared yet."""
+    async with open_bus(NatsSettings(url=nats_url), "test") as bus:
+        yield bus
+
+
+@pytest.fixture
+async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
+    """A connection to the test's nats-server, with all streams, consumers and buckets declared."""
+    await topology.ensure(bare_bus, stream_settings)
+    return bare_bus
+
+
+@pytest.fixture
+def images(bus: Bus) -> NatsImageStore:
+    """The picture store in the test's nats-server."""
+    return NatsImageStore(bus)

@@ -1,0 +1,68 @@
+"""The nats-server handle: it serves, it keeps its port, and it is never somebody else's server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from services.nats_server import NatsServer
+from services.probes import broker_answers
+from shared.errors import ConfigError
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared.bus import Bus
+
+
+async def test_it_answers_as_soon_as_it_is_entered(nats_server: NatsServer) -> None:
+    """No caller has to wait or to try again."""
+    answered = await broker_answers(nats_server.url)
+
+    assert answered
+
+
+async def test_it_listens_on_loopback_only(nats_server: NatsServer) -> None:
+    """Nobody outside of this machine can reach it."""
+    sockets = psutil.Process(nats_server.pid).net_connections()
+
+    assert {socket.laddr.ip for socket in sockets} == {"127.0.0.1"}
+
+
+async def test_it_keeps_its_port_and_its_messages_over_a_crash(nats_server: NatsServer, bus: Bus) -> None:
+    """Clients that know the address find the server, and what it has accepted, again."""
+    url = nats_server.url
+    stored = await bus.publish("job.submit.a100.batch.u1.j1", b"{}")
+
+    await nats_server.kill()
+    await wait_until(lambda: not bus.up.is_set(), "the client has noticed")
+    await nats_server.start()
+    await bus.up.wait()
+    found = await bus.get("JOB_LOG", stored)
+
+    assert nats_server.url == url
+    assert found is not None
+
+
+async def test_a_taken_port_is_an_error_and_not_another_server(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A second server on the port says so; it does not pass the first one off as its own."""
+    port = int(nats_server.url.rpartition(":")[2])
+    second = NatsServer(tmp_path / "second", port)
+
+    with pytest.raises(ConfigError, match=f"^Port {port} is in use.$"):
+        await second.__aenter__()
+
+    assert second.pid is None
+
+
+async def test_it_is_gone_when_the_block_ends(tmp_path: Path) -> None:
+    """Neither the process nor the port outlives the block."""
+    async with NatsServer(tmp_path / "nats") as server:
+        pid = server.pid
+
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+    assert not await broker_answers(server.url)

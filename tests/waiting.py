@@ -1,0 +1,47 @@
+"""Waiting in tests, with a deadline and a sentence: the one place that may sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+T = TypeVar("T")
+_LOOK_EVERY_S = 0.01
+
+
+async def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None:
+    """Return once the predicate, plain or async, is truthy. Fails with the description."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await _answer(predicate):  # noqa: ASYNC110 (what is waited for may be outside of this process)
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except TimeoutError:
+        raise AssertionError(f"Waited {timeout_s:g} s in vain until {description}.") from None
+
+
+async def next_event(
+    events: AsyncIterator[T] | asyncio.Queue[T],
+    matching: Callable[[T], bool] = lambda _: True,
+    description: str = "an event",
+    timeout_s: float = 10.0,
+) -> T:
+    """Return the next event that matches, dropping those before it. Fails with the description."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                event = await (events.get() if isinstance(events, asyncio.Queue) else anext(events))
+                if matching(event):
+                    return event
+    except TimeoutError:
+        raise AssertionError(f"Waited {timeout_s:g} s in vain for {description}.") from None
+    except StopAsyncIteration:
+        raise AssertionError(f"The events ended without {description}.") from None
+
+
+async def _answer(predicate: Callable[[], object]) -> object:
+    answer: object | Awaitable[object] = predicate()
+    return await answer if inspect.isawaitable(answer) else answer
