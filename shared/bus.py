@@ -87,8 +87,6 @@ class Bus:
             except ArtMancerError as error:
                 log.warning("bus.reconnect-action-failed", extra={"reason": error.message})
 
-    # --- write ----------------------------------------------------------------------------------------------------
-
     async def publish(
         self,
         subject: str,
@@ -160,8 +158,6 @@ class Bus:
         with translated():
             await self.client.publish(subject, body)
 
-    # --- read -----------------------------------------------------------------------------------------------------
-
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
         self.require_connection()
@@ -191,11 +187,6 @@ class Bus:
             more = more and bool(found)
         return messages
 
-    async def batch(self, stream: str, subject: str, count: int) -> list[Stored]:
-        """Return up to `count` messages of one subject, oldest first. Raises BrokerUnavailable."""
-        found, _ = await self._read(stream, {"seq": 1, "next_by_subj": subject, "batch": count})
-        return found
-
     async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[Stored], bool]:
         """Direct get; returns the messages and whether more are stored."""
         self.require_connection()
@@ -218,7 +209,25 @@ class Bus:
                 with contextlib.suppress(nats.errors.Error):
                     await subscription.unsubscribe()
 
-    # --- listen ---------------------------------------------------------------------------------------------------
+    async def delete(self, stream: str, seq: int) -> None:
+        """Remove one message; none is fine too. Raises BrokerUnavailable."""
+        await self._manage(f"$JS.API.STREAM.MSG.DELETE.{stream}", {"seq": seq})
+
+    async def purge(self, stream: str, pattern: str) -> None:
+        """Remove the messages on a subject pattern. Raises BrokerUnavailable."""
+        await self._manage(f"$JS.API.STREAM.PURGE.{stream}", {"filter": pattern})
+
+    async def subjects_in(self, stream: str, pattern: str) -> list[str]:
+        """List the subjects that hold messages (at most 100,000, the broker's page). Raises BrokerUnavailable."""
+        info = await self._manage(f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": pattern})
+        return list(info.get("state", {}).get("subjects") or {})
+
+    async def _manage(self, subject: str, query: dict[str, Any]) -> dict[str, Any]:
+        self.require_connection()
+        with translated():
+            reply = await self.client.request(subject, json.dumps(query).encode(), timeout=ATTEMPT_S)
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Callable[[Stored], None]) -> AsyncIterator[None]:

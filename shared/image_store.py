@@ -114,7 +114,7 @@ class NatsImageStore:
         entry = await self._entry(bucket, sha256)
         if entry is None:
             raise ImageNotFound
-        chunks = await self._bus.batch(bucket_stream(bucket), _chunks(bucket, entry["nuid"]), int(entry["chunks"]))
+        chunks = await self._bus.history(bucket_stream(bucket), _chunks(bucket, entry["nuid"]))
         chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2]))  # a retried chunk is stored late
         data = chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
         if await digest(data) != sha256:  # chunks have expired

@@ -18,6 +18,7 @@ from shared.errors import BadMessage
 
 POOL = "a100"
 TERMINAL = "end"
+TOKEN_MAX = 64
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 SEG_MASK = "svc.seg.mask"
@@ -28,7 +29,6 @@ IMG_WHITE_BALANCE = "svc.img.white-balance"
 JOB_QUEUE = "svc.job.queue"
 JOB_REPLAY = "svc.job.replay"
 
-ALL_SUBMITS = "job.submit.>"
 ALL_QUEUED = "job.q.>"
 ALL_EVENTS = "job.ev.>"
 ALL_DEAD = "job.dlq.>"
@@ -51,14 +51,14 @@ def submit(job_class: str, user: str, job_id: str) -> str:
     return f"job.submit.{POOL}.{token(job_class)}.{token(user)}.{token(job_id)}"
 
 
+def submits_in(job_class: str) -> str:
+    """Every submit of one class; JOB_LOG holds nothing else, so the broker itself refuses a wrong class."""
+    return f"job.submit.{POOL}.{token(job_class)}.*.*"
+
+
 def submits_of(job_id: str) -> str:
     """Every logged submit of one job, whatever its class and user."""
     return f"job.submit.*.*.*.{token(job_id)}"
-
-
-def submits_in(job_class: str) -> str:
-    """Every submit of one class."""
-    return f"job.submit.{POOL}.{token(job_class)}.>"
 
 
 def queued(job_class: str, task: str, user: str, job_id: str) -> str:
@@ -152,6 +152,22 @@ def parse_submit(subject: str) -> SubmitAddress:
     if len(parts) != 6 or parts[:2] != ["job", "submit"]:  # noqa: PLR2004
         raise BadMessage("A job is submitted on job.submit.<pool>.<class>.<user>.<job>.")
     return SubmitAddress(*(token(part) for part in parts[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAddress:
+    """What the subject of a queued job says."""
+
+    pool: str
+    job_class: str
+    task: str
+    user: str
+    job_id: str
+
+
+def parse_queued(subject: str) -> QueueAddress:
+    """Take a queued job's subject apart, `job.q...` or its live copy."""
+    return QueueAddress(*subject.split(".")[2:])
 
 
 def job_of_event(subject: str) -> str:

@@ -77,8 +77,8 @@ def declare(settings: StreamSettings) -> Topology:
 
 
 def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
-    log = _stream(JOB_LOG, subjects.ALL_SUBMITS, max_age=7 * _DAY, max_bytes=512 * _MIB)
-    queue = _stream(JOB_Q, subjects.ALL_QUEUED, max_age=1 * _DAY, max_bytes=256 * _MIB)
+    log = _stream(JOB_LOG, *map(subjects.submits_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
+    queue = _stream(JOB_Q, subjects.ALL_QUEUED, max_age=7 * _DAY, max_bytes=256 * _MIB)
     events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
     return (
         replace(log, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
@@ -102,10 +102,10 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
     )
 
 
-def _stream(name: str, subject: str, *, max_age: float, max_bytes: int) -> StreamConfig:
+def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> StreamConfig:
     return StreamConfig(
         name=name,
-        subjects=[subject],
+        subjects=list(patterns),
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         discard=DiscardPolicy.OLD,

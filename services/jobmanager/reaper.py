@@ -1,0 +1,57 @@
+"""Ends the jobs that every worker died on: the broker says when a job has been delivered too often."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from services.jobmanager.dispatcher import bury
+from shared.deliveries import Delivery, consume
+from shared.messages import DeadLetter, JobWork
+from shared.topology import ADVISORY, JOB_Q, REAPER
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+
+log = logging.getLogger(__name__)
+
+
+class Reaper:
+    """Turns MAX_DELIVERIES advisories into dead letters; the job itself stays in JOB_Q until this has happened."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def run(self) -> None:
+        """Reap for ever. Raises BrokerUnavailable."""
+        async for delivery in consume(self._bus, ADVISORY, REAPER):
+            await self._settle(delivery)
+
+    async def _settle(self, delivery: Delivery) -> None:
+        advisory = json.loads(delivery.data)
+        stored = await self._bus.get(JOB_Q, int(advisory["stream_seq"]))
+        if stored is not None:
+            try:
+                work = JobWork.model_validate_json(stored.data)
+            except ValidationError:
+                log.exception("job.unreadable-in-queue")
+            else:
+                attempts = int(advisory["deliveries"])
+                message = f"The job failed {attempts} times: each time the worker stopped without an answer."
+                await bury(
+                    self._bus,
+                    DeadLetter(
+                        job_id=work.job_id,
+                        reason="max_deliver",
+                        message=message,
+                        attempts=attempts,
+                        log_seq=work.log_seq,
+                        work=work,
+                    ),
+                )
+                log.error("job.buried", extra={"job_id": work.job_id, "attempts": attempts})
+            await self._bus.delete(JOB_Q, stored.seq)
+        await delivery.ack()

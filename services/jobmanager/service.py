@@ -1,0 +1,78 @@
+"""The job manager: sees that every accepted job reaches a worker once and ends once. It never touches pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from services.jobmanager.dispatcher import Dispatcher
+from services.jobmanager.projector import Projector
+from services.jobmanager.reaper import Reaper
+from shared import rpc, subjects, topology
+from shared.bus import Bus, open_bus
+from shared.errors import BrokerUnavailable
+from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.jobmanager.settings import Settings
+
+NAME = "jobmanager"
+_PAUSE_S = 0.5  # before a part starts again that lost its broker or its consumer
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
+    async with open_bus(settings.nats, NAME) as bus:
+        await topology.ensure(bus, settings.streams)
+        dispatcher, projector, reaper = Dispatcher(bus), Projector(bus), Reaper(bus)
+        async with rpc.serve(bus, NAME, _endpoints(bus), drain_s=settings.drain_s), asyncio.TaskGroup() as group:
+            parts: dict[str, Callable[[], Awaitable[None]]] = {
+                **{f"dispatch-{job_class}": partial(dispatcher.run, job_class) for job_class in JobClass},
+                "project": projector.run,
+                "reap": reaper.run,
+            }
+            tasks = [
+                group.create_task(_keep_going(name, part, bus, settings), name=name) for name, part in parts.items()
+            ]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+
+async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, settings: Settings) -> None:
+    """Run one part for ever: a lost broker or a deleted consumer is mended, any other error stops the service."""
+    while True:
+        try:
+            await part()
+        except BrokerUnavailable as error:
+            log.warning("jobmanager.part-interrupted", extra={"part": name, "reason": error.message})
+            await asyncio.sleep(_PAUSE_S)
+            await bus.up.wait()
+            try:
+                await topology.ensure(bus, settings.streams)
+            except BrokerUnavailable as again:
+                log.warning("jobmanager.not-mended", extra={"part": name, "reason": again.message})
+
+
+def _endpoints(bus: Bus) -> list[rpc.Endpoint[HealthRequest] | rpc.Endpoint[QueueQuery]]:
+    async def health(_: HealthRequest) -> HealthReply:
+        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
+
+    async def queue(_: QueueQuery) -> QueueReport:
+        waiting: defaultdict[str, list[str]] = defaultdict(list)
+        for subject in await bus.subjects_in(topology.JOB_Q, subjects.ALL_QUEUED):
+            entry = subjects.parse_queued(subject)
+            waiting[entry.user].append(entry.job_id)
+        return QueueReport(queued=dict(waiting))
+
+    return [
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+        rpc.Endpoint(subjects.JOB_QUEUE, QueueQuery, queue),
+    ]
