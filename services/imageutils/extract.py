@@ -1,0 +1,59 @@
+"""Cut an object out of a photo and fit it into a white square, the form in which the web client keeps references."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from shared.image_codec import Grey, Rgb
+
+_INSIDE = 128  # a mask pixel brighter than this is inside
+_SMALL_SIDE_PX = 512
+_LARGE_SIDE_PX = 1024
+
+
+def extract_object(image: Rgb, mask: Grey) -> Rgb:
+    """Return the masked object, scaled to touch two sides of a white square of 512 or 1024 px, as uint8 RGB.
+
+    A mask of another size is stretched to the image first. The scaled mask is the object's opacity, so its soft edge
+    stays soft. Raises BadInput if the mask marks nothing.
+    """
+    stretched = _fitted(mask, image)
+    left, top, right, bottom = _bounds(stretched)
+    width, height = right - left, bottom - top
+    side = _SMALL_SIDE_PX if max(width, height) <= _SMALL_SIDE_PX else _LARGE_SIDE_PX
+    scale = min(side / width, side / height)
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(
+        _scaled(image[top:bottom, left:right], size),
+        ((side - size[0]) // 2, (side - size[1]) // 2),
+        _scaled(stretched[top:bottom, left:right], size),
+    )
+    return np.array(square)
+
+
+def _fitted(mask: Grey, image: Rgb) -> Grey:
+    height, width = image.shape[:2]
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _bounds(mask: Grey) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of what is inside; right and bottom are exclusive."""
+    inside = mask > _INSIDE
+    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+    if not len(columns):
+        raise BadInput("The mask is empty: mark the object first.")
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _scaled(pixels: Rgb | Grey, size: tuple[int, int]) -> Image.Image:
+    # Pillow and not OpenCV: its Lanczos filter widens when it shrinks, and clients compare with its very bytes.
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)

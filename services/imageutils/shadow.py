@@ -1,0 +1,117 @@
+"""Show an extracted object on a light ground, with the soft shadow that it would throw there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+
+from shared.errors import BadInput, TooLarge
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared.image_codec import Grey, Rgb
+
+    Opacity: TypeAlias = NDArray[np.float32]
+    """(height, width), 0..1."""
+
+_MAX_SIDE_PX = 2048
+_GROUND = 245.0  # of all three channels: #F5F5F5
+_WHITE = 255.0
+_ALMOST_WHITE = 250  # darker than this in any channel is the object, where no mask says better
+_HIGHLIGHT = 0.01  # of the object's area
+_INSIDE = 127
+_EDGE_PX = 6  # so deep may white be mixed in, as the outline of a soft edge lies at its outer foot
+_SPREAD = (31, 31)  # in pixels: how far the object's own colour is carried into its edge
+_TRUST_IN_MASK = 48.0**2  # squared contrast to white at which the colours weigh as much as the mask
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """How the shadow falls: moved by the offsets, blurred by a Gaussian window of `blur_px` (made odd)."""
+
+    offset_x_px: int = 3
+    offset_y_px: int = 5
+    opacity: float = 0.4
+    blur_px: int = 21
+
+
+def add_shadow(extracted: Rgb, mask: Grey | None, shadow: Shadow) -> Rgb:
+    """Return the object on #F5F5F5 with its shadow; both arrays are uint8, the picture is the object on white.
+
+    Without a mask, all that is not almost white is the object. Raises BadInput if there is no object, and TooLarge
+    above 2048 px a side, twice what an extraction gives.
+    """
+    if max(extracted.shape) > _MAX_SIDE_PX:
+        raise TooLarge(f"A shadow can be shown in pictures of at most {_MAX_SIDE_PX} pixels a side.")
+    outline = _outline(extracted, mask)
+    solid = _solidity(extracted, outline)
+    shade = _shade(outline, shadow) * shadow.opacity
+    # The picture holds colour * solid + white * (1 - solid): exchange the white for the shaded ground, and no white
+    # fringe is left however soft the edge is.
+    exchanged = (1 - solid) * (_WHITE - _GROUND * (1 - shade))
+    return np.clip(np.rint(extracted - exchanged[..., None]), 0, 255).astype(np.uint8)
+
+
+def _outline(extracted: Rgb, mask: Grey | None) -> Grey:
+    """Return the object as 0 and 255."""
+    if mask is None:
+        inside = _not_white(extracted)
+    else:
+        height, width = extracted.shape[:2]
+        inside = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > _INSIDE
+    if not inside.any():
+        raise BadInput("There is no object in the picture.")
+    return inside.astype(np.uint8) * 255
+
+
+def _not_white(extracted: Rgb) -> NDArray[np.bool_]:
+    """Tell the object from the white round it; small white spots enclosed by it are its highlights."""
+    white = cv2.inRange(extracted, (_ALMOST_WHITE,) * 3, (255,) * 3)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(white)
+    area = stats[:, cv2.CC_STAT_AREA]  # the first is the object's
+    ground = area >= _HIGHLIGHT * area[0]
+    ground[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    ground[0] = False
+    return np.asarray(~ground[labels])
+
+
+def _solidity(extracted: Rgb, outline: Grey) -> Opacity:
+    """Find how much of each edge pixel is object, by least squares between white and the object's colour close by.
+
+    Where that colour is almost white itself the outline decides instead.
+    """
+    depth = cv2.distanceTransform(outline, cv2.DIST_L2, 3)
+    # Thin parts have no core: there the outline's own colour must do.
+    weight = np.where(depth > _EDGE_PX, 1, outline * np.float32(0.01 / 255)).astype(np.float32)
+    ink = np.float32(_WHITE) - extracted.astype(np.float32)
+    spread = cv2.blur(cv2.merge([weight * ink[..., channel] for channel in range(3)]), _SPREAD)
+    full_ink = np.asarray(spread / np.maximum(cv2.blur(weight, _SPREAD), 1e-6)[..., None], np.float32)
+    guess = cv2.GaussianBlur(outline, (3, 3), 0).astype(np.float32) / 255
+    solid = (_dot(ink, full_ink) + _TRUST_IN_MASK * guess) / (_dot(full_ink, full_ink) + _TRUST_IN_MASK)
+    # A light spot near the edge looks like mixed-in white, but the deeper it lies the less can it be that.
+    solid = np.clip(np.maximum(solid, depth / _EDGE_PX), 0, 1)
+    reach = cv2.dilate(outline, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_EDGE_PX + 1, _EDGE_PX + 1)))
+    return np.where(reach > 0, solid, 0).astype(np.float32)
+
+
+def _dot(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.einsum("hwc,hwc->hw", first, second))
+
+
+def _shade(outline: Grey, shadow: Shadow) -> Opacity:
+    """Move the outline, let it fade from its foot (1) to its top (0) as light fills in there, and blur it."""
+    _, top, _, height = cv2.boundingRect(outline)
+    moved = cv2.warpAffine(
+        outline.astype(np.float32) / 255,
+        np.array([[1, 0, shadow.offset_x_px], [0, 1, shadow.offset_y_px]], np.float32),
+        outline.shape[::-1],
+        flags=cv2.INTER_NEAREST,
+    )
+    rows = np.arange(outline.shape[0], dtype=np.float32)
+    fade = np.clip((rows - top - shadow.offset_y_px) / max(1, height - 1), 0, 1)
+    window = shadow.blur_px | 1
+    return np.asarray(cv2.GaussianBlur(moved * fade[:, None], (window, window), 0, borderType=cv2.BORDER_REPLICATE))

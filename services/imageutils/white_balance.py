@@ -1,0 +1,165 @@
+"""Take a colour cast out of a photo, or put one in by hand: three gains in linear light, one look-up table a channel.
+
+The light is estimated by four independent methods; where they disagree, little is corrected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared.image_codec import Rgb
+
+    Linear: TypeAlias = NDArray[np.float32]
+    """(height, width, 3), R G B in linear light, 0..1."""
+    Pixels: TypeAlias = NDArray[np.bool_]
+    """(height, width): which pixels may be trusted, as no channel is cut off at either end."""
+    Triple: TypeAlias = NDArray[np.float64]
+    """(3,): R, G, B of a light, or the natural logarithms of three gains."""
+
+_WORK_SIDE_PX = 384  # the estimate does not get better on more pixels, only slower
+_MINKOWSKI = 6  # van de Weijer et al. 2007, their best exponent for edges
+_CLIPPED = 0.95  # in linear light: a channel above this may be cut off and says nothing about the light
+_BRIGHT_QUANTILE = 0.99
+_PCA_TAILS = 0.035  # Cheng et al. 2014: the darkest and the brightest 3.5 %
+_GREYEST = 0.001  # Yang et al. 2015: the greyest 0.1 % of the pixels
+_LEAST_DOUBT = 0.05  # in log chroma: nobody agrees with itself better than this
+_FARTHEST_LIGHT = 1.5  # in log chroma, a 2700 K lamp: what is farther off is the colour of things
+_EDGE_SIGMA_PX = 1.5
+_GREY_SIGMA_PX = 0.8
+_EPSILON = 1e-4
+_THIRDS = np.full(3, 1 / 3, np.float32)
+_LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
+# Log gains at a knob's end. Temperature: R/B grows e-fold, as from 6500 K to 4000 K. Tint: G falls to 0.64 of R and B.
+_WARMER = np.array([0.5, 0.0, -0.5])
+_MORE_MAGENTA = np.array([0.15, -0.3, 0.15])
+
+
+def balance_auto(image: Rgb, strength: float = 1.0) -> Rgb:
+    """Take the estimated cast out. `image` is uint8 (h, w, 3); strength 0 leaves it as it is, 1 corrects fully."""
+    return _apply(image, -strength * estimate_cast(image))
+
+
+def balance_manual(image: Rgb, temperature: float, tint: float, strength: float = 1.0) -> Rgb:
+    """Turn two knobs of -100..100: temperature (positive is warmer) and tint (positive is more magenta)."""
+    return _apply(image, strength * (temperature * _WARMER + tint * _MORE_MAGENTA) / 100)
+
+
+def estimate_cast(image: Rgb) -> Triple:
+    """Return the natural logarithm of the light's R, G and B with G at 0; all zero where the picture does not tell.
+
+    The median of four estimates m is shrunk by |m| / (|m| + spread + 0.05), so that a balanced photo, and one on which
+    the methods disagree, is hardly touched.
+    """
+    linear = _to_linear(_small(image))
+    exposed = (_brightest(linear) < _CLIPPED) & (_darkest(linear) > _EPSILON)
+    if not exposed.any():
+        return np.zeros(3)
+    lights = [find(linear, exposed) for find in (_grey_edge, _unclipped_max, _bright_dark_axis, _grey_pixels)]
+    votes = np.array([np.log(light / light[1]) for light in lights if light.min() > _EPSILON * light.max() > 0])
+    if not len(votes):
+        return np.zeros(3)
+    median = np.clip(np.median(votes, axis=0), -_FARTHEST_LIGHT, _FARTHEST_LIGHT)
+    spread = float(np.mean(np.linalg.norm(votes - median, axis=1)))
+    size = float(np.linalg.norm(median))
+    return np.asarray(median * size / (size + spread + _LEAST_DOUBT))
+
+
+def _grey_edge(linear: Linear, exposed: Pixels) -> Triple:
+    """Colour of the edges.
+
+    J. van de Weijer, T. Gevers, A. Gijsenij, "Edge-Based Color Constancy", IEEE TIP 2007.
+    """
+    smooth = cv2.GaussianBlur(linear, (0, 0), _EDGE_SIGMA_PX)
+    squared = cv2.Scharr(smooth, cv2.CV_32F, 1, 0) ** 2 + cv2.Scharr(smooth, cv2.CV_32F, 0, 1) ** 2
+    return _mean(squared[exposed] ** (_MINKOWSKI // 2)) ** (1 / _MINKOWSKI)
+
+
+def _unclipped_max(linear: Linear, exposed: Pixels) -> Triple:
+    """Brightest value of each channel.
+
+    B. Funt, L. Shi, "The Rehabilitation of MaxRGB", CIC 2010.
+    """
+    return np.quantile(linear[exposed].T, _BRIGHT_QUANTILE, axis=1).astype(np.float64)
+
+
+def _bright_dark_axis(linear: Linear, exposed: Pixels) -> Triple:
+    """Main axis of the brightest and darkest colours.
+
+    D. Cheng, D. Prasad, M. Brown, "Illuminant Estimation for Color Constancy: Why Spatial-Domain Methods Work and the
+    Role of the Color Distribution", JOSA A 2014.
+    """
+    colours = linear[exposed]
+    along = colours @ _mean(colours).astype(np.float32)
+    low, high = np.quantile(along, (_PCA_TAILS, 1 - _PCA_TAILS))
+    tails = colours[(along <= low) | (along >= high)].astype(np.float64)
+    axis = np.linalg.eigh(tails.T @ tails)[1][:, -1]
+    return np.asarray(axis * np.sign(axis.sum()))
+
+
+def _grey_pixels(linear: Linear, exposed: Pixels) -> Triple:
+    """Mean of what is likely grey, as its channels vary alike.
+
+    K. Yang, S. Gao, Y. Li, "Efficient Illuminant Estimation for Color Constancy Using Grey Pixels", CVPR 2015.
+    """
+    logs = cv2.log(np.maximum(linear, _EPSILON))
+    contrast = np.abs(cv2.Laplacian(cv2.GaussianBlur(logs, (0, 0), _GREY_SIGMA_PX), cv2.CV_32F))
+    varied = exposed & (_darkest(contrast) > _EPSILON)
+    colours, contrasts = linear[varied], contrast[varied]
+    mean = contrasts @ _THIRDS
+    deviation = np.sqrt(np.maximum(contrasts**2 @ _THIRDS - mean**2, 0))
+    colourfulness = deviation / (mean * (colours @ _THIRDS))
+    count = min(len(colours), max(1, round(_GREYEST * exposed.size)))
+    return _mean(colours[np.argsort(colourfulness)[:count]])
+
+
+def _mean(colours: NDArray[np.floating]) -> Triple:
+    return colours.mean(axis=0, dtype=np.float64) if len(colours) else np.zeros(3)
+
+
+def _brightest(linear: Linear) -> NDArray[np.float32]:
+    return np.asarray(cv2.max(cv2.max(linear[..., 0], linear[..., 1]), linear[..., 2]))
+
+
+def _darkest(linear: Linear) -> NDArray[np.float32]:
+    return np.asarray(cv2.min(cv2.min(linear[..., 0], linear[..., 1]), linear[..., 2]))
+
+
+def _small(image: Rgb) -> Rgb:
+    height, width = image.shape[:2]
+    scale = _WORK_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def _apply(image: Rgb, log_gains: Triple) -> Rgb:
+    """Multiply the channels in linear light; the photo's mean luminance stays, and gains of 1 change no byte."""
+    gains = np.exp(log_gains)
+    mean = _mean(_to_linear(_small(image)).reshape(-1, 3))
+    luminance = float(_LUMA @ (gains * mean))
+    if luminance > 0:
+        gains *= float(_LUMA @ mean) / luminance
+    table = _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)
+    return np.asarray(cv2.LUT(image, table[None]))
+
+
+def _to_linear(image: Rgb) -> Linear:
+    return np.asarray(cv2.LUT(image, _SRGB_TO_LINEAR.astype(np.float32)))
+
+
+def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Encode as IEC 61966-2-1 (sRGB) says; brighter than 1 is cut off."""
+    bounded = np.clip(linear, 0, 1)
+    encoded = np.where(bounded <= 0.0031308, 12.92 * bounded, 1.055 * bounded ** (1 / 2.4) - 0.055)  # noqa: PLR2004
+    return np.asarray(np.rint(encoded * 255), np.uint8)
+
+
+_CODES = np.arange(256) / 255
+_SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004

@@ -1,0 +1,120 @@
+"""How an object is cut out: pixel for pixel the rule that the deployed web client was built against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.imageutils.extract import extract_object
+from shared.errors import BadInput
+from shared.image_codec import decode_photo
+
+if TYPE_CHECKING:
+    from shared.image_codec import Grey, Rgb
+
+SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
+
+
+def rule(image: Rgb, mask: Grey) -> Rgb:
+    """Write the rule down as plainly as it can be said."""
+    picture = Image.fromarray(image)
+    stencil = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
+    box = stencil.point(lambda value: 255 if value > 128 else 0).getbbox()
+    assert box is not None
+    picture, stencil = picture.crop(box), stencil.crop(box)
+    width, height = picture.size
+    target = 512 if max(width, height) <= 512 else 1024
+    scale = min(target / width, target / height)
+    size = (int(width * scale), int(height * scale))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    stencil = stencil.resize(size, Image.Resampling.LANCZOS)
+    square = Image.new("RGB", (target, target), (255, 255, 255))
+    square.paste(picture, ((target - size[0]) // 2, (target - size[1]) // 2), stencil)
+    return np.array(square)
+
+
+def noise(height: int, width: int) -> Rgb:
+    """Make a picture in which every wrong pixel shows."""
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def box_mask(height: int, width: int, box: tuple[int, int, int, int]) -> Grey:
+    """Mark left, top, right, bottom (exclusive)."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[box[1] : box[3], box[0] : box[2]] = 255
+    return mask
+
+
+@pytest.mark.parametrize("name", ["astronaut", "cat", "coffee", "rocket"])
+def test_a_photo_comes_out_as_the_rule_says(name: str) -> None:
+    """The object of a real photo, cut out along a soft edge, equals the rule byte for byte."""
+    image = decode_photo((SAMPLES / f"{name}.jpg").read_bytes()).rgb
+    height, width = image.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    cv2.ellipse(mask, (width // 2, height // 2), (width // 4, height // 3), 20, 0, 360, 255, -1)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 3), np.uint8)
+
+    square = extract_object(image, mask)
+
+    np.testing.assert_array_equal(square, rule(image, mask))
+
+
+@pytest.mark.parametrize(
+    ("box", "side"),
+    [
+        pytest.param((10, 10, 522, 300), 512, id="exactly-512-wide"),
+        pytest.param((10, 10, 523, 300), 1024, id="one-pixel-wider"),
+        pytest.param((0, 0, 700, 900), 1024, id="whole-picture"),
+        pytest.param((350, 7, 351, 8), 512, id="one-pixel"),
+        pytest.param((101, 203, 134, 402), 512, id="odd-rest-is-centred-by-floor"),
+    ],
+)
+def test_the_longer_side_decides_the_size(box: tuple[int, int, int, int], side: int) -> None:
+    """Objects of up to 512 px fill a square of 512 px, larger ones a square of 1024 px."""
+    image, mask = noise(900, 700), box_mask(900, 700, box)
+
+    square = extract_object(image, mask)
+
+    assert square.shape == (side, side, 3)
+    np.testing.assert_array_equal(square, rule(image, mask))
+
+
+def test_a_mask_of_another_size_is_stretched() -> None:
+    """A mask drawn on a smaller copy still marks the same object."""
+    image, mask = noise(300, 421), box_mask(97, 130, (31, 20, 75, 88))
+
+    square = extract_object(image, mask)
+
+    np.testing.assert_array_equal(square, rule(image, mask))
+
+
+def test_a_thin_line_keeps_a_pixel() -> None:
+    """An object that scales to less than a pixel across is still there."""
+    image, mask = np.zeros((3000, 20, 3), np.uint8), box_mask(3000, 20, (9, 0, 10, 3000))
+
+    square = extract_object(image, mask)
+
+    assert np.count_nonzero(square.min(axis=2) < 255) == 1024
+
+
+def test_half_grey_is_outside() -> None:
+    """Only what is brighter than 128 counts as marked."""
+    mask = np.full((40, 40), 128, np.uint8)
+
+    with pytest.raises(BadInput, match="mask is empty"):
+        extract_object(noise(40, 40), mask)
+
+
+def test_the_inputs_stay_as_they_are() -> None:
+    """Arrays may be shared with other requests, so they are only read."""
+    image, mask = noise(60, 80), box_mask(60, 80, (10, 10, 50, 50))
+    image.flags.writeable = mask.flags.writeable = False
+
+    square = extract_object(image, mask)
+
+    assert square.flags.writeable

@@ -1,0 +1,193 @@
+"""How well casts are found and taken out, and that the two knobs turn the right way.
+
+Casts are gains in linear light: lamps of 2800 to 9000 K against 6500 K, and a green and a magenta tint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.imageutils.white_balance import balance_auto, balance_manual, estimate_cast
+from shared.image_codec import decode_photo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared.image_codec import Rgb
+
+SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
+PHOTOS = ["astronaut", "cat", "coffee", "rocket"]
+CASTS = {
+    "2800 K": (2.128, 1.0, 0.251),  # blackbody colours in linear sRGB, G at 1
+    "3500 K": (1.637, 1.0, 0.430),
+    "4500 K": (1.291, 1.0, 0.655),
+    "9000 K": (0.860, 1.0, 1.285),
+    "green": (0.8, 1.0, 0.8),
+    "magenta": (1.2, 0.85, 1.2),
+}
+
+
+def photo(name: str) -> Rgb:
+    """Load a sample."""
+    return decode_photo((SAMPLES / f"{name}.jpg").read_bytes()).rgb
+
+
+def linear(image: Rgb) -> NDArray[np.float64]:
+    """Undo the sRGB curve, in its plain form."""
+    code = image / 255
+    return np.asarray(np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4))
+
+
+def under(light: tuple[float, float, float], image: Rgb) -> Rgb:
+    """Show the picture as if it had been taken under another light, without new clipping."""
+    light_linear = linear(image) * (np.array(light) / max(light))
+    code = np.where(light_linear <= 0.0031308, 12.92 * light_linear, 1.055 * light_linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(code * 255), np.uint8)
+
+
+def error_degrees(image: Rgb, truth: Rgb) -> float:
+    """Mean angle between the colours of two pictures in linear light, leaving out what is almost black."""
+    first, second = linear(image[::3, ::3]).reshape(-1, 3), linear(truth[::3, ::3]).reshape(-1, 3)
+    lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
+    lit = (lengths[0] > 0.01) & (lengths[1] > 0.01)
+    cosine = (first * second).sum(axis=1)[lit] / (lengths[0] * lengths[1])[lit]
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())
+
+
+def mean(image: Rgb) -> NDArray[np.float64]:
+    """Mean R, G and B."""
+    return np.asarray(image.reshape(-1, 3).mean(axis=0))
+
+
+def test_casts_on_photos_are_more_than_halved() -> None:
+    """Over all photos and casts the colours come much closer to the originals (10.8 to 4.6 degrees when written)."""
+    pairs = [(photo(name), light) for name in PHOTOS for light in CASTS.values()]
+
+    before = np.mean([error_degrees(under(light, original), original) for original, light in pairs])
+    after = np.mean([error_degrees(balance_auto(under(light, original)), original) for original, light in pairs])
+
+    assert after < before / 2
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_lamp_light_is_always_reduced(name: str) -> None:
+    """Under a 2800 K lamp each single photo loses more than half of its error."""
+    original = photo(name)
+    yellow = under(CASTS["2800 K"], original)
+
+    balanced = balance_auto(yellow)
+
+    assert error_degrees(balanced, original) < error_degrees(yellow, original) / 2
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_a_balanced_photo_is_hardly_touched(name: str) -> None:
+    """Where the methods find no common cast, the colours turn by less than one degree."""
+    original = photo(name)
+
+    balanced = balance_auto(original)
+
+    assert error_degrees(balanced, original) < 1
+
+
+def test_the_harm_without_a_cast_is_bounded() -> None:
+    """Also with the photos of one main colour, a cat and a night sky, the mean turn is 4.3 degrees when written."""
+    originals = [photo(name) for name in PHOTOS]
+
+    harm = [error_degrees(balance_auto(original), original) for original in originals]
+
+    assert np.mean(harm) < 5
+
+
+def test_grey_stays_exactly_grey() -> None:
+    """A picture without any colour has no cast."""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2).repeat(40, axis=1)
+
+    balanced = balance_auto(ramp)
+
+    np.testing.assert_array_equal(balanced, ramp)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 0, 0)], ids=["black", "white", "pure-red"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (64, 64)])
+def test_a_picture_that_does_not_tell_stays(colour: tuple[int, int, int], shape: tuple[int, int]) -> None:
+    """Clipped or black pixels say nothing about the light."""
+    flat = np.full((*shape, 3), colour, np.uint8)
+
+    balanced = balance_auto(flat)
+
+    np.testing.assert_array_equal(balanced, flat)
+
+
+def test_the_colour_of_things_is_not_taken_for_light() -> None:
+    """A sea of one deep colour is corrected no further than the farthest lamp would explain."""
+    sea = np.full((50, 50, 3), (8, 40, 200), np.uint8)
+
+    cast = estimate_cast(sea)
+
+    assert np.abs(cast).max() <= 1.5
+
+
+def test_strength_blends_between_photo_and_correction() -> None:
+    """Zero changes no byte, a half lies between nothing and everything."""
+    yellow = under(CASTS["3500 K"], photo("astronaut"))
+
+    none, half, full = (mean(balance_auto(yellow, strength)) for strength in (0.0, 0.5, 1.0))
+
+    assert np.array_equal(balance_auto(yellow, 0.0), yellow)
+    assert none[2] < half[2] < full[2]
+    assert none[0] > half[0] > full[0]
+
+
+def test_the_brightness_stays() -> None:
+    """Correcting a cast neither darkens nor lightens the photo."""
+    yellow = under(CASTS["4500 K"], photo("coffee"))
+    luma = np.array([0.2126, 0.7152, 0.0722])
+
+    balanced = balance_auto(yellow)
+
+    assert (linear(balanced) @ luma).mean() == pytest.approx((linear(yellow) @ luma).mean(), rel=0.02)
+
+
+def test_neutral_knobs_change_no_byte() -> None:
+    """Both knobs at 0 are the identity."""
+    original = photo("cat")
+
+    balanced = balance_manual(original, 0, 0)
+
+    np.testing.assert_array_equal(balanced, original)
+
+
+def test_temperature_warms_step_by_step() -> None:
+    """The higher the temperature knob, the more red and the less blue."""
+    original = photo("cat")
+
+    steps = [mean(balance_manual(original, temperature, 0)) for temperature in (-100, -50, 0, 50, 100)]
+
+    warmth = [step[0] - step[2] for step in steps]
+    assert warmth == sorted(warmth)
+    assert warmth[0] < warmth[2] - 20 < warmth[4] - 40
+
+
+def test_tint_turns_green_to_magenta_step_by_step() -> None:
+    """The higher the tint knob, the less green against the mean of red and blue."""
+    original = photo("cat")
+
+    steps = [mean(balance_manual(original, 0, tint)) for tint in (-100, -50, 0, 50, 100)]
+
+    magenta = [(step[0] + step[2]) / 2 - step[1] for step in steps]
+    assert magenta == sorted(magenta)
+    assert magenta[0] < magenta[2] - 15 < magenta[4] - 30
+
+
+def test_manual_strength_scales_the_knobs() -> None:
+    """Half the strength at full knobs is the same as full strength at half knobs."""
+    original = photo("coffee")
+
+    half_strength, half_knobs = balance_manual(original, 80, -40, 0.5), balance_manual(original, 40, -20)
+
+    np.testing.assert_array_equal(half_strength, half_knobs)
