@@ -53,7 +53,7 @@ class Dispatcher:
         await delivery.ack_soon()
 
     async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
-        """A job id that the log already knows is a replay, and that is a new job. Only the log decides: safe to repeat."""
+        """A job id that the log knows already is a replay: a new job. Only the log decides, so this may be repeated."""
         first = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
         if first is None or first.seq >= log_seq:
             return job_id, None
