@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -31,25 +32,25 @@ if TYPE_CHECKING:
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
 
 
-def accepted(stored: Stored) -> JobRecord | None:
-    """Return the state of a job of which only the logged submit is known, or None if that cannot be read."""
+def accepted(stored: Stored) -> JobRecord:
+    """Return the state of a job of which only the logged submit is known; one that cannot be read has no task."""
     address = subjects.parse_submit(stored.subject)
     try:
         submit = JobSubmit.model_validate_json(stored.data)
-        job_class = JobClass(address.job_class)
-    except (ValidationError, ValueError):
-        return None
+    except ValidationError:
+        submit = None
+    at = submit.submitted_at if submit else time.time()
     return JobRecord(
         job_id=address.job_id,
         user=address.user,
         state=JobState.QUEUED,
-        task=submit.task,
-        job_class=job_class,
-        debug=submit.debug,
+        task=submit.task if submit else None,
+        job_class=JobClass(address.job_class),
+        debug=submit.debug if submit else False,
         log_seq=stored.seq,
-        total_steps=submit.steps,
-        created_at=submit.submitted_at,
-        updated_at=submit.submitted_at,
+        total_steps=submit.steps if submit else None,
+        created_at=at,
+        updated_at=at,
         last_seq=0,
     )
 

@@ -1,0 +1,127 @@
+"""Turns the references in a job into the arrays that an engine works on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import cv2
+import numpy as np
+
+from services.a100worker.backend import EditInputs
+from shared import rpc, subjects
+from shared.errors import ArtMancerError, BadInput
+from shared.image_codec import decode_mask, decode_photo
+from shared.messages import JobSubmit, PictureReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from shared.bus import Bus
+    from shared.image_codec import Grey, Photo, Rgb
+    from shared.image_store import ImageStore
+
+T = TypeVar("T")
+_ASK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an engine gets, and the colour profile that the result must carry again."""
+
+    inputs: EditInputs
+    icc: bytes | None
+
+
+async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore) -> Loaded:
+    """Read and decode all pictures of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
+    _check(submit)
+    photo, mask, reference, reference_mask = await asyncio.gather(
+        _photo(images, submit.image),
+        _mask(images, submit.mask),
+        _optional_photo(images, submit.reference),
+        _mask(images, submit.reference_mask),
+    )
+    loop = asyncio.get_running_loop()
+
+    def ask(question: Coroutine[object, object, T]) -> T:
+        """From the engine's thread, wait for the event loop to answer."""
+        return asyncio.run_coroutine_threadsafe(question, loop).result(_ASK_S)
+
+    return Loaded(
+        EditInputs(
+            task=submit.task,
+            image=photo.rgb,
+            mask=_fitted(mask, photo.rgb),
+            reference=None if reference is None else reference.rgb,
+            reference_mask=reference_mask,
+            prompt=submit.prompt,
+            negative_prompt=submit.negative_prompt,
+            seed=submit.seed,
+            steps=submit.steps,
+            guidance=submit.guidance,
+            mask_tool=submit.mask_tool,
+            strength=submit.strength,
+            refine_fill=submit.refine_fill,
+            flow_match=submit.flow_match,
+            saliency=lambda: ask(_saliency(bus, images, submit.image)),
+            reference_saliency=lambda: ask(_saliency(bus, images, submit.reference)),
+            balanced=lambda: ask(_balanced(bus, images, submit)),
+        ),
+        photo.icc,
+    )
+
+
+def _check(submit: JobSubmit) -> None:
+    if submit.task is not Task.WHITE_BALANCE and submit.mask is None:
+        raise BadInput("A mask is needed: mark the region to edit.")
+    if submit.task is Task.INSERTION and submit.reference is None:
+        raise BadInput("A reference photo is needed for insertion.")
+
+
+async def _photo(images: ImageStore, sha256: str) -> Photo:
+    data = await images.get("inputs", sha256)
+    return await asyncio.to_thread(decode_photo, data)
+
+
+async def _optional_photo(images: ImageStore, sha256: str | None) -> Photo | None:
+    return None if sha256 is None else await _photo(images, sha256)
+
+
+async def _mask(images: ImageStore, sha256: str | None) -> Grey | None:
+    if sha256 is None:
+        return None
+    data = await images.get("inputs", sha256)
+    return await asyncio.to_thread(decode_mask, data)
+
+
+def _fitted(mask: Grey | None, image: Rgb) -> Grey | None:
+    height, width = image.shape[:2]
+    if mask is None or mask.shape == (height, width):
+        return mask
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+async def _saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | None:
+    """What stands out in the picture; an edit is better with it, and possible without."""
+    if sha256 is None:
+        return None
+    try:
+        reply = await rpc.call(
+            bus, subjects.SEG_SALIENCY, SaliencyRequest(image=sha256), SaliencyReply, timeout_s=_ASK_S / 2
+        )
+        if reply.png is None:
+            return None
+        data = await images.get("cache", reply.png.sha256)
+    except ArtMancerError:
+        return None
+    return await asyncio.to_thread(decode_mask, data)
+
+
+async def _balanced(bus: Bus, images: ImageStore, submit: JobSubmit) -> Rgb:
+    """Return the picture, balanced by the image utilities. Raises Unavailable when they are down."""
+    request = WhiteBalanceRequest(image=submit.image, strength=submit.strength)
+    reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, PictureReply, timeout_s=_ASK_S / 2)
+    data = await images.get("cache", reply.png.sha256)
+    return (await asyncio.to_thread(decode_photo, data)).rgb

@@ -1,0 +1,62 @@
+"""Between the engine's thread and the bus: steps go out as events, a cancel comes in as an exception."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from services.a100worker.cancel_flag import CancelFlag
+from shared import subjects
+from shared.errors import JobCancelled
+from shared.messages import Progress
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+    from shared.image_codec import Rgb
+
+
+class Reporter:
+    """The `step` that an engine calls, from its own thread; events leave in order, each step once.
+
+    `published` runs on the event loop beside the engine.
+    """
+
+    def __init__(self, bus: Bus, job_id: str, attempt: int) -> None:
+        self.cancelled = CancelFlag()
+        self.last: Progress | None = None
+        self._bus = bus
+        self._job_id = job_id
+        self._attempt = attempt
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Progress | None] = asyncio.Queue()
+
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Rgb | None = None) -> None:
+        """Report step `done` of `total` (1-based; 0 while preparing). Raises JobCancelled."""
+        del preview  # the engines that can show one arrive with the GPU
+        if self.cancelled.is_set():
+            raise JobCancelled
+        step = done if done > 0 else None
+        if step is not None and self.last is not None and self.last.step == step:
+            return
+        self.last = Progress(
+            job_id=self._job_id,
+            phase="processing",
+            step=step,
+            total_steps=total if step is not None else None,
+            fraction=done / total if total else 0.0,
+            message=message,
+        )
+        self._loop.call_soon_threadsafe(self._events.put_nowait, self.last)
+
+    async def publish(self) -> None:
+        """Publish until `finish` is called. Raises BrokerUnavailable."""
+        sent = 0
+        while (event := await self._events.get()) is not None:
+            sent += 1
+            await self._bus.publish(
+                subjects.event(self._job_id, "progress"), event, msg_id=f"{self._job_id}.{self._attempt}.{sent}"
+            )
+
+    def finish(self) -> None:
+        """Let `publish` end when it has sent what is waiting."""
+        self._events.put_nowait(None)

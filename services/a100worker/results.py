@@ -1,0 +1,40 @@
+"""What is made of an edit: stored bytes, encoded once, and the proof that nothing outside the mask has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared.image_codec import encode_png
+from shared.image_store import digest
+from shared.messages import ImageRef
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Edit
+    from shared.image_codec import Rgb
+    from shared.image_store import ImageStore
+
+
+async def store_result(images: ImageStore, image: Rgb, icc: bytes | None) -> ImageRef:
+    """Encode without loss and store in `results`. Raises Busy, BrokerUnavailable."""
+    data = await asyncio.to_thread(encode_png, image, icc)
+    height, width = image.shape[:2]
+    ref = ImageRef(
+        bucket="results",
+        sha256=await digest(data),
+        content_type="image/png",
+        width=width,
+        height=height,
+        size_bytes=len(data),
+    )
+    return await images.put("results", data, ref)
+
+
+def outside_changes(before: Rgb, edit: Edit) -> int:
+    """Count the pixels outside the edit's region that differ from the upload; 0 for an edit of the whole picture."""
+    if edit.region is None:
+        return 0
+    changed = np.any(before != edit.image, axis=2)
+    return int(np.count_nonzero(changed & (edit.region == 0)))

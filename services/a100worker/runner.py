@@ -1,0 +1,172 @@
+"""One job, from delivery to acknowledgement: it is settled here, or it comes back when its lease ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from services.a100worker.inputs import fetch
+from services.a100worker.progress import Reporter
+from services.a100worker.results import outside_changes, store_result
+from shared import subjects
+from shared.bus import WrongLastSequence
+from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, EngineFailed, JobCancelled, NotFound
+from shared.messages import DeadLetter, Done, Failed, JobWork, Started
+from shared.topology import JOB_EV
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Editor
+    from services.a100worker.settings import Settings
+    from shared.bus import Bus, Stored
+    from shared.deliveries import Delivery
+    from shared.image_store import ImageStore
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs jobs on one engine. Not for two jobs at a time."""
+
+    def __init__(self, settings: Settings, bus: Bus, images: ImageStore, engine: Editor) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._images = images
+        self._engine = engine
+
+    async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
+        """Run one delivered job and settle it. Raises BrokerUnavailable, and then the lease brings the job back."""
+        try:
+            work = JobWork.model_validate_json(delivery.data)
+        except ValidationError:
+            log.exception("job.unreadable", extra={"subject": delivery.subject})
+            await delivery.drop("unreadable")
+            return
+        reporter = Reporter(self._bus, work.job_id, delivery.attempt)
+
+        def end(_: Stored) -> None:
+            reporter.cancelled.set()
+
+        # Listen first, look second: an end that comes in between is seen by one of the two.
+        async with self._bus.subscribe(subjects.live_end(work.job_id), end):
+            if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is not None:
+                await delivery.ack()
+                return
+            try:
+                done = await self._attempt(work, delivery, reporter, stop)
+            except BrokerUnavailable:
+                raise
+            except ArtMancerError as error:
+                await self._settle_failure(work, delivery, error, stop)
+            except Exception:  # the job boundary: whatever an engine throws, the worker lives on
+                log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": delivery.attempt})
+                await self._settle_failure(work, delivery, EngineFailed(), stop)
+            else:
+                await self._end(done)
+                await delivery.ack()
+
+    async def _attempt(self, work: JobWork, delivery: Delivery, reporter: Reporter, stop: asyncio.Event) -> Done:
+        started = time.monotonic()
+        attempt = delivery.attempt
+        log.info("job.started", extra={"job_id": work.job_id, "task": work.submit.task, "attempt": attempt})
+        await self._bus.publish(
+            subjects.event(work.job_id, "started"),
+            Started(job_id=work.job_id, worker=self._settings.name, engine=self._engine.name, attempt=attempt),
+            msg_id=f"{work.job_id}.{attempt}.started",
+        )
+        side = [
+            asyncio.create_task(self._hold(delivery), name="job.hold"),
+            asyncio.create_task(self._watch(stop, reporter), name="job.watch"),
+        ]
+        publishing = asyncio.create_task(reporter.publish(), name="job.progress")
+        try:
+            loaded = await fetch(work.submit, self._bus, self._images)
+            fetched = time.monotonic()
+            edit = await asyncio.to_thread(self._engine.edit, loaded.inputs, reporter)
+            edited = time.monotonic()
+            result = await store_result(self._images, edit.image, loaded.icc)
+            reporter.finish()
+            await publishing
+            stored = time.monotonic()
+            return Done(
+                job_id=work.job_id,
+                worker=self._settings.name,
+                engine=self._engine.name,
+                attempt=attempt,
+                result=result,
+                duration_ms=_ms(stored - started),
+                seed=work.submit.seed,
+                changed_outside_px=await asyncio.to_thread(outside_changes, loaded.inputs.image, edit),
+                timings_ms={
+                    "fetch": _ms(fetched - started),
+                    "edit": _ms(edited - fetched),
+                    "store": _ms(stored - edited),
+                },
+            )
+        finally:
+            for task in (*side, publishing):
+                task.cancel()
+            await asyncio.gather(*side, publishing, return_exceptions=True)
+
+    async def _hold(self, delivery: Delivery) -> None:
+        """Keep the lease; not from the engine's thread, which may be deep in native code."""
+        while True:
+            await asyncio.sleep(self._settings.streams.lease_s / 3)
+            try:
+                await delivery.extend()
+            except BrokerUnavailable:
+                log.warning("job.lease-not-extended")
+
+    async def _watch(self, stop: asyncio.Event, reporter: Reporter) -> None:
+        """When the service stops, let the job finish within the drain time, then stop it to hand it back."""
+        await stop.wait()
+        await asyncio.sleep(self._settings.drain_s * 0.7)
+        reporter.cancelled.set()
+
+    async def _settle_failure(
+        self, work: JobWork, delivery: Delivery, error: ArtMancerError, stop: asyncio.Event
+    ) -> None:
+        if isinstance(error, JobCancelled):
+            if stop.is_set() and await self._bus.last(JOB_EV, subjects.end(work.job_id)) is None:
+                await delivery.retry()
+                log.info("job.handed-back", extra={"job_id": work.job_id})
+                return
+            await delivery.ack()
+            log.info("job.cancelled", extra={"job_id": work.job_id})
+            return
+        last_try = delivery.attempt >= self._settings.streams.max_deliver
+        if isinstance(error, BadInput | NotFound) or (last_try and not isinstance(error, BrokerUnavailable)):
+            await self._give_up(work, delivery, error)
+            return
+        log.warning("job.retry", extra={"job_id": work.job_id, "reason": error.message, "attempt": delivery.attempt})
+        await delivery.retry(self._settings.retry_delay_s)
+
+    async def _give_up(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
+        letter = DeadLetter(
+            job_id=work.job_id,
+            reason=error.code,
+            message=error.message,
+            attempts=delivery.attempt,
+            log_seq=work.log_seq,
+            work=work,
+        )
+        await self._bus.publish(subjects.dead(error.code, work.job_id), letter, msg_id=f"{work.job_id}.dead")
+        await self._end(Failed(job_id=work.job_id, code=error.code, message=error.message, attempt=delivery.attempt))
+        await delivery.ack()
+
+    async def _end(self, outcome: Done | Failed) -> None:
+        """Write the terminal event; whoever wrote one first has decided."""
+        try:
+            await self._bus.publish_first(JOB_EV, subjects.end(outcome.job_id), outcome, msg_id=uuid4().hex)
+        except WrongLastSequence:
+            log.info("job.ended-already", extra={"job_id": outcome.job_id})
+        else:
+            log.info("job.ended", extra={"job_id": outcome.job_id, "state": outcome.type})
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,72 @@
+"""A worker: loads its engine, then receives, runs and settles one job at a time until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from services.a100worker import backend
+from services.a100worker.intake import Intake
+from services.a100worker.runner import Runner
+from shared import rpc, subjects, topology
+from shared.bus import open_bus
+from shared.errors import BrokerUnavailable
+from shared.image_store import NatsImageStore
+from shared.messages import HealthReply, HealthRequest
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Editor
+    from services.a100worker.settings import Settings
+    from shared.bus import Bus
+
+NAME = "a100worker"
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until told to stop; a job that does not end within the drain time is handed back."""
+    async with open_bus(settings.nats, NAME) as bus:
+        await topology.ensure(bus, settings.streams)
+        engine: Editor | None = None
+
+        async def health(_: HealthRequest) -> HealthReply:
+            detail = {"engine": engine.name if engine else settings.backend}
+            return HealthReply(
+                service=NAME, instance=settings.name, status="healthy" if engine else "starting", detail=detail
+            )
+
+        async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, health)]):
+            engine = await asyncio.to_thread(backend.load, settings.backend, settings.model_dir)
+            log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
+            try:
+                await _work(settings, bus, engine, stop)
+            finally:
+                await asyncio.to_thread(engine.close)
+
+
+async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
+    runner = Runner(settings, bus, NatsImageStore(bus), engine)
+    async with Intake(bus, settings.idle_poll_s) as intake:
+        while not stop.is_set():
+            try:
+                delivery = await intake.receive(stop)
+                if delivery is not None:
+                    await runner.run(delivery, stop)
+            except BrokerUnavailable as error:
+                log.warning("worker.interrupted", extra={"reason": error.message})
+                await _mended(settings, bus, stop)
+
+
+async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
+    """Wait for the broker, then declare again what it may have lost."""
+    waiting = {asyncio.create_task(event.wait(), name="worker.wait") for event in (bus.up, stop)}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=settings.idle_poll_s)
+    for task in waiting:
+        task.cancel()
+    if bus.connected and not stop.is_set():
+        try:
+            await topology.ensure(bus, settings.streams)
+        except BrokerUnavailable as error:
+            log.warning("worker.not-mended", extra={"reason": error.message})
+            await asyncio.sleep(settings.idle_poll_s)
