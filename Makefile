@@ -1,0 +1,62 @@
+# `make setup` once, then `make run`. Every target brings what it needs with it; a second run costs nothing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PY := $(BIN)/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test bench lock
+
+help:
+	@echo "make setup   virtual environment and model weights"
+	@echo "make run     the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
+	@echo "make demo    edit four photos through the running system, pictures in demo-out/"
+	@echo "make test    lint, types and tests"
+	@echo "make bench   the benchmarks, each beside its baseline"
+	@echo "make lock    new lock files from pyproject.toml"
+
+setup: .venv/.runtime
+	@$(PY) -m services.models pull u2netp || echo "Without the u2netp weights the coarse GrabCut engine will serve."
+
+run: .venv/.runtime
+	@exec $(PY) -m services $(ARGS)
+
+demo: setup
+	@$(PY) -m services.demo $(ARGS)
+
+test: setup .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(PY) -m pytest tests/unit tests/integration tests/e2e $(ARGS)
+
+bench: setup .venv/.dev
+	$(PY) -m pytest -s tests/benchmarks $(ARGS)
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+lock: .venv/.dev
+	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	echo uv | $(BIN)/$(LOCK) --no-header - -o requirements-uv.lock
+
+# uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
+# instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.
+define sync
+$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
+  && $(BIN)/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode $(1) \
+  || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+endef
+
+.venv/.made:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed."; exit 1; }
+	"$(PYTHON)" -m venv --clear .venv
+	@touch $@
+
+.venv/.runtime: requirements.lock requirements-uv.lock .venv/.made
+	$(call sync,requirements.lock)
+	@$(PY) -m compileall -q shared services
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.runtime
+	$(call sync,requirements-dev.lock)
+	@touch $@
