@@ -22,11 +22,11 @@ GROUND = 245
 NO_SHADOW = Shadow(opacity=0)
 
 
-def soft_disc(radius: int = 70) -> NDArray[np.float64]:
-    """Make the opacity of a disc in the middle, 0..1, with an edge about five pixels wide."""
+def soft_disc(radius: int = 70, sigma: float = 1.2) -> NDArray[np.float64]:
+    """Make the opacity of a disc in the middle, 0..1, with an edge about four sigma pixels wide."""
     disc = np.zeros((SIDE, SIDE), np.uint8)
     cv2.circle(disc, (SIDE // 2, SIDE // 2), radius, 255, -1)
-    return np.asarray(cv2.GaussianBlur(disc, (0, 0), 1.2) / 255, np.float64)
+    return np.asarray(cv2.GaussianBlur(disc, (0, 0), sigma) / 255, np.float64)
 
 
 def on(ground: float, opacity: NDArray[np.float64]) -> Rgb:
@@ -51,6 +51,30 @@ def test_white_becomes_the_light_ground_without_a_fringe(with_mask: bool) -> Non
     difference = np.abs(shown.astype(int) - on(GROUND, opacity))
     assert difference.max() <= 2
     assert (shown[0, 0] == GROUND).all()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.2, 2.7])
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_no_light_line_parts_the_object_from_its_shadow(with_mask: bool, sigma: float) -> None:  # noqa: FBT001
+    """From the object's foot outwards it only gets lighter."""
+    opacity = soft_disc(sigma=sigma)
+    mask = as_mask(opacity) if with_mask else None
+
+    shown = add_shadow(on(255, opacity), mask, Shadow(0, 20, 0.8, 15))
+
+    outwards = shown[SIDE // 2 + 50 :, SIDE // 2, 1].astype(int)
+    assert outwards[0] == RED[1]
+    assert outwards[-1] == GROUND
+    assert np.diff(outwards).min() >= -3
+
+
+def test_no_light_line_is_left_at_the_border() -> None:
+    """An extraction is cut where its mask is at a half; there the white shines through as well."""
+    opacity = soft_disc(100, 2.7)[28:-28, 28:-28]
+
+    shown = add_shadow(on(255, opacity), None, NO_SHADOW)
+
+    np.testing.assert_allclose(shown[0, 100], on(GROUND, opacity)[0, 100], atol=2)
 
 
 def test_the_inside_of_the_object_stays() -> None:
