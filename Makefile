@@ -42,14 +42,15 @@ lock: .venv/.dev
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
 # instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.
 define sync
-$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
+@echo "Installing what $(1) lists"
+@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
   && $(BIN)/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode $(1) \
   || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 endef
 
 .venv/.made:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed."; exit 1; }
-	"$(PYTHON)" -m venv --clear .venv
+	@"$(PYTHON)" -m venv --clear .venv
 	@touch $@
 
 .venv/.runtime: requirements.lock requirements-uv.lock .venv/.made
