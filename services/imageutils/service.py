@@ -1,0 +1,114 @@
+"""The image utilities: pictures come by reference, are worked on in threads, and go back by reference."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from services.imageutils.extract import extract_object
+from services.imageutils.shadow import Shadow, add_shadow
+from services.imageutils.white_balance import balance_auto, balance_manual
+from shared import rpc, subjects, topology
+from shared.bus import open_bus
+from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
+from shared.image_store import NatsImageStore
+from shared.messages import (
+    ExtractRequest,
+    HealthReply,
+    HealthRequest,
+    ImageRef,
+    PictureReply,
+    ShadowRequest,
+    WhiteBalanceRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.imageutils.settings import Settings
+    from shared.image_store import ImageStore
+
+NAME = "imageutils"
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Answer requests until told to stop."""
+    async with open_bus(settings.nats, NAME) as bus:
+        await topology.ensure(bus, settings.streams)
+        studio = Studio(NatsImageStore(bus), settings.at_once)
+        async with rpc.serve(bus, NAME, _endpoints(studio, settings.in_flight), drain_s=settings.drain_s):
+            await stop.wait()
+
+
+class Studio:
+    """Makes new pictures out of stored ones, at most `at_once` at a time. All of its verbs raise ImageNotFound."""
+
+    def __init__(self, images: ImageStore, at_once: int) -> None:
+        self._images = images
+        self._seats = asyncio.Semaphore(at_once)
+
+    async def extract(self, request: ExtractRequest) -> PictureReply:
+        """Cut an object out and fit it into a white square."""
+        return await self._make(_extracted, request.image, request.mask)
+
+    async def shadow(self, request: ShadowRequest) -> PictureReply:
+        """Show an extracted object with a soft shadow on a light ground."""
+        shadow = Shadow(request.offset_x_px, request.offset_y_px, request.opacity, request.blur_px)
+        return await self._make(partial(_shadowed, shadow), request.image, request.mask)
+
+    async def white_balance(self, request: WhiteBalanceRequest) -> PictureReply:
+        """Correct the colour cast."""
+        return await self._make(partial(_balanced, request), request.image)
+
+    async def _make(self, work: Callable[..., Photo], *pictures: str | None) -> PictureReply:
+        """Hand the bytes of the pictures to the work, and store what it returns."""
+        async with self._seats:  # before the bytes are fetched, so that waiting costs no memory
+            data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in pictures]
+            png, ref = await asyncio.to_thread(lambda: _encoded(work(*data)))
+            return PictureReply(png=await self._images.put("cache", png, ref))
+
+
+def _extracted(image: bytes, mask: bytes) -> Photo:
+    photo = decode_photo(image)
+    return Photo(extract_object(photo.rgb, decode_mask(mask)), photo.icc)
+
+
+def _shadowed(shadow: Shadow, image: bytes, mask: bytes | None) -> Photo:
+    photo = decode_photo(image)
+    return Photo(add_shadow(photo.rgb, None if mask is None else decode_mask(mask), shadow), photo.icc)
+
+
+def _balanced(request: WhiteBalanceRequest, image: bytes) -> Photo:
+    photo = decode_photo(image)
+    if request.method == "auto":
+        return Photo(balance_auto(photo.rgb, request.strength), photo.icc)
+    return Photo(balance_manual(photo.rgb, request.temperature, request.tint, request.strength), photo.icc)
+
+
+def _encoded(photo: Photo) -> tuple[bytes, ImageRef]:
+    png = encode_png(photo.rgb, photo.icc)
+    height, width = photo.rgb.shape[:2]
+    ref = ImageRef(
+        bucket="cache",
+        sha256=hashlib.sha256(png).hexdigest(),
+        content_type="image/png",
+        width=width,
+        height=height,
+        size_bytes=len(png),
+    )
+    return png, ref
+
+
+def _endpoints(studio: Studio, limit: int) -> list[rpc.Endpoint[Any]]:
+    async def health(_: HealthRequest) -> HealthReply:
+        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
+
+    return [
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+        rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, studio.extract, limit),
+        rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, studio.shadow, limit),
+        rpc.Endpoint(subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest, studio.white_balance, limit),
+    ]
