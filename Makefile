@@ -37,7 +37,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
 	$(BIN)/$(LOCK) --extra laptop --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
-	echo uv | $(BIN)/$(LOCK) --no-header - -o requirements-uv.lock
+	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
 
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
 # instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.

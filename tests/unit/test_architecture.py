@@ -1,0 +1,306 @@
+"""The decisions that a reviewer would otherwise have to remember, as checks on the source text.
+
+Each rule comes with a piece of code that breaks it: a rule that lets its own counter-example pass is a failing test.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("a100worker", "gateway", "imageutils", "jobmanager", "segmentation")
+
+# --- what the decisions allow, by name, with the reason -----------------------------------------------------------
+
+LONGER_MODULES = {
+    "shared/messages.py": 400,  # all that the services ever say to each other, to be read in one go
+}
+LONGER_FUNCTIONS: dict[str, int] = {}
+SHARED = {"subjects", "messages", "jobs", "topology", "settings", "bus", "deliveries", "rpc", "image_store",
+          "image_codec", "errors", "telemetry", "lifecycle"}  # fmt: skip
+NATS_ADAPTERS = {f"shared/{name}.py" for name in ("bus", "deliveries", "rpc", "topology", "image_store")}
+SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
+ENVIRONMENT_READERS = {
+    "services/program.py",  # a child gets this process's environment and more
+    "services/models.py",  # a command of its own: MODEL_DIR is its only setting
+    "services/a100worker/settings.py",
+}
+SIGNAL_OWNERS = {
+    "shared/lifecycle.py",
+    "services/__main__.py",  # the launcher is no service, and should not carry pydantic
+    "services/a100worker/backends/filler_process.py",  # a helper process leaves Ctrl-C to its owner
+}
+TASK_OWNERS = {
+    "shared/bus.py",  # the connection outlives the call that asked for it
+    "shared/lifecycle.py",  # the one task per process that all others hang on
+    "shared/rpc.py",  # one task per request, drained by `serve`
+    "services/a100worker/service.py",  # first of two events
+    "services/a100worker/intake.py",  # first of two events
+    "services/a100worker/runner.py",  # ends with its job, whichever way that ends
+}
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file; the path is relative to the repository."""
+
+    path: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed source."""
+        return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree."""
+        return list(ast.walk(self.tree))
+
+    @property
+    def in_tests(self) -> bool:
+        """Whether it is a test rather than the product."""
+        return self.path.startswith("tests/")
+
+    @property
+    def service(self) -> str | None:
+        """The service whose folder the file is in."""
+        parts = self.path.split("/")
+        return parts[1] if parts[0] == "services" and len(parts) > 2 else None
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """Line and dotted name of everything imported, inside functions too."""
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+    def calls(self) -> Iterator[tuple[ast.Call, str]]:
+        """Every call with the source text of what is called."""
+        for node in self.nodes:
+            if isinstance(node, ast.Call):
+                yield node, ast.unparse(node.func)
+
+    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+        """Every function and method."""
+        for node in self.nodes:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield node
+
+    def docstrings(self) -> set[ast.AST]:
+        """Strings that stand alone: docstrings, and the notes below constants."""
+        return {node.value for node in self.nodes if isinstance(node, ast.Expr)}
+
+
+def starts(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+# --- the rules ----------------------------------------------------------------------------------------------------
+
+
+def long_modules(module: Module) -> Iterator[tuple[int, str]]:
+    lines = module.text.count("\n")
+    if lines > LONGER_MODULES.get(module.path, 400 if module.in_tests else 350):
+        yield 1, f"{lines} lines"
+
+
+def long_functions(module: Module) -> Iterator[tuple[int, str]]:
+    for function in module.functions():
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        if lines > LONGER_FUNCTIONS.get(f"{module.path}:{function.name}", 50):
+            yield function.lineno, f"{function.name} with {lines} lines"
+
+
+def vague_names(module: Module) -> Iterator[tuple[int, str]]:
+    vague = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler", "base"}
+    if found := vague & set(module.path.removesuffix(".py").split("/")):
+        yield 1, found.pop()
+
+
+def foreign_imports(module: Module) -> Iterator[tuple[int, str]]:
+    for line, name in module.imports():
+        upwards = module.path.startswith("shared/") and starts(name, "services", "tests")
+        sideways = module.service and starts(name, "services") and not starts(name, f"services.{module.service}")
+        launcher = module.path.startswith("services/") and not module.service
+        inwards = launcher and starts(name, *(f"services.{service}" for service in SERVICES))
+        if upwards or sideways or inwards:
+            yield line, name
+
+
+def vendor_imports(module: Module) -> Iterator[tuple[int, str]]:
+    heavy = ("torch", "torchvision", "diffusers", "ultralytics", "transformers", "accelerate", "peft")
+    for line, name in module.imports():
+        if starts(name, "nats") and module.path not in NATS_ADAPTERS:
+            yield line, name
+        if starts(name, *heavy) and "/backends/" not in module.path:
+            yield line, name
+
+
+def subject_literals(module: Module) -> Iterator[tuple[int, str]]:
+    own = re.compile(r"(job\.(submit|q|ev|dlq)|live\.(ev|q)|svc|ctl)\.|\$(KV|O)\.")
+    brokers = re.compile(r"\$JS\.")
+    docstrings = module.docstrings()
+    for node in module.nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            foreign = own.match(node.value) and module.path not in SUBJECT_OWNERS
+            if foreign or (brokers.match(node.value) and module.path not in SUBJECT_OWNERS | NATS_ADAPTERS):
+                yield node.lineno, node.value
+
+
+def environment(module: Module) -> Iterator[tuple[int, str]]:
+    if module.path not in ENVIRONMENT_READERS:
+        for node in module.nodes:
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv", "os.putenv"}:
+                yield node.lineno, ast.unparse(node)
+
+
+def settings_at_import(module: Module) -> Iterator[tuple[int, str]]:
+    for statement in module.tree.body:
+        if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Settings"):
+                    yield node.lineno, ast.unparse(node.func)
+
+
+def loose_tasks(module: Module) -> Iterator[tuple[int, str]]:
+    for call, name in module.calls():
+        if name.rpartition(".")[2] in {"create_task", "ensure_future"}:
+            named = any(keyword.arg == "name" for keyword in call.keywords)
+            grouped = not re.match(r"asyncio|.*loop", name)
+            if not named or not (grouped or module.path in TASK_OWNERS):
+                yield call.lineno, name
+
+
+def signal_handlers(module: Module) -> Iterator[tuple[int, str]]:
+    for call, name in module.calls():
+        handles = name == "signal.signal" or name.endswith("add_signal_handler")
+        if handles and module.path not in SIGNAL_OWNERS:
+            yield call.lineno, name
+
+
+def patching(module: Module) -> Iterator[tuple[int, str]]:
+    yield from ((line, name) for line, name in module.imports() if starts(name, "unittest.mock", "mock"))
+    for function in module.functions():
+        for argument in chain(function.args.args, function.args.kwonlyargs):
+            if argument.arg in {"monkeypatch", "mocker"}:
+                yield function.lineno, argument.arg
+
+
+def sleeping(module: Module) -> Iterator[tuple[int, str]]:
+    if module.path != "tests/waiting.py" and not module.path.startswith("tests/benchmarks/"):
+        yield from ((call.lineno, name) for call, name in module.calls() if name.rpartition(".")[2] == "sleep")
+
+
+CODE, TESTS = ("shared", "services"), ("tests",)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A decision, where it holds, and a file that breaks it."""
+
+    sentence: str
+    find: Callable[[Module], Iterator[tuple[int, str]]]
+    folders: tuple[str, ...]
+    breach: Module
+
+
+RULES = [
+    Rule("Rule 1: a module has at most 350 lines (tests 400)",
+         long_modules, CODE + TESTS, Module("shared/x.py", "x = 1\n" * 351)),
+    Rule("Rule 1: a function has at most 50 lines",
+         long_functions, CODE + TESTS, Module("shared/x.py", "def f():\n" + "    x = 1\n" * 50)),
+    Rule("Rule 4: a module is named by its noun",
+         vague_names, CODE + TESTS, Module("services/gateway/helpers.py", "")),
+    Rule("Import law: a service knows only shared/, shared/ knows no service, the launcher starts services by name",
+         foreign_imports, CODE, Module("services/gateway/x.py", "from services import jobmanager")),
+    Rule("Rule 13: nats is imported only in its adapters in shared/, and heavy libraries only under backends/",
+         vendor_imports, CODE, Module("services/segmentation/x.py", "def f():\n    import torch.nn")),
+    Rule("Rule 10: subjects are written down only in shared/subjects.py and shared/topology.py",
+         subject_literals, CODE, Module("services/gateway/x.py", "f'job.ev.{job_id}.end'")),
+    Rule("Rule 16: the environment is read only by pydantic settings",
+         environment, CODE, Module("shared/bus.py", "import os\nos.environ['NATS_URL']")),
+    Rule("Rule 16: settings are made in __main__ and handed down, never at import",
+         settings_at_import, CODE, Module("services/gateway/x.py", "settings = Settings()")),
+    Rule("Rule 18: a task has a name and lives in a TaskGroup",
+         loose_tasks, CODE, Module("services/gateway/x.py", "asyncio.create_task(f(), name='f')")),
+    Rule("Rule 19: signals are handled only in shared/lifecycle.py",
+         signal_handlers, CODE, Module("services/gateway/x.py", "loop.add_signal_handler(2, stop.set)")),
+    Rule("Rule 23: tests patch nothing, fakes are named and shipped",
+         patching, TESTS, Module("tests/unit/test_x.py", "def test_x(monkeypatch): pass")),
+    Rule("Rule 24: tests wait for something, they do not sleep",
+         sleeping, TESTS, Module("tests/unit/test_x.py", "async def test_x(): await asyncio.sleep(1)")),
+]  # fmt: skip
+
+
+def sources(folders: tuple[str, ...]) -> list[Module]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return [Module(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.find.__name__)
+def test_the_code_keeps_the_rule(rule: Rule) -> None:
+    """No file breaks it."""
+    broken = [f"{module.path}:{line} ({what})" for module in sources(rule.folders) for line, what in rule.find(module)]
+
+    assert not broken, f"{rule.sentence}; broken in {', '.join(broken)}."
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.find.__name__)
+def test_the_rule_finds_its_breach(rule: Rule) -> None:
+    """The counter-example does not pass, so a green rule means something."""
+    found = list(rule.find(rule.breach))
+
+    assert found
+
+
+def test_shared_holds_what_was_decided() -> None:
+    """shared/ must not become a drawer: decision 0001 names its modules."""
+    modules = {path.stem for path in (ROOT / "shared").glob("*.py")} - {"__init__"}
+
+    assert modules == SHARED, "shared/ holds other modules than docs/decisions/0001 says."
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_is_laid_out_alike(service: str) -> None:
+    """Rule 2: who has read one service finds the way in all five."""
+    files = {path.name for path in (ROOT / "services" / service).glob("*.py")}
+
+    assert files >= {"__main__.py", "settings.py", "service.py"}, f"services/{service} lacks a file that all have."
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_starts_without_heavy_libraries(service: str) -> None:
+    """Rule 13: torch and its like are loaded when an engine that needs them is chosen, not before."""
+    code = f"import services.{service}.service, sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert not {"torch", "diffusers", "transformers", "ultralytics"} & set(loaded.stdout.split())
+
+
+def test_no_file_names_a_package_registry() -> None:
+    """Where packages come from is the machine's business; lock files hold names, versions and hashes only."""
+    hosts = re.compile(
+        rb"\b(pypi|pythonhosted|npmjs|anaconda)\.(org|com)\b|^--(extra-)?index-url|^--find-links", re.MULTILINE
+    )
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [path for path in listed.split("\0") if (ROOT / path).is_file()]
+    named = [path for path in files if hosts.search((ROOT / path).read_bytes())]
+
+    assert not named, f"No file may name a registry; {', '.join(named)} does."
