@@ -27,8 +27,7 @@ class Log:
         prefix = f"{name:<13}|"
         if self._on_terminal:
             colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-            """Write one line."""
-        prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
         print(prefix, line, file=sys.stderr, flush=True)
 
 

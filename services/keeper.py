@@ -69,12 +69,16 @@ class Keeper:
             await self._program.start()
         except (ConfigError, OSError) as error:
             if not self.up.is_set():
-                self._give_up(f"did not start: {error}")
+                self._end_for_good(f"did not start: {error}")
             return f"did not start ({error})"
         self.up.set()
         if self._stop.is_set():
             self._program.terminate()  # `stop` came before there was a process to tell
         code = await self._program.wait()
         if code == EXIT_CONFIG:
-            self._give_up("ended because a setting is wrong")
+            self._end_for_good("ended because a setting is wrong")
         return f"ended with code {code}"
+
+    def _end_for_good(self, why: str) -> None:
+        self._stop.set()
+        self._give_up(why)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,17 @@ async def nothing_left_behind() -> AsyncIterator[None]:
         if thread.is_alive() and not thread.name.startswith(_LIBRARY_THREADS)
     )
     assert not new, f"The test left threads running: {new}."
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Where the browser is. Without one, browser tests are skipped; in CI they fail."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None and os.environ.get("CI"):
+        pytest.fail("Chromium is missing: `.ci/install-system-packages` installs it.")
+    if found is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium).")
+    return found
 
 
 @pytest.fixture

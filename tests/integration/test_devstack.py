@@ -119,6 +119,15 @@ async def test_a_dead_program_is_started_again(tmp_path: Path) -> None:
         assert "stack: worker ended with code -9, starts again in 0.2 s" in run.lines
 
 
+async def test_a_program_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
+    """Each pause is twice the last one, so that a broken service does not eat the machine."""
+    async with running(tmp_path, program("worker", "raise SystemExit(1)")) as run:
+        await run.said("stack: worker ended", times=3)
+
+        deaths = [line.rpartition("again in ")[2] for line in run.lines if line.startswith("stack: ")]
+        assert deaths[:3] == ["0.2 s", "0.4 s", "0.8 s"]
+
+
 async def test_a_dead_nats_server_is_started_again_on_its_port(tmp_path: Path) -> None:
     """The services keep their address; none of them has to be restarted."""
     async with running(tmp_path, program("worker", ANNOUNCES_ITSELF)) as run:
@@ -154,6 +163,8 @@ async def test_a_wrong_setting_ends_the_stack(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="worker ended because a setting is wrong"):
         await run.stack.run()
+
+    assert not [line for line in run.lines if "starts again" in line]
 
 
 async def test_nothing_outlives_a_killed_launcher(tmp_path: Path) -> None:
