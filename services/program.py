@@ -52,9 +52,10 @@ class ProcessGroup:
             os.killpg(self.id, signal.SIGKILL)
 
     async def _start_guard(self, group: int) -> Process:
+        silent = asyncio.subprocess.DEVNULL
         return await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", _GUARD, stdin=self._read_end, process_group=group
-        )  # fmt: skip
+            "/bin/sh", "-c", _GUARD, stdin=self._read_end, stdout=silent, stderr=silent, process_group=group
+        )
 
 
 class Program:

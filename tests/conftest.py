@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 # Threads of libraries that end with their event loop or live as long as the process.
@@ -66,6 +68,21 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 def nats_url(nats_server: NatsServer) -> str:
     """Where that server listens."""
     return nats_server.url
+
+
+@pytest.fixture(scope="session")
+def stack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole system, started once for all tests that ask for it; yields the address of its gateway."""
+    folder = tmp_path_factory.mktemp("stack")
+    command = [sys.executable, "-m", "services", "--port", "0", "--data", str(folder / "data")]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as launcher:
+        assert launcher.stdout is not None
+        try:
+            ready = next((line for line in launcher.stdout if line.startswith(b"ready ")), b"")
+            assert ready, f"The stack ended before it was ready: {(folder / 'log').read_text()[-2000:]}"
+            yield ready.split()[1].decode()
+        finally:
+            launcher.terminate()
 
 
 @pytest.fixture

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from typing import TYPE_CHECKING, TypeVar
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +43,13 @@ async def next_event(
         raise AssertionError(f"Waited {timeout_s:g} s in vain for {description}.") from None
     except StopAsyncIteration:
         raise AssertionError(f"The events ended without {description}.") from None
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended; a dead one that nobody has collected yet counts as gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 async def _answer(predicate: Callable[[], object]) -> object:

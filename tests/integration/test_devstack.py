@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -15,7 +15,7 @@ import pytest
 from services.devstack import Options, Service, Stack, claimed
 from services.probes import broker_answers
 from shared.errors import ConfigError
-from tests.waiting import wait_until
+from tests.waiting import gone, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,12 +89,6 @@ async def running(data: Path, *programs: Service) -> AsyncIterator[Run]:
 
 def program(name: str, source: str, stage: int = 0) -> Service:
     return Service(name, (sys.executable, "-u", "-c", source), stage)
-
-
-def gone(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 async def test_it_announces_the_broker_and_then_the_gateway(tmp_path: Path) -> None:
