@@ -98,9 +98,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         lines = {"list": _list, "pull": _pull, "verify": _verify}[given.command](chosen(given.names), model_dir())
-        print(*lines, sep="\n")  # noqa: T201 (a command line tool)
+        print(*lines, sep="\n")
     except (ArtMancerError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 1
     return 0
 
