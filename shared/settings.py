@@ -63,6 +63,8 @@ def load(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         first = error.errors()[0]
-        prefix = str(settings.model_config.get("env_prefix") or "")
+        groups = (NatsSettings, StreamSettings, LogSettings)
+        failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
+        prefix = str(failed.model_config.get("env_prefix") or "")
         name = prefix + "_".join(str(part) for part in first["loc"])
         raise ConfigError(f"The setting {name.upper()} is not valid: {first['msg']}.") from error

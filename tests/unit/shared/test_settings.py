@@ -1,0 +1,73 @@
+"""Settings: every default runs on a laptop, and a wrong variable is named in one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from shared.settings import LogSettings, NatsSettings, ServiceSettings, StreamSettings, load
+
+ROOT = Path(__file__).parents[3]
+LOAD = """
+from pydantic_settings import SettingsConfigDict
+from shared.errors import ConfigError
+from shared.settings import ServiceSettings, load
+
+class Settings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="OVEN_", frozen=True)
+    heat: int = 180
+
+try:
+    settings = load(Settings)
+except ConfigError as error:
+    print(error.message)
+else:
+    print(settings.heat, settings.streams.lease_s, settings.nats.url)
+"""
+
+
+def load_with(**variables: str) -> str:
+    """What a fresh process with these variables makes of the settings of an oven."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=ROOT, env=variables, capture_output=True, text=True, check=True, timeout=30
+    )
+    return ended.stdout.strip()
+
+
+def test_the_environment_is_read() -> None:
+    """A service's own variables carry its prefix, shared ones the prefix of their group."""
+    said = load_with(OVEN_HEAT="220", STREAMS_LEASE_S="7", NATS_URL="nats://broker:4222")
+
+    assert said == "220 7.0 nats://broker:4222"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OVEN_HEAT", "hot"),
+        ("OVEN_DRAIN_S", "-1"),
+        ("STREAMS_LEASE_S", "soon"),
+        ("STREAMS_REPLICAS", "9"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    """The sentence holds the name as it must be typed, whichever group the variable belongs to."""
+    said = load_with(**{name: value})
+
+    assert said.startswith(f"The setting {name} is not valid: ")
+    assert said.count("\n") == 0
+
+
+@pytest.mark.parametrize("group", [NatsSettings, StreamSettings, LogSettings, ServiceSettings])
+def test_settings_do_not_change(group: type[ServiceSettings]) -> None:
+    """What is handed down at the start holds until the end."""
+    settings = load(group)
+    name = next(iter(group.model_fields))
+
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings, name, getattr(settings, name))
