@@ -1,0 +1,62 @@
+"""The error tree: stable codes, and the way from a code back to its class."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import bus, errors
+from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, from_code
+
+
+def tree(root: type[ArtMancerError]) -> list[type[ArtMancerError]]:
+    """The class and all that come from it, also those that live in other modules."""
+    return [root, *(found for child in root.__subclasses__() for found in tree(child))]
+
+
+ALL = tree(ArtMancerError)
+IN_THE_TREE = [kind for kind in ALL if kind.__module__ == errors.__name__]
+
+
+def test_every_code_is_unique() -> None:
+    """A code on the wire means one thing only, also those of the bus."""
+    codes = [kind.code for kind in ALL]
+
+    assert bus.StreamFull in ALL
+    assert sorted(codes) == sorted(set(codes))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_the_docstring_is_the_default_message(kind: type[ArtMancerError]) -> None:
+    """Raising the bare class says a whole sentence."""
+    message = kind().message
+
+    assert message == str(kind()) == (kind.__doc__ or "").strip()
+    assert message
+
+
+@pytest.mark.parametrize("kind", IN_THE_TREE, ids=lambda kind: kind.__name__)
+def test_an_error_comes_back_from_its_code(kind: type[ArtMancerError]) -> None:
+    """Class and message cross the wire."""
+    error = from_code(kind.code, "The cat is asleep.")
+
+    assert type(error) is kind
+    assert error.message == "The cat is asleep."
+
+
+def test_an_unknown_code_is_the_root_class() -> None:
+    """A newer service may report what this one has not heard of."""
+    error = from_code("invented_later", "Something new.")
+
+    assert type(error) is ArtMancerError
+    assert error.message == "Something new."
+
+
+def test_bad_input_is_never_worth_a_retry() -> None:
+    """What the user must change cannot be cured by sending it again."""
+    assert not any(kind.retryable for kind in tree(BadInput))
+
+
+def test_what_is_full_or_down_is_worth_a_retry() -> None:
+    """The caller may try again in a moment."""
+    assert Busy.retryable
+    assert BrokerUnavailable.retryable
