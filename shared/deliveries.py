@@ -102,6 +102,15 @@ async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> 
                 _raise_if_gone(status, msg)
 
 
+async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
+    """Have everything that was delivered and not settled delivered again, now. Raises BrokerUnavailable.
+
+    For the single reader of a consumer when it starts: what its predecessor held would wait for the lease otherwise.
+    """
+    with translated():
+        await bus.client.jetstream().reset_consumer(stream, consumer)
+
+
 @asynccontextmanager
 async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
     # Pulled messages keep their own subject, so the client's shared reply inbox cannot route them.

@@ -84,6 +84,11 @@ class JobSubmit(Message):
     submitted_at: float = Field(default_factory=time.time)  # seconds since the epoch
     traceparent: str | None = None
 
+    def pictures(self) -> dict[str, str]:
+        """Return the pictures that the job needs, by field; `image` comes first."""
+        names = ("image", "mask", "reference", "reference_mask")
+        return {name: sha256 for name in names if (sha256 := getattr(self, name)) is not None}
+
 
 class JobWork(Message):
     """A job that a worker may take."""

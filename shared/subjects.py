@@ -71,6 +71,11 @@ def queued_in(job_class: str, task: str) -> str:
     return f"job.q.{POOL}.{token(job_class)}.{token(task)}.>"
 
 
+def queued_in_class(job_class: str) -> str:
+    """The jobs of one class."""
+    return f"job.q.{POOL}.{token(job_class)}.>"
+
+
 def queue_entries_of(job_id: str) -> str:
     """One job, wherever it waits."""
     return f"job.q.*.*.*.*.{token(job_id)}"
@@ -168,6 +173,11 @@ class QueueAddress:
 def parse_queued(subject: str) -> QueueAddress:
     """Take a queued job's subject apart, `job.q...` or its live copy."""
     return QueueAddress(*subject.split(".")[2:])
+
+
+def kind_of_event(subject: str) -> str:
+    """Return the last token of an event's subject, stored or live: its kind, or `end`."""
+    return subject.rpartition(".")[2]
 
 
 def job_of_event(subject: str) -> str:

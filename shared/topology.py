@@ -141,7 +141,7 @@ def _bucket(name: str, max_age: float, max_bytes: int) -> StreamConfig:
 def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
     found: list[tuple[str, ConsumerConfig]] = []
     for job_class in JobClass:
-        found.append((JOB_LOG, _consumer(DISPATCHERS[job_class], subjects.submits_in(job_class), ack_wait=10)))
+        found.append((JOB_LOG, _dispatcher(job_class)))
         found += [
             (
                 JOB_Q,
@@ -157,6 +157,13 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
     found.append((JOB_EV, _consumer(PROJECTOR, subjects.ALL_EVENTS)))
     found.append((ADVISORY, _consumer(REAPER, subjects.MAX_DELIVERIES)))
     return found
+
+
+def _dispatcher(job_class: JobClass) -> ConsumerConfig:
+    """Holds submits unsettled for as long as they wait; a new dispatcher asks for them again itself."""
+    return replace(
+        _consumer(DISPATCHERS[job_class], subjects.submits_in(job_class), ack_wait=1 * _DAY), max_ack_pending=50_000
+    )
 
 
 def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerConfig:

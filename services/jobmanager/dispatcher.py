@@ -1,56 +1,104 @@
-"""From the log of submitted jobs to the queue that workers pull from; every submit is settled here, also a bad one."""
+"""From the log of submitted jobs to the queue that workers pull from; every submit is settled here, also a bad one.
+
+The order of a queue cannot be changed, so the queue is kept short: jobs wait in a lane here, unsettled in the log.
+Each step may be repeated: after a crash the log delivers again what was not settled, and the broker refuses doubles.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
-from shared.bus import StreamFull, WrongLastSequence
-from shared.deliveries import Delivery, consume
-from shared.errors import BadMessage
-from shared.messages import DeadLetter, Failed, JobClass, JobSubmit, JobWork, Queued
+from services.jobmanager.burial import bury
+from services.jobmanager.lane import Lane
+from services.jobmanager.pace import UNKNOWN_MS
+from shared import deliveries, subjects
+from shared.bus import StreamFull
+from shared.errors import ArtMancerError, BadMessage, ImageNotFound
+from shared.messages import DeadLetter, JobSubmit, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
-    from shared.bus import Bus
+    from services.jobmanager.pace import Pace
+    from shared.bus import Bus, Stored
+    from shared.deliveries import Delivery
+    from shared.image_store import ImageStore
+    from shared.messages import JobClass
 
-_FULL_PAUSE_S = 1.0
+_QUANTUM_MS = 5_000.0  # a user's turn: about one job of the CPU engines
+_TOLD = 20  # so many at the head of the line hear of their place as it changes
+_BETWEEN_TELLINGS_S = 1.0
+_AUDIT_S = 5.0  # events are missed while the connection is away; the queue itself tells the truth
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job in the lane."""
+
+    work: JobWork
+    delivery: Delivery
+    expected_ms: float | None
+
+
 class Dispatcher:
-    """Moves jobs from JOB_LOG to JOB_Q. All its steps may be repeated: the broker refuses what is already there."""
+    """Dispatches one class of jobs, fairly between users, and keeps at most `lookahead` of them in JOB_Q unstarted."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, *, lookahead: int) -> None:
         self._bus = bus
+        self._images = images
+        self._class = job_class
+        self._pace = pace
+        self._lookahead = lookahead
+        self._lane: Lane[Waiting] = Lane(_QUANTUM_MS)
+        self._unstarted: set[str] = set()  # in JOB_Q
+        self._cancelled: list[Waiting] = []
+        self._moved = asyncio.Event()
+        self._line_changed = asyncio.Event()
+        self._feeding = asyncio.Lock()
 
-    async def run(self, job_class: JobClass) -> None:
-        """Dispatch one class for ever. Raises BrokerUnavailable."""
-        async for delivery in consume(self._bus, JOB_LOG, DISPATCHERS[job_class]):
-            await self._settle(delivery)
+    async def run(self) -> None:
+        """Dispatch for ever. Raises BrokerUnavailable."""
+        self._lane = Lane(_QUANTUM_MS)
+        self._unstarted = await self._in_queue()
+        await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
+        async with self._bus.subscribe(subjects.LIVE_EVENTS, self._hear), asyncio.TaskGroup() as group:
+            group.create_task(self._admit_all(), name=f"dispatch.admit-{self._class}")
+            group.create_task(self._feed_when_moved(), name=f"dispatch.feed-{self._class}")
+            group.create_task(self._tell_places(), name=f"dispatch.tell-{self._class}")
 
-    async def _settle(self, delivery: Delivery) -> None:
+    async def _admit_all(self) -> None:
+        async for delivery in deliveries.consume(self._bus, JOB_LOG, DISPATCHERS[self._class]):
+            await self._admit(delivery)
+            await self._feed()
+
+    async def _admit(self, delivery: Delivery) -> None:
         address = subjects.parse_submit(delivery.subject)
         job_id, replay_of = await self._identify(address.job_id, delivery.seq)
+        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
+            await delivery.ack_soon()  # cancelled before it was queued, or settled before a crash
+            return
         try:
             work = JobWork(
                 job_id=job_id,
                 user=address.user,
-                job_class=JobClass(address.job_class),
+                job_class=self._class,
                 log_seq=delivery.seq,
                 replay_of=replay_of,
-                submit=JobSubmit.model_validate_json(delivery.data),
+                submit=_read(delivery.data),
             )
-        except ValidationError as error:
-            await self._refuse(job_id, delivery, BadMessage(_reason(error)))
-        else:
-            if not await self._queue(work):
-                await delivery.retry(_FULL_PAUSE_S)
-                return
-        await delivery.ack_soon()
+            expected_ms = await self._expected_ms(work.submit)
+        except (BadMessage, ImageNotFound) as error:
+            await self._refuse(job_id, delivery, error)
+            return
+        ahead = len(self._unstarted) + self._lane.ahead_of_new(work.user)
+        await self._announce(work, ahead, expected_ms, msg_id=f"{job_id}.queued")
+        self._lane.add(work.user, job_id, expected_ms or UNKNOWN_MS, Waiting(work, delivery, expected_ms))
+        self._line_changed.set()
 
     async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
         """A job id that the log knows already is a replay: a new job. Only the log decides, so this may be repeated."""
@@ -60,34 +108,16 @@ class Dispatcher:
         suffix = f"-r{log_seq}"
         return job_id[: subjects.TOKEN_MAX - len(suffix)] + suffix, job_id
 
-    async def _queue(self, work: JobWork) -> bool:
-        """Announce the job and queue it; False if the queue is full."""
-        if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is not None:
-            return True  # cancelled before it was queued
-        await self._bus.publish(
-            subjects.event(work.job_id, "queued"),
-            Queued(
-                job_id=work.job_id,
-                user=work.user,
-                task=work.submit.task,
-                job_class=work.job_class,
-                log_seq=work.log_seq,
-                replay_of=work.replay_of,
-                total_steps=work.submit.steps,
-                debug=work.submit.debug,
-            ),
-            msg_id=f"{work.job_id}.queued",
-        )
-        subject = subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
-        try:
-            await self._bus.publish(subject, work, msg_id=f"{work.job_id}.{work.log_seq}")
-        except StreamFull:
-            # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
-            return await self._bus.last(JOB_Q, subject) is not None
-        log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
-        return True
+    async def _expected_ms(self, submit: JobSubmit) -> float | None:
+        for name, sha256 in submit.pictures().items():
+            picture = await self._images.head("inputs", sha256)
+            if picture is None:
+                raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
+            if name == "image":
+                pixels = picture.width * picture.height
+        return self._pace.expect(submit.task, pixels, submit.steps)
 
-    async def _refuse(self, job_id: str, delivery: Delivery, error: BadMessage) -> None:
+    async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
         letter = DeadLetter(
             job_id=job_id,
             reason=error.code,
@@ -97,20 +127,93 @@ class Dispatcher:
             raw=delivery.data.decode(errors="replace"),
         )
         await bury(self._bus, letter)
+        await delivery.ack_soon()
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 
+    async def _feed_when_moved(self) -> None:
+        while True:
+            self._moved.clear()
+            await self._feed()
+            try:
+                await asyncio.wait_for(self._moved.wait(), _AUDIT_S)
+            except TimeoutError:
+                self._unstarted &= await self._in_queue()
 
-async def bury(bus: Bus, letter: DeadLetter) -> None:
-    """Keep the dead letter, then end the job. Both steps may be repeated."""
-    await bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
-    failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
+    async def _feed(self) -> None:
+        async with self._feeding:
+            while self._cancelled:
+                await self._cancelled.pop().delivery.ack_soon()
+                self._line_changed.set()
+            while len(self._unstarted) < self._lookahead and (waiting := self._lane.pop()) is not None:
+                await self._queue(waiting)
+                self._line_changed.set()
+
+    async def _queue(self, waiting: Waiting) -> None:
+        work = waiting.work
+        subject = subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
+        self._unstarted.add(work.job_id)  # first, because a worker may start it before the broker's answer is here
+        try:
+            await self._bus.publish(subject, work, msg_id=f"{work.job_id}.{work.log_seq}")
+        except StreamFull:
+            # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
+            if await self._bus.last(JOB_Q, subject) is None:
+                self._unstarted.discard(work.job_id)
+                await waiting.delivery.retry(_AUDIT_S)
+                return
+        await waiting.delivery.ack_soon()
+        log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
+
+    async def _in_queue(self) -> set[str]:
+        found = await self._bus.subjects_in(JOB_Q, subjects.queued_in_class(self._class))
+        return {subjects.parse_queued(subject).job_id for subject in found}
+
+    def _hear(self, stored: Stored) -> None:
+        kind = subjects.kind_of_event(stored.subject)
+        if kind not in {"started", subjects.TERMINAL}:
+            return
+        job_id = subjects.job_of_event(stored.subject)
+        self._unstarted.discard(job_id)
+        waiting = self._lane.remove(job_id)
+        if waiting is not None:
+            self._cancelled.append(waiting)
+        self._moved.set()
+
+    async def _tell_places(self) -> None:
+        """Tell those at the head of the line how many are ahead of them, when that changes."""
+        told: dict[str, int] = {}
+        while True:
+            await self._line_changed.wait()
+            self._line_changed.clear()
+            now = dict(told)
+            told = {}
+            for place, waiting in enumerate(self._lane.in_turn(_TOLD)):
+                ahead = len(self._unstarted) + place
+                told[waiting.work.job_id] = ahead
+                if now.get(waiting.work.job_id) not in {None, ahead}:
+                    await self._announce(waiting.work, ahead, waiting.expected_ms)
+            await asyncio.sleep(_BETWEEN_TELLINGS_S)
+
+    async def _announce(self, work: JobWork, ahead: int, expected_ms: float | None, msg_id: str | None = None) -> None:
+        eta_ms = None if expected_ms is None else round((ahead // self._pace.workers() + 1) * expected_ms)
+        queued = Queued(
+            job_id=work.job_id,
+            user=work.user,
+            task=work.submit.task,
+            job_class=work.job_class,
+            log_seq=work.log_seq,
+            replay_of=work.replay_of,
+            total_steps=work.submit.steps,
+            debug=work.submit.debug,
+            ahead=ahead,
+            eta_ms=eta_ms,
+        )
+        await self._bus.publish(subjects.event(work.job_id, "queued"), queued, msg_id=msg_id)
+
+
+def _read(body: bytes) -> JobSubmit:
     try:
-        await bus.publish_first(JOB_EV, subjects.end(letter.job_id), failed, msg_id=f"{letter.job_id}.dead.end")
-    except WrongLastSequence:
-        log.info("job.ended-already", extra={"job_id": letter.job_id})
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"The job could not be read: {place + ': ' if place else ''}{first['msg']}."
+        return JobSubmit.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadMessage(f"The job could not be read: {place + ': ' if place else ''}{first['msg']}.") from error

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from shared import jobs, subjects
 from shared.bus import WrongLastSequence
 from shared.deliveries import Delivery, consume
-from shared.messages import Cancelled, JobEvent, JobRecord, Preview, Progress, Queued
+from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
 if TYPE_CHECKING:
+    from services.jobmanager.pace import Pace
     from shared.bus import Bus
 
 _REMEMBERED = 4096
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 class Projector:
     """Keeps one record for each job, written with the revision it was read at, so two projectors do no harm."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, pace: Pace) -> None:
         self._bus = bus
+        self._pace = pace
         self._records: OrderedDict[str, tuple[JobRecord, int]] = OrderedDict()  # with its revision in the bucket
 
     async def run(self) -> None:
@@ -53,11 +55,19 @@ class Projector:
             )
         except WrongLastSequence:
             return False
+        self._learn(event, record)
         self._records[record.job_id] = (record, revision)
         self._records.move_to_end(record.job_id)
         if len(self._records) > _REMEMBERED:
             self._records.popitem(last=False)
         return True
+
+    def _learn(self, event: JobEvent, record: JobRecord) -> None:
+        if isinstance(event, Started):
+            self._pace.saw(event.worker)
+        elif isinstance(event, Done) and record.task is not None:
+            pixels = event.result.width * event.result.height
+            self._pace.learn(record.task, pixels, record.total_steps or 1, event.duration_ms)
 
     async def _read(self, event: JobEvent) -> tuple[JobRecord | None, int]:
         known = self._records.get(event.job_id)

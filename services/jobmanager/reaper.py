@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from services.jobmanager.dispatcher import bury
+from services.jobmanager.burial import bury
 from shared.deliveries import Delivery, consume
 from shared.messages import DeadLetter, JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER

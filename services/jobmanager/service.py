@@ -6,15 +6,16 @@ import asyncio
 import logging
 import socket
 from collections import defaultdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 from services.jobmanager.dispatcher import Dispatcher
+from services.jobmanager.pace import Pace
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from shared import rpc, subjects, topology
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable
+from shared.image_store import NatsImageStore
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
     async with open_bus(settings.nats, NAME) as bus:
         await topology.ensure(bus, settings.streams)
-        dispatcher, projector, reaper = Dispatcher(bus), Projector(bus), Reaper(bus)
+        pace = Pace()
+        projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
         async with rpc.serve(bus, NAME, _endpoints(bus), drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
-                **{f"dispatch-{job_class}": partial(dispatcher.run, job_class) for job_class in JobClass},
+                **{
+                    f"dispatch-{job_class}": Dispatcher(bus, images, job_class, pace, lookahead=settings.lookahead).run
+                    for job_class in JobClass
+                },
                 "project": projector.run,
                 "reap": reaper.run,
             }
@@ -51,14 +56,14 @@ async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, 
     while True:
         try:
             await part()
-        except BrokerUnavailable as error:
-            log.warning("jobmanager.part-interrupted", extra={"part": name, "reason": error.message})
-            await asyncio.sleep(_PAUSE_S)
-            await bus.up.wait()
-            try:
-                await topology.ensure(bus, settings.streams)
-            except BrokerUnavailable as again:
-                log.warning("jobmanager.not-mended", extra={"part": name, "reason": again.message})
+        except* BrokerUnavailable:  # alone, or out of a task group
+            log.warning("jobmanager.part-interrupted", extra={"part": name})
+        await asyncio.sleep(_PAUSE_S)
+        await bus.up.wait()
+        try:
+            await topology.ensure(bus, settings.streams)
+        except BrokerUnavailable:
+            log.warning("jobmanager.not-mended", extra={"part": name})
 
 
 def _endpoints(bus: Bus) -> list[rpc.Endpoint[HealthRequest] | rpc.Endpoint[QueueQuery]]:
