@@ -258,6 +258,41 @@ class QueueReport(Message):
     queued: dict[Token, list[Token]] = Field(default_factory=dict)
 
 
+class ReplayRequest(Message):
+    """Run logged jobs again, each as a new job with the same inputs and seed."""
+
+    type: Literal["job.replay"] = "job.replay"
+    from_seq: int = Field(ge=1)  # in JOB_LOG
+    to_seq: int | None = None  # inclusive; only from_seq if missing
+    job_class: JobClass | None = Field(default=None, alias="class")  # instead of the class it had
+    dry_run: bool = False
+
+
+class RedriveRequest(Message):
+    """Run the jobs of dead letters again, each as a new job."""
+
+    type: Literal["job.redrive"] = "job.redrive"
+    job_id: Token | None = None  # all that can be run, if missing
+    job_class: JobClass | None = Field(default=None, alias="class")
+    dry_run: bool = False
+
+
+class ReplayedJob(Message):
+    """One job that runs again, or would."""
+
+    log_seq: int | None
+    job_id: Token
+    new_job_id: Token | None = None  # known once it is logged
+    problem: str | None = None  # why it cannot run again
+
+
+class ReplayReply(Message):
+    """What was replayed, in the order of the log."""
+
+    dry_run: bool
+    jobs: list[ReplayedJob]
+
+
 # --- segmentation -------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ IMG_SHADOW = "svc.img.shadow-preview"
 IMG_WHITE_BALANCE = "svc.img.white-balance"
 JOB_QUEUE = "svc.job.queue"
 JOB_REPLAY = "svc.job.replay"
+JOB_REDRIVE = "svc.job.redrive"
 
 ALL_QUEUED = "job.q.>"
 ALL_EVENTS = "job.ev.>"
@@ -54,6 +55,12 @@ def submit(job_class: str, user: str, job_id: str) -> str:
 def submits_in(job_class: str) -> str:
     """Every submit of one class; JOB_LOG holds nothing else, so the broker itself refuses a wrong class."""
     return f"job.submit.{POOL}.{token(job_class)}.*.*"
+
+
+def replay_id(job_id: str, log_seq: int) -> str:
+    """The id of a job that was logged under a known id: the original's, with the sequence of the replay."""
+    suffix = f"-r{log_seq}"
+    return job_id[: TOKEN_MAX - len(suffix)] + suffix
 
 
 def submits_of(job_id: str) -> str:
@@ -109,6 +116,11 @@ def dead(reason: str, job_id: str) -> str:
 def seg_cancel(request_id: str) -> str:
     """Tell every segmentation replica to drop a request."""
     return f"ctl.seg-cancel.{token(request_id)}"
+
+
+def dead_letters_of(job_id: str) -> str:
+    """The dead letters of one job, whatever the reason."""
+    return f"job.dlq.{POOL}.*.{token(job_id)}"
 
 
 def health(service: str) -> str:

@@ -105,8 +105,7 @@ class Dispatcher:
         first = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
         if first is None or first.seq >= log_seq:
             return job_id, None
-        suffix = f"-r{log_seq}"
-        return job_id[: subjects.TOKEN_MAX - len(suffix)] + suffix, job_id
+        return subjects.replay_id(job_id, log_seq), job_id
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.pictures().items():

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import socket
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.pace import Pace
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
+from services.jobmanager.replay import Replay
 from shared import rpc, subjects, topology
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
-from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport
+from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,7 +67,7 @@ async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, 
             log.warning("jobmanager.not-mended", extra={"part": name})
 
 
-def _endpoints(bus: Bus) -> list[rpc.Endpoint[HealthRequest] | rpc.Endpoint[QueueQuery]]:
+def _endpoints(bus: Bus) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
         return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
 
@@ -77,7 +78,10 @@ def _endpoints(bus: Bus) -> list[rpc.Endpoint[HealthRequest] | rpc.Endpoint[Queu
             waiting[entry.user].append(entry.job_id)
         return QueueReport(queued=dict(waiting))
 
+    replay = Replay(bus)
     return [
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
         rpc.Endpoint(subjects.JOB_QUEUE, QueueQuery, queue),
+        rpc.Endpoint(subjects.JOB_REPLAY, ReplayRequest, replay.replay),
+        rpc.Endpoint(subjects.JOB_REDRIVE, RedriveRequest, replay.redrive),
     ]
