@@ -33,6 +33,8 @@ MAX_SIDE_PX = 16_384
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+_WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
+_FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds: a third less, and that is rounding down
 
 # `_opened` is stricter than Pillow's own guard, which would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -78,11 +80,7 @@ def decode_photo(data: bytes) -> Photo:
             return Photo(fast, picture.info.get("icc_profile"))
         upright = _upright(picture)
         icc = upright.info.get("icc_profile") if upright.mode in {"RGB", "RGBA"} else None
-        if "A" in upright.getbands() or "transparency" in upright.info:
-            layer = upright.convert("RGBA")
-            ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-            upright = Image.alpha_composite(ground, layer)
-        return Photo(np.array(_eight_bit(upright).convert("RGB")), icc)
+        return Photo(np.array(_on_ground(upright, _WHITE).convert("RGB")), icc)
 
 
 def decode_mask(data: bytes) -> Grey:
@@ -93,27 +91,18 @@ def decode_mask(data: bytes) -> Grey:
         plain = _decode_plain_png(picture, data)
         if plain is not None:
             return _grey(plain)
-        upright = _upright(picture)
-        if "A" in upright.getbands() or "transparency" in upright.info:
-            layer = upright.convert("RGBA")
-            ground = Image.new("RGBA", layer.size, (0, 0, 0, 255))
-            upright = Image.alpha_composite(ground, layer)
-        upright = _eight_bit(upright)
-        if upright.mode in {"L", "1"}:
-            return np.array(upright.convert("L"))
-        return _grey(np.array(upright.convert("RGB")))
+        opaque = _on_ground(_upright(picture), _BLACK)
+        if opaque.mode in {"L", "1"}:
+            return np.array(opaque.convert("L"))
+        return _grey(np.array(opaque.convert("RGB")))
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Whether no pixel of the mask is brighter than the threshold; needs no numpy. Raises BadImage or TooLarge."""
+    """Whether `decode_mask` would find nothing above the threshold; needs no numpy. Raises BadImage or TooLarge."""
     with _opened(data) as picture:
-        upright = _upright(picture)
-        if "A" in upright.getbands() or "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-            if upright.getchannel("A").getextrema()[1] == 0:
-                return True
-        brightest = _eight_bit(upright).convert("L").getextrema()[1]
-        return int(brightest if isinstance(brightest, int | float) else brightest[0]) <= threshold
+        opaque = _on_ground(_upright(picture), _BLACK)
+        grey = opaque if opaque.mode in {"L", "1"} else opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)
+        return grey.getextrema()[1] <= threshold
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
@@ -169,6 +158,8 @@ class _opened:  # noqa: N801 (reads as a verb at the call site)
                 f"The picture is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
                 f"{MAX_PIXELS // 1_000_000} megapixels are accepted."
             )
+        if picture.format == "MPO":  # what many telephones write: a JPEG with more pictures behind it
+            picture.format = "JPEG"
         self._picture = picture
         return picture
 
@@ -182,6 +173,15 @@ def _upright(picture: Image.Image) -> Image.Image:
     """Load the first frame and turn it the way the camera was held."""
     picture.load()
     return ImageOps.exif_transpose(picture)
+
+
+def _on_ground(picture: Image.Image, ground: tuple[int, int, int, int]) -> Image.Image:
+    """Lay what is transparent on a ground; 8 bits a channel in any case."""
+    picture = _eight_bit(picture)
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
 
 
 def _decode_plain_png(picture: ImageFile.ImageFile, data: bytes) -> Rgb | None:

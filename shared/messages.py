@@ -163,7 +163,7 @@ class Done(_JobEvent):
     seed: int
     changed_outside_px: int  # pixels outside the feathered mask that differ from the upload
     timings_ms: dict[str, int] = Field(default_factory=dict)
-    debug: Sha256 | None = None  # a debug session, bucket debug
+    debug: str | None = None  # the name of a debug session
 
 
 class Failed(_JobEvent):
@@ -202,6 +202,29 @@ class DeadLetter(Message):
     work: JobWork | None = None
     raw: str | None = None  # the body as it came, where it could not be read
     at: float = Field(default_factory=time.time)
+
+
+class DebugImage(Message):
+    """One labelled picture of a debug session (bucket debug)."""
+
+    label: str
+    sha256: Sha256
+    width: int
+    height: int
+
+
+class DebugSession(Message):
+    """What an edit was made from, for whoever asked to see it (bucket `sessions`)."""
+
+    name: Annotated[str, Field(pattern=r"^[0-9]{8}_[0-9]{6}_[0-9]{8}$")]
+    job_id: Token
+    user: Token
+    created_at: float
+    engine: str
+    duration_ms: int
+    submit: JobSubmit
+    result: ImageRef
+    images: list[DebugImage]
 
 
 class JobState(StrEnum):

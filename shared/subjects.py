@@ -34,6 +34,7 @@ ALL_QUEUED = "job.q.>"
 ALL_EVENTS = "job.ev.>"
 ALL_DEAD = "job.dlq.>"
 ALL_RECORDS = "$KV.jobs.>"
+ALL_SESSIONS = "$KV.sessions.>"
 LIVE_EVENTS = "live.ev.>"
 LIVE_QUEUE = "live.q.>"
 SEG_CANCEL = "ctl.seg-cancel.*"
@@ -146,6 +147,16 @@ def job_record(user: str, job_id: str) -> str:
 def job_record_anywhere(job_id: str) -> str:
     """The record of a job whose user is not known."""
     return f"$KV.jobs.*.{token(job_id)}"
+
+
+def debug_session(user: str, name: str) -> str:
+    """Where a debug session is kept in the bucket `sessions`."""
+    return f"$KV.sessions.{token(user)}.{token(name)}"
+
+
+def debug_sessions_of(user: str) -> str:
+    """The debug sessions of one user."""
+    return f"$KV.sessions.{token(user)}.>"
 
 
 def job_records_of(user: str) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from shared.settings import StreamSettings
 
 JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, ADVISORY = "JOB_LOG", "JOB_Q", "JOB_EV", "JOB_DLQ", "ADVISORY"
-JOBS = "KV_jobs"
+JOBS, SESSIONS = "KV_jobs", "KV_sessions"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
@@ -69,7 +69,11 @@ def declare(settings: StreamSettings) -> Topology:
         # a cache makes room by itself; a picture that lost its chunks is read as not found
         replace(_bucket("cache", 2 * _HOUR, settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
     )
-    streams = (*_job_streams(settings), _jobs_view(), *buckets)
+    views = (
+        _key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY),  # what the projector folds, under <user>.<job>
+        _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
+    )
+    streams = (*_job_streams(settings), *views, *buckets)
     return Topology(
         streams=tuple(replace(stream, num_replicas=settings.replicas) for stream in streams),
         consumers=tuple(_consumers(settings)),
@@ -116,10 +120,10 @@ def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> Stream
     )
 
 
-def _jobs_view() -> StreamConfig:
-    """Bucket `jobs`: what the projector folds, under `<user>.<job>`; `nats kv` reads it."""
-    view = _stream(JOBS, subjects.ALL_RECORDS, max_age=7 * _DAY, max_bytes=256 * _MIB)
-    return replace(view, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
+def _key_value(stream: str, pattern: str, max_age: float) -> StreamConfig:
+    """A key-value bucket with one value for each key; `nats kv` reads it."""
+    values = _stream(stream, pattern, max_age=max_age, max_bytes=256 * _MIB)
+    return replace(values, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
 
 
 def _bucket(name: str, max_age: float, max_bytes: int) -> StreamConfig:

@@ -14,22 +14,22 @@ from shared.messages import ImageRef
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit
     from shared.image_codec import Rgb
-    from shared.image_store import ImageStore
+    from shared.image_store import Bucket, ImageStore
 
 
-async def store_result(images: ImageStore, image: Rgb, icc: bytes | None) -> ImageRef:
-    """Encode without loss and store in `results`. Raises Busy, BrokerUnavailable."""
+async def store_picture(images: ImageStore, bucket: Bucket, image: Rgb, icc: bytes | None = None) -> ImageRef:
+    """Encode without loss and store. Raises Busy, BrokerUnavailable."""
     data = await asyncio.to_thread(encode_png, image, icc)
     height, width = image.shape[:2]
     ref = ImageRef(
-        bucket="results",
+        bucket=bucket,
         sha256=await digest(data),
         content_type="image/png",
         width=width,
         height=height,
         size_bytes=len(data),
     )
-    return await images.put("results", data, ref)
+    return await images.put(bucket, data, ref)
 
 
 def outside_changes(before: Rgb, edit: Edit) -> int:

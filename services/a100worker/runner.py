@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from services.a100worker.inputs import fetch
 from services.a100worker.progress import Reporter
-from services.a100worker.results import outside_changes, store_result
+from services.a100worker.results import outside_changes, store_picture
+from services.a100worker.sessions import store_session
 from shared import subjects
 from shared.bus import WrongLastSequence
 from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, EngineFailed, JobCancelled, NotFound
@@ -84,33 +85,43 @@ class Runner:
         ]
         publishing = asyncio.create_task(reporter.publish(), name="job.progress")
         try:
-            loaded = await fetch(work.submit, self._bus, self._images)
-            fetched = time.monotonic()
-            edit = await asyncio.to_thread(self._engine.edit, loaded.inputs, reporter)
-            edited = time.monotonic()
-            result = await store_result(self._images, edit.image, loaded.icc)
+            done = await self._edit(work, attempt, reporter, started)
             reporter.finish()
             await publishing
-            stored = time.monotonic()
-            return Done(
-                job_id=work.job_id,
-                worker=self._settings.name,
-                engine=self._engine.name,
-                attempt=attempt,
-                result=result,
-                duration_ms=_ms(stored - started),
-                seed=work.submit.seed,
-                changed_outside_px=await asyncio.to_thread(outside_changes, loaded.inputs.image, edit),
-                timings_ms={
-                    "fetch": _ms(fetched - started),
-                    "edit": _ms(edited - fetched),
-                    "store": _ms(stored - edited),
-                },
-            )
+            return done
         finally:
             for task in (*side, publishing):
                 task.cancel()
             await asyncio.gather(*side, publishing, return_exceptions=True)
+
+    async def _edit(self, work: JobWork, attempt: int, reporter: Reporter, started: float) -> Done:
+        loaded = await fetch(work.submit, self._bus, self._images)
+        fetched = time.monotonic()
+        edit = await asyncio.to_thread(self._engine.edit, loaded.inputs, reporter)
+        edited = time.monotonic()
+        result = await store_picture(self._images, "results", edit.image, loaded.icc)
+        changed = await asyncio.to_thread(outside_changes, loaded.inputs.image, edit)
+        stored = time.monotonic()
+        took, name = _ms(stored - started), self._engine.name
+        session = None
+        if work.submit.debug:
+            session = await store_session(self._bus, self._images, work, edit, result, engine=name, duration_ms=took)
+        return Done(
+            job_id=work.job_id,
+            worker=self._settings.name,
+            engine=name,
+            attempt=attempt,
+            result=result,
+            duration_ms=took,
+            seed=work.submit.seed,
+            changed_outside_px=changed,
+            timings_ms={
+                "fetch": _ms(fetched - started),
+                "edit": _ms(edited - fetched),
+                "store": _ms(stored - edited),
+            },
+            debug=session,
+        )
 
     async def _hold(self, delivery: Delivery) -> None:
         """Keep the lease; not from the engine's thread, which may be deep in native code."""
