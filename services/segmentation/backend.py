@@ -1,0 +1,86 @@
+"""The seam between the service and what finds objects: prompts in, soft masks out; engines are imported when chosen."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.segmentation.settings import Settings
+    from services.segmentation.windows import Window
+    from shared.image_codec import Grey, Rgb
+    from shared.messages import Stroke
+
+MAX_CANDIDATES = 5
+
+BACKENDS = {
+    "grabcut": "services.segmentation.backends.grabcut:GrabCut",
+}
+
+
+class Click(NamedTuple):
+    """A point of the picture, in pixels, that belongs to the object (positive) or does not."""
+
+    x: float
+    y: float
+    positive: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompt:
+    """What the user pointed at, checked and in pixels of the picture. Exactly one of the first five is given."""
+
+    points: tuple[Click, ...] = ()
+    box: Window | None = None
+    strokes: tuple[Stroke, ...] = ()
+    guidance: Grey | None = None
+    """Painted over the object, of the picture's size, 255 inside."""
+    auto: bool = False
+    """Nothing was pointed at: find the main subject."""
+    candidates: int = 1
+    """How many different answers are wanted at most; more than one can take several times as long."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One answer: a mask of the picture's size, 0 to 255 with a soft edge, and how sure the engine is, 0 to 1."""
+
+    mask: Grey
+    score: float
+
+
+class Segmenter(Protocol):
+    """Finds what a prompt points at. Deterministic, leaves its input alone, and may be called from several threads."""
+
+    @property
+    def name(self) -> str:
+        """What the engine is called in answers."""
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know about every answer of this engine, e.g. that it is coarse, or None."""
+
+    def segment(self, image: Rgb, image_id: str, prompt: Prompt, checkpoint: Callable[[], None]) -> list[Candidate]:
+        """Return 1 to `prompt.candidates` different masks, best first.
+
+        `image_id` names the pixels: equal ids mean equal pictures. `checkpoint` is called between stages and raises
+        JobCancelled to stop. Raises NothingFound.
+        """
+
+
+def load(name: str, settings: Settings) -> Segmenter:
+    """Import and start an engine by its registered name or as `module:Class`. Raises ConfigError."""
+    path = BACKENDS.get(name, name)
+    module_name, _, class_name = path.partition(":")
+    if not class_name:
+        raise ConfigError(f"There is no segmentation engine called {name}; known: {', '.join(BACKENDS)}.")
+    try:
+        engine = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"The segmentation engine {name} cannot be imported: {error}.") from error
+    return cast("Segmenter", engine(settings))

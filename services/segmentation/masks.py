@@ -1,0 +1,96 @@
+"""Pure work on masks: uint8 (height, width), 255 inside, more than 127 counts as inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from services.segmentation.windows import around
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from services.segmentation.windows import Window
+    from shared.image_codec import Grey
+
+INSIDE = 127
+_LARGE_PART = 0.1  # of the largest part
+_SMALL_HOLE = 0.03  # of the mask
+_SHARP_SIGMA_PX = (
+    10.0  # beyond it three box blurs cost less than one Gaussian and differ by less than a grey level or two
+)
+
+
+def binary(inside: NDArray[np.bool_]) -> Grey:
+    """Return a hard mask: 255 where true."""
+    return np.where(inside, np.uint8(255), np.uint8(0))
+
+
+def bbox(mask: Grey) -> Window | None:
+    """Return the bounding box of the inside, or None if there is none."""
+    return around(binary(mask > INSIDE))
+
+
+def overlap(mask: Grey, other: Grey) -> float:
+    """Return intersection over union, 0 to 1, of two masks of one size; two empty ones are the same."""
+    one, two = mask > INSIDE, other > INSIDE
+    union = np.count_nonzero(one | two)
+    return np.count_nonzero(one & two) / union if union else 1.0
+
+
+def fit(mask: Grey, width: int, height: int) -> Grey:
+    """Resize to a picture's size without inventing values in between."""
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def grow(mask: Grey, by_px: float) -> Grey:
+    """Move the edge outwards (inwards if negative) by true pixels in every direction; the new edge is one pixel soft.
+
+    The picture's own border is no edge: shrinking does not peel a mask off it.
+    """
+    if by_px == 0 or not mask.any():
+        return mask
+    inside = binary(mask > INSIDE)
+    if by_px > 0:
+        distance = cv2.distanceTransform(255 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        soft = by_px + 0.5 - distance
+    else:
+        distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        soft = distance + by_px - 0.5
+    return np.asarray(np.rint(soft.clip(0, 1) * 255).astype(np.uint8))
+
+
+def feather(mask: Grey, sigma_px: float) -> Grey:
+    """Blur the edge with a Gaussian of this standard deviation."""
+    if sigma_px <= 0:
+        return mask
+    if sigma_px <= _SHARP_SIGMA_PX:
+        return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma_px))
+    side = round((4 * sigma_px**2 + 1) ** 0.5) | 1  # three boxes of this side have the Gaussian's variance
+    for _ in range(3):
+        mask = np.asarray(cv2.blur(mask, (side, side)))
+    return mask
+
+
+def kept_parts(mask: Grey, sure: Grey) -> Grey:
+    """Keep the connected parts that hold a sure pixel, or, if none does, those of at least a tenth of the largest."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count == 1:
+        return mask
+    held = np.unique(parts[(sure > 0) & (mask > 0)])
+    if not held.size:
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        held = 1 + np.flatnonzero(areas >= _LARGE_PART * areas.max())
+    return binary(np.isin(parts, held))
+
+
+def without_holes(mask: Grey, kept: Grey) -> Grey:
+    """Fill holes of less than 3 % of the mask, except those with a pixel in `kept`."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(255 - mask, connectivity=4)
+    edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    taboo = np.union1d(edge, parts[kept > 0])
+    small = stats[:, cv2.CC_STAT_AREA] < _SMALL_HOLE * np.count_nonzero(mask)
+    filled = np.setdiff1d(np.flatnonzero(small), taboo)
+    return binary((mask > 0) | np.isin(parts, filled))

@@ -1,0 +1,23 @@
+"""What the segmentation service must be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Settings of the segmentation service (SEGMENTATION_...)."""
+
+    model_config = SettingsConfigDict(env_prefix="SEGMENTATION_", frozen=True, populate_by_name=True)
+
+    backends: str = "grabcut"  # registered names or module:Class, separated by commas; the first is the default
+    model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
+    concurrency: int = Field(default=2, ge=1, le=64)  # engine runs at the same time, each in a thread
+    waiting: int = Field(default=16, ge=0)  # requests beyond those; the next one is told that all are busy
+    image_cache_bytes: int = Field(default=256_000_000, ge=0)  # decoded pictures
+    saliency_cache_bytes: int = Field(default=32_000_000, ge=0)  # 102 kB each
