@@ -1,0 +1,62 @@
+"""Where an inserted object goes: one box per marked region, the object inside it at its own proportions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from shared.image_codec import Grey
+
+MIN_REGION_PX = 100
+MASK_THRESHOLD = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels, origin top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The box as an index into an array."""
+        return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
+
+    def widened(self, margin: int, shape: tuple[int, ...]) -> Box:
+        """Return the box and a margin round it, inside a picture of that shape."""
+        left, top = max(0, self.x - margin), max(0, self.y - margin)
+        right = min(shape[1], self.x + self.width + margin)
+        bottom = min(shape[0], self.y + self.height + margin)
+        return Box(left, top, right - left, bottom - top)
+
+
+def bounding_box(mask: Grey) -> Box | None:
+    """Return the smallest box round all that is not 0; None where all is."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return Box(x, y, width, height) if width and height else None
+
+
+def regions(mask: Grey) -> list[Box]:
+    """Box the connected parts (4 neighbours) of a mask that are worth a copy. Raises BadInput where there are none."""
+    inside = (mask > MASK_THRESHOLD).astype(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
+    found = [stats[label] for label in range(1, count) if stats[label, cv2.CC_STAT_AREA] >= MIN_REGION_PX]
+    if not found:
+        raise BadInput(f"The mask marks no region of at least {MIN_REGION_PX} pixels.")
+    return [Box(*(int(side) for side in part[: cv2.CC_STAT_AREA])) for part in found]
+
+
+def fit(width: int, height: int, into: Box) -> Box:
+    """Scale width x height uniformly to fit the box; stand it on the box's floor, centred from left to right."""
+    scale = min(into.width / width, into.height / height)
+    fitted = min(into.width, max(1, round(width * scale))), min(into.height, max(1, round(height * scale)))
+    return Box(into.x + (into.width - fitted[0]) // 2, into.y + into.height - fitted[1], *fitted)
