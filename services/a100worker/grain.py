@@ -1,0 +1,86 @@
+"""Gives a fill that was made at a smaller scale the fine texture of the picture round it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared.image_codec import Grey, Rgb
+
+_RADIUS_PX = 3  # of the compared patches, at the small scale
+_CELL_PX = 4  # of the copied squares, at the small scale
+_MAX_SOURCES = 15_000
+_DIMENSIONS = 12  # kept of a patch's 147 numbers
+_CHUNK = 1024
+
+
+def with_grain(picture: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -> Rgb:
+    """Enlarge the fill to the picture's size and add in the hole, cell by cell, the detail of the most similar place.
+
+    `hole` and `avoid` have the fill's size; detail comes from where both are 0. Without any such place the fill is only
+    enlarged. Example-based super-resolution (Freeman, Jones, Pasztor 2002), in one pass.
+    """
+    height, width = picture.shape[:2]
+    enlarged = cv2.resize(small_fill, (width, height), interpolation=cv2.INTER_CUBIC)
+    small = np.asarray(cv2.resize(picture, hole.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    sources = _sources(hole | avoid, seed)
+    if len(sources) == 0:
+        return np.asarray(enlarged, np.uint8)
+    cells = _cells(hole.shape)
+    needed = cv2.dilate(hole, np.ones((2 * _CELL_PX + 1,) * 2, np.uint8))[cells[..., 0], cells[..., 1]] > 0
+    shift = np.zeros_like(cells)
+    found = _nearest(_patches(small_fill, cells[needed]), _patches(small, sources))
+    shift[needed] = sources[found] - cells[needed]
+    soft = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.int16)
+    detail = picture - soft
+    return np.asarray(np.clip(enlarged + _moved(detail, shift, hole.shape), 0, 255), np.uint8)
+
+
+def _sources(taboo: Grey, seed: int) -> NDArray[np.intp]:
+    """Draw places (row, column) whose patch, and a pixel more, is free of the hole and inside the picture."""
+    patch = np.ones((2 * _RADIUS_PX + 3,) * 2, np.uint8)
+    places = np.argwhere(cv2.dilate(taboo, patch, borderType=cv2.BORDER_CONSTANT, borderValue=255) == 0)
+    if len(places) <= _MAX_SOURCES:
+        return places
+    return np.random.default_rng(seed).choice(places, _MAX_SOURCES, replace=False)
+
+
+def _cells(shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the centres (row, column) of a grid of squares."""
+    rows, columns = (np.minimum(np.arange(0, side, _CELL_PX) + _CELL_PX // 2, side - 1) for side in shape)
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+
+
+def _patches(picture: Rgb, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    padded = cv2.copyMakeBorder(picture, *(_RADIUS_PX,) * 4, cv2.BORDER_REFLECT_101)
+    side = 2 * _RADIUS_PX + 1
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))
+    return windows[places[:, 0], places[:, 1]].reshape(len(places), -1).astype(np.float32)
+
+
+def _nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return for each wanted patch the index of the most similar known one, compared by principal components."""
+    mean = known.mean(axis=0)
+    _, _, axes = np.linalg.svd((known - mean)[:: max(1, len(known) // 2000)], full_matrices=False)
+    basis = axes[:_DIMENSIONS].T
+    wanted, known = (wanted - mean) @ basis, (known - mean) @ basis
+    norms = (known**2).sum(axis=1)
+    chunks = (wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK))
+    return np.concatenate([np.argmin(norms - 2 * (chunk @ known.T), axis=1) for chunk in chunks])
+
+
+def _moved(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
+    """Copy, for each square of the grid, the detail that lies `shift` (small pixels) away."""
+    places = []
+    for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
+        scale = side / small_side
+        at = [np.arange(full) * part // full // _CELL_PX for full, part in zip(detail.shape, small, strict=False)]
+        offset = np.rint(shift[..., axis] * scale).astype(np.intp)[np.ix_(*at)]
+        here = np.arange(side).reshape((-1, 1) if axis == 0 else (1, -1))
+        places.append(np.clip(here + offset, 0, side - 1))
+    return np.asarray(detail[tuple(places)])
