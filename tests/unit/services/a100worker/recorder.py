@@ -1,0 +1,68 @@
+"""A step that remembers, and small jobs to run with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.a100worker.backend import EditInputs
+from services.a100worker.cancel_flag import CancelFlag
+from shared.errors import JobCancelled
+from shared.image_codec import decode_photo
+
+if TYPE_CHECKING:
+    from shared.image_codec import Grey, Rgb
+    from shared.messages import Task
+
+SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
+
+
+class Recorder:
+    """What a worker hands to an engine: it keeps what the engine says; `cancel_at` that many steps it cancels."""
+
+    def __init__(self, cancel_at: int | None = None) -> None:
+        self.cancelled = CancelFlag()
+        self.steps: list[tuple[int, int]] = []
+        self.messages: list[str | None] = []
+        self._cancel_at = cancel_at
+
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Rgb | None = None) -> None:
+        """Note the step; raise JobCancelled when cancelled."""
+        del preview
+        self.steps.append((done, total))
+        self.messages.append(message)
+        if len(self.steps) == self._cancel_at:
+            self.cancelled.set()
+        if self.cancelled.is_set():
+            raise JobCancelled
+
+
+def photo(name: str) -> Rgb:
+    """A sample photo that nothing can write to."""
+    return frozen(decode_photo((SAMPLES / f"{name}.jpg").read_bytes()).rgb)
+
+
+def noise(height: int, width: int, seed: int = 1) -> Rgb:
+    """A picture in which every pixel is another."""
+    return frozen(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def box_mask(height: int, width: int, *boxes: tuple[int, int, int, int]) -> Grey:
+    """A mask of left, top, right, bottom boxes."""
+    mask = np.zeros((height, width), np.uint8)
+    for left, top, right, bottom in boxes:
+        mask[top:bottom, left:right] = 255
+    return frozen(mask)
+
+
+def frozen(array: Rgb) -> Rgb:
+    """The same array, read-only: whoever writes to it fails the test."""
+    array.setflags(write=False)
+    return array
+
+
+def job(task: Task, image: Rgb, mask: Grey | None = None, **more: object) -> EditInputs:
+    """A job with what matters to the test; white balance answers with the negative."""
+    return EditInputs(task, image, mask, lambda: np.asarray(255 - image), **more)  # type: ignore[arg-type]  # forwarded

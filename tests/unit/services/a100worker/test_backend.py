@@ -1,0 +1,62 @@
+"""Loading engines by name, and the one rule of compositing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.a100worker.backend import finish, load
+from services.a100worker.backends.scripted import Scripted
+from shared.errors import ConfigError
+from tests.unit.services.a100worker.recorder import noise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_engine_is_loaded_by_its_name(tmp_path: Path) -> None:
+    """The registry knows where it lives."""
+    engine = load("scripted", tmp_path)
+
+    assert isinstance(engine, Scripted)
+
+
+def test_an_engine_is_loaded_by_module_and_class(tmp_path: Path) -> None:
+    """An engine from elsewhere needs no entry in the registry."""
+    engine = load("services.a100worker.backends.scripted:Scripted", tmp_path)
+
+    assert engine.name == "scripted"
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "no.such.module:Engine", "services.a100worker.backend:Missing"])
+def test_an_unknown_engine_is_a_wrong_setting(name: str, tmp_path: Path) -> None:
+    """The message names the engines that exist."""
+    with pytest.raises(ConfigError, match="classical"):
+        load(name, tmp_path)
+
+
+def test_finishing_keeps_the_base_where_the_region_is_black() -> None:
+    """Black keeps every byte, white takes every byte, grey lies between."""
+    base, edited = noise(40, 60, seed=1), noise(40, 60, seed=2)
+    region = np.zeros((40, 60), np.uint8)
+    region[10:20, 10:20] = 255
+    region[20:30, 10:20] = 128
+
+    result = finish(base, edited, region)
+
+    assert np.array_equal(result[region == 0], base[region == 0])
+    assert np.array_equal(result[region == 255], edited[region == 255])
+    grey = region == 128
+    assert np.all(np.abs(result[grey] - (base[grey] / 2.0 + edited[grey] / 2.0)) <= 1)
+
+
+def test_finishing_nothing_gives_a_copy_of_the_base() -> None:
+    """An all-black region is no special case for the caller."""
+    base = noise(5, 7)
+
+    result = finish(base, noise(5, 7, seed=2), np.zeros((5, 7), np.uint8))
+
+    assert np.array_equal(result, base)
+    assert result is not base
