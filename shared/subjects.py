@@ -119,6 +119,11 @@ def seg_cancel(request_id: str) -> str:
     return f"ctl.seg-cancel.{token(request_id)}"
 
 
+def request_of_cancel(subject: str) -> str:
+    """Return the request id in the subject of a cancel."""
+    return subject.split(".")[2]
+
+
 def dead_letters_of(job_id: str) -> str:
     """The dead letters of one job, whatever the reason."""
     return f"job.dlq.{POOL}.*.{token(job_id)}"
