@@ -101,8 +101,8 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
     """Whether `decode_mask` would find nothing above the threshold; needs no numpy. Raises BadImage or TooLarge."""
     with _opened(data) as picture:
         opaque = _on_ground(_upright(picture), _BLACK)
-        grey = opaque if opaque.mode in {"L", "1"} else opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)
-        return grey.getextrema()[1] <= threshold
+        grey = opaque.convert("L") if opaque.mode in {"L", "1"} else opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)
+        return not any(grey.histogram()[threshold + 1 :])
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
@@ -181,6 +181,8 @@ def _on_ground(picture: Image.Image, ground: tuple[int, int, int, int]) -> Image
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture
     layer = picture.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return layer.convert("RGB")
     return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
 
 
