@@ -28,6 +28,7 @@ SAMPLES = Path(__file__).parent / "gateway" / "static" / "samples"
 _TUNGSTEN = (1.0, 0.78, 0.5)  # a warm cast, as a lamp gives it; to be taken out again
 _START_S = 60.0
 _TILE_PX = 300
+_GROUND = (24, 25, 28)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _draw_bar(title: str, event: dict[str, Any]) -> None:
 def remove_shuttle(api: Api) -> Shot:
     """A box finds the model shuttle behind the astronaut; it goes."""
     photo = _sample("astronaut")
-    mask = api.mask(photo, bbox=[345, 0, 465, 290])
+    mask = api.mask(photo, bbox=[345, 0, 480, 290], border_adjustment=14)
     after = api.edit("remove the shuttle", photo, task_type="removal", **_masked(mask, "brush"))
     return Shot("remove", photo, mask, after)
 
@@ -164,22 +165,34 @@ def _picture(encoded: str) -> Image.Image:
 
 
 def contact_sheet(shots: list[Shot]) -> Image.Image:
-    """Lay out before, mask and after in one line for each shot."""
-    line, left = _TILE_PX + 34, 16
-    sheet = Image.new("RGB", (3 * (_TILE_PX + 16) + left, len(shots) * line + 16), (24, 25, 28))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    for row, shot in enumerate(shots):
-        top = 12 + row * line
-        tiles = (("before", shot.before), ("mask", shot.mask), (f"after: {shot.title}", shot.after))
-        for column, (label, picture) in enumerate(tiles):
-            x = left + column * (_TILE_PX + 16)
-            if picture is None:
-                continue
-            draw.text((x, top), label, fill=(200, 202, 208), font=font)
-            small = picture.convert("RGB")
-            small.thumbnail((_TILE_PX, _TILE_PX), Image.Resampling.LANCZOS)
-            sheet.paste(small, (x, top + 20))
+    """Lay out before, mask and after, one line for each shot."""
+    lines = [_line(shot) for shot in shots]
+    sheet = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), _GROUND)
+    top = 0
+    for line in lines:
+        sheet.paste(line, (0, top))
+        top += line.height
     return sheet
+
+
+def _line(shot: Shot) -> Image.Image:
+    tiles = [("before", shot.before), ("mask", shot.mask), (f"after: {shot.title}", shot.after)]
+    small = [(label, None if picture is None else _thumbnail(picture)) for label, picture in tiles]
+    line = Image.new("RGB", (3 * (_TILE_PX + 16) + 16, max(tile.height for _, tile in small if tile) + 40), _GROUND)
+    draw, font = ImageDraw.Draw(line), ImageFont.load_default(15)
+    for column, (label, tile) in enumerate(small):
+        if tile is None:
+            continue
+        x = 16 + column * (_TILE_PX + 16)
+        draw.text((x, 12), label, fill=(200, 202, 208), font=font)
+        line.paste(tile, (x, 34))
+    return line
+
+
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    small = picture.convert("RGB")
+    small.thumbnail((_TILE_PX, _TILE_PX), Image.Resampling.LANCZOS)
+    return small
 
 
 @contextmanager
