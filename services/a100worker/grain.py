@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _RADIUS_PX = 3  # of the compared patches, at the small scale
 _CELL_PX = 4  # of the copied squares, at the small scale
-_MAX_SOURCES = 15_000
+_MAX_SOURCES = 6_000
 _DIMENSIONS = 12  # kept of a patch's 147 numbers
 _CHUNK = 1024
 
