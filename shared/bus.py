@@ -181,8 +181,7 @@ class Bus:
         more = True
         while more:
             start = (messages[-1].seq if messages else after) + 1
-            query = {"seq": start, "next_by_subj": pattern, "batch": _READ_BATCH}
-            found, more = await self._read(stream, query)
+            found, more = await self._read(stream, {"seq": start, "next_by_subj": pattern, "batch": _READ_BATCH})
             messages += found
             more = more and bool(found)
         return messages
@@ -199,9 +198,12 @@ class Bus:
                 await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
                 while True:
                     reply = await asyncio.wait_for(replies.get(), ATTEMPT_S)
-                    if status_of(reply):
+                    status = status_of(reply)
+                    if status == "503":  # no leader at the moment, which is not "nothing stored"
+                        raise BrokerUnavailable
+                    if status:
                         more = int((reply.headers or {}).get("Nats-Num-Pending", "0")) > 0
-                        return found, status_of(reply) == "204" and more
+                        return found, status == "204" and more
                     found.append(_stored(reply))
                     if "batch" not in query:
                         return found, False
@@ -226,8 +228,7 @@ class Bus:
         self.require_connection()
         with translated():
             reply = await self.client.request(subject, json.dumps(query).encode(), timeout=ATTEMPT_S)
-        answer: dict[str, Any] = json.loads(reply.data)
-        return answer
+        return dict(json.loads(reply.data))
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Callable[[Stored], None]) -> AsyncIterator[None]:
@@ -282,7 +283,8 @@ async def _connect(bus: Bus, settings: NatsSettings, name: str) -> None:
 
     async def on_disconnect() -> None:
         bus.up.clear()
-        log.warning("bus.disconnected")
+        if not bus.client.is_closed:
+            log.warning("bus.disconnected")
 
     async def on_reconnect() -> None:
         bus.up.set()
