@@ -183,7 +183,6 @@ class Bus:
             start = (messages[-1].seq if messages else after) + 1
             found, more = await self._read(stream, {"seq": start, "next_by_subj": pattern, "batch": _READ_BATCH})
             messages += found
-            more = more and bool(found)
         return messages
 
     async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[Stored], bool]:
@@ -203,7 +202,7 @@ class Bus:
                         raise BrokerUnavailable
                     if status:
                         more = int((reply.headers or {}).get("Nats-Num-Pending", "0")) > 0
-                        return found, status == "204" and more
+                        return found, status == "204" and more and bool(found)
                     found.append(_stored(reply))
                     if "batch" not in query:
                         return found, False
