@@ -98,11 +98,17 @@ def decode_mask(data: bytes) -> Grey:
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Whether `decode_mask` would find nothing above the threshold; needs no numpy. Raises BadImage or TooLarge."""
+    """Whether no pixel of the mask is brighter than the threshold; needs no numpy. Raises BadImage or TooLarge."""
     with _opened(data) as picture:
-        opaque = _on_ground(_upright(picture), _BLACK)
-        grey = opaque.convert("L") if opaque.mode in {"L", "1"} else opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)
-        return not any(grey.histogram()[threshold + 1 :])
+        picture.load()
+        # No copies but where there is something to see through: they cost more than unpacking the file.
+        seen: Image.Image = picture
+        if "A" in picture.getbands() or "transparency" in picture.info:
+            seen = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+            if seen.getchannel("A").getextrema() != (255, 255):
+                seen = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
+        brightest = _eight_bit(seen).convert("L").getextrema()[1]
+        return int(brightest if isinstance(brightest, int | float) else brightest[0]) <= threshold
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
