@@ -60,11 +60,10 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
                 subject, request.model_dump_json(exclude_none=True).encode(), timeout=timeout_s, headers=headers
             )
     except ArtMancerError as error:
-        service = subject.split(".")[1]
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
-            raise Unavailable(f"The service {_NAMES.get(service, service)} is not running.") from error
+            raise Unavailable(f"The service {_asked(subject)} is not running.") from error
         if isinstance(error.__cause__, TimeoutError | nats.errors.TimeoutError):
-            raise Unavailable(f"The service {_NAMES.get(service, service)} did not answer in time.") from error
+            raise Unavailable(f"The service {_asked(subject)} did not answer in time.") from error
         raise
     headers = answer.headers or {}
     if _ERROR_CODE in headers:
@@ -73,6 +72,12 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
 
 
 _NAMES = {"seg": "segmentation", "img": "image_utils", "job": "job_manager"}
+
+
+def _asked(subject: str) -> str:
+    """Name the service behind `svc.<service>.<verb>` or `svc.health.<service>`."""
+    _, service, verb = subject.split(".")
+    return verb if service == "health" else _NAMES.get(service, service)
 
 
 @asynccontextmanager
