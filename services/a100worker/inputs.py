@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from services.a100worker.backend import EditInputs
 from shared import rpc, subjects
-from shared.errors import ArtMancerError, BadInput
+from shared.errors import ArtMancerError, BadInput, JobCancelled
 from shared.image_codec import decode_mask, decode_photo
 from shared.messages import JobSubmit, PictureReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from services.a100worker.cancel_flag import CancelFlag
     from shared.bus import Bus
     from shared.image_codec import Grey, Photo, Rgb
     from shared.image_store import ImageStore
@@ -34,7 +36,7 @@ class Loaded:
     icc: bytes | None
 
 
-async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore) -> Loaded:
+async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore, cancelled: CancelFlag) -> Loaded:
     """Read and decode all pictures of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
     _check(submit)
     photo, mask, reference, reference_mask = await asyncio.gather(
@@ -46,8 +48,13 @@ async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore) -> Loaded:
     loop = asyncio.get_running_loop()
 
     def ask(question: Coroutine[object, object, T]) -> T:
-        """From the engine's thread, wait for the event loop to answer."""
-        return asyncio.run_coroutine_threadsafe(question, loop).result(_ASK_S)
+        """From the engine's thread, wait for the event loop to answer. Raises JobCancelled at once when it comes."""
+        answer = asyncio.run_coroutine_threadsafe(question, loop)
+        with cancelled.calling(answer.cancel):
+            try:
+                return answer.result(_ASK_S)
+            except concurrent.futures.CancelledError as error:
+                raise JobCancelled from error
 
     return Loaded(
         EditInputs(

@@ -95,7 +95,7 @@ class Runner:
             await asyncio.gather(*side, publishing, return_exceptions=True)
 
     async def _edit(self, work: JobWork, attempt: int, reporter: Reporter, started: float) -> Done:
-        loaded = await fetch(work.submit, self._bus, self._images)
+        loaded = await fetch(work.submit, self._bus, self._images, reporter.cancelled)
         fetched = time.monotonic()
         edit = await asyncio.to_thread(self._engine.edit, loaded.inputs, reporter)
         edited = time.monotonic()
