@@ -98,17 +98,15 @@ def decode_mask(data: bytes) -> Grey:
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Whether no pixel of the mask is brighter than the threshold; needs no numpy. Raises BadImage or TooLarge."""
+    """Whether `decode_mask` would find nothing above the threshold; needs no numpy. Raises BadImage or TooLarge."""
     with _opened(data) as picture:
         picture.load()
-        # No copies but where there is something to see through: they cost more than unpacking the file.
-        seen: Image.Image = picture
-        if "A" in picture.getbands() or "transparency" in picture.info:
-            seen = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-            if seen.getchannel("A").getextrema() != (255, 255):
-                seen = Image.alpha_composite(Image.new("RGBA", seen.size, (0, 0, 0, 255)), seen)
-        brightest = _eight_bit(seen).convert("L").getextrema()[1]
-        return int(brightest if isinstance(brightest, int | float) else brightest[0]) <= threshold
+        opaque = _on_ground(picture, _BLACK)
+        luma = _brightest(opaque.convert("L"))
+        # Luma weighs red 0.299, green 0.587, blue 0.114, where the mean has 1/3 each: mostly this quick look decides.
+        if luma * 0.56 > threshold + 1:
+            return False
+        return luma * 3 + 2 <= threshold or _brightest(opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)) <= threshold
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
@@ -186,10 +184,14 @@ def _on_ground(picture: Image.Image, ground: tuple[int, int, int, int]) -> Image
     picture = _eight_bit(picture)
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture
-    layer = picture.convert("RGBA")
+    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
-        return layer.convert("RGB")
+        return layer
     return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
+
+
+def _brightest(grey: Image.Image) -> int:
+    return max(value for value, count in enumerate(grey.histogram()) if count)
 
 
 def _decode_plain_png(picture: ImageFile.ImageFile, data: bytes) -> Rgb | None:
