@@ -14,6 +14,8 @@ from services.segmentation.scene import SALIENT, WORK_PX, Draft
 from services.segmentation.windows import Frame, around
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from services.segmentation.hints import Hints
     from services.segmentation.scene import Scene
     from shared.image_codec import Grey, Rgb
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 _SMALL_PX = 256  # weak labels at 512 take up to 3 s
 _REACHES = (0.05, 0.1, 0.18)  # of the long side: how far from the drawing the object is first thought to go
 _RIM = 0.03  # of the long side: how far inside its edge the quick answer is not yet sure
+_SIDES, _NO_WEIGHT = (9, 9), 1e-3  # pixels over which the two sides of an edge are compared
 _SPECK = 0.005  # of the frame: smaller answers are only taken if there is no other
 _ALL = 0.97  # of the frame: GrabCut that takes so much has separated nothing
 _MARGIN = 0.15  # of the answer's long side
+_CLEAR_STEP = 100.0  # in OpenCV's 8-bit Lab: the step across a very clear edge
 _TRUST = 0.5  # the best score that a coarse answer can have
 
 
@@ -56,12 +60,13 @@ def _rating(small: Rgb, mask: Grey) -> float:
         return 0.0
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     step = _local_mean(lab, inside)[edge] - _local_mean(lab, 1 - inside)[edge]
-    return min(_TRUST, float(np.linalg.norm(step, axis=1).mean()) * (1 - share) / 100 * _TRUST)
+    contrast = float(np.linalg.norm(step, axis=1).mean()) / _CLEAR_STEP
+    return float(min(1.0, contrast * (1 - share)) * _TRUST)
 
 
-def _local_mean(lab: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    total = cv2.blur(lab * weight[..., np.newaxis], (9, 9))
-    return np.asarray(total / np.maximum(cv2.blur(weight, (9, 9)), 1e-3)[..., np.newaxis])
+def _local_mean(lab: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    total = np.asarray(cv2.blur(lab * weight[..., np.newaxis], _SIDES))
+    return np.asarray(total / np.maximum(cv2.blur(weight, _SIDES), _NO_WEIGHT)[..., np.newaxis], np.float32)
 
 
 def _draft(scene: Scene, hints: Hints, small: Frame, mask: Grey, score: float) -> Draft:

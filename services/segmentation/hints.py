@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _DOT_SHARE = 0.01  # a click is a hard disc of this share of the frame's long side
 _SAMPLED_PX = 512  # strokes and masks are turned into points at this size
 _SAMPLES = 12  # points per kind: enough to tell views apart, few enough to rate them quickly
+_FAR_PX = 30_000  # OpenCV draws no line that begins farther away
 _CORE = 0.5  # of the half-width of a painted area is sure; the rim may have been painted loosely
 
 
@@ -75,7 +76,8 @@ class Strokes:
         """Label the lines as surely the object, or surely not; later ones lie on top."""
         for stroke in self._strokes:
             value = cv2.GC_FGD if stroke.positive else cv2.GC_BGD
-            corners = np.rint([frame.place(x, y) for x, y in stroke.points]).astype(np.int32)
+            corners = np.rint([frame.place(x, y) for x, y in stroke.points])
+            corners = corners.clip(-_FAR_PX, _FAR_PX).astype(np.int32)
             width = max(1, round(2 * stroke.radius_px * frame.scale))
             cv2.polylines(labels, [corners], isClosed=False, color=value, thickness=width)
 

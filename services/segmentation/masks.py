@@ -33,6 +33,14 @@ def bbox(mask: Grey) -> Window | None:
     return around(binary(mask > INSIDE))
 
 
+def cropped(mask: Grey, window: Window) -> Grey:
+    """Return the mask with nothing outside the window."""
+    inside = np.zeros_like(mask)
+    x0, y0, x1, y1 = window
+    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    return inside
+
+
 def overlap(mask: Grey, other: Grey) -> float:
     """Return intersection over union, 0 to 1, of two masks of one size; two empty ones are the same."""
     one, two = mask > INSIDE, other > INSIDE
@@ -55,10 +63,10 @@ def grow(mask: Grey, by_px: float) -> Grey:
     inside = binary(mask > INSIDE)
     if by_px > 0:
         distance = cv2.distanceTransform(255 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        soft = by_px + 0.5 - distance
+        soft = by_px + 1 - distance
     else:
         distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        soft = distance + by_px - 0.5
+        soft = distance + by_px
     return np.asarray(np.rint(soft.clip(0, 1) * 255).astype(np.uint8))
 
 

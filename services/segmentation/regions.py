@@ -22,7 +22,7 @@ _BOX_MARGIN = 0.12  # of the box's long side
 _FILLS = 0.25  # of the box, from which what stands out in it is believed
 _SMALL_PART = 0.1  # of the largest part: smaller ones are a neighbour's
 _SUBJECT = 0.005  # of the picture: smaller parts are no subject
-_MARGIN = 0.15
+_MARGIN = 0.15  # of the subject's long side: background for GrabCut to learn from
 _PLAIN_SCORE = 0.4
 _CENTRAL = 0.1  # of each side is left out of the central box
 
@@ -45,14 +45,15 @@ def of_box(scene: Scene, box: Window) -> Draft:
     else:
         labels, score = np.full(prior.shape, cv2.GC_PR_FGD, np.uint8), _PLAIN_SCORE
     labels[~inside] = cv2.GC_BGD
-    return Draft(frame, labels, score)
+    return Draft(frame, labels, score, within=box)
 
 
 def of_subjects(scene: Scene, wanted: int) -> list[Draft]:
     """Draft what stands out in the picture, the largest first."""
     seen = Frame.fit(scene.limits, WORK_PX)
-    parts = [part for part in _parts(scene.look(scene.limits, seen)) if (part > 0).mean() >= _SUBJECT]
-    return [_subject(scene, seen, part) for part in parts[:wanted]]
+    prior = scene.look(scene.limits, seen)
+    parts = [part for part in _parts(prior) if (part > 0).mean() >= _SUBJECT]
+    return [_subject(scene, seen, part, float(prior[part > 0].mean()) / 255) for part in parts[:wanted]]
 
 
 def central(window: Window) -> Window:
@@ -61,12 +62,12 @@ def central(window: Window) -> Window:
     return Window(window.x0 + across, window.y0 + down, window.x1 - across, window.y1 - down)
 
 
-def _subject(scene: Scene, seen: Frame, part: Grey) -> Draft:
+def _subject(scene: Scene, seen: Frame, part: Grey, score: float) -> Draft:
     box = seen.lift(around(part) or Window(0, 0, seen.width, seen.height))
     frame = Frame.fit(box.grown(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
     prior = scene.look(scene.limits, frame)
     chosen = binary((prior > SALIENT) & (frame.sample(part, seen.window) > 0))
-    return Draft(frame, trimap.from_saliency(prior, chosen), float(prior[chosen > 0].mean()) / 255)
+    return Draft(frame, trimap.from_saliency(prior, chosen), score)
 
 
 def _parts(prior: Grey) -> Iterator[Grey]:

@@ -52,6 +52,8 @@ class Draft:
     frame: Frame
     labels: Grey
     score: float
+    within: Window | None = None
+    """Nothing outside of it is taken, not even a soft edge."""
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ from services.segmentation.scene import SALIENT, WORK_PX, Draft, components
 from services.segmentation.windows import Frame, around, enclosing, square
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey
 
 _SHARES = (0.7, 0.45, 0.3, 0.2)  # of the long side
+_ROOM = 1.4  # a view is at least this much larger than the drawing
 _SPREAD_SHARE = 0.1  # of the long side: a drawing larger than this shows how large the object is
 _SPREAD_MARGIN = 0.25  # of the drawing's long side
 _RATED_PX = 320  # as fine as the saliency is
@@ -63,16 +64,17 @@ def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     return [_draft(scene, view, hints) for view in good[:wanted]]
 
 
-def _windows(limits: Window, clicks: Sequence[Click]) -> Iterator[Window]:
-    """Yield the whole picture, then squares round what was drawn that are large enough to hold it."""
-    yield limits
+def _windows(limits: Window, clicks: Sequence[Click]) -> Iterable[Window]:
+    """Return the whole picture, then squares round what was drawn that are large enough to hold it."""
     drawn = enclosing((click.x, click.y) for click in clicks if click.positive)
     x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
+    windows = [limits]
     if drawn.long_side > _SPREAD_SHARE * limits.long_side:
-        yield drawn.grown(_SPREAD_MARGIN * drawn.long_side, limits)
-    sides = {max(round(share * limits.long_side), round(1.4 * drawn.long_side)) for share in _SHARES}
-    for side in sorted(sides, reverse=True):
-        yield square(x, y, max(1, side), limits)
+        windows.append(drawn.grown(_SPREAD_MARGIN * drawn.long_side, limits))
+    for share in _SHARES:
+        side = max(1, round(share * limits.long_side), round(_ROOM * drawn.long_side))
+        windows.append(square(x, y, side, limits))
+    return dict.fromkeys(windows)  # each once
 
 
 def _rated(scene: Scene, window: Window, hints: Hints) -> View | None:
@@ -88,7 +90,7 @@ def _rated(scene: Scene, window: Window, hints: Hints) -> View | None:
     doubts = _DEEP_COST * _denied(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(object_box, hints.extent_px)
     vague = _BORDER_COST * _cut_off(chosen, window, scene.limits) + _UNSURE_COST * _unsure(prior, chosen)
     score = sure - doubts - vague + _WHOLE_BONUS * is_whole
-    return View(window, object_box, score, fits=is_whole and not doubts and sure > _FIT)
+    return View(window, object_box, float(score), fits=is_whole and not doubts and sure > _FIT)
 
 
 def _draft(scene: Scene, view: View, hints: Hints) -> Draft:
@@ -114,7 +116,8 @@ def _at(values: NDArray[Any], frame: Frame, click: Click) -> float:
     if not frame.window.holds(click.x, click.y):
         return 0.0
     x, y = frame.place(click.x, click.y)
-    return float(values[int(y), int(x)])
+    height, width = values.shape
+    return float(values[min(int(y), height - 1), min(int(x), width - 1)])
 
 
 def _covered(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:

@@ -11,7 +11,7 @@ from services.segmentation import coarse, edges, regions, saliency, views
 from services.segmentation.backend import Candidate
 from services.segmentation.cut import grab
 from services.segmentation.hints import Clicks, Painting, Strokes
-from services.segmentation.masks import overlap
+from services.segmentation.masks import cropped, overlap
 from services.segmentation.scene import Scene
 from shared.errors import BadInput, NothingFound
 
@@ -59,6 +59,8 @@ def _drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
     if prompt.auto:
         return regions.of_subjects(scene, prompt.candidates) or [regions.of_box(scene, regions.central(scene.limits))]
     hints = _hints(prompt, scene.limits)
+    if not any(click.positive for click in hints.clicks):  # painted over by negative strokes
+        return []
     return views.drafts(scene, hints, prompt.candidates) or coarse.drafts(scene, hints, prompt.candidates)
 
 
@@ -81,4 +83,5 @@ def _cut(scene: Scene, draft: Draft) -> Grey | None:
     if taken < _LEAST_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
-    return edges.refine(scene.image, draft.frame, small, mask)
+    refined = edges.refine(scene.image, draft.frame, small, mask)
+    return refined if draft.within is None else cropped(refined, draft.within)

@@ -1,0 +1,38 @@
+"""The loaded engines, and which of them answers a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.segmentation import backend
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from services.segmentation.backend import Segmenter
+    from services.segmentation.settings import Settings
+
+
+class Engines:
+    """The engines of SEGMENTATION_BACKENDS, in that order; the first answers whatever asks for no other."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load them all, which may take seconds. Raises ConfigError."""
+        names = [name.strip() for name in settings.backends.split(",") if name.strip()]
+        if not names:
+            raise ConfigError("The setting SEGMENTATION_BACKENDS names no engine.")
+        self._engines = [backend.load(name, settings) for name in names]
+
+    def choose(self, wanted: str) -> tuple[Segmenter, str | None]:
+        """Return the engine for a request, and what the user should know about the choice or the engine."""
+        by_name = {engine.name: engine for engine in self._engines}
+        default = self._engines[0]
+        engine = by_name.get(wanted, default)
+        notes = [engine.note] if engine.note else []
+        if wanted not in {"default", *by_name}:
+            notes.insert(0, f"The engine {wanted} is not loaded, so {default.name} was used.")
+        return engine, " ".join(notes) or None
+
+    def describe(self) -> dict[str, str]:
+        """Say what is loaded, for an operator."""
+        notes = {f"note.{engine.name}": engine.note for engine in self._engines if engine.note}
+        return {"engines": ", ".join(engine.name for engine in self._engines), **notes}

@@ -1,0 +1,60 @@
+"""The segmentation service: joins the engines to the bus and answers until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from services.segmentation import saliency
+from services.segmentation.answers import Answers
+from services.segmentation.cancellations import Cancellations
+from services.segmentation.engines import Engines
+from services.segmentation.pictures import Pictures
+from shared import rpc, subjects, topology
+from shared.bus import Stored, open_bus
+from shared.image_store import NatsImageStore
+from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
+
+if TYPE_CHECKING:
+    from services.segmentation.saliency import Saliency
+    from services.segmentation.settings import Settings
+
+NAME = "segmentation"
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Answer until told to stop; what does not end within the drain time is dropped at its next checkpoint."""
+    engines = await asyncio.to_thread(Engines, settings)
+    seer = await asyncio.to_thread(saliency.load, settings.model_dir, settings.saliency_cache_bytes)
+    log.info("engines.ready", extra=engines.describe())
+    cancelled = Cancellations()
+
+    def cancel(message: Stored) -> None:
+        cancelled.cancel(subjects.request_of_cancel(message.subject))
+
+    async with open_bus(settings.nats, NAME) as bus:
+        await topology.ensure(bus, settings.streams)
+        bus.on_reconnect(partial(topology.ensure, bus, settings.streams))
+        images = NatsImageStore(bus)
+        answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), cancelled)
+        served = rpc.serve(bus, NAME, _endpoints(settings, engines, seer, answers), drain_s=settings.drain_s)
+        async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
+            await stop.wait()
+
+
+def _endpoints(
+    settings: Settings, engines: Engines, seer: Saliency | None, answers: Answers
+) -> list[rpc.Endpoint[Any]]:
+    async def health(_: HealthRequest) -> HealthReply:
+        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy", detail=engines.describe())
+
+    limit = settings.concurrency + settings.waiting
+    return [
+        rpc.Endpoint(subjects.SEG_MASK, MaskRequest, partial(answers.mask, engines), limit),
+        rpc.Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, partial(answers.saliency, seer), limit),
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+    ]

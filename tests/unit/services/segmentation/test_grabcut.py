@@ -1,0 +1,179 @@
+"""What the default engine finds in real photos, with and without its weights."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from services.segmentation.backend import Click, Prompt, load
+from services.segmentation.masks import bbox, overlap
+from services.segmentation.windows import Window
+from shared.errors import NothingFound
+from shared.messages import Stroke
+from tests.unit.services.segmentation.photos import (
+    WITH_WEIGHTS,
+    WITHOUT_WEIGHTS,
+    ball,
+    carry_on,
+    ellipse,
+    needs_weights,
+    photo,
+)
+
+ASTRONAUT, CAT, COFFEE, ROCKET = (photo(name) for name in ("astronaut", "cat", "coffee", "rocket"))
+PATCH = ellipse(ASTRONAUT, 170, 386, 38, 38)
+CUP_AND_SAUCER = ellipse(COFFEE, 278, 200, 200, 185)
+EYE = ellipse(CAT, 170, 115, 34, 32)
+
+
+def find(image: np.ndarray, prompt: Prompt, settings: object = WITH_WEIGHTS) -> np.ndarray:
+    """Return the engine's best mask."""
+    return load("grabcut", settings).segment(image, str(image.ctypes.data), prompt, carry_on)[0].mask  # type: ignore[arg-type]
+
+
+def click(*points: tuple[float, float, bool], candidates: int = 1) -> Prompt:
+    """Point at things."""
+    return Prompt(points=tuple(Click(x, y, positive=on) for x, y, on in points), candidates=candidates)
+
+
+@needs_weights
+def test_one_click_takes_the_whole_object() -> None:
+    """A click on the coffee takes cup, saucer and spoon."""
+    assert overlap(find(COFFEE, click((280, 90, True))), CUP_AND_SAUCER) > 0.9
+
+
+@needs_weights
+def test_a_negative_click_narrows_the_choice_to_a_part() -> None:
+    """The suit is not meant, so the patch on it is."""
+    assert overlap(find(ASTRONAUT, click((170, 385, True), (200, 300, False))), PATCH) > 0.85
+
+
+@needs_weights
+def test_an_ambiguous_click_offers_parts_too() -> None:
+    """The cat, and the eye alone."""
+    found = load("grabcut", WITH_WEIGHTS).segment(CAT, "cat", click((170, 110, True), candidates=5), carry_on)
+
+    assert len(found) >= 2
+    assert max(overlap(candidate.mask, EYE) for candidate in found[1:]) > 0.7
+    assert all(overlap(one.mask, other.mask) <= 0.9 for rank, one in enumerate(found) for other in found[rank + 1 :])
+
+
+@needs_weights
+def test_a_box_takes_the_thing_inside() -> None:
+    """The patch on the suit, from a loose box."""
+    mask = find(ASTRONAUT, Prompt(box=Window(115, 330, 225, 440)))
+
+    assert overlap(mask, PATCH) > 0.85
+
+
+def test_nothing_outside_a_box_is_taken() -> None:
+    """The user drew a border."""
+    box = Window(110, 10, 310, 300)
+
+    found = bbox(find(ASTRONAUT, Prompt(box=box)))
+
+    assert found is not None
+    assert found.grown(0, box) == found
+
+
+@needs_weights
+def test_a_painted_ring_means_what_it_surrounds() -> None:
+    """Its centre of mass would be the coffee; the saucer's rim belongs, too."""
+    ring = np.zeros(COFFEE.shape[:2], np.uint8)
+    cv2.ellipse(ring, (278, 205), (180, 165), 0, 0, 360, 255, 12)
+
+    assert overlap(find(COFFEE, Prompt(guidance=ring)), CUP_AND_SAUCER) > 0.9
+
+
+@needs_weights
+def test_a_painted_part_is_not_taken_for_the_whole() -> None:
+    """Who paints over the patch means the patch."""
+    assert overlap(find(ASTRONAUT, Prompt(guidance=ellipse(ASTRONAUT, 172, 384, 42, 42))), PATCH) > 0.85
+
+
+def test_strokes_are_kept() -> None:
+    """What was painted over is in; what was crossed out is not."""
+    lines = (
+        Stroke(points=[(200, 150), (280, 200), (360, 150)], radius_px=5),
+        Stroke(points=[(520, 100), (520, 380)], radius_px=5, positive=False),
+    )
+
+    mask = find(COFFEE, Prompt(strokes=lines))
+
+    assert (mask[[150, 200, 150], [200, 280, 360]] > 127).all()
+    assert not (mask[100:380, 520] > 127).any()
+
+
+def test_strokes_that_erase_one_another_mean_nothing() -> None:
+    """No positive pixel is left."""
+    line = [(200.0, 150.0), (360.0, 150.0)]
+
+    with pytest.raises(NothingFound):
+        find(COFFEE, Prompt(strokes=(Stroke(points=line), Stroke(points=line, radius_px=20, positive=False))))
+
+
+@needs_weights
+def test_the_main_subject_is_found_by_itself() -> None:
+    """The rocket, and not the towers."""
+    mask = find(ROCKET, Prompt(auto=True))
+
+    assert mask[250, 322] == 255
+    assert not mask[:, :250].any()
+    assert not mask[:, 400:].any()
+
+
+@needs_weights
+def test_a_box_round_everything_is_the_main_subject() -> None:
+    """A user who draws all over the photo."""
+    mask = find(COFFEE, Prompt(box=Window(0, 0, 600, 400)))
+
+    assert overlap(mask, CUP_AND_SAUCER) > 0.9
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(points=(Click(120, 90, positive=True),)),
+        Prompt(box=Window(60, 30, 180, 150)),
+        Prompt(box=Window(0, 0, 240, 180)),
+        Prompt(strokes=(Stroke(points=[(100, 90), (140, 90)]),)),
+        Prompt(auto=True),
+    ],
+    ids=["point", "box", "box round everything", "stroke", "auto"],
+)
+def test_without_weights_grabcut_finds_a_clear_object(prompt: Prompt) -> None:
+    """The coarse method is a method."""
+    picture, truth = ball()
+
+    assert overlap(find(picture, prompt, WITHOUT_WEIGHTS), truth) > 0.9
+
+
+@needs_weights
+def test_large_pictures_get_large_masks() -> None:
+    """Work is done small, but the mask is as exact as the picture."""
+    picture, truth = ball(2400, 1800)
+
+    assert overlap(find(picture, Prompt(auto=True)), truth) > 0.99
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("prompt", [Prompt(auto=True), Prompt(box=Window(0, 0, 1, 1)), click((0, 0, True))])
+def test_specks_hold_nothing(shape: tuple[int, int], prompt: Prompt) -> None:
+    """A picture too small for an object is an answer, not a crash."""
+    plain = np.full((*shape, 3), 90, np.uint8)
+
+    with pytest.raises(NothingFound, match="No masks found"):
+        find(plain, prompt, WITHOUT_WEIGHTS)
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1)])
+def test_a_line_of_pixels_gets_a_mask_of_its_size(shape: tuple[int, int]) -> None:
+    """However thin the picture."""
+    line = np.full((*shape, 3), 40, np.uint8)
+    line.reshape(400, 3)[100:300] = (230, 60, 60)
+
+    mask = find(line, click((shape[1] // 2, shape[0] // 2, True)), WITHOUT_WEIGHTS)
+
+    assert mask.shape == shape
+    assert mask.ravel()[200] > 127

@@ -1,0 +1,129 @@
+"""What a request points at: which part of it counts, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.segmentation.backend import Click, Prompt
+from services.segmentation.prompts import from_request
+from services.segmentation.windows import Window
+from shared.errors import BadInput
+from shared.messages import MaskRequest, Stroke
+
+WIDTH, HEIGHT = 100, 50
+
+
+def prompt(guidance: np.ndarray | None = None, **fields: Any) -> Prompt:
+    """Read a request about a picture of 100 x 50 pixels."""
+    request = MaskRequest(request_id="r1", image="a" * 64, **fields)
+    return from_request(request, WIDTH, HEIGHT, guidance)
+
+
+def test_points_win_over_everything() -> None:
+    """As in the original service."""
+    given = prompt(
+        points=[(3, 4, 1), (5, 6, 0)], box=(0, 0, 9, 9), strokes=[Stroke(points=[(1, 1)])], auto=True,
+        guidance=np.full((5, 5), 255, np.uint8),
+    )  # fmt: skip
+
+    assert given.points == (Click(3, 4, positive=True), Click(5, 6, positive=False))
+    assert (given.box, given.strokes, given.guidance, given.auto) == (None, (), None, False)
+
+
+def test_a_box_wins_over_strokes() -> None:
+    """The order is points, box, strokes, mask, auto."""
+    given = prompt(box=(0, 0, 9, 9), strokes=[Stroke(points=[(1, 1)])])
+
+    assert given.box == Window(0, 0, 9, 9)
+    assert given.strokes == ()
+
+
+def test_strokes_win_over_a_mask() -> None:
+    """A line that was drawn says more than an old mask."""
+    strokes = [Stroke(points=[(1, 1)])]
+
+    given = prompt(strokes=strokes, guidance=np.full((5, 5), 255, np.uint8))
+
+    assert given.strokes == tuple(strokes)
+    assert given.guidance is None
+
+
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        ((1.9, 2.9, 10.9, 20.9), Window(1, 2, 10, 20)),
+        ((-5, -5, 500, 500), Window(0, 0, 100, 50)),
+        ((40, 30, 20, 10), Window(40, 30, 41, 31)),
+        ((200, 200, 300, 300), Window(99, 49, 100, 50)),
+    ],
+)
+def test_a_box_is_cut_down_to_pixels_of_the_picture(box: tuple[float, ...], window: Window) -> None:
+    """Whole pixels, inside, at least one."""
+    assert prompt(box=box).box == window
+
+
+@pytest.mark.parametrize("point", [(-0.1, 5), (100, 5), (5, 50), (math.nan, 5), (math.inf, 5)])
+def test_a_point_outside_the_picture_is_refused(point: tuple[float, float]) -> None:
+    """The client has mixed up its scales; guessing would hide that."""
+    with pytest.raises(BadInput, match="outside the picture of 100 x 50"):
+        prompt(points=[(*point, 1)])
+
+
+def test_only_negative_points_are_refused() -> None:
+    """They do not say what is wanted."""
+    with pytest.raises(BadInput, match="At least one point must lie on the object"):
+        prompt(points=[(5, 5, 0)])
+
+
+def test_a_box_of_no_numbers_is_refused() -> None:
+    """JSON cannot carry them, but our own code can."""
+    with pytest.raises(BadInput, match="numbers"):
+        prompt(box=(0, 0, math.nan, 5))
+
+
+@pytest.mark.parametrize(
+    "stroke",
+    [Stroke(points=[(5, 5)], positive=False), Stroke(points=[(-5, 5), (5, 90)]), Stroke(points=[(math.inf, 5)])],
+)
+def test_strokes_that_touch_no_object_are_refused(stroke: Stroke) -> None:
+    """Negative ones alone, or those wholly outside."""
+    with pytest.raises(BadInput):
+        prompt(strokes=[stroke])
+
+
+def test_a_stroke_may_leave_the_picture() -> None:
+    """Hands slip over the border."""
+    assert prompt(strokes=[Stroke(points=[(5, 5), (-20, 5)])]).strokes
+
+
+def test_a_guidance_mask_is_brought_to_the_size_of_the_picture() -> None:
+    """Brighter than 100 counts, nearest neighbour."""
+    mask = np.zeros((5, 10), np.uint8)
+    mask[0, 0], mask[4, 9] = 101, 100
+
+    painted = prompt(guidance=mask).guidance
+
+    assert painted is not None
+    assert painted.shape == (HEIGHT, WIDTH)
+    assert (painted[:10, :10] == 255).all()
+    assert np.count_nonzero(painted) == 100
+
+
+def test_an_empty_guidance_mask_means_the_main_subject() -> None:
+    """The deployed client sends one when nothing has been painted."""
+    assert prompt(guidance=np.zeros((5, 10), np.uint8)).auto
+
+
+def test_nothing_at_all_is_refused_with_the_choices() -> None:
+    """The sentence says what can be sent."""
+    with pytest.raises(BadInput, match="points, a box, strokes, a mask, or auto"):
+        prompt()
+
+
+def test_the_number_of_answers_is_passed_on() -> None:
+    """Engines look further only for those who want more than one."""
+    assert prompt(auto=True, candidates=4).candidates == 4

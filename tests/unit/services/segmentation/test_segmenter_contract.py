@@ -1,0 +1,113 @@
+"""What every registered engine promises, whatever it is built on."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.segmentation.backend import BACKENDS, MAX_CANDIDATES, Click, Prompt, load
+from services.segmentation.windows import Window
+from shared.errors import JobCancelled, NothingFound
+from shared.messages import Stroke
+from tests.unit.services.segmentation.photos import WITH_WEIGHTS, ball, carry_on
+
+if TYPE_CHECKING:
+    from services.segmentation.backend import Segmenter
+
+PICTURE, TRUTH = ball()
+HEIGHT, WIDTH = TRUTH.shape
+PROMPTS = {
+    "point": Prompt(points=(Click(WIDTH / 2, HEIGHT / 2, positive=True),)),
+    "points": Prompt(points=(Click(WIDTH / 2, HEIGHT / 2, positive=True), Click(5, 5, positive=False)), candidates=3),
+    "box": Prompt(box=Window(60, 30, 180, 150)),
+    "strokes": Prompt(
+        strokes=(
+            Stroke(points=[(100, 90), (140, 90)], radius_px=4),
+            Stroke(points=[(10, 10), (10, 170)], radius_px=4, positive=False),
+        )
+    ),
+    "guidance": Prompt(guidance=np.where(np.roll(TRUTH, 6, axis=1) > 0, np.uint8(255), np.uint8(0))),
+    "auto": Prompt(auto=True),
+}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def engine(request: pytest.FixtureRequest) -> Segmenter:
+    """Each registered engine."""
+    return load(request.param, WITH_WEIGHTS)
+
+
+@pytest.fixture(params=PROMPTS)
+def prompt(request: pytest.FixtureRequest) -> Prompt:
+    """Each kind of prompt."""
+    return PROMPTS[request.param]
+
+
+def test_masks_fit_the_picture(engine: Segmenter, prompt: Prompt) -> None:
+    """Of its size, 8 bits, not empty, not more than asked for, best first."""
+    found = engine.segment(PICTURE, "fit", prompt, carry_on)
+
+    assert 1 <= len(found) <= prompt.candidates <= MAX_CANDIDATES
+    assert all(candidate.mask.shape == TRUTH.shape for candidate in found)
+    assert all(candidate.mask.dtype == np.uint8 and candidate.mask.max() == 255 for candidate in found)
+    assert [candidate.score for candidate in found] == sorted((candidate.score for candidate in found), reverse=True)
+    assert all(0 <= candidate.score <= 1 for candidate in found)
+
+
+def test_an_engine_is_deterministic_cold_or_warm(engine: Segmenter, prompt: Prompt) -> None:
+    """Whether it has seen the picture before makes no difference."""
+    cold = engine.segment(PICTURE, f"never seen {id(prompt)}", prompt, carry_on)
+    warm = engine.segment(PICTURE, f"never seen {id(prompt)}", prompt, carry_on)
+
+    assert [candidate.score for candidate in warm] == [candidate.score for candidate in cold]
+    assert all(np.array_equal(one.mask, other.mask) for one, other in zip(warm, cold, strict=True))
+
+
+def test_the_input_is_left_alone(engine: Segmenter, prompt: Prompt) -> None:
+    """Pictures are shared between requests and read-only."""
+    picture = PICTURE.copy()
+    picture.setflags(write=False)
+
+    engine.segment(picture, "untouched", prompt, carry_on)
+
+    assert np.array_equal(picture, PICTURE)
+
+
+def test_a_cancelled_request_stops(engine: Segmenter, prompt: Prompt) -> None:
+    """The checkpoint's exception comes out as it is."""
+
+    def cancelled() -> None:
+        raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        engine.segment(PICTURE, "cancelled", prompt, cancelled)
+
+
+def test_a_plain_picture_holds_nothing(engine: Segmenter) -> None:
+    """There is no object, and that is said in the words that the client knows."""
+    plain = np.full((120, 160, 3), 128, np.uint8)
+
+    with pytest.raises(NothingFound, match=r"^No masks found"):
+        engine.segment(plain, "plain", Prompt(auto=True), carry_on)
+
+
+def test_two_requests_at_once_get_their_own_answers(engine: Segmenter) -> None:
+    """Threads share an engine."""
+    left, right = Prompt(box=Window(60, 30, 180, 150)), Prompt(box=Window(100, 60, 240, 180))
+    alone = {id(prompt): engine.segment(PICTURE, "alone", prompt, carry_on)[0].mask for prompt in (left, right)}
+    together: list[tuple[int, np.ndarray]] = []
+
+    def work(prompt: Prompt) -> None:
+        together.append((id(prompt), engine.segment(PICTURE, "together", prompt, carry_on)[0].mask))
+
+    threads = [threading.Thread(target=work, args=(prompt,)) for prompt in (left, right) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(together) == 6
+    assert all(np.array_equal(mask, alone[key]) for key, mask in together)
