@@ -120,9 +120,9 @@ def _starter(endpoint: Endpoint[Any], all_in_flight: set[asyncio.Task[None]]) ->
 
 
 async def _answer(endpoint: Endpoint[Any], request: Request) -> None:
-    if time.time() * 1000 > float((request.headers or {}).get(_DEADLINE, "inf")):
-        return  # the caller has given up
     try:
+        if _too_late(request):
+            return
         try:
             question = endpoint.request.model_validate_json(request.data)
         except ValidationError as error:
@@ -136,6 +136,14 @@ async def _answer(endpoint: Endpoint[Any], request: Request) -> None:
     except Exception:  # the request boundary: one bad request must not stop the service
         log.exception("rpc.failed", extra={"subject": endpoint.subject})
         await _refuse(request, ArtMancerError())
+
+
+def _too_late(request: Request) -> bool:
+    deadline_ms = (request.headers or {}).get(_DEADLINE, "inf")
+    try:
+        return time.time() * 1000 > float(deadline_ms)
+    except ValueError as error:
+        raise BadMessage(f"The header {_DEADLINE} is not a number.") from error
 
 
 async def _refuse(request: Request, error: ArtMancerError) -> None:
