@@ -369,7 +369,7 @@ class SaliencyRequest(Message):
 class SaliencyReply(Message):
     """A greyscale PNG of the picture's size (bucket cache), or nothing without weights."""
 
-    png: ImageRef | None
+    png: ImageRef | None = None
 
 
 # --- image utilities ----------------------------------------------------------------------------------------------
