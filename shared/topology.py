@@ -182,6 +182,7 @@ def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerCon
 
 async def ensure(bus: Bus, settings: StreamSettings) -> None:
     """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
+    bus.require_connection()
     jetstream = bus.client.jetstream(timeout=10)
     topology = declare(settings)
     with translated():

@@ -1,0 +1,259 @@
+"""Work from a stream: each message is settled once, comes back until it is, and keeps coming over a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import subjects
+from shared.deliveries import Delivery, consume, redeliver_unsettled, take
+from shared.errors import BrokerUnavailable
+from shared.messages import JobClass, Task
+from shared.settings import StreamSettings
+from shared.topology import ADVISORY, DISPATCHERS, JOB_LOG, JOB_Q, REAPER, ensure, worker_consumer
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.nats_server import NatsServer
+    from shared.bus import Bus
+
+REMOVALS = worker_consumer(JobClass.BATCH, Task.REMOVAL)
+DISPATCHER = DISPATCHERS[JobClass.BATCH]
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """The shortest lease."""
+    return StreamSettings(lease_s=0.5, picture_bytes=1024**3)
+
+
+async def queue(bus: Bus, job_id: str = "j1") -> None:
+    await bus.publish(subjects.queued("batch", "removal", "u1", job_id), job_id.encode())
+
+
+async def log(bus: Bus, job_id: str) -> None:
+    await bus.publish(subjects.submit("batch", "u1", job_id), job_id.encode())
+
+
+async def taken(bus: Bus) -> Delivery:
+    """Take the next delivery as soon as there is one."""
+    found: list[Delivery] = []
+
+    async def look() -> bool:
+        delivery = await take(bus, JOB_Q, REMOVALS)
+        found.extend([delivery] if delivery else [])
+        return bool(found)
+
+    await wait_until(look, "a job is delivered")
+    return found[0]
+
+
+async def left(bus: Bus) -> list[str]:
+    """The jobs in the queue, delivered or not."""
+    return [subjects.parse_queued(subject).job_id for subject in await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)]
+
+
+# --- one at a time ------------------------------------------------------------------------------------------------
+
+
+async def test_an_empty_queue_gives_nothing(bus: Bus) -> None:
+    """At once, so that the next queue can be asked."""
+    assert await take(bus, JOB_Q, REMOVALS) is None
+
+
+async def test_a_message_is_given_to_one_worker_only(bus: Bus) -> None:
+    """Two ask, one gets it."""
+    await queue(bus)
+
+    answers = await asyncio.gather(take(bus, JOB_Q, REMOVALS), take(bus, JOB_Q, REMOVALS))
+
+    (given,) = [answer for answer in answers if answer]
+    assert (given.data, given.attempt) == (b"j1", 1)
+    assert given.subject == subjects.queued("batch", "removal", "u1", "j1")
+
+
+async def test_what_is_settled_is_gone(bus: Bus) -> None:
+    """`ack` returns when the broker has noted it."""
+    await queue(bus)
+    delivery = await taken(bus)
+
+    await delivery.ack()
+
+    assert await left(bus) == []
+
+
+async def test_what_is_unusable_is_gone_too(bus: Bus) -> None:
+    """`drop` settles without success."""
+    await queue(bus)
+    delivery = await taken(bus)
+
+    await delivery.drop("unreadable")
+
+    async def empty() -> bool:
+        return await left(bus) == []
+
+    await wait_until(empty, "the queue is empty")
+
+
+async def test_what_is_given_back_comes_again(bus: Bus) -> None:
+    """Counted, so that the third worker knows that it is the third."""
+    await queue(bus)
+    attempts = []
+    for _ in range(3):
+        delivery = await taken(bus)
+        attempts.append(delivery.attempt)
+        await delivery.retry()
+
+    assert attempts == [1, 2, 3]
+
+
+async def test_what_is_given_back_with_a_delay_lets_others_go_first(bus: Bus) -> None:
+    """The next one in the queue does not wait for it."""
+    await queue(bus, "j1")
+    await queue(bus, "j2")
+
+    await (await taken(bus)).retry(0.3)
+    order = [(await taken(bus)).data, (await taken(bus)).data]
+
+    assert order == [b"j2", b"j1"]
+
+
+async def test_a_dead_workers_message_comes_again(bus: Bus) -> None:
+    """Nobody settles it, the lease ends."""
+    await queue(bus)
+    await taken(bus)
+
+    again = await taken(bus)
+
+    assert (again.data, again.attempt) == (b"j1", 2)
+
+
+async def test_a_lease_that_is_extended_does_not_end(bus: Bus) -> None:
+    """For as long as the worker lives, however long the job takes: here, for three leases."""
+    await queue(bus)
+    delivery = await taken(bus)
+    now = asyncio.get_running_loop().time
+    begun, stolen = now(), []
+
+    async def hold() -> bool:
+        await delivery.extend()
+        stolen.append(await take(bus, JOB_Q, REMOVALS))
+        return now() - begun > 1.5
+
+    await wait_until(hold, "three leases have passed")
+
+    assert not any(stolen)
+    assert (await taken(bus)).attempt == 2, "without extension it comes again"
+
+
+async def test_after_the_last_delivery_the_broker_says_so(bus: Bus) -> None:
+    """It stays in the queue, is not delivered any more, and an advisory with its sequence is kept."""
+    await queue(bus)
+    for _ in range(3):
+        await (await taken(bus)).retry()
+    advisories: list[Delivery] = []
+
+    async def advised() -> bool:
+        assert await take(bus, JOB_Q, REMOVALS) is None
+        advisories.extend([found] if (found := await take(bus, ADVISORY, REAPER)) else [])
+        return bool(advisories)
+
+    await wait_until(advised, "the broker has given up")
+
+    advisory = json.loads(advisories[0].data)
+    assert (advisory["stream_seq"], advisory["deliveries"]) == (1, 3)
+    assert await left(bus) == ["j1"]
+
+
+async def test_a_missing_consumer_is_an_error(bus: Bus) -> None:
+    """Not an empty queue: a worker must not wait for ever for what nobody delivers."""
+    with pytest.raises(BrokerUnavailable, match="The consumer is gone"):
+        await take(bus, JOB_Q, "nobody")
+
+
+# --- as they come -------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Consumes in the background and notes what it gets."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.read: list[str] = []
+
+    async def run(self) -> None:
+        """Read for ever."""
+        async for delivery in consume(self._bus, JOB_LOG, DISPATCHER, batch=10):
+            self.read.append(delivery.data.decode())
+            await delivery.ack_soon()
+
+
+async def test_messages_are_consumed_in_order(bus: Bus) -> None:
+    """Those that wait, those that come, and more than one pull asks for."""
+    names = [f"j{number}" for number in range(45)]
+    for name in names[:25]:
+        await log(bus, name)
+    reader = Reader(bus)
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(reader.run(), name="read")
+        await wait_until(lambda: len(reader.read) == 25, "what waited is read")
+        for name in names[25:]:
+            await log(bus, name)
+        await wait_until(lambda: len(reader.read) == 45, "what came is read")
+        reading.cancel()
+
+    assert reader.read == names
+
+
+async def test_consuming_goes_on_after_a_crash_of_the_broker(nats_server: NatsServer, bus: Bus) -> None:
+    """Without being told to, and without reading anything twice that was settled before."""
+    reader = Reader(bus)
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(reader.run(), name="read")
+        await log(bus, "before")
+        await wait_until(lambda: reader.read == ["before"], "the first is read")
+        await bus.client.flush()
+        await nats_server.kill()
+        await nats_server.start()
+        await bus.up.wait()
+        await log(bus, "after")
+        await wait_until(lambda: "after" in reader.read, "the second is read")
+        reading.cancel()
+
+    assert reader.read == ["before", "after"]
+
+
+async def test_a_consumer_that_is_deleted_is_an_error(bus: Bus) -> None:
+    """While it is waited on, so that the reader can have it made again."""
+    reader = Reader(bus)
+
+    async def delete_soon() -> None:
+        await log(bus, "j1")
+        await wait_until(lambda: reader.read, "the reader has begun")
+        await bus.client.jetstream().delete_consumer(JOB_LOG, DISPATCHER)
+
+    outcome, _ = await asyncio.gather(asyncio.wait_for(reader.run(), 20), delete_soon(), return_exceptions=True)
+
+    assert isinstance(outcome, BrokerUnavailable)
+
+
+async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_settings: StreamSettings) -> None:
+    """Its lease of a day need not be waited for; what it had settled does not come again."""
+    for name in ("settled", "held"):
+        await log(bus, name)
+    first = await take(bus, JOB_LOG, DISPATCHER)
+    held = await take(bus, JOB_LOG, DISPATCHER)
+    assert first
+    assert held
+    await first.ack()
+    await ensure(bus, stream_settings)
+
+    await redeliver_unsettled(bus, JOB_LOG, DISPATCHER)
+
+    again = await take(bus, JOB_LOG, DISPATCHER)
+    assert again is not None
+    assert again.data == b"held"
+    assert await take(bus, JOB_LOG, DISPATCHER) is None

@@ -1,0 +1,164 @@
+"""The declaration: the broker is made to look like it, again and again, and says in a sentence where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType
+
+from shared import deliveries, subjects, topology
+from shared.bus import open_bus
+from shared.errors import BrokerUnavailable, ConfigError
+from shared.messages import Cancelled, JobClass, Task
+from shared.settings import NatsSettings, StreamSettings
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare, differences, ensure, worker_consumer
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.nats_server import NatsServer
+    from shared.bus import Bus
+
+SETTINGS = StreamSettings(lease_s=2.0, picture_bytes=1024**3)
+
+
+async def drift(bus: Bus, settings: StreamSettings) -> dict[str, dict[str, tuple[object, object]]]:
+    """Where the broker differs from the declaration."""
+    jetstream = bus.client.jetstream()
+    declared = declare(settings)
+    found = {str(wanted.name): differences(wanted, (await jetstream.stream_info(str(wanted.name))).config)
+             for wanted in declared.streams}  # fmt: skip
+    for stream, wanted in declared.consumers:
+        name = str(wanted.durable_name)
+        live = (await jetstream.consumer_info(stream, name)).config
+        found[name] = {field: (value, getattr(live, field)) for field, value in vars(wanted).items()
+                       if value is not None and field != "name" and getattr(live, field) != value}  # fmt: skip
+    return {name: fields for name, fields in found.items() if fields}
+
+
+async def test_the_broker_looks_as_declared(bare_bus: Bus) -> None:
+    """Every field of every stream and consumer."""
+    await ensure(bare_bus, SETTINGS)
+
+    assert await drift(bare_bus, SETTINGS) == {}
+
+
+async def test_declaring_twice_changes_nothing(bare_bus: Bus) -> None:
+    """Every service does it at every start."""
+    await ensure(bare_bus, SETTINGS)
+    created = (await bare_bus.client.jetstream().stream_info(JOB_LOG)).created
+    await ensure(bare_bus, SETTINGS)
+
+    assert await drift(bare_bus, SETTINGS) == {}
+    assert (await bare_bus.client.jetstream().stream_info(JOB_LOG)).created == created
+
+
+async def test_all_services_may_declare_at_once(bare_bus: Bus, nats_url: str) -> None:
+    """They start together and none of them is first."""
+
+    async def start() -> None:
+        async with open_bus(NatsSettings(url=nats_url), "service") as bus:
+            await ensure(bus, SETTINGS)
+
+    await asyncio.gather(*(start() for _ in range(5)))
+
+    assert await drift(bare_bus, SETTINGS) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        SETTINGS.model_copy(update={"lease_s": 7.0}),
+        SETTINGS.model_copy(update={"max_deliver": 5}),
+        SETTINGS.model_copy(update={"queue_limit": 3}),
+        SETTINGS.model_copy(update={"picture_bytes": 2 * 1024**3}),
+    ],
+    ids=["lease", "deliveries", "queue", "pictures"],
+)
+async def test_a_changed_setting_changes_the_broker(bus: Bus, changed: StreamSettings) -> None:
+    """Without losing what is stored."""
+    seq = await bus.publish(subjects.end("j1"), Cancelled(job_id="j1"))
+
+    await ensure(bus, changed)
+
+    assert await drift(bus, changed) == {}
+    assert await bus.get(JOB_EV, seq) is not None
+
+
+async def test_a_drift_is_mended(bus: Bus, stream_settings: StreamSettings) -> None:
+    """What somebody changed by hand is as declared after the next start."""
+    jetstream = bus.client.jetstream()
+    config = (await jetstream.stream_info(JOB_Q)).config
+    await jetstream.update_stream(config.evolve(max_msgs_per_subject=9, discard_new_per_subject=False))
+    await jetstream.delete_consumer(JOB_EV, topology.PROJECTOR)
+
+    await ensure(bus, stream_settings)
+
+    assert await drift(bus, stream_settings) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"storage": StorageType.MEMORY, "max_bytes": 1024**2}, {"retention": RetentionPolicy.WORK_QUEUE}],
+    ids=["storage", "retention"],
+)
+async def test_what_cannot_be_changed_is_an_error_with_its_cure(bare_bus: Bus, wrong: dict[str, Any]) -> None:
+    """A stream in memory would lose jobs; nobody deletes it but the operator."""
+    log = next(stream for stream in declare(SETTINGS).streams if stream.name == JOB_LOG)
+    await bare_bus.client.jetstream().add_stream(log.evolve(**wrong))
+
+    with pytest.raises(ConfigError, match=r"JOB_LOG exists .*; remove it with `nats stream rm JOB_LOG`\.$"):
+        await ensure(bare_bus, SETTINGS)
+
+
+async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
+    """The sentence names the variable."""
+    settings = SETTINGS.model_copy(update={"picture_bytes": 10**16})
+
+    with pytest.raises(ConfigError, match=r"no room for OBJ_inputs; lower STREAMS_PICTURE_BYTES"):
+        await ensure(bare_bus, settings)
+
+
+async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
+    """The caller hears it and waits."""
+    await nats_server.kill()
+    await wait_until(lambda: not bare_bus.connected, "the client has noticed")
+
+    with pytest.raises(BrokerUnavailable):
+        await asyncio.wait_for(ensure(bare_bus, SETTINGS), 30)
+
+
+async def test_the_broker_itself_refuses_an_unknown_class(bus: Bus) -> None:
+    """A submit that nobody would dispatch is not stored."""
+    with pytest.raises(BrokerUnavailable):
+        await bus.publish(subjects.submit("urgent", "u1", "j1"), b"{}", deadline_s=0.5)
+
+
+@pytest.mark.parametrize("job_class", JobClass)
+@pytest.mark.parametrize("task", Task)
+async def test_each_kind_of_job_has_its_own_queue(bus: Bus, job_class: JobClass, task: Task) -> None:
+    """A worker that asks for one kind gets no other, and every kind can be asked for."""
+    await bus.publish(subjects.queued(job_class, task, "u1", "j1"), b"{}")
+    others = [worker_consumer(a, b) for a in JobClass for b in Task if (a, b) != (job_class, task)]
+
+    assert [await deliveries.take(bus, JOB_Q, other) for other in others] == [None] * 5
+    assert await deliveries.take(bus, JOB_Q, worker_consumer(job_class, task)) is not None
+
+
+async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:
+    """The bucket `jobs` is a key-value bucket as everybody knows it."""
+    await bus.publish(subjects.job_record("u1", "j1"), b"the record")
+    bucket = await bus.client.jetstream().key_value("jobs")
+
+    entry = await bucket.get("u1.j1")
+
+    assert entry.value == b"the record"
+
+
+async def test_a_cache_makes_room_and_a_store_does_not() -> None:
+    """What can be computed again may go; an upload that a job names may not."""
+    policies = {stream.name: stream.discard for stream in declare(SETTINGS).streams}
+
+    assert policies["OBJ_cache"] is DiscardPolicy.OLD
+    assert policies["OBJ_inputs"] is policies["OBJ_results"] is DiscardPolicy.NEW
