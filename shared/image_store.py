@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from shared import subjects
 from shared.bus import StreamFull
-from shared.errors import BadImage, Busy, ImageNotFound
+from shared.errors import BadImage, BadInput, Busy, ImageNotFound
 from shared.image_codec import probe
 from shared.messages import ImageRef
 from shared.topology import bucket_stream
@@ -56,7 +56,7 @@ class NatsImageStore:
         """See ImageStore. `ref` spares the probe where the caller has just made the picture itself."""
         sha256 = await digest(data)
         entry = await self._entry(bucket, sha256)
-        if entry is not None and _young(bucket, entry):
+        if entry is not None and _described(entry) and _young(bucket, entry):
             return _ref(bucket, sha256, entry)
         if ref is None:
             info = await asyncio.to_thread(probe, data)
@@ -88,12 +88,12 @@ class NatsImageStore:
                 await self._bus.publish(_chunks(ref.bucket, nuid), chunk, msg_id=f"{nuid}.{number}")
 
         chunks = -(-len(data) // CHUNK_BYTES)
-        if chunks == 1:
-            await send(0)
-        else:
+        try:
             async with asyncio.TaskGroup() as group:
                 for number in range(chunks):
                     group.create_task(send(number), name=f"image_store.chunk-{number}")
+        except ExceptionGroup as failed:  # the first one has ended the others
+            raise failed.exceptions[0] from failed
         entry = {
             "name": ref.sha256,
             "bucket": ref.bucket,
@@ -115,7 +115,8 @@ class NatsImageStore:
         if entry is None:
             raise ImageNotFound
         chunks = await self._bus.history(bucket_stream(bucket), _chunks(bucket, entry["nuid"]))
-        chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2]))  # a retried chunk is stored late
+        # A retried chunk is stored late. Other clients do not number theirs: they send one after the other.
+        chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
         data = chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
         if await digest(data) != sha256:  # chunks have expired
             raise ImageNotFound
@@ -124,7 +125,16 @@ class NatsImageStore:
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
         entry = await self._entry(bucket, sha256)
-        return None if entry is None else _ref(bucket, sha256, entry)
+        if entry is None:
+            return None
+        return _ref(bucket, sha256, entry) if _described(entry) else await self._adopt(bucket, sha256)
+
+    async def _adopt(self, bucket: Bucket, sha256: str) -> ImageRef | None:
+        """Describe what an operator has put with `nats obj put <bucket> <file> --name <sha256>`."""
+        try:
+            return await self.put(bucket, await self.get(bucket, sha256))
+        except (BadInput, ImageNotFound):
+            return None
 
     async def _entry(self, bucket: Bucket, sha256: str) -> dict[str, Any] | None:
         stored = await self._bus.last(bucket_stream(bucket), _meta(bucket, sha256))
@@ -139,6 +149,10 @@ async def digest(data: bytes) -> str:
     if len(data) < _HASH_IN_THREAD_BYTES:
         return hashlib.sha256(data).hexdigest()
     return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+
+
+def _described(entry: dict[str, Any]) -> bool:
+    return "width" in (entry.get("metadata") or {})
 
 
 def _young(bucket: Bucket, entry: dict[str, Any]) -> bool:
