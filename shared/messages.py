@@ -287,7 +287,7 @@ class ReplayRequest(Message):
     type: Literal["job.replay"] = "job.replay"
     from_seq: int = Field(ge=1)  # in JOB_LOG
     to_seq: int | None = None  # inclusive; only from_seq if missing
-    job_class: JobClass | None = Field(default=None, alias="class")  # instead of the class it had
+    job_class: JobClass | None = None  # instead of the class it had
     dry_run: bool = False
 
 
@@ -296,7 +296,7 @@ class RedriveRequest(Message):
 
     type: Literal["job.redrive"] = "job.redrive"
     job_id: Token | None = None  # all that can be run, if missing
-    job_class: JobClass | None = Field(default=None, alias="class")
+    job_class: JobClass | None = None
     dry_run: bool = False
 
 
