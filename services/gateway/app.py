@@ -1,0 +1,67 @@
+"""The composition root of the HTTP side: routes, error answers, and the parts they work with."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from services.gateway import problems
+from services.gateway.admission import Admission
+from services.gateway.deps import Deps
+from services.gateway.feed import Feed
+from services.gateway.routes import generation, images, masks, system
+from services.gateway.upkeep import kept_up
+from services.gateway.uploads import Uploads
+from shared.bus import open_bus
+from shared.image_store import NatsImageStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.gateway.settings import Settings
+    from shared.bus import Bus
+
+NAME = "gateway"
+VERSION = "0.1.0"
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """Put the routes together. CORS and the size limit are around all of it, in front.py."""
+    app = FastAPI(
+        title="ArtMancer",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the pictures
+    )
+    app.state.deps = deps
+    problems.install(app)
+    for routes in (system, generation, masks, images):
+        app.include_router(routes.router)
+    return app
+
+
+def assemble(settings: Settings, bus: Bus) -> Deps:
+    """Make the parts."""
+    store = NatsImageStore(bus)
+    admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
+    return Deps(
+        settings=settings,
+        bus=bus,
+        images=store,
+        uploads=Uploads(store, settings.reads_at_once),
+        feed=Feed(bus, admission.note),
+        admission=admission,
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Yield the app at once, connected to the broker as soon as there is one. Raises ConfigError."""
+    async with open_bus(settings.nats, NAME, wait=False) as bus:
+        deps = assemble(settings, bus)
+        async with kept_up(deps):
+            yield create_app(deps)

@@ -1,0 +1,42 @@
+"""What the routes work with, made once by app.py and handed to each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+if TYPE_CHECKING:
+    from services.gateway.admission import Admission
+    from services.gateway.feed import Feed
+    from services.gateway.settings import Settings
+    from services.gateway.uploads import Uploads
+    from shared.bus import Bus
+    from shared.image_store import ImageStore
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """The gateway's parts."""
+
+    settings: Settings
+    bus: Bus
+    images: ImageStore
+    uploads: Uploads
+    feed: Feed
+    admission: Admission
+
+
+# Not `def`: FastAPI would call that in a thread, for every request.
+async def _deps(request: Request) -> Deps:
+    return cast("Deps", request.app.state.deps)
+
+
+async def _current_user() -> str:
+    return "local"
+
+
+Parts = Annotated[Deps, Depends(_deps)]
+User = Annotated[str, Depends(_current_user)]
+"""Whose request it is; jobs are bound to their user."""

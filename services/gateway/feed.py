@@ -1,0 +1,132 @@
+"""What happens to jobs, as it happens: one subscription for the whole process, fanned out in memory.
+
+A subscription misses what is sent while the connection is down, so whoever follows a job reads its stored history
+first, again after each reconnect, and again after a long silence; sequence numbers take out what comes twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from shared import subjects
+from shared.errors import BrokerUnavailable
+from shared.jobs import parse_event
+from shared.messages import Cancelled, Done, Failed, Preview, Progress
+from shared.topology import JOB_EV
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
+
+    from shared.bus import Bus, Stored
+    from shared.messages import JobEvent
+
+INBOX_LIMIT = 256
+_SILENCE_S = 30.0  # one small read per stream in this time, against an end that nobody told us of
+_RETRY_S = 0.25
+
+
+class Feed:
+    """Jobs' events for everybody in this process. `run` must be running; `close` ends all who follow."""
+
+    def __init__(self, bus: Bus, observe: Callable[[JobEvent], None]) -> None:
+        """`observe` gets every live event of every job."""
+        self._bus = bus
+        self._observe = observe
+        self._inboxes: dict[str, set[_Inbox]] = {}
+        self._closed = False
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        await self._bus.up.wait()
+        async with self._bus.subscribe(subjects.LIVE_EVENTS, self._receive):
+            self._bus.on_reconnect(self._look_back)
+            await self._look_back()  # for those who followed before we listened
+            await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """End everybody's `follow`: the gateway is about to stop."""
+        self._closed = True
+        for inbox in self._all():
+            inbox.wake.set()
+
+    async def follow(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, JobEvent], None]:
+        """Yield the sequence and the event of all that happens to a job behind a sequence; ends after the terminal one.
+
+        Progress may be left out for a slow reader, nothing else. A broker that is away is waited for.
+        """
+        inbox = _Inbox()
+        self._inboxes.setdefault(job_id, set()).add(inbox)
+        try:
+            while not self._closed:
+                for seq, event in await self._news(job_id, after, inbox):
+                    if seq > after:
+                        after = seq
+                        yield seq, event
+                        if isinstance(event, Done | Failed | Cancelled):
+                            return
+        finally:
+            self._inboxes[job_id].discard(inbox)
+            if not self._inboxes[job_id]:
+                del self._inboxes[job_id]
+
+    async def _news(self, job_id: str, after: int, inbox: _Inbox) -> Iterable[tuple[int, JobEvent]]:
+        if not inbox.behind:
+            return await inbox.take(_SILENCE_S)
+        inbox.behind = False  # first: a reconnect while we read makes us read again
+        try:
+            stored = await self._bus.history(JOB_EV, subjects.events_of(job_id), after)
+        except BrokerUnavailable:
+            inbox.behind = True
+            await asyncio.sleep(_RETRY_S)
+            return ()
+        return [(entry.seq, event) for entry in stored if (event := parse_event(entry.data)) is not None]
+
+    def _receive(self, stored: Stored) -> None:
+        event = parse_event(stored.data)
+        if event is None:
+            return
+        self._observe(event)
+        for inbox in self._inboxes.get(subjects.job_of_event(stored.subject), ()):
+            inbox.put(stored.seq, event)
+
+    async def _look_back(self) -> None:
+        for inbox in self._all():
+            inbox.behind = True
+            inbox.wake.set()
+
+    def _all(self) -> list[_Inbox]:
+        return [inbox for inboxes in self._inboxes.values() for inbox in inboxes]
+
+
+class _Inbox:
+    """What one follower has not read yet. `behind`: there may be stored events that did not come in here."""
+
+    __slots__ = ("_events", "behind", "wake")
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[int, JobEvent]] = deque()
+        self.behind = True
+        self.wake = asyncio.Event()
+
+    def put(self, seq: int, event: JobEvent) -> None:
+        """Add an event, in place of the oldest progress if there are too many."""
+        if len(self._events) >= INBOX_LIMIT:
+            spare = (at for at, (_, old) in enumerate(self._events) if isinstance(old, Progress | Preview))
+            if (oldest := next(spare, None)) is not None:
+                del self._events[oldest]
+        self._events.append((seq, event))
+        self.wake.set()
+
+    async def take(self, patience_s: float) -> list[tuple[int, JobEvent]]:
+        """Wait for events and take them out; after so much silence there is reason to doubt."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self.wake.wait()
+        except TimeoutError:
+            self.behind = True
+        self.wake.clear()
+        taken = list(self._events)
+        self._events.clear()
+        return taken

@@ -1,0 +1,51 @@
+"""/api/smart-mask: find the thing that somebody points at."""
+
+from contextlib import suppress
+from typing import Annotated
+from uuid import uuid4
+
+import pybase64
+from fastapi import APIRouter, Depends, Response
+
+from services.gateway.bodies import body_of, described
+from services.gateway.deps import Deps, Parts
+from services.gateway.pointing import mask_request
+from services.gateway.schemas import Detected, DetectRequest, MaskCancelled, SmartMask, SmartMaskRequest
+from shared import rpc, subjects
+from shared.errors import ArtMancerError
+from shared.messages import MaskReply, MaskRequest
+
+router = APIRouter(prefix="/api/smart-mask", tags=["masks"])
+
+
+@router.post("", openapi_extra=described(SmartMaskRequest), response_model=SmartMask)
+async def smart_mask(ask: Annotated[SmartMaskRequest, Depends(body_of(SmartMaskRequest))], deps: Parts) -> Response:
+    """Answer with a mask of the picture's size."""
+    request = await mask_request(deps, ask, uuid4().hex)
+    mask = await _find(deps, request)
+    answer = SmartMask(mask_base64=mask, image_id=request.image, request_id=request.request_id)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.post("/detect", openapi_extra=described(DetectRequest))
+async def detect(ask: Annotated[DetectRequest, Depends(body_of(DetectRequest))], deps: Parts) -> Detected:
+    """Answer as older clients expect it: failures with status 200."""
+    try:
+        request = await mask_request(deps, SmartMaskRequest(**ask.model_dump()), uuid4().hex)
+        return Detected(success=True, mask=await _find(deps, request))
+    except ArtMancerError as error:
+        return Detected(success=False, error=error.message)
+
+
+@router.post("/cancel/{request_id}")
+async def cancel(request_id: str, deps: Parts) -> MaskCancelled:
+    """Tell every segmentation replica to drop the request; whether one has it, nobody knows."""
+    with suppress(ArtMancerError):
+        await deps.bus.emit(subjects.seg_cancel(request_id))
+    return MaskCancelled(request_id=request_id)
+
+
+async def _find(deps: Deps, request: MaskRequest) -> str:
+    reply = await rpc.call(deps.bus, subjects.SEG_MASK, request, MaskReply, timeout_s=deps.settings.mask_timeout_s)
+    png = await deps.images.get("cache", reply.masks[0].png.sha256)
+    return pybase64.b64encode(png).decode()

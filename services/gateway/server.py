@@ -1,0 +1,58 @@
+"""uvicorn, embedded: it owns no signals, and it listens on a socket that is bound before anything else happens."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
+
+    from services.gateway.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Serves one app until `stop`; then requests get `drain_s` to end."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,  # longer than proxies keep theirs, or they send into a closed connection
+                timeout_graceful_shutdown=math.ceil(settings.drain_s),
+            )
+        )
+        self.config.load()  # imports the protocol now, not beside the thread that imports the app
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to shared/lifecycle.py."""
+        yield
+
+    def stop(self) -> None:
+        """Take no more requests; `serve` returns when those that run have ended."""
+        self.should_exit = True
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the address; its port is a free one if the setting is 0. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise ConfigError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from error

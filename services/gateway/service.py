@@ -1,0 +1,55 @@
+"""The gateway: HTTP on one side, the bus on the other. It listens at once, whether or not the broker is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from services.gateway.front import Front, guarded
+from services.gateway.server import Server, listen
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from fastapi import FastAPI
+
+    from services.gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until told to stop; then event streams end at once, other requests when they are done.
+
+    Raises ConfigError when the address cannot be had or the broker cannot keep what is declared.
+    """
+    front = Front()
+    server = Server(guarded(front, settings), settings)
+    with listen(settings) as socket:
+        log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(server.serve([socket]), name="gateway.http")
+                opened = await asyncio.to_thread(_import_app)
+                async with opened(settings) as app:
+                    front.open(app)
+                    await stop.wait()
+                    app.state.deps.feed.close()
+                    server.stop()
+                    await serving
+        except* ConfigError as errors:
+            raise _first_of(errors) from None
+
+
+def _import_app() -> Callable[[Settings], AbstractAsyncContextManager[FastAPI]]:
+    from services.gateway.app import opened  # noqa: PLC0415 (takes 0.4 s, so it runs beside the event loop)
+
+    return opened
+
+
+def _first_of(errors: BaseExceptionGroup[ConfigError]) -> ConfigError:
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,35 @@
+"""What the gateway must be told."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Settings of the gateway (GATEWAY_...)."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    allowed_origins: str = Field(  # of the pages that may call us, separated by commas; * for any
+        default="http://localhost:3000,https://localhost:3000",
+        validation_alias=AliasChoices("GATEWAY_ALLOWED_ORIGINS", "ALLOWED_ORIGINS"),
+    )
+    max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
+    reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB
+    queue_limit_total: int = Field(default=10_000, ge=1)  # jobs that wait for a worker
+    queue_limit_per_user: int = Field(default=200, ge=1)
+    result_wait_s: float = Field(default=30.0, ge=0)  # a result that is asked for while its job still runs
+    heartbeat_s: float = Field(default=15.0, gt=0)  # proxies close a stream that is silent for a minute
+    mask_timeout_s: float = Field(default=60.0, gt=0)
+    image_timeout_s: float = Field(default=30.0, gt=0)
+    health_timeout_s: float = Field(default=2.0, gt=0)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The allowed origins one by one."""
+        return tuple(origin.strip().rstrip("/") for origin in self.allowed_origins.split(",") if origin.strip())

@@ -1,0 +1,90 @@
+"""Pictures as clients send them: read and checked first, stored once, named by their SHA-256 from then on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pybase64
+
+from shared.errors import BadImage, BadInput
+from shared.image_codec import mask_is_empty, probe
+from shared.messages import ImageRef
+
+if TYPE_CHECKING:
+    from shared.image_store import ImageStore
+
+_BLOB = "is an address inside your browser, not a picture; return to the original photo and try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture that is whole and within bounds, and not stored yet."""
+
+    data: bytes
+    ref: ImageRef
+
+
+class Uploads:
+    """The way of pictures into bucket `inputs`. `what` names the picture in the sentence that refuses it."""
+
+    def __init__(self, images: ImageStore, reads_at_once: int) -> None:
+        self._images = images
+        # 64 megapixels can be a file of 50 kB, and are 256 MB when a check has to unpack them.
+        self._reading = asyncio.Semaphore(reads_at_once)
+
+    async def read(self, text: str, what: str) -> Upload:
+        """Read base64, with or without a data URL in front. Raises BadInput, BadImage or TooLarge."""
+        async with self._reading:
+            return await asyncio.to_thread(_from_text, text, what)
+
+    async def read_bytes(self, data: bytes, what: str) -> Upload:
+        """Check a picture that came as it is. Raises BadInput, BadImage or TooLarge."""
+        async with self._reading:
+            return await asyncio.to_thread(_checked, data, what)
+
+    async def read_mask(self, text: str, what: str, threshold: int = 128) -> Upload | None:
+        """Read a mask; None if no pixel of it is brighter than the threshold. Raises as `read`."""
+        async with self._reading:
+            return await asyncio.to_thread(_mask_from_text, text, what, threshold)
+
+    async def store(self, upload: Upload) -> str:
+        """Store it, if it is not there yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
+        return (await self._images.put("inputs", upload.data, upload.ref)).sha256
+
+
+def _mask_from_text(text: str, what: str, threshold: int) -> Upload | None:
+    upload = _from_text(text, what)
+    return None if mask_is_empty(upload.data, threshold) else upload
+
+
+def _from_text(text: str, what: str) -> Upload:
+    if text.startswith("blob:"):
+        raise BadImage(f"{what}: this {_BLOB}")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        raise BadImage(f"{what}: this is not valid base64.") from None
+    return _checked(data, what)
+
+
+def _checked(data: bytes, what: str) -> Upload:
+    if not data:
+        raise BadInput(f"{what}: there is none in the request.")
+    try:
+        info = probe(data)
+    except BadInput as error:
+        raise type(error)(f"{what}: {error.message[0].lower()}{error.message[1:]}") from None
+    ref = ImageRef(
+        bucket="inputs",
+        sha256=hashlib.sha256(data).hexdigest(),
+        content_type=info.content_type,
+        width=info.width,
+        height=info.height,
+        size_bytes=len(data),
+    )
+    return Upload(data, ref)
