@@ -283,6 +283,48 @@ async def test_operators_find_the_service(bus: Bus) -> None:
     assert [endpoint["subject"] for endpoint in info["endpoints"]] == [SUBJECT]
 
 
+async def test_the_figures_that_operators_see_are_true(bus: Bus) -> None:
+    """`nats micro stats`: a request counts with all of its time, an error with its sentence."""
+    clock = asyncio.get_running_loop().time
+    worked_s = 0.05
+
+    async def work(_: HealthRequest) -> HealthReply:
+        until = clock() + worked_s
+        await wait_until(lambda: clock() >= until, "the work is done")
+        return FINE
+
+    async with cooking(bus, work):
+        await asyncio.gather(ask(bus), ask(bus))
+        with pytest.raises(BadMessage):
+            await rpc.call(bus, SUBJECT, SaliencyRequest(image="ab" * 32), HealthReply, timeout_s=5)
+        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=5)).data)["endpoints"]
+
+    assert (stats["num_requests"], stats["num_errors"]) == (3, 1)
+    assert stats["processing_time"] >= 2 * worked_s * 1e9
+    assert stats["average_processing_time"] == stats["processing_time"] // 3
+    assert stats["last_error"].startswith("bad_message: The field type is not valid")
+
+
+async def test_a_refused_request_counts_as_an_error(bus: Bus) -> None:
+    """Who is busy can be seen to be busy."""
+    running, release = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: HealthRequest) -> HealthReply:
+        running.set()
+        await release.wait()
+        return FINE
+
+    async with cooking(bus, wait, limit=1), asyncio.TaskGroup() as group:
+        group.create_task(ask(bus), name="ask")
+        await running.wait()
+        with pytest.raises(Busy):
+            await ask(bus)
+        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=5)).data)["endpoints"]
+        release.set()
+
+    assert (stats["num_requests"], stats["num_errors"], stats["last_error"].split(":")[0]) == (1, 1, "busy")
+
+
 async def test_a_service_outlives_its_broker(nats_server: NatsServer, bus: Bus) -> None:
     """After a restart it answers again; until then the caller learns that the broker is away."""
     async with cooking(bus, fine):
