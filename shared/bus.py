@@ -134,10 +134,7 @@ class Bus:
             raise
 
     async def _attempt(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
-        self.require_connection()
-        with translated():
-            reply = await self.client.request(subject, body, timeout=ATTEMPT_S, headers=headers or None)
-        ack = json.loads(reply.data)
+        ack = json.loads((await self.request(subject, body, headers=headers)).data)
         if "error" in ack:
             _raise_refusal(ack["error"])
         return int(ack["seq"])
@@ -149,8 +146,19 @@ class Bus:
             return False
         await asyncio.sleep(_BETWEEN_ATTEMPTS_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.up.wait(), left)
+            async with asyncio.timeout(left):
+                await self.up.wait()
         return self.connected
+
+    async def request(
+        self, subject: str, body: bytes = b"", *, timeout_s: float = ATTEMPT_S, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Send and return the one reply. Raises BrokerUnavailable, also when nobody listens or replies in time."""
+        self.require_connection()
+        # The client has asyncio.wait_for as its limit: until Python 3.12 it loses a cancel that comes with the reply.
+        with translated():
+            async with asyncio.timeout(timeout_s):
+                return await self.client.request(subject, body, timeout=None, headers=headers or None)  # type: ignore[arg-type]
 
     async def emit(self, subject: str, body: bytes = b"") -> None:
         """Send to whoever listens now. Raises BrokerUnavailable."""
@@ -160,20 +168,16 @@ class Bus:
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
-        self.require_connection()
-        with translated():
-            reply = await self.client.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=ATTEMPT_S)
+        reply = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
         return None if status_of(reply) else _stored(reply)
 
     async def get(self, stream: str, seq: int) -> Stored | None:
         """Return one message by its sequence. Raises BrokerUnavailable."""
-        found = await self._read(stream, {"seq": seq})
-        return found[0][0] if found[0] else None
+        return next(iter((await self._read(stream, {"seq": seq}))[0]), None)
 
     async def first(self, stream: str, pattern: str, after: int = 0) -> Stored | None:
         """Return the oldest message on a subject pattern, behind a sequence. Raises BrokerUnavailable."""
-        found, _ = await self._read(stream, {"seq": after + 1, "next_by_subj": pattern})
-        return found[0] if found else None
+        return next(iter((await self._read(stream, {"seq": after + 1, "next_by_subj": pattern}))[0]), None)
 
     async def history(self, stream: str, pattern: str, after: int = 0) -> list[Stored]:
         """Return all messages on a subject pattern, oldest first, behind a sequence. Raises BrokerUnavailable."""
@@ -196,7 +200,8 @@ class Bus:
             try:
                 await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
                 while True:
-                    reply = await asyncio.wait_for(replies.get(), ATTEMPT_S)
+                    async with asyncio.timeout(ATTEMPT_S):
+                        reply = await replies.get()
                     status = status_of(reply)
                     if status == "503":  # no leader at the moment, which is not "nothing stored"
                         raise BrokerUnavailable
@@ -220,22 +225,18 @@ class Bus:
 
     async def subjects_in(self, stream: str, pattern: str) -> list[str]:
         """List the subjects that hold messages (at most 100,000, the broker's page). Raises BrokerUnavailable."""
-        info = await self._manage(f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": pattern})
-        return list(info.get("state", {}).get("subjects") or {})
+        answer = await self._manage(f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": pattern})
+        return list(answer.get("state", {}).get("subjects") or {})
 
     async def _manage(self, subject: str, query: dict[str, Any]) -> dict[str, Any]:
-        self.require_connection()
-        with translated():
-            reply = await self.client.request(subject, json.dumps(query).encode(), timeout=ATTEMPT_S)
-        return dict(json.loads(reply.data))
+        return dict(json.loads((await self.request(subject, json.dumps(query).encode())).data))
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Callable[[Stored], None]) -> AsyncIterator[None]:
         """Call `handle` for each message sent from now on; `seq` is 0 unless a stream republished it."""
 
         async def receive(msg: Msg) -> None:
-            headers = msg.headers or {}
-            handle(Stored(int(headers.get("Nats-Sequence", "0")), msg.subject, msg.data))
+            handle(Stored(int((msg.headers or {}).get("Nats-Sequence", "0")), msg.subject, msg.data))
 
         with translated():
             subscription = await self.client.subscribe(subject, cb=receive)
@@ -255,8 +256,7 @@ class Bus:
 async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> AsyncIterator[Bus]:
     """Connect, and stay connected until the block ends.
 
-    With `wait=False` the block starts at once and the connection comes when the broker does: until then every call
-    raises BrokerUnavailable.
+    With `wait=False` the block starts at once; until the broker is there, every call raises BrokerUnavailable.
     """
     client = Client()
     bus = Bus(client)

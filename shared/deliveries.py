@@ -39,7 +39,8 @@ class Delivery:
     async def ack(self) -> None:
         """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
         with translated():
-            await self._msg.ack_sync(timeout=ATTEMPT_S)
+            async with asyncio.timeout(ATTEMPT_S):
+                await self._msg.ack_sync(timeout=None)  # type: ignore[arg-type]  # see Bus.request
 
     async def ack_soon(self) -> None:
         """Settle without waiting, where a second delivery does no harm."""
@@ -67,7 +68,8 @@ async def take(bus: Bus, stream: str, consumer: str) -> Delivery | None:
     async with _inbox(bus) as (inbox, replies):
         await _ask(bus, stream, consumer, inbox, {"batch": 1, "no_wait": True})
         with translated():
-            reply = await asyncio.wait_for(replies.get(), ATTEMPT_S)
+            async with asyncio.timeout(ATTEMPT_S):
+                reply = await replies.get()
     status = status_of(reply)
     if not status:
         return Delivery(reply)
@@ -89,7 +91,8 @@ async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> 
                 due = batch
                 await _ask(bus, stream, consumer, inbox, ask)
             try:
-                msg = await asyncio.wait_for(replies.get(), 3 * _HEARTBEAT_S)
+                async with asyncio.timeout(3 * _HEARTBEAT_S):
+                    msg = await replies.get()
             except TimeoutError:
                 due = 0
                 continue

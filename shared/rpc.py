@@ -79,17 +79,14 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
 
     Raises Unavailable at once when nobody listens or after the time-out, and whatever the service raised.
     """
-    bus.require_connection()
+    body = request.model_dump_json(exclude_none=True).encode()
     headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
     try:
-        with translated():
-            answer = await bus.client.request(
-                subject, request.model_dump_json(exclude_none=True).encode(), timeout=timeout_s, headers=headers
-            )
+        answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
     except ArtMancerError as error:
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
             raise Unavailable(f"The service {_asked(subject)} is not running.") from error
-        if isinstance(error.__cause__, TimeoutError | nats.errors.TimeoutError):
+        if isinstance(error.__cause__, TimeoutError):
             raise Unavailable(f"The service {_asked(subject)} did not answer in time.") from error
         raise
     headers = answer.headers or {}

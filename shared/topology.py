@@ -6,6 +6,7 @@ never deletes, and it refuses to start on a stream whose storage or retention ca
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ JOBS, SESSIONS = "KV_jobs", "KV_sessions"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+_ENSURE_S = 30.0  # 30 requests, each a few milliseconds but for an election
 _IMMUTABLE = 10052
 _NO_ROOM = 10047
 
@@ -183,13 +185,14 @@ def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerCon
 async def ensure(bus: Bus, settings: StreamSettings) -> None:
     """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
     bus.require_connection()
-    jetstream = bus.client.jetstream(timeout=10)
+    jetstream = bus.client.jetstream(timeout=None)  # see Bus.request
     topology = declare(settings)
     with translated():
-        for stream in topology.streams:
-            await _ensure_stream(jetstream, stream)
-        for stream_name, consumer in topology.consumers:
-            await jetstream.add_consumer(stream_name, config=consumer)
+        async with asyncio.timeout(_ENSURE_S):
+            for stream in topology.streams:
+                await _ensure_stream(jetstream, stream)
+            for stream_name, consumer in topology.consumers:
+                await jetstream.add_consumer(stream_name, config=consumer)
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:

@@ -134,7 +134,8 @@ class Dispatcher:
             self._moved.clear()
             await self._feed()
             try:
-                await asyncio.wait_for(self._moved.wait(), _AUDIT_S)
+                async with asyncio.timeout(_AUDIT_S):
+                    await self._moved.wait()
             except TimeoutError:
                 self._unstarted &= await self._in_queue()
 

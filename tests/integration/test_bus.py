@@ -230,6 +230,24 @@ async def test_a_bus_that_never_connects_can_be_closed(nats_server: NatsServer) 
     assert not hopeless.connected
 
 
+async def test_a_cancel_is_never_lost(bus: Bus) -> None:
+    """Also when it comes in the same moment as a reply: a loop that is told to end ends."""
+
+    async def ask_for_ever() -> None:
+        while True:
+            await bus.last(JOB_EV, subjects.end("j1"))
+
+    loops = [asyncio.create_task(ask_for_ever(), name=f"ask-{number}") for number in range(200)]
+    for loop in loops:
+        await bus.last(JOB_EV, subjects.end("j1"))
+        loop.cancel()
+    _, running = await asyncio.wait(loops, timeout=5)
+    for loop in running:
+        loop.cancel()
+
+    assert not running
+
+
 # --- reads --------------------------------------------------------------------------------------------------------
 
 
