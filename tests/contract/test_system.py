@@ -1,0 +1,119 @@
+"""Section 1.1, 1.14 and 1.15 of the contract: cross-origin rules, health, and the odd ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import rpc, subjects
+from shared.messages import HealthReply, HealthRequest
+from tests.gateway import ORIGIN
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+    from tests.gateway import Client
+
+
+# --- CORS ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/generate/async", "/api/generate/async/cancel/x", "/api/smart-mask"])
+async def test_a_preflight_is_allowed(client: Client, path: str) -> None:
+    """Every JSON POST has one, and both cancels."""
+    headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    answer = await client.options(path, headers=headers)
+
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Content-Type" in answer.headers["access-control-allow-headers"]
+    assert answer.headers["access-control-max-age"] == "3600"
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_other_origins_may_not_read(client: Client) -> None:
+    """Only those of the setting; and caches keep the answers apart."""
+    answer = await client.get("/api/health", headers={"Origin": "https://elsewhere.example"})
+
+    assert "access-control-allow-origin" not in answer.headers
+    assert "Origin" in answer.headers["vary"]
+
+
+async def test_options_is_answered_where_there_is_something(client: Client) -> None:
+    """200 and empty; an unknown path stays unknown, for every method."""
+    known = await client.options("/api/generate/async")
+    unknown = [(await client.request(method, "/api/unknown")).status_code for method in ("OPTIONS", "GET", "POST")]
+
+    assert (known.status_code, known.content, known.headers["allow"]) == (200, b"", "POST")
+    assert unknown == [404, 404, 404]
+
+
+# --- health -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_gateways_own_health(client: Client) -> None:
+    """All keys that any client reads."""
+    answer = await client.get("/api/health")
+
+    assert answer.status_code == 200
+    assert answer.json().keys() == {"status", "service", "model_loaded", "device", "device_info"}
+    assert (answer.json()["status"], answer.json()["service"]) == ("healthy", "gateway")
+
+
+async def test_system_health_is_degraded_while_a_service_is_down(client: Client) -> None:
+    """It names all four, by the names that the client knows."""
+    answer = (await client.get("/api/system/health")).json()
+
+    assert answer["status"] == "degraded"
+    assert answer["services"].keys() == {"generation", "segmentation", "image_utils", "job_manager"}
+    assert {service["status"] for service in answer["services"].values()} == {"unhealthy"}
+    assert answer["services"]["generation"]["error"] == "The service a100worker is not running."
+
+
+async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -> None:
+    """The literal word; whatever else a service tells is passed on."""
+
+    async def well(_: HealthRequest) -> HealthReply:
+        return HealthReply(service="x", instance="here", status="healthy", detail={"engine": "by-hand"})
+
+    names = ("a100worker", "segmentation", "imageutils", "jobmanager")
+    async with rpc.serve(bus, "x", [rpc.Endpoint(subjects.health(name), HealthRequest, well) for name in names]):
+        answer = (await client.get("/api/system/health")).json()
+
+    assert answer["status"] == "healthy"
+    assert answer["services"]["generation"] == {"status": "healthy", "instance": "here", "engine": "by-hand"}
+
+
+# --- odd ends -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_root_says_what_this_is(client: Client) -> None:
+    """With and without the slash."""
+    answers = [await client.get(path) for path in ("/api/", "/api")]
+
+    assert [answer.json()["name"] for answer in answers] == ["ArtMancer", "ArtMancer"]
+
+
+async def test_clearing_the_cache_succeeds(client: Client) -> None:
+    """There is nothing that could be stale."""
+    answer = await client.post("/api/clear-cache")
+
+    assert (answer.status_code, answer.json()["success"]) == (200, True)
+
+
+async def test_openapi_knows_every_body(client: Client) -> None:
+    """Though the routes read their bodies themselves."""
+    schema = (await client.get("/openapi.json")).json()
+    posts = {path: operations["post"] for path, operations in schema["paths"].items() if "post" in operations}
+    described = {
+        path: set(next(iter(post["requestBody"]["content"].values()))["schema"].get("properties", {}))
+        for path, post in posts.items()
+        if "requestBody" in post
+    }
+
+    assert {"prompt", "input_image", "conditional_images", "seed"} <= described["/api/generate/async"]
+    assert {"image", "image_id", "bbox", "points", "model_type"} <= described["/api/smart-mask"]
+    assert {path for path in posts if path not in described} == {
+        "/api/clear-cache", "/api/generate/async/cancel/{task_id}", "/api/smart-mask/cancel/{request_id}"
+    }  # fmt: skip
