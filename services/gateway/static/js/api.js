@@ -1,0 +1,183 @@
+/** The /v1 API, one function per operation. Every failure leaves as an ApiError. */
+
+const PATIENCE_MS = 120_000; // a large photo over a slow phone line
+
+/** A request that did not work: `status` 0 means that no answer came. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} code  a code of the server, or "offline" or "timeout"
+   * @param {string} [detail]
+   * @param {number | null} [retryAfterS]
+   */
+  constructor(status, code, detail = "", retryAfterS = null) {
+    super(detail || code);
+    this.name = "ApiError";
+    this.status = status;
+    this.code = code;
+    this.detail = detail;
+    this.retryAfterS = retryAfterS;
+  }
+
+  /** Whether the thing that was asked for is not there, or not any more. */
+  get isGone() {
+    return this.status === 404 || this.status === 410;
+  }
+}
+
+/**
+ * @typedef {{sha256: string, width: number, height: number, content_type: string, bytes: number}} StoredImage
+ * @typedef {{sha256: string, score: number}} FoundMask
+ * @typedef {{engine: string, note: string | null, candidates: FoundMask[]}} FoundMasks
+ * @typedef {{points?: [number, number, 0 | 1][], box?: number[], mask?: string, auto?: boolean}} Prompt
+ * @typedef {"removal" | "insertion" | "white-balance"} Task
+ * @typedef {"queued" | "running" | "done" | "failed" | "cancelled"} Status
+ * @typedef {{id: string, status: Status, task: Task, progress: number, step: number | null,
+ *   total_steps: number | null, message: string | null, ahead: number | null, eta_ms: number | null,
+ *   engine: string | null, error: {code: string, message: string} | null, result: StoredImage | null,
+ *   duration_ms: number | null}} JobState
+ * @typedef {{seed: number, steps: number | null, engine: string, pixels_changed_outside_mask: number,
+ *   timings_ms: Record<string, number>}} Receipt
+ * @typedef {{name: string, url: string, width: number, height: number, credit: string}} Sample
+ */
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [options]
+ */
+async function request(path, options = {}) {
+  const limit = AbortSignal.timeout(PATIENCE_MS);
+  const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
+  let response;
+  try {
+    response = await fetch(path, { ...options, signal });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new ApiError(0, limit.aborted ? "timeout" : "offline");
+  }
+  if (!response.ok) throw await problem(response);
+  return response;
+}
+
+/** @param {Response} response */
+async function problem(response) {
+  const wait = Number(response.headers.get("Retry-After")) || null;
+  const body = await response.json().catch(() => ({}));
+  return new ApiError(response.status, String(body.code ?? ""), String(body.detail ?? ""), wait);
+}
+
+/**
+ * @param {string} path
+ * @param {unknown} body
+ * @param {RequestInit} [options]
+ */
+async function post(path, body, options = {}) {
+  const headers = { "Content-Type": "application/json", ...options.headers };
+  const response = await request(path, { ...options, method: "POST", headers, body: JSON.stringify(body) });
+  return response.json();
+}
+
+/**
+ * Whether the server has a picture already.
+ * @param {string} sha256
+ */
+export async function hasImage(sha256) {
+  try {
+    await request(`/v1/images/${sha256}`, { method: "HEAD" });
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return false;
+    throw error;
+  }
+}
+
+/**
+ * @param {Blob} blob
+ * @returns {Promise<StoredImage>}
+ */
+export async function storeImage(blob) {
+  const headers = { "Content-Type": blob.type || "application/octet-stream" };
+  return (await request("/v1/images", { method: "POST", headers, body: blob })).json();
+}
+
+/**
+ * @param {string} sha256
+ * @param {AbortSignal} [signal]
+ */
+export async function readImage(sha256, signal) {
+  return (await request(`/v1/images/${sha256}`, { signal: signal ?? null })).blob();
+}
+
+/**
+ * @param {string} image
+ * @param {Prompt} prompt
+ * @param {AbortSignal} signal
+ * @returns {Promise<FoundMasks>}
+ */
+export async function findMasks(image, prompt, signal) {
+  return post("/v1/masks", { image, candidates: 3, ...prompt }, { signal });
+}
+
+/**
+ * @param {object} order
+ * @param {string} key  the same key and order never start a second job
+ * @returns {Promise<JobState>}
+ */
+export async function submitJob(order, key) {
+  return post("/v1/jobs", order, { headers: { "Idempotency-Key": key } });
+}
+
+/**
+ * @param {string} id
+ * @returns {Promise<JobState>}
+ */
+export async function readJob(id) {
+  return (await request(`/v1/jobs/${id}`)).json();
+}
+
+/**
+ * @param {string} id
+ * @returns {Promise<JobState>}
+ */
+export async function cancelJob(id) {
+  return (await request(`/v1/jobs/${id}`, { method: "DELETE" })).json();
+}
+
+/**
+ * @param {string} id
+ * @returns {Promise<Receipt>}
+ */
+export async function readReceipt(id) {
+  return (await request(`/v1/jobs/${id}/receipt`)).json();
+}
+
+/** @param {string} id */
+export function resultUrl(id) {
+  return `/v1/jobs/${id}/result`;
+}
+
+/** @param {string} id */
+export async function readResult(id) {
+  return (await request(resultUrl(id))).blob();
+}
+
+/**
+ * @param {string} id
+ * @param {string} after  the last event that was seen, or nothing
+ */
+export function eventsUrl(id, after) {
+  return `/v1/jobs/${id}/events${after ? `?last_event_id=${encodeURIComponent(after)}` : ""}`;
+}
+
+/** @returns {Promise<Sample[]>} */
+export async function listSamples() {
+  return (await request("/v1/samples")).json();
+}
+
+/**
+ * The bytes of one of the page's own files.
+ * @param {string} url
+ */
+export async function readFile(url) {
+  return (await request(url)).blob();
+}

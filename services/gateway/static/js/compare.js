@@ -1,0 +1,128 @@
+/** Before and after in one frame, with a divider that the pointer drags and the arrow keys move. */
+
+import { byId } from "./dom.js";
+import { compareLayer } from "./layers.js";
+
+/**
+ * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("./tools.js").Touch} Touch
+ */
+
+const KEY_STEP = 0.02;
+const PAGE_STEP = 0.1;
+
+/** @type {Record<string, (at: number) => number>} */
+const KEYS = {
+  ArrowLeft: (at) => at - KEY_STEP,
+  ArrowDown: (at) => at - KEY_STEP,
+  ArrowRight: (at) => at + KEY_STEP,
+  ArrowUp: (at) => at + KEY_STEP,
+  PageDown: (at) => at - PAGE_STEP,
+  PageUp: (at) => at + PAGE_STEP,
+  Home: () => 0,
+  End: () => 1,
+};
+
+/** Lies over a pane while it is shown. */
+export class Compare {
+  drags = true;
+  at = 0.5;
+  /** @type {{before: Photo, after: Photo} | null} */
+  #pair = null;
+  #handle = byId("split", HTMLElement);
+  #corners = [byId("corner-before", HTMLElement), byId("corner-after", HTMLElement)];
+
+  /** @param {Pane} pane */
+  constructor(pane) {
+    this.pane = pane;
+    pane.stage.addEventListener("view", () => this.#place());
+    this.#handle.addEventListener("keydown", (event) => this.#key(event));
+    this.#handle.addEventListener("pointerdown", (event) => this.#handle.setPointerCapture(event.pointerId));
+    this.#handle.addEventListener("pointermove", (event) => this.#drag(event));
+  }
+
+  /**
+   * @param {Photo} before
+   * @param {Photo} after
+   * @param {number} at  where the divider is at first, 0 to 1
+   */
+  show(before, after, at) {
+    this.#pair = { before, after };
+    this.at = at;
+    const pair = () => ({ before: before.preview, after: after.preview, at: this.at });
+    this.pane.cover({ tool: this, layers: [compareLayer(pair)] });
+    for (const part of [this.#handle, ...this.#corners]) part.hidden = false;
+    this.#place();
+  }
+
+  hide() {
+    this.#pair = null;
+    this.pane.cover(null);
+    for (const part of [this.#handle, ...this.#corners]) part.hidden = true;
+  }
+
+  focus() {
+    this.#handle.focus({ preventScroll: true });
+  }
+
+  /** @param {Touch} touch */
+  down(touch) {
+    this.move(touch);
+  }
+
+  /** @param {Touch} touch */
+  move({ point }) {
+    if (this.#pair) this.#moveTo(point[0] / this.#pair.before.width);
+  }
+
+  up() {}
+
+  cancel() {}
+
+  paint() {}
+
+  /** @param {PointerEvent} event */
+  #drag(event) {
+    if (!this.#handle.hasPointerCapture(event.pointerId)) return;
+    const { view } = this.pane.stage;
+    this.move({ point: view.toPhoto(...this.pane.stage.place(event)), scale: view.scale, opposite: false });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const move = KEYS[event.key];
+    if (!move) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#moveTo(move(this.at));
+  }
+
+  /** @param {number} at */
+  #moveTo(at) {
+    this.at = Math.min(1, Math.max(0, at));
+    this.#place();
+    this.pane.repaint();
+  }
+
+  #place() {
+    if (!this.#pair) return;
+    const { x, y, width, height } = this.pane.stage.view.frame;
+    const { offsetLeft, offsetTop, clientWidth, clientHeight } = this.pane.stage.canvas;
+    const top = Math.max(0, y);
+    const left = Math.max(0, x);
+    const { style } = this.#handle;
+    style.left = `${offsetLeft + x + width * this.at}px`;
+    style.top = `${offsetTop + top}px`;
+    style.height = `${Math.min(clientHeight, y + height) - top}px`;
+    const [before, after] = this.#corners;
+    before.style.left = `${offsetLeft + left}px`;
+    after.style.right = `${offsetLeft + clientWidth - Math.min(clientWidth, x + width)}px`;
+    before.style.top = after.style.top = style.top;
+    before.style.opacity = this.at > 0.12 ? "1" : "0";
+    after.style.opacity = this.at < 0.88 ? "1" : "0";
+    const percent = Math.round(this.at * 100);
+    this.#handle.setAttribute("aria-valuenow", String(percent));
+    this.#handle.setAttribute("aria-valuetext", `${percent} percent before, ${100 - percent} percent after`);
+  }
+}

@@ -1,0 +1,71 @@
+/** What went wrong, in one plain sentence that says what to do next. */
+
+import { ApiError } from "./api.js";
+
+/** A failure that the page itself finds; its message is already such a sentence. */
+export class PlainError extends Error {}
+
+/**
+ * Whether this is a failure of the world, not of the page's code.
+ * @param {unknown} error
+ */
+export function isExpected(error) {
+  return error instanceof PlainError || error instanceof ApiError;
+}
+
+/** @type {Record<string, string>} */
+const BY_CODE = {
+  offline: "The server cannot be reached; check the connection and try again.",
+  timeout: "The server took too long to answer; try again in a moment.",
+  bad_image: "This file is not a picture that can be read; choose a JPEG, PNG or WebP.",
+  too_large: "This picture is too large for the server; make it smaller and open it again.",
+  nothing_found: "Nothing was found there; click the middle of the object, or paint over it with the brush.",
+  image_not_found: "The photo is no longer on the server; open it again.",
+  engine_failed: "The edit did not work out; try again, or mark a slightly different region.",
+  unavailable: "A part of the service is not running; try again in a moment.",
+  broker_unavailable: "A part of the service is not running; try again in a moment.",
+};
+
+/** @type {Record<number, string>} */
+const BY_STATUS = {
+  404: "This edit is unknown to the server or has expired; run it again.",
+  409: "This edit is not finished yet; wait a moment and try again.",
+  410: "This edit has no result any more; run it again.",
+  413: "This picture is too large for the server; make it smaller and open it again.",
+  415: "This file is not a picture that can be read; choose a JPEG, PNG or WebP.",
+};
+
+/**
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function sentence(error) {
+  if (error instanceof PlainError) return error.message;
+  if (!(error instanceof ApiError)) return "Something went wrong in this page; reload it and try again.";
+  if (error.status === 429 || error.code === "busy") return busy(error.retryAfterS);
+  const known = BY_CODE[error.code] ?? BY_STATUS[error.status];
+  if (known) return known;
+  if (error.status === 422 && error.detail) return asSentence(error.detail);
+  return "The server had a problem; try again in a moment.";
+}
+
+/**
+ * Why a job ended without a result.
+ * @param {{code: string, message: string} | null} error
+ */
+export function jobSentence(error) {
+  const known = BY_CODE[error?.code ?? ""];
+  if (known) return known;
+  return error?.message ? `${asSentence(error.message).slice(0, -1)}; change that and run it again.` : sentence(null);
+}
+
+/** @param {number | null} seconds */
+function busy(seconds) {
+  const when = seconds ? `in ${seconds} ${seconds === 1 ? "second" : "seconds"}` : "in a moment";
+  return `Everything is busy right now; try again ${when}.`;
+}
+
+/** @param {string} text */
+function asSentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

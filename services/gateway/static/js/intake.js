@@ -1,0 +1,78 @@
+/** The ways a photo comes in: the file dialog, a drop, the clipboard. */
+
+import { byId } from "./dom.js";
+import { PlainError } from "./failures.js";
+
+/** Calls `take` with each file and the element it was dropped on (none for the other ways). */
+export class Intake {
+  #input = byId("file", HTMLInputElement);
+  #target = byId("drop-target", HTMLElement);
+  #depth = 0;
+  /** @type {Element | null} */
+  #asker = null;
+
+  /**
+   * @param {(file: File, on: Element | null) => void} take
+   * @param {(error: unknown) => void} fail
+   */
+  constructor(take, fail) {
+    this.take = take;
+    this.fail = fail;
+    this.#input.addEventListener("change", () => {
+      this.#accept(this.#input.files, this.#asker);
+      this.#input.value = ""; // so that the same file can be opened twice
+    });
+    addEventListener("dragenter", (event) => this.#over(event, 1));
+    addEventListener("dragleave", (event) => this.#over(event, -1));
+    addEventListener("dragover", (event) => event.preventDefault());
+    addEventListener("drop", (event) => this.#drop(event));
+    addEventListener("paste", (event) => this.#paste(event));
+  }
+
+  /**
+   * Show the file dialog.
+   * @param {Element | null} asker  passed on to `take`
+   */
+  ask(asker) {
+    this.#asker = asker;
+    this.#input.click();
+  }
+
+  /**
+   * @param {DragEvent} event
+   * @param {number} change
+   */
+  #over(event, change) {
+    event.preventDefault();
+    this.#depth = Math.max(0, this.#depth + change); // enter and leave also fire between the page's elements
+    this.#target.hidden = this.#depth === 0;
+  }
+
+  /** @param {DragEvent} event */
+  #drop(event) {
+    event.preventDefault();
+    this.#depth = 0;
+    this.#target.hidden = true;
+    this.#accept(event.dataTransfer?.files, event.target instanceof Element ? event.target : null);
+  }
+
+  /** @param {ClipboardEvent} event */
+  #paste(event) {
+    const { files } = event.clipboardData ?? {};
+    if (files?.length) this.#accept(files, null);
+  }
+
+  /**
+   * @param {FileList | null | undefined} files
+   * @param {Element | null} on
+   */
+  #accept(files, on) {
+    const file = files?.[0];
+    if (!file) return;
+    if (file.type && !file.type.startsWith("image/")) {
+      this.fail(new PlainError("This file is not a picture; choose a JPEG, PNG or WebP."));
+    } else {
+      this.take(file, on);
+    }
+  }
+}

@@ -1,0 +1,174 @@
+/** A job as the server tells of it, event by event; a lost connection is taken up where it broke. */
+
+import { ApiError, cancelJob, eventsUrl, readJob } from "./api.js";
+
+/**
+ * @typedef {import("./api.js").Status} Status
+ * @typedef {import("./api.js").JobState} JobState
+ * @typedef {object} Standing  how far a job is
+ * @property {Status | "expired"} status
+ * @property {number} progress  0 to 1
+ * @property {number | null} step
+ * @property {number | null} totalSteps
+ * @property {string | null} message
+ * @property {number | null} ahead  jobs that start before this one
+ * @property {number | null} endsAt  when it should be done, as Date.now()
+ * @property {{code: string, message: string} | null} error
+ */
+
+const EVENTS = ["queued", "started", "progress", "preview", "done", "failed", "cancelled"];
+const WAITS_MS = [0, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
+const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
+
+/** Fires `change`, `preview` (detail: a data URL), `connection` (detail: whether it is there) and `end`. */
+export class Job extends EventTarget {
+  /** @type {Standing} */
+  standing = {
+    status: "queued",
+    progress: 0,
+    step: null,
+    totalSteps: null,
+    message: null,
+    ahead: null,
+    endsAt: null,
+    error: null,
+  };
+  /** @type {EventSource | null} */
+  #source = null;
+  #lastEvent = "";
+  #attempts = 0;
+  #timer = 0;
+  #startedAt = 0;
+  #online = () => this.reconnect();
+
+  /** @param {string} id */
+  constructor(id) {
+    super();
+    this.id = id;
+  }
+
+  get isOpen() {
+    return this.standing.status === "queued" || this.standing.status === "running";
+  }
+
+  /** Listen until the job has ended. */
+  follow() {
+    addEventListener("online", this.#online);
+    this.#connect();
+  }
+
+  /** Stop listening; the job goes on. */
+  leave() {
+    removeEventListener("online", this.#online);
+    clearTimeout(this.#timer);
+    this.#source?.close();
+  }
+
+  /** Try to connect now instead of later. */
+  reconnect() {
+    clearTimeout(this.#timer);
+    this.#look();
+  }
+
+  async cancel() {
+    this.#adopt(await cancelJob(this.id));
+  }
+
+  #connect() {
+    this.#source?.close();
+    const source = (this.#source = new EventSource(eventsUrl(this.id, this.#lastEvent)));
+    for (const name of EVENTS) source.addEventListener(name, (event) => this.#take(name, event));
+    source.onopen = () => this.#watch();
+    source.onerror = () => this.#lost();
+  }
+
+  /** Our own back-off instead of the browser's: it never ends on an error status, and the person is told. */
+  #lost() {
+    this.#source?.close();
+    if (!this.isOpen) return;
+    const wait = WAITS_MS[Math.min(this.#attempts, WAITS_MS.length - 1)];
+    if (this.#attempts++ > 0) this.dispatchEvent(new CustomEvent("connection", { detail: false }));
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(), wait);
+  }
+
+  #watch() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(), SILENCE_MS);
+  }
+
+  /** Ask how the job is, which also tells why there are no events; then listen again. */
+  async #look() {
+    this.#source?.close();
+    try {
+      this.#adopt(await readJob(this.id));
+      if (this.isOpen) this.#connect();
+    } catch (error) {
+      if (error instanceof ApiError && error.isGone) this.#change({ status: "expired" });
+      else this.#lost();
+    }
+  }
+
+  /**
+   * @param {string} name
+   * @param {MessageEvent<string>} event
+   */
+  #take(name, event) {
+    this.#lastEvent = event.lastEventId || this.#lastEvent;
+    const recovered = this.#attempts > 1;
+    this.#attempts = 0;
+    if (recovered) this.dispatchEvent(new CustomEvent("connection", { detail: true }));
+    this.#watch();
+    const facts = JSON.parse(event.data);
+    if (name === "preview") {
+      this.dispatchEvent(new CustomEvent("preview", { detail: `data:image/jpeg;base64,${facts.jpeg_base64}` }));
+      return;
+    }
+    if (name === "started") this.#startedAt = facts.at;
+    this.#change({
+      status: facts.status,
+      progress: facts.progress ?? this.standing.progress,
+      step: facts.step ?? null,
+      totalSteps: facts.total_steps ?? this.standing.totalSteps,
+      message: name === "progress" ? (facts.message ?? null) : null,
+      ahead: facts.ahead ?? null,
+      endsAt: this.#end(facts),
+      error: name === "failed" ? { code: facts.code, message: facts.message } : null,
+    });
+  }
+
+  /**
+   * When the job should be done: as the server says, else from its own pace so far.
+   * @param {{eta_ms?: number | null, progress?: number, at?: number}} facts
+   */
+  #end({ eta_ms: left, progress, at }) {
+    if (left != null) return Date.now() + left;
+    if (!this.#startedAt || !at || !progress || progress < 0.1) return null;
+    return Date.now() + (1000 * (at - this.#startedAt) * (1 - progress)) / progress;
+  }
+
+  /** @param {JobState} state */
+  #adopt(state) {
+    this.#change({
+      status: state.status,
+      progress: state.progress,
+      step: state.step,
+      totalSteps: state.total_steps,
+      message: state.message,
+      ahead: state.ahead,
+      endsAt: state.eta_ms == null ? null : Date.now() + state.eta_ms,
+      error: state.error,
+    });
+  }
+
+  /** @param {Partial<Standing>} changes */
+  #change(changes) {
+    if (!this.isOpen) return; // a late answer changes nothing
+    this.standing = { ...this.standing, ...changes };
+    this.dispatchEvent(new Event("change"));
+    if (this.isOpen) return;
+    this.leave();
+    this.dispatchEvent(new CustomEvent("connection", { detail: true }));
+    this.dispatchEvent(new Event("end"));
+  }
+}

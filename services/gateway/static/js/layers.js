@@ -1,0 +1,126 @@
+/** What a stage shows, from the bottom up. Each function makes one layer. */
+
+/**
+ * @typedef {import("./stage.js").Layer} Layer
+ * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("./raster.js").Raster} Raster
+ * @typedef {import("./mask.js").Point} Point
+ */
+
+const BREATH_MS = 1600;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+/**
+ * @param {() => CanvasImageSource | null} picture
+ * @returns {Layer}
+ */
+export function pictureLayer(picture) {
+  return (context, view) => {
+    const source = picture();
+    if (!source) return;
+    const { x, y, width, height } = view.frame;
+    lift(context, view);
+    context.imageSmoothingEnabled = view.zoom < 6;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(source, x, y, width, height);
+  };
+}
+
+/**
+ * The mask, tinted; it breathes while an edit runs.
+ * @param {() => Raster | null} raster
+ * @param {() => {opacity: number, working: boolean}} look
+ * @returns {Layer}
+ */
+export function maskLayer(raster, look) {
+  return (context, view) => {
+    const shown = raster();
+    const { opacity, working } = look();
+    if (!shown || opacity === 0) return;
+    const { x, y, width, height } = view.frame;
+    const breath = working && !still.matches ? 0.6 + 0.4 * Math.cos((performance.now() / BREATH_MS) * 2 * Math.PI) : 1;
+    context.globalAlpha = opacity * breath;
+    context.drawImage(shown.tint.canvas, x, y, width, height);
+    context.globalAlpha = Math.min(1, opacity + 0.35);
+    context.drawImage(shown.edge.canvas, x, y, width, height);
+  };
+}
+
+/**
+ * The clicks that made the mask: a plus where the object is, a minus where it is not.
+ * @param {() => Iterable<{x: number, y: number, positive: boolean, pending?: boolean}>} clicks
+ * @returns {Layer}
+ */
+export function clicksLayer(clicks) {
+  return (context, view) => {
+    for (const { x, y, positive, pending } of clicks()) {
+      const [left, top] = view.toStage(x, y);
+      context.globalAlpha = pending ? 0.6 : 1;
+      context.fillStyle = positive ? "#fff" : "#1c1a18";
+      context.strokeStyle = positive ? "#1c1a18" : "#fff";
+      context.lineWidth = 2;
+      context.beginPath();
+      context.arc(left, top, 8, 0, 2 * Math.PI);
+      context.fill();
+      context.stroke();
+      context.beginPath();
+      context.moveTo(left - 3.5, top);
+      context.lineTo(left + 3.5, top);
+      if (positive) {
+        context.moveTo(left, top - 3.5);
+        context.lineTo(left, top + 3.5);
+      }
+      context.stroke();
+    }
+  };
+}
+
+/**
+ * Two pictures side by side in one frame, divided at a share of its width.
+ * @param {() => {before: CanvasImageSource, after: CanvasImageSource, at: number} | null} pair
+ * @returns {Layer}
+ */
+export function compareLayer(pair) {
+  return (context, view) => {
+    const shown = pair();
+    if (!shown) return;
+    const { x, y, width, height } = view.frame;
+    lift(context, view);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(shown.after, x, y, width, height);
+    context.beginPath();
+    context.rect(x, y, width * shown.at, height);
+    context.clip();
+    context.drawImage(shown.before, x, y, width, height);
+  };
+}
+
+/**
+ * A soft shadow, so that the photo lies above the ground.
+ * @param {CanvasRenderingContext2D} context
+ * @param {import("./view.js").View} view
+ */
+function lift(context, view) {
+  const { x, y, width, height } = view.frame;
+  context.shadowColor = "rgb(0 0 0 / .3)";
+  context.shadowBlur = 20;
+  context.shadowOffsetY = 5;
+  context.fillRect(x, y, width, height);
+  context.shadowColor = "transparent";
+}
+
+/**
+ * A line drawn twice, dark under light, so that it shows on any photo.
+ * @param {CanvasRenderingContext2D} context
+ * @param {Path2D} path
+ * @param {number[]} [dashes]
+ */
+export function strokeVisibly(context, path, dashes = []) {
+  context.lineWidth = 3;
+  context.strokeStyle = "rgb(0 0 0 / .55)";
+  context.stroke(path);
+  context.lineWidth = 1.5;
+  context.strokeStyle = "#fff";
+  context.setLineDash(dashes);
+  context.stroke(path);
+}

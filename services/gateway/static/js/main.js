@@ -1,0 +1,160 @@
+/** Starts the page: connects its controls and keys to the studio, and shows a first photo. */
+
+import { listSamples, readFile } from "./api.js";
+import { byId } from "./dom.js";
+import { Intake } from "./intake.js";
+import { Picker } from "./picker.js";
+import { listenForKeys } from "./shortcuts.js";
+import { Studio } from "./studio.js";
+import { toggleTheme } from "./theme.js";
+
+/**
+ * @typedef {import("./api.js").Sample} Sample
+ * @typedef {import("./api.js").Task} Task
+ * @typedef {import("./pane.js").Pane} Pane
+ */
+
+/** Shown before anything is known from the server. */
+const FIRST = { name: "rocket", url: "/static/samples/rocket.jpg" };
+const ZOOM_STEP = 1.4;
+
+const studio = new Studio();
+const { notices, workspace } = studio;
+const { toolbox } = workspace;
+addEventListener("error", (event) => notices.fail(event.error));
+addEventListener("unhandledrejection", (event) => notices.fail(event.reason));
+
+const intake = new Intake(
+  (file, on) => studio.open(() => file, file.name || "photo", paneOf(on)),
+  (error) => notices.fail(error),
+);
+const pickers = [picker("photo-picker", workspace.photo), picker("reference-picker", workspace.reference)];
+studio.addEventListener("photo", (event) => pickers[0].mark(/** @type {CustomEvent} */ (event).detail));
+
+connectControls();
+connectZoom();
+connectKeys();
+await showFirst();
+
+/**
+ * The pane that a photo is meant for.
+ * @param {Element | null} on  where it was dropped or asked for; none: the pane in use
+ */
+function paneOf(on) {
+  if (workspace.task !== "insertion") return workspace.photo;
+  if (on && workspace.photo.element.contains(on)) return workspace.photo;
+  if (on && workspace.reference.element.contains(on)) return workspace.reference;
+  return on ? workspace.photo : workspace.active;
+}
+
+/**
+ * @param {string} id
+ * @param {Pane} pane
+ */
+function picker(id, pane) {
+  const element = byId(id, HTMLElement);
+  const take = (/** @type {{name: string, url: string}} */ { name, url }) =>
+    studio.open(() => readFile(url), name, pane);
+  return new Picker(element, () => intake.ask(element), take);
+}
+
+/**
+ * @param {string} id
+ * @param {() => void} act
+ */
+function onClick(id, act) {
+  byId(id, HTMLElement).addEventListener("click", act);
+}
+
+function connectControls() {
+  onClick("open-photo", () => intake.ask(workspace.photo.element));
+  onClick("theme", toggleTheme);
+  onClick("show-keys", showKeys);
+  onClick("cancel", () => studio.cancel());
+  onClick("leave-result", () => studio.toEditing());
+  onClick("continue-result", () => studio.continueEditing());
+  byId("settings", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    studio.run();
+  });
+  byId("tasks", HTMLElement).addEventListener("change", (event) => {
+    if (event.target instanceof HTMLInputElement) studio.setTask(/** @type {Task} */ (event.target.value));
+  });
+}
+
+function showKeys() {
+  byId("keys", HTMLDialogElement).showModal();
+}
+
+function connectZoom() {
+  const text = byId("zoom-text", HTMLElement);
+  for (const pane of [workspace.photo, workspace.reference]) {
+    pane.stage.addEventListener("view", () => {
+      const percent = `${Math.round(workspace.active.stage.view.scale * 100)} %`;
+      text.textContent = percent;
+      text.setAttribute("aria-label", `${percent}; fit the photo to the window`);
+    });
+  }
+  for (const button of document.querySelectorAll("[data-zoom]")) {
+    button.addEventListener("click", () => zoom(button instanceof HTMLElement ? button.dataset.zoom : ""));
+  }
+}
+
+/** @param {string | undefined} how */
+function zoom(how) {
+  const { stage } = workspace.active;
+  if (how === "fit") stage.view.fit();
+  else stage.view.zoomAt(how === "in" ? ZOOM_STEP : 1 / ZOOM_STEP);
+  stage.moved();
+}
+
+/** @param {boolean} moving */
+function setMoving(moving) {
+  for (const pane of [workspace.photo, workspace.reference]) pane.gestures.moving = moving;
+}
+
+function connectKeys() {
+  const act = (/** @type {string} */ action) => () => toolbox.act(action);
+  const hide = () => {
+    workspace.active.hidesMask = !workspace.active.hidesMask;
+    workspace.active.repaint();
+  };
+  listenForKeys({
+    c: () => toolbox.choose("click"),
+    r: () => toolbox.choose("box"),
+    b: () => toolbox.choose("brush"),
+    e: () => toolbox.choose("eraser"),
+    x: () => toolbox.setSign(!toolbox.options.adds),
+    "[": () => toolbox.resizeBrush(-1),
+    "]": () => toolbox.resizeBrush(1),
+    a: act("auto"),
+    "ctrl+z": act("undo"),
+    "ctrl+shift+z": act("redo"),
+    "ctrl+y": act("redo"),
+    delete: act("clear"),
+    backspace: act("clear"),
+    h: hide,
+    o: () => intake.ask(workspace.active.element),
+    "+": () => zoom("in"),
+    "=": () => zoom("in"),
+    "-": () => zoom("out"),
+    0: () => zoom("fit"),
+    " ": () => setMoving(true),
+    "?": showKeys,
+    "ctrl+enter": () => studio.run(),
+    escape: () => (studio.view === "result" ? studio.toEditing() : notices.clear()),
+  });
+  addEventListener("keyup", (event) => event.key === " " && setMoving(false));
+}
+
+async function showFirst() {
+  const [, samples] = await Promise.allSettled([openFirst(), listSamples()]);
+  if (samples.status === "rejected") notices.fail(samples.reason);
+  else for (const one of pickers) one.fill(samples.value);
+  pickers[0].mark(workspace.photo.photo?.name ?? "");
+}
+
+/** An edit that was running is more interesting than a sample. */
+async function openFirst() {
+  if (!(await studio.resume())) await studio.open(() => readFile(FIRST.url), FIRST.name, workspace.photo);
+}

@@ -1,0 +1,99 @@
+/**
+ * What a mask is made of, as steps that can be undone: the mask the server found, and what the hand added or took away.
+ * A state is never changed in place; every change makes a new one.
+ */
+
+/**
+ * @typedef {[number, number]} Point  pixels of the upright photo
+ * @typedef {{x: number, y: number, positive: boolean}} Click
+ * @typedef {[number, number, number, number]} Box  x0, y0, x1, y1
+ * @typedef {{kind: "line", points: Point[], radius: number, erase: boolean}} Line
+ * @typedef {{kind: "rectangle", box: Box}} Rectangle
+ * @typedef {import("./candidate.js").Candidate} Candidate
+ * @typedef {{clicks: readonly Click[], box: Box | null, candidates: readonly Candidate[], chosen: number,
+ *   marks: readonly (Line | Rectangle)[], grow: number}} MaskState  grow: pixels of the photo, negative shrinks
+ */
+
+/** @type {MaskState} */
+const NOTHING = Object.freeze({ clicks: [], box: null, candidates: [], chosen: 0, marks: [], grow: 0 });
+const REMEMBERED = 100;
+
+/** A mask with its past and future. Fires `change`. */
+export class Mask extends EventTarget {
+  /** @type {MaskState} */
+  state = NOTHING;
+  /** @type {MaskState[]} */
+  #past = [];
+  /** @type {MaskState[]} */
+  #future = [];
+
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+
+  get canRedo() {
+    return this.#future.length > 0;
+  }
+
+  /** Whether nothing was ever marked; a mask that was erased bit by bit is not empty in this sense. */
+  get isBlank() {
+    return !this.found && this.state.marks.length === 0;
+  }
+
+  /** The mask that the server found and the person chose. */
+  get found() {
+    return this.state.candidates[this.state.chosen] ?? null;
+  }
+
+  /** Whether the mask is exactly one that the server found, so that it needs no upload. */
+  get isAsFound() {
+    return this.found !== null && this.state.marks.length === 0 && this.state.grow === 0;
+  }
+
+  /**
+   * Take a step that can be undone.
+   * @param {Partial<MaskState>} changes
+   */
+  commit(changes) {
+    this.#past.push(this.state);
+    if (this.#past.length > REMEMBERED) this.#past.shift();
+    this.#future = [];
+    this.#show({ ...this.state, ...changes });
+  }
+
+  /** @param {Line | Rectangle} mark */
+  mark(mark) {
+    this.commit({ marks: [...this.state.marks, mark] });
+  }
+
+  undo() {
+    const before = this.#past.pop();
+    if (!before) return;
+    this.#future.push(this.state);
+    this.#show(before);
+  }
+
+  redo() {
+    const after = this.#future.pop();
+    if (!after) return;
+    this.#past.push(this.state);
+    this.#show(after);
+  }
+
+  clear() {
+    if (this.state !== NOTHING) this.commit(NOTHING);
+  }
+
+  /** Begin anew, for another photo. */
+  reset() {
+    this.#past = [];
+    this.#future = [];
+    this.#show(NOTHING);
+  }
+
+  /** @param {MaskState} state */
+  #show(state) {
+    this.state = state;
+    this.dispatchEvent(new Event("change"));
+  }
+}

@@ -1,0 +1,50 @@
+/** Tells the person something: failures in a bar that stays until dealt with, small news for screen readers only. */
+
+import { byId, create, icon } from "./dom.js";
+import { isExpected, sentence } from "./failures.js";
+
+/** @typedef {{label: string, act: () => void}} Action */
+
+/** The page's one alert region and its one quiet announcer. */
+export class Notices {
+  #bar = byId("notice", HTMLElement);
+  #announcer = byId("announcer", HTMLElement);
+
+  /**
+   * @param {unknown} error
+   * @param {Action} [action]
+   */
+  fail(error, action) {
+    if (!isExpected(error)) console.error(error);
+    this.warn(sentence(error), action);
+  }
+
+  /**
+   * @param {string} text
+   * @param {Action} [action]
+   */
+  warn(text, action) {
+    /** @type {Element[]} */
+    const parts = [icon("alert"), create("p", {}, text)];
+    if (action) {
+      const button = create("button", { type: "button", className: "button small" }, action.label);
+      button.addEventListener("click", () => {
+        this.clear();
+        action.act();
+      });
+      parts.push(button);
+    }
+    const close = create("button", { type: "button", className: "round small", ariaLabel: "Dismiss" }, icon("close"));
+    close.addEventListener("click", () => this.clear());
+    this.#bar.replaceChildren(...parts, close);
+  }
+
+  clear() {
+    this.#bar.replaceChildren();
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.#announcer.textContent = text;
+  }
+}

@@ -1,0 +1,289 @@
+/** One photo with its mask: shows both, lets the tools mark, and asks the server what is meant. */
+
+import { findMasks } from "./api.js";
+import { Candidate } from "./candidate.js";
+import { Crosshair } from "./crosshair.js";
+import { inside } from "./dom.js";
+import { Gestures } from "./gestures.js";
+import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
+import { Mask } from "./mask.js";
+import { Pen } from "./pen.js";
+import { exportMask, Raster } from "./raster.js";
+import { Stage } from "./stage.js";
+import { BoxTool, BrushTool, ClickTool } from "./tools.js";
+import { Upload, withStored } from "./upload.js";
+
+/**
+ * @typedef {import("./api.js").Prompt} Prompt
+ * @typedef {import("./mask.js").MaskState} MaskState
+ * @typedef {import("./mask.js").Point} Point
+ * @typedef {import("./mask.js").Box} Box
+ * @typedef {import("./mask.js").Click} Click
+ * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("./tools.js").Tool} Tool
+ * @typedef {import("./tools.js").ToolOptions} ToolOptions
+ * @typedef {"click" | "box" | "brush" | "eraser"} ToolName
+ * @typedef {"mark" | "work" | "look"} Mode  the tools mark; an edit runs; only the photo is of interest
+ * @typedef {{tool: Tool | null, layers: import("./stage.js").Layer[]}} Cover
+ */
+
+const FRAME_MS = 50; // while the mask breathes: slow enough to leave the processor to the edit
+
+/** Fires `change` (photo or mask), `busy`, `note` and `failure` (detail: the text or the error). */
+export class Pane extends EventTarget {
+  mask = new Mask();
+  /** @type {Photo | null} */
+  photo = null;
+  /** @type {Raster | null} */
+  raster = null;
+  /** @type {ToolName} */
+  toolName = "click";
+  /** @type {Mode} */
+  mode = "mark";
+  /** A box marks its whole area, instead of asking what is in it. */
+  boxIsArea = false;
+  opacity = 0.55;
+  /** The mask is there, but not shown. */
+  hidesMask = false;
+  busy = false;
+  /** Shown and used instead of photo, mask and tools.
+   * @type {Cover | null} */
+  #cover = null;
+  /** @type {Click | null} */
+  #pending = null;
+  /** @type {AbortController | null} */
+  #asking = null;
+  /** Settles when there is nothing to wait for.
+   * @type {Promise<void>} */
+  #finding = Promise.resolve();
+
+  /**
+   * @param {HTMLElement} element
+   * @param {ToolOptions} options
+   * @param {(text: string) => void} say
+   */
+  constructor(element, options, say) {
+    super();
+    this.element = element;
+    this.stage = new Stage(inside(element, "canvas", HTMLCanvasElement));
+    const tool = () => this.#tool();
+    this.gestures = new Gestures(this.stage, tool);
+    this.crosshair = new Crosshair(this.stage, () => (this.#cover ? null : tool()), say);
+    const pen = (/** @type {boolean} */ erase) => new Pen(this.mask, () => this.raster, erase);
+    /** @type {Record<ToolName, Tool>} */
+    this.tools = {
+      click: new ClickTool(options, (point, positive) => this.#click(point, positive)),
+      box: new BoxTool((box) => this.#box(box)),
+      brush: new BrushTool(options, pen(false)),
+      eraser: new BrushTool(options, pen(true)),
+    };
+    /** @type {import("./stage.js").Layer[]} */
+    this.layers = [
+      pictureLayer(() => this.photo?.preview ?? null),
+      maskLayer(
+        () => this.raster,
+        () => this.#look(),
+      ),
+      clicksLayer(() => this.#clicks()),
+      (context, view) => tool()?.paint(context, view, this.crosshair.visible ? this.crosshair.at : this.gestures.hover),
+      (context, view) => this.crosshair.paint(context, view),
+    ];
+    this.stage.layers = this.layers;
+    this.mask.addEventListener("change", () => this.#maskChanged());
+  }
+
+  /**
+   * Lay something over the photo, or take it away.
+   * @param {Cover | null} cover
+   */
+  cover(cover) {
+    this.#cover = cover;
+    this.stage.layers = cover?.layers ?? this.layers;
+    this.stage.repaint();
+  }
+
+  /**
+   * Show another photo, with an empty mask.
+   * @param {Photo} photo
+   */
+  show(photo) {
+    this.stop();
+    this.photo = photo;
+    this.raster = new Raster(photo);
+    this.stage.setPhoto(photo.width, photo.height);
+    this.crosshair.centre(photo.width, photo.height);
+    this.mask.reset();
+  }
+
+  /** Find the main object of the photo. */
+  auto() {
+    return this.#find({ auto: true }, { clicks: [], box: null });
+  }
+
+  /** Find the object that the mask covers roughly. */
+  async snap() {
+    try {
+      const mask = await (await this.maskUpload())?.send();
+      if (mask) await this.#find({ mask }, { clicks: [], box: null, marks: [], grow: 0 });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /**
+   * Use another of the masks that were found.
+   * @param {number} chosen
+   */
+  async choose(chosen) {
+    try {
+      await this.mask.state.candidates[chosen].load();
+      this.mask.commit({ chosen });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /**
+   * Use a mask that the server has already.
+   * @param {string} sha256
+   */
+  async adopt(sha256) {
+    if (!this.photo) return;
+    const candidate = new Candidate(sha256, this.photo.preview);
+    await candidate.load();
+    this.mask.commit({ candidates: [candidate], chosen: 0 });
+  }
+
+  /**
+   * Show the mask as it would be, grown by another amount.
+   * @param {number} px  of the photo
+   */
+  tryGrowth(px) {
+    this.raster?.render({ ...this.mask.state, grow: px });
+    this.stage.repaint();
+  }
+
+  /** @param {Mode} mode */
+  setMode(mode) {
+    if (mode !== "mark") this.stop();
+    this.mode = mode;
+    this.stage.repaint();
+  }
+
+  /** Whether there is anything to work on. */
+  get isMarked() {
+    return !this.mask.isBlank && (this.raster?.coverage ?? 0) > 0;
+  }
+
+  /**
+   * The mask as the server needs it, or nothing where nothing is marked. Waits for one that is being found.
+   * @returns {Promise<Upload | null>}
+   */
+  async maskUpload() {
+    await this.#finding;
+    const { photo, mask } = this;
+    if (!photo || !this.isMarked) return null;
+    const { found, state } = mask;
+    if (found?.blob && mask.isAsFound) return new Upload(found.blob, found.sha256);
+    return new Upload(await exportMask(state, photo));
+  }
+
+  /** Stop waiting for the server. */
+  stop() {
+    this.#asking?.abort();
+    this.#asking = null;
+    this.#pending = null;
+    this.#setBusy(false);
+  }
+
+  repaint() {
+    this.stage.repaint();
+  }
+
+  #tool() {
+    if (this.#cover) return this.#cover.tool;
+    return this.photo && this.mode === "mark" ? this.tools[this.toolName] : null;
+  }
+
+  #look() {
+    const working = this.mode === "work";
+    if (working) setTimeout(() => this.stage.repaint(), FRAME_MS);
+    return { opacity: this.hidesMask || this.mode === "look" ? 0 : this.opacity, working };
+  }
+
+  #clicks() {
+    if (this.hidesMask || this.mode !== "mark") return [];
+    const { clicks } = this.mask.state;
+    return this.#pending ? [...clicks, { ...this.#pending, pending: true }] : clicks;
+  }
+
+  /**
+   * @param {Point} point
+   * @param {boolean} positive
+   */
+  #click([x, y], positive) {
+    const { state } = this.mask;
+    const clicks = [...state.clicks, { x, y, positive }];
+    this.#pending = { x, y, positive };
+    const box = state.box ? { box: state.box } : {};
+    this.#find({ points: clicks.map((one) => [one.x, one.y, one.positive ? 1 : 0]), ...box }, { clicks });
+  }
+
+  /** @param {Box} box */
+  #box(box) {
+    if (this.boxIsArea) this.mask.mark({ kind: "rectangle", box });
+    else this.#find({ box }, { clicks: [], box });
+  }
+
+  /**
+   * @param {Prompt} prompt
+   * @param {Partial<MaskState>} changes  to the mask, when the answer is there
+   */
+  #find(prompt, changes) {
+    this.#finding = this.#ask(prompt, changes);
+    return this.#finding;
+  }
+
+  /**
+   * @param {Prompt} prompt
+   * @param {Partial<MaskState>} changes
+   */
+  async #ask(prompt, changes) {
+    const { photo } = this;
+    if (!photo) return;
+    this.#asking?.abort();
+    const asking = (this.#asking = new AbortController());
+    this.#setBusy(true);
+    try {
+      const answer = await withStored([photo.upload], (image) => findMasks(image, prompt, asking.signal));
+      const candidates = answer.candidates.map(({ sha256 }) => new Candidate(sha256, photo.preview));
+      await candidates[0].load();
+      if (asking.signal.aborted) return;
+      this.#pending = null;
+      this.mask.commit({ ...changes, candidates, chosen: 0 });
+      if (answer.note) this.dispatchEvent(new CustomEvent("note", { detail: answer.note }));
+    } catch (error) {
+      if (!asking.signal.aborted) this.#fail(error);
+    } finally {
+      if (this.#asking === asking) this.stop();
+    }
+  }
+
+  /** @param {unknown} error */
+  #fail(error) {
+    this.dispatchEvent(new CustomEvent("failure", { detail: error }));
+  }
+
+  /** @param {boolean} busy */
+  #setBusy(busy) {
+    this.busy = busy;
+    this.dispatchEvent(new Event("busy"));
+    this.stage.repaint();
+  }
+
+  #maskChanged() {
+    this.raster?.render(this.mask.state);
+    this.stage.repaint();
+    this.dispatchEvent(new Event("change"));
+  }
+}

@@ -1,0 +1,56 @@
+/** Draws lines into a mask by hand: shown as they grow, one step to undo when they end. */
+
+/**
+ * @typedef {import("./mask.js").Line} Line
+ * @typedef {import("./mask.js").Mask} Mask
+ * @typedef {import("./mask.js").Point} Point
+ * @typedef {import("./raster.js").Raster} Raster
+ */
+
+/** Paints, or erases. */
+export class Pen {
+  /** @type {Line | null} */
+  #line = null;
+
+  /**
+   * @param {Mask} mask
+   * @param {() => Raster | null} raster
+   * @param {boolean} erase
+   */
+  constructor(mask, raster, erase) {
+    this.mask = mask;
+    this.raster = raster;
+    this.erase = erase;
+  }
+
+  /**
+   * @param {Point} point
+   * @param {number} radius
+   */
+  begin(point, radius) {
+    this.#line = { kind: "line", points: [point], radius, erase: this.erase };
+    this.#draw(this.#line);
+  }
+
+  /** @param {Point} point */
+  extend(point) {
+    this.#line?.points.push(point);
+    if (this.#line) this.#draw(this.#line);
+  }
+
+  end() {
+    if (this.#line) this.mask.mark(this.#line);
+    this.#line = null;
+  }
+
+  /** Forget the line that is being drawn. */
+  drop() {
+    this.#line = null;
+    this.raster()?.render(this.mask.state);
+  }
+
+  /** @param {Line} line */
+  #draw(line) {
+    this.raster()?.extend(line, this.mask.state.grow);
+  }
+}

@@ -1,0 +1,78 @@
+/** A photo: the bytes as they came, its upright size, and a copy small enough to draw quickly. */
+
+import { drawing } from "./dom.js";
+import { PlainError } from "./failures.js";
+import { Upload } from "./upload.js";
+
+const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
+const THUMB_PX = 112;
+
+/** Not for masks: those have no colours and no bytes of their own. */
+export class Photo {
+  /**
+   * @param {Blob} blob
+   * @param {string} name  without folder and ending
+   * @param {number} width  of the upright photo
+   * @param {number} height
+   * @param {HTMLCanvasElement} preview
+   * @param {string} [sha256]  its name on the server, if it came from there
+   */
+  constructor(blob, name, width, height, preview, sha256) {
+    this.name = name;
+    this.width = width;
+    this.height = height;
+    this.preview = preview;
+    this.upload = new Upload(blob, sha256);
+  }
+
+  /**
+   * Read a picture. Throws PlainError if it is none.
+   * @param {Blob} blob
+   * @param {string} name
+   * @param {string} [sha256]
+   */
+  static async open(blob, name, sha256) {
+    const bitmap = await decode(blob);
+    const { width, height } = bitmap;
+    const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
+    const preview = scaled(bitmap, width * scale, height * scale);
+    bitmap.close();
+    return new Photo(blob, name.replace(/\.[^.]+$/, "") || "photo", width, height, preview, sha256);
+  }
+
+  /** Preview pixels per pixel of the photo. */
+  get scale() {
+    return this.preview.width / this.width;
+  }
+
+  /** A square thumbnail as a data URL, small enough for the browser's storage. */
+  thumbnail() {
+    const { width, height } = this.preview;
+    const side = Math.min(width, height);
+    const context = drawing(THUMB_PX, THUMB_PX);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.preview, (width - side) / 2, (height - side) / 2, side, side, 0, 0, THUMB_PX, THUMB_PX);
+    return context.canvas.toDataURL("image/jpeg", 0.7);
+  }
+}
+
+/** @param {Blob} blob */
+async function decode(blob) {
+  try {
+    return await createImageBitmap(blob, { imageOrientation: "from-image" });
+  } catch {
+    throw new PlainError("This file is not a picture that this browser can show; choose a JPEG, PNG or WebP.");
+  }
+}
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @param {number} width
+ * @param {number} height
+ */
+function scaled(bitmap, width, height) {
+  const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);
+  return context.canvas;
+}

@@ -1,0 +1,44 @@
+/** What the server certifies about a result. */
+
+import { byId, create, icon } from "./dom.js";
+
+/**
+ * @typedef {import("./api.js").Receipt} Receipt
+ * @typedef {import("./photo.js").Photo} Photo
+ */
+
+/** The card in the panel. */
+export class ReceiptCard {
+  #card = byId("receipt", HTMLElement);
+  #promise = byId("promise", HTMLElement);
+  #facts = byId("receipt-facts", HTMLElement);
+
+  /**
+   * @param {Receipt} receipt
+   * @param {Photo} result
+   * @param {boolean} masked  whether the edit had a mask to stay in
+   */
+  show(receipt, result, masked) {
+    const changed = receipt.pixels_changed_outside_mask;
+    this.#promise.hidden = !masked;
+    this.#promise.classList.toggle("broken", changed > 0);
+    const text = `${changed.toLocaleString("en")} ${changed === 1 ? "pixel" : "pixels"} changed outside the mask`;
+    this.#promise.replaceChildren(icon(changed ? "alert" : "check"), text);
+    const total = Object.values(receipt.timings_ms).reduce((sum, ms) => sum + ms, 0);
+    const rows = {
+      Size: `${result.width} × ${result.height}`,
+      Engine: receipt.engine,
+      Time: `${(total / 1000).toFixed(1)} s`,
+      ...(masked ? { Seed: String(receipt.seed) } : {}),
+    };
+    const lines = Object.entries(rows).map(([name, value]) =>
+      create("div", {}, create("dt", {}, name), create("dd", {}, value)),
+    );
+    this.#facts.replaceChildren(...lines);
+    this.#card.hidden = false;
+  }
+
+  hide() {
+    this.#card.hidden = true;
+  }
+}

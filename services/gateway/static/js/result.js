@@ -1,0 +1,50 @@
+/** What is shown of an edit that is done: before and after, the download, the receipt. */
+
+import { readReceipt, resultUrl } from "./api.js";
+import { Compare } from "./compare.js";
+import { byId } from "./dom.js";
+import { ReceiptCard } from "./receipt.js";
+import { WORDS } from "./tasks.js";
+
+/**
+ * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("./photo.js").Photo} Photo
+ */
+
+/** Lies over the photo's pane while it is shown. */
+export class Result {
+  /** @type {Photo | null} */
+  photo = null;
+  #receipt = new ReceiptCard();
+  #download = byId("download", HTMLAnchorElement);
+
+  /** @param {Pane} pane */
+  constructor(pane) {
+    this.pane = pane;
+    this.compare = new Compare(pane);
+  }
+
+  /**
+   * Throws ApiError if there is no receipt; the picture is shown all the same.
+   * @param {Entry} entry
+   * @param {Photo} before
+   * @param {Photo} after
+   */
+  async show(entry, before, after) {
+    this.photo = after;
+    this.compare.show(before, after, entry.mask ? (this.pane.raster?.middle ?? 0.5) : 0.5);
+    this.compare.focus();
+    const ending = after.upload.blob.type.split("/")[1] ?? "png";
+    this.#download.href = resultUrl(entry.id);
+    this.#download.download = `${entry.name}-${WORDS[entry.task].ending}.${ending}`;
+    const receipt = await readReceipt(entry.id);
+    if (this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
+  }
+
+  hide() {
+    this.photo = null;
+    this.compare.hide();
+    this.#receipt.hide();
+  }
+}

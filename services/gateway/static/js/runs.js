@@ -1,0 +1,98 @@
+/** All jobs of this browser that have not ended: started, followed, and taken up again after a reload. */
+
+import { readResult, submitJob } from "./api.js";
+import { isOpen } from "./history.js";
+import { Job } from "./job.js";
+import { Photo } from "./photo.js";
+
+/**
+ * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("./history.js").History} History
+ */
+
+const FOLLOWED = 3; // over HTTP/1.1 a browser has six connections to a server, and the page needs some itself
+
+/** Fires `change`, `preview`, `connection` and `end` for every job; the detail has the job. */
+export class Runs extends EventTarget {
+  /** @type {Map<string, Job>} */
+  #jobs = new Map();
+  #lastTry = { order: "", key: "" };
+
+  /** @param {History} history */
+  constructor(history) {
+    super();
+    this.history = history;
+  }
+
+  /** @param {string} id */
+  find(id) {
+    return this.#jobs.get(id) ?? null;
+  }
+
+  /**
+   * Start a job. The same order, sent again because no answer came, is the same job.
+   * @param {object} order
+   * @param {Omit<Entry, "id" | "status" | "at">} facts
+   */
+  async start(order, facts) {
+    const text = JSON.stringify(order);
+    if (this.#lastTry.order !== text) this.#lastTry = { order: text, key: randomKey() };
+    const { id } = await submitJob(order, this.#lastTry.key);
+    this.#lastTry = { order: "", key: "" };
+    this.history.add({ ...facts, id, status: "queued", at: Date.now() });
+    return this.follow(id);
+  }
+
+  /** Follow what was open when the page was left. */
+  resume() {
+    for (const { id } of this.history.entries.filter(isOpen).slice(0, FOLLOWED)) this.follow(id);
+  }
+
+  /** @param {string} id */
+  follow(id) {
+    const known = this.#jobs.get(id);
+    if (known) return known;
+    const job = new Job(id);
+    this.#jobs.set(id, job);
+    job.addEventListener("change", () => this.#changed(job));
+    job.addEventListener("end", () => this.#ended(job));
+    for (const name of ["preview", "connection"]) {
+      job.addEventListener(name, (event) => {
+        const { detail } = /** @type {CustomEvent} */ (event);
+        this.dispatchEvent(new CustomEvent(name, { detail: { job, value: detail } }));
+      });
+    }
+    job.follow();
+    return job;
+  }
+
+  /** @param {Job} job */
+  #changed(job) {
+    const { status } = job.standing;
+    if (this.history.find(job.id)?.status !== status) this.history.update(job.id, { status });
+    this.dispatchEvent(new CustomEvent("change", { detail: { job } }));
+  }
+
+  /** @param {Job} job */
+  async #ended(job) {
+    this.#jobs.delete(job.id);
+    this.dispatchEvent(new CustomEvent("end", { detail: { job } }));
+    this.resume();
+    if (job.standing.status === "done") await this.#keepThumbnail(job.id);
+  }
+
+  /** @param {string} id */
+  async #keepThumbnail(id) {
+    try {
+      const result = await Photo.open(await readResult(id), "");
+      this.history.update(id, { thumb: result.thumbnail() });
+    } catch {
+      // the old thumbnail stays; whoever opens the result is told what is wrong with it
+    }
+  }
+}
+
+/** Random, also on pages without HTTPS, where crypto.randomUUID is missing. */
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,80 @@
+/** The canvas a photo is shown on: paints its layers when something changes, and only then. */
+
+import { View } from "./view.js";
+
+const MAX_DENSITY = 2; // sharper than this nobody sees, and it costs memory
+
+/** @typedef {(context: CanvasRenderingContext2D, view: View) => void} Layer  paints in CSS pixels of the stage */
+
+/** Not aware of masks, tools or jobs. Fires `view` when the photo has moved or changed its size. */
+export class Stage extends EventTarget {
+  view = new View();
+  /** @type {Layer[]} */
+  layers = [];
+  #asked = 0;
+  #density = 1;
+
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    super();
+    this.canvas = canvas;
+    const context = canvas.getContext("2d");
+    if (!context) throw new Error("This browser cannot draw.");
+    this.context = context;
+    new ResizeObserver(() => this.#resize()).observe(canvas);
+  }
+
+  /**
+   * @param {number} width
+   * @param {number} height
+   */
+  setPhoto(width, height) {
+    this.view.setPhoto(width, height);
+    this.moved();
+  }
+
+  /** Paint soon, once, however often this is called. */
+  repaint() {
+    this.#asked ||= requestAnimationFrame(() => this.#paint());
+  }
+
+  /** Tell that the view has changed, and paint. */
+  moved() {
+    this.dispatchEvent(new Event("view"));
+    this.repaint();
+  }
+
+  /**
+   * A pointer's place in the stage.
+   * @param {MouseEvent} event
+   * @returns {[number, number]}
+   */
+  place(event) {
+    const edge = this.canvas.getBoundingClientRect();
+    return [event.clientX - edge.left, event.clientY - edge.top];
+  }
+
+  #resize() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    if (!width || !height) return;
+    this.#density = Math.min(MAX_DENSITY, devicePixelRatio || 1);
+    this.canvas.width = Math.round(width * this.#density);
+    this.canvas.height = Math.round(height * this.#density);
+    this.view.setStage(width, height);
+    this.dispatchEvent(new Event("view"));
+    this.#paint(); // at once: a resized canvas is blank
+  }
+
+  #paint() {
+    cancelAnimationFrame(this.#asked);
+    this.#asked = 0;
+    const { context, canvas } = this;
+    context.setTransform(this.#density, 0, 0, this.#density, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    for (const layer of this.layers) {
+      context.save();
+      layer(context, this.view);
+      context.restore();
+    }
+  }
+}

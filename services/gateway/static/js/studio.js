@@ -1,0 +1,296 @@
+/** Moves between the three views of an edit: marking, waiting, looking at the result. */
+
+import { ApiError, readResult } from "./api.js";
+import { byId } from "./dom.js";
+import { jobSentence } from "./failures.js";
+import { Filmstrip } from "./filmstrip.js";
+import { History, isOpen } from "./history.js";
+import { pictureLayer } from "./layers.js";
+import { Notices } from "./notices.js";
+import { Photo } from "./photo.js";
+import { Progress } from "./progress.js";
+import { Result } from "./result.js";
+import { Runs } from "./runs.js";
+import { Settings } from "./settings.js";
+import { WORDS } from "./tasks.js";
+import { withStored } from "./upload.js";
+import { Workspace } from "./workspace.js";
+
+/**
+ * @typedef {import("./api.js").Task} Task
+ * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("./job.js").Job} Job
+ * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("./workspace.js").View} View
+ */
+
+/** Owns what is on the stage. Fires `photo` when another photo is opened (detail: its name). */
+export class Studio extends EventTarget {
+  notices = new Notices();
+  history = new History();
+  workspace = new Workspace(this.notices);
+  /** @type {View} */
+  view = "edit";
+  #settings = new Settings();
+  #runs = new Runs(this.history);
+  #result = new Result(this.workspace.photo);
+  #progress = new Progress((text) => this.notices.say(text));
+  #film = new Filmstrip(this.history, (entry) => this.reopen(entry));
+  #runButton = byId("run", HTMLButtonElement);
+  #runText = byId("run-text", HTMLElement);
+  /** The edit on the stage.
+   * @type {string | null} */
+  #shown = null;
+  #sending = false;
+  #cutOff = false;
+  /** Counts what was opened, so that an answer that comes too late is recognised. */
+  #turn = 0;
+
+  constructor() {
+    super();
+    this.workspace.addEventListener("ready", () => this.#showRun());
+    this.#runs.addEventListener("change", (event) => this.#advanced(of(event).job));
+    this.#runs.addEventListener("end", (event) => this.#ended(of(event).job));
+    this.#runs.addEventListener("preview", (event) => this.#preview(of(event).job, String(of(event).value)));
+    this.#runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
+  }
+
+  /** Take up the edit that was running when the page was left. Returns whether there was one. */
+  async resume() {
+    this.#runs.resume();
+    const entry = this.history.entries.find(isOpen);
+    if (entry) await this.reopen(entry);
+    return this.workspace.photo.photo !== null;
+  }
+
+  /** @param {Task} task */
+  setTask(task) {
+    this.toEditing();
+    this.workspace.setTask(task);
+    this.#settings.suggest(WORDS[task].prompt);
+  }
+
+  /**
+   * Open a photo from wherever it comes.
+   * @param {() => Promise<Blob> | Blob} read
+   * @param {string} name
+   * @param {Pane} pane
+   */
+  async open(read, name, pane) {
+    const turn = ++this.#turn;
+    try {
+      const photo = await Photo.open(await read(), name);
+      if (turn !== this.#turn) return;
+      this.notices.clear();
+      if (pane === this.workspace.photo) this.toEditing();
+      this.workspace.show(photo, pane);
+      if (pane === this.workspace.photo) this.#opened(photo);
+    } catch (error) {
+      this.notices.fail(error);
+    }
+  }
+
+  /** Start the edit that is set up. */
+  async run() {
+    if (this.#sending || this.view === "work") return;
+    const { missing } = this.workspace;
+    if (missing) {
+      this.notices.warn(missing);
+      return;
+    }
+    this.#sending = true;
+    this.toEditing();
+    this.notices.clear();
+    try {
+      const { uploads, order } = await this.workspace.order(this.#settings);
+      const job = await withStored(uploads, (...names) => this.#start(order(names)));
+      this.#watch(job);
+    } catch (error) {
+      this.notices.fail(error, { label: "Try again", act: () => this.run() });
+    } finally {
+      this.#sending = false;
+      this.#showRun();
+    }
+  }
+
+  async cancel() {
+    try {
+      await this.#runs.find(this.#shown ?? "")?.cancel();
+    } catch (error) {
+      this.notices.fail(error);
+    }
+  }
+
+  /**
+   * Show an earlier edit, whatever became of it.
+   * @param {Entry} entry
+   */
+  async reopen(entry) {
+    const turn = ++this.#turn;
+    this.toEditing();
+    this.notices.clear();
+    try {
+      await this.workspace.restore(entry);
+      if (turn !== this.#turn) return;
+      if (this.workspace.photo.photo) this.#opened(this.workspace.photo.photo);
+      if (isOpen(entry)) this.#watch(this.#runs.follow(entry.id));
+      else if (entry.status === "done") await this.#showResult(entry);
+      else this.#film.mark(entry.id);
+    } catch (error) {
+      this.notices.fail(error);
+    }
+  }
+
+  /** Leave the result or the wait; a running edit goes on by itself. */
+  toEditing() {
+    this.#shown = null;
+    this.#result.hide();
+    this.#progress.hide();
+    this.#film.mark(null);
+    this.#setView("edit");
+  }
+
+  /** Make the result the photo. */
+  continueEditing() {
+    const { photo } = this.#result;
+    if (!photo) return;
+    this.toEditing();
+    this.workspace.show(photo, this.workspace.photo);
+    this.#opened(photo);
+    this.workspace.photo.stage.canvas.focus({ preventScroll: true });
+  }
+
+  /** @param {Record<string, unknown>} order */
+  #start(order) {
+    const photo = this.workspace.photo.photo;
+    if (!photo) throw new Error("There is no photo.");
+    return this.#runs.start(order, {
+      task: this.workspace.task,
+      name: photo.name,
+      thumb: photo.thumbnail(),
+      image: String(order.image),
+      mask: text(order.mask),
+      reference: text(order.reference),
+      referenceMask: text(order.reference_mask),
+    });
+  }
+
+  /** @param {Job} job */
+  #watch(job) {
+    this.#shown = job.id;
+    this.#film.mark(job.id);
+    this.#setView("work");
+    this.#advanced(job);
+  }
+
+  /** @param {Job} job */
+  #advanced(job) {
+    this.#film.advance(job.id, job.standing.progress);
+    if (job.id === this.#shown && job.isOpen) this.#progress.show(job.standing, this.workspace.task);
+  }
+
+  /** @param {Job} job */
+  async #ended(job) {
+    if (job.id !== this.#shown) return;
+    const { status, error } = job.standing;
+    const entry = this.history.find(job.id);
+    const again = { label: "Try again", act: () => this.run() };
+    this.toEditing();
+    if (status === "done" && entry) {
+      await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
+    } else if (status === "failed") {
+      this.notices.warn(jobSentence(error), again);
+    } else if (status === "expired") {
+      this.notices.warn("This edit is unknown to the server or has expired; run it again.", again);
+    } else {
+      this.notices.say("Cancelled.");
+    }
+  }
+
+  /**
+   * @param {Job} job
+   * @param {string} url
+   */
+  async #preview(job, url) {
+    const image = new Image();
+    image.src = url;
+    await image.decode().catch(() => {});
+    if (job.id !== this.#shown || !image.naturalWidth) return;
+    this.workspace.photo.cover({ tool: null, layers: [pictureLayer(() => image)] });
+  }
+
+  /**
+   * @param {Job} job
+   * @param {boolean} there
+   */
+  #connection(job, there) {
+    if (job.id !== this.#shown) return;
+    if (there && this.#cutOff) this.notices.clear();
+    this.#cutOff = !there;
+    if (there) return;
+    this.notices.warn("The connection was lost; your edit goes on, and this page keeps trying to reach it.", {
+      label: "Try now",
+      act: () => job.reconnect(),
+    });
+  }
+
+  /** @param {Entry} entry */
+  async #showResult(entry) {
+    const turn = this.#turn;
+    const after = await Photo.open(await this.#readResult(entry.id), entry.name);
+    const before = this.workspace.photo.photo;
+    if (turn !== this.#turn || !before) return;
+    this.#shown = entry.id;
+    this.#film.mark(entry.id);
+    this.#setView("result");
+    this.notices.say(`${WORDS[entry.task].done}. The arrow keys move the divider between before and after.`);
+    await this.#result.show(entry, before, after);
+  }
+
+  /** @param {string} id */
+  async #readResult(id) {
+    try {
+      return await readResult(id);
+    } catch (error) {
+      if (error instanceof ApiError && error.isGone) this.history.update(id, { status: "expired" });
+      throw error;
+    }
+  }
+
+  /** @param {View} view */
+  #setView(view) {
+    this.view = view;
+    document.body.dataset.view = view;
+    byId("options", HTMLElement).hidden = view !== "edit";
+    byId("result-actions", HTMLElement).hidden = view !== "result";
+    this.workspace.setView(view);
+    if (view !== "work") this.#progress.hide();
+  }
+
+  #showRun() {
+    this.#runButton.hidden = this.view === "work";
+    // Only dimmed, not disabled: pressed too early, it tells what is missing.
+    this.#runButton.classList.toggle("early", this.#sending || this.workspace.missing !== "");
+    const label = this.view === "result" ? "Run again" : WORDS[this.workspace.task].run;
+    this.#runText.textContent = this.#sending ? "Sending…" : label;
+  }
+
+  /** @param {Photo} photo */
+  #opened(photo) {
+    byId("photo-facts", HTMLElement).textContent = `${photo.name} · ${photo.width} × ${photo.height}`;
+    this.dispatchEvent(new CustomEvent("photo", { detail: photo.name }));
+  }
+}
+
+/**
+ * @param {Event} event
+ * @returns {{job: Job, value?: unknown}}
+ */
+function of(event) {
+  return /** @type {CustomEvent} */ (event).detail;
+}
+
+/** @param {unknown} value */
+function text(value) {
+  return typeof value === "string" ? value : null;
+}

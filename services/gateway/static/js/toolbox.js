@@ -1,0 +1,130 @@
+/** The rail of tools and the options below the photo; both always show the state of the pane in use. */
+
+import { byId, inside } from "./dom.js";
+
+/**
+ * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("./pane.js").ToolName} ToolName
+ * @typedef {import("./tools.js").ToolOptions} ToolOptions
+ */
+
+const BRUSH_STEP = 1.2;
+
+/** Fires `tool` when another tool is chosen (it is set on the pane already). */
+export class Toolbox extends EventTarget {
+  /** @type {ToolOptions} */
+  options = { brushPx: 36, adds: true };
+  #rail = byId("rail", HTMLElement);
+  #sign = byId("sign", HTMLElement);
+  #brush = byId("brush-options", HTMLElement);
+  #size = byId("brush-size", HTMLInputElement);
+  #sizeText = byId("brush-size-text", HTMLOutputElement);
+  #snap = byId("snap", HTMLButtonElement);
+
+  /** @param {() => Pane} pane */
+  constructor(pane) {
+    super();
+    this.pane = pane;
+    this.#rail.addEventListener("click", (event) => this.#press(event));
+    this.#rail.addEventListener("keydown", (event) => this.#walk(event));
+    this.#sign.addEventListener("click", (event) => {
+      const button = event.target instanceof Element ? event.target.closest("button") : null;
+      if (button) this.setSign(button.dataset.sign === "add");
+    });
+    this.#size.addEventListener("input", () => this.#resize(this.#size.valueAsNumber));
+    this.#snap.addEventListener("click", () => this.pane().snap());
+  }
+
+  /** @param {ToolName} name */
+  choose(name) {
+    const pane = this.pane();
+    if (pane.mode !== "mark") return;
+    pane.toolName = name;
+    this.refresh();
+    pane.repaint();
+    this.dispatchEvent(new Event("tool"));
+  }
+
+  /** @param {boolean} adds */
+  setSign(adds) {
+    this.options.adds = adds;
+    this.refresh();
+  }
+
+  /** @param {-1 | 1} direction */
+  resizeBrush(direction) {
+    const wanted = Math.round(this.options.brushPx * BRUSH_STEP ** direction) + direction;
+    this.#resize(Math.min(Number(this.#size.max), Math.max(Number(this.#size.min), wanted)));
+    this.pane().repaint();
+  }
+
+  /**
+   * Do what a button of the rail or its shortcut says.
+   * @param {string} action
+   */
+  act(action) {
+    const pane = this.pane();
+    if (!pane.photo || pane.mode !== "mark") return;
+    if (action !== "auto") pane.stop(); // an answer on its way would undo the undoing
+    if (action === "auto") pane.auto();
+    else if (action === "undo") pane.mask.undo();
+    else if (action === "redo") pane.mask.redo();
+    else if (action === "clear") pane.mask.clear();
+  }
+
+  /** Show the state of the pane in use. */
+  refresh() {
+    const { toolName, mask, photo, mode } = this.pane();
+    const usable = photo !== null && mode === "mark";
+    for (const button of this.#rail.querySelectorAll("button")) {
+      const { tool, action } = button.dataset;
+      if (tool) button.setAttribute("aria-pressed", String(tool === toolName));
+      const idle = (action === "undo" && !mask.canUndo) || (action === "redo" && !mask.canRedo);
+      const empty = action === "clear" && mask.isBlank;
+      button.setAttribute("aria-disabled", String(!usable || idle || empty));
+    }
+    this.#sign.hidden = toolName !== "click";
+    inside(this.#sign, "[data-sign=add]", HTMLElement).ariaPressed = String(this.options.adds);
+    inside(this.#sign, "[data-sign=subtract]", HTMLElement).ariaPressed = String(!this.options.adds);
+    this.#brush.hidden = toolName !== "brush" && toolName !== "eraser";
+    this.#snap.hidden = this.#brush.hidden || mask.isBlank;
+    this.#letFocusIn();
+  }
+
+  /** @param {number} size */
+  #resize(size) {
+    this.options.brushPx = size;
+    this.#size.value = this.#sizeText.value = String(size);
+  }
+
+  /** @param {Event} event */
+  #press(event) {
+    const button = event.target instanceof Element ? event.target.closest("button") : null;
+    if (!button || button.ariaDisabled === "true") return;
+    if (button.dataset.tool) this.choose(/** @type {ToolName} */ (button.dataset.tool));
+    if (button.dataset.action) this.act(button.dataset.action);
+  }
+
+  /**
+   * A toolbar is one stop of the Tab key; arrows move inside it.
+   * @param {KeyboardEvent} event
+   */
+  #walk(event) {
+    const forward = event.key === "ArrowDown" || event.key === "ArrowRight";
+    if (!forward && event.key !== "ArrowUp" && event.key !== "ArrowLeft") return;
+    const buttons = [...this.#rail.querySelectorAll("button")];
+    const at = buttons.findIndex((button) => button === document.activeElement);
+    const next = buttons[(at + (forward ? 1 : buttons.length - 1)) % buttons.length];
+    event.preventDefault();
+    next.focus();
+    this.#letFocusIn(next);
+  }
+
+  /** @param {Element} [wanted] */
+  #letFocusIn(wanted) {
+    const buttons = [...this.#rail.querySelectorAll("button")];
+    const focused = buttons.find((button) => button === document.activeElement);
+    const stop = wanted ?? focused ?? buttons.find((button) => button.ariaPressed === "true") ?? buttons[0];
+    for (const button of buttons) button.tabIndex = button === stop ? 0 : -1;
+  }
+}

@@ -1,0 +1,275 @@
+/** The photos of an edit with their masks, and what is to be done with them. */
+
+import { readImage } from "./api.js";
+import { Choices } from "./choices.js";
+import { byId, create, inside } from "./dom.js";
+import { PlainError } from "./failures.js";
+import { Pane } from "./pane.js";
+import { Photo } from "./photo.js";
+import { OBJECT_HINTS, WORDS } from "./tasks.js";
+import { Toolbox } from "./toolbox.js";
+
+/**
+ * @typedef {import("./api.js").Task} Task
+ * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("./mask.js").MaskState} MaskState
+ * @typedef {import("./notices.js").Notices} Notices
+ * @typedef {import("./settings.js").Settings} Settings
+ * @typedef {import("./upload.js").Upload} Upload
+ * @typedef {"edit" | "work" | "result"} View
+ */
+
+const WORK_HINT = "You may close this page; the edit goes on, and you find it again here.";
+const RESULT_HINT = "Drag the divider to compare.";
+
+const GROWTH_UNIT = 0.001; // of the photo's long side
+
+/** One pane for the photo, one for the object that is inserted; one of them is in use. Fires `ready`. */
+export class Workspace extends EventTarget {
+  /** @type {Task} */
+  task = "removal";
+  /** @type {View} */
+  #view = "edit";
+  #choices = new Choices();
+  #hint = byId("hint", HTMLElement);
+  #facts = byId("mask-facts", HTMLElement);
+  #opacity = byId("opacity", HTMLInputElement);
+  #grow = byId("grow", HTMLInputElement);
+  #growText = byId("grow-text", HTMLOutputElement);
+  #tabs = byId("pane-tabs", HTMLElement);
+  #empty = byId("reference-empty", HTMLElement);
+  #change = byId("change-reference", HTMLElement);
+
+  /** @param {Notices} notices */
+  constructor(notices) {
+    super();
+    this.notices = notices;
+    this.toolbox = new Toolbox(() => this.active);
+    const say = (/** @type {string} */ text) => notices.say(text);
+    this.photo = new Pane(byId("photo-pane", HTMLElement), this.toolbox.options, say);
+    this.reference = new Pane(byId("reference-pane", HTMLElement), this.toolbox.options, say);
+    this.active = this.photo;
+    for (const pane of [this.photo, this.reference]) this.#listen(pane);
+    this.toolbox.addEventListener("tool", () => this.refresh());
+    this.#change.addEventListener("click", () => this.clearReference());
+    this.#tabs.addEventListener("click", (event) => {
+      const tab = event.target instanceof Element ? event.target.closest("button") : null;
+      if (tab) this.activate(tab.dataset.pane === "photo" ? this.photo : this.reference);
+    });
+    this.#listenToSliders();
+  }
+
+  /** @param {Task} task */
+  setTask(task) {
+    this.task = task;
+    const inserting = task === "insertion";
+    this.photo.boxIsArea = inserting;
+    this.reference.element.hidden = !inserting;
+    if (inserting && this.photo.toolName === "click") this.photo.toolName = "box";
+    if (task === "removal" && this.photo.toolName === "box") this.photo.toolName = "click";
+    byId("mask-group", HTMLElement).hidden = task === "white-balance";
+    byId("prompt-group", HTMLElement).hidden = task === "white-balance";
+    byId("strength-group", HTMLElement).hidden = task !== "white-balance";
+    document.body.dataset.task = task;
+    this.#setModes();
+    this.activate(this.photo);
+  }
+
+  /**
+   * Only while editing can something be marked.
+   * @param {View} view
+   */
+  setView(view) {
+    this.#view = view;
+    this.#setModes();
+    this.refresh();
+  }
+
+  /** @param {Pane} pane */
+  activate(pane) {
+    this.active = pane;
+    for (const one of [this.photo, this.reference]) one.element.classList.toggle("active", one === pane);
+    document.body.dataset.pane = pane === this.photo ? "photo" : "reference";
+    for (const tab of this.#tabs.querySelectorAll("button")) {
+      tab.ariaPressed = String(tab.dataset.pane === document.body.dataset.pane);
+    }
+    this.refresh();
+  }
+
+  /**
+   * Put a photo into a pane. The object photo is cut out at once.
+   * @param {Photo} photo
+   * @param {Pane} pane
+   */
+  show(photo, pane) {
+    pane.show(photo);
+    this.activate(pane);
+    if (pane === this.reference) {
+      this.#empty.hidden = true;
+      this.#change.hidden = false;
+      pane.auto();
+    } else {
+      // Sent ahead, so that the first click need not wait; what fails here is told when it is needed.
+      photo.upload.send().catch(() => {});
+    }
+  }
+
+  clearReference() {
+    this.reference.stop();
+    this.reference.photo = this.reference.raster = null;
+    this.reference.mask.reset();
+    this.#empty.hidden = false;
+    this.#change.hidden = true;
+    inside(this.#empty, "button", HTMLElement).focus();
+  }
+
+  /**
+   * Show the photos and masks that an earlier edit was made from. Throws ApiError if the photo is gone.
+   * @param {Entry} entry
+   */
+  async restore(entry) {
+    if (this.task !== entry.task) this.setTask(entry.task);
+    await this.#restorePane(this.photo, entry.image, entry.mask, entry.name);
+    if (!entry.reference) return;
+    await this.#restorePane(this.reference, entry.reference, entry.referenceMask, "object");
+    this.#empty.hidden = true;
+    this.#change.hidden = false;
+  }
+
+  /** What is missing before the edit can run, as a sentence, or nothing. */
+  get missing() {
+    if (!this.photo.photo) return "There is no photo yet; open one or choose a sample.";
+    if (this.task === "white-balance") return "";
+    if (!this.photo.isMarked && !this.photo.busy) {
+      return this.task === "removal"
+        ? "Nothing is marked yet; click what you want to remove."
+        : "There is no place yet; draw a box in your photo where the object shall stand.";
+    }
+    if (this.task === "insertion" && !this.reference.photo) {
+      return "There is no object photo yet; choose one beside your photo.";
+    }
+    return "";
+  }
+
+  /**
+   * Everything that an edit needs, once `missing` is empty.
+   * @param {Settings} settings
+   * @returns {Promise<{uploads: Upload[], order: (names: string[]) => Record<string, unknown>}>}
+   */
+  async order(settings) {
+    const { task, photo, reference } = this;
+    /** @type {Record<string, Upload | null | undefined>} */
+    const parts = { image: photo.photo?.upload };
+    if (task !== "white-balance") {
+      parts.mask = await photo.maskUpload();
+      if (!parts.mask) throw new PlainError(this.missing);
+    }
+    if (task === "insertion") {
+      parts.reference = reference.photo?.upload;
+      parts.reference_mask = await reference.maskUpload();
+    }
+    const given = Object.entries(parts).flatMap(([field, upload]) => (upload ? [{ field, upload }] : []));
+    const rest =
+      task === "white-balance" ? settings.balance : { ...settings.drawing, mask_tool: handTool(photo.mask.state) };
+    return {
+      uploads: given.map(({ upload }) => upload),
+      order: (names) => ({
+        task,
+        ...Object.fromEntries(given.map(({ field }, index) => [field, names[index]])),
+        ...rest,
+        class: "interactive",
+      }),
+    };
+  }
+
+  /** Show the state of the pane in use. */
+  refresh() {
+    const pane = this.active;
+    this.toolbox.refresh();
+    this.#choices.show(pane);
+    this.#opacity.value = String(Math.round(pane.opacity * 100));
+    this.#showGrowth(pane.mask.state.grow);
+    const share = (pane.raster?.coverage ?? 0) * 100;
+    this.#facts.textContent = pane.isMarked ? `${share < 1 ? "<1" : Math.round(share)} % of the photo` : "";
+    const text = pane.busy ? "Finding the object…" : this.#advice();
+    if (this.#hint.textContent !== text) this.#hint.replaceChildren(create("span", {}, text));
+    this.#hint.classList.toggle("busy", pane.busy);
+    this.dispatchEvent(new Event("ready"));
+  }
+
+  /** What to do now. */
+  #advice() {
+    if (this.#view === "work") return WORK_HINT;
+    if (this.#view === "result") return RESULT_HINT;
+    const { active: pane } = this;
+    const hints = pane === this.reference ? OBJECT_HINTS : WORDS[this.task].hints;
+    return pane.photo ? (hints[pane.toolName] ?? "") : "";
+  }
+
+  #setModes() {
+    const masked = this.task !== "white-balance";
+    const editing = masked && this.#view === "edit";
+    this.photo.setMode(editing ? "mark" : masked && this.#view === "work" ? "work" : "look");
+    this.reference.setMode(editing ? "mark" : "look");
+  }
+
+  /** @param {Pane} pane */
+  #listen(pane) {
+    const use = () => pane !== this.active && this.activate(pane);
+    pane.element.addEventListener("pointerdown", use, { capture: true });
+    pane.element.addEventListener("focusin", use);
+    pane.addEventListener("change", () => this.refresh());
+    pane.addEventListener("busy", () => this.refresh());
+    pane.addEventListener("note", (event) => this.notices.say(String(/** @type {CustomEvent} */ (event).detail)));
+    pane.addEventListener("failure", (event) => this.notices.fail(/** @type {CustomEvent} */ (event).detail));
+  }
+
+  #listenToSliders() {
+    this.#opacity.addEventListener("input", () => {
+      this.active.opacity = this.#opacity.valueAsNumber / 100;
+      byId("opacity-text", HTMLOutputElement).value = `${this.#opacity.value} %`;
+      this.active.repaint();
+    });
+    const pixels = () => Math.round(this.#grow.valueAsNumber * this.#growthUnit());
+    this.#grow.addEventListener("input", () => {
+      this.#growText.value = signed(pixels());
+      this.active.tryGrowth(pixels());
+    });
+    this.#grow.addEventListener("change", () => this.active.mask.commit({ grow: pixels() }));
+  }
+
+  /** @param {number} px */
+  #showGrowth(px) {
+    this.#grow.value = String(Math.round(px / this.#growthUnit()));
+    this.#growText.value = signed(px);
+  }
+
+  #growthUnit() {
+    const { photo } = this.active;
+    return photo ? Math.max(1, Math.max(photo.width, photo.height) * GROWTH_UNIT) : 1;
+  }
+
+  /**
+   * @param {Pane} pane
+   * @param {string} image
+   * @param {string | null} mask
+   * @param {string} name
+   */
+  async #restorePane(pane, image, mask, name) {
+    if (pane.photo?.upload.sha256 !== image) pane.show(await Photo.open(await readImage(image), name, image));
+    if (mask && pane.mask.found?.sha256 !== mask) await pane.adopt(mask).catch(() => {}); // the result needs no mask
+  }
+}
+
+/**
+ * How the mask was made, which the engines like to know.
+ * @param {MaskState} state
+ */
+function handTool({ candidates, marks }) {
+  return candidates.length === 0 && marks.every(({ kind }) => kind === "rectangle") ? "box" : "brush";
+}
+
+/** @param {number} px */
+function signed(px) {
+  return `${px > 0 ? "+" : px < 0 ? "−" : ""}${Math.abs(px)} px`;
+}
