@@ -7,13 +7,16 @@ never deletes, and it refuses to start on a stream whose storage or retention ca
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DiscardPolicy,
+    PersistMode,
     RePublish,
     RetentionPolicy,
     StorageType,
@@ -23,7 +26,7 @@ from nats.js.api import (
 from nats.js.errors import APIError, NotFoundError
 
 from shared import subjects
-from shared.bus import translated
+from shared.bus import ATTEMPT_S, translated
 from shared.errors import ConfigError
 from shared.messages import JobClass, Task
 
@@ -41,6 +44,22 @@ _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
 _ENSURE_S = 30.0  # 30 requests, each a few milliseconds but for an election
 _IMMUTABLE = 10052
 _NO_ROOM = 10047
+_NO_CLUSTER = 10074
+# What must not be weaker than declared, and the argument of `nats stream edit` that mends it.
+_AMOUNTS = {
+    "num_replicas": "--replicas={}",
+    "max_age": "--max-age={:.0f}s",
+    "max_msgs": "--max-msgs={}",
+    "max_bytes": "--max-bytes={}",
+    "duplicate_window": "--dupe-window={:.0f}s",
+}
+_RULES = {
+    "discard": "--discard={}",
+    "discard_new_per_subject": "--discard-per-subject",
+    "max_msgs_per_subject": "--max-msgs-per-subject={}",
+    "allow_direct": "--allow-direct",
+}
+_FIXED = ("storage", "retention")
 
 
 def worker_consumer(job_class: JobClass, task: Task) -> str:
@@ -116,6 +135,7 @@ def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> Stream
         storage=StorageType.FILE,
         discard=DiscardPolicy.OLD,
         max_age=max_age,
+        max_msgs=-1,
         max_bytes=max_bytes,
         duplicate_window=120.0,
         allow_direct=True,
@@ -137,6 +157,7 @@ def _bucket(name: str, max_age: float, max_bytes: int) -> StreamConfig:
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_age=max_age,
+        max_msgs=-1,
         max_bytes=max_bytes,
         duplicate_window=120.0,
         allow_rollup_hdrs=True,
@@ -215,13 +236,61 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
             raise ConfigError(
                 f"The broker has no room for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
             ) from error
+        if error.err_code == _NO_CLUSTER:
+            raise ConfigError(
+                f"The broker is no cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
+            ) from error
         raise
 
 
-def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[object, object]]:
+def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any, Any]]:
     """Return the fields that are declared and differ, as (wanted, live)."""
     return {
         field: (value, getattr(live, field))
         for field, value in vars(wanted).items()
         if value is not None and getattr(live, field) != value
     }
+
+
+async def weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
+    """Tell where accepted work is kept less safely than declared: a sentence for each stream, with the line to fix it.
+
+    Raises BrokerUnavailable.
+    """
+    bus.require_connection()
+    with translated():
+        async with asyncio.timeout(ATTEMPT_S):
+            infos = await bus.client.jetstream(timeout=None).streams_info()  # see Bus.request
+    live = {str(info.config.name): info.config for info in infos}
+    told = [_weakness(wanted, live.get(str(wanted.name))) for wanted in declare(settings).streams]
+    return [sentence for sentence in told if sentence]
+
+
+def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
+    name = wanted.name
+    if live is None:
+        return f"{name} is missing; restart a service, each declares it."
+    weak = {
+        field: (_plain(wants), _plain(has))
+        for field, (wants, has) in differences(wanted, live).items()
+        if field in {*_RULES, *_FIXED} or (field in _AMOUNTS and _limit(has) < _limit(wants))
+    }
+    if live.persist_mode == PersistMode.ASYNC:
+        weak["persist_mode"] = ("default", "async")
+    if not weak:
+        return ""
+    what = " and ".join(f"{field} {has} instead of {wants}" for field, (wants, has) in weak.items())
+    arguments = {**_AMOUNTS, **_RULES}
+    if not weak.keys() <= arguments.keys():
+        return f"{name} has {what}; remove it with `nats stream rm {name} -f` and restart a service."
+    edit = " ".join(arguments[field].format(wants) for field, (wants, _) in weak.items())
+    return f"{name} has {what}; mend it with `nats stream edit {name} {edit} -f`."
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _limit(value: float) -> float:
+    """The broker writes 0 or -1 for no limit."""
+    return value if value > 0 else math.inf

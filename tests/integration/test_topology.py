@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType
+from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
 
 from shared import deliveries, subjects, topology
 from shared.bus import open_bus
@@ -118,6 +118,82 @@ async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
 
     with pytest.raises(ConfigError, match=r"no room for OBJ_inputs; lower STREAMS_PICTURE_BYTES"):
         await ensure(bare_bus, settings)
+
+
+async def test_a_single_broker_keeps_no_copies(bare_bus: Bus) -> None:
+    """Whoever asks for three of a single server hears which setting is wrong."""
+    with pytest.raises(ConfigError, match=r"^The broker is no cluster and cannot keep 3 copies; set STREAMS_REPLICAS"):
+        await ensure(bare_bus, SETTINGS.model_copy(update={"replicas": 3}))
+
+
+async def test_what_is_as_declared_is_not_weak(bus: Bus, stream_settings: StreamSettings) -> None:
+    """Nor is what is stronger."""
+    jetstream = bus.client.jetstream()
+    log = (await jetstream.stream_info(JOB_LOG)).config
+    await jetstream.update_stream(log.evolve(max_age=0, max_bytes=2 * 1024**3))
+
+    assert await topology.weaknesses(bus, stream_settings) == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "change", "what", "edit"),
+    [
+        (JOB_LOG, {"max_age": 3600.0}, "max_age 3600.0 instead of 604800.0", "--max-age=604800s"),
+        (JOB_LOG, {"max_msgs": 9}, "max_msgs 9 instead of -1", "--max-msgs=-1"),
+        (JOB_Q, {"discard_new_per_subject": False}, "discard_new_per_subject False instead of True",
+         "--discard-per-subject"),
+        (JOB_EV, {"max_msgs_per_subject": 9, "max_bytes": 9999},
+         "max_bytes 9999 instead of 536870912 and max_msgs_per_subject 9 instead of 500",
+         "--max-bytes=536870912 --max-msgs-per-subject=500"),
+        ("OBJ_inputs", {"discard": DiscardPolicy.OLD}, "discard old instead of new", "--discard=new"),
+    ],
+)  # fmt: skip
+async def test_a_weakness_comes_with_the_line_that_mends_it(
+    bus: Bus, stream_settings: StreamSettings, stream: str, change: dict[str, Any], what: str, edit: str
+) -> None:
+    """Whatever somebody has changed by hand."""
+    jetstream = bus.client.jetstream()
+    await jetstream.update_stream((await jetstream.stream_info(stream)).config.evolve(**change))
+
+    assert await topology.weaknesses(bus, stream_settings) == [
+        f"{stream} has {what}; mend it with `nats stream edit {stream} {edit} -f`."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            {"storage": StorageType.MEMORY, "max_bytes": 1024**2},
+            "max_bytes 1048576 instead of 536870912 and storage memory instead of file",
+        ),
+        ({"persist_mode": PersistMode.ASYNC}, "persist_mode async instead of default"),
+    ],
+)
+async def test_a_weakness_for_good_is_told_too(
+    bus: Bus, stream_settings: StreamSettings, wrong: dict[str, Any], words: str
+) -> None:
+    """Where a stream has been made anew by hand, and cannot be changed."""
+    jetstream = bus.client.jetstream()
+    log = (await jetstream.stream_info(JOB_LOG)).config
+    await jetstream.delete_stream(JOB_LOG)
+    await jetstream.add_stream(log.evolve(**wrong))
+
+    assert await topology.weaknesses(bus, stream_settings) == [
+        f"JOB_LOG has {words}; remove it with `nats stream rm JOB_LOG -f` and restart a service."
+    ]
+
+
+async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamSettings) -> None:
+    """And so are fewer copies than declared, of every stream."""
+    await bus.client.jetstream().delete_stream(JOB_EV)
+    three = stream_settings.model_copy(update={"replicas": 3})
+
+    told = await topology.weaknesses(bus, three)
+
+    assert "JOB_EV is missing; restart a service, each declares it." in told
+    assert "JOB_Q has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_Q --replicas=3 -f`." in told
+    assert len(told) == len(declare(three).streams)
 
 
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
