@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
-from shared.errors import BadImage, ImageNotFound
+from services.a100worker.backend import Edit
+from shared.errors import BadImage, EngineFailed, ImageNotFound, JobCancelled
 from shared.image_codec import probe
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.a100worker.backend import EditInputs, Step
     from shared.image_store import Bucket
 
 
@@ -49,3 +54,75 @@ class FakeImageStore:
         """See ImageStore."""
         kept = self._kept.get((bucket, sha256))
         return None if kept is None else kept[0]
+
+
+class FailingEditor:
+    """An engine that gives up on every job, in words that nobody but an operator may read."""
+
+    name = "failing"
+
+    def __init__(self, model_dir: Path) -> None:
+        del model_dir
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Raise what only a bug raises."""
+        del job, step
+        raise RuntimeError("CUDA error in /secret/weights.bin")
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class MoodyEditor:
+    """An engine that fails at the first try of each seed and succeeds at the second."""
+
+    name = "moody"
+
+    def __init__(self, model_dir: Path) -> None:
+        del model_dir
+        self._tried: set[int] = set()
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Raises EngineFailed once."""
+        step(1, 1)
+        if job.seed not in self._tried:
+            self._tried.add(job.seed)
+            raise EngineFailed
+        return Edit(job.image.copy(), None)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class DeadlyEditor:
+    """An engine that takes its process with it, as a broken driver does. Only for a worker process."""
+
+    name = "deadly"
+
+    def __init__(self, model_dir: Path) -> None:
+        del model_dir
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """End the process without another word."""
+        del job, step
+        os._exit(9)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class SulkingEditor:
+    """An engine that says "cancelled" although nobody asked for it."""
+
+    name = "sulking"
+
+    def __init__(self, model_dir: Path) -> None:
+        del model_dir
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Raises JobCancelled."""
+        del job, step
+        raise JobCancelled
+
+    def close(self) -> None:
+        """Nothing to give back."""

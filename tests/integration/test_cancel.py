@@ -1,0 +1,194 @@
+"""Cancel: it takes effect at once, wherever the job is, and a job that is over stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import jobs, subjects
+from shared.bus import WrongLastSequence
+from shared.messages import Cancelled, Done, Started
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.running import Desk
+
+
+async def cancel(desk: Desk, job_id: str) -> bool:
+    """What the gateway does: write the end, unless there is one. Whether it came in time."""
+    event = Cancelled(job_id=job_id)
+    try:
+        await desk.bus.publish_first(JOB_EV, subjects.end(job_id), event, msg_id=f"{job_id}.cancel")
+    except WrongLastSequence:
+        return False
+    return True
+
+
+async def waiting(desk: Desk) -> list[str]:
+    return sorted(
+        subjects.parse_queued(subject).job_id for subject in await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)
+    )
+
+
+async def test_a_queued_job_is_taken_out_of_the_queue(desk: Desk) -> None:
+    """It does not take a place any more, and the others keep theirs."""
+    async with desk.manager():
+        await desk.submit("j1")
+        await desk.submit("j2")
+
+        async def both() -> bool:
+            return await waiting(desk) == ["j1", "j2"]
+
+        async def one() -> bool:
+            return await waiting(desk) == ["j2"]
+
+        await wait_until(both, "both are queued")
+        await cancel(desk, "j1")
+
+        await wait_until(one, "the cancelled one has left the queue")
+
+
+async def test_a_queued_job_never_starts(desk: Desk) -> None:
+    """The worker goes to the next one."""
+    async with desk.manager():
+        await desk.submit("j1")
+        await cancel(desk, "j1")
+        await desk.submit("j2")
+        async with desk.worker():
+            await desk.done("j2")
+
+    assert (await desk.outcome("j1")).type == "cancelled"
+    assert "started" not in await desk.story("j1")
+
+
+async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
+    """It waits in the manager's line, not yet in the queue, and leaves that too."""
+    async with desk.manager():
+        for number in range(15):
+            await desk.submit(f"j{number}")
+        await cancel(desk, "j14")
+        async with desk.worker():
+            for number in range(14):
+                await desk.done(f"j{number}")
+
+            async def settled() -> bool:
+                consumers = await desk.bus.client.jetstream().consumers_info(JOB_LOG)
+                return all(consumer.num_ack_pending == 0 for consumer in consumers)
+
+            await wait_until(settled, "the log is settled")
+
+    assert "started" not in await desk.story("j14")
+
+
+async def test_a_job_may_be_cancelled_without_the_manager(desk: Desk) -> None:
+    """While it is down, and before it has seen the job: it is never queued."""
+    await desk.submit("j1")
+    await cancel(desk, "j1")
+    async with desk.manager(), desk.worker():
+        await desk.submit("j2")
+        await desk.done("j2")
+
+    record = await jobs.load(desk.bus, "j1")
+    assert record is not None
+    assert record.state == "cancelled"
+    assert await desk.story("j1") == ["cancelled"]
+
+
+async def test_a_worker_does_not_start_what_was_cancelled_behind_its_back(desk: Desk) -> None:
+    """Even if the message is still in the queue when it comes, because the manager has gone."""
+    async with desk.manager():
+        await desk.submit("j1")
+
+        async def queued() -> bool:
+            return await waiting(desk) == ["j1"]
+
+        await wait_until(queued, "it is queued")
+    await cancel(desk, "j1")
+
+    async with desk.worker():
+
+        async def empty() -> bool:
+            return await waiting(desk) == []
+
+        await wait_until(empty, "the worker has settled it")
+    assert "started" not in await desk.story("j1")
+
+
+async def test_a_running_job_stops_and_the_next_one_runs(desk: Desk) -> None:
+    """An hour of work is left undone; the worker is free at once."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(3600, interval_ms=1000 / 20))
+        await desk.submit("j2")
+        await desk.started("j1")
+        await cancel(desk, "j1")
+        await desk.done("j2")
+
+    assert (await desk.outcome("j1")).type == "cancelled"
+    assert await waiting(desk) == []
+
+
+async def test_a_job_that_is_done_cannot_be_cancelled(desk: Desk) -> None:
+    """Who comes too late is told so."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        end = await desk.done("j1")
+
+        in_time = await cancel(desk, "j1")
+
+    assert not in_time
+    assert await desk.outcome("j1") == end
+
+
+async def test_a_job_is_cancelled_once(desk: Desk) -> None:
+    """Twenty impatient clicks from twenty windows are one end."""
+    await desk.submit("j1")
+
+    async def click(number: int) -> bool:
+        event = Cancelled(job_id="j1")
+        try:
+            await desk.bus.publish_first(JOB_EV, subjects.end("j1"), event, msg_id=f"click-{number}")
+        except WrongLastSequence:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(click(number) for number in range(20)))) == 1
+
+
+@pytest.mark.parametrize("delay_steps", range(3))
+async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_steps: int) -> None:
+    """Cancels that come at any moment of twenty short jobs: whoever is told "in time" is right, all others get theirs."""
+    async with desk.manager(), desk.worker():
+        outcomes = []
+        for number in range(20):
+            job_id = f"j{number}"
+            await desk.submit(job_id, script(2, interval_ms=number % 5))
+
+            async def begun(job_id: str = job_id) -> bool:
+                return len(await desk.events(job_id)) > delay_steps
+
+            await wait_until(begun, "it has begun")
+            in_time = await cancel(desk, job_id)
+            outcomes.append((in_time, (await desk.outcome(job_id)).type))
+
+    assert set(outcomes) <= {(True, "cancelled"), (False, "done")}
+
+
+async def test_what_comes_after_a_cancel_changes_nothing(desk: Desk) -> None:
+    """A worker that had not heard of it yet may report a step more; the job stays cancelled."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(200, interval_ms=20))
+        await desk.started("j1")
+        await cancel(desk, "j1")
+        await desk.submit("j2")
+        await desk.done("j2")
+    events = await desk.events("j1")
+
+    assert sum(isinstance(event, Cancelled | Done) for event in events) == 1
+    assert sum(isinstance(event, Started) for event in events) == 1
+    record = await jobs.load(desk.bus, "j1")
+    assert record is not None
+    assert record.state == "cancelled"

@@ -1,0 +1,330 @@
+"""Whole jobs, from the log to the result: who asked gets exactly one end, and all that happened is told in order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from shared import jobs, rpc, subjects
+from shared.image_codec import decode_photo, encode_png
+from shared.messages import JobRecord, JobState, Progress, Queued, QueueQuery, QueueReport, Task
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.nats_server import NatsServer
+    from shared.bus import Bus
+    from shared.image_codec import Grey
+    from shared.image_store import NatsImageStore
+    from tests.running import Desk
+
+CAT = (Path(__file__).parents[2] / "services/gateway/static/samples/cat.jpg").read_bytes()
+
+
+def square() -> Grey:
+    """A mask of the cat's size with a square in it."""
+    mask = np.zeros((300, 451), np.uint8)
+    mask[100:200, 150:250] = 255
+    return mask
+
+
+# --- one job ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_queued_started_and_done(desk: Desk) -> None:
+    """Its events tell the story in order, and the last one is the end."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(3))
+        end = await desk.done("j1")
+
+    assert await desk.story("j1") == ["queued", "started", "progress", "done"]
+    assert (end.worker, end.engine, end.attempt) == ("w1", "scripted", 1)
+
+
+async def test_each_step_is_told_once(desk: Desk) -> None:
+    """From the first to the last, with the part that is done."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(4))
+        await desk.done("j1")
+    steps = [event for event in await desk.events("j1") if isinstance(event, Progress)]
+
+    assert [(event.step, event.total_steps, event.fraction) for event in steps] == [
+        (1, 4, 0.25), (2, 4, 0.5), (3, 4, 0.75), (4, 4, 1.0)
+    ]  # fmt: skip
+
+
+async def test_the_result_is_stored(desk: Desk, images: NatsImageStore) -> None:
+    """Under its hash, as a PNG of the upload's size."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        end = await desk.done("j1")
+    data = await images.get("results", end.result.sha256)
+
+    assert (end.result.content_type, end.result.width, end.result.height) == ("image/png", 451, 300)
+    assert np.array_equal(decode_photo(data).rgb, decode_photo(CAT).rgb)
+
+
+async def test_outside_the_mask_nothing_changes(desk: Desk, images: NatsImageStore) -> None:
+    """Byte for byte, at the full size of the upload; inside, something did."""
+    mask = square()
+    ref = await images.put("inputs", encode_png(mask))
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", task=Task.REMOVAL, mask=ref.sha256)
+        end = await desk.done("j1")
+    before, after = decode_photo(CAT).rgb, decode_photo(await images.get("results", end.result.sha256)).rgb
+
+    assert end.changed_outside_px == 0
+    assert np.array_equal(before[mask == 0], after[mask == 0])
+    assert not np.array_equal(before[mask > 0], after[mask > 0])
+
+
+async def test_a_mask_of_another_size_is_fitted(desk: Desk, images: NatsImageStore) -> None:
+    """A browser may draw on a smaller canvas."""
+    ref = await images.put("inputs", encode_png(square()[::2, ::2].copy()))
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", task=Task.REMOVAL, mask=ref.sha256)
+        end = await desk.done("j1")
+
+    assert (end.result.width, end.result.height, end.changed_outside_px) == (451, 300, 0)
+
+
+# --- written by hand ----------------------------------------------------------------------------------------------
+
+
+async def test_a_hand_written_job_runs(desk: Desk) -> None:
+    """`nats pub` with a task and a picture is enough."""
+    async with desk.manager(), desk.worker():
+        await desk.submit_raw("j1", b'{"task":"white-balance","image":"%s"}' % desk.photo.encode())
+        end = await desk.done("j1")
+
+    assert end.seed == 42
+
+
+async def test_a_job_runs_on_a_picture_that_was_put_by_hand(desk: Desk) -> None:
+    """`nats obj put inputs cat.png --name <sha256>`, then `nats pub`: no gateway is needed."""
+    data = encode_png(decode_photo(CAT).rgb[::2, ::2].copy())
+    name = hashlib.sha256(data).hexdigest()
+    await (await desk.bus.client.jetstream().object_store("inputs")).put(name, data)
+    async with desk.manager(), desk.worker():
+        await desk.submit_raw("j1", b'{"task":"white-balance","image":"%s"}' % name.encode())
+        end = await desk.done("j1")
+
+    assert (end.result.width, end.result.height) == (226, 150)
+
+
+async def test_a_job_that_is_logged_again_is_a_new_job(desk: Desk) -> None:
+    """It says of which it is a replay, and makes the same picture."""
+    body = json.dumps({"task": "white-balance", "image": desk.photo, "seed": 7}).encode()
+    async with desk.manager(), desk.worker():
+        await desk.submit_raw("j1", body)
+        first = await desk.done("j1")
+        seq = await desk.submit_raw("j1", body)
+        second = await desk.done(f"j1-r{seq}")
+    queued = (await desk.events(f"j1-r{seq}"))[0]
+
+    assert isinstance(queued, Queued)
+    assert (queued.replay_of, queued.log_seq) == ("j1", seq)
+    assert (first.result, first.seed) == (second.result, second.seed)
+    assert await desk.story("j1") == ["queued", "started", "progress", "done"], "the first one is left alone"
+
+
+async def test_a_replay_of_a_long_id_is_still_an_id(desk: Desk) -> None:
+    """An id has 64 characters at most; the number at its end makes it unique all the same."""
+    long = "j" * 64
+    async with desk.manager(), desk.worker():
+        await desk.submit(long)
+        seq = await desk.submit(long)
+
+        await desk.done("j" * (64 - len(f"-r{seq}")) + f"-r{seq}")
+
+
+# --- what is known of a job ---------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_known_as_soon_as_it_is_logged(desk: Desk) -> None:
+    """Before any service has seen it."""
+    await desk.submit("j1", user="u7", steps=20)
+
+    record = await jobs.load(desk.bus, "j1")
+
+    assert record is not None
+    assert (record.state, record.user, record.task, record.total_steps) == ("queued", "u7", "white-balance", 20)
+
+
+async def test_an_unknown_job_is_not_known(bus: Bus) -> None:
+    """Nothing is made up."""
+    assert await jobs.load(bus, "nobody") is None
+
+
+async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
+    """One record for each job, under its user, that any key-value client can read."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", user="u7")
+        await desk.done("j1")
+        await wait_until(lambda: viewed(desk.bus, "u7", "j1", JobState.DONE), "the view shows the end")
+    loaded = await jobs.load(desk.bus, "j1")
+    stored = await desk.bus.last(JOBS, subjects.job_record("u7", "j1"))
+
+    assert stored is not None
+    assert loaded is not None
+    record = JobRecord.model_validate_json(stored.data)
+    assert (record.state, record.ended, record.last_seq) == (loaded.state, loaded.ended, loaded.last_seq)
+
+
+async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:
+    """The view lives longer than they do."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        end = await desk.done("j1")
+        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
+    await desk.bus.purge(JOB_EV, subjects.ALL_EVENTS)
+
+    record = await jobs.load(desk.bus, "j1")
+
+    assert record is not None
+    assert record.ended == end
+
+
+async def viewed(bus: Bus, user: str, job_id: str, state: JobState) -> bool:
+    stored = await bus.last(JOBS, subjects.job_record(user, job_id))
+    return stored is not None and JobRecord.model_validate_json(stored.data).state is state
+
+
+# --- many jobs ----------------------------------------------------------------------------------------------------
+
+
+async def test_people_go_before_programs(desk: Desk) -> None:
+    """An interactive job that came last is started before the batch that waits."""
+    async with desk.manager():
+        for number in range(3):
+            await desk.submit(f"b{number}", job_class="batch")
+        await desk.submit("i1", job_class="interactive")
+        await wait_until(lambda: queued(desk.bus, 4), "all are queued")
+        async with desk.worker():
+            ends = {job_id: await end_seq(desk, job_id) for job_id in ("i1", "b0", "b1", "b2")}
+
+    assert sorted(ends, key=lambda job_id: ends[job_id]) == ["i1", "b0", "b1", "b2"]
+
+
+async def test_a_user_with_many_jobs_does_not_block_another(desk: Desk) -> None:
+    """Thirty of one, then one of another: that one is not the last."""
+    async with desk.manager():
+        for number in range(30):
+            await desk.submit(f"many{number}", user="greedy")
+        await desk.submit("only", user="modest")
+        async with desk.worker():
+            only = await end_seq(desk, "only")
+            many = [await end_seq(desk, f"many{number}") for number in range(30)]
+
+    assert sum(seq < only for seq in many) < 25
+
+
+async def test_workers_share_the_jobs(desk: Desk) -> None:
+    """Each job is run by one of them, once."""
+    async with desk.manager(), desk.worker(name="w1"), desk.worker(name="w2"):
+        for number in range(12):
+            await desk.submit(f"j{number}", script(2, interval_ms=10))
+        ends = [await desk.done(f"j{number}") for number in range(12)]
+
+    assert {end.worker for end in ends} == {"w1", "w2"}
+    assert [await desk.attempts(f"j{number}") for number in range(12)] == [[1]] * 12
+
+
+async def test_jobs_wait_for_the_manager(desk: Desk) -> None:
+    """What was logged while it was away is run when it is back."""
+    for number in range(5):
+        await desk.submit(f"j{number}")
+
+    async with desk.manager(), desk.worker():
+        ends = [await desk.done(f"j{number}") for number in range(5)]
+
+    assert [end.attempt for end in ends] == [1] * 5
+
+
+async def test_the_manager_is_not_in_the_way_of_a_result(desk: Desk) -> None:
+    """A job that was queued is done without it, and nothing is run twice when it comes back."""
+    async with desk.worker():
+        async with desk.manager():
+            for number in range(20):
+                await desk.submit(f"j{number}", script(1, interval_ms=10))
+            await desk.done("j0")
+        async with desk.manager():
+            for number in range(20):
+                await desk.done(f"j{number}")
+
+    assert [await desk.attempts(f"j{number}") for number in range(20)] == [[1]] * 20
+    assert await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
+
+
+async def test_a_job_outlives_its_broker(desk: Desk, nats_server: NatsServer) -> None:
+    """SIGKILL and a restart while it runs: it is done, in its first attempt, and so is the next one."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(20, interval_ms=20))
+        await desk.started("j1")
+        await nats_server.kill()
+        await nats_server.start()
+        await desk.bus.up.wait()
+        end = await desk.done("j1")
+        await desk.submit("j2")
+        await desk.done("j2")
+
+    assert end.attempt == 1
+
+
+async def test_everything_submitted_at_once_ends_once(desk: Desk) -> None:
+    """Sixty jobs of seven users, two workers: sixty ends, an empty queue, nothing unsettled in the log."""
+    async with desk.manager(), desk.worker(name="w1"), desk.worker(name="w2"):
+        await asyncio.gather(*(desk.submit(f"j{number}", script(1), user=f"u{number % 7}") for number in range(60)))
+        for number in range(60):
+            await desk.done(f"j{number}")
+
+        await wait_until(lambda: settled(desk.bus), "the log is settled")
+
+    assert await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
+
+
+async def test_who_waits_is_reported(desk: Desk) -> None:
+    """The job manager lists the jobs that no worker has, by user."""
+    async with desk.manager():
+        await desk.submit("j1", user="u1")
+        await desk.submit("j2", user="u2", job_class="batch")
+        await wait_until(lambda: queued(desk.bus, 2), "both are queued")
+        report = await rpc.call(desk.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=5)
+
+    assert report.queued == {"u1": ["j1"], "u2": ["j2"]}
+
+
+async def queued(bus: Bus, count: int) -> bool:
+    return len(await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)) == count
+
+
+async def settled(bus: Bus) -> bool:
+    consumers = await bus.client.jetstream().consumers_info(JOB_LOG)
+    return all(consumer.num_ack_pending == consumer.num_pending == 0 for consumer in consumers)
+
+
+async def end_seq(desk: Desk, job_id: str) -> int:
+    """Wait for a job's end and return its place among all events."""
+    await desk.done(job_id)
+    end = await desk.bus.last(JOB_EV, subjects.end(job_id))
+    assert end is not None
+    return end.seq
+
+
+@pytest.mark.parametrize("steps", [1, 40])
+async def test_progress_is_never_ahead_of_the_end(desk: Desk, steps: int) -> None:
+    """Whatever the number of steps: the end is stored after all of them."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(steps))
+        await desk.done("j1")
+    stored = await desk.stored_events("j1")
+
+    assert stored[-1].subject == subjects.end("j1")
+    assert len(stored) == steps + 3
