@@ -23,7 +23,7 @@ Box = tuple[float, float, float, float]
 class Message(BaseModel):
     """Base of all messages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no word for NaN
 
     v: Literal[1] = 1
 
