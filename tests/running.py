@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -189,6 +190,14 @@ class WorkerProcess:
     def terminate(self) -> None:
         """Ask it to stop."""
         self._process.terminate()
+
+    def pause(self) -> None:
+        """Let it hang, as a machine that swaps does."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     async def wait(self) -> int:
         """Return its exit code."""

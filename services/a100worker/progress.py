@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from services.a100worker.cancel_flag import CancelFlag
 from shared import subjects
-from shared.errors import JobCancelled
+from shared.errors import BrokerUnavailable, JobCancelled
 from shared.messages import Progress
 
 if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.image_codec import Rgb
 
+log = logging.getLogger(__name__)
+
 
 class Reporter:
     """The `step` that an engine calls, from its own thread; events leave in order, each step once.
 
-    `published` runs on the event loop beside the engine.
+    `publish` runs on the event loop beside the engine.
     """
 
     def __init__(self, bus: Bus, job_id: str, attempt: int) -> None:
@@ -49,13 +52,16 @@ class Reporter:
         self._loop.call_soon_threadsafe(self._events.put_nowait, self.last)
 
     async def publish(self) -> None:
-        """Publish until `finish` is called. Raises BrokerUnavailable."""
+        """Publish until `finish` is called. A step that cannot be told is not worth the job."""
         sent = 0
         while (event := await self._events.get()) is not None:
             sent += 1
-            await self._bus.publish(
-                subjects.event(self._job_id, "progress"), event, msg_id=f"{self._job_id}.{self._attempt}.{sent}"
-            )
+            try:
+                await self._bus.publish(
+                    subjects.event(self._job_id, "progress"), event, msg_id=f"{self._job_id}.{self._attempt}.{sent}"
+                )
+            except BrokerUnavailable:
+                log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
 
     def finish(self) -> None:
         """Let `publish` end when it has sent what is waiting."""

@@ -62,10 +62,10 @@ class Runner:
             except BrokerUnavailable:
                 raise
             except ArtMancerError as error:
-                await self._settle_failure(work, delivery, error, stop)
+                await self._settle_failure(work, delivery, error)
             except Exception:  # the job boundary: whatever an engine throws, the worker lives on
                 log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": delivery.attempt})
-                await self._settle_failure(work, delivery, EngineFailed(), stop)
+                await self._settle_failure(work, delivery, EngineFailed())
             else:
                 await self._end(done)
                 await delivery.ack()
@@ -138,23 +138,25 @@ class Runner:
         await asyncio.sleep(self._settings.drain_s * 0.7)
         reporter.cancelled.set()
 
-    async def _settle_failure(
-        self, work: JobWork, delivery: Delivery, error: ArtMancerError, stop: asyncio.Event
-    ) -> None:
+    async def _settle_failure(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
         if isinstance(error, JobCancelled):
-            if stop.is_set() and await self._bus.last(JOB_EV, subjects.end(work.job_id)) is None:
-                await delivery.retry()
-                log.info("job.handed-back", extra={"job_id": work.job_id})
-                return
+            await self._settle_cancelled(work, delivery)
+        elif isinstance(error, BadInput | NotFound) or delivery.attempt >= self._settings.streams.max_deliver:
+            await self._give_up(work, delivery, error)
+        else:
+            log.warning(
+                "job.retry", extra={"job_id": work.job_id, "reason": error.message, "attempt": delivery.attempt}
+            )
+            await delivery.retry(self._settings.retry_delay_s)
+
+    async def _settle_cancelled(self, work: JobWork, delivery: Delivery) -> None:
+        """Only an end in the events is a cancel; without one the engine was stopped with the service."""
+        if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is None:
+            await delivery.retry()
+            log.info("job.handed-back", extra={"job_id": work.job_id})
+        else:
             await delivery.ack()
             log.info("job.cancelled", extra={"job_id": work.job_id})
-            return
-        last_try = delivery.attempt >= self._settings.streams.max_deliver
-        if isinstance(error, BadInput | NotFound) or (last_try and not isinstance(error, BrokerUnavailable)):
-            await self._give_up(work, delivery, error)
-            return
-        log.warning("job.retry", extra={"job_id": work.job_id, "reason": error.message, "attempt": delivery.attempt})
-        await delivery.retry(self._settings.retry_delay_s)
 
     async def _give_up(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
         letter = DeadLetter(

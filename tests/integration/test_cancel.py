@@ -160,7 +160,7 @@ async def test_a_job_is_cancelled_once(desk: Desk) -> None:
 
 @pytest.mark.parametrize("delay_steps", range(3))
 async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_steps: int) -> None:
-    """Cancels that come at any moment of twenty short jobs: whoever is told "in time" is right, all others get theirs."""
+    """Cancels at any moment of twenty short jobs: whoever is told "in time" is right, all others get their result."""
     async with desk.manager(), desk.worker():
         outcomes = []
         for number in range(20):

@@ -1,0 +1,164 @@
+"""Workers that die, stop or stumble: their job runs again elsewhere, and a worker that lives keeps what it has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import subjects
+from shared.errors import BrokerUnavailable
+from shared.messages import Failed, Started
+from shared.settings import StreamSettings
+from shared.topology import JOB_DLQ, JOB_Q
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.nats_server import NatsServer
+    from tests.running import Desk
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """Short leases."""
+    return StreamSettings(lease_s=0.7, picture_bytes=1024**3)
+
+
+async def test_a_killed_workers_job_runs_again(desk: Desk) -> None:
+    """SIGKILL in the middle: after the lease another worker does the job, from its beginning."""
+    async with desk.manager(), desk.worker_process() as doomed:
+        await desk.submit("j1", script(30, interval_ms=20))
+        await desk.started("j1")
+        doomed.kill()
+        await doomed.wait()
+        reached = await desk.step("j1")
+        async with desk.worker(name="heir"):
+            end = await desk.done("j1")
+
+    assert reached < 30
+    assert (end.attempt, end.worker) == (2, "heir")
+    assert await desk.attempts("j1") == [1, 2]
+    assert await desk.story("j1") == ["queued", "started", "progress", "started", "progress", "done"]
+
+
+async def test_a_long_job_keeps_its_lease(desk: Desk) -> None:
+    """Three leases long, with an idle worker beside it that would take it."""
+    async with desk.manager(), desk.worker(name="w1"), desk.worker(name="w2"):
+        await desk.submit("j1", script(21, interval_ms=100))
+        await desk.done("j1")
+
+    assert await desk.attempts("j1") == [1]
+
+
+async def test_an_engine_that_stumbles_gets_a_second_chance(desk: Desk) -> None:
+    """EngineFailed is worth a retry; nobody hears of it but the log."""
+    async with desk.manager(), desk.worker("tests.fakes:MoodyEditor"):
+        await desk.submit("j1")
+        end = await desk.done("j1")
+
+    assert end.attempt == 2
+    assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
+
+
+async def test_a_job_that_nobody_cancelled_is_not_lost(desk: Desk) -> None:
+    """An engine may stop for reasons of its own: without an end in the events the job is not over."""
+    async with desk.manager(), desk.worker("tests.fakes:SulkingEditor"):
+        await desk.submit("j1")
+        end = await desk.outcome("j1")
+
+    assert isinstance(end, Failed)
+    assert await desk.attempts("j1") == [1, 2, 3]
+
+
+async def test_a_worker_that_stops_finishes_its_job(desk: Desk) -> None:
+    """Within the drain time."""
+    async with desk.manager(), desk.worker(drain_s=10) as stop:
+        await desk.submit("j1", script(20, interval_ms=20))
+        await desk.started("j1")
+        stop.set()
+        end = await desk.done("j1")
+
+    assert end.attempt == 1
+
+
+async def test_a_worker_that_stops_hands_back_what_it_cannot_finish(desk: Desk) -> None:
+    """At once, without waiting for the lease to end; another worker does it."""
+    async with desk.manager(), desk.worker(name="leaver", drain_s=0.1) as stop:
+        await desk.submit("j1", script(5, interval_ms=200))
+        await desk.started("j1")
+        stop.set()
+        async with desk.worker(name="heir"):
+            end = await desk.done("j1")
+
+    assert (end.worker, end.attempt) == ("heir", 2)
+
+
+async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
+    """What waits stays in the queue for others."""
+    async with desk.manager(), desk.worker(drain_s=10) as stop:
+        await desk.submit("j1", script(10, interval_ms=20))
+        await desk.submit("j2")
+        await desk.started("j1")
+        stop.set()
+        await desk.done("j1")
+
+    assert await desk.attempts("j2") == []
+    assert len(await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)) == 1
+
+
+@pytest.mark.parametrize(
+    ("drain_s", "attempts"), [("10", [1]), ("0.1", [1, 2])], ids=["enough time", "too little time"]
+)
+async def test_sigterm_ends_a_worker_in_good_order(desk: Desk, drain_s: str, attempts: list[int]) -> None:
+    """Exit code 0, and the job is done: by itself if there is time, by the next worker if there is not."""
+    async with desk.manager():
+        async with desk.worker_process(A100WORKER_DRAIN_S=drain_s) as process:
+            await desk.submit("j1", script(20, interval_ms=30))
+            await desk.started("j1")
+            process.terminate()
+            code = await process.wait()
+        async with desk.worker(name="heir"):
+            await desk.done("j1")
+
+    assert code == 0
+    assert await desk.attempts("j1") == attempts
+
+
+async def test_a_broker_that_stays_away_costs_no_finished_work(desk: Desk, nats_server: NatsServer) -> None:
+    """Steps that cannot be told are not worth a job: it is done in its first attempt all the same."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(30, interval_ms=100))
+        await desk.started("j1")
+        await nats_server.kill()
+        await wait_until(lambda: not desk.bus.connected, "the client has noticed")
+        with pytest.raises(BrokerUnavailable):
+            await desk.bus.publish(subjects.dead("test", "j9"), b"x", deadline_s=60)  # gives up after two seconds
+        await nats_server.start()
+        await desk.bus.up.wait()
+        end = await desk.done("j1")
+
+    assert end.attempt == 1
+
+
+async def test_who_has_lost_its_lease_cannot_overwrite_the_result(desk: Desk) -> None:
+    """Two attempts may overlap when a machine hangs; the first end stands."""
+    async with desk.manager(), desk.worker_process() as hung:
+        await desk.submit("j1", script(8, interval_ms=50))
+        await desk.started("j1")
+        hung.pause()
+        async with desk.worker(name="heir"):
+            end = await desk.done("j1")
+            hung.resume()
+
+            async def settled() -> bool:
+                return await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
+
+            await wait_until(settled, "the queue is empty")
+            await desk.submit("j2")
+            await desk.done("j2")
+
+    assert end.worker == "heir"
+    assert await desk.outcome("j1") == end
+    starts = [event.worker for event in await desk.events("j1") if isinstance(event, Started)]
+    assert starts[-1] == "heir"
