@@ -1,0 +1,181 @@
+"""The gateway as a process, and as a server that meets clients who do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from services.devstack import free_port
+from services.nats_server import NatsServer
+from shared.settings import NatsSettings
+from tests.gateway import HOST, Client, edit, gateway
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
+
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "nats://127.0.0.1:9"
+
+
+@asynccontextmanager
+async def process(**variables: str) -> AsyncIterator[Process]:
+    """`python -m services.gateway`, ended at the end if it has not by then."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", cwd=ROOT, env=os.environ | variables, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def healthy(client: Client, word: str) -> None:
+    """Wait until the gateway calls itself by this word."""
+
+    async def says_so() -> bool:
+        try:
+            return bool((await client.get("/api/health")).json()["status"] == word)
+        except httpx.TransportError:
+            return False
+
+    await wait_until(says_so, f"the gateway is {word}")
+
+
+# --- as a process -------------------------------------------------------------------------------------------------
+
+
+async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(tmp_path: Path) -> None:
+    """Degraded first, healthy later, without a restart."""
+    port, broker = free_port(HOST, 0), free_port(HOST, 0)
+    variables = {"GATEWAY_PORT": str(port), "NATS_URL": f"nats://{HOST}:{broker}"}
+    async with process(**variables), Client(port) as client:
+        await healthy(client, "degraded")
+        early = await client.post("/api/generate/async", json=edit())
+        async with NatsServer(tmp_path / "nats", broker):
+            await healthy(client, "healthy")
+            later = await client.post("/api/generate/async", json=edit())
+
+    assert (early.status_code, early.json()) == (503, {"detail": "The message broker is not available."})
+    assert later.status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_open_streams_and_then_the_process(nats_url: str, number: signal.Signals) -> None:
+    """In good order: the stream's body ends, the exit code is 0."""
+    port = free_port(HOST, 0)
+    async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
+        await healthy(client, "healthy")
+        task = await client.submit()
+        async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
+            first = await stream.chunk()
+            running.send_signal(number)
+            rest = await stream.rest()
+        code = await running.wait()
+
+    assert first.startswith(b"data: ")
+    assert rest == []
+    assert code == 0
+
+
+async def test_a_taken_port_is_said_and_ends_the_process() -> None:
+    """With the code for wrong settings, so that nobody starts it again and again."""
+    async with asyncio.timeout(20):
+        server = await asyncio.start_server(lambda *_: None, HOST, 0)
+        async with server, process(GATEWAY_PORT=str(server.sockets[0].getsockname()[1]), NATS_URL=NOBODY) as running:
+            _, said = await running.communicate()
+
+    assert running.returncode == 78
+    assert b"gateway: Cannot listen on 127.0.0.1:" in said
+
+
+async def test_a_wrong_setting_is_named() -> None:
+    """By the variable that holds it."""
+    async with process(GATEWAY_QUEUE_LIMIT_TOTAL="many") as running:
+        _, said = await running.communicate()
+
+    assert running.returncode == 78
+    assert b"GATEWAY_QUEUE_LIMIT_TOTAL" in said
+
+
+# --- as a server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def small(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
+    """A gateway that takes bodies of up to 10,000 bytes."""
+    assert bus.connected
+    async with gateway(NatsSettings(url=nats_url), stream_settings, max_body_bytes=10_000) as client:
+        yield client
+
+
+async def test_a_body_without_a_length_is_counted_as_it_comes(small: Client) -> None:
+    """And what follows the limit is read and dropped, so that the sender sees the answer."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.png"\r\n\r\n'
+        for _ in range(30):
+            yield b"x" * 1000
+
+    json = await small.post("/api/generate/async", content=chunks())
+    form = await small.post(
+        "/api/image-utils/white-balance", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"}
+    )
+
+    assert (json.status_code, form.status_code) == (413, 413)
+    assert json.headers["access-control-allow-origin"]
+
+
+async def test_who_asks_first_is_refused_before_sending(small: Client) -> None:
+    """`Expect: 100-continue` with a length over the limit."""
+    reader, writer = await asyncio.open_connection(HOST, small.port)
+    writer.write(
+        b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n"
+    )
+    async with asyncio.timeout(10):
+        status = await reader.readline()
+        await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert status.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_client_that_hangs_up_while_sending_does_no_harm(small: Client) -> None:
+    """The next one is served."""
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(HOST, small.port)
+        writer.write(b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nhalf of it")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    answer = await small.get("/api/health")
+
+    assert answer.status_code == 200
+
+
+async def test_a_reader_that_goes_away_is_forgotten(small: Client) -> None:
+    """Its stream is closed, and others go on."""
+    task = await small.submit()
+    async with await small.open_stream(f"/api/generate/stream/{task}") as leaving:
+        await leaving.chunk()
+    async with await small.open_stream(f"/api/generate/stream/{task}") as staying:
+        await staying.chunk()
+        await small.post(f"/api/generate/async/cancel/{task}")
+        rest = await staying.rest()
+
+    assert b"cancelled" in rest[-1]
