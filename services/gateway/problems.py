@@ -1,6 +1,6 @@
-"""From an error to an HTTP answer: its code becomes the status, the body is `{"detail": "<one sentence>"}`.
+"""From an error to an HTTP answer: its code becomes the status, its message the sentence.
 
-The deployed client shows `detail` as it is and can only use a string; nothing that was sent is ever echoed.
+The deployed client shows `detail` as it is and can only use a string.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from shared.errors import ArtMancerError
+from services.gateway.failures import failure
+from shared.errors import ArtMancerError, ImageNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from fastapi import FastAPI
     from starlette.requests import Request
@@ -40,16 +41,10 @@ STATUS = {
     "unavailable": 503,
     "broker_unavailable": 503,
 }
-_RETRY_AFTER_S = {429: "5", 503: "2"}
+_V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the failure is the job's, not this request's
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong."
 _NO_METHOD, _CLIENT_GONE = 405, 499
-
-
-def problem(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Make the answer to a request that failed."""
-    after = {"Retry-After": _RETRY_AFTER_S[status]} if status in _RETRY_AFTER_S else {}
-    return JSONResponse({"detail": sentence}, status, {**after, **(headers or {})})
 
 
 def first_problem(errors: Sequence[Any]) -> str:
@@ -77,25 +72,35 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-async def _answer_ours(_: Request, error: ArtMancerError) -> Response:
+async def _answer_ours(request: Request, error: ArtMancerError) -> Response:
     if error.code not in STATUS:
         log.error("http.error", extra={"code": error.code, "reason": error.message})
-    return problem(STATUS.get(error.code, 500), error.message)
+    return failure(request.url.path, _status(request, error), error.message, error.code)
+
+
+def _status(request: Request, error: ArtMancerError) -> int:
+    if request.url.path.startswith("/v1/"):
+        if error.code in _V1_STATUS:
+            return _V1_STATUS[error.code]
+        if isinstance(error, ImageNotFound) and request.method == "POST":
+            return 422  # a picture that the body names, not the address
+    return STATUS.get(error.code, 500)
 
 
 async def _answer_http(request: Request, error: HTTPException) -> Response:
     if error.status_code == _NO_METHOD and request.method == "OPTIONS":
         return Response(headers=error.headers)
-    return problem(error.status_code, _SENTENCES.get(error.status_code, error.detail), error.headers)
+    sentence = _SENTENCES.get(error.status_code, error.detail)
+    return failure(request.url.path, error.status_code, sentence, headers=error.headers)
 
 
-async def _answer_invalid(_: Request, error: RequestValidationError) -> Response:
-    return problem(422, first_problem(error.errors()))
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return failure(request.url.path, 422, first_problem(error.errors()))
 
 
 async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _answer_unexpected(_: Request, __: Exception) -> Response:
-    return problem(500, _UNEXPECTED)
+async def _answer_unexpected(request: Request, _: Exception) -> Response:
+    return failure(request.url.path, 500, _UNEXPECTED)

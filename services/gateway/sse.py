@@ -1,4 +1,4 @@
-"""A job as a stream of server-sent events, in the only form that the deployed client's parser understands.
+"""Server-sent events, and a job as a stream of them in the only form that the deployed client's parser understands.
 
 That is: `data:` lines and comments, nothing else, each closed by a blank line, LF only, and the end of the body right
 after the terminal event, because that end is what makes the client fetch the result.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -34,8 +34,13 @@ class EventStream(EventSourceResponse):
 
 def job_stream(feed: Feed, record: JobRecord, heartbeat_s: float) -> EventStream:
     """Answer with the job's state now and at each change, until its end."""
+    return event_stream(_frames(feed, record), heartbeat_s)
+
+
+def event_stream(frames: AsyncIterator[bytes | dict[str, Any]], heartbeat_s: float) -> EventStream:
+    """Answer with frames, as bytes or as sse-starlette takes them, and with a comment in each long silence."""
     return EventStream(
-        _frames(feed, record),
+        frames,
         headers=_HEADERS,
         sep="\n",
         ping=heartbeat_s,

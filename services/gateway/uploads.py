@@ -54,6 +54,18 @@ class Uploads:
         """Store it, if it is not there yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
         return (await self._images.put("inputs", upload.data, upload.ref)).sha256
 
+    async def adopt(self, ref: ImageRef) -> Upload:
+        """Store a picture that a service made, so that a job can name it. Raises ImageNotFound and as `store`."""
+        upload = Upload(await self._images.get(ref.bucket, ref.sha256), ref.model_copy(update={"bucket": "inputs"}))
+        await self.store(upload)
+        return upload
+
+    async def marks_nothing(self, sha256: str, threshold: int = 128) -> bool:
+        """Whether no pixel of a stored mask is brighter than the threshold. Raises BadImage, ImageNotFound."""
+        data = await self._images.get("inputs", sha256)
+        async with self._reading:
+            return await asyncio.to_thread(mask_is_empty, data, threshold)
+
 
 def _mask_from_text(text: str, what: str, threshold: int) -> Upload | None:
     upload = _from_text(text, what)

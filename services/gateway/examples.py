@@ -1,0 +1,128 @@
+"""The examples in /v1/openapi.json, which tell one story: a cup is found in a photo, and removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PHOTO = "9f2c4b1de07a5c83b6f1d4a2e95c7083f4b6a1d2c3e8f70915a4b3c2d1e0f987"
+MASK = "1c7e5d3a9b8f60247d6c5b4a39281706f5e4d3c2b1a0987654321fedcba09876"
+SECOND_MASK = "5b0d9c8e7f6a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef012345"
+OBJECT = "e3b7a1c5d9f20486ace13579bdf02468ace13579bdf02468ace13579bdf02468"
+RESULT = "77d1e0a4c8b3f5926e1d0c9b8a7f6e5d4c3b2a1908f7e6d5c4b3a29180f7e6d5"
+JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+PICTURE = {"sha256": PHOTO, "width": 600, "height": 400, "content_type": "image/jpeg", "bytes": 103579}
+CUT_OUT = {"sha256": OBJECT, "width": 512, "height": 512, "content_type": "image/png", "bytes": 98304}
+EDITED = {"sha256": RESULT, "width": 600, "height": 400, "content_type": "image/png", "bytes": 412345}
+
+MASK_QUERY = {"image": PHOTO, "points": [[280, 90, 1]], "candidates": 2}
+FOUND_MASKS = {
+    "sha256": MASK,
+    "score": 0.93,
+    "engine": "grabcut",
+    "note": None,
+    "candidates": [{"sha256": MASK, "score": 0.93}, {"sha256": SECOND_MASK, "score": 0.71}],
+}
+EXTRACTION = {"image": PHOTO, "mask": MASK}
+
+ORDER = {"task": "removal", "image": PHOTO, "mask": MASK, "seed": 42, "class": "interactive"}
+LINKS = {
+    "self": f"/v1/jobs/{JOB}",
+    "events": f"/v1/jobs/{JOB}/events",
+    "result": f"/v1/jobs/{JOB}/result",
+    "receipt": f"/v1/jobs/{JOB}/receipt",
+}
+ACCEPTED = {"id": JOB, "status": "queued", "links": LINKS}
+DONE_JOB: dict[str, Any] = {
+    "id": JOB,
+    "status": "done",
+    "task": "removal",
+    "class": "interactive",
+    "created_at": "2026-03-01T09:30:00.120000Z",
+    "updated_at": "2026-03-01T09:30:02.480000Z",
+    "progress": 1.0,
+    "step": None,
+    "total_steps": None,
+    "message": None,
+    "ahead": None,
+    "eta_ms": None,
+    "attempt": 1,
+    "engine": "classical",
+    "error": None,
+    "result": EDITED,
+    "duration_ms": 2310,
+    "links": LINKS,
+}
+CANCELLED_JOB = {
+    **DONE_JOB,
+    "status": "cancelled",
+    "progress": 0.5,
+    "step": 1,
+    "total_steps": 2,
+    "result": None,
+    "duration_ms": None,
+}
+JOB_PAGE = {"jobs": [DONE_JOB], "next_cursor": "MTc3MjM1NzQwMC4xMjowZjhmYWQ1Yg"}
+RECEIPT = {
+    "id": JOB,
+    "task": "removal",
+    "inputs": {"image": PHOTO, "mask": MASK},
+    "output": RESULT,
+    "seed": 42,
+    "steps": 15,
+    "engine": "classical",
+    "worker": "w4711-a1b2c3",
+    "attempt": 1,
+    "pixels_changed_outside_mask": 0,
+    "timings_ms": {"fetch": 12, "edit": 2254, "store": 44},
+    "created_at": "2026-03-01T09:30:00.120000Z",
+    "finished_at": "2026-03-01T09:30:02.480000Z",
+    "replay_of": None,
+}
+EVENTS = (
+    "id: 1041\nevent: queued\n"
+    f'data: {{"job_id":"{JOB}","at":1772357400.13,"user":"local","task":"removal","job_class":"interactive",'
+    '"log_seq":412,"replay_of":null,"total_steps":15,"debug":false,"ahead":0,"eta_ms":2300,'
+    '"status":"queued","progress":0.0}\n\n'
+    "id: 1043\nevent: progress\n"
+    f'data: {{"job_id":"{JOB}","at":1772357401.02,"phase":"processing","step":1,"total_steps":3,"fraction":0.33,'
+    '"message":"Filling 1 of 1","eta_ms":null,"status":"running","progress":0.33}\n\n'
+    ": ping\n\n"
+)
+
+SAMPLE = {
+    "name": "coffee",
+    "url": "/static/samples/coffee.jpg",
+    "width": 600,
+    "height": 400,
+    "credit": "Pikolo Espresso Bar, by Rachel Michetti (CC0)",
+}
+SERVICE_HEALTH = {"status": "healthy", "instance": "w4711-a1b2c3", "engine": "classical"}
+HEALTH = {
+    "status": "degraded",
+    "services": {
+        "generation": SERVICE_HEALTH,
+        "segmentation": {"status": "unhealthy", "error": "The service segmentation is not running."},
+        "image_utils": {"status": "healthy", "instance": "laptop"},
+        "job_manager": {"status": "healthy", "instance": "laptop"},
+    },
+}
+PROBLEMS = {
+    404: ("Not Found", "not_found", "This job is unknown or has expired."),
+    409: ("Conflict", "conflict", "The job is still running."),
+    410: ("Gone", "job_failed", "The engine could not finish this job."),
+    413: ("Content Too Large", "too_large", "The request is larger than 64 MiB."),
+    415: (
+        "Unsupported Media Type",
+        "unsupported_media_type",
+        "Send a picture, as image/* or as the file of a form.",
+    ),
+    416: ("Range Not Satisfiable", "range_not_satisfiable", "The picture has 412345 bytes."),
+    422: (
+        "Unprocessable Content",
+        "image_not_found",
+        "The field mask names a picture that is not there; upload it first.",
+    ),
+    429: ("Too Many Requests", "busy", "The queue is full, please try again in a moment."),
+    503: ("Service Unavailable", "unavailable", "The service segmentation is not running."),
+}

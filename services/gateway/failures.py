@@ -1,0 +1,42 @@
+"""How a failure looks from outside: `{"detail": ...}` under /api, problem details (RFC 9457) under /v1."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROBLEM = "application/problem+json"
+_RETRY_AFTER_S = {429: "5", 503: "2"}
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+}
+
+
+def failure(
+    path: str, status: int, sentence: str, code: str | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Make the answer to a request that failed; nothing that was sent is ever echoed.
+
+    `code` is that of the error (shared/errors.py); without one it follows from the status.
+    """
+    sent = {"Retry-After": _RETRY_AFTER_S[status]} if status in _RETRY_AFTER_S else {}
+    sent |= headers or {}
+    if not path.startswith("/v1/"):
+        return JSONResponse({"detail": sentence}, status, sent)
+    facts = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": sentence,
+        "code": code or _CODES.get(status, "bad_input" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"),
+    }
+    return JSONResponse(facts, status, sent, media_type=PROBLEM)

@@ -1,0 +1,73 @@
+"""The description of /v1, made from its routes. `python -m services.gateway.openapi` writes the snapshot of it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from services.gateway.job_resource import JobOrder
+from services.gateway.resources import ExtractionOrder, MaskQuery, Problem
+from services.gateway.routes import v1_events, v1_images, v1_jobs, v1_masks, v1_system
+
+SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi-v1.json"
+ROUTERS = tuple(routes.router for routes in (v1_images, v1_masks, v1_jobs, v1_events, v1_system))
+_READ_BY_HAND = (ExtractionOrder, MaskQuery, JobOrder, Problem)
+_NOT_OURS = ("HTTPValidationError", "ValidationError")
+_ABOUT = """Edit photos: mark a region, then remove what is there, insert an object, or correct the white balance.
+
+Pictures are uploaded once and named by the SHA-256 of their bytes. Failures are problem details (RFC 9457)."""
+_TAGS = [
+    {"name": "pictures", "description": "Stored once, named by their content."},
+    {"name": "masks", "description": "Found by pointing at things."},
+    {"name": "jobs", "description": "Edits: ordered, followed, fetched."},
+    {"name": "system", "description": "How the system is, and photos to try it with."},
+]
+
+
+@cache
+def document() -> bytes:
+    """Return the description as JSON."""
+    routes = [route for router in ROUTERS for route in router.routes]
+    described = get_openapi(title="ArtMancer", version="1", description=_ABOUT, routes=routes, tags=_TAGS)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in _READ_BY_HAND], ref_template="#/components/schemas/{model}"
+    )
+    schemas = described["components"]["schemas"]
+    schemas |= definitions["$defs"]
+    for name in _NOT_OURS:
+        schemas.pop(name, None)
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            _drop_foreign(operation["responses"])
+            _add_examples(operation, schemas)
+    return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _drop_foreign(answers: dict[str, Any]) -> None:
+    """Take out the failure that FastAPI adds to each route with parameters: ours look different."""
+    schema = answers.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    if schema.get("$ref", "").rpartition("/")[2] in _NOT_OURS:
+        del answers["422"]
+
+
+def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Repeat each schema's example beside the answer or the body that has it; not all tools look into the schema."""
+    for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+        for kind, content in part.get("content", {}).items():
+            if kind == "application/json" and "example" not in content:
+                content["example"] = _example(content["schema"], schemas)
+
+
+def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    if schema.get("type") == "array":
+        return [_example(schema["items"], schemas)]
+    return schemas[schema["$ref"].rpartition("/")[2]]["examples"][0]
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_bytes(document())

@@ -1,0 +1,25 @@
+"""/v1 itself: how the system is, and photos to try it with."""
+
+import asyncio
+
+from fastapi import APIRouter
+
+from services.gateway import samples as sample_photos
+from services.gateway.answers import by_name
+from services.gateway.deps import Parts
+from services.gateway.resources import Health, Sample
+from services.gateway.routes.system import system_health
+
+router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=by_name)
+
+
+@router.get("/health", response_description="All services.")
+async def read_health(deps: Parts) -> Health:
+    """Ask every service how it is, all at once."""
+    return Health.model_validate(await system_health(deps))
+
+
+@router.get("/samples", response_description="All samples.")
+async def list_samples() -> list[Sample]:
+    """List the photos that come with the studio page."""
+    return list(await asyncio.to_thread(sample_photos.samples))

@@ -1,0 +1,10 @@
+/** Shows /v1/openapi.json with Swagger UI, whose bundle is loaded before this. */
+SwaggerUIBundle({
+  url: "/v1/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  defaultModelsExpandDepth: 0,
+  validatorUrl: null,
+});
