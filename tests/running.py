@@ -161,6 +161,7 @@ class Desk:
             "A100WORKER_BACKEND": backend,
             "A100WORKER_IDLE_POLL_S": "0.05",
             "STREAMS_LEASE_S": str(self._streams.lease_s),
+            "STREAMS_MAX_DELIVER": str(self._streams.max_deliver),
             "STREAMS_PICTURE_BYTES": str(self._streams.picture_bytes),
         }
         return WorkerProcess({**os.environ, **own, **variables})

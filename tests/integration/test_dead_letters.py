@@ -1,0 +1,329 @@
+"""Jobs that cannot be run: each ends as `failed`, once, with a dead letter that holds all of it; the rest runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import rpc, subjects
+from shared.deliveries import take
+from shared.messages import (
+    DeadLetter,
+    ImageRef,
+    JobClass,
+    JobRecord,
+    JobSubmit,
+    JobWork,
+    RedriveRequest,
+    ReplayReply,
+    Task,
+)
+from shared.settings import StreamSettings
+from shared.topology import JOB_DLQ, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from tests.running import Desk
+
+UNKNOWN = "0" * 64
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """Short leases."""
+    return StreamSettings(lease_s=0.5, picture_bytes=1024**3)
+
+
+async def letters(bus: Bus) -> list[DeadLetter]:
+    """All dead letters."""
+    return [DeadLetter.model_validate_json(stored.data) for stored in await bus.history(JOB_DLQ, subjects.ALL_DEAD)]
+
+
+async def the_letter(bus: Bus) -> DeadLetter:
+    """The only dead letter."""
+    (letter,) = await letters(bus)
+    return letter
+
+
+async def nothing_unsettled(bus: Bus) -> bool:
+    """Whether the queue is empty and every submit in the log has been dealt with."""
+    consumers = await bus.client.jetstream().consumers_info(JOB_LOG)
+    settled = all(consumer.num_ack_pending == consumer.num_pending == 0 for consumer in consumers)
+    return settled and await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
+
+
+# --- engines and workers that fail --------------------------------------------------------------------------------
+
+
+async def test_a_job_that_fails_three_times_is_buried(desk: Desk) -> None:
+    """The letter holds the whole job; the sentence says nothing of the inside."""
+    async with desk.manager(), desk.worker("tests.fakes:FailingEditor"):
+        await desk.submit("j1", "a prompt", seed=7)
+        end = await desk.failed("j1")
+        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+    letter = await the_letter(desk.bus)
+
+    assert await desk.attempts("j1") == [1, 2, 3]
+    assert (end.code, end.message) == ("engine_failed", "The engine could not finish this job.")
+    assert (letter.job_id, letter.reason, letter.attempts) == ("j1", "engine_failed", 3)
+    assert letter.work is not None
+    assert (letter.work.submit.prompt, letter.work.submit.seed) == ("a prompt", 7)
+
+
+@pytest.mark.parametrize("stream_settings", [StreamSettings(lease_s=0.5, max_deliver=2, picture_bytes=1024**3)])
+async def test_a_job_that_kills_its_workers_is_buried(desk: Desk) -> None:
+    """Two processes die on it; the next worker is spared, and does the next job."""
+    async with (
+        desk.manager(),
+        desk.worker_process("tests.fakes:DeadlyEditor") as first,
+        desk.worker_process("tests.fakes:DeadlyEditor") as second,
+    ):
+        await desk.submit("j1")
+        codes = [await process.wait() for process in (first, second)]
+        async with desk.worker():
+            end = await desk.failed("j1")
+            await desk.submit("j2")
+            await desk.done("j2")
+    letter = await the_letter(desk.bus)
+
+    assert codes == [9, 9]
+    assert await desk.attempts("j1") == [1, 2]
+    assert (end.code, letter.reason, letter.attempts) == ("max_deliver", "max_deliver", 2)
+    assert letter.work is not None
+    assert letter.work.job_id == "j1"
+
+
+async def test_the_manager_buries_also_what_died_while_it_was_away(desk: Desk) -> None:
+    """The broker keeps its advisories."""
+    async with desk.manager():
+        await desk.submit("j1")
+        queue = worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE)
+
+        async def taken() -> bool:
+            return await take(desk.bus, JOB_Q, queue) is not None
+
+        for _ in range(2):
+            await wait_until(taken, "the job is taken, and not settled")
+    await wait_until(taken, "the job is taken for the third time")
+
+    async def advised() -> bool:
+        await take(desk.bus, JOB_Q, queue)
+        return (await desk.bus.client.jetstream().stream_info("ADVISORY")).state.messages > 0
+
+    await wait_until(advised, "the broker has given up")
+    async with desk.manager():
+        end = await desk.failed("j1")
+
+    assert end.code == "max_deliver"
+    assert (await the_letter(desk.bus)).attempts == 3
+
+
+async def test_other_jobs_run_on(desk: Desk) -> None:
+    """One bad job among good ones costs only itself."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("good1")
+        await desk.submit("bad", task=Task.REMOVAL)
+        await desk.submit_raw("worse", b"{")
+        await desk.submit("good2")
+        ends = [(await desk.outcome(job_id)).type for job_id in ("good1", "bad", "worse", "good2")]
+
+    assert ends == ["done", "failed", "failed", "done"]
+
+
+# --- jobs that cannot work ----------------------------------------------------------------------------------------
+
+
+async def test_bad_input_fails_at_once(desk: Desk) -> None:
+    """A removal without a mask cannot get better by being tried again."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", task=Task.REMOVAL)
+        end = await desk.failed("j1")
+    letter = await the_letter(desk.bus)
+
+    assert end.code == "bad_input"
+    assert end.message == "A mask is needed: mark the region to edit."
+    assert (letter.reason, letter.message) == (end.code, end.message)
+    assert 2 not in await desk.attempts("j1")
+
+
+async def test_a_picture_that_cannot_be_decoded_fails_at_once(desk: Desk, images: NatsImageStore) -> None:
+    """A file may look whole from outside and hold nonsense."""
+    data = b"GIF89a: not really a picture"
+    sha256 = hashlib.sha256(data).hexdigest()
+    ref = ImageRef(bucket="inputs", sha256=sha256, content_type="image/gif", width=4, height=3, size_bytes=len(data))
+    await images.put("inputs", data, ref)
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", task=Task.REMOVAL, mask=ref.sha256)
+        end = await desk.failed("j1")
+
+    assert end.code == "bad_image"
+    assert await desk.attempts("j1") == [1]
+
+
+@pytest.mark.parametrize("field", ["image", "mask", "reference", "reference_mask"])
+async def test_an_unknown_picture_fails_at_once(desk: Desk, field: str) -> None:
+    """Whichever of the four it is; the letter holds the job as it was asked for."""
+    fields = {"task": Task.INSERTION, "mask": desk.photo, "reference": desk.photo, field: UNKNOWN}
+    async with desk.manager(), desk.worker():
+        seq = await desk.submit("j1", **fields)
+        end = await desk.failed("j1")
+    letter = await the_letter(desk.bus)
+    logged = await desk.bus.get(JOB_LOG, seq)
+
+    assert end.code == letter.reason == "image_not_found"
+    assert letter.log_seq == seq
+    assert logged is not None
+    assert letter.raw == logged.data.decode()
+
+
+async def test_a_picture_that_is_lost_while_the_job_waits_fails_at_once(desk: Desk) -> None:
+    """Its entry is still there, its bytes are not."""
+    await desk.bus.purge(bucket_stream("inputs"), subjects.object_chunks("inputs", ">"))
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        end = await desk.failed("j1")
+    letter = await the_letter(desk.bus)
+
+    assert (end.code, end.attempt) == ("image_not_found", 1)
+    assert letter.work is not None
+    assert letter.work.submit.image == desk.photo
+
+
+# --- what is no job -----------------------------------------------------------------------------------------------
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps({"task": "white-balance", "image": UNKNOWN, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "Invalid JSON"),
+        (b"{", "Invalid JSON"),
+        (b"\xff\xfe\x00", "Invalid JSON"),
+        (b"[]", "Input should be an object"),
+        (b"{}", "task: Field required"),
+        (body(promt="a cat"), "promt: Extra inputs are not permitted"),
+        (body(v=2), "v: Input should be 1"),
+        (body(task="paint"), "task: Input should be 'removal', 'insertion' or 'white-balance'"),
+        (body(image="../../etc/passwd"), "image: String should match pattern"),
+        (body(steps=10_000), "steps: Input should be less than or equal to 100"),
+        (body(seed="x"), "seed: Input should be a valid integer"),
+    ],
+    ids=["empty", "cut", "binary", "list", "bare", "unknown field", "version", "task", "image", "steps", "seed"],
+)
+async def test_what_cannot_be_read_is_kept_as_it_came(desk: Desk, raw: bytes, reason: str) -> None:
+    """The sentence says what is wrong, the letter holds the body, and the log goes on."""
+    async with desk.manager():
+        seq = await desk.submit_raw("j1", raw)
+        end = await desk.failed("j1")
+        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+    letter = await the_letter(desk.bus)
+
+    assert end.code == letter.reason == "bad_message"
+    assert end.message.startswith(f"The job could not be read: {reason}")
+    assert (letter.raw, letter.log_seq, letter.attempts) == (raw.decode(errors="replace"), seq, 0)
+
+
+@pytest.mark.parametrize("address", ["ops.j:1", "ops.größe", "ops." + "x" * 65, "$ops.j1", "o/ps.j1"])
+async def test_a_job_under_a_strange_address_stops_nobody(desk: Desk, address: str) -> None:
+    """The broker takes more characters in a subject than we do in an id; the job is buried, what follows is run."""
+    await desk.bus.publish(f"job.submit.a100.interactive.{address}", body(image=desk.photo))
+    async with desk.manager(), desk.worker():
+        await desk.submit("j2")
+        await desk.done("j2")
+        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+    letter = await the_letter(desk.bus)
+
+    assert (letter.reason, letter.log_seq) == ("bad_message", 1)
+    assert letter.raw == body(image=desk.photo).decode()
+
+
+async def test_what_is_no_work_is_buried_by_the_worker(desk: Desk) -> None:
+    """Written into the queue by hand, or by a newer version: it ends, and the next job runs."""
+    await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')
+    async with desk.manager(), desk.worker():
+        end = await desk.failed("j1")
+        await desk.submit("j2")
+        await desk.done("j2")
+    letter = await the_letter(desk.bus)
+
+    assert end.code == letter.reason == "bad_message"
+    assert letter.raw == '{"v": 2}'
+
+
+async def test_noise_among_the_events_stops_nobody(desk: Desk) -> None:
+    """Whatever is written on an event's subject: the job that it names runs, and the view shows it."""
+    for noise in (b"", b"{", b'{"type": "done"}', b"\xff"):
+        await desk.bus.publish(subjects.event("j1", "progress"), noise)
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+
+        async def viewed() -> bool:
+            stored = await desk.bus.last(JOBS, subjects.job_record("u1", "j1"))
+            return stored is not None and JobRecord.model_validate_json(stored.data).state == "done"
+
+        await wait_until(viewed, "the view shows the end")
+
+
+# --- run again ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_dead_job_can_be_run_again(desk: Desk) -> None:
+    """Once the engine is mended, one question to the job manager; the new job says of which it is a replay."""
+    async with desk.manager():
+        async with desk.worker("tests.fakes:FailingEditor"):
+            await desk.submit("j1")
+            await desk.failed("j1")
+        async with desk.worker():
+            reply = await rpc.call(
+                desk.bus, subjects.JOB_REDRIVE, RedriveRequest(job_id="j1"), ReplayReply, timeout_s=5
+            )
+            (again,) = reply.jobs
+            await desk.done(str(again.new_job_id))
+
+    assert again.job_id == "j1"
+    assert await letters(desk.bus) == []
+
+
+async def test_a_letter_is_all_that_is_needed(desk: Desk) -> None:
+    """Also without the log and by hand: the body in the letter is a job."""
+    async with desk.manager():
+        async with desk.worker("tests.fakes:FailingEditor"):
+            await desk.submit("j1", script(2))
+            await desk.failed("j1")
+        letter = await the_letter(desk.bus)
+        assert letter.work is not None
+        async with desk.worker():
+            await desk.submit_raw("j2", letter.work.submit.model_dump_json(exclude_none=True).encode())
+            end = await desk.done("j2")
+
+    assert end.seed == letter.work.submit.seed
+
+
+async def test_a_job_is_buried_once(desk: Desk) -> None:
+    """A burial that is interrupted and repeated is still one end and one letter."""
+    work = JobWork(
+        job_id="j1",
+        user="u1",
+        job_class=JobClass.INTERACTIVE,
+        log_seq=1,
+        submit=JobSubmit(task=Task.REMOVAL, image=desk.photo),
+    )
+    async with desk.manager(), desk.worker():
+        queue = subjects.queued("interactive", Task.REMOVAL, "u1", "j1")
+        await desk.bus.publish(queue, work)
+        await desk.failed("j1")
+        await desk.bus.publish(queue, work)
+        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+
+    assert len(await letters(desk.bus)) == 1
+    assert (await desk.failed("j1")).code == "bad_input"
