@@ -14,7 +14,7 @@ from shared.bus import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from nats.aio.msg import Msg
 
@@ -77,7 +77,7 @@ async def take(bus: Bus, stream: str, consumer: str) -> Delivery | None:
     return None
 
 
-async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> AsyncIterator[Delivery]:
+async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> AsyncGenerator[Delivery, None]:
     """Yield messages as they come, for ever, over reconnects.
 
     A pull that was outstanding when its server died never ends by itself, so it asks for heartbeats and is repeated
@@ -112,6 +112,12 @@ async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
     """
     with translated():
         await bus.client.jetstream().reset_consumer(stream, consumer)
+
+
+async def redeliver_all(bus: Bus, stream: str, consumer: str) -> None:
+    """Have everything that the stream holds delivered again, settled or not. Raises BrokerUnavailable."""
+    with translated():
+        await bus.client.jetstream().reset_consumer(stream, consumer, seq=1)
 
 
 @asynccontextmanager

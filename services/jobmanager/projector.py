@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from shared import jobs, subjects
 from shared.bus import WrongLastSequence
-from shared.deliveries import Delivery, consume
+from shared.deliveries import Delivery, consume, redeliver_all
 from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
@@ -27,11 +28,28 @@ class Projector:
         self._bus = bus
         self._pace = pace
         self._records: OrderedDict[str, tuple[JobRecord, int]] = OrderedDict()  # with its revision in the bucket
+        self._newest = 0  # revision
+        self._lost = False
 
     async def run(self) -> None:
         """Project for ever. Raises BrokerUnavailable."""
-        async for delivery in consume(self._bus, JOB_EV, PROJECTOR):
-            await self._settle(delivery)
+        self._lost = await self._bus.first(JOBS, subjects.ALL_RECORDS) is None
+        while True:
+            if self._lost:
+                await self._begin_again()
+            async with aclosing(consume(self._bus, JOB_EV, PROJECTOR)) as arriving:
+                async for delivery in arriving:
+                    await self._settle(delivery)
+                    if self._lost:
+                        break
+
+    async def _begin_again(self) -> None:
+        """Fold all events once more, into a bucket that has lost what it held."""
+        log.info("jobs.view-begun-again")
+        self._records.clear()
+        self._newest = 0
+        await redeliver_all(self._bus, JOB_EV, PROJECTOR)
+        self._lost = False
 
     async def _settle(self, delivery: Delivery) -> None:
         event = jobs.parse_event(delivery.data)
@@ -41,11 +59,12 @@ class Projector:
                 self._records.pop(event.job_id, None)
             if isinstance(event, Cancelled):
                 await self._bus.purge(JOB_Q, subjects.queue_entries_of(event.job_id))
-        await delivery.ack_soon()
+        if not self._lost:
+            await delivery.ack_soon()
 
     async def _project(self, event: JobEvent, seq: int) -> bool:
         """Write the record with this event in it; False if somebody else wrote first."""
-        before, revision = await self._read(event)
+        before, revision = await self._read(event, seq)
         record = jobs.fold(before, event, seq)
         if record is before:
             return True
@@ -55,6 +74,8 @@ class Projector:
             )
         except WrongLastSequence:
             return False
+        self._lost = revision < self._newest  # the bucket counts from one again: it is another one
+        self._newest = revision
         self._learn(event, record)
         self._records[record.job_id] = (record, revision)
         self._records.move_to_end(record.job_id)
@@ -69,14 +90,22 @@ class Projector:
             pixels = event.result.width * event.result.height
             self._pace.learn(record.task, pixels, record.total_steps or 1, event.duration_ms)
 
-    async def _read(self, event: JobEvent) -> tuple[JobRecord | None, int]:
+    async def _read(self, event: JobEvent, seq: int) -> tuple[JobRecord | None, int]:
         known = self._records.get(event.job_id)
         if known is not None:
             return known
         stored = await self._bus.first(JOBS, subjects.job_record_anywhere(event.job_id))
         if stored is not None and stored.data:
             return JobRecord.model_validate_json(stored.data), stored.seq
-        if isinstance(event, Queued):
-            return None, 0
-        logged = await self._bus.first(JOB_LOG, subjects.submits_of(event.job_id))
-        return (None if logged is None else jobs.accepted(logged)), 0
+        revision = 0 if stored is None else stored.seq  # `nats kv del` leaves an empty value
+        return (None if isinstance(event, Queued) else await self._refold(event.job_id, seq)), revision
+
+    async def _refold(self, job_id: str, until: int) -> JobRecord | None:
+        """Make a record anew of the events before a sequence, where there is none or it was lost."""
+        logged = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
+        record = None if logged is None else jobs.accepted(logged)
+        for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):
+            event = jobs.parse_event(stored.data)
+            if event is not None and stored.seq < until and not isinstance(event, Progress | Preview):
+                record = jobs.fold(record, event, stored.seq)
+        return record
