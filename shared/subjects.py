@@ -64,6 +64,11 @@ def replay_id(job_id: str, log_seq: int) -> str:
     return job_id[: TOKEN_MAX - len(suffix)] + suffix
 
 
+def unnamed_id(log_seq: int) -> str:
+    """The id of a job that was logged under an id that cannot be one."""
+    return replay_id("unnamed", log_seq)
+
+
 def submits_of(job_id: str) -> str:
     """Every logged submit of one job, whatever its class and user."""
     return f"job.submit.*.*.*.{token(job_id)}"
@@ -75,8 +80,8 @@ def queued(job_class: str, task: str, user: str, job_id: str) -> str:
 
 
 def queued_in(job_class: str, task: str) -> str:
-    """The jobs of one class and task."""
-    return f"job.q.{POOL}.{token(job_class)}.{token(task)}.>"
+    """The jobs of one class and task; JOB_Q holds nothing else, so nothing can lie there that no worker looks for."""
+    return f"job.q.{POOL}.{token(job_class)}.{token(task)}.*.*"
 
 
 def queued_in_class(job_class: str) -> str:

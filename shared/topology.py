@@ -41,7 +41,7 @@ JOBS, SESSIONS = "KV_jobs", "KV_sessions"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
-_ENSURE_S = 30.0  # 30 requests, each a few milliseconds but for an election
+_ANSWER_S = 5.0  # a stream with three copies takes one second; while a cluster elects, it answers nothing at all
 _IMMUTABLE = 10052
 _NO_ROOM = 10047
 _NO_CLUSTER = 10074
@@ -91,7 +91,8 @@ def declare(settings: StreamSettings) -> Topology:
         replace(_bucket("cache", 2 * _HOUR, settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
     )
     views = (
-        _key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY),  # what the projector folds, under <user>.<job>
+        # what the projector folds, under <user>.<job>; a view makes room by itself, or a full one would stop the queue
+        replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
     )
     streams = (*_job_streams(settings), *views, *buckets)
@@ -103,7 +104,8 @@ def declare(settings: StreamSettings) -> Topology:
 
 def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
     log = _stream(JOB_LOG, *map(subjects.submits_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
-    queue = _stream(JOB_Q, subjects.ALL_QUEUED, max_age=7 * _DAY, max_bytes=256 * _MIB)
+    waiting = (subjects.queued_in(job_class, task) for job_class in JobClass for task in Task)
+    queue = _stream(JOB_Q, *waiting, max_age=7 * _DAY, max_bytes=256 * _MIB)
     events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
     return (
         replace(log, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
@@ -209,10 +211,11 @@ async def ensure(bus: Bus, settings: StreamSettings) -> None:
     jetstream = bus.client.jetstream(timeout=None)  # see Bus.request
     topology = declare(settings)
     with translated():
-        async with asyncio.timeout(_ENSURE_S):
-            for stream in topology.streams:
+        for stream in topology.streams:
+            async with asyncio.timeout(_ANSWER_S):
                 await _ensure_stream(jetstream, stream)
-            for stream_name, consumer in topology.consumers:
+        for stream_name, consumer in topology.consumers:
+            async with asyncio.timeout(_ANSWER_S):
                 await jetstream.add_consumer(stream_name, config=consumer)
 
 

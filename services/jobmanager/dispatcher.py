@@ -77,7 +77,11 @@ class Dispatcher:
             await self._feed()
 
     async def _admit(self, delivery: Delivery) -> None:
-        address = subjects.parse_submit(delivery.subject)
+        try:
+            address = subjects.parse_submit(delivery.subject)
+        except BadMessage as error:
+            await self._refuse(subjects.unnamed_id(delivery.seq), delivery, error)
+            return
         job_id, replay_of = await self._identify(address.job_id, delivery.seq)
         if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
             await delivery.ack_soon()  # cancelled before it was queued, or settled before a crash

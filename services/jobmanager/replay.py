@@ -56,7 +56,10 @@ class Replay:
         return job
 
     async def _again(self, stored: Stored, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
-        address = subjects.parse_submit(stored.subject)
+        try:
+            address = subjects.parse_submit(stored.subject)
+        except BadMessage as error:
+            return ReplayedJob(log_seq=stored.seq, job_id=subjects.unnamed_id(stored.seq), problem=error.message)
         try:
             JobSubmit.model_validate_json(stored.data)
         except ValidationError:
