@@ -16,7 +16,7 @@ from services.a100worker.results import outside_changes, store_picture
 from services.a100worker.sessions import store_session
 from shared import subjects
 from shared.bus import WrongLastSequence
-from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, EngineFailed, JobCancelled, NotFound
+from shared.errors import ArtMancerError, BadInput, BadMessage, BrokerUnavailable, EngineFailed, JobCancelled, NotFound
 from shared.messages import DeadLetter, Done, Failed, JobWork, Started
 from shared.topology import JOB_EV
 
@@ -44,8 +44,7 @@ class Runner:
         try:
             work = JobWork.model_validate_json(delivery.data)
         except ValidationError:
-            log.exception("job.unreadable", extra={"subject": delivery.subject})
-            await delivery.drop("unreadable")
+            await self._refuse(delivery)
             return
         reporter = Reporter(self._bus, work.job_id, delivery.attempt)
 
@@ -158,6 +157,23 @@ class Runner:
             await delivery.ack()
             log.info("job.cancelled", extra={"job_id": work.job_id})
 
+    async def _refuse(self, delivery: Delivery) -> None:
+        """End a job that was put into the queue by hand, or by a dispatcher whose words we do not know."""
+        log.error("job.unreadable", extra={"subject": delivery.subject})
+        try:
+            job_id = subjects.token(subjects.parse_queued(delivery.subject).job_id)
+        except BadMessage:
+            await delivery.drop("unreadable")
+            return
+        letter = DeadLetter(
+            job_id=job_id,
+            reason=BadMessage.code,
+            message=BadMessage().message,
+            attempts=delivery.attempt,
+            raw=delivery.data.decode(errors="replace"),
+        )
+        await self._bury(letter, delivery)
+
     async def _give_up(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
         letter = DeadLetter(
             job_id=work.job_id,
@@ -167,8 +183,13 @@ class Runner:
             log_seq=work.log_seq,
             work=work,
         )
-        await self._bus.publish(subjects.dead(error.code, work.job_id), letter, msg_id=f"{work.job_id}.dead")
-        await self._end(Failed(job_id=work.job_id, code=error.code, message=error.message, attempt=delivery.attempt))
+        await self._bury(letter, delivery)
+
+    async def _bury(self, letter: DeadLetter, delivery: Delivery) -> None:
+        await self._bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
+        await self._end(
+            Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
+        )
         await delivery.ack()
 
     async def _end(self, outcome: Done | Failed) -> None:
