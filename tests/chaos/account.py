@@ -1,0 +1,92 @@
+"""The account of a run: how many jobs went which way, and every broken promise with the job's whole history."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.messages import Done
+from tests.chaos import ledger
+
+if TYPE_CHECKING:
+    from tests.chaos.customers import Promise
+    from tests.chaos.ledger import Story
+
+_SHOWN = 5  # histories of each kind of trouble
+
+
+@dataclass(slots=True)
+class Account:
+    """What was promised (over HTTP or by a PubAck), what was done to the system, and what is stored at the end."""
+
+    promises: list[Promise]
+    acts: list[tuple[float, str]]
+    stories: dict[str, Story] = field(default_factory=dict)
+    restless: list[str] = field(default_factory=list)
+    refused: int = 0
+
+    def table(self) -> list[str]:
+        """A few lines of numbers."""
+        ends = Counter(story.end for story in self.stories.values())
+        broken = ledger.broken(self.stories)
+        failed = {end.partition(":")[2]: number for end, number in sorted(ends.items()) if end.startswith("failed")}
+        reasons = ", ".join(f"{code} {number}" for code, number in failed.items())
+        watched = [promise for promise in self.promises if promise.streams]
+        recovery, act = self.longest_recovery()
+        rows = {
+            "acts of violence": len(self.acts),
+            "accepted": f"{len(self.promises)} ({len(self.stories)} in the log, {self.refused} refused)",
+            "done": ends["done"],
+            "failed": f"{sum(failed.values())} ({reasons})",
+            "cancelled": ends["cancelled"],
+            "lost": len(self._lost()),
+            "doubled": len(broken.get("doubled", [])),
+            "stuck": len(broken.get("stuck", [])),
+            "redeliveries": sum(story.redeliveries for story in self.stories.values()),
+            "streams": f"{len(watched)} watched, {sum(promise.streams - 1 for promise in watched)} times resumed",
+            "longest recovery": f"{recovery:.1f} s ({act})",
+        }
+        return [f"{name:<18} {value}" for name, value in rows.items()]
+
+    def longest_recovery(self) -> tuple[float, str]:
+        """Of all acts, the longest time until a plain job that was accepted after it was done."""
+        plain = [
+            (promise.at, self.stories.get(promise.job_id)) for promise in self.promises if promise.order.kind == "plain"
+        ]
+        finished = [
+            (at, end.at) for at, story in plain if story is not None for end in story.ends if isinstance(end, Done)
+        ]
+        times = [
+            (min(done for accepted, done in finished if accepted >= at) - at, act)
+            for at, act in self.acts
+            if any(accepted >= at for accepted, _ in finished)
+        ]
+        return max(times, default=(0.0, "no act"))
+
+    def problems(self) -> list[str]:
+        """Each broken promise; nothing when all were kept."""
+        found = [f"NOT QUIET: {line}" for line in self.restless]
+        found += [f"LOST: {promise.job_id} ({promise.order.kind}) is not in the log" for promise in self._lost()]
+        for name, stories in ledger.broken(self.stories).items():
+            found.append(f"{name.upper()}: {len(stories)}: {' '.join(story.job_id for story in stories)}")
+            found += [story.told() for story in stories[:_SHOWN]]
+        for promise in self.promises:
+            story = self.stories.get(promise.job_id)
+            if story is not None and (trouble := _broken_word(promise, story)):
+                found += [f"{trouble.upper()}: {promise}", story.told()]
+        return found
+
+    def _lost(self) -> list[Promise]:
+        return [promise for promise in self.promises if promise.job_id not in self.stories]
+
+
+def _broken_word(promise: Promise, story: Story) -> str:
+    """What the customer was told that is not so."""
+    if story.end not in promise.order.ends:
+        return f"a {promise.order.kind} job must not end so"
+    if promise.was_cancelled and story.end != "cancelled":
+        return "cancelled, it was said"
+    if promise.streams and promise.streamed_end != story.end.partition(":")[0]:
+        return "the stream told another end"
+    return ""

@@ -1,0 +1,174 @@
+"""`python -m tests.chaos.driver --seed N --rounds N`: the whole system under load and fire, then an account of it.
+
+Every job whose submit was answered with success must have ended exactly once when all is quiet again. The seed
+decides what is submitted and what is hurt; how the two fall together is up to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from PIL import Image
+
+from services.nats_server import HOST
+from shared import topology
+from shared.bus import Bus, open_bus
+from shared.errors import BrokerUnavailable
+from shared.image_store import NatsImageStore
+from shared.settings import NatsSettings, StreamSettings
+from tests.chaos import engine, ledger, parts
+from tests.chaos.account import Account
+from tests.chaos.customers import Customers
+from tests.chaos.orders import Orders
+from tests.chaos.violence import Violence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STREAMS = StreamSettings(lease_s=engine.LEASE_S, picture_bytes=1024**3)
+ENVIRONMENT = {
+    "A100WORKER_BACKEND": "tests.chaos.engine:Hostile",
+    "A100WORKER_IDLE_POLL_S": "0.2",
+    "A100WORKER_RETRY_DELAY_S": "0.2",
+    "STREAMS_LEASE_S": str(STREAMS.lease_s),
+    "STREAMS_PICTURE_BYTES": str(STREAMS.picture_bytes),
+    "GATEWAY_QUEUE_LIMIT_PER_USER": "1000",
+}
+BETWEEN_ACTS_S = (0.3, 2.5)
+QUIET_S = 90.0  # the backlog of the last outage, a poison job's three leases, a consumer's ack_wait of 30 s
+
+
+class Clock:
+    """Writes lines with the seconds since the start."""
+
+    def __init__(self, log: Path) -> None:
+        self._start = time.monotonic()
+        self._log = log.open("w")
+
+    def say(self, line: str) -> None:
+        """Tell the person at the terminal."""
+        print(f"{self._now()}  {line}", flush=True)  # noqa: T201 (a program for the terminal)
+        self.note("chaos", line)
+
+    def note(self, name: str, line: str) -> None:
+        """Keep a part's line of output."""
+        self._log.write(f"{self._now()} {name:<13}| {line}\n")
+
+    def close(self) -> None:
+        """Write out what is kept."""
+        self._log.close()
+
+    def _now(self) -> str:
+        return f"{time.monotonic() - self._start:8.2f}"
+
+
+def dice(seed: int, purpose: str) -> random.Random:
+    """Dice of their own for each purpose, so that one does not disturb the other."""
+    return random.Random(f"{seed} {purpose}")  # noqa: S311 (to be repeatable is the point)
+
+
+def picture(colour: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> bytes:
+    """A PNG of 16 x 16 pixels of one colour, black around the box."""
+    buffer = io.BytesIO()
+    image = Image.new("RGB", (16, 16), colour if box is None else (0, 0, 0))
+    if box is not None:
+        image.paste(colour, box)
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account:
+    """Hold the system up, load it, hurt it, wait until it is quiet, and read what is stored."""
+    async with parts.running(folder, chosen.workers, ENVIRONMENT, clock.note) as system:
+        clock.say(f"ready, gateway on port {system.port}, logs in {folder}")
+        nats = NatsSettings(url=system.server.url)
+        async with (
+            open_bus(nats, "chaos") as bus,
+            httpx.AsyncClient(base_url=f"http://{HOST}:{system.port}") as http,
+        ):
+            files = picture((200, 120, 40)), picture((255, 255, 255), (4, 4, 12, 12))
+            stored = [await NatsImageStore(bus).put("inputs", file) for file in files]
+            orders = Orders(dice(chosen.seed, "orders"), *(ref.sha256 for ref in stored))
+            customers = Customers(bus, http, orders, files)
+            violence = Violence(dice(chosen.seed, "violence"), system, bus, STREAMS, clock.say)
+            account = Account(customers.promises, violence.acts)
+            await _fire(chosen, customers, violence, clock.say)
+            account.restless = await _quiet(bus, clock.say)
+            account.stories = await ledger.read(bus)
+            account.refused = customers.refused
+    return account
+
+
+async def _fire(
+    chosen: argparse.Namespace, customers: Customers, violence: Violence, say: Callable[[str], None]
+) -> None:
+    closing, pauses, numbers = asyncio.Event(), dice(chosen.seed, "pauses"), count(1)
+    async with asyncio.TaskGroup() as tasks:
+        shopping = tasks.create_task(customers.shop(chosen.rate, closing, lambda: next(numbers)), name="customers")
+        for _ in range(chosen.rounds):
+            await parts.happens(closing, pauses.uniform(*BETWEEN_ACTS_S))
+            await violence.act(closing)
+        await parts.happens(closing, BETWEEN_ACTS_S[1])
+        closing.set()
+        say(f"the violence is over, {len(customers.promises)} jobs were accepted")
+        await asyncio.wait({shopping}, timeout=QUIET_S)
+        shopping.cancel()  # a stream that never ends shows as a job whose watcher saw no end
+
+
+async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
+    """Wait until nothing waits any more; returns what still does when patience is over."""
+    give_up = time.monotonic() + QUIET_S
+    restless: list[str] = ["the broker has not answered"]
+    while restless and time.monotonic() < give_up:
+        try:
+            await topology.ensure(bus, STREAMS)
+            restless = await ledger.unquiet(bus, STREAMS)
+        except BrokerUnavailable:
+            pass
+        await parts.happens(asyncio.Event(), 0.5)
+    say("all is quiet" if not restless else f"not quiet: {'; '.join(restless[:10])}")
+    return restless
+
+
+def options(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.driver", description=__doc__)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the dice (random)")
+    parser.add_argument("--rounds", type=int, default=10, help="acts of violence (%(default)s)")
+    parser.add_argument("--rate", type=float, default=10.0, help="jobs a second (%(default)s)")
+    parser.add_argument("--workers", type=int, default=3, help="number of a100workers (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print the account, and return the exit code: 1 when a promise was broken."""
+    chosen = options(arguments)
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{chosen.seed}-"))
+    clock = Clock(folder / "log")
+    clock.say(f"seed {chosen.seed}, {chosen.rounds} rounds, {chosen.rate:g} jobs a second, {chosen.workers} workers")
+    account: Any = asyncio.run(run(chosen, folder, clock))
+    for line in account.table():
+        clock.say(line)
+    problems = account.problems()
+    for line in problems:
+        clock.say(line)
+    clock.close()
+    if not problems:
+        shutil.rmtree(folder)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""What the broker holds when all is over, job by job, and what of it must not be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared import jobs, subjects, topology
+from shared.errors import BadMessage
+from shared.messages import Cancelled, Done, Failed, JobRecord, Preview, Progress, Started
+
+if TYPE_CHECKING:
+    from shared.bus import Bus, Stored
+    from shared.messages import JobEvent
+    from shared.settings import StreamSettings
+
+_EVERY_SUBMIT = "job.submit.>"
+
+
+@dataclass(slots=True)
+class Story:
+    """All that is stored of one job."""
+
+    job_id: str
+    submits: list[Stored] = field(default_factory=list)
+    events: list[tuple[Stored, JobEvent | None]] = field(default_factory=list)
+    letters: list[str] = field(default_factory=list)
+    record: JobRecord | None = None
+
+    @property
+    def ends(self) -> list[Done | Failed | Cancelled]:
+        """Its terminal events; there must be one."""
+        return [event for _, event in self.events if isinstance(event, Done | Failed | Cancelled)]
+
+    @property
+    def end(self) -> str:
+        """How it ended, in a word."""
+        if not self.ends:
+            return "open"
+        last = self.ends[0]
+        return f"failed:{last.code}" if isinstance(last, Failed) else last.type
+
+    @property
+    def redeliveries(self) -> int:
+        """How often a worker took it after another."""
+        return max(0, max((event.attempt for _, event in self.events if isinstance(event, Started)), default=0) - 1)
+
+    def folded(self) -> JobRecord | None:
+        """What the view must hold: the fold of all events but the steps."""
+        record = None
+        for stored, event in self.events:
+            if event is not None and not isinstance(event, Progress | Preview):
+                if record is None and event.type != "queued":
+                    record = jobs.accepted(self.submits[0]) if self.submits else None
+                record = jobs.fold(record, event, stored.seq)
+        return record
+
+    def told(self) -> str:
+        """The whole history, for a person."""
+        lines = [f"{self.job_id}: {self.end}"]
+        lines += [f"  submit {stored.seq} {stored.subject} {stored.data[:200]!r}" for stored in self.submits]
+        lines += [f"  event  {stored.seq} {stored.subject} {stored.data[:400]!r}" for stored, _ in self.events]
+        lines += [f"  letter {letter}" for letter in self.letters]
+        lines += [f"  view   {self.record.model_dump_json(exclude_none=True) if self.record else 'nothing'}"]
+        return "\n".join(lines)
+
+
+async def read(bus: Bus) -> dict[str, Story]:
+    """Read the whole log, all events, all dead letters and the view. Raises BrokerUnavailable."""
+    stories: dict[str, Story] = {}
+
+    def story(job_id: str) -> Story:
+        return stories.setdefault(job_id, Story(job_id))
+
+    known: set[str] = set()
+    for stored in await bus.history(topology.JOB_LOG, _EVERY_SUBMIT):
+        job_id = job_of_submit(stored.subject, stored.seq, known)
+        known.add(stored.subject.rpartition(".")[2])
+        story(job_id).submits.append(stored)
+    for stored in await bus.history(topology.JOB_EV, subjects.ALL_EVENTS):
+        story(subjects.job_of_event(stored.subject)).events.append((stored, jobs.parse_event(stored.data)))
+    for stored in await bus.history(topology.JOB_DLQ, subjects.ALL_DEAD):
+        story(stored.subject.rpartition(".")[2]).letters.append(stored.subject)
+    for stored in await bus.history(topology.JOBS, subjects.ALL_RECORDS):
+        if stored.data:
+            record = JobRecord.model_validate_json(stored.data)
+            story(record.job_id).record = record
+    return stories
+
+
+def job_of_submit(subject: str, seq: int, known: set[str]) -> str:
+    """The id that a logged submit runs under; `known` are the ids that were logged before it."""
+    try:
+        given = subjects.parse_submit(subject).job_id
+    except BadMessage:
+        return subjects.unnamed_id(seq)
+    return subjects.replay_id(given, seq) if given in known else given
+
+
+def broken(stories: dict[str, Story]) -> dict[str, list[Story]]:
+    """The stories that break an invariant, under its name."""
+    found: defaultdict[str, list[Story]] = defaultdict(list)
+    for story in stories.values():
+        if not story.submits:
+            found["events of a job that nobody submitted"].append(story)
+        if not story.ends:
+            found["stuck"].append(story)
+        ends = [stored for stored, _ in story.events if subjects.kind_of_event(stored.subject) == subjects.TERMINAL]
+        if len(ends) > 1 or len(story.ends) > 1:
+            found["doubled"].append(story)
+        if story.end.startswith("failed") and len(story.letters) != 1:
+            found["failed without one dead letter"].append(story)
+        if _undated(story.record) != _undated(story.folded()):
+            found["the view differs from the events"].append(story)
+    return dict(found)
+
+
+def _undated(record: JobRecord | None) -> JobRecord | None:
+    """Without the date of birth, which a submit without `submitted_at` has from whoever reads it."""
+    return None if record is None else record.model_copy(update={"created_at": 0.0})
+
+
+async def unquiet(bus: Bus, settings: StreamSettings) -> list[str]:
+    """What still moves or waits, in words; nothing when all is settled. Raises BrokerUnavailable."""
+    declared = topology.declare(settings)
+    jetstream = bus.client.jetstream(timeout=5)
+    waiting = [f"{subject} is queued" for subject in await bus.subjects_in(topology.JOB_Q, subjects.ALL_QUEUED)]
+    for stream in {name for name, _ in declared.consumers}:
+        wanted = {consumer.durable_name for name, consumer in declared.consumers if name == stream}
+        for info in await jetstream.consumers_info(stream):
+            if info.name not in wanted:
+                waiting.append(f"{stream} has a consumer {info.name} that nobody declared")
+            if info.num_pending or info.num_ack_pending:
+                waiting.append(f"{stream}/{info.name}: {info.num_pending} to deliver, {info.num_ack_pending} unsettled")
+    return waiting

@@ -1,0 +1,118 @@
+"""The parts of the system as processes, each started again soon after it ends, so that there is always one to hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import psutil
+
+from services.devstack import free_port
+from services.nats_server import HOST, NatsServer
+from services.probes import stack_is_healthy
+from services.program import ProcessGroup, Program
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from services.keeper import Startable
+
+_PAUSE_S = 0.2
+_START_S = 60.0
+_STOP_S = 10.0
+SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager")
+
+
+class Parts:
+    """All parts by name; `nats` is one of them."""
+
+    def __init__(self, server: NatsServer, programs: dict[str, Program], port: int) -> None:
+        self._programs: dict[str, NatsServer | Program] = {"nats": server, **programs}
+        self.over = asyncio.Event()
+        self.port = port
+        self.server = server
+
+    @property
+    def names(self) -> list[str]:
+        """Of all parts, in a fixed order."""
+        return sorted(self._programs)
+
+    def send(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal; False if the part does not run at the moment."""
+        pid = self._programs[name].pid
+        if pid is not None:
+            psutil.Process(pid).send_signal(number)
+        return pid is not None
+
+    async def keep(self, name: str) -> None:
+        """Start the part whenever it has ended, until `stop`."""
+        part: Startable = self._programs[name]
+        while not self.over.is_set():
+            if name != "nats" or self.server.pid is None:
+                await part.start()
+            await part.wait()
+            await happens(self.over, _PAUSE_S)
+
+    async def stop(self) -> None:
+        """End the services, then nats-server; fails if one does not end."""
+        self.over.set()
+        services = [part for name, part in self._programs.items() if name != "nats"]
+        for part in services:
+            part.terminate()
+        await wait_until(lambda: all(part.pid is None for part in services), "the services have ended", _STOP_S)
+        self.server.terminate()
+        await wait_until(lambda: self.server.pid is None, "nats-server has ended", _STOP_S)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, workers: int, environment: Mapping[str, str], on_line: Callable[[str, str], None]
+) -> AsyncIterator[Parts]:
+    """Hold the whole system up while the block runs; `on_line` gets a part's name and a line of its output."""
+
+    def lines_of(name: str) -> Callable[[str], None]:
+        return lambda line: on_line(name, line)
+
+    async with ProcessGroup() as group:
+        server = NatsServer(folder / "nats", group=group, on_line=lines_of("nats"))
+        await server.start()
+        port = free_port(HOST, 0)
+        own = {**environment, "NATS_URL": server.url, "GATEWAY_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+        modules = {name: name for name in SERVICES} | {f"worker-{n}": "a100worker" for n in range(1, workers + 1)}
+        programs = {
+            name: Program(name, [sys.executable, "-m", f"services.{module}"], group, env=own, on_line=lines_of(name))
+            for name, module in modules.items()
+        }
+        parts = Parts(server, programs, port)
+        async with asyncio.TaskGroup() as tasks:
+            for name in parts.names:
+                tasks.create_task(parts.keep(name), name=f"keep-{name}")
+            try:
+                await wait_until(lambda: stack_is_healthy(HOST, port), "all parts are healthy", _START_S)
+                yield parts
+                await parts.stop()
+                _nobody_left(group)
+            finally:
+                parts.over.set()
+                group.kill()
+
+
+def _nobody_left(group: ProcessGroup) -> None:
+    """Fail if a process of the group lives on; its guard, a shell, ends with the group itself."""
+    left = [process.name() for process in psutil.Process().children(recursive=True) if process.pid != group.id]
+    assert not left, f"These processes are left: {left}."
+
+
+async def happens(event: asyncio.Event, within_s: float) -> bool:
+    """Wait for the event for so long; whether it has happened."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
