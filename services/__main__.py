@@ -39,6 +39,8 @@ def options(arguments: list[str]) -> Options:
     parser.add_argument("--port", type=int, default=defaults.port, help="its port, 0: a free one (%(default)s)")
     parser.add_argument("--data", type=Path, default=defaults.data, help="folder for jobs and pictures (%(default)s)")
     parser.add_argument("--workers", type=int, default=defaults.workers, help="number of a100workers (%(default)s)")
+    parser.add_argument("--https", action="store_true", help="also serve https://localhost, with HTTP/2")
+    parser.add_argument("--https-port", type=int, default=8443, help="its port, 0: a free one (%(default)s)")
     parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url, do not start one")
     parser.add_argument("--nats-url", help="the broker's address, with --no-nats")
     given = parser.parse_args(arguments)
@@ -46,7 +48,14 @@ def options(arguments: list[str]) -> Options:
         parser.error("--no-nats and --nats-url go together")
     if given.workers < 1:
         parser.error("--workers must be 1 or more")
-    return Options(host=given.host, port=given.port, data=given.data, nats_url=given.nats_url, workers=given.workers)
+    return Options(
+        host=given.host,
+        port=given.port,
+        data=given.data,
+        nats_url=given.nats_url,
+        workers=given.workers,
+        https_port=given.https_port if given.https else None,
+    )
 
 
 async def run(chosen: Options) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.caddy import HTTPS_HOST, Caddy
 from services.keeper import Keeper
 from services.nats_server import NatsServer
 from services.probes import broker_answers, stack_is_healthy, until
@@ -36,6 +37,7 @@ class Options:
     data: Path = Path(".data")
     nats_url: str | None = None  # None: a nats-server of our own
     workers: int = 1
+    https_port: int | None = None  # None: HTTP only; 0: a free one
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,11 @@ class Stack:
         Raises ConfigError when the port or the data folder cannot be had, or when a program refuses its settings.
         """
         port = free_port(self._options.host, self._options.port)
+        https = self._https(port)
         with claimed(self._options.data):
             async with ProcessGroup() as group, asyncio.TaskGroup() as tasks:
                 guarding = tasks.create_task(group.keep_guarded(), name="guard")
-                starting = tasks.create_task(self._bring_up(group, tasks, port), name="bring-up")
+                starting = tasks.create_task(self._bring_up(group, tasks, port, https), name="bring-up")
                 await self._stopping.wait()
                 starting.cancel()
                 await self._bring_down()
@@ -103,7 +106,13 @@ class Stack:
         if self._failure is not None:
             raise self._failure
 
-    async def _bring_up(self, group: ProcessGroup, tasks: asyncio.TaskGroup, port: int) -> None:
+    def _https(self, port: int) -> Caddy | None:
+        if self._options.https_port is None:
+            return None
+        https_port = free_port(HTTPS_HOST, self._options.https_port)
+        return Caddy(self._options.data, https_port, f"{self._options.host}:{port}")
+
+    async def _bring_up(self, group: ProcessGroup, tasks: asyncio.TaskGroup, port: int, https: Caddy | None) -> None:
         url = self._options.nats_url or await self._start_broker(group, tasks)
         await until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
@@ -113,11 +122,18 @@ class Stack:
             "GATEWAY_PORT": str(port),
             "PYTHONUNBUFFERED": "1",
         }
+        if https is not None:
+            environment["GATEWAY_TRUSTED_PROXIES"] = self._options.host
+            self._keep(tasks, "caddy", https.program(group, self._lines_of("caddy")), 1)
         for service in self._programs:
             program = Program(service.name, service.argv, group, env=environment, on_line=self._lines_of(service.name))
             self._keep(tasks, service.name, program, service.stage)
         await until(lambda: stack_is_healthy(self._options.host, port))
         self._announce(f"ready http://{self._options.host}:{port}")
+        if https is not None:
+            await until(https.serves)
+            self._announce(f"ready {https.url}")
+            self._announce(f"root certificate {https.root}")
 
     async def _start_broker(self, group: ProcessGroup, tasks: asyncio.TaskGroup) -> str:
         server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))

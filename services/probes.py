@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from ssl import SSLContext
 
 _PATIENCE_S = 2.0
 _ASK_EVERY_S = 0.1
@@ -27,10 +28,10 @@ async def broker_answers(url: str) -> bool:
         return False
 
 
-async def stack_is_healthy(host: str, port: int) -> bool:
-    """Whether the gateway answers that every service is healthy."""
+async def stack_is_healthy(host: str, port: int, trust: SSLContext | None = None) -> bool:
+    """Whether the gateway answers that every service is healthy; over TLS where it is said whom to trust."""
     try:
-        async with _connection(host, port) as (reader, writer):
+        async with _connection(host, port, trust) as (reader, writer):
             # HTTP/1.0: the answer ends where the connection does.
             writer.write(f"GET /api/system/health HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -47,10 +48,12 @@ async def until(answer: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def _connection(host: str, port: int) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-    """Connect; the whole block has _PATIENCE_S. Raises OSError, which TimeoutError is one of."""
+async def _connection(
+    host: str, port: int, trust: SSLContext | None = None
+) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Connect; the whole block has _PATIENCE_S. Raises OSError, which TimeoutError and the errors of TLS are."""
     async with asyncio.timeout(_PATIENCE_S):
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection(host, port, ssl=trust)
         try:
             yield reader, writer
         finally:

@@ -33,6 +33,8 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,  # not given, uvicorn would trust all of 127.0.0.1
                 timeout_keep_alive=75,  # longer than proxies keep theirs, or they send into a closed connection
                 timeout_graceful_shutdown=math.ceil(settings.drain_s),
             )

@@ -19,6 +19,7 @@ class Settings(ServiceSettings):
         default="http://localhost:3000,https://localhost:3000",
         validation_alias=AliasChoices("GATEWAY_ALLOWED_ORIGINS", "ALLOWED_ORIGINS"),
     )
+    trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
     reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB
     queue_limit_total: int = Field(default=10_000, ge=1)  # jobs that wait for a worker
