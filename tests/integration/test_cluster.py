@@ -1,0 +1,157 @@
+"""Three servers, three copies: what was accepted survives the death of any one of them, and nobody hears an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import subjects, topology
+from shared.bus import open_bus
+from shared.errors import ArtMancerError, BrokerUnavailable
+from shared.settings import NatsSettings, StreamSettings
+from shared.topology import JOB_LOG
+from tests.cluster import cluster
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from tests.cluster import Node
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+SETTINGS = StreamSettings(replicas=3, picture_bytes=1024**3)
+BODY = b'{"task":"white-balance","image":"' + b"ab" * 32 + b'"}'
+
+
+class Load:
+    """Submits jobs, two at a time, one after the other; each publish has its deadline of 15 s."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._running = True
+        self.accepted: list[str] = []
+        self.errors: list[str] = []
+
+    @asynccontextmanager
+    async def under_way(self) -> AsyncIterator[None]:
+        """Load the cluster while the block runs, and until more has been accepted at its end."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(2):
+                group.create_task(self._submit(number), name=f"submit-{number}")
+            await self.goes_on()
+            yield
+            await self.goes_on()
+            self._running = False
+
+    async def goes_on(self) -> None:
+        """Wait until submits are accepted; those under way at this moment do not count."""
+        enough = len(self.accepted) + 20
+        await wait_until(lambda: len(self.accepted) >= enough, "submits are accepted again", timeout_s=15)
+
+    async def _submit(self, number: int) -> None:
+        for job_id in (f"j{number}-{serial}" for serial in count()):
+            if not self._running:
+                return
+            try:
+                await self._bus.publish(subjects.submit("interactive", "u1", job_id), BODY, msg_id=job_id)
+            except ArtMancerError as error:
+                self.errors.append(error.message)
+            else:
+                self.accepted.append(job_id)
+
+    async def lost(self) -> list[str]:
+        """The accepted jobs that are not in the log exactly once; a copy that answers may be milliseconds behind."""
+        logged: Counter[str] = Counter()
+
+        async def complete() -> bool:
+            stored = await self._bus.history(JOB_LOG, subjects.submits_in("interactive"))
+            logged.clear()
+            logged.update(subjects.parse_submit(message.subject).job_id for message in stored)
+            return logged.keys() >= set(self.accepted)
+
+        with suppress(AssertionError):
+            await wait_until(complete, "the log holds all that was accepted", timeout_s=5)
+        return [job_id for job_id in self.accepted if logged[job_id] != 1]
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+    """Three servers."""
+    async with cluster(tmp_path) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+async def bus(nodes: list[Node]) -> AsyncIterator[Bus]:
+    """A connection to all of them; every stream is declared, and every copy is up to date."""
+    async with open_bus(NatsSettings(url=",".join(node.url for node in nodes)), "test") as bus:
+        await wait_until(lambda: declared(bus), "the cluster has elected its leaders", timeout_s=30)
+        await wait_until(lambda: in_step(bus), "all copies are up to date", timeout_s=30)
+        yield bus
+
+
+async def declared(bus: Bus) -> bool:
+    try:
+        await topology.ensure(bus, SETTINGS)
+    except BrokerUnavailable:
+        return False
+    return True
+
+
+async def in_step(bus: Bus) -> bool:
+    """Whether each stream has a leader and two more copies that are up to date."""
+    try:
+        infos = await bus.client.jetstream(timeout=2).streams_info()
+    except TimeoutError:
+        return False
+    clusters = [info.cluster for info in infos]
+    return all(
+        cluster is not None and cluster.leader and [peer.current for peer in cluster.replicas or []] == [True, True]
+        for cluster in clusters
+    )
+
+
+async def test_nothing_is_lost_when_the_leader_dies(nodes: list[Node], bus: Bus) -> None:
+    """The others elect a new one; each submit that was accepted is logged once, and none was refused."""
+    load = Load(bus)
+    cluster = (await bus.client.jetstream().stream_info(JOB_LOG)).cluster
+    assert cluster is not None
+    leader = next(node for node in nodes if node.name == cluster.leader)
+    async with load.under_way():
+        await leader.kill()
+        await load.goes_on()
+
+    assert load.errors == []
+    assert await load.lost() == []
+    await leader.start()
+    await wait_until(lambda: in_step(bus), "the dead one has caught up", timeout_s=30)
+
+
+async def test_a_rolling_restart_is_not_noticed(nodes: list[Node], bus: Bus) -> None:
+    """One server after the other, each waiting until the last one has caught up."""
+    load = Load(bus)
+    async with load.under_way():
+        for node in nodes:
+            await node.terminate()
+            await node.start()
+            await wait_until(lambda: in_step(bus), f"{node.name} has caught up", timeout_s=30)
+
+    assert load.errors == []
+    assert await load.lost() == []
+
+
+async def test_three_copies_are_as_declared(bus: Bus) -> None:
+    """And one copy is a weakness, with the line that mends it."""
+    jetstream = bus.client.jetstream()
+    await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(num_replicas=1))
+
+    assert await topology.weaknesses(bus, SETTINGS) == [
+        "JOB_LOG has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_LOG --replicas=3 -f`."
+    ]
