@@ -27,8 +27,9 @@ class EventFormatter(logging.Formatter):
 
 
 def _plain(value: object) -> str:
+    """Quote what would not read as one word, or would write a line of its own."""
     text = str(value)
-    return repr(text) if " " in text or "\n" in text or not text else text
+    return text if text.isprintable() and text and " " not in text else repr(text)
 
 
 def configure(level: str, stream: TextIO = sys.stderr) -> None:

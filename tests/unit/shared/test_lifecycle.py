@@ -1,0 +1,96 @@
+"""The life of a service, tried on a small one: started, stopped by a signal, and what its exit code says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FRAME = """
+import asyncio
+from pydantic_settings import SettingsConfigDict
+from shared.errors import ConfigError
+from shared.lifecycle import main
+from shared.settings import ServiceSettings
+
+class Settings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="OVEN_", frozen=True)
+    heat: int = 180
+
+async def run(settings, stop):
+    print("started", flush=True)
+"""
+START = "\nmain('oven', Settings, run)\n"
+WAITS = FRAME + "    await stop.wait()\n    print('drained')" + START
+CRASHES = FRAME + "    raise ValueError('/secret/path')" + START
+IS_WRONG = FRAME + "    raise ConfigError('The oven is not plugged in.')" + START
+HANGS = FRAME + "    await asyncio.Event().wait()" + START
+ENDS = FRAME + START
+
+
+def start(source: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", source],
+        cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def stopped_by(number: signal.Signals, source: str, **variables: str) -> tuple[int, str]:
+    """Start it, send the signal once it runs, and return its exit code and what it said."""
+    with start(source, **variables) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == "started\n"
+        service.send_signal(number)
+        said, _ = service.communicate(timeout=20)
+    return service.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_service_drain(number: signal.Signals) -> None:
+    """Docker's signal and Ctrl-C mean the same; the exit code is that of success."""
+    assert stopped_by(number, WAITS) == (0, "drained\n")
+
+
+def test_a_service_that_hangs_is_ended() -> None:
+    """After its drain time, and still without an error."""
+    assert stopped_by(signal.SIGTERM, HANGS, OVEN_DRAIN_S="0") == (0, "")
+
+
+def test_a_service_may_end_by_itself() -> None:
+    """That is success."""
+    with start(ENDS) as service:
+        service.communicate(timeout=20)
+
+    assert service.returncode == 0
+
+
+def test_a_crash_is_named_but_not_shown() -> None:
+    """Exit code 1, so that it is started again; no traceback and no text that may hold a secret."""
+    with start(CRASHES) as service:
+        _, logged = service.communicate(timeout=20)
+
+    assert service.returncode == 1
+    assert "ERROR   service.crashed service=oven error=ValueError" in logged
+    assert "secret" not in logged
+    assert "Traceback" not in logged
+
+
+@pytest.mark.parametrize(
+    ("source", "variables", "sentence"),
+    [
+        (WAITS, {"OVEN_HEAT": "hot"}, "oven: The setting OVEN_HEAT is not valid: Input should be a valid integer"),
+        (IS_WRONG, {}, "oven: The oven is not plugged in."),
+    ],
+    ids=["variable", "surroundings"],
+)
+def test_a_wrong_setting_is_one_sentence(source: str, variables: dict[str, str], sentence: str) -> None:
+    """Exit code 78, so that nobody starts it again before it is put right."""
+    with start(source, **variables) as service:
+        _, said = service.communicate(timeout=20)
+
+    assert service.returncode == 78
+    assert said.splitlines()[-1].startswith(sentence)
