@@ -11,7 +11,7 @@ from services.gateway import openapi, problems, static_files
 from services.gateway.admission import Admission
 from services.gateway.deps import Deps
 from services.gateway.feed import Feed
-from services.gateway.routes import generation, images, masks, system, v1_docs
+from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
 from services.gateway.upkeep import kept_up
 from services.gateway.uploads import Uploads
 from shared.bus import open_bus
@@ -39,7 +39,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     app.state.deps = deps
     problems.install(app)
-    for routes in (system, generation, masks, images, v1_docs):
+    for routes in (system, generation, masks, images, debug, visualization, v1_docs):
         app.include_router(routes.router)
     for router in openapi.ROUTERS:
         app.include_router(router)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -78,6 +78,12 @@ class Result(_Answer):
     generation_time: float = Field(description="Seconds.")
     model_used: str
     parameters_used: dict[str, str | int | float | bool | None]
+
+
+class DebuggedResult(Result):
+    """The same with the pictures that the edit was made from, in base64, for who asked to see them."""
+
+    debug_info: dict[str, Any]
 
 
 class Cancelled(_Answer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pybase64
 
@@ -14,8 +14,12 @@ from shared.image_codec import mask_is_empty, probe
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.image_store import ImageStore
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _BLOB = "is an address inside your browser, not a picture; return to the original photo and try again."
 
 
@@ -37,18 +41,15 @@ class Uploads:
 
     async def read(self, text: str, what: str) -> Upload:
         """Read base64, with or without a data URL in front. Raises BadInput, BadImage or TooLarge."""
-        async with self._reading:
-            return await asyncio.to_thread(_from_text, text, what)
+        return await self.unpack(_from_text, text, what)
 
     async def read_bytes(self, data: bytes, what: str) -> Upload:
         """Check a picture that came as it is. Raises BadInput, BadImage or TooLarge."""
-        async with self._reading:
-            return await asyncio.to_thread(_checked, data, what)
+        return await self.unpack(_checked, data, what)
 
     async def read_mask(self, text: str, what: str, threshold: int = 128) -> Upload | None:
         """Read a mask; None if no pixel of it is brighter than the threshold. Raises as `read`."""
-        async with self._reading:
-            return await asyncio.to_thread(_mask_from_text, text, what, threshold)
+        return await self.unpack(_mask_from_text, text, what, threshold)
 
     async def store(self, upload: Upload) -> str:
         """Store it, if it is not there yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
@@ -62,9 +63,12 @@ class Uploads:
 
     async def marks_nothing(self, sha256: str, threshold: int = 128) -> bool:
         """Whether no pixel of a stored mask is brighter than the threshold. Raises BadImage, ImageNotFound."""
-        data = await self._images.get("inputs", sha256)
+        return await self.unpack(mask_is_empty, await self._images.get("inputs", sha256), threshold)
+
+    async def unpack(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what may unpack a picture in a thread, when there is room for it."""
         async with self._reading:
-            return await asyncio.to_thread(mask_is_empty, data, threshold)
+            return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _mask_from_text(text: str, what: str, threshold: int) -> Upload | None:

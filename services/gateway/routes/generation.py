@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
 
-from services.gateway import jobs
+from services.gateway import debug_sessions, jobs
 from services.gateway.bodies import body_of, described
+from services.gateway.debug_info import debug_info
 from services.gateway.deps import Parts, User
 from services.gateway.job_status import status_of
 from services.gateway.orders import prepare
-from services.gateway.schemas import Accepted, Cancelled, GenerateRequest, Result, Status
+from services.gateway.schemas import Accepted, Cancelled, DebuggedResult, GenerateRequest, Result, Status
 from services.gateway.sse import job_stream
 from shared.messages import Done as JobDone
 from shared.messages import JobRecord, JobSubmit
@@ -54,16 +55,20 @@ async def cancel(task_id: str, deps: Parts, user: User) -> Cancelled:
     return Cancelled(message="The job is cancelled." if ended else "The job had ended before.", task_id=task_id)
 
 
-@router.get("/result/{task_id}")
-async def result(task_id: str, deps: Parts, user: User) -> Result:
+@router.get("/result/{task_id}", response_model=Result | DebuggedResult)
+async def result(task_id: str, deps: Parts, user: User) -> Response:
     """Tell how the job went, once it is done; its failure is this request's failure."""
     record, done = await jobs.result(deps, user, task_id)
-    return Result(
+    answer = Result(
         task_id=task_id,
         generation_time=done.duration_ms / 1000,
         model_used=done.engine,
         parameters_used=_parameters(await jobs.order_of(deps, record), record, done),
     )
+    session = done.debug and await debug_sessions.find(deps.bus, user, done.debug)
+    if session:
+        answer = DebuggedResult(**answer.model_dump(), debug_info=await debug_info(deps.images, session))
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @router.get("/result-image/{task_id}", response_class=Response)
