@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test bench lock
+.PHONY: help setup run run-https demo test bench chaos lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -14,6 +14,7 @@ help:
 	@echo "make demo       edit four photos through the running system, pictures in demo-out/"
 	@echo "make test       lint, types and tests"
 	@echo "make bench      the benchmarks, each beside its baseline"
+	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
 	@echo "make lock       new lock files from pyproject.toml"
 
 setup: .venv/.runtime
@@ -36,6 +37,9 @@ test: setup .venv/.dev
 
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
+
+chaos: setup .venv/.dev
+	@$(PY) -m tests.chaos.driver $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi
