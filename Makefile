@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test bench chaos lock
+.PHONY: help setup run run-https demo test bench chaos tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -15,6 +15,7 @@ help:
 	@echo "make test       lint, types and tests"
 	@echo "make bench      the benchmarks, each beside its baseline"
 	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
+	@echo "make tools      the nats command, where Go is installed (for docs/operations.md and its tests)"
 	@echo "make lock       new lock files from pyproject.toml"
 
 setup: .venv/.runtime
@@ -29,11 +30,11 @@ run-https: .venv/.https
 demo: setup
 	@$(PY) -m services.demo $(ARGS)
 
-test: setup .venv/.dev
+test: setup .venv/.dev tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PY) -m pytest tests/unit tests/integration tests/e2e $(ARGS)
+	$(PY) -m pytest tests/unit tests/integration tests/operations tests/e2e $(ARGS)
 
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
@@ -43,6 +44,12 @@ chaos: setup .venv/.dev
 
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi
+
+tools: .tools/bin/nats
+.tools/bin/nats:
+	@if command -v go >/dev/null; then echo "Building the nats command, a minute or two"; \
+	  GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
+	else echo "Without Go there is no nats command, and the recipes of docs/operations.md are not tried."; fi
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: .venv/.dev
