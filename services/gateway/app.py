@@ -11,6 +11,7 @@ from services.gateway import openapi, problems, static_files
 from services.gateway.admission import Admission
 from services.gateway.deps import Deps
 from services.gateway.feed import Feed
+from services.gateway.recent import EndedJobs, RecentResults
 from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
 from services.gateway.upkeep import kept_up
 from services.gateway.uploads import Uploads
@@ -49,7 +50,7 @@ def create_app(deps: Deps) -> FastAPI:
 
 def assemble(settings: Settings, bus: Bus) -> Deps:
     """Make the parts."""
-    store = NatsImageStore(bus)
+    store = RecentResults(NatsImageStore(bus), settings.results_in_memory_bytes)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     return Deps(
         settings=settings,
@@ -58,6 +59,7 @@ def assemble(settings: Settings, bus: Bus) -> Deps:
         uploads=Uploads(store, settings.reads_at_once),
         feed=Feed(bus, admission.note),
         admission=admission,
+        ended=EndedJobs(),
     )
 
 

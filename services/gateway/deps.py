@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 if TYPE_CHECKING:
     from services.gateway.admission import Admission
     from services.gateway.feed import Feed
+    from services.gateway.recent import EndedJobs
     from services.gateway.settings import Settings
     from services.gateway.uploads import Uploads
     from shared.bus import Bus
@@ -26,6 +27,7 @@ class Deps:
     uploads: Uploads
     feed: Feed
     admission: Admission
+    ended: EndedJobs
 
 
 # Not `def`: FastAPI would call that in a thread, for every request.

@@ -39,11 +39,12 @@ async def submit(
 async def find(deps: Deps, user: str, job_id: str) -> JobRecord:
     """Return the state of the user's job. Raises NotFound, also for other users' jobs, and BrokerUnavailable."""
     try:
-        record = await load(deps.bus, job_id)
+        record = deps.ended.get(job_id) or await load(deps.bus, job_id)
     except BadMessage:
         record = None
     if record is None or record.user != user:
         raise NotFound("This job is unknown or has expired.")
+    deps.ended.keep(record)
     return record
 
 

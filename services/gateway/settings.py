@@ -22,6 +22,7 @@ class Settings(ServiceSettings):
     trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
     reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB
+    results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)  # of those that were fetched last
     queue_limit_total: int = Field(default=10_000, ge=1)  # jobs that wait for a worker
     queue_limit_per_user: int = Field(default=200, ge=1)
     result_wait_s: float = Field(default=30.0, ge=0)  # a result that is asked for while its job still runs
