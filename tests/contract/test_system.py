@@ -114,6 +114,7 @@ async def test_openapi_knows_every_body(client: Client) -> None:
 
     assert {"prompt", "input_image", "conditional_images", "seed"} <= described["/api/generate/async"]
     assert {"image", "image_id", "bbox", "points", "model_type"} <= described["/api/smart-mask"]
-    assert {path for path in posts if path not in described} == {
-        "/api/clear-cache", "/api/generate/async/cancel/{task_id}", "/api/smart-mask/cancel/{request_id}"
+    assert described.keys() >= {
+        "/api/generate", "/api/generate/async", "/api/generate/stream", "/api/smart-mask", "/api/smart-mask/detect",
+        "/api/image-utils/extract-object", "/api/image-utils/add-shadow-preview", "/api/image-utils/white-balance",
     }  # fmt: skip
