@@ -18,7 +18,7 @@ from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, subjects
 from shared.bus import StreamFull
-from shared.errors import ArtMancerError, BadMessage, ImageNotFound
+from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound
 from shared.messages import DeadLetter, JobSubmit, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
@@ -60,9 +60,12 @@ class Dispatcher:
         self._moved = asyncio.Event()
         self._line_changed = asyncio.Event()
         self._feeding = asyncio.Lock()
+        self._reconnected = asyncio.Event()
+        bus.on_reconnect(self._note_reconnect)
 
     async def run(self) -> None:
-        """Dispatch for ever. Raises BrokerUnavailable."""
+        """Dispatch until the connection was away. Raises BrokerUnavailable."""
+        self._reconnected.clear()
         self._lane = Lane(_QUANTUM_MS)
         self._unstarted = await self._in_queue()
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
@@ -70,6 +73,15 @@ class Dispatcher:
             group.create_task(self._admit_all(), name=f"dispatch.admit-{self._class}")
             group.create_task(self._feed_when_moved(), name=f"dispatch.feed-{self._class}")
             group.create_task(self._tell_places(), name=f"dispatch.tell-{self._class}")
+            group.create_task(self._end_when_reconnected(), name=f"dispatch.reconnect-{self._class}")
+
+    async def _note_reconnect(self) -> None:
+        self._reconnected.set()
+
+    async def _end_when_reconnected(self) -> None:
+        """Begin anew: what was acknowledged while the broker died is unsettled, and would come back in a day's time."""
+        await self._reconnected.wait()
+        raise BrokerUnavailable
 
     async def _admit_all(self) -> None:
         async for delivery in deliveries.consume(self._bus, JOB_LOG, DISPATCHERS[self._class]):
