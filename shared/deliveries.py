@@ -114,10 +114,10 @@ async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
         await bus.client.jetstream().reset_consumer(stream, consumer)
 
 
-async def redeliver_all(bus: Bus, stream: str, consumer: str) -> None:
-    """Have everything that the stream holds delivered again, settled or not. Raises BrokerUnavailable."""
+async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None:
+    """Have everything from a sequence on delivered again, settled or not. Raises BrokerUnavailable."""
     with translated():
-        await bus.client.jetstream().reset_consumer(stream, consumer, seq=1)
+        await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
 
 
 @asynccontextmanager

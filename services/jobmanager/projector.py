@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared import jobs, subjects
 from shared.bus import WrongLastSequence
-from shared.deliveries import Delivery, consume, redeliver_all
+from shared.deliveries import Delivery, consume, redeliver_from, redeliver_unsettled
 from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 _REMEMBERED = 4096
+_FIRST = 1
 log = logging.getLogger(__name__)
 
 
@@ -28,30 +29,37 @@ class Projector:
         self._bus = bus
         self._pace = pace
         self._records: OrderedDict[str, tuple[JobRecord, int]] = OrderedDict()  # with its revision in the bucket
-        self._newest = 0  # revision
-        self._lost = False
+        self._newest = 0  # revision in the bucket
+        self._expected = 0  # sequence of the next event; 0: any
+        self._again_from = 0  # sequence to go back to; 0: stay
 
     async def run(self) -> None:
         """Project for ever. Raises BrokerUnavailable."""
-        self._lost = await self._bus.first(JOBS, subjects.ALL_RECORDS) is None
+        self._again_from = _FIRST if await self._bus.first(JOBS, subjects.ALL_RECORDS) is None else 0
         while True:
-            if self._lost:
-                await self._begin_again()
+            await self._begin()
             async with aclosing(consume(self._bus, JOB_EV, PROJECTOR)) as arriving:
                 async for delivery in arriving:
                     await self._settle(delivery)
-                    if self._lost:
+                    if self._again_from:
                         break
 
-    async def _begin_again(self) -> None:
-        """Fold all events once more, into a bucket that has lost what it held."""
-        log.info("jobs.view-begun-again")
+    async def _begin(self) -> None:
+        """Have the events come in order, from where the view is known to be whole."""
+        if self._again_from:
+            log.info("jobs.view-goes-back", extra={"seq": self._again_from})
+            await redeliver_from(self._bus, JOB_EV, PROJECTOR, self._again_from)
+        else:
+            await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
         self._records.clear()
-        self._newest = 0
-        await redeliver_all(self._bus, JOB_EV, PROJECTOR)
-        self._lost = False
+        self._newest = self._again_from = self._expected = 0
 
     async def _settle(self, delivery: Delivery) -> None:
+        if 0 < self._expected < delivery.seq:
+            # What lies between was sent to a connection that is no more; folded after this event it would be ignored.
+            self._again_from = self._expected
+            return
+        self._expected = max(self._expected, delivery.seq + 1)
         event = jobs.parse_event(delivery.data)
         # Steps are read from the events themselves; a view that changed with each would write for nobody.
         if event is not None and not isinstance(event, Progress | Preview):
@@ -59,7 +67,7 @@ class Projector:
                 self._records.pop(event.job_id, None)
             if isinstance(event, Cancelled):
                 await self._bus.purge(JOB_Q, subjects.queue_entries_of(event.job_id))
-        if not self._lost:
+        if not self._again_from:
             await delivery.ack_soon()
 
     async def _project(self, event: JobEvent, seq: int) -> bool:
@@ -74,7 +82,8 @@ class Projector:
             )
         except WrongLastSequence:
             return False
-        self._lost = revision < self._newest  # the bucket counts from one again: it is another one
+        if revision < self._newest:
+            self._again_from = _FIRST  # the bucket counts from one again: it is another one
         self._newest = revision
         self._learn(event, record)
         self._records[record.job_id] = (record, revision)
