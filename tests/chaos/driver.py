@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import random
 import secrets
 import shutil
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from PIL import Image
 
 from services.nats_server import HOST
 from shared import topology
@@ -32,6 +30,7 @@ from tests.chaos import engine, ledger, parts
 from tests.chaos.account import Account
 from tests.chaos.customers import Customers
 from tests.chaos.orders import Orders
+from tests.chaos.pictures import picture
 from tests.chaos.violence import Violence
 
 if TYPE_CHECKING:
@@ -77,16 +76,6 @@ class Clock:
 def dice(seed: int, purpose: str) -> random.Random:
     """Dice of their own for each purpose, so that one does not disturb the other."""
     return random.Random(f"{seed} {purpose}")  # noqa: S311 (to be repeatable is the point)
-
-
-def picture(colour: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> bytes:
-    """A PNG of 16 x 16 pixels of one colour, black around the box."""
-    buffer = io.BytesIO()
-    image = Image.new("RGB", (16, 16), colour if box is None else (0, 0, 0))
-    if box is not None:
-        image.paste(colour, box)
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account:

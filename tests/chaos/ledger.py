@@ -52,7 +52,8 @@ class Story:
         for stored, event in self.events:
             if event is not None and not isinstance(event, Progress | Preview):
                 if record is None and event.type != "queued":
-                    record = jobs.accepted(self.submits[0]) if self.submits else None
+                    logged = [stored for stored in self.submits if stored.subject.endswith(f".{self.job_id}")]
+                    record = jobs.accepted(logged[0]) if logged else None
                 record = jobs.fold(record, event, stored.seq)
         return record
 

@@ -1,0 +1,50 @@
+"""What the tests of the invariants share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.settings import StreamSettings
+from tests.chaos import ledger
+from tests.chaos.pictures import picture
+from tests.running import Desk
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from tests.chaos.ledger import Story
+
+
+@pytest.fixture
+def stream_settings() -> StreamSettings:
+    """Short leases."""
+    return StreamSettings(lease_s=0.7, picture_bytes=1024**3)
+
+
+@pytest.fixture
+async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
+    """Submits jobs on a photo that is stored already."""
+    photo = await images.put("inputs", picture((200, 120, 40)))
+    return Desk(bus, nats_url, stream_settings, photo.sha256)
+
+
+@pytest.fixture
+def all_kept(bus: Bus, stream_settings: StreamSettings) -> Callable[[], Awaitable[dict[str, Story]]]:
+    """Waits until nothing moves; then every job has ended once, and the view says what the events say."""
+
+    async def quiet() -> bool:
+        return not await ledger.unquiet(bus, stream_settings)
+
+    async def kept() -> dict[str, Story]:
+        await wait_until(quiet, "all is quiet", timeout_s=20)
+        stories = await ledger.read(bus)
+        broken = ledger.broken(stories)
+        assert not broken, "\n".join(story.told() for found in broken.values() for story in found)
+        return stories
+
+    return kept

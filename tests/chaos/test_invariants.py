@@ -1,0 +1,291 @@
+"""Each promise of ARCHITECTURE.md that a failure could break, with that failure, alone and on purpose."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import httpx
+import pytest
+
+from services.devstack import free_port
+from services.nats_server import HOST
+from services.program import ProcessGroup, Program
+from shared import subjects, topology
+from shared.deliveries import redeliver_from, take
+from shared.errors import Busy
+from shared.messages import JobClass, RedriveRequest, ReplayReply, Started, Task
+from shared.rpc import call
+from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
+from tests.chaos import engine
+from tests.chaos.orders import bad_bodies
+from tests.chaos.pictures import noise
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from nats.js.api import StreamConfig
+
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.chaos.ledger import Story
+    from tests.running import Desk
+
+AllKept: TypeAlias = "Callable[[], Awaitable[dict[str, Story]]]"
+HOSTILE = "tests.chaos.engine:Hostile"
+
+
+async def change(bus: Bus, stream: str, **fields: object) -> None:
+    """Change a stream behind the system's back."""
+    jetstream = bus.client.jetstream()
+    live: StreamConfig = (await jetstream.stream_info(stream)).config
+    await jetstream.update_stream(replace(live, **fields))  # type: ignore[arg-type]
+
+
+async def test_a_log_that_is_delivered_twice_runs_nothing_twice(desk: Desk, all_kept: AllKept) -> None:
+    """One job has ended, one runs, one waits: all are delivered to the dispatcher once more."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+        await desk.submit("j2", script(20, interval_ms=40))
+        await desk.submit("j3")
+        await desk.started("j2")
+        await redeliver_from(desk.bus, JOB_LOG, DISPATCHERS[JobClass.INTERACTIVE], 1)
+        await desk.done("j3")
+        await all_kept()
+
+    assert [await desk.attempts(job) for job in ("j1", "j2", "j3")] == [[1], [1], [1]]
+
+
+async def test_a_frozen_worker_wakes_up_to_a_job_that_is_done(desk: Desk, all_kept: AllKept) -> None:
+    """It stands still past its lease, another worker does the job; its own result is refused, and it works on."""
+    async with desk.manager(), desk.worker_process(HOSTILE, A100WORKER_NAME="zombie"):
+        await desk.submit("j1", engine.FREEZE)
+        await wait_until(lambda: desk.attempts("j1"), "the zombie has the job", timeout_s=20)
+        async with desk.worker(name="heir"):
+            first = await desk.done("j1")
+        await desk.submit("j2")
+        second = await desk.done("j2")
+        await all_kept()
+
+    assert (first.worker, second.worker) == ("heir", "zombie")
+    assert await desk.attempts("j1") == [1, 2]
+
+
+async def test_a_job_that_nobody_acknowledges_is_buried(desk: Desk, all_kept: AllKept) -> None:
+    """Three workers take it and are never heard of again."""
+    async with desk.manager():
+        await desk.submit("j1")
+        for attempt in (1, 2, 3):
+
+            async def taken(attempt: int = attempt) -> bool:
+                delivery = await take(desk.bus, JOB_Q, worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE))
+                return delivery is not None and delivery.attempt == attempt
+
+            await wait_until(taken, f"it is delivered for the {attempt}. time")
+        async with desk.worker():  # the broker counts when somebody asks for work
+            end = await desk.failed("j1")
+            stories = await all_kept()
+
+    assert (end.code, end.attempt) == ("max_deliver", 3)
+    assert stories["j1"].letters == [subjects.dead("max_deliver", "j1")]
+
+
+async def test_a_job_that_kills_its_workers_harms_no_other(desk: Desk, all_kept: AllKept) -> None:
+    """It takes three of them down; the job behind it is done by a fourth."""
+    async with desk.manager():
+        await desk.submit("poison", engine.DIE)
+        await desk.submit("j2")
+        for _ in range(3):
+            async with desk.worker_process(HOSTILE) as victim:
+                await victim.wait()
+        async with desk.worker():
+            end = await desk.failed("poison")
+            await desk.done("j2")
+            await all_kept()
+
+    assert end.code == "max_deliver"
+
+
+async def test_a_result_that_cannot_be_stored_whole_is_not_there(desk: Desk, images: NatsImageStore) -> None:
+    """The store fills up in mid-upload: no half picture, a dead letter; with room again the job can be run again."""
+    desk.photo = (await images.put("inputs", noise(700))).sha256
+    results = bucket_stream("results")
+    async with desk.manager(), desk.worker():
+        await change(desk.bus, results, max_bytes=1024**2)  # the picture has 1.5 MB, in chunks of 0.5 MB
+        await desk.submit("j1")
+        end = await desk.failed("j1")
+        stored = await desk.bus.subjects_in(results, subjects.object_entry("results", "*"))
+        await change(desk.bus, results, max_bytes=1024**3)
+        request = RedriveRequest(job_id="j1")
+        (again,) = (await call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=5)).jobs
+        done = await desk.done(str(again.new_job_id))
+
+    assert (end.code, stored) == ("busy", [])
+    assert len(await images.get("results", done.result.sha256)) == done.result.size_bytes
+
+
+async def test_a_full_store_refuses_uploads_and_runs_what_it_has(
+    desk: Desk, images: NatsImageStore, all_kept: AllKept
+) -> None:
+    """Whoever brings a picture hears "busy"; a job on a stored one is done."""
+    async with desk.manager(), desk.worker():
+        await change(desk.bus, bucket_stream("inputs"), max_bytes=4096)
+        with pytest.raises(Busy):
+            await images.put("inputs", noise(64))
+        await desk.submit("j1")
+        await desk.done("j1")
+        await all_kept()
+
+
+async def test_a_full_view_stops_nobody(desk: Desk) -> None:
+    """It holds two records at most, and forgets the oldest."""
+    async with desk.manager(), desk.worker():
+        await change(desk.bus, JOBS, max_msgs=2)
+        for number in range(5):
+            await desk.submit(f"j{number}")
+        for number in range(5):
+            await desk.done(f"j{number}")
+
+        async def viewed() -> bool:
+            return await desk.bus.last(JOBS, subjects.job_record("u1", "j4")) is not None
+
+        await wait_until(viewed, "the newest job is in the view")
+        records = await desk.bus.subjects_in(JOBS, subjects.ALL_RECORDS)
+
+    assert len(records) == 2
+
+
+@pytest.mark.parametrize("again", ["by the manager", "by somebody else"])
+async def test_a_view_that_is_lost_is_made_again(
+    desk: Desk, again: str, stream_settings: StreamSettings, all_kept: AllKept
+) -> None:
+    """Of a job that has ended, one that runs and one that comes later, whoever declares the bucket again."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+        await desk.submit("j2", script(20, interval_ms=40))
+        await desk.started("j2")
+        await desk.bus.client.jetstream().delete_stream(JOBS)
+        if again == "by somebody else":
+            await topology.ensure(desk.bus, stream_settings)
+        await desk.submit("j3")
+        await desk.done("j3")
+
+        async def complete() -> bool:
+            return len(await desk.bus.history(JOBS, subjects.ALL_RECORDS)) == 3
+
+        await wait_until(complete, "the view is complete")
+        stories = await all_kept()
+
+    assert [stories[job].end for job in ("j1", "j2", "j3")] == ["done"] * 3
+
+
+async def test_a_record_that_an_operator_deleted_comes_back_with_the_next_event(desk: Desk, all_kept: AllKept) -> None:
+    """`nats kv del` leaves a marker in its place, which must not stop the projector."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(20, interval_ms=40))
+        await desk.started("j1")
+        record = subjects.job_record("u1", "j1")
+        await desk.bus.publish(record, b"", headers={"KV-Operation": "DEL"})
+        await desk.done("j1")
+        await all_kept()
+
+
+@pytest.mark.parametrize("stream", [JOB_LOG, JOB_Q, topology.JOB_EV])
+async def test_consumers_that_are_deleted_come_back(desk: Desk, stream: str, all_kept: AllKept) -> None:
+    """All of one stream, while a job runs and others wait; none is lost, and none is run twice."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(20, interval_ms=40))
+        await desk.started("j1")
+        jetstream = desk.bus.client.jetstream()
+        for consumer in await jetstream.consumers_info(stream):
+            await jetstream.delete_consumer(stream, consumer.name)
+        await desk.submit("j2")
+        await desk.done("j2")
+        stories = await all_kept()
+
+    assert [story.end for story in stories.values()] == ["done", "done"]
+
+
+async def test_no_bad_body_stops_the_queue(desk: Desk, all_kept: AllKept) -> None:
+    """Each of them fails at once, for its own reason, and the good job behind them is done."""
+    bodies = bad_bodies(desk.photo)
+    async with desk.manager(), desk.worker():
+        for number, body in enumerate(bodies):
+            await desk.submit_raw(f"bad-{number}", body)
+        await desk.submit("good")
+        await desk.done("good")
+        stories = await all_kept()
+
+    ends = {story.end for job_id, story in stories.items() if job_id != "good"}
+    attempts = [event for story in stories.values() for _, event in story.events if isinstance(event, Started)]
+    assert ends == {"failed:bad_message"}
+    assert len(attempts) == 1
+
+
+async def test_a_stream_is_taken_up_again_after_the_gateway_died(
+    desk: Desk, nats_url: str, stream_settings: StreamSettings, all_kept: AllKept
+) -> None:
+    """The client opens it anew, hears where the job stands now, and then its end."""
+    port = free_port(HOST, 0)
+    environment = {"NATS_URL": nats_url, "GATEWAY_PORT": str(port), "STREAMS_LEASE_S": "0.7"}
+    environment["STREAMS_PICTURE_BYTES"] = str(stream_settings.picture_bytes)
+    command = [sys.executable, "-m", "services.gateway"]
+    async with (
+        ProcessGroup() as group,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=10) as http,
+        desk.manager(),
+        desk.worker(),
+    ):
+
+        async def kill() -> None:
+            gateway.kill()
+
+        async def cancel() -> None:
+            await http.post("/api/generate/async/cancel/j1")
+
+        gateway = Program("gateway", command, group, env=environment, on_line=lambda _: None)
+        await gateway.start()
+        await wait_until(lambda: answers(http), "the gateway answers")
+        await desk.submit("j1", script(500, interval_ms=50), user="local")
+        before: list[str] = []
+        with pytest.raises(httpx.RemoteProtocolError):
+            await follow(http, "j1", before, at_work=kill)
+        await gateway.wait()
+        await gateway.start()
+        await wait_until(lambda: answers(http), "the gateway answers again")
+        after: list[str] = []
+        await follow(http, "j1", after, at_work=cancel)
+        gateway.terminate()
+        await gateway.wait()
+        await all_kept()
+
+    assert before[-1] == after[0] == "processing"
+    assert after[-1] == "cancelled"
+    assert await desk.attempts("j1") == [1]
+
+
+async def answers(http: httpx.AsyncClient) -> bool:
+    """Whether the gateway is up and has its broker."""
+    try:
+        return bool((await http.get("/api/health")).json()["model_loaded"])
+    except (httpx.HTTPError, KeyError, ValueError):
+        return False
+
+
+async def follow(
+    http: httpx.AsyncClient, job_id: str, words: list[str], at_work: Callable[[], Awaitable[object]]
+) -> None:
+    """Collect the words of a job's stream; call `at_work` when it says that the job is being worked on."""
+    async with http.stream("GET", f"/api/generate/stream/{job_id}") as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data:"):
+                words.append(json.loads(line[5:])["status"])
+                if words[-1] == "processing":
+                    await at_work()
