@@ -109,10 +109,10 @@ class Desk:
         return end
 
     @asynccontextmanager
-    async def manager(self) -> AsyncIterator[None]:
+    async def manager(self, *, lookahead: int = 8) -> AsyncIterator[None]:
         """A job manager."""
         stop = asyncio.Event()
-        settings = ManagerSettings(nats=self._nats, streams=self._streams)
+        settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead)
         async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, stop):
             yield
 

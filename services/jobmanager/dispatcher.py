@@ -67,7 +67,7 @@ class Dispatcher:
         """Dispatch until the connection was away. Raises BrokerUnavailable."""
         self._reconnected.clear()
         self._lane = Lane(_QUANTUM_MS)
-        self._unstarted = await self._in_queue()
+        self._unstarted = set(await self._unstarted_in_queue())
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
         async with self._bus.subscribe(subjects.LIVE_EVENTS, self._hear), asyncio.TaskGroup() as group:
             group.create_task(self._admit_all(), name=f"dispatch.admit-{self._class}")
@@ -153,7 +153,7 @@ class Dispatcher:
                 async with asyncio.timeout(_AUDIT_S):
                     await self._moved.wait()
             except TimeoutError:
-                self._unstarted &= await self._in_queue()
+                self._unstarted &= set(await self._unstarted_in_queue())
 
     async def _feed(self) -> None:
         async with self._feeding:
@@ -179,9 +179,17 @@ class Dispatcher:
         await waiting.delivery.ack_soon()
         log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
 
-    async def _in_queue(self) -> set[str]:
+    async def waiting(self) -> list[tuple[str, str]]:
+        """User and id of each job that no worker has. Raises BrokerUnavailable."""
+        queued = [(user, job_id) for job_id, user in (await self._unstarted_in_queue()).items()]
+        return queued + [(waiting.work.user, waiting.work.job_id) for waiting in self._lane.in_turn(len(self._lane))]
+
+    async def _unstarted_in_queue(self) -> dict[str, str]:
+        """Read jobs and their users from JOB_Q, which keeps also those that run until they are settled."""
         found = await self._bus.subjects_in(JOB_Q, subjects.queued_in_class(self._class))
-        return {subjects.parse_queued(subject).job_id for subject in found}
+        addresses = [subjects.parse_queued(subject) for subject in found]
+        started = [await self._bus.last(JOB_EV, subjects.event(each.job_id, "started")) for each in addresses]
+        return {each.job_id: each.user for each, event in zip(addresses, started, strict=True) if event is None}
 
     def _hear(self, stored: Stored) -> None:
         kind = subjects.kind_of_event(stored.subject)

@@ -35,12 +35,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await topology.ensure(bus, settings.streams)
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
-        async with rpc.serve(bus, NAME, _endpoints(bus), drain_s=settings.drain_s), asyncio.TaskGroup() as group:
+        dispatchers = {
+            job_class: Dispatcher(bus, images, job_class, pace, lookahead=settings.lookahead) for job_class in JobClass
+        }
+        endpoints = _endpoints(bus, list(dispatchers.values()))
+        async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
-                **{
-                    f"dispatch-{job_class}": Dispatcher(bus, images, job_class, pace, lookahead=settings.lookahead).run
-                    for job_class in JobClass
-                },
+                **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,
                 "reap": reaper.run,
             }
@@ -67,15 +68,15 @@ async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, 
             log.warning("jobmanager.not-mended", extra={"part": name})
 
 
-def _endpoints(bus: Bus) -> list[rpc.Endpoint[Any]]:
+def _endpoints(bus: Bus, dispatchers: list[Dispatcher]) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
         return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
 
     async def queue(_: QueueQuery) -> QueueReport:
         waiting: defaultdict[str, list[str]] = defaultdict(list)
-        for subject in await bus.subjects_in(topology.JOB_Q, subjects.ALL_QUEUED):
-            entry = subjects.parse_queued(subject)
-            waiting[entry.user].append(entry.job_id)
+        for dispatcher in dispatchers:
+            for user, job_id in await dispatcher.waiting():
+                waiting[user].append(job_id)
         return QueueReport(queued=dict(waiting))
 
     replay = Replay(bus)

@@ -13,7 +13,7 @@ import pytest
 
 from shared import jobs, rpc, subjects
 from shared.image_codec import decode_photo, encode_png
-from shared.messages import JobRecord, JobState, Progress, Queued, QueueQuery, QueueReport, Task
+from shared.messages import Cancelled, JobRecord, JobState, Progress, Queued, QueueQuery, QueueReport, Task
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS
 from tests.running import script
 from tests.waiting import wait_until
@@ -291,14 +291,35 @@ async def test_everything_submitted_at_once_ends_once(desk: Desk) -> None:
 
 
 async def test_who_waits_is_reported(desk: Desk) -> None:
-    """The job manager lists the jobs that no worker has, by user."""
-    async with desk.manager():
-        await desk.submit("j1", user="u1")
-        await desk.submit("j2", user="u2", job_class="batch")
-        await wait_until(lambda: queued(desk.bus, 2), "both are queued")
-        report = await rpc.call(desk.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=5)
+    """Every job that no worker has, by user: in the queue, and in the manager's line behind it; not what runs."""
+    async with desk.manager(lookahead=2), desk.worker():
+        await desk.submit("running", script(1000, interval_ms=20))
+        await desk.started("running")
+        for number in range(4):
+            await desk.submit(f"j{number}", user="u1")
+        await desk.submit("b1", user="u2", job_class="batch")
 
-    assert report.queued == {"u1": ["j1"], "u2": ["j2"]}
+        async def reported() -> bool:
+            report = await rpc.call(desk.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=5)
+            return report.queued == {"u1": ["j0", "j1", "j2", "j3"], "u2": ["b1"]}
+
+        await wait_until(reported, "all that wait are reported")
+        await desk.bus.publish_first(JOB_EV, subjects.end("running"), Cancelled(job_id="running"), msg_id="enough")
+
+
+async def test_what_runs_does_not_keep_others_from_the_queue(desk: Desk) -> None:
+    """A manager that has just started takes no running job for a waiting one: the second worker gets work at once."""
+    async with desk.worker(name="w1"):
+        async with desk.manager(lookahead=1):
+            await desk.submit("long", script(1000, interval_ms=20))
+            await desk.started("long")
+        async with desk.manager(lookahead=1), desk.worker(name="w2"):
+            await desk.submit("short")
+            await desk.done("short")
+            still_running = await desk.bus.last(JOB_EV, subjects.end("long")) is None
+            await desk.bus.publish_first(JOB_EV, subjects.end("long"), Cancelled(job_id="long"), msg_id="enough")
+
+    assert still_running
 
 
 async def queued(bus: Bus, count: int) -> bool:
