@@ -1,0 +1,53 @@
+"""What the tests of the operator's recipes share: the nats command, a broker, and services to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.operations.recipes import ROOT, Operator
+from tests.running import Desk
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+
+CAT = ROOT / "services/gateway/static/samples/cat.jpg"
+
+
+@pytest.fixture(scope="session")
+def nats_command() -> Path:
+    """Where the official nats command is; skipped without one, but not in CI where Go could build it."""
+    found = shutil.which("nats", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
+    if shutil.which("jq") is None:
+        found = None
+        why = "jq is missing: `.ci/install-system-packages` installs it."
+    elif shutil.which("go") is None:
+        why = "There is no nats command, and no Go to build it with."
+    else:
+        why = "The nats command is missing: `make tools` builds it."
+    if found is None and os.environ.get("CI") and shutil.which("go"):
+        pytest.fail(why)
+    if found is None:
+        pytest.skip(why)
+    return Path(found)
+
+
+@pytest.fixture
+def operator(nats_command: Path, nats_url: str, tmp_path: Path) -> Operator:
+    """Somebody at a terminal who has set NATS_URL."""
+    folder = tmp_path / "terminal"
+    folder.mkdir()
+    return Operator(nats_command, nats_url, folder)
+
+
+@pytest.fixture
+async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
+    """Submits jobs on a photo that is stored already."""
+    photo = await images.put("inputs", CAT.read_bytes())
+    return Desk(bus, nats_url, stream_settings, photo.sha256)
