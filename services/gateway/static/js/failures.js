@@ -26,9 +26,11 @@ const BY_CODE = {
   broker_unavailable: "A part of the service is not running; try again in a moment.",
 };
 
+export const EXPIRED = "This edit is unknown to the server or has expired; run it again.";
+
 /** @type {Record<number, string>} */
 const BY_STATUS = {
-  404: "This edit is unknown to the server or has expired; run it again.",
+  404: EXPIRED,
   409: "This edit is not finished yet; wait a moment and try again.",
   410: "This edit has no result any more; run it again.",
   413: "This picture is too large for the server; make it smaller and open it again.",

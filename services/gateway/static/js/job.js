@@ -17,7 +17,7 @@ import { ApiError, cancelJob, eventsUrl, readJob } from "./api.js";
  */
 
 const EVENTS = ["queued", "started", "progress", "preview", "done", "failed", "cancelled"];
-const WAITS_MS = [0, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
+const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
 const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
 
 /** Fires `change`, `preview` (detail: a data URL), `connection` (detail: whether it is there) and `end`. */
@@ -78,7 +78,7 @@ export class Job extends EventTarget {
     this.#source?.close();
     const source = (this.#source = new EventSource(eventsUrl(this.id, this.#lastEvent)));
     for (const name of EVENTS) source.addEventListener(name, (event) => this.#take(name, event));
-    source.onopen = () => this.#watch();
+    source.onopen = () => this.#opened();
     source.onerror = () => this.#lost();
   }
 
@@ -92,6 +92,12 @@ export class Job extends EventTarget {
     this.#timer = setTimeout(() => this.#look(), wait);
   }
 
+  #opened() {
+    if (this.#attempts > 1) this.dispatchEvent(new CustomEvent("connection", { detail: true }));
+    this.#watch();
+  }
+
+  /** Look after the job when nothing is heard of it. */
   #watch() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), SILENCE_MS);
@@ -115,9 +121,7 @@ export class Job extends EventTarget {
    */
   #take(name, event) {
     this.#lastEvent = event.lastEventId || this.#lastEvent;
-    const recovered = this.#attempts > 1;
-    this.#attempts = 0;
-    if (recovered) this.dispatchEvent(new CustomEvent("connection", { detail: true }));
+    this.#attempts = 0; // only now: a connection that opens and breaks again is still a broken one
     this.#watch();
     const facts = JSON.parse(event.data);
     if (name === "preview") {

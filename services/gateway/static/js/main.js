@@ -25,7 +25,7 @@ addEventListener("error", (event) => notices.fail(event.error));
 addEventListener("unhandledrejection", (event) => notices.fail(event.reason));
 
 const intake = new Intake(
-  (file, on) => studio.open(() => file, file.name || "photo", paneOf(on)),
+  (file, on) => open(() => file, file.name || "photo", paneOf(on)),
   (error) => notices.fail(error),
 );
 const pickers = [picker("photo-picker", workspace.photo), picker("reference-picker", workspace.reference)];
@@ -35,6 +35,17 @@ connectControls();
 connectZoom();
 connectKeys();
 await showFirst();
+
+/**
+ * Open what the person chose.
+ * @param {() => Promise<Blob> | Blob} read
+ * @param {string} name
+ * @param {Pane} pane
+ */
+function open(read, name, pane) {
+  notices.clear();
+  studio.open(read, name, pane);
+}
 
 /**
  * The pane that a photo is meant for.
@@ -53,8 +64,7 @@ function paneOf(on) {
  */
 function picker(id, pane) {
   const element = byId(id, HTMLElement);
-  const take = (/** @type {{name: string, url: string}} */ { name, url }) =>
-    studio.open(() => readFile(url), name, pane);
+  const take = (/** @type {{name: string, url: string}} */ { name, url }) => open(() => readFile(url), name, pane);
   return new Picker(element, () => intake.ask(element), take);
 }
 

@@ -8,15 +8,21 @@ import { isExpected, sentence } from "./failures.js";
 /** The page's one alert region and its one quiet announcer. */
 export class Notices {
   #bar = byId("notice", HTMLElement);
+  #text = "";
   #announcer = byId("announcer", HTMLElement);
 
+  /** @param {unknown} error */
+  fail(error) {
+    this.warn(this.reason(error));
+  }
+
   /**
+   * What went wrong, in a sentence; a fault of the page itself is also left for its developers.
    * @param {unknown} error
-   * @param {Action} [action]
    */
-  fail(error, action) {
+  reason(error) {
     if (!isExpected(error)) console.error(error);
-    this.warn(sentence(error), action);
+    return sentence(error);
   }
 
   /**
@@ -36,10 +42,20 @@ export class Notices {
     }
     const close = create("button", { type: "button", className: "round small", ariaLabel: "Dismiss" }, icon("close"));
     close.addEventListener("click", () => this.clear());
+    this.#text = text;
     this.#bar.replaceChildren(...parts, close);
   }
 
+  /**
+   * Take one notice back, if it is the one that is shown.
+   * @param {string} text
+   */
+  withdraw(text) {
+    if (this.#text === text) this.clear();
+  }
+
   clear() {
+    this.#text = "";
     this.#bar.replaceChildren();
   }
 

@@ -21,8 +21,8 @@ const MAX_EXPORT_PX = 16_000_000; // the largest canvas that phones give us; the
 export class Raster {
   /** Share of the photo that is marked, 0 to 1. */
   coverage = 0;
-  /** Where the marked area lies from left to right, 0 to 1. */
-  middle = 0.5;
+  /** Where the marked area begins from the left, 0 to 1. */
+  left = 0;
 
   /** @param {Photo} photo */
   constructor(photo) {
@@ -160,11 +160,11 @@ function measure(canvas) {
   context.drawImage(canvas, 0, 0, COUNTED_PX, COUNTED_PX);
   const { data } = context.getImageData(0, 0, COUNTED_PX, COUNTED_PX);
   let sum = 0;
-  let moment = 0;
+  let left = COUNTED_PX;
   for (let i = 0; i < COUNTED_PX ** 2; i++) {
     const alpha = data[4 * i + 3];
     sum += alpha;
-    moment += alpha * (i % COUNTED_PX);
+    if (alpha) left = Math.min(left, i % COUNTED_PX);
   }
-  return { coverage: sum / 255 / COUNTED_PX ** 2, middle: sum ? moment / sum / COUNTED_PX : 0.5 };
+  return { coverage: sum / 255 / COUNTED_PX ** 2, left: left / COUNTED_PX };
 }

@@ -12,6 +12,8 @@ import { WORDS } from "./tasks.js";
  * @typedef {import("./photo.js").Photo} Photo
  */
 
+const BESIDE = 0.03; // of the width: the divider begins just left of the mask, so that all that changed is seen
+
 /** Lies over the photo's pane while it is shown. */
 export class Result {
   /** @type {Photo | null} */
@@ -33,7 +35,8 @@ export class Result {
    */
   async show(entry, before, after) {
     this.photo = after;
-    this.compare.show(before, after, entry.mask ? (this.pane.raster?.middle ?? 0.5) : 0.5);
+    const { raster } = this.pane;
+    this.compare.show(before, after, entry.mask && raster?.coverage ? Math.max(0, raster.left - BESIDE) : 0.5);
     this.compare.focus();
     const ending = after.upload.blob.type.split("/")[1] ?? "png";
     this.#download.href = resultUrl(entry.id);

@@ -1,8 +1,8 @@
 /** Moves between the three views of an edit: marking, waiting, looking at the result. */
 
-import { ApiError, readResult } from "./api.js";
+import { ApiError, readJob, readResult } from "./api.js";
 import { byId } from "./dom.js";
-import { jobSentence } from "./failures.js";
+import { EXPIRED, jobSentence } from "./failures.js";
 import { Filmstrip } from "./filmstrip.js";
 import { History, isOpen } from "./history.js";
 import { pictureLayer } from "./layers.js";
@@ -10,6 +10,7 @@ import { Notices } from "./notices.js";
 import { Photo } from "./photo.js";
 import { Progress } from "./progress.js";
 import { Result } from "./result.js";
+import { RunButton } from "./run-button.js";
 import { Runs } from "./runs.js";
 import { Settings } from "./settings.js";
 import { WORDS } from "./tasks.js";
@@ -24,6 +25,8 @@ import { Workspace } from "./workspace.js";
  * @typedef {import("./workspace.js").View} View
  */
 
+const CUT_OFF = "The connection was lost; your edit goes on, and this page keeps trying to reach it.";
+
 /** Owns what is on the stage. Fires `photo` when another photo is opened (detail: its name). */
 export class Studio extends EventTarget {
   notices = new Notices();
@@ -36,13 +39,11 @@ export class Studio extends EventTarget {
   #result = new Result(this.workspace.photo);
   #progress = new Progress((text) => this.notices.say(text));
   #film = new Filmstrip(this.history, (entry) => this.reopen(entry));
-  #runButton = byId("run", HTMLButtonElement);
-  #runText = byId("run-text", HTMLElement);
+  #runButton = new RunButton();
   /** The edit on the stage.
    * @type {string | null} */
   #shown = null;
   #sending = false;
-  #cutOff = false;
   /** Counts what was opened, so that an answer that comes too late is recognised. */
   #turn = 0;
 
@@ -67,7 +68,6 @@ export class Studio extends EventTarget {
   setTask(task) {
     this.toEditing();
     this.workspace.setTask(task);
-    this.#settings.suggest(WORDS[task].prompt);
   }
 
   /**
@@ -81,7 +81,6 @@ export class Studio extends EventTarget {
     try {
       const photo = await Photo.open(await read(), name);
       if (turn !== this.#turn) return;
-      this.notices.clear();
       if (pane === this.workspace.photo) this.toEditing();
       this.workspace.show(photo, pane);
       if (pane === this.workspace.photo) this.#opened(photo);
@@ -93,20 +92,20 @@ export class Studio extends EventTarget {
   /** Start the edit that is set up. */
   async run() {
     if (this.#sending || this.view === "work") return;
-    const { missing } = this.workspace;
-    if (missing) {
-      this.notices.warn(missing);
+    if (this.workspace.missing) {
+      this.notices.warn(this.workspace.missing);
       return;
     }
+    const turn = this.#turn;
     this.#sending = true;
     this.toEditing();
     this.notices.clear();
     try {
       const { uploads, order } = await this.workspace.order(this.#settings);
       const job = await withStored(uploads, (...names) => this.#start(order(names)));
-      this.#watch(job);
+      if (turn === this.#turn) this.#watch(job);
     } catch (error) {
-      this.notices.fail(error, { label: "Try again", act: () => this.run() });
+      this.#offerAgain(this.notices.reason(error));
     } finally {
       this.#sending = false;
       this.#showRun();
@@ -135,7 +134,7 @@ export class Studio extends EventTarget {
       if (this.workspace.photo.photo) this.#opened(this.workspace.photo.photo);
       if (isOpen(entry)) this.#watch(this.#runs.follow(entry.id));
       else if (entry.status === "done") await this.#showResult(entry);
-      else this.#film.mark(entry.id);
+      else await this.#tellWhy(entry);
     } catch (error) {
       this.notices.fail(error);
     }
@@ -194,17 +193,29 @@ export class Studio extends EventTarget {
     if (job.id !== this.#shown) return;
     const { status, error } = job.standing;
     const entry = this.history.find(job.id);
-    const again = { label: "Try again", act: () => this.run() };
     this.toEditing();
     if (status === "done" && entry) {
       await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
-    } else if (status === "failed") {
-      this.notices.warn(jobSentence(error), again);
-    } else if (status === "expired") {
-      this.notices.warn("This edit is unknown to the server or has expired; run it again.", again);
-    } else {
+    } else if (status === "cancelled") {
       this.notices.say("Cancelled.");
+    } else {
+      this.#offerAgain(status === "failed" ? jobSentence(error) : EXPIRED);
     }
+  }
+
+  /**
+   * Why an earlier edit has no result.
+   * @param {Entry} entry
+   */
+  async #tellWhy(entry) {
+    this.#film.mark(entry.id);
+    if (entry.status === "failed") this.#offerAgain(jobSentence((await readJob(entry.id)).error));
+    if (entry.status === "expired") this.#offerAgain(EXPIRED);
+  }
+
+  /** @param {string} reason */
+  #offerAgain(reason) {
+    this.notices.warn(reason, { label: "Try again", act: () => this.run() });
   }
 
   /**
@@ -225,13 +236,8 @@ export class Studio extends EventTarget {
    */
   #connection(job, there) {
     if (job.id !== this.#shown) return;
-    if (there && this.#cutOff) this.notices.clear();
-    this.#cutOff = !there;
-    if (there) return;
-    this.notices.warn("The connection was lost; your edit goes on, and this page keeps trying to reach it.", {
-      label: "Try now",
-      act: () => job.reconnect(),
-    });
+    if (there) this.notices.withdraw(CUT_OFF);
+    else this.notices.warn(CUT_OFF, { label: "Try now", act: () => job.reconnect() });
   }
 
   /** @param {Entry} entry */
@@ -268,11 +274,9 @@ export class Studio extends EventTarget {
   }
 
   #showRun() {
-    this.#runButton.hidden = this.view === "work";
-    // Only dimmed, not disabled: pressed too early, it tells what is missing.
-    this.#runButton.classList.toggle("early", this.#sending || this.workspace.missing !== "");
-    const label = this.view === "result" ? "Run again" : WORDS[this.workspace.task].run;
-    this.#runText.textContent = this.#sending ? "Sending…" : label;
+    const { task, missing } = this.workspace;
+    this.#settings.suggest(WORDS[task].prompt);
+    this.#runButton.show(task, this.view, missing === "", this.#sending);
   }
 
   /** @param {Photo} photo */

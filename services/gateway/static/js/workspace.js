@@ -71,6 +71,7 @@ export class Workspace extends EventTarget {
     byId("prompt-group", HTMLElement).hidden = task === "white-balance";
     byId("strength-group", HTMLElement).hidden = task !== "white-balance";
     document.body.dataset.task = task;
+    inside(document, `#tasks [value=${task}]`, HTMLInputElement).checked = true;
     this.#setModes();
     this.activate(this.photo);
   }
