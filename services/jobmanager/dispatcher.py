@@ -19,8 +19,8 @@ from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, subjects
 from shared.bus import StreamFull
 from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound
-from shared.messages import DeadLetter, JobSubmit, JobWork, Queued
-from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
+from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork, Queued
+from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q, JOBS
 
 if TYPE_CHECKING:
     from services.jobmanager.pace import Pace
@@ -95,7 +95,7 @@ class Dispatcher:
             await self._refuse(subjects.unnamed_id(delivery.seq), delivery, error)
             return
         job_id, replay_of = await self._identify(address.job_id, delivery.seq)
-        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
+        if await self._has_ended(job_id):
             await delivery.ack_soon()  # cancelled before it was queued, or settled before a crash
             return
         try:
@@ -122,6 +122,15 @@ class Dispatcher:
         if first is None or first.seq >= log_seq:
             return job_id, None
         return subjects.replay_id(job_id, log_seq), job_id
+
+    async def _has_ended(self, job_id: str) -> bool:
+        """Also of a job whose events have expired: the log outlives them, and may be delivered from its beginning."""
+        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
+            return True
+        viewed = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))
+        return (
+            viewed is not None and viewed.data != b"" and JobRecord.model_validate_json(viewed.data).ended is not None
+        )
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.pictures().items():
