@@ -16,7 +16,7 @@ from services.program import ProcessGroup, Program
 from shared import subjects, topology
 from shared.deliveries import redeliver_from, take
 from shared.errors import Busy
-from shared.messages import JobClass, RedriveRequest, ReplayReply, Started, Task
+from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
 from shared.rpc import call
 from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
 from tests.chaos import engine
@@ -60,6 +60,25 @@ async def test_a_log_that_is_delivered_twice_runs_nothing_twice(desk: Desk, all_
         await all_kept()
 
     assert [await desk.attempts(job) for job in ("j1", "j2", "j3")] == [[1], [1], [1]]
+
+
+async def test_a_log_that_outlived_its_events_runs_nothing_again(desk: Desk) -> None:
+    """Events live for a day, the log for a week: the view still knows that the job has ended."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+
+        async def viewed() -> bool:
+            stored = await desk.bus.last(JOBS, subjects.job_record("u1", "j1"))
+            return stored is not None and JobRecord.model_validate_json(stored.data).ended is not None
+
+        await wait_until(viewed, "the view shows the end")
+        await desk.bus.purge(topology.JOB_EV, subjects.events_of("j1"))
+        await redeliver_from(desk.bus, JOB_LOG, DISPATCHERS[JobClass.INTERACTIVE], 1)
+        await desk.submit("j2")
+        await desk.done("j2")
+
+    assert await desk.events("j1") == []
 
 
 async def test_a_frozen_worker_wakes_up_to_a_job_that_is_done(desk: Desk, all_kept: AllKept) -> None:
