@@ -213,6 +213,20 @@ async def test_people_go_before_programs(desk: Desk) -> None:
     assert sorted(ends, key=lambda job_id: ends[job_id]) == ["i1", "b0", "b1", "b2"]
 
 
+async def test_a_worker_stays_with_its_task(desk: Desk) -> None:
+    """What it did last is loaded: of two jobs that wait, the one like it goes first, although it came last."""
+    removal = {"task": Task.REMOVAL, "mask": desk.photo}
+    async with desk.manager(), desk.worker():
+        await desk.submit("r0", script(10, interval_ms=50), **removal)
+        await desk.started("r0")
+        await desk.submit("w1")
+        await desk.submit("r1", **removal)
+        await wait_until(lambda: queued(desk.bus, 3), "both wait behind the one that runs")
+        ends = {job_id: await end_seq(desk, job_id) for job_id in ("r0", "w1", "r1")}
+
+    assert sorted(ends, key=lambda job_id: ends[job_id]) == ["r0", "r1", "w1"]
+
+
 async def test_a_user_with_many_jobs_does_not_block_another(desk: Desk) -> None:
     """Thirty of one, then one of another: that one is not the last."""
     async with desk.manager():
