@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.job_resource import JobOrder
-from services.gateway.resources import ExtractionOrder, MaskQuery, Problem
+from services.gateway.resources import ExtractionOrder, MaskQuery, Problem, Resource
 from services.gateway.routes import v1_events, v1_images, v1_jobs, v1_masks, v1_system
 
 SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi-v1.json"
@@ -41,11 +41,20 @@ def document() -> bytes:
     schemas |= definitions["$defs"]
     for name in _NOT_OURS:
         schemas.pop(name, None)
+    _restore_nulls(Resource, schemas)
     for operations in described["paths"].values():
         for operation in operations.values():
             _drop_foreign(operation["responses"])
             _add_examples(operation, schemas)
     return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _restore_nulls(kind: type[Resource], schemas: dict[str, Any]) -> None:
+    """Put the examples in as they were written: FastAPI has taken all nulls out of them."""
+    for model in kind.__subclasses__():
+        _restore_nulls(model, schemas)
+        if model.__name__ in schemas:
+            schemas[model.__name__] |= model.model_config.get("json_schema_extra") or {}
 
 
 def _drop_foreign(answers: dict[str, Any]) -> None:

@@ -1,0 +1,221 @@
+"""/api/debug and /api/visualization, and the debug panel's part of a result, after real edits."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from shared import subjects
+from shared.topology import SESSIONS
+from tests.gateway import b64, png, saved
+from tests.v1_client import submit, upload
+
+if TYPE_CHECKING:
+    from shared.bus import Bus
+    from tests.gateway import Client, WorkerByHand
+    from tests.running import Desk
+
+
+async def edited(client: Client, desk: Desk, **fields: Any) -> str:
+    """The id of a finished removal, with debug unless the fields say otherwise."""
+    async with desk.manager(), desk.worker("classical"):
+        job_id = await client.submit(**{"enable_debug": True, **fields})
+        await desk.done(job_id)
+    return job_id
+
+
+async def sessions(client: Client) -> dict[str, Any]:
+    """What the list says."""
+    listed: dict[str, Any] = (await client.get("/api/debug/sessions")).json()
+    return listed
+
+
+async def test_the_panel_gets_its_pictures(client: Client, desk: Desk) -> None:
+    """With labels, sizes and what was sent; the dilated mask, because a brush painted."""
+    job_id = await edited(client, desk, input_image=b64(png()))
+
+    info = (await client.get(f"/api/generate/result/{job_id}")).json()["debug_info"]
+
+    assert info["conditional_labels"] == ["original", "mask", "mae"]
+    assert (info["input_image_size"], info["output_image_size"]) == ("64x48", "64x48")
+    assert info["original_image"] == b64(png())
+    assert info["mask_mae_dilated"].startswith("iVBORw0KGgo")
+    assert re.fullmatch(r"\d{8}_\d{6}_\d{8}", info["session_name"])
+
+
+async def test_without_debug_there_is_no_trace_of_it(client: Client, desk: Desk) -> None:
+    """A panel that gets something opens itself."""
+    job_id = await edited(client, desk, enable_debug=False)
+
+    assert "debug_info" not in (await client.get(f"/api/generate/result/{job_id}")).json()
+    assert (await sessions(client))["sessions"] == []
+
+
+async def test_a_session_that_has_expired_costs_no_result(client: Client, desk: Desk, bus: Bus) -> None:
+    """Only its own part is missing."""
+    job_id = await edited(client, desk)
+    await bus.purge(SESSIONS, subjects.debug_sessions_of("local"))
+
+    answer = await client.get(f"/api/generate/result/{job_id}")
+
+    assert (answer.status_code, "debug_info" in answer.json()) == (200, False)
+
+
+async def test_sessions_are_listed(client: Client, desk: Desk) -> None:
+    """With what the client's type has."""
+    await edited(client, desk)
+
+    listed = await sessions(client)
+
+    (session,) = listed["sessions"]
+    assert (listed["enabled"], listed["total"]) == (True, 1)
+    assert session.keys() == {
+        "session_name", "created_at", "success", "task_type", "generation_time", "num_images"
+    }  # fmt: skip
+    assert (session["success"], session["task_type"], session["num_images"]) == (True, "removal", 5)
+
+
+async def test_a_session_shows_its_files(client: Client, desk: Desk) -> None:
+    """Each can be fetched, one by one or all in one archive."""
+    await edited(client, desk)
+    name = (await sessions(client))["sessions"][0]["session_name"]
+
+    details = (await client.get(f"/api/debug/sessions/{name}")).json()
+    pictures = [await client.get(f"/api/debug/sessions/{name}/images/{file}") for file in details["image_files"]]
+    archive = await client.get(f"/api/debug/sessions/{name}/download")
+
+    assert details["image_files"] == sorted(details["image_files"])
+    assert {picture.headers["content-type"] for picture in pictures} == {"image/png"}
+    assert archive.headers["content-type"] == "application/zip"
+    assert archive.headers["content-disposition"] == f'attachment; filename="{name}.zip"'
+    bundle = zipfile.ZipFile(io.BytesIO(archive.content))
+    assert bundle.namelist() == [*details["image_files"], "metadata.json"]
+    assert json.loads(bundle.read("metadata.json")) == details["metadata"]
+    assert [bundle.read(file) for file in details["image_files"]] == [picture.content for picture in pictures]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "20260101_000000_00000000",
+        "..",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e",
+        "*",
+        "%3e",
+        "20260101_000000_00000000/download",
+        "../../etc/passwd/images/x.png",
+        "x" * 6000,
+    ],
+)
+async def test_names_lead_nowhere_else(client: Client, path: str) -> None:
+    """They are looked at before anything is looked up; and the gateway lives on."""
+    answer = await client.get(f"/api/debug/sessions/{path}")
+
+    assert (answer.status_code, list(answer.json())) == (404, ["detail"])
+    assert (await client.get("/api/health")).json()["status"] == "healthy"
+
+
+@pytest.mark.parametrize("file", ["nope.png", "..%2f01_input_image.png", "metadata.json", "01_input_image"])
+async def test_an_unknown_file_is_404(client: Client, desk: Desk, file: str) -> None:
+    """Only what is listed is there."""
+    await edited(client, desk)
+    name = (await sessions(client))["sessions"][0]["session_name"]
+
+    assert (await client.get(f"/api/debug/sessions/{name}/images/{file}")).status_code == 404
+
+
+async def test_the_status_tells_how_much_there_is(client: Client, desk: Desk) -> None:
+    """In numbers."""
+    await edited(client, desk)
+
+    status = (await client.get("/api/debug/status")).json()
+
+    assert (status["enabled"], status["total_sessions"]) == (True, 1)
+    assert status["total_size_mb"] >= 0
+
+
+@pytest.mark.parametrize(
+    "how", [{"params": {"keep_last_n": 1}}, {"json": {"keep_last_n": 1}}], ids=["as a query", "as a body"]
+)
+async def test_a_cleanup_keeps_the_newest(client: Client, desk: Desk, how: dict[str, Any]) -> None:
+    """The client's gateway sends the number in another place than its service reads it."""
+    await edited(client, desk)
+    await edited(client, desk)
+    newest = (await sessions(client))["sessions"][0]
+
+    answer = await client.post("/api/debug/cleanup", **how)
+
+    assert answer.json() == {"enabled": True, "deleted": 1, "kept": 1}
+    assert (await sessions(client))["sessions"] == [newest]
+
+
+async def test_a_cleanup_without_a_number_keeps_fifty(client: Client, desk: Desk) -> None:
+    """As it always did."""
+    await edited(client, desk)
+
+    assert (await client.post("/api/debug/cleanup")).json() == {"enabled": True, "deleted": 0, "kept": 1}
+
+
+@pytest.mark.parametrize("how", [{"params": {"keep_last_n": -1}}, {"json": {"keep_last_n": "all"}}])
+async def test_a_senseless_cleanup_is_refused(client: Client, how: dict[str, Any]) -> None:
+    """And removes nothing."""
+    assert (await client.post("/api/debug/cleanup", **how)).status_code == 422
+
+
+# --- before and after ---------------------------------------------------------------------------------------------
+
+
+async def test_before_and_after_are_png(client: Client, worker: WorkerByHand) -> None:
+    """Whatever the upload was."""
+    photo = saved(Image.new("RGB", (64, 48), "teal"), "JPEG")
+    job_id = await submit(client, image=await upload(client, photo))
+    await worker.finish(job_id, png("orange"))
+
+    before = await client.get(f"/api/visualization/{job_id}/original")
+    after = await client.get(f"/api/visualization/{job_id}/generated")
+
+    assert (before.headers["content-type"], Image.open(io.BytesIO(before.content)).format) == ("image/png", "PNG")
+    assert after.content == png("orange")
+
+
+async def test_both_come_in_one_archive(client: Client, worker: WorkerByHand) -> None:
+    """With what is known of the job."""
+    job_id = await submit(client)
+    await worker.finish(job_id, png("orange"))
+
+    answer = await client.get(f"/api/visualization/{job_id}/download", params={"format": "zip"})
+
+    bundle = zipfile.ZipFile(io.BytesIO(answer.content))
+    assert answer.headers["content-type"] == "application/zip"
+    assert bundle.namelist() == ["original.png", "generated.png", "metadata.json"]
+    assert json.loads(bundle.read("metadata.json"))["id"] == job_id
+
+
+async def test_another_format_is_400(client: Client) -> None:
+    """There is only one."""
+    answer = await client.get("/api/visualization/x/download", params={"format": "rar"})
+
+    assert (answer.status_code, answer.json()) == (400, {"detail": "Only the format zip is offered."})
+
+
+@pytest.mark.parametrize("what", ["original", "generated", "download"])
+async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
+    """With a plain sentence."""
+    answer = await client.get(f"/api/visualization/nope/{what}")
+
+    assert (answer.status_code, list(answer.json())) == (404, ["detail"])
+
+
+async def test_a_job_without_a_result_shows_only_what_was(client: Client) -> None:
+    """It may still run."""
+    job_id = await submit(client)
+
+    assert (await client.get(f"/api/visualization/{job_id}/original")).status_code == 200
+    assert (await client.get(f"/api/visualization/{job_id}/generated")).status_code == 404

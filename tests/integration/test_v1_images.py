@@ -1,0 +1,211 @@
+"""/v1/images and /v1/extractions, over real sockets and a real broker."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from services.imageutils import service as imageutils
+from services.imageutils.settings import Settings
+from shared.settings import NatsSettings
+from tests.gateway import ORIGIN, mask_png, png, saved
+from tests.v1_client import UNKNOWN, beside, upload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import httpx
+
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.gateway import Client
+
+PHOTO = png("teal", size=(64, 48))
+NAME = hashlib.sha256(PHOTO).hexdigest()
+
+
+async def post(client: Client, data: bytes, kind: str | None = "image/png") -> httpx.Response:
+    return await client.post("/v1/images", content=data, headers={"Content-Type": kind} if kind else {})
+
+
+# --- upload -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "application/octet-stream", "IMAGE/PNG; x=y", None])
+async def test_bytes_become_a_picture(client: Client, kind: str | None) -> None:
+    """Named by their hash; what they are, they say themselves."""
+    answer = await post(client, PHOTO, kind)
+
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/v1/images/{NAME}"
+    assert answer.json() == {
+        "sha256": NAME, "width": 64, "height": 48, "content_type": "image/png", "bytes": len(PHOTO)
+    }  # fmt: skip
+
+
+async def test_a_form_works_as_well(client: Client) -> None:
+    """As a browser sends a file."""
+    answer = await client.post("/v1/images", files={"file": ("cat.png", PHOTO, "image/png")})
+
+    assert (answer.status_code, answer.json()["sha256"]) == (201, NAME)
+
+
+async def test_a_known_picture_is_200(client: Client) -> None:
+    """With the same answer."""
+    first, second = await post(client, PHOTO), await post(client, PHOTO)
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json() == second.json()
+
+
+async def test_the_size_is_that_of_the_upright_picture(client: Client) -> None:
+    """A phone's photo lies on its side in the file."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    answer = await post(client, saved(Image.new("RGB", (60, 40)), "JPEG", exif=exif))
+
+    assert (answer.json()["width"], answer.json()["height"]) == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "status", "code"),
+    [
+        (b"GIF89a not really", "image/gif", 422, "bad_image"),
+        (PHOTO[:100], "image/png", 422, "bad_image"),
+        (b"", "image/png", 422, "bad_input"),
+        (PHOTO, "text/plain", 415, "unsupported_media_type"),
+        (PHOTO, "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        (saved(Image.new("1", (9000, 9000))), "image/png", 413, "too_large"),
+    ],
+    ids=["no picture", "cut short", "empty", "text", "curl's own type", "81 megapixels"],
+)
+async def test_what_is_no_picture_is_refused(client: Client, data: bytes, kind: str, status: int, code: str) -> None:
+    """With one sentence as problem details, readable by pages of other origins."""
+    answer = await post(client, data, kind)
+
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert (answer.status_code, answer.json()["status"], answer.json()["code"]) == (status, status, code)
+    assert answer.json()["detail"].endswith(".")
+
+
+@pytest.mark.parametrize("files", [{"photo": ("a.png", PHOTO)}, {"file": (None, b"text")}])
+async def test_a_form_without_a_file_is_refused(client: Client, files: dict[str, tuple[str | None, bytes]]) -> None:
+    """The field is called file."""
+    answer = await client.post("/v1/images", files=files)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+
+
+async def test_too_many_bytes_are_refused(client: Client) -> None:
+    """As problem details, though nobody has looked at the path yet."""
+    answer = await post(client, bytes(65 * 1024**2))
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+# --- look and fetch -----------------------------------------------------------------------------------------------
+
+
+async def test_head_tells_what_is_there(client: Client) -> None:
+    """So that a known picture needs no upload."""
+    await upload(client, PHOTO)
+
+    answer = await client.head(f"/v1/images/{NAME}")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert int(answer.headers["content-length"]) == len(PHOTO)
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "x", "A" * 64, "x" * 6000, "..%2f..%2fsecret"])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_an_unknown_picture_is_404(client: Client, method: str, name: str) -> None:
+    """Whatever the name looks like; and the gateway lives on."""
+    answer = await client.request(method, f"/v1/images/{name}")
+
+    assert answer.status_code == 404
+    assert (await client.get("/api/health")).json()["status"] == "healthy"
+
+
+async def test_a_picture_comes_back_as_it_was_sent(client: Client) -> None:
+    """Byte for byte, to be kept by its owner's browser."""
+    await upload(client, PHOTO)
+
+    answer = await client.get(f"/v1/images/{NAME}")
+
+    assert answer.content == PHOTO
+    assert (answer.headers["content-type"], answer.headers["etag"]) == ("image/png", f'"{NAME}"')
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_picture_that_is_kept_already_is_not_sent_again(client: Client) -> None:
+    """If-None-Match."""
+    await upload(client, PHOTO)
+
+    answer = await client.get(f"/v1/images/{NAME}", headers={"If-None-Match": f'"{NAME}"'})
+
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+async def test_pages_of_other_origins_may_use_it(client: Client) -> None:
+    """The preflight allows what /v1 needs, the answers show what it says."""
+    asks = {"Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "idempotency-key,range"}
+    preflight = await client.options("/v1/jobs/x", headers=asks)
+    answer = await post(client, PHOTO)
+
+    assert preflight.status_code == 200
+    assert "DELETE" in preflight.headers["access-control-allow-methods"]
+    assert "Location" in answer.headers["access-control-expose-headers"]
+
+
+# --- extractions --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def tools(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[None]:
+    """The image utilities."""
+    settings = Settings(nats=NatsSettings(url=nats_url), streams=stream_settings)
+    async with beside(bus, imageutils.NAME, imageutils.run, settings):
+        yield
+
+
+@pytest.mark.usefixtures("tools")
+async def test_an_object_is_cut_out(client: Client, images: NatsImageStore) -> None:
+    """Onto a square that is stored as an input: it can be the reference of an insertion."""
+    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
+
+    answer = await client.post("/v1/extractions", json=order)
+
+    cut_out = answer.json()
+    assert (answer.status_code, cut_out["width"], cut_out["height"]) == (201, 512, 512)
+    assert answer.headers["location"] == f"/v1/images/{cut_out['sha256']}"
+    assert len(await images.get("inputs", cut_out["sha256"])) == cut_out["bytes"]
+
+
+@pytest.mark.parametrize("field", ["image", "mask"])
+async def test_an_extraction_names_the_picture_that_is_missing(client: Client, field: str) -> None:
+    """So that the client knows which to upload."""
+    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png()), field: UNKNOWN}
+
+    answer = await client.post("/v1/extractions", json=order)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
+    assert f"field {field} " in answer.json()["detail"]
+
+
+async def test_without_the_service_it_is_not_available(client: Client) -> None:
+    """At once, and the client is told to come again."""
+    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
+
+    answer = await client.post("/v1/extractions", json=order)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0

@@ -1,0 +1,372 @@
+"""/v1/jobs: ordered once, read, listed, cancelled; job manager and worker are played by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared import subjects
+from shared.messages import JobRecord, JobState, JobSubmit
+from shared.settings import NatsSettings
+from shared.topology import JOB_LOG, JOBS
+from tests.gateway import gateway, mask_png, png
+from tests.v1_client import UNKNOWN, removal, submit, upload
+
+if TYPE_CHECKING:
+    import httpx
+
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+    from tests.gateway import Client, WorkerByHand
+
+
+async def logged(bus: Bus, job_id: str) -> list[JobSubmit]:
+    """What the log holds of a job."""
+    stored = await bus.history(JOB_LOG, subjects.submits_of(job_id))
+    return [JobSubmit.model_validate_json(entry.data) for entry in stored]
+
+
+async def order(client: Client, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+    return await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key} if key else {})
+
+
+async def record(bus: Bus, job_id: str, created_at: float, user: str = "local", **changes: Any) -> None:
+    """Put a job into the view, as the projector would."""
+    facts = {"job_id": job_id, "user": user, "state": "queued", "task": "removal", "job_class": "interactive",
+             "created_at": created_at, "updated_at": created_at, "last_seq": 1, **changes}  # fmt: skip
+    await bus.publish(subjects.job_record(user, job_id), JobRecord.model_validate(facts))
+
+
+# --- order --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_becomes_a_job(client: Client, bus: Bus) -> None:
+    """Logged when the answer comes; the answer says where to look."""
+    answer = await order(client, await removal(client, seed=7, steps=20, prompt="a cup"))
+
+    job_id = answer.json()["id"]
+    (job,) = await logged(bus, job_id)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+    assert answer.headers["location"] == answer.json()["links"]["self"] == f"/v1/jobs/{job_id}"
+    assert (job.seed, job.steps, job.prompt) == (7, 20, "a cup")
+
+
+async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
+    """And the class is in the subject, where the queue needs it."""
+    pictures = {
+        "image": await upload(client, png()), "mask": await upload(client, mask_png()),
+        "reference": await upload(client, png("green")),
+        "reference_mask": await upload(client, mask_png(box=(1, 1, 9, 9))),
+    }  # fmt: skip
+    facts = {"task": "insertion", "prompt": "p", "negative_prompt": "n", "seed": 3, "steps": 9, "guidance": 2.5,
+             "strength": 0.5, "mask_tool": "box", "debug": True, **pictures}  # fmt: skip
+
+    job_id = (await order(client, {**facts, "class": "batch"})).json()["id"]
+
+    (stored,) = await bus.history(JOB_LOG, subjects.submits_of(job_id))
+    assert subjects.parse_submit(stored.subject).job_class == "batch"
+    job = JobSubmit.model_validate_json(stored.data)
+    assert job.model_dump(include=set(facts)) == facts
+
+
+async def test_an_order_without_a_seed_gets_one(client: Client) -> None:
+    """Each its own."""
+    body = await removal(client)
+    first, second = [(await order(client, body)).json()["id"] for _ in range(2)]
+
+    assert first != second
+
+
+async def test_a_white_balance_needs_a_photo_only(client: Client) -> None:
+    """And how strong it should be."""
+    body = {"task": "white-balance", "image": await upload(client, png()), "strength": 0.4}
+
+    assert (await order(client, body)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"task": "remove"}, "task"),
+        ({"mask": None}, "mask"),
+        ({"task": "insertion"}, "reference"),
+        ({"image": "cat.jpg"}, "image"),
+        ({"image": ...}, "image"),
+        ({"steps": 0}, "steps"),
+        ({"strength": 2}, "strength"),
+        ({"class": "vip"}, "class"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=str,
+)
+async def test_a_senseless_order_is_refused(client: Client, changes: dict[str, Any], word: str) -> None:
+    """In one sentence that names the field."""
+    answer = await order(client, await removal(client, **changes))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+    assert f"field {word} " in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("field", ["image", "mask", "reference", "reference_mask"])
+async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
+    """Before anything is accepted."""
+    pictures = {"reference": await upload(client, png()), "reference_mask": await upload(client, mask_png())}
+
+    answer = await order(client, await removal(client, task="insertion", **{**pictures, field: UNKNOWN}))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
+    assert f"field {field} " in answer.json()["detail"]
+
+
+async def test_an_empty_mask_is_refused(client: Client) -> None:
+    """There would be nothing to edit."""
+    answer = await order(client, await removal(client, mask=await upload(client, mask_png(box=None))))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+    assert "empty" in answer.json()["detail"]
+
+
+async def test_a_full_queue_is_told_at_the_door(nats_url: str, stream_settings: StreamSettings, bus: Bus) -> None:
+    """With the time to come again."""
+    assert bus.connected
+    async with gateway(NatsSettings(url=nats_url), stream_settings, queue_limit_per_user=1) as client:
+        await submit(client)
+        answer = await order(client, await removal(client))
+
+    assert (answer.status_code, answer.json()["code"]) == (429, "busy")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+# --- once for each key --------------------------------------------------------------------------------------------
+
+
+async def test_the_same_order_under_a_key_is_the_same_job(client: Client, bus: Bus) -> None:
+    """Sent again because no answer came, say."""
+    body = await removal(client)
+    first, second = await order(client, body, "k1"), await order(client, body, "k1")
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json()["id"] == second.json()["id"]
+    assert len(await logged(bus, first.json()["id"])) == 1
+
+
+@pytest.mark.parametrize("changes", [{"seed": 9}, {"prompt": "other"}, {"class": "batch"}], ids=str)
+async def test_another_order_under_a_key_is_refused(client: Client, changes: dict[str, Any]) -> None:
+    """Whatever differs."""
+    body = await removal(client)
+    await order(client, body, "k1")
+
+    answer = await order(client, {**body, **changes}, "k1")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+    assert "Idempotency-Key" in answer.json()["detail"]
+
+
+async def test_another_key_is_another_job(client: Client) -> None:
+    """Of the same order."""
+    body = await removal(client)
+    ids = {(await order(client, body, key)).json()["id"] for key in ("k1", "k2")}
+
+    assert len(ids) == 2
+
+
+async def test_twenty_at_once_are_one_job(client: Client, bus: Bus) -> None:
+    """As a nervous client sends them."""
+    body = await removal(client)
+    answers = await asyncio.gather(*(order(client, body, "k1") for _ in range(20)))
+
+    (job_id,) = {answer.json()["id"] for answer in answers}
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    assert len(await logged(bus, job_id)) == 1
+
+
+async def test_of_two_orders_at_once_under_a_key_one_is_refused(client: Client, bus: Bus) -> None:
+    """The broker keeps the first, and the other learns of it."""
+    body = await removal(client)
+    answers = await asyncio.gather(*(order(client, {**body, "seed": seed}, "k1") for seed in range(8)))
+
+    accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    assert len(accepted) == 1
+    assert len(await logged(bus, accepted[0])) == 1
+
+
+async def test_any_replica_knows_the_key(
+    client: Client, bus: Bus, nats_url: str, stream_settings: StreamSettings
+) -> None:
+    """They share nothing but the broker."""
+    body = await removal(client)
+    first = await order(client, body, "k1")
+    async with gateway(NatsSettings(url=nats_url), stream_settings) as other:
+        second = await order(other, body, "k1")
+
+    assert (second.status_code, second.json()["id"]) == (200, first.json()["id"])
+    assert len(await logged(bus, first.json()["id"])) == 1
+
+
+async def test_a_repeated_order_tells_how_the_job_is(client: Client, worker: WorkerByHand) -> None:
+    """It may have ended by then, and its pictures may be gone."""
+    body = await removal(client)
+    job_id = (await order(client, body, "k1")).json()["id"]
+    await worker.queue(job_id)
+    await worker.finish(job_id)
+
+    assert (await order(client, body, "k1")).json()["status"] == "done"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+async def test_a_key_is_a_short_text(client: Client, key: str) -> None:
+    """Neither empty nor endless."""
+    answer = await client.post("/v1/jobs", json=await removal(client), headers={"Idempotency-Key": key})
+
+    assert answer.status_code == 422
+
+
+# --- read and cancel ----------------------------------------------------------------------------------------------
+
+
+async def test_a_job_can_be_read_as_soon_as_it_is_accepted(client: Client) -> None:
+    """Nobody has queued it yet."""
+    job = (await client.get(f"/v1/jobs/{await submit(client)}")).json()
+
+    assert (job["status"], job["task"], job["class"], job["progress"]) == ("queued", "removal", "interactive", 0.0)
+
+
+async def test_a_running_job_tells_how_far_it_is(client: Client, worker: WorkerByHand) -> None:
+    """And who works on it."""
+    job_id = await submit(client)
+    await worker.queue(job_id)
+    await worker.start(job_id)
+    await worker.step(job_id, 2, 4, "Painting")
+
+    job = (await client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert (job["status"], job["step"], job["total_steps"], job["progress"]) == ("running", 2, 4, 0.5)
+    assert (job["message"], job["engine"], job["attempt"], job["ahead"]) == ("Painting", "by-hand", 1, None)
+
+
+async def test_a_failed_job_says_why(client: Client, worker: WorkerByHand) -> None:
+    """With code and sentence."""
+    job_id = await submit(client)
+    await worker.fail(job_id, "The engine gave up.")
+
+    job = (await client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert job["status"] == "failed"
+    assert job["error"] == {"code": "engine_failed", "message": "The engine gave up."}
+
+
+async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHand) -> None:
+    """And twice is the same."""
+    job_id = await submit(client)
+    await worker.queue(job_id)
+
+    first, second = [await client.delete(f"/v1/jobs/{job_id}") for _ in range(2)]
+
+    assert (first.status_code, first.json()["status"]) == (200, "cancelled")
+    assert second.json() == first.json()
+    assert await worker.ends(job_id) == ["cancelled"]
+
+
+async def test_a_job_that_has_ended_stays_as_it_is(client: Client, worker: WorkerByHand) -> None:
+    """A cancel that comes too late."""
+    job_id = await submit(client)
+    await worker.finish(job_id)
+
+    answer = await client.delete(f"/v1/jobs/{job_id}")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "done")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("job_id", ["nope", "a.b", "*", "x" * 6000])
+async def test_an_unknown_job_is_404(client: Client, method: str, job_id: str) -> None:
+    """As problem details."""
+    answer = await client.request(method, f"/v1/jobs/{job_id}")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_other_users_jobs_are_404(client: Client, bus: Bus) -> None:
+    """And are not listed."""
+    job = JobSubmit.model_validate({"task": "white-balance", "image": UNKNOWN})
+    await bus.publish(subjects.submit("interactive", "mallory", "j1"), job)
+    await record(bus, "j1", 1.0, user="mallory")
+
+    assert (await client.get("/v1/jobs/j1")).status_code == 404
+    assert (await client.delete("/v1/jobs/j1")).status_code == 404
+    assert (await client.get("/v1/jobs")).json()["jobs"] == []
+
+
+# --- list ---------------------------------------------------------------------------------------------------------
+
+
+async def test_jobs_are_listed_newest_first(client: Client, bus: Bus) -> None:
+    """By when they were created, not by when something happened to them."""
+    for job_id, created_at in (("j1", 10.0), ("j3", 30.0), ("j2", 20.0)):
+        await record(bus, job_id, created_at)
+
+    page = (await client.get("/v1/jobs")).json()
+
+    assert [job["id"] for job in page["jobs"]] == ["j3", "j2", "j1"]
+    assert page["next_cursor"] is None
+
+
+async def test_parts_of_a_list_fit_together(client: Client, bus: Bus) -> None:
+    """Also where jobs were created at the same moment, and when a new one comes in between."""
+    for number in range(7):
+        await record(bus, f"j{number}", 10.0 + number // 3)
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = (await client.get("/v1/jobs", params={"limit": 2, **({"cursor": cursor} if cursor else {})})).json()
+        found += [job["id"] for job in page["jobs"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+        await record(bus, f"new{len(found)}", 99.0)
+
+    assert found == ["j6", "j5", "j4", "j3", "j2", "j1", "j0"]
+
+
+async def test_a_list_can_hold_one_state_only(client: Client, bus: Bus) -> None:
+    """Those that have not ended, say."""
+    await record(bus, "j1", 1.0)
+    await record(bus, "j2", 2.0, state=JobState.FAILED)
+
+    page = (await client.get("/v1/jobs", params={"status": "queued"})).json()
+
+    assert [job["id"] for job in page["jobs"]] == ["j1"]
+
+
+async def test_a_running_job_is_listed_with_its_steps(client: Client, bus: Bus, worker: WorkerByHand) -> None:
+    """Which the view does not hold."""
+    job_id = await submit(client)
+    await worker.queue(job_id)
+    await worker.start(job_id)
+    await worker.step(job_id, 2, 4)
+    await record(bus, job_id, 1.0, state=JobState.RUNNING)
+
+    (job,) = (await client.get("/v1/jobs")).json()["jobs"]
+
+    assert (job["step"], job["progress"]) == (2, 0.5)
+
+
+async def test_what_was_removed_from_the_view_is_not_listed(client: Client, bus: Bus) -> None:
+    """`nats kv del` leaves a mark in the bucket."""
+    await record(bus, "j1", 1.0)
+    await bus.publish(subjects.job_record("local", "j1"), b"", headers={"KV-Operation": "DEL"})
+
+    assert len(await bus.history(JOBS, subjects.job_records_of("local"))) == 1
+    assert (await client.get("/v1/jobs")).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": 101}, {"status": "new"}, {"cursor": "?"}, {"cursor": "AAAA"}, {"cursor": "ä"}]
+)
+async def test_a_senseless_listing_is_refused(client: Client, query: dict[str, Any]) -> None:
+    """Naming the parameter."""
+    answer = await client.get("/v1/jobs", params=query)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+    assert f"field {next(iter(query))} " in answer.json()["detail"]

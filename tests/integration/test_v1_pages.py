@@ -1,0 +1,122 @@
+"""The studio page, the documentation page, and what goes with them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway.openapi import SNAPSHOT
+from services.gateway.static_files import FOLDER
+
+if TYPE_CHECKING:
+    from tests.gateway import Client
+
+PAGES = ["/", "/v1/docs"]
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_runs_nothing_but_our_files(client: Client, path: str) -> None:
+    """By its policy; and it tells nobody where its visitor came from."""
+    answer = await client.get(path)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"] == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert "camera=()" in answer.headers["permissions-policy"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_keeps_its_own_policy(client: Client, path: str) -> None:
+    """Nothing inline, nothing from elsewhere; and every file it names is there."""
+    html = (await client.get(path)).text
+    named = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
+
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)
+    assert named
+    assert all(url.startswith("/") for url in named)
+    assert {(await client.get(url)).status_code for url in named} == {200}
+
+
+@pytest.mark.parametrize("path", ["/", "/static/js/main.js", "/v1/docs/assets/swagger-ui.css"])
+async def test_text_is_compressed_and_asked_for_again(client: Client, path: str) -> None:
+    """A browser has the newest with one short question, since all files of a page belong together."""
+    async with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as answer:
+        raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    plain = await client.get(path, headers={"Accept-Encoding": "identity"})
+    again = await client.get(path, headers={"If-None-Match": plain.headers["etag"]})
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(raw) == plain.content
+    assert "content-encoding" not in plain.headers
+    assert plain.headers["cache-control"] == "no-cache"
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/static/samples/cat.jpg", "/static/fonts/inter-latin.woff2"])
+async def test_pictures_and_fonts_are_sent_as_they_are_and_kept(client: Client, path: str) -> None:
+    """They are compressed already, and do not change."""
+    answer = await client.get(path, headers={"Accept-Encoding": "gzip"})
+
+    assert "content-encoding" not in answer.headers
+    assert "max-age=604800" in answer.headers["cache-control"]
+    assert answer.content == (FOLDER.parent / path.lstrip("/")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/nope.js", "/static/../settings.py", "/static/%2e%2e/settings.py", "/static/", "/static/js"]
+)
+async def test_only_the_pages_files_are_served(client: Client, path: str) -> None:
+    """Nothing beside their folder."""
+    assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/static/js/main.js"])
+async def test_pages_can_only_be_read(client: Client, path: str) -> None:
+    """With a plain refusal."""
+    assert (await client.post(path)).status_code == 405
+
+
+async def test_the_description_is_served_as_it_is_written_down(client: Client) -> None:
+    """The snapshot in docs/ is what programs see."""
+    answer = await client.get("/v1/openapi.json")
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == json.loads(SNAPSHOT.read_bytes())
+
+
+async def test_samples_lead_to_photos(client: Client) -> None:
+    """Which the page offers to try things with."""
+    samples = (await client.get("/v1/samples")).json()
+
+    assert len(samples) >= 4
+    assert {(await client.get(sample["url"])).headers["content-type"] for sample in samples} == {"image/jpeg"}
+
+
+async def test_health_names_every_service(client: Client) -> None:
+    """Also those that are not running."""
+    health = (await client.get("/v1/health")).json()
+
+    assert health["status"] == "degraded"
+    assert health["services"].keys() == {"generation", "segmentation", "image_utils", "job_manager"}
+    assert health["services"]["generation"]["status"] == "unhealthy"
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("PUT", "/v1/jobs", 405)])
+async def test_what_there_is_not_is_refused_as_problem_details(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    """Like every failure under /v1."""
+    answer = await client.request(method, path)
+
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,173 @@
+"""Results and receipts: whole edits through the real job manager and worker, fetched as programs fetch."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.gateway import mask_png, png
+from tests.running import script
+from tests.v1_client import removal, submit, told, upload
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.gateway import Client, WorkerByHand
+    from tests.running import Desk
+
+
+async def finished(client: Client, worker: WorkerByHand) -> tuple[str, bytes]:
+    """A job and its result."""
+    job_id, picture = await submit(client), png("orange", size=(90, 70))
+    await worker.finish(job_id, picture)
+    return job_id, picture
+
+
+# --- the picture --------------------------------------------------------------------------------------------------
+
+
+async def test_the_result_is_the_workers_picture(client: Client, worker: WorkerByHand) -> None:
+    """Byte for byte; it never changes, so browsers may keep it."""
+    job_id, picture = await finished(client, worker)
+
+    answer = await client.get(f"/v1/jobs/{job_id}/result")
+
+    assert (answer.status_code, answer.content) == (200, picture)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["etag"] == f'"{hashlib.sha256(picture).hexdigest()}"'
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+async def test_a_download_can_be_taken_up_again(client: Client, worker: WorkerByHand) -> None:
+    """In two parts that fit together."""
+    job_id, picture = await finished(client, worker)
+    url = f"/v1/jobs/{job_id}/result"
+    first = await client.get(url, headers={"Range": "bytes=0-99"})
+    second = await client.get(url, headers={"Range": "bytes=100-", "If-Range": first.headers["etag"]})
+
+    assert (first.status_code, second.status_code) == (206, 206)
+    assert first.headers["content-range"] == f"bytes 0-99/{len(picture)}"
+    assert first.content + second.content == picture
+
+
+async def test_a_range_behind_the_end_is_416(client: Client, worker: WorkerByHand) -> None:
+    """With the size."""
+    job_id, picture = await finished(client, worker)
+
+    answer = await client.get(f"/v1/jobs/{job_id}/result", headers={"Range": "bytes=999999-"})
+
+    assert (answer.status_code, answer.json()["code"]) == (416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{len(picture)}"
+
+
+async def test_a_result_that_is_kept_already_is_not_sent_again(client: Client, worker: WorkerByHand) -> None:
+    """If-None-Match."""
+    job_id, picture = await finished(client, worker)
+    etag = f'"{hashlib.sha256(picture).hexdigest()}"'
+
+    answer = await client.get(f"/v1/jobs/{job_id}/result", headers={"If-None-Match": etag})
+
+    assert (answer.status_code, answer.content) == (304, b"")
+
+
+@pytest.mark.parametrize("what", ["result", "receipt"])
+async def test_before_the_end_there_is_none(client: Client, what: str) -> None:
+    """409, at once."""
+    answer = await client.get(f"/v1/jobs/{await submit(client)}/{what}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("what", ["result", "receipt"])
+async def test_a_failed_job_has_none(client: Client, worker: WorkerByHand, what: str) -> None:
+    """410, with the reason."""
+    job_id = await submit(client)
+    await worker.fail(job_id, "The engine gave up.")
+
+    answer = await client.get(f"/v1/jobs/{job_id}/{what}")
+
+    assert answer.status_code == 410
+    assert (answer.json()["code"], answer.json()["detail"]) == ("job_failed", "The engine gave up.")
+
+
+@pytest.mark.parametrize("what", ["result", "receipt"])
+async def test_a_cancelled_job_has_none(client: Client, what: str) -> None:
+    """410, in one sentence."""
+    job_id = await submit(client)
+    await client.delete(f"/v1/jobs/{job_id}")
+
+    answer = await client.get(f"/v1/jobs/{job_id}/{what}")
+
+    assert (answer.status_code, answer.json()["code"]) == (410, "cancelled")
+    assert answer.json()["detail"].endswith(".")
+
+
+@pytest.mark.parametrize("what", ["result", "receipt"])
+async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
+    """As problem details."""
+    answer = await client.get(f"/v1/jobs/nope/{what}")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+# --- whole edits --------------------------------------------------------------------------------------------------
+
+
+async def test_a_removal_from_the_upload_to_the_receipt(client: Client, desk: Desk) -> None:
+    """Outside the mask nothing has changed, and the receipt says so, with what went in and what came out."""
+    order = await removal(client, seed=7, steps=5)
+    async with desk.manager(), desk.worker():
+        job_id = (await client.post("/v1/jobs", json=order)).json()["id"]
+        async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
+            last = told((await stream.rest())[-1])
+        picture = (await client.get(f"/v1/jobs/{job_id}/result")).content
+        receipt = (await client.get(f"/v1/jobs/{job_id}/receipt")).json()
+
+    assert last.name == "done"
+    assert receipt["inputs"] == {"image": order["image"], "mask": order["mask"]}
+    assert receipt["output"] == last.facts["result"]["sha256"] == hashlib.sha256(picture).hexdigest()
+    assert (receipt["seed"], receipt["steps"], receipt["engine"]) == (7, 5, "scripted")
+    assert (receipt["pixels_changed_outside_mask"], receipt["attempt"], receipt["replay_of"]) == (0, 1, None)
+    assert receipt["timings_ms"].keys() == {"fetch", "edit", "store"}
+    assert receipt["created_at"] < receipt["finished_at"]
+
+
+async def test_a_result_can_be_edited_further(client: Client, desk: Desk) -> None:
+    """Uploaded like any picture."""
+    async with desk.manager(), desk.worker():
+        first = await submit(client)
+        await desk.done(first)
+        picture = (await client.get(f"/v1/jobs/{first}/result")).content
+        second = await submit(client, image=await upload(client, picture))
+        await desk.done(second)
+
+    assert (await client.get(f"/v1/jobs/{second}/result")).status_code == 200
+
+
+async def test_an_insertion_with_an_empty_reference_mask_runs(client: Client, desk: Desk) -> None:
+    """It means the whole reference."""
+    reference, nothing = await upload(client, png("red")), await upload(client, mask_png(box=None))
+    async with desk.manager(), desk.worker("classical"):
+        job_id = await submit(client, task="insertion", reference=reference, reference_mask=nothing)
+        done = await desk.done(job_id)
+
+    assert done.changed_outside_px == 0
+
+
+async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
+    """At its next step; and the list shows it."""
+    async with desk.manager(), desk.worker():
+        job_id = await submit(client, prompt=script(100, 50))
+        await desk.started(job_id)
+        await client.delete(f"/v1/jobs/{job_id}")
+        second = await submit(client)
+        await desk.done(second)
+
+        async def listed() -> bool:
+            page = (await client.get("/v1/jobs")).json()
+            shown = [(job["id"], job["status"]) for job in page["jobs"]]
+            return shown == [(second, "done"), (job_id, "cancelled")]
+
+        await wait_until(listed, "both are listed as they ended")
