@@ -204,6 +204,15 @@ async def test_r6_a_stream_has_cors_headers_too(client: Client) -> None:
     assert f"access-control-allow-origin: {ORIGIN}" in head
 
 
+async def test_r6_even_a_fault_of_ours_is_readable(client: Client, bus: Bus) -> None:
+    """Here: somebody wrote nonsense into the view of the jobs. What went wrong is for the log only."""
+    await bus.publish(subjects.job_record("local", "j1"), b"nonsense")
+    answer = await client.get("/api/generate/status/j1")
+
+    assert (answer.status_code, answer.json()) == (500, {"detail": "Something went wrong."})
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
 async def test_r7_nothing_that_was_sent_comes_back(client: Client) -> None:
     """The live client shows the raw body of a refused submit; megabytes of base64 are not for reading."""
     answer = await client.post("/api/generate/async", json=edit(prompt=["SECRET" * 1000]))
