@@ -18,13 +18,17 @@ _SHOWN = 5  # histories of each kind of trouble
 
 @dataclass(slots=True)
 class Account:
-    """What was promised (over HTTP or by a PubAck), what was done to the system, and what is stored at the end."""
+    """What was promised (over HTTP or by a PubAck), what was done to the system, and what is stored at the end.
+
+    A crash is a service that gave up by itself, as it may when it starts without a broker.
+    """
 
     promises: list[Promise]
     acts: list[tuple[float, str]]
     stories: dict[str, Story] = field(default_factory=dict)
     restless: list[str] = field(default_factory=list)
     refused: int = 0
+    crashes: Counter[str] = field(default_factory=Counter)
 
     def table(self) -> list[str]:
         """A few lines of numbers."""
@@ -45,6 +49,7 @@ class Account:
             "stuck": len(broken.get("stuck", [])),
             "redeliveries": sum(story.redeliveries for story in self.stories.values()),
             "streams": f"{len(watched)} watched, {sum(promise.streams - 1 for promise in watched)} times resumed",
+            "crashes": ", ".join(f"{name} {number}" for name, number in sorted(self.crashes.items())) or "none",
             "longest recovery": f"{recovery:.1f} s ({act})",
         }
         return [f"{name:<18} {value}" for name, value in rows.items()]

@@ -103,16 +103,16 @@ class Customers:
     async def _watch(self, promise: Promise) -> None:
         """Follow the stream to the end as a browser does: where it breaks, open it again."""
         while promise.streamed_end is None:
-            promise.streams += 1
             try:
-                async for status in self._stream(promise.job_id):
+                async for status in self._stream(promise):
                     promise.streamed_end = _WORDS.get(status)
             except httpx.HTTPError:
                 await happens(asyncio.Event(), _AGAIN_S)
 
-    async def _stream(self, job_id: str) -> AsyncIterator[str]:
-        async with self._http.stream("GET", f"/api/generate/stream/{job_id}", timeout=_PATIENCE_S) as answer:
+    async def _stream(self, promise: Promise) -> AsyncIterator[str]:
+        async with self._http.stream("GET", f"/api/generate/stream/{promise.job_id}", timeout=_PATIENCE_S) as answer:
             answer.raise_for_status()
+            promise.streams += 1
             async for line in answer.aiter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line[5:])["status"]

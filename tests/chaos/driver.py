@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ class Clock:
     def __init__(self, log: Path) -> None:
         self._start = time.monotonic()
         self._log = log.open("w")
+        self.crashes: Counter[str] = Counter()
 
     def say(self, line: str) -> None:
         """Tell the person at the terminal."""
@@ -63,6 +65,7 @@ class Clock:
 
     def note(self, name: str, line: str) -> None:
         """Keep a part's line of output."""
+        self.crashes[name] += "service.crashed" in line
         self._log.write(f"{self._now()} {name:<13}| {line}\n")
 
     def close(self) -> None:
@@ -97,6 +100,7 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account
             account.restless = await _quiet(bus, clock.say)
             account.stories = await ledger.read(bus)
             account.refused = customers.refused
+            account.crashes = +clock.crashes
     return account
 
 
