@@ -17,7 +17,10 @@ from shared.messages import JobRecord, JobState
 from shared.topology import JOBS
 
 if TYPE_CHECKING:
-    from shared.bus import Bus
+    from shared.bus import Bus, Stored
+
+    Place = tuple[float, str]
+    """When a job was created, and its id."""
 
 _WHEN = struct.Struct(">d")
 
@@ -30,22 +33,22 @@ async def page(
     A job is in the view as soon as it has been queued; steps are not, so what runs is read from its events.
     """
     before = _read(cursor) if cursor else None
-    records = [record for record in await _all(bus, user) if status in {None, record.state}]
-    records.sort(key=_place, reverse=True)
-    if before is not None:
-        records = [record for record in records if _place(record) < before]
+    stored = await bus.history(JOBS, subjects.job_records_of(user))
+    records = await asyncio.to_thread(_selected, stored, status, before)  # 10 µs each, and there may be thousands
     shown, more = records[:limit], len(records) > limit
     return await asyncio.gather(*(_now(bus, record) for record in shown)), _cursor(shown[-1]) if more else None
 
 
-async def _all(bus: Bus, user: str) -> list[JobRecord]:
+def _selected(stored: list[Stored], status: JobState | None, before: Place | None) -> list[JobRecord]:
     found = []
-    for stored in await bus.history(JOBS, subjects.job_records_of(user)):
+    for entry in stored:
         try:
-            found.append(JobRecord.model_validate_json(stored.data))
-        except ValidationError:  # a deletion mark, or not of our making
+            record = JobRecord.model_validate_json(entry.data)
+        except ValidationError:  # a mark of deletion, or not of our making
             continue
-    return found
+        if status in {None, record.state} and (before is None or _place(record) < before):
+            found.append(record)
+    return sorted(found, key=_place, reverse=True)
 
 
 async def _now(bus: Bus, record: JobRecord) -> JobRecord:
@@ -54,7 +57,7 @@ async def _now(bus: Bus, record: JobRecord) -> JobRecord:
     return await load(bus, record.job_id) or record
 
 
-def _place(record: JobRecord) -> tuple[float, str]:
+def _place(record: JobRecord) -> Place:
     return record.created_at, record.job_id
 
 
@@ -63,7 +66,7 @@ def _cursor(last: JobRecord) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _read(cursor: str) -> tuple[float, str]:
+def _read(cursor: str) -> Place:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         return _WHEN.unpack(raw[:8])[0], raw[8:].decode()
