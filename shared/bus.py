@@ -21,7 +21,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from shared.errors import ArtMancerError, BrokerUnavailable, Busy, Conflict
+from shared.errors import ArtMancerError, BrokerUnavailable, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -38,18 +38,6 @@ ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecon
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
 _READ_BATCH = 1000
-
-
-class WrongLastSequence(Conflict):
-    """Somebody else wrote to this subject first."""
-
-    code = "wrong_last_sequence"
-
-
-class StreamFull(Busy):
-    """The queue is full, please try again in a moment."""
-
-    code = "queue_full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ ArtMancerError
 ├── NotFound              unknown or expired
 │   └── ImageNotFound     a picture that is not, or no longer, in the store
 ├── Conflict              the state of the thing forbids it
+│   └── WrongLastSequence somebody else wrote to the subject first
 ├── JobFailed             the job ended without a result
 ├── JobCancelled          somebody asked for it
 ├── Busy                  full for now: try again
+│   └── StreamFull        the broker takes no more messages of this kind
 ├── Unavailable           a part of the system is down
 │   └── BrokerUnavailable nats-server does not answer
 ├── EngineFailed          an engine gave up on this job
@@ -82,6 +84,12 @@ class Conflict(ArtMancerError):
     code = "conflict"
 
 
+class WrongLastSequence(Conflict):
+    """Somebody else wrote to this subject first."""
+
+    code = "wrong_last_sequence"
+
+
 class JobFailed(ArtMancerError):
     """The job failed."""
 
@@ -99,6 +107,12 @@ class Busy(ArtMancerError):
 
     code = "busy"
     retryable = True
+
+
+class StreamFull(Busy):
+    """The queue is full, please try again in a moment."""
+
+    code = "queue_full"
 
 
 class Unavailable(ArtMancerError):

@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from shared import subjects
-from shared.bus import StreamFull
-from shared.errors import BadImage, BadInput, Busy, ImageNotFound
+from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
 from shared.image_codec import probe
 from shared.messages import ImageRef
 from shared.topology import bucket_stream

@@ -77,7 +77,8 @@ class _Tally:
 async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
     """Ask one instance and return its answer.
 
-    Raises Unavailable at once when nobody listens or after the time-out, and whatever the service raised.
+    Raises Unavailable at once when nobody listens, after the time-out, or when the answer is none that we know; and
+    whatever the service raised.
     """
     body = request.model_dump_json(exclude_none=True).encode()
     headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
@@ -92,7 +93,10 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     headers = answer.headers or {}
     if _ERROR_CODE in headers:
         raise from_code(headers[_ERROR_CODE], headers.get(_ERROR, ""))
-    return reply.model_validate_json(answer.data)
+    try:
+        return reply.model_validate_json(answer.data)
+    except ValidationError as error:
+        raise Unavailable(f"The service {_asked(subject)} answers as another version.") from error
 
 
 _NAMES = {"seg": "segmentation", "img": "image_utils", "job": "job_manager"}

@@ -15,8 +15,16 @@ from services.a100worker.progress import Reporter
 from services.a100worker.results import outside_changes, store_picture
 from services.a100worker.sessions import store_session
 from shared import subjects
-from shared.bus import WrongLastSequence
-from shared.errors import ArtMancerError, BadInput, BadMessage, BrokerUnavailable, EngineFailed, JobCancelled, NotFound
+from shared.errors import (
+    ArtMancerError,
+    BadInput,
+    BadMessage,
+    BrokerUnavailable,
+    EngineFailed,
+    JobCancelled,
+    NotFound,
+    WrongLastSequence,
+)
 from shared.messages import DeadLetter, Done, Failed, JobWork, Started
 from shared.topology import JOB_EV
 

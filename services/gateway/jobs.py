@@ -12,8 +12,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from shared import subjects
-from shared.bus import WrongLastSequence
-from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable
+from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable, WrongLastSequence
 from shared.jobs import fold, load
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
 from shared.topology import JOB_EV, JOB_LOG

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from shared import subjects
-from shared.bus import WrongLastSequence
+from shared.errors import WrongLastSequence
 from shared.messages import DeadLetter, Failed
 from shared.topology import JOB_EV
 

@@ -17,8 +17,7 @@ from services.jobmanager.burial import bury
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, subjects
-from shared.bus import StreamFull
-from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound
+from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound, StreamFull
 from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q, JOBS
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from shared import jobs, subjects
-from shared.bus import WrongLastSequence
 from shared.deliveries import Delivery, consume, redeliver_from, redeliver_unsettled
+from shared.errors import WrongLastSequence
 from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
-from shared.bus import Stored, StreamFull, WrongLastSequence, open_bus
-from shared.errors import BrokerUnavailable
+from shared.bus import Stored, open_bus
+from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import Cancelled, Started
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_DLQ, JOB_EV, JOB_Q, bucket_stream, ensure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import jobs, subjects
-from shared.bus import WrongLastSequence
+from shared.errors import WrongLastSequence
 from shared.messages import Cancelled, Done, Started
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q
 from tests.running import script
