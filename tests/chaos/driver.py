@@ -142,6 +142,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="acts of violence (%(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="jobs a second (%(default)s)")
     parser.add_argument("--workers", type=int, default=3, help="number of a100workers (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the store and the logs also when all went well")
     return parser.parse_args(arguments)
 
 
@@ -158,7 +159,7 @@ def main(arguments: list[str]) -> int:
     for line in problems:
         clock.say(line)
     clock.close()
-    if not problems:
+    if not problems and not chosen.keep:
         shutil.rmtree(folder)
     return 1 if problems else 0
 
