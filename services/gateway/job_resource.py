@@ -9,7 +9,7 @@ from pydantic import Field, FiniteFloat
 
 from services.gateway import examples
 from services.gateway.resources import Picture, Resource, shown
-from shared.messages import Cancelled, Done, Failed, JobClass, JobState, Sha256, Task
+from shared.messages import Done, Failed, JobClass, JobState, Sha256, Task
 
 if TYPE_CHECKING:
     from shared.messages import JobRecord, JobSubmit
@@ -188,10 +188,14 @@ def progress_of(record: JobRecord) -> float:
 
 
 def steps_of(record: JobRecord) -> tuple[int | None, int | None]:
-    """Return the step and their number; of an end only what itself tells, as steps are forgotten before it is."""
-    if record.ended is None:
-        return record.step, record.total_steps
-    return (record.ended.step, record.ended.total_steps) if isinstance(record.ended, Cancelled) else (None, None)
+    """Return the step and how many there are; neither before the first, as the engine decides how many.
+
+    Of an end only what itself tells, because steps are forgotten before it is.
+    """
+    source = record if record.ended is None else record.ended
+    if isinstance(source, Done | Failed) or source.step is None:
+        return None, None
+    return source.step, source.total_steps
 
 
 def moment(seconds: float) -> datetime:

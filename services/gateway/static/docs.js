@@ -2,7 +2,6 @@
 SwaggerUIBundle({
   url: "/v1/openapi.json",
   dom_id: "#docs",
-  deepLinking: true,
   tryItOutEnabled: true,
   displayRequestDuration: true,
   defaultModelsExpandDepth: 0,

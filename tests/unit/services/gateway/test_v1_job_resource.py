@@ -58,10 +58,17 @@ def test_a_failed_job_says_why() -> None:
     assert job.progress == 0.0
 
 
-@pytest.mark.parametrize(("step", "total", "progress"), [(1, 4, 0.25), (None, 4, 0.0), (None, None, 0.0)])
+def test_before_the_first_step_there_are_none() -> None:
+    """How many steps were ordered says nothing: an engine has its own."""
+    job = Job.of(record(step=None, total_steps=15, fraction=0.0))
+
+    assert (job.step, job.total_steps) == (None, None)
+
+
+@pytest.mark.parametrize(("step", "total", "progress"), [(1, 4, 0.25), (None, None, 0.0)])
 def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int | None, progress: float) -> None:
     """From its end alone, so a listing, which knows no steps, shows the same."""
-    end = Cancelled(job_id="j1", step=step, total_steps=total)
+    end = Cancelled(job_id="j1", step=step, total_steps=total or 15)
     fresh = Job.of(record(JobState.CANCELLED, end))
     listed = Job.of(record(JobState.CANCELLED, end, fraction=0.0, step=None, total_steps=15))
 
