@@ -127,6 +127,7 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
                 subject=endpoint.subject,
                 handler=_starter(endpoint, tallies[endpoint.subject], in_flight),
             )
+        await bus.client.flush()  # from here on the broker knows that we listen
     try:
         yield
     finally:
