@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 from starlette.responses import Response
 
+from services.gateway import jobs
 from services.gateway.job_resource import progress_of
 from services.gateway.resources import Picture
 from services.gateway.sse import event_stream
@@ -22,12 +24,20 @@ if TYPE_CHECKING:
     from services.gateway.deps import Deps
     from shared.messages import JobEvent, JobRecord
 
+# A browser's EventSource that is refused gives up for good, so a gateway that has just started lets it wait instead.
+_PATIENCE_S = 10.0
 
-async def job_events(deps: Deps, record: JobRecord, after: int) -> Response:
-    """Answer with all events behind a sequence number, as they come, until the job's end. Raises BrokerUnavailable.
 
-    If that end has been told already, the answer is 204, which makes a browser's EventSource stop asking.
+async def job_events(deps: Deps, user: str, job_id: str, after: int) -> Response:
+    """Answer with all events behind a sequence number, as they come, until the job's end.
+
+    If that end has been told already, the answer is 204, which makes a browser's EventSource stop asking. Raises
+    NotFound, BrokerUnavailable.
     """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            await deps.bus.up.wait()
+    record = await jobs.find(deps, user, job_id)
     if record.ended is not None:
         if after >= record.last_seq:
             return Response(status_code=204)

@@ -16,6 +16,7 @@ from tests.gateway import HOST, ORIGIN, Wire, gateway
 from tests.v1_client import all_told, next_told, submit, told
 
 if TYPE_CHECKING:
+    from services.nats_server import NatsServer
     from shared.bus import Bus
     from shared.settings import StreamSettings
     from tests.gateway import Client, WorkerByHand
@@ -215,6 +216,22 @@ async def test_the_gateways_stop_ends_the_stream(
         rest = await all_told(stream)
 
     assert rest == []
+
+
+async def test_a_stream_waits_for_a_broker_that_is_away(
+    client: Client, worker: WorkerByHand, nats_server: NatsServer
+) -> None:
+    """A browser that is refused would not come again."""
+    job_id = await submit(client)
+    await worker.queue(job_id)
+    await nats_server.kill()
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(client.open_stream(f"/v1/jobs/{job_id}/events"), name="open")
+        await nats_server.start()
+    async with opening.result() as stream:
+        first = await next_told(stream)
+
+    assert (stream.status, first.name) == (200, "queued")
 
 
 async def test_an_end_is_told_also_when_the_events_have_expired(client: Client, bus: Bus, worker: WorkerByHand) -> None:

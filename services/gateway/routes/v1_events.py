@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from services.gateway import examples, jobs
+from services.gateway import examples
 from services.gateway.answers import by_name, can_fail
 from services.gateway.deps import Parts, User
 from services.gateway.event_stream import job_events
@@ -37,4 +37,4 @@ async def follow_job(
     """Tell all that happens to a job as server-sent events, from the beginning or from where you were."""
     # A browser that reconnects sends the header, and the address still has the query it began with.
     after = first_after if last_event_id is None else last_event_id
-    return await job_events(deps, await jobs.find(deps, user, job_id), after)
+    return await job_events(deps, user, job_id, after)
