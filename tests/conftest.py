@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,13 +16,14 @@ from shared import topology
 from shared.bus import Bus, open_bus
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
+from tests.stack import RunningStack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 # Threads of libraries that end with their event loop or live as long as the process.
-_LIBRARY_THREADS = ("asyncio_", "waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-")
+_LIBRARY_THREADS = ("asyncio_", "asyncio-waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-")
 
 
 @pytest.fixture(autouse=True)
@@ -71,18 +70,16 @@ def nats_url(nats_server: NatsServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The whole system, started once for all tests that ask for it; yields the address of its gateway."""
-    folder = tmp_path_factory.mktemp("stack")
-    command = [sys.executable, "-m", "services", "--port", "0", "--data", str(folder / "data")]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as launcher:
-        assert launcher.stdout is not None
-        try:
-            ready = next((line for line in launcher.stdout if line.startswith(b"ready ")), b"")
-            assert ready, f"The stack ended before it was ready: {(folder / 'log').read_text()[-2000:]}"
-            yield ready.split()[1].decode()
-        finally:
-            launcher.terminate()
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole system, started once for all tests that ask for it."""
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def stack_url(stack: RunningStack) -> str:
+    """The address of its gateway."""
+    return stack.http_url
 
 
 @pytest.fixture

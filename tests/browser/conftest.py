@@ -1,0 +1,78 @@
+"""A real browser before the real system. Whatever a page reports on its console as an error fails the test."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest_asyncio
+from playwright.async_api import async_playwright, expect
+
+from tests.browser.studio import Studio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import pytest
+    from playwright.async_api import Browser
+
+    from tests.stack import RunningStack
+
+ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
+PATIENCE_MS = 20_000  # of a loaded machine with two cores
+SWITCHES = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """Chromium, started once."""
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
+        yield started
+        await started.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(
+    browser: Browser, stack: RunningStack, request: pytest.FixtureRequest
+) -> AsyncIterator[Callable[..., Awaitable[Studio]]]:
+    """Open the studio as somebody who was never there; options are those of a browser context.
+
+    `beside` opens another tab of the same browser instead.
+    """
+    name = re.sub(r"\W+", "-", request.node.name).strip("-")
+    studios: list[Studio] = []
+
+    async with AsyncExitStack() as contexts:
+
+        async def visit(url: str = stack.http_url, *, beside: Studio | None = None, **options: Any) -> Studio:
+            if beside is not None:
+                context = beside.page.context
+            else:
+                context = await browser.new_context(
+                    **{"viewport": {"width": 1280, "height": 800}, "ignore_https_errors": True, **options}
+                )
+                contexts.push_async_callback(context.close)
+                context.set_default_timeout(PATIENCE_MS)
+            studios.append(Studio(await context.new_page(), url, ARTIFACTS / f"{name}-{len(studios) + 1}"))
+            return studios[-1]
+
+        yield visit
+        for studio in studios:
+            await studio.shoot("end")
+    assert [problem for studio in studios for problem in studio.problems] == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def studio(visit: Callable[..., Awaitable[Studio]]) -> Studio:
+    """The studio on a desktop, its first photo on the stage."""
+    opened = await visit()
+    await opened.open()
+    return opened

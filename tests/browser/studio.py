@@ -1,0 +1,179 @@
+"""The studio page in the words of a person who uses it, and the things that this person would see."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import ConsoleMessage, Locator, Page
+
+_SIZE = re.compile(r"(\d+) \D (\d+)")
+Place = tuple[float, float]
+SAMPLES = {"astronaut": (512, 512), "cat": (451, 300), "coffee": (600, 400), "rocket": (640, 427)}
+_MARGIN_PX, _MARGIN_PHONE_PX, _PHONE_PX = 24, 10, 600  # as static/js/view.js leaves them around a photo
+
+
+class Studio:
+    """One tab."""
+
+    def __init__(self, page: Page, url: str, artifacts: Path) -> None:
+        """`artifacts` begins the names of its screenshots."""
+        self.page = page
+        self.url = url
+        self.problems: list[str] = []
+        self._artifacts = artifacts
+        page.on("console", self._hear)
+        page.on("filechooser", lambda _: None)  # else a key may open one before it is caught
+        page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        self.facts = page.locator("#photo-facts")
+        self.mask_facts = page.locator("#mask-facts")
+        self.hint = page.locator("#hint")
+        self.zoom = page.locator("#zoom-text")
+        self.samples = page.locator("#photo-picker [data-name]")
+        self.notice = page.locator("#notice")
+        self.progress = page.locator("#progress")
+        self.track = page.get_by_role("progressbar")
+        self.run = page.locator("#run")
+        self.cancel = page.get_by_role("button", name="Cancel")
+        self.divider = page.get_by_role("slider", name="Before and after")
+        self.promise = page.locator("#promise")
+        self.download = page.get_by_role("link", name="Download")
+        self.film = page.locator("#strip button")
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        answer_of_the_api = message.text.startswith("Failed to load resource") and "/v1/" in message.location["url"]
+        if message.type in {"error", "warning"} and not answer_of_the_api:  # the page puts those into words itself
+            self.problems.append(f"{message.type}: {message.text}")
+
+    async def shoot(self, name: str) -> None:
+        """Keep a screenshot for whoever looks at the artifacts."""
+        self._artifacts.parent.mkdir(exist_ok=True)
+        await self.page.screenshot(path=f"{self._artifacts}-{name}.png")
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Come to the page (again), and wait until it shows a photo."""
+        await self.page.goto(self.url)
+        await self.shows(_SIZE)
+
+    async def shows(self, facts: str | re.Pattern[str]) -> None:
+        """Wait until the photo on the stage is the one with these facts (name and size)."""
+        await expect(self.facts).to_contain_text(facts)
+
+    async def choose_sample(self, name: str, picker: str = "photo-picker") -> None:
+        """Take one of the samples."""
+        await self.sample(name, picker).click()
+        if picker == "photo-picker":
+            await self.shows(name)
+
+    def sample(self, name: str, picker: str = "photo-picker") -> Locator:
+        """The tile of a sample."""
+        return self.page.locator(f"#{picker}").get_by_role("button", name=name)
+
+    async def has_object(self) -> None:
+        """Wait until the object photo is there and its object has been found."""
+        await expect(self.page.locator("#reference-empty")).to_be_hidden()
+        await expect(self.hint).not_to_contain_text("Finding")
+        await self.is_marked()
+
+    async def choose_file(self, path: Path) -> None:
+        """Take a file, with the button and the file dialog."""
+        async with self.page.expect_file_chooser() as dialog:
+            await self.page.get_by_role("button", name="Open photo").click()
+        await (await dialog.value).set_files(path)
+
+    async def tab_to(self, target: Locator) -> None:
+        """Go there as somebody does who has no mouse."""
+        for _ in range(60):
+            if await target.evaluate("element => element === document.activeElement"):
+                return
+            await self.page.keyboard.press("Tab")
+        raise AssertionError(f"The Tab key does not come to {target}.")
+
+    async def press(self, *keys: str) -> None:
+        """Press keys one after the other."""
+        for key in keys:
+            await self.page.keyboard.press(key)
+
+    async def task(self, name: str) -> None:
+        """Choose what to do: Remove, Insert or White balance."""
+        await self.page.locator("#tasks").get_by_text(name, exact=True).click()
+
+    def button(self, name: str) -> Locator:
+        """A button by its name."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    # --- marking ---------------------------------------------------------------------------------------------------
+
+    def canvas(self, pane: str = "photo") -> Locator:
+        """Where a photo is drawn: `photo` or `reference`."""
+        return self.page.locator(f"#{pane}-pane canvas")
+
+    async def on_screen(self, place: Place, pane: str = "photo", size: tuple[int, int] | None = None) -> Place:
+        """Where a pixel of a photo is in the window, while the whole photo is shown."""
+        if size is None:
+            width, height = re.findall(_SIZE, await self.facts.inner_text())[0]
+            size = int(width), int(height)
+        box = await self.canvas(pane).bounding_box()
+        assert box is not None
+        margin = 2 * (_MARGIN_PHONE_PX if box["width"] < _PHONE_PX else _MARGIN_PX)
+        scale = min((box["width"] - margin) / size[0], (box["height"] - margin) / size[1])
+        left = box["x"] + (box["width"] - size[0] * scale) / 2
+        top = box["y"] + (box["height"] - size[1] * scale) / 2
+        return left + place[0] * scale, top + place[1] * scale
+
+    async def click(self, *place: float, pane: str = "photo", size: tuple[int, int] | None = None) -> None:
+        """Click a pixel of a photo."""
+        await self.page.mouse.click(*await self.on_screen((place[0], place[1]), pane, size))
+
+    async def drag(self, *places: Place, pane: str = "photo", size: tuple[int, int] | None = None) -> None:
+        """Press at the first pixel of a photo, move along the others, and let go at the last."""
+        on_screen = [await self.on_screen(place, pane, size) for place in places]
+        await self.page.mouse.move(*on_screen[0])
+        await self.page.mouse.down()
+        for place in on_screen[1:]:
+            await self.page.mouse.move(*place, steps=10)
+        await self.page.mouse.up()
+
+    async def brush(self, *places: Place, size: int = 120) -> None:
+        """Paint over a photo with a brush of that size on the screen."""
+        await self.page.keyboard.press("b")
+        await self.page.get_by_label("Size").fill(str(size))
+        await self.drag(*places)
+
+    async def box(self, *corners: Place, pane: str = "photo", size: tuple[int, int] | None = None) -> None:
+        """Draw a box."""
+        await self.page.keyboard.press("r")
+        await self.drag(*corners, pane=pane, size=size)
+
+    async def is_marked(self, share: str | re.Pattern[str] = "of the photo") -> None:
+        """Wait until something is marked."""
+        await expect(self.mask_facts).to_contain_text(share)
+
+    async def share(self) -> int:
+        """How much is marked, in percent; below 1 is 0."""
+        await self.is_marked()
+        return int(re.sub(r"<1|\D", "", await self.mask_facts.inner_text()) or 0)
+
+    # --- what becomes of it ----------------------------------------------------------------------------------------
+
+    async def shows_result(self) -> None:
+        """Wait for the result and its receipt."""
+        await expect(self.divider).to_be_visible()
+        await expect(self.download).to_be_visible()
+        await expect(self.page.locator("#receipt")).to_be_visible()
+
+    async def is_working(self) -> None:
+        """Wait until the edit on the stage is being worked on."""
+        await expect(self.progress).to_be_visible()
+        await expect(self.progress).to_have_attribute("data-status", "running")
+
+    async def says(self, sentence: str) -> None:
+        """Wait for a failure in plain words."""
+        await expect(self.notice).to_contain_text(sentence)

@@ -1,0 +1,163 @@
+"""Every task from the first click to the picture on disk, with the mouse and with the keyboard alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.pictures import SAMPLES, read
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from tests.browser.studio import Studio
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+NOTHING_ELSE = "0 pixels changed outside the mask"
+
+
+async def downloaded(studio: Studio) -> tuple[str, Image.Image]:
+    """Name and picture of what the Download link gives."""
+    async with studio.page.expect_download() as download:
+        await studio.download.press("Enter")
+    file = await download.value
+    return file.suggested_filename, read(await file.path())
+
+
+async def test_remove_by_mouse(studio: Studio) -> None:
+    """Click the rocket, run, compare, download: the rest of the photo is as it was."""
+    await studio.click(330, 200)
+    await studio.is_marked()
+    await studio.shoot("marked")
+    await studio.run.click()
+    await studio.shows_result()
+    await expect(studio.promise).to_have_text(NOTHING_ELSE)
+
+    name, picture = await downloaded(studio)
+    before = read(SAMPLES / "rocket.jpg")
+    assert (name, picture.size) == ("rocket-removed.png", before.size)
+    assert picture.crop((0, 0, 150, 427)).tobytes() == before.crop((0, 0, 150, 427)).tobytes()
+
+
+async def test_remove_by_keyboard(studio: Studio) -> None:
+    """No mouse from beginning to end; the focus is where the next key is wanted."""
+    await studio.tab_to(studio.canvas())
+    await studio.press("c", "ArrowUp", "Enter")
+    await studio.is_marked()
+    await studio.press("Control+Enter")
+    await studio.shows_result()
+    await expect(studio.divider).to_be_focused()
+    at = await studio.divider.get_attribute("aria-valuenow")
+    await studio.press("ArrowRight", "ArrowRight")
+    await expect(studio.divider).not_to_have_attribute("aria-valuenow", str(at))
+    await studio.tab_to(studio.download)
+    name, _ = await downloaded(studio)
+
+    assert name == "rocket-removed.png"
+
+
+async def test_insert_by_mouse(studio: Studio) -> None:
+    """A box in one photo, an object that is cut out of a second one by itself."""
+    await studio.choose_sample("coffee")
+    await studio.task("Insert")
+    await studio.drag((380, 60), (560, 250))
+    await studio.is_marked()
+    await studio.choose_sample("cat", "reference-picker")
+    await studio.has_object()
+    await studio.shoot("marked")
+    await studio.run.click()
+    await studio.shows_result()
+
+    await expect(studio.promise).to_have_text(NOTHING_ELSE)
+    assert (await downloaded(studio))[0] == "coffee-inserted.png"
+
+
+async def test_insert_by_keyboard(studio: Studio) -> None:
+    """The same without a mouse, the object's photo from the list of samples."""
+    await studio.tab_to(studio.page.get_by_role("radio", name="Remove"))
+    await studio.press("ArrowRight")
+    await studio.tab_to(studio.canvas())
+    await studio.press("Enter", *["Shift+ArrowDown"] * 3, *["Shift+ArrowRight"] * 2, "Enter")
+    await studio.is_marked()
+    await studio.tab_to(studio.sample("astronaut", "reference-picker"))
+    await studio.press("Enter")
+    await studio.has_object()
+    await studio.press("Control+Enter")
+    await studio.shows_result()
+
+    await expect(studio.promise).to_have_text(NOTHING_ELSE)
+
+
+async def test_white_balance_by_mouse(studio: Studio) -> None:
+    """At full strength, at half, and at none, where nothing may change."""
+    await studio.choose_sample("coffee")
+    await studio.task("White balance")
+    pictures = []
+    for strength in ("100", "50", "0"):
+        await studio.page.get_by_label("Strength").fill(strength)
+        await studio.run.click()
+        await studio.shows_result()
+        pictures.append((await downloaded(studio))[1])
+        await studio.shoot(strength)
+        await studio.button("Back").click()
+    full, half, none = pictures
+
+    assert none.tobytes() == read(SAMPLES / "coffee.jpg").tobytes()
+    assert len({full.tobytes(), half.tobytes(), none.tobytes()}) == 3
+
+
+async def test_white_balance_by_keyboard(studio: Studio) -> None:
+    """The task by arrow keys, the strength by arrow keys, Ctrl+Enter."""
+    await studio.tab_to(studio.page.get_by_role("radio", name="Remove"))
+    await studio.press("ArrowRight", "ArrowRight")
+    await studio.tab_to(studio.page.get_by_label("Strength"))
+    await studio.press(*["ArrowLeft"] * 3)
+    await expect(studio.page.locator("#strength-text")).to_have_text("97 %")
+    await studio.press("Control+Enter")
+    await studio.shows_result()
+
+    assert (await downloaded(studio))[0] == "rocket-balanced.png"
+
+
+async def test_the_divider_follows_the_mouse(studio: Studio) -> None:
+    """From one end to the other: only before, only after."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    for x, percent in ((0, "0"), (639.9, "100"), (320, "50")):
+        handle = await studio.divider.bounding_box()
+        assert handle is not None
+        await studio.page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+        await studio.page.mouse.down()
+        await studio.page.mouse.move(*await studio.on_screen((x, 200)), steps=5)
+        await studio.page.mouse.up()
+        await expect(studio.divider).to_have_attribute("aria-valuenow", percent)
+
+
+async def test_a_result_can_be_edited_further(studio: Studio) -> None:
+    """It becomes the photo, at its full size, and the next edit begins from it."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    await studio.button("Continue editing the result").click()
+    await expect(studio.divider).to_be_hidden()
+    await studio.task("Remove")
+    await studio.brush((300, 150), (340, 150), size=40)
+    await studio.run.click()
+    await studio.shows_result()
+
+    await expect(studio.film).to_have_count(2)
+
+
+async def test_what_is_missing_is_said(studio: Studio) -> None:
+    """The button is never dead: pressed too early, it tells what to do first."""
+    await studio.run.click()
+    await studio.says("Nothing is marked yet; click what you want to remove.")
+    await studio.task("Insert")
+    await studio.run.click()
+    await studio.says("There is no place yet; draw a box in your photo where the object shall stand.")
+    await studio.drag((300, 100), (400, 200))
+    await studio.run.click()
+    await studio.says("There is no object photo yet; choose one beside your photo.")

@@ -1,0 +1,169 @@
+"""Every way to say which part of a photo is meant, with the mouse and with the keyboard alone."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from tests.browser.studio import Studio
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+ROCKET = (330, 200)
+
+
+async def test_a_click_finds_the_object(studio: Studio) -> None:
+    """A second click is printed with its time: by then the server knows the photo."""
+    await studio.click(*ROCKET)
+    await studio.is_marked()
+    before = await studio.share()
+    began = time.perf_counter()
+    async with studio.page.expect_response("**/v1/masks") as answer:
+        await studio.click(330, 400)
+    await (await answer.value).finished()
+    print(f"\nsecond click answered after {1000 * (time.perf_counter() - began):.0f} ms")
+
+    await expect(studio.hint).not_to_have_class(re.compile("busy"))
+    assert await studio.share() >= before
+
+
+async def test_a_click_can_take_away(studio: Studio) -> None:
+    """What a click added, one with Alt held gives back."""
+    await studio.box((40, 60), (600, 410))
+    before = await studio.share()
+    async with studio.page.expect_response("**/v1/masks"):
+        await studio.press("c")
+        await studio.page.keyboard.down("Alt")
+        await studio.click(*ROCKET)
+        await studio.page.keyboard.up("Alt")
+    await expect(studio.hint).not_to_have_class(re.compile("busy"))
+
+    assert await studio.share() <= before
+
+
+async def test_a_box_finds_the_object_in_it(studio: Studio) -> None:
+    """Much less than the box: the object alone."""
+    await studio.choose_sample("coffee")
+    await studio.box((120, 20), (480, 340))
+
+    assert 0 < await studio.share() < 100 * (360 * 320) / (600 * 400)
+
+
+async def test_several_things_may_be_meant(studio: Studio) -> None:
+    """Where a click is ambiguous the page offers candidates; choosing another changes the mask."""
+    await studio.click(*ROCKET)
+    await studio.is_marked()
+    candidates = studio.page.get_by_role("group", name="Which one is meant?").get_by_role("button")
+    before = await studio.mask_facts.inner_text()
+    await candidates.last.click()
+
+    await expect(candidates.last).to_have_attribute("aria-pressed", "true")
+    await expect(studio.mask_facts).not_to_have_text(before)
+
+
+async def test_brush_and_eraser_do_as_the_hand_does(studio: Studio) -> None:
+    """The eraser takes from what the brush gave; no server is asked."""
+    asked: list[str] = []
+    studio.page.on("request", lambda request: asked.append(request.url))
+    await studio.brush((120, 120), (520, 120))
+    painted = await studio.share()
+    await studio.press("e")
+    await studio.drag((320, 60), (320, 180))
+    await studio.shoot("brushed")
+
+    assert 0 < await studio.share() < painted
+    assert [url for url in asked if url.endswith("/masks")] == []
+
+
+async def test_the_main_object_is_found_without_pointing(studio: Studio) -> None:
+    """One press of a button."""
+    await studio.choose_sample("cat")
+    await studio.button("Find the main object").click()
+
+    assert await studio.share() > 0
+
+
+async def test_a_rough_mask_is_fitted_to_the_object(studio: Studio) -> None:
+    """Painted roughly with the brush, then pulled to the edges of what is there."""
+    await studio.choose_sample("coffee")
+    await studio.brush((250, 130), (380, 160))
+    before = await studio.mask_facts.inner_text()
+    await studio.button("Fit to object").click()
+
+    await expect(studio.mask_facts).not_to_have_text(before)
+    await studio.is_marked()
+
+
+async def test_every_step_can_be_undone_and_done_again(studio: Studio) -> None:
+    """Back to the empty photo, forth to the last step, by buttons and by keys."""
+    steps = []
+    for y in (80, 200, 320):
+        await studio.brush((80, y), (560, y), size=40)
+        steps.append(await studio.mask_facts.inner_text())
+    assert len(set(steps)) == 3
+
+    for seen in [*steps[1::-1], ""]:
+        await studio.button("Undo").click()
+        await expect(studio.mask_facts).to_have_text(seen)
+    await expect(studio.button("Undo")).to_have_attribute("aria-disabled", "true")
+    for seen in steps:
+        await studio.press("Control+Shift+Z")
+        await expect(studio.mask_facts).to_have_text(seen)
+    await studio.button("Clear the mask").click()
+    await expect(studio.mask_facts).to_have_text("")
+    await studio.press("Control+Z")
+    await expect(studio.mask_facts).to_have_text(steps[-1])
+
+
+async def test_a_mask_grows_and_shrinks(studio: Studio) -> None:
+    """By the slider; nothing is drawn anew."""
+    await studio.brush((120, 200), (520, 200), size=60)
+    drawn = await studio.share()
+    await studio.page.get_by_label("Grow or shrink").fill("25")
+    await expect(studio.mask_facts).not_to_have_text(f"{drawn} % of the photo")
+    grown = await studio.share()
+    await studio.page.get_by_label("Grow or shrink").fill("-20")
+    await expect(studio.mask_facts).not_to_have_text(f"{grown} % of the photo")
+
+    assert await studio.share() < drawn < grown
+
+
+async def test_all_tools_work_from_the_keyboard(studio: Studio) -> None:
+    """Arrow keys move a crosshair, Enter presses; no tool needs a mouse."""
+    await studio.tab_to(studio.canvas())
+    await studio.press("a")
+    await studio.is_marked()
+    await studio.press("Delete")
+    await expect(studio.mask_facts).to_have_text("")
+    await studio.press("c", "ArrowUp", "Enter")
+    await studio.is_marked()
+    clicked = await studio.mask_facts.inner_text()
+    await studio.press("b", "]", "]", "Enter", *["Shift+ArrowLeft"] * 4, "Enter")
+    await expect(studio.mask_facts).not_to_have_text(clicked)
+    painted = await studio.share()
+    await studio.press("e", "Enter", *["Shift+ArrowRight"] * 4, "Enter")
+    await studio.shoot("keyboard")
+    assert await studio.share() < painted
+    await studio.press("Delete", "r", *["Shift+ArrowUp"] * 4, *["Shift+ArrowLeft"] * 2, "Enter")
+    await studio.press(*["Shift+ArrowDown"] * 8, *["Shift+ArrowRight"] * 4, "Enter")
+    await studio.is_marked()
+    await studio.press("Control+z")
+    await expect(studio.mask_facts).to_have_text("")
+
+
+async def test_the_photo_can_be_seen_from_near(studio: Studio) -> None:
+    """Zoom by wheel, keys and buttons, and back to all of it."""
+    whole = await studio.zoom.inner_text()
+    await studio.page.mouse.move(*await studio.on_screen((330, 200)))
+    await studio.page.mouse.wheel(0, -400)
+    await expect(studio.zoom).not_to_have_text(whole)
+    await studio.press("0")
+    await expect(studio.zoom).to_have_text(whole)
+    await studio.button("Zoom in").click()
+    await expect(studio.zoom).not_to_have_text(whole)
+    await studio.zoom.click()
+    await expect(studio.zoom).to_have_text(whole)

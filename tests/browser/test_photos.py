@@ -1,0 +1,132 @@
+"""The ways a photo comes in, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from playwright.async_api import expect
+
+from tests.browser.pictures import SAMPLES, enlarged, jpeg, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.browser.studio import Studio
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+LIMIT_BYTES = 64 * 1024**2
+TRANSFER = """
+([base64, name, type]) => {
+  const transfer = new DataTransfer();
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  transfer.items.add(new File([bytes], name, { type }));
+  return transfer;
+}
+"""
+
+
+def packed(sample: str) -> list[str]:
+    """A sample as text, its name, its type."""
+    return [base64.b64encode((SAMPLES / f"{sample}.jpg").read_bytes()).decode(), f"{sample}.jpg", "image/jpeg"]
+
+
+async def carry(studio: Studio, sample: str) -> dict[str, object]:
+    """What an event brings that carries this file."""
+    return {"dataTransfer": await studio.page.evaluate_handle(TRANSFER, packed(sample))}
+
+
+async def test_a_photo_can_be_chosen_from_disk(studio: Studio) -> None:
+    """With the button and the file dialog, or the key O."""
+    await studio.choose_file(SAMPLES / "coffee.jpg")
+    await studio.shows("coffee")
+    async with studio.page.expect_file_chooser() as dialog:
+        await studio.press("o")
+    await (await dialog.value).set_files(SAMPLES / "cat.jpg")
+    await studio.shows("cat")
+
+
+async def test_a_photo_can_be_dropped(studio: Studio) -> None:
+    """The page says where while it hangs over it."""
+    dragged = await carry(studio, "astronaut")
+    await studio.canvas().dispatch_event("dragenter", dragged)
+    await expect(studio.page.get_by_text("Drop the photo here")).to_be_visible()
+    await studio.canvas().dispatch_event("drop", dragged)
+    await studio.shows("astronaut")
+
+    await expect(studio.page.get_by_text("Drop the photo here")).to_be_hidden()
+
+
+async def test_an_object_photo_can_be_dropped_beside_the_photo(studio: Studio) -> None:
+    """It goes where it falls, and its object is cut out."""
+    await studio.task("Insert")
+    await studio.canvas("reference").dispatch_event("drop", await carry(studio, "coffee"))
+    await studio.has_object()
+
+    await studio.shows("rocket")
+
+
+async def test_a_photo_can_be_pasted(studio: Studio) -> None:
+    """From the clipboard, as screenshots come."""
+    pasted = await carry(studio, "cat")
+    await studio.page.evaluate(
+        "data => dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))", pasted["dataTransfer"]
+    )
+    await studio.shows("cat")
+
+
+async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path) -> None:
+    """Held upright, so the file says "turn me": shown, marked and edited upright, and given back at full size."""
+    photo = enlarged((3000, 4000), "astronaut")
+    (tmp_path / "phone.jpg").write_bytes(jpeg(photo, turned=True))
+    await studio.choose_file(tmp_path / "phone.jpg")
+    await studio.shows("3000 × 4000")  # noqa: RUF001 (as the page writes it)
+    await studio.brush((2500, 700), (2650, 700), size=30)
+    await studio.shoot("marked")
+    await studio.run.click()
+    await studio.shows_result()
+    await expect(studio.promise).to_have_text("0 pixels changed outside the mask")
+    async with studio.page.expect_download() as download:
+        await studio.download.click()
+    result = read(await (await download.value).path())
+
+    assert result.size == (3000, 4000)
+    upright = read(tmp_path / "phone.jpg").transpose(Image.Transpose.ROTATE_270)
+    assert result.crop((0, 2000, 3000, 4000)).tobytes() == upright.crop((0, 2000, 3000, 4000)).tobytes()
+
+
+async def test_a_file_that_is_no_picture(studio: Studio, tmp_path: Path) -> None:
+    """Whatever it calls itself; the photo on the stage stays."""
+    (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
+    (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
+    for name in ("letter.jpg", "letter.txt"):
+        await studio.choose_file(tmp_path / name)
+        await studio.says("choose a JPEG, PNG or WebP.")
+        await studio.button("Dismiss").click()
+
+    await studio.shows("rocket")
+
+
+async def test_a_picture_that_is_too_large_for_the_server(studio: Studio, tmp_path: Path) -> None:
+    """It is said when it is first needed there."""
+    photo = (SAMPLES / "coffee.jpg").read_bytes()
+    (tmp_path / "heavy.jpg").write_bytes(photo + bytes(LIMIT_BYTES))
+    await studio.choose_file(tmp_path / "heavy.jpg")
+    await studio.shows("heavy")
+    await studio.click(300, 150)
+
+    await studio.says("This picture is too large for the server; make it smaller and open it again.")
+
+
+async def test_a_server_that_cannot_be_reached(studio: Studio) -> None:
+    """Said in a sentence; when the line is back, the same click works."""
+    await studio.page.context.set_offline(offline=True)
+    await studio.click(330, 200)
+    await studio.says("The server cannot be reached; check the connection and try again.")
+    await studio.shoot("offline")
+    await studio.page.context.set_offline(offline=False)
+    await studio.click(330, 200)
+
+    await studio.is_marked()

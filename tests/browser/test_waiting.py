@@ -1,0 +1,160 @@
+"""An edit that takes a while: watched, waited for in a line, cancelled, left, found again, whatever breaks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.pictures import enlarged, jpeg
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from tests.browser.studio import Studio
+    from tests.stack import RunningStack
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+LOST = "The connection was lost; your edit goes on"
+
+
+@pytest.fixture(scope="session")
+def large_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo that is large enough to keep the engine busy for some seconds, if much of it is removed."""
+    path = tmp_path_factory.mktemp("photos") / "pad.jpg"
+    path.write_bytes(jpeg(enlarged((1200, 800))))
+    return path
+
+
+async def begin(studio: Studio, photo: Path) -> None:
+    """Start an edit that takes some seconds."""
+    await studio.choose_file(photo)
+    await studio.shows("pad")
+    for y in (250, 400, 550):
+        await studio.brush((250, y), (950, y))
+    await studio.run.click()
+    await studio.is_working()
+
+
+async def test_progress_is_shown_and_read_out(studio: Studio, large_photo: Path) -> None:
+    """A bar with a value for those who see and those who listen, and what is being done."""
+    await begin(studio, large_photo)
+    await studio.shoot("working")
+
+    await expect(studio.track).to_have_attribute("aria-valuetext", "33 percent. Step 1 of 3")
+    await expect(studio.hint).to_have_text("You may close this page; the edit goes on, and you find it again here.")
+    await studio.cancel.click()
+
+
+async def test_cancel(studio: Studio, large_photo: Path) -> None:
+    """The mask is still there, and another run can begin at once."""
+    await begin(studio, large_photo)
+    await studio.cancel.click()
+    await expect(studio.progress).to_be_hidden()
+    await studio.is_marked()
+    await expect(studio.film).to_have_attribute("data-status", "cancelled")
+
+    await expect(studio.run).to_be_visible()
+
+
+async def test_cancel_by_keyboard(studio: Studio, large_photo: Path) -> None:
+    """The button is reached with Tab."""
+    await begin(studio, large_photo)
+    await studio.tab_to(studio.cancel)
+    await studio.press("Enter")
+
+    await expect(studio.film).to_have_attribute("data-status", "cancelled")
+
+
+async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path) -> None:
+    """Photo, mask and progress are back, and then the result."""
+    await begin(studio, large_photo)
+    await studio.page.reload()
+    await studio.is_working()
+    await studio.shoot("resumed")
+
+    await studio.shows_result()
+    await studio.shows("1200")
+    await studio.is_marked()
+
+
+async def test_a_gateway_that_dies_in_the_middle_is_survived(
+    studio: Studio, large_photo: Path, stack: RunningStack
+) -> None:
+    """SIGKILL; the page takes up the edit when there is a gateway again, and shows its result."""
+    await begin(studio, large_photo)
+    stack.kill("gateway")
+    await studio.says(LOST)
+    await studio.shoot("lost")
+
+    await studio.shows_result()
+    await expect(studio.notice).to_be_empty()
+
+
+async def test_two_tabs_share_one_history(
+    studio: Studio, visit: Callable[..., Awaitable[Studio]], large_photo: Path
+) -> None:
+    """What one begins, both list, and the other one may watch and cancel; each has its own place in the line."""
+    other = await visit(beside=studio)
+    await other.open()
+    await begin(studio, large_photo)
+    await expect(other.film).to_have_count(1)
+    await other.task("White balance")
+    await other.run.click()
+    await expect(other.progress).to_contain_text("Next in line")
+    await other.shoot("in-line")
+    await other.film.last.click()
+    await other.is_working()
+    await other.cancel.click()
+
+    await expect(studio.progress).to_be_hidden()
+    await expect(studio.film.first).to_have_attribute("data-status", "done")
+    await expect(studio.film.last).to_have_attribute("data-status", "cancelled")
+
+
+async def test_the_history_survives_a_reload(studio: Studio) -> None:
+    """An edit opens again with its photo, its mask, its result and its receipt."""
+    await studio.choose_sample("coffee")
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    await studio.page.reload()
+    await studio.shows("rocket")
+    await expect(studio.film).to_have_count(1)
+    await studio.film.click()
+    await studio.shows_result()
+
+    await studio.shows("coffee")
+    await expect(studio.page.get_by_role("radio", name="White balance")).to_be_checked()
+
+
+async def test_the_history_can_be_forgotten(studio: Studio) -> None:
+    """For good."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    await studio.button("Forget all").click()
+    await expect(studio.film).to_have_count(0)
+    await studio.open()
+
+    await expect(studio.film).to_have_count(0)
+
+
+async def test_an_edit_that_the_server_does_not_know_is_said_to_be_gone(studio: Studio) -> None:
+    """Neither a spinner for ever nor a blank page: a sentence, and the photo to try again with."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    stored = json.loads(await studio.page.evaluate("localStorage.getItem('artmancer.edits')"))
+    stored[0] |= {"id": "0" * 32, "status": "running"}
+    await studio.page.evaluate("text => localStorage.setItem('artmancer.edits', text)", json.dumps(stored))
+    await studio.page.reload()
+    await studio.says("run it again")
+    await studio.shoot("gone")
+
+    await expect(studio.film).to_have_attribute("data-status", "expired")
+    await studio.button("Try again").click()
+    await studio.shows_result()

@@ -1,0 +1,49 @@
+"""The whole system as a person starts it, for tests that use it from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """Where it answers, and its processes."""
+
+    launcher: psutil.Process
+    http_url: str
+    https_url: str
+    certificate: Path  # of the authority that the HTTPS side can be checked with
+
+    def kill(self, service: str) -> None:
+        """End a service as a crash would; the launcher starts it again."""
+        for child in self.launcher.children():
+            if child.cmdline()[-1:] == [f"services.{service}"]:
+                child.kill()
+
+
+@contextmanager
+def running_stack(folder: Path) -> Iterator[RunningStack]:
+    """`python -m services --https` on free ports, ready."""
+    command = [sys.executable, "-m", "services", "--port", "0", "--https", "--https-port", "0"]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen([*command, "--data", folder / "data"], stdout=subprocess.PIPE, stderr=log) as launcher,
+    ):
+        assert launcher.stdout is not None
+        try:
+            said = [launcher.stdout.readline().decode().rstrip().rpartition(" ") for _ in range(4)]
+            assert said[-1][2], f"The stack ended before it was ready: {(folder / 'log').read_text()[-2000:]}"
+            (_, _, http_url), (_, _, https_url), (_, _, certificate) = said[1:]
+            yield RunningStack(psutil.Process(launcher.pid), http_url, https_url, Path(certificate))
+        finally:
+            launcher.terminate()
