@@ -42,7 +42,7 @@ class ImageStore(Protocol):
         """Return the bytes, checked against their hash. Raises ImageNotFound, BrokerUnavailable."""
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """Return the reference of a picture if it is there. Raises BrokerUnavailable."""
+        """Return a picture's reference if it is there; it stays for half of its life more. Raises BrokerUnavailable."""
 
 
 class NatsImageStore:
@@ -126,10 +126,12 @@ class NatsImageStore:
         entry = await self._entry(bucket, sha256)
         if entry is None:
             return None
-        return _ref(bucket, sha256, entry) if _described(entry) else await self._adopt(bucket, sha256)
+        if _described(entry) and _young(bucket, entry):
+            return _ref(bucket, sha256, entry)
+        return await self._put_again(bucket, sha256)
 
-    async def _adopt(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """Describe what an operator has put with `nats obj put <bucket> <file> --name <sha256>`."""
+    async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
+        """Renew an old picture, or describe one put by `nats obj put <bucket> <file> --name <sha256>`."""
         try:
             return await self.put(bucket, await self.get(bucket, sha256))
         except (BadInput, ImageNotFound):

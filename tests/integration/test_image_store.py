@@ -164,6 +164,19 @@ async def test_an_old_picture_is_stored_again(bus: Bus, images: NatsImageStore) 
     assert await images.get("inputs", ref.sha256) == CAT
 
 
+async def test_an_old_picture_that_is_looked_up_is_stored_again(bus: Bus, images: NatsImageStore) -> None:
+    """It would expire while the new job that names it still waits."""
+    ref = await images.put("inputs", CAT)
+    old = {**await entry(bus, ref.sha256), "mtime": "2020-01-01T00:00:00+00:00"}
+    await bus.publish(entry_of(ref.sha256), json.dumps(old).encode(), headers={"Nats-Rollup": "sub"})
+
+    found = await images.head("inputs", ref.sha256)
+
+    assert found == ref
+    assert (await entry(bus, ref.sha256))["nuid"] != old["nuid"]
+    assert await images.get("inputs", ref.sha256) == CAT
+
+
 @pytest.mark.parametrize("data", [PICTURES["small"], PICTURES["3 MB"]], ids=["one chunk", "many chunks"])
 async def test_a_picture_without_its_chunks_is_not_found(bus: Bus, images: NatsImageStore, data: bytes) -> None:
     """A cache makes room chunk by chunk; the reader does not wait for what is gone."""
