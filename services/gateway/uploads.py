@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_MASKS = 1024
 _BLOB = "is an address inside your browser, not a picture; return to the original photo and try again."
 
 
@@ -38,6 +39,7 @@ class Uploads:
         self._images = images
         # 64 megapixels can be a file of 50 kB, and are 256 MB when a check has to unpack them.
         self._reading = asyncio.Semaphore(reads_at_once)
+        self._empty: dict[str, bool] = {}  # by hash: whether the mask marks nothing
 
     async def read(self, text: str, what: str) -> Upload:
         """Read base64, with or without a data URL in front. Raises BadInput, BadImage or TooLarge."""
@@ -47,9 +49,10 @@ class Uploads:
         """Check a picture that came as it is. Raises BadInput, BadImage or TooLarge."""
         return await self.unpack(_checked, data, what)
 
-    async def read_mask(self, text: str, what: str, threshold: int = 128) -> Upload | None:
-        """Read a mask; None if no pixel of it is brighter than the threshold. Raises as `read`."""
-        return await self.unpack(_mask_from_text, text, what, threshold)
+    async def read_mask(self, text: str, what: str) -> Upload | None:
+        """Read a mask; None if it marks nothing. Raises as `read`."""
+        upload = await self.read(text, what)
+        return None if await self._marks_nothing(upload.ref.sha256, upload.data) else upload
 
     async def store(self, upload: Upload) -> str:
         """Store it, if it is not there yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
@@ -61,19 +64,22 @@ class Uploads:
         await self.store(upload)
         return upload
 
-    async def marks_nothing(self, sha256: str, threshold: int = 128) -> bool:
-        """Whether no pixel of a stored mask is brighter than the threshold. Raises BadImage, ImageNotFound."""
-        return await self.unpack(mask_is_empty, await self._images.get("inputs", sha256), threshold)
+    async def marks_nothing(self, sha256: str) -> bool:
+        """Whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""
+        return await self._marks_nothing(sha256, await self._images.get("inputs", sha256))
 
     async def unpack(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what may unpack a picture in a thread, when there is room for it."""
         async with self._reading:
             return await asyncio.to_thread(work, *args, **kwargs)
 
-
-def _mask_from_text(text: str, what: str, threshold: int) -> Upload | None:
-    upload = _from_text(text, what)
-    return None if mask_is_empty(upload.data, threshold) else upload
+    async def _marks_nothing(self, sha256: str, data: bytes) -> bool:
+        # To unpack it takes 12 ms a megapixel, and the same mask comes again with the next seed or prompt.
+        if sha256 not in self._empty:
+            self._empty[sha256] = await self.unpack(mask_is_empty, data)
+            if len(self._empty) > _MASKS:
+                del self._empty[next(iter(self._empty))]
+        return self._empty[sha256]
 
 
 def _from_text(text: str, what: str) -> Upload:

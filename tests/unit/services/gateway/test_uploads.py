@@ -103,3 +103,14 @@ async def test_a_mask_that_marks_nothing_is_none(uploads: Uploads) -> None:
 
     assert nothing is None
     assert something is not None
+
+
+async def test_a_mask_that_comes_again_is_judged_alike(uploads: Uploads) -> None:
+    """It is unpacked only once; more masks than are remembered do no harm."""
+    first = [await uploads.read_mask(b64(mask_png((40, 30), box)), "Mask") for box in (None, (1, 1, 2, 2))]
+    for width in range(1, 1100):
+        await uploads.read_mask(b64(png("white", (width, 1), "L")), "Mask")
+    again = [await uploads.read_mask(b64(mask_png((40, 30), box)), "Mask") for box in (None, (1, 1, 2, 2))]
+
+    assert first[0] is None
+    assert first == again
