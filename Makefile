@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test bench chaos tools lock
+.PHONY: help setup run run-https demo test test-all bench chaos openapi tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -30,11 +30,12 @@ run-https: .venv/.https
 demo: setup
 	@$(PY) -m services.demo $(ARGS)
 
-test: setup .venv/.dev tools
+SUITES := unit contract integration operations e2e browser
+test test-all: setup .venv/.dev tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PY) -m pytest tests/unit tests/integration tests/operations tests/e2e $(ARGS)
+	$(PY) -m pytest $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
 
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
