@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ def assemble(settings: Settings, bus: Bus) -> Deps:
         feed=Feed(bus, admission.note),
         admission=admission,
         ended=EndedJobs(),
+        declared=asyncio.Event(),
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends, Request
 
 if TYPE_CHECKING:
+    import asyncio
+
     from services.gateway.admission import Admission
     from services.gateway.feed import Feed
     from services.gateway.recent import EndedJobs
@@ -28,6 +30,13 @@ class Deps:
     feed: Feed
     admission: Admission
     ended: EndedJobs
+    declared: asyncio.Event
+    """Set while the broker is known to have all that is declared."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job could be accepted now."""
+        return self.bus.up.is_set() and self.declared.is_set()
 
 
 # Not `def`: FastAPI would call that in a thread, for every request.

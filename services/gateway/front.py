@@ -37,7 +37,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, as soon as that can be done."""
         if self._app is None and scope["path"] == "/api/health":
-            await JSONResponse(own_health(connected=False))(scope, receive, send)
+            await JSONResponse(own_health(ready=False))(scope, receive, send)
             return
         await self._opened.wait()
         if self._app is not None:

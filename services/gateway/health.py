@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def own_health(*, connected: bool) -> dict[str, object]:
-    """Answer to GET /api/health; the model is somewhere behind the broker, so `connected` is all we know of it."""
+def own_health(*, ready: bool) -> dict[str, object]:
+    """Answer to GET /api/health; `ready` is whether the broker would take a job: the model is somewhere behind it."""
     return {
-        "status": "healthy" if connected else "degraded",
+        "status": "healthy" if ready else "degraded",
         "service": "gateway",
-        "model_loaded": connected,
+        "model_loaded": ready,
         "device": "remote",
-        "device_info": {"broker": "connected" if connected else "not connected"},
+        "device_info": {"broker": "ready" if ready else "not ready"},
     }

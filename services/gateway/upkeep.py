@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.gateway.deps import Deps
-    from shared.bus import Bus
-    from shared.settings import StreamSettings
 
-_RETRY_S = 2.0
+_RETRY_S = 0.5
+_ANSWER_S = 2.0
 
 
 @asynccontextmanager
@@ -25,7 +24,7 @@ async def kept_up(deps: Deps) -> AsyncIterator[None]:
     """Do all of it while the block runs. Raises ConfigError if the broker cannot keep what is declared."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_declare(deps.bus, deps.settings.streams), name="gateway.declare"),
+            group.create_task(_declare(deps), name="gateway.declare"),
             group.create_task(deps.feed.run(), name="gateway.feed"),
             group.create_task(_count(deps), name="gateway.count"),
         ]
@@ -34,21 +33,27 @@ async def kept_up(deps: Deps) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def _declare(bus: Bus, streams: StreamSettings) -> None:
-    """Declare the streams when the broker comes, and again when it comes back: it may be another one."""
+async def _declare(deps: Deps) -> None:
+    """Declare the streams when the broker comes, and again whenever it comes back: it may be another one."""
+    due = asyncio.Event()
 
-    async def declare() -> None:
-        await topology.ensure(bus, streams)
+    async def declare_again() -> None:
+        deps.declared.clear()
+        due.set()
 
-    bus.on_reconnect(declare)
-    await bus.up.wait()
+    deps.bus.on_reconnect(declare_again)
+    await deps.bus.up.wait()
+    due.set()
     while True:
+        await due.wait()
+        due.clear()
         try:
-            await declare()
+            await topology.ensure(deps.bus, deps.settings.streams)
         except BrokerUnavailable:
             await asyncio.sleep(_RETRY_S)
-        else:
-            return
+            due.set()
+        if not due.is_set():
+            deps.declared.set()
 
 
 async def _count(deps: Deps) -> None:
@@ -59,7 +64,7 @@ async def _count(deps: Deps) -> None:
         due.set()
 
     async def ask() -> QueueReport:
-        return await rpc.call(deps.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=_RETRY_S)
+        return await rpc.call(deps.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=_ANSWER_S)
 
     deps.bus.on_reconnect(ask_again)
     await deps.bus.up.wait()

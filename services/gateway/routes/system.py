@@ -25,13 +25,13 @@ _SERVICES = {  # as the client calls them: as they call themselves
 @router.get("/")
 async def root(deps: Parts) -> dict[str, Any]:
     """Say what this is."""
-    return {"name": "ArtMancer", **own_health(connected=deps.bus.connected)}
+    return {"name": "ArtMancer", **own_health(ready=deps.ready)}
 
 
 @router.get("/health")
 async def health(deps: Parts) -> dict[str, Any]:
     """Say how the gateway is, without asking anybody."""
-    return own_health(connected=deps.bus.connected)
+    return own_health(ready=deps.ready)
 
 
 @router.get("/system/health")
