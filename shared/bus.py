@@ -1,40 +1,38 @@
-"""The one way to talk to the broker: a connection that heals, durable publish, reads by subject, live subscriptions.
+"""The one way to the streams: durable publish, reads by subject, live subscriptions.
 
 A publish is retried with its `Nats-Msg-Id` until a deadline, because a leader election answers nothing for seconds.
-Reads use direct get: it needs no consumer, so nothing is left behind.
+Reads use direct get: it needs no consumer, so nothing is left behind. What has been stored is found by the next read,
+also in a cluster, where the copy that answers may be behind: before it says "nothing", the leader is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
-import logging
-import ssl
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import nats
 import nats.errors
-import nats.js.errors
-from nats.aio.client import Client
 
-from shared.errors import ArtMancerError, BrokerUnavailable, StreamFull, WrongLastSequence
+from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translated
+from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from nats.aio.msg import Msg
     from pydantic import BaseModel
 
     from shared.settings import NatsSettings
 
-log = logging.getLogger(__name__)
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 _STREAM_FULL = 10077
-ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
+_NO_MESSAGE = 10037
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
 _READ_BATCH = 1000
@@ -50,30 +48,8 @@ class Stored:
     msg_id: str = ""
 
 
-class Bus:
-    """A connection that heals itself. Made by `open_bus`; safe for one event loop."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.up = asyncio.Event()
-        self._reconnected: list[Callable[[], Awaitable[None]]] = []
-
-    @property
-    def connected(self) -> bool:
-        """Whether the broker answers at the moment."""
-        return bool(self.client.is_connected)
-
-    def on_reconnect(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Run the action after each reconnect: core subscriptions miss what was sent meanwhile."""
-        self._reconnected.append(action)
-
-    async def reconnected(self) -> None:
-        """Run what `on_reconnect` collected."""
-        for action in self._reconnected:
-            try:
-                await action()
-            except ArtMancerError as error:
-                log.warning("bus.reconnect-action-failed", extra={"reason": error.message})
+class Bus(Connection):
+    """A connection and what the broker stores. Made by `open_bus`; safe for one event loop."""
 
     async def publish(
         self,
@@ -138,44 +114,46 @@ class Bus:
                 await self.up.wait()
         return self.connected
 
-    async def request(
-        self, subject: str, body: bytes = b"", *, timeout_s: float = ATTEMPT_S, headers: dict[str, str] | None = None
-    ) -> Msg:
-        """Send and return the one reply. Raises BrokerUnavailable, also when nobody listens or replies in time."""
-        self.require_connection()
-        # The client has asyncio.wait_for as its limit: until Python 3.12 it loses a cancel that comes with the reply.
-        with translated():
-            async with asyncio.timeout(timeout_s):
-                return await self.client.request(subject, body, timeout=None, headers=headers or None)  # type: ignore[arg-type]
-
-    async def emit(self, subject: str, body: bytes = b"") -> None:
-        """Send to whoever listens now. Raises BrokerUnavailable."""
-        self.require_connection()
-        with translated():
-            await self.client.publish(subject, body)
-
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
         reply = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
-        return None if status_of(reply) else _stored(reply)
+        return await self._at_leader(stream, {"last_by_subj": subject}) if status_of(reply) else _stored(reply)
 
     async def get(self, stream: str, seq: int) -> Stored | None:
         """Return one message by its sequence. Raises BrokerUnavailable."""
-        return next(iter((await self._read(stream, {"seq": seq}))[0]), None)
+        return await self._one(stream, {"seq": seq})
 
     async def first(self, stream: str, pattern: str, after: int = 0) -> Stored | None:
         """Return the oldest message on a subject pattern, behind a sequence. Raises BrokerUnavailable."""
-        return next(iter((await self._read(stream, {"seq": after + 1, "next_by_subj": pattern}))[0]), None)
+        return await self._one(stream, {"seq": after + 1, "next_by_subj": pattern})
 
     async def history(self, stream: str, pattern: str, after: int = 0) -> list[Stored]:
         """Return all messages on a subject pattern, oldest first, behind a sequence. Raises BrokerUnavailable."""
         messages: list[Stored] = []
         more = True
         while more:
-            start = (messages[-1].seq if messages else after) + 1
-            found, more = await self._read(stream, {"seq": start, "next_by_subj": pattern, "batch": _READ_BATCH})
+            found, more = await self._read(stream, {"seq": after + 1, "next_by_subj": pattern, "batch": _READ_BATCH})
             messages += found
+            after = messages[-1].seq if messages else after
+        while late := await self._at_leader(stream, {"seq": after + 1, "next_by_subj": pattern}):
+            messages.append(late)
+            after = late.seq
         return messages
+
+    async def _one(self, stream: str, query: dict[str, Any]) -> Stored | None:
+        found, _ = await self._read(stream, query)
+        return found[0] if found else await self._at_leader(stream, query)
+
+    async def _at_leader(self, stream: str, query: dict[str, Any]) -> Stored | None:
+        """Ask whether there is more: the copy in a cluster that answers a direct get may be milliseconds behind."""
+        if not self.clustered:
+            return None
+        answer = await self._manage(f"$JS.API.STREAM.MSG.GET.{stream}", query)
+        if "message" in answer:
+            return _stored_at_leader(answer["message"])
+        if answer["error"].get("err_code") == _NO_MESSAGE:
+            return None
+        raise BrokerUnavailable
 
     async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[Stored], bool]:
         """Direct get; returns the messages and whether more are stored."""
@@ -234,11 +212,6 @@ class Bus:
             with contextlib.suppress(nats.errors.Error, ConnectionError):
                 await subscription.unsubscribe()
 
-    def require_connection(self) -> None:
-        """Raise BrokerUnavailable at once where waiting would not help."""
-        if not self.client.is_connected:
-            raise BrokerUnavailable
-
 
 @asynccontextmanager
 async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> AsyncIterator[Bus]:
@@ -246,9 +219,8 @@ async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> A
 
     With `wait=False` the block starts at once; until the broker is there, every call raises BrokerUnavailable.
     """
-    client = Client()
-    bus = Bus(client)
-    connecting = asyncio.create_task(_connect(bus, settings, name), name="bus.connect")
+    bus = Bus()
+    connecting = asyncio.create_task(connect(bus, settings, name), name="bus.connect")
     try:
         if wait:
             await connecting
@@ -258,56 +230,10 @@ async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> A
         with contextlib.suppress(asyncio.CancelledError):
             await connecting
         with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
-            if client.is_connected:
-                await client.flush(timeout=1)
+            if bus.client.is_connected:
+                await bus.client.flush(timeout=1)
         with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
-            await client.close()
-
-
-async def _connect(bus: Bus, settings: NatsSettings, name: str) -> None:
-    async def on_error(error: Exception) -> None:
-        log.warning("bus.error", extra={"reason": str(error) or type(error).__name__})
-
-    async def on_disconnect() -> None:
-        bus.up.clear()
-        if not bus.client.is_closed:
-            log.warning("bus.disconnected")
-
-    async def on_reconnect() -> None:
-        bus.up.set()
-        log.info("bus.reconnected")
-        await bus.reconnected()
-
-    options: dict[str, Any] = {}
-    if settings.ca_file is not None:
-        options["tls"] = ssl.create_default_context(cafile=str(settings.ca_file))
-    if settings.nkey_file is not None:
-        options["nkeys_seed"] = str(settings.nkey_file)
-    await bus.client.connect(
-        servers=settings.url.split(","),
-        name=name,
-        user=settings.user,
-        password=settings.password,
-        inbox_prefix=settings.inbox_prefix,
-        error_cb=on_error,
-        disconnected_cb=on_disconnect,
-        reconnected_cb=on_reconnect,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; the annotation is too narrow
-        ping_interval=10,
-        **options,
-    )
-    bus.up.set()
-    log.info("bus.connected")
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn what nats raises into our errors: all of it means that the broker cannot serve now."""
-    try:
-        yield
-    except (TimeoutError, nats.errors.Error, ConnectionError) as error:
-        raise BrokerUnavailable from error
+            await bus.client.close()
 
 
 def _raise_refusal(error: dict[str, Any]) -> None:
@@ -319,20 +245,12 @@ def _raise_refusal(error: dict[str, Any]) -> None:
     raise BrokerUnavailable(f"The message broker refused: {error.get('description', 'no reason given')}.")
 
 
-def status_of(msg: Msg) -> str:
-    """Return the status that the broker puts in place of a message, or nothing."""
-    return (msg.headers or {}).get("Status", "")
-
-
 def _stored(msg: Msg) -> Stored:
     headers = msg.headers or {}
     return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, headers.get("Nats-Msg-Id", ""))
 
 
-def into(queue: asyncio.Queue[Msg]) -> Callable[[Msg], Awaitable[None]]:
-    """Make a subscription callback that fills a queue (cheaper than the client's own iterator)."""
-
-    async def receive(msg: Msg) -> None:
-        queue.put_nowait(msg)
-
-    return receive
+def _stored_at_leader(message: dict[str, Any]) -> Stored:
+    msg_id = re.search(rb"Nats-Msg-Id: *(\S+)", base64.b64decode(message.get("hdrs", "")))
+    data = base64.b64decode(message.get("data", ""))
+    return Stored(message["seq"], message["subject"], data, msg_id[1].decode() if msg_id else "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import nats.errors
 
-from shared.bus import ATTEMPT_S, into, status_of, translated
+from shared.connection import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Delivery:
         """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
         with translated():
             async with asyncio.timeout(ATTEMPT_S):
-                await self._msg.ack_sync(timeout=None)  # type: ignore[arg-type]  # see Bus.request
+                await self._msg.ack_sync(timeout=None)  # type: ignore[arg-type]  # see Connection.request
 
     async def ack_soon(self) -> None:
         """Settle without waiting, where a second delivery does no harm."""

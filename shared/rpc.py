@@ -18,7 +18,7 @@ import nats.errors
 import nats.micro
 from pydantic import ValidationError
 
-from shared.bus import translated
+from shared.connection import translated
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
 
 if TYPE_CHECKING:

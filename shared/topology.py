@@ -26,7 +26,7 @@ from nats.js.api import (
 from nats.js.errors import APIError, NotFoundError
 
 from shared import subjects
-from shared.bus import ATTEMPT_S, translated
+from shared.connection import ATTEMPT_S, translated
 from shared.errors import ConfigError
 from shared.messages import JobClass, Task
 
@@ -208,7 +208,7 @@ def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerCon
 async def ensure(bus: Bus, settings: StreamSettings) -> None:
     """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
     bus.require_connection()
-    jetstream = bus.client.jetstream(timeout=None)  # see Bus.request
+    jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
     topology = declare(settings)
     with translated():
         for stream in topology.streams:
@@ -263,7 +263,7 @@ async def weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
     bus.require_connection()
     with translated():
         async with asyncio.timeout(ATTEMPT_S):
-            infos = await bus.client.jetstream(timeout=None).streams_info()  # see Bus.request
+            infos = await bus.client.jetstream(timeout=None).streams_info()  # see Connection.request
     live = {str(info.config.name): info.config for info in infos}
     told = [_weakness(wanted, live.get(str(wanted.name))) for wanted in declare(settings).streams]
     return [sentence for sentence in told if sentence]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import bus, errors
+from shared import errors
 from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, from_code
 
 
@@ -21,7 +21,7 @@ def test_every_code_is_unique() -> None:
     """A code on the wire means one thing only, also those of the bus."""
     codes = [kind.code for kind in ALL]
 
-    assert bus.StreamFull in ALL
+    assert errors.StreamFull in ALL
     assert sorted(codes) == sorted(set(codes))
 
 
