@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from services.gateway import openapi, problems, static_files
 from services.gateway.admission import Admission
 from services.gateway.deps import Deps
+from services.gateway.durability import Durability
 from services.gateway.feed import Feed
 from services.gateway.recent import EndedJobs, RecentResults
 from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
@@ -61,6 +62,7 @@ def assemble(settings: Settings, bus: Bus) -> Deps:
         feed=Feed(bus, admission.note),
         admission=admission,
         ended=EndedJobs(),
+        durability=Durability(bus, settings.streams),
         declared=asyncio.Event(),
     )
 

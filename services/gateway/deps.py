@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from services.gateway.admission import Admission
+    from services.gateway.durability import Durability
     from services.gateway.feed import Feed
     from services.gateway.recent import EndedJobs
     from services.gateway.settings import Settings
@@ -30,6 +31,7 @@ class Deps:
     feed: Feed
     admission: Admission
     ended: EndedJobs
+    durability: Durability
     declared: asyncio.Event
     """Set while the broker is known to have all that is declared."""
 

@@ -106,6 +106,7 @@ HEALTH = {
         "image_utils": {"status": "healthy", "instance": "laptop"},
         "job_manager": {"status": "healthy", "instance": "laptop"},
     },
+    "streams": [],
 }
 PROBLEMS = {
     404: ("Not Found", "not_found", "This job is unknown or has expired."),

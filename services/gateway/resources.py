@@ -146,6 +146,7 @@ class Health(Resource):
 
     status: Literal["healthy", "degraded"]
     services: dict[str, ServiceHealth]
+    streams: list[str]
 
 
 class Problem(Resource):

@@ -8,6 +8,7 @@ import pytest
 
 from shared import rpc, subjects
 from shared.messages import HealthReply, HealthRequest
+from shared.topology import JOB_LOG
 from tests.gateway import ORIGIN
 
 if TYPE_CHECKING:
@@ -81,8 +82,21 @@ async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -
     async with rpc.serve(bus, "x", [rpc.Endpoint(subjects.health(name), HealthRequest, well) for name in names]):
         answer = (await client.get("/api/system/health")).json()
 
-    assert answer["status"] == "healthy"
+    assert (answer["status"], answer["streams"]) == ("healthy", [])
     assert answer["services"]["generation"] == {"status": "healthy", "instance": "here", "engine": "by-hand"}
+
+
+@pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])
+async def test_a_weak_stream_degrades_the_system(client: Client, bus: Bus, path: str) -> None:
+    """The sentence says what is wrong, and the line that mends it."""
+    jetstream = bus.client.jetstream()
+    await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(max_bytes=1024**2))
+
+    answer = (await client.get(path)).json()
+
+    (sentence,) = answer["streams"]
+    assert answer["status"] == "degraded"
+    assert sentence.startswith("JOB_LOG has max_bytes 1048576 instead of 536870912; mend it with `nats stream edit ")
 
 
 # --- odd ends -----------------------------------------------------------------------------------------------------

@@ -36,11 +36,12 @@ async def health(deps: Parts) -> dict[str, Any]:
 
 @router.get("/system/health")
 async def system_health(deps: Parts) -> dict[str, Any]:
-    """Ask every service how it is, all at once."""
-    answers = await asyncio.gather(*(_ask(deps, name) for name in _SERVICES.values()))
+    """Ask every service how it is, all at once; `streams` tells what the broker keeps less safely than declared."""
+    asking = asyncio.gather(*(_ask(deps, name) for name in _SERVICES.values()))
+    answers, weak = await asyncio.gather(asking, deps.durability.weaknesses())
     services = dict(zip(_SERVICES, answers, strict=True))
-    well = all(answer["status"] == "healthy" for answer in answers)
-    return {"status": "healthy" if well else "degraded", "services": services}
+    well = not weak and all(answer["status"] == "healthy" for answer in answers)
+    return {"status": "healthy" if well else "degraded", "services": services, "streams": weak}
 
 
 @router.post("/clear-cache")

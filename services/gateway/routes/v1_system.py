@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=by
 
 @router.get("/health", response_description="All services.")
 async def read_health(deps: Parts) -> Health:
-    """Ask every service how it is, all at once."""
+    """Ask every service how it is, all at once; `streams` tells what is kept less safely than declared."""
     return Health.model_validate(await system_health(deps))
 
 

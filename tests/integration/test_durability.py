@@ -1,0 +1,44 @@
+"""What the gateway knows of its streams: asked for often, looked at rarely."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.gateway.durability import Durability
+from shared.topology import JOB_DLQ
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from services.nats_server import NatsServer
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+
+
+async def test_the_streams_are_looked_at_every_ten_seconds(bus: Bus, stream_settings: StreamSettings) -> None:
+    """A weakness is told, and no longer, at the next look after it came or went."""
+    now = 0.0
+    durability = Durability(bus, stream_settings, clock=lambda: now)
+    before = await durability.weaknesses()
+    await bus.client.jetstream().delete_stream(JOB_DLQ)
+    now = 9.9
+    soon = await durability.weaknesses()
+    now = 10.0
+    later = await durability.weaknesses()
+
+    assert (before, soon) == ([], [])
+    assert later == ["JOB_DLQ is missing; restart a service, each declares it."]
+
+
+async def test_a_broker_that_is_away_is_told_at_once_and_not_remembered(
+    nats_server: NatsServer, bus: Bus, stream_settings: StreamSettings
+) -> None:
+    """Silence says nothing about the streams."""
+    durability = Durability(bus, stream_settings, clock=lambda: 0.0)
+    await nats_server.kill()
+    await wait_until(lambda: not bus.connected, "the client has noticed")
+    away = await durability.weaknesses()
+    await nats_server.start()
+    await bus.up.wait()
+
+    assert away == ["The message broker is not available."]
+    assert await durability.weaknesses() == []
