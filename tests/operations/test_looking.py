@@ -82,7 +82,9 @@ async def test_a_job_can_be_followed(operator: Operator, desk: Desk) -> None:
         await desk.submit("j1", script(3))
         seen: list[str] = []
         while not seen or seen[-1] != "done":
-            line = await asyncio.wait_for(output.readline(), 10)
+            async with asyncio.timeout(10):
+                line = await output.readline()
+            assert line, f"The command ended after {seen}."
             seen += [json.loads(line)["type"]] if line.startswith(b"{") else []
 
     assert seen == ["queued", "started", "progress", "progress", "progress", "done"]
