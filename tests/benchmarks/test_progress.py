@@ -151,7 +151,6 @@ async def crew(stack: Stack) -> AsyncIterator[tuple[list[str], Callable[[], None
 def report(table: Table, name: str, ours: Watched, plain_ms: list[float]) -> None:
     table.row(f"progress, {name}, p50", median(ours.ages_ms), "ms", target=TARGET_MS, baseline=median(plain_ms))
     table.row("  p99", quantiles(ours.ages_ms, n=100)[98], "ms", baseline=quantiles(plain_ms, n=100)[98])
-    table.row("  gateway CPU for each frame", ours.frame_ms, "ms")
 
 
 async def test_one_stream_is_told_at_once(table: Table, stack: Stack) -> None:
@@ -168,5 +167,6 @@ async def test_two_hundred_streams_are_told_at_once(table: Table, stack: Stack) 
     async with crew(stack) as (jobs, begin):
         own = await watched(stack, jobs, MANY, begin)
 
-    report(table, f"{MANY} streams on {WORKERS} jobs", shared, plain_ms)
-    report(table, f"{MANY} streams on {MANY} jobs", own, plain_ms)
+    for jobs_watched, ours in ((WORKERS, shared), (MANY, own)):
+        report(table, f"{MANY} streams on {jobs_watched} jobs", ours, plain_ms)
+        table.row("  gateway CPU for each event sent", ours.frame_ms, "ms")
