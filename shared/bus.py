@@ -15,6 +15,7 @@ import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -191,8 +192,20 @@ class Bus(Connection):
 
     async def subjects_in(self, stream: str, pattern: str) -> list[str]:
         """List the subjects that hold messages (at most 100,000, the broker's page). Raises BrokerUnavailable."""
-        answer = await self._manage(f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": pattern})
-        return list(answer.get("state", {}).get("subjects") or {})
+        return list((await self._info(stream, {"subjects_filter": pattern}))["state"].get("subjects") or {})
+
+    async def created(self, stream: str) -> datetime:
+        """Return since when this stream exists; one that was deleted and declared again counts from 1 again.
+
+        Raises BrokerUnavailable.
+        """
+        return datetime.fromisoformat((await self._info(stream, {}))["created"])
+
+    async def _info(self, stream: str, query: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._manage(f"$JS.API.STREAM.INFO.{stream}", query)
+        if "error" in answer:
+            raise BrokerUnavailable
+        return answer
 
     async def _manage(self, subject: str, query: dict[str, Any]) -> dict[str, Any]:
         return dict(json.loads((await self.request(subject, json.dumps(query).encode())).data))

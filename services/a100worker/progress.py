@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from services.a100worker.cancel_flag import CancelFlag
 from shared import subjects
@@ -24,12 +25,12 @@ class Reporter:
     `publish` runs on the event loop beside the engine.
     """
 
-    def __init__(self, bus: Bus, job_id: str, attempt: int) -> None:
+    def __init__(self, bus: Bus, job_id: str) -> None:
         self.cancelled = CancelFlag()
         self.last: Progress | None = None
         self._bus = bus
         self._job_id = job_id
-        self._attempt = attempt
+        self._run = uuid4().hex  # a job may be told of again from its first step
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Progress | None] = asyncio.Queue()
 
@@ -57,9 +58,7 @@ class Reporter:
         while (event := await self._events.get()) is not None:
             sent += 1
             try:
-                await self._bus.publish(
-                    subjects.event(self._job_id, "progress"), event, msg_id=f"{self._job_id}.{self._attempt}.{sent}"
-                )
+                await self._bus.publish(subjects.event(self._job_id, "progress"), event, msg_id=f"{self._run}.{sent}")
             except BrokerUnavailable:
                 log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
 

@@ -54,7 +54,7 @@ class Runner:
         except ValidationError:
             await self._refuse(delivery)
             return
-        reporter = Reporter(self._bus, work.job_id, delivery.attempt)
+        reporter = Reporter(self._bus, work.job_id)
 
         def end(_: Stored) -> None:
             reporter.cancelled.set()
@@ -84,7 +84,7 @@ class Runner:
         await self._bus.publish(
             subjects.event(work.job_id, "started"),
             Started(job_id=work.job_id, worker=self._settings.name, engine=self._engine.name, attempt=attempt),
-            msg_id=f"{work.job_id}.{attempt}.started",
+            msg_id=uuid4().hex,
         )
         side = [
             asyncio.create_task(self._hold(delivery), name="job.hold"),

@@ -7,7 +7,9 @@ Each step may be repeated: after a crash the log delivers again what was not set
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,13 +18,14 @@ from pydantic import ValidationError
 from services.jobmanager.burial import bury
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
-from shared import deliveries, subjects
+from shared import deliveries, jobs, subjects
 from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound, StreamFull
-from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork, Queued
+from shared.messages import DeadLetter, JobRecord, JobState, JobSubmit, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q, JOBS
 
 if TYPE_CHECKING:
     from services.jobmanager.pace import Pace
+    from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
     from shared.deliveries import Delivery
     from shared.image_store import ImageStore
@@ -47,14 +50,16 @@ class Waiting:
 class Dispatcher:
     """Dispatches one class of jobs, fairly between users, and keeps at most `lookahead` of them in JOB_Q unstarted."""
 
-    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, *, lookahead: int) -> None:
+    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, settings: Settings) -> None:
         self._bus = bus
         self._images = images
         self._class = job_class
         self._pace = pace
-        self._lookahead = lookahead
+        self._lookahead = settings.lookahead
+        self._lease_s = settings.streams.lease_s
         self._lane: Lane[Waiting] = Lane(_QUANTUM_MS)
         self._unstarted: set[str] = set()  # in JOB_Q
+        self._unended: dict[str, JobWork] = {}  # put into JOB_Q; kept over a restart, because JOB_Q may be lost
         self._cancelled: list[Waiting] = []
         self._moved = asyncio.Event()
         self._line_changed = asyncio.Event()
@@ -66,11 +71,12 @@ class Dispatcher:
         """Dispatch until the connection was away. Raises BrokerUnavailable."""
         self._reconnected.clear()
         self._lane = Lane(_QUANTUM_MS)
-        self._unstarted = set(await self._unstarted_in_queue())
+        await self._audit()
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
         async with self._bus.subscribe(subjects.LIVE_EVENTS, self._hear), asyncio.TaskGroup() as group:
             group.create_task(self._admit_all(), name=f"dispatch.admit-{self._class}")
             group.create_task(self._feed_when_moved(), name=f"dispatch.feed-{self._class}")
+            group.create_task(self._audit_often(), name=f"dispatch.audit-{self._class}")
             group.create_task(self._tell_places(), name=f"dispatch.tell-{self._class}")
             group.create_task(self._end_when_reconnected(), name=f"dispatch.reconnect-{self._class}")
 
@@ -157,11 +163,49 @@ class Dispatcher:
         while True:
             self._moved.clear()
             await self._feed()
-            try:
-                async with asyncio.timeout(_AUDIT_S):
-                    await self._moved.wait()
-            except TimeoutError:
-                self._unstarted &= set(await self._unstarted_in_queue())
+            await self._moved.wait()
+
+    async def _audit_often(self) -> None:
+        while True:
+            await asyncio.sleep(_AUDIT_S)
+            await self._audit()
+            self._moved.set()
+
+    async def _audit(self) -> None:
+        """Compare what is known with JOB_Q. Raises BrokerUnavailable, also when that stream is gone."""
+        async with self._feeding:
+            listed = await self._bus.subjects_in(JOB_Q, subjects.queued_in_class(self._class))
+            present = {subjects.parse_queued(subject).job_id: subject for subject in listed}
+            for job_id in present.keys() - self._unended.keys():
+                await self._adopt(present[job_id])
+            for work in [work for job_id, work in self._unended.items() if job_id not in present]:
+                await self._restore(work)
+            self._unstarted &= set(await self._unstarted_in_queue())
+
+    async def _adopt(self, subject: str) -> None:
+        """Know a job that somebody else put into JOB_Q: a manager before this one, or an operator."""
+        stored = await self._bus.last(JOB_Q, subject)
+        try:
+            work = None if stored is None else JobWork.model_validate_json(stored.data)
+        except ValidationError:
+            return  # its worker will say what is wrong with it
+        if work is not None and _subject(work) == subject:
+            self._unended[work.job_id] = work
+            self._unstarted.add(work.job_id)
+
+    async def _restore(self, work: JobWork) -> None:
+        """Queue a job again that has left JOB_Q without an end: the stream was deleted or purged, or has lost it."""
+        record = await jobs.load(self._bus, work.job_id)
+        forgotten = await self._bus.get(JOB_LOG, work.log_seq) is None  # as an operator does who forgets a user
+        if record is None or record.ended is not None or forgotten:
+            self._unended.pop(work.job_id, None)
+            return
+        if record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
+            return  # its worker has been heard of, and may well end it
+        with contextlib.suppress(StreamFull):  # then the next audit tries again
+            await self._bus.publish(_subject(work), work)
+            self._unstarted.add(work.job_id)
+            log.warning("job.queued-again", extra={"job_id": work.job_id})
 
     async def _feed(self) -> None:
         async with self._feeding:
@@ -174,7 +218,8 @@ class Dispatcher:
 
     async def _queue(self, waiting: Waiting) -> None:
         work = waiting.work
-        subject = subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
+        subject = _subject(work)
+        self._unended[work.job_id] = work
         self._unstarted.add(work.job_id)  # first, because a worker may start it before the broker's answer is here
         try:
             await self._bus.publish(subject, work, msg_id=f"{work.job_id}.{work.log_seq}")
@@ -182,6 +227,7 @@ class Dispatcher:
             # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
             if await self._bus.last(JOB_Q, subject) is None:
                 self._unstarted.discard(work.job_id)
+                self._unended.pop(work.job_id, None)
                 await waiting.delivery.retry(_AUDIT_S)
                 return
         await waiting.delivery.ack_soon()
@@ -205,6 +251,8 @@ class Dispatcher:
             return
         job_id = subjects.job_of_event(stored.subject)
         self._unstarted.discard(job_id)
+        if kind == subjects.TERMINAL:
+            self._unended.pop(job_id, None)
         waiting = self._lane.remove(job_id)
         if waiting is not None:
             self._cancelled.append(waiting)
@@ -240,6 +288,10 @@ class Dispatcher:
             eta_ms=eta_ms,
         )
         await self._bus.publish(subjects.event(work.job_id, "queued"), queued, msg_id=msg_id)
+
+
+def _subject(work: JobWork) -> str:
+    return subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
 
 
 def _read(body: bytes) -> JobSubmit:

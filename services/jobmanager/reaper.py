@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -32,6 +33,9 @@ class Reaper:
 
     async def _settle(self, delivery: Delivery) -> None:
         advisory = json.loads(delivery.data)
+        if datetime.fromisoformat(advisory["timestamp"]) < await self._bus.created(JOB_Q):
+            await delivery.ack()  # of a queue that is no more; under its sequence another job waits now
+            return
         stored = await self._bus.get(JOB_Q, int(advisory["stream_seq"]))
         if stored is not None:
             try:

@@ -35,9 +35,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await topology.ensure(bus, settings.streams)
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
-        dispatchers = {
-            job_class: Dispatcher(bus, images, job_class, pace, lookahead=settings.lookahead) for job_class in JobClass
-        }
+        dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
         endpoints = _endpoints(bus, list(dispatchers.values()))
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {

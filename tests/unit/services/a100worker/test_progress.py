@@ -14,7 +14,7 @@ from shared.errors import JobCancelled
 @pytest.fixture
 async def reporter() -> Reporter:
     """One that nobody publishes for."""
-    return Reporter(Bus(), "j1", attempt=1)
+    return Reporter(Bus(), "j1")
 
 
 async def test_a_step_says_how_far_the_job_is(reporter: Reporter) -> None:
