@@ -39,7 +39,7 @@ class Studio:
         self.progress = page.locator("#progress")
         self.track = page.get_by_role("progressbar")
         self.run = page.locator("#run")
-        self.cancel = page.get_by_role("button", name="Cancel")
+        self.cancel = page.get_by_role("button", name="Cancel", exact=True)
         self.divider = page.get_by_role("slider", name="Before and after")
         self.promise = page.locator("#promise")
         self.download = page.get_by_role("link", name="Download")
@@ -155,6 +155,12 @@ class Studio:
     async def is_marked(self, share: str | re.Pattern[str] = "of the photo") -> None:
         """Wait until something is marked."""
         await expect(self.mask_facts).to_contain_text(share)
+
+    async def painted(self) -> str:
+        """The stage as it looks, as soon as all that has happened is painted."""
+        painted = """canvas => new Promise((resolve) =>
+            requestAnimationFrame(() => requestAnimationFrame(() => resolve(canvas.toDataURL()))))"""
+        return str(await self.canvas().evaluate(painted))
 
     async def share(self) -> int:
         """How much is marked, in percent; below 1 is 0."""

@@ -100,7 +100,9 @@ async def test_two_tabs_share_one_history(
     """What one begins, both list, and the other one may watch and cancel; each has its own place in the line."""
     other = await visit(beside=studio)
     await other.open()
+    await studio.page.bring_to_front()
     await begin(studio, large_photo)
+    await other.page.bring_to_front()
     await expect(other.film).to_have_count(1)
     await other.task("White balance")
     await other.run.click()

@@ -1,0 +1,108 @@
+"""The main states of the page on a desktop and on a telephone, light and dark: kept as pictures, and checked by axe."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.browser.studio import Studio
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True,
+}  # fmt: skip
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+SERIOUS = ("serious", "critical")
+
+
+class Inspector:
+    """Takes a picture of each state, and collects what axe has against it."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.faults: list[str] = []
+        self._studio = studio
+
+    async def look(self, state: str) -> None:
+        """Look at the page as it is now."""
+        page = self._studio.page
+        await self._studio.shoot(state)
+        if not await page.evaluate("'axe' in window"):
+            await page.evaluate(AXE)
+        found = await page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        self.faults += [
+            f"{state}: {violation['id']} ({violation['help']}) at {node['target']}"
+            for violation in found["violations"]
+            if violation["impact"] in SERIOUS
+            for node in violation["nodes"]
+        ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
+async def test_no_state_shuts_anybody_out(
+    visit: Callable[..., Awaitable[Studio]], device: dict[str, Any], scheme: str
+) -> None:
+    """Contrast, names, roles and focus in every state that matters."""
+    studio = await visit(color_scheme=scheme, **device)
+    await studio.open()
+    inspector = Inspector(studio)
+    await inspector.look("first")
+    await studio.run.click()
+    await studio.says("Nothing is marked yet")
+    await inspector.look("notice")
+    await studio.button("Dismiss").click()
+    await studio.brush((320, 100), (320, 330), size=60)
+    await studio.is_marked()
+    await inspector.look("marked")
+    await studio.run.click()
+    await studio.is_working()
+    await inspector.look("working")
+    await studio.shows_result()
+    await inspector.look("result")
+    await studio.task("Insert")
+    await inspector.look("insert")
+    if device is PHONE:  # one photo at a time
+        await studio.button("2 · Object").tap()
+    await studio.choose_sample("cat", "reference-picker")
+    await studio.has_object()
+    await inspector.look("object")
+    await studio.task("White balance")
+    await inspector.look("balance")
+    await studio.press("?")
+    await expect(studio.page.get_by_role("dialog")).to_be_visible()
+    await inspector.look("keys")
+
+    assert inspector.faults == []
+
+
+async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> None:
+    """On a telephone: tap the object, tap Remove, and nothing needs sideways scrolling."""
+    studio = await visit(**PHONE)
+    await studio.open()
+    await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
+    await studio.is_marked()
+    await studio.shoot("marked")
+    await studio.run.tap()
+    await studio.shows_result()
+    scrolls = await studio.page.evaluate("document.documentElement.scrollWidth > innerWidth")
+
+    assert not scrolls
+
+
+async def test_the_theme_can_be_chosen(studio: Studio) -> None:
+    """The button turns light into dark, and the choice outlives a reload."""
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = await studio.page.evaluate(ground)
+    await studio.button("Switch between light and dark").click()
+    dark = await studio.page.evaluate(ground)
+    await studio.page.reload()
+
+    assert dark != light
+    assert await studio.page.evaluate(ground) == dark
