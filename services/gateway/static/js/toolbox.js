@@ -83,10 +83,10 @@ export class Toolbox extends EventTarget {
       const empty = action === "clear" && mask.isBlank;
       button.setAttribute("aria-disabled", String(!usable || idle || empty));
     }
-    this.#sign.hidden = toolName !== "click";
+    this.#sign.hidden = !usable || toolName !== "click";
     inside(this.#sign, "[data-sign=add]", HTMLElement).ariaPressed = String(this.options.adds);
     inside(this.#sign, "[data-sign=subtract]", HTMLElement).ariaPressed = String(!this.options.adds);
-    this.#brush.hidden = toolName !== "brush" && toolName !== "eraser";
+    this.#brush.hidden = !usable || (toolName !== "brush" && toolName !== "eraser");
     this.#snap.hidden = this.#brush.hidden || mask.isBlank;
     this.#letFocusIn();
   }
