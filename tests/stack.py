@@ -26,9 +26,20 @@ class RunningStack:
 
     def kill(self, service: str) -> None:
         """End a service as a crash would; the launcher starts it again."""
-        for child in self.launcher.children():
-            if child.cmdline()[-1:] == [f"services.{service}"]:
-                child.kill()
+        self._process(service).kill()
+
+    @contextmanager
+    def paused(self, service: str) -> Iterator[None]:
+        """Let a service do nothing for a while."""
+        process = self._process(service)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def _process(self, service: str) -> psutil.Process:
+        return next(child for child in self.launcher.children() if child.cmdline()[-1:] == [f"services.{service}"])
 
 
 @contextmanager

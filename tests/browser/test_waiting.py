@@ -160,3 +160,29 @@ async def test_an_edit_that_the_server_does_not_know_is_said_to_be_gone(studio: 
     await expect(studio.film).to_have_attribute("data-status", "expired")
     await studio.button("Try again").click()
     await studio.shows_result()
+
+
+async def test_many_open_edits_leave_the_page_usable(
+    studio: Studio, visit: Callable[..., Awaitable[Studio]], stack: RunningStack
+) -> None:
+    """Over HTTP/1 a browser has six connections to a server, for all tabs; event streams must not take them all."""
+    other = await visit(beside=studio)
+    await studio.page.bring_to_front()
+    with stack.paused("a100worker"):
+        await studio.task("White balance")
+        for number in range(1, 8):
+            await studio.choose_sample(("cat", "coffee")[number % 2])
+            await studio.run.click()
+            await expect(studio.film).to_have_count(number)
+        await other.page.bring_to_front()
+        await other.open()
+        await expect(other.progress).to_be_visible()
+        await other.task("Remove")
+        await other.choose_sample("rocket")
+        await other.click(330, 200)
+        await other.is_marked()
+    for number in range(7):
+        await expect(other.film.nth(number)).to_have_attribute("data-status", "done")
+
+    await studio.page.bring_to_front()
+    await studio.shows_result()

@@ -39,6 +39,7 @@ export class Job extends EventTarget {
   #attempts = 0;
   #timer = 0;
   #startedAt = 0;
+  #left = false;
   #online = () => this.reconnect();
 
   /** @param {string} id */
@@ -57,8 +58,9 @@ export class Job extends EventTarget {
     this.#connect();
   }
 
-  /** Stop listening; the job goes on. */
+  /** Stop listening for good; the job goes on. */
   leave() {
+    this.#left = true;
     removeEventListener("online", this.#online);
     clearTimeout(this.#timer);
     this.#source?.close();
@@ -75,6 +77,7 @@ export class Job extends EventTarget {
   }
 
   #connect() {
+    if (this.#left) return;
     this.#source?.close();
     const source = (this.#source = new EventSource(eventsUrl(this.id, this.#lastEvent)));
     for (const name of EVENTS) source.addEventListener(name, (event) => this.#take(name, event));
@@ -85,7 +88,7 @@ export class Job extends EventTarget {
   /** Our own back-off instead of the browser's: it never ends on an error status, and the person is told. */
   #lost() {
     this.#source?.close();
-    if (!this.isOpen) return;
+    if (this.#left) return;
     const wait = WAITS_MS[Math.min(this.#attempts, WAITS_MS.length - 1)];
     if (this.#attempts++ > 0) this.dispatchEvent(new CustomEvent("connection", { detail: false }));
     clearTimeout(this.#timer);
@@ -167,7 +170,7 @@ export class Job extends EventTarget {
 
   /** @param {Partial<Standing>} changes */
   #change(changes) {
-    if (!this.isOpen) return; // a late answer changes nothing
+    if (!this.isOpen || this.#left) return; // a late answer changes nothing
     this.standing = { ...this.standing, ...changes };
     this.dispatchEvent(new Event("change"));
     if (this.isOpen) return;

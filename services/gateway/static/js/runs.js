@@ -10,7 +10,7 @@ import { Photo } from "./photo.js";
  * @typedef {import("./history.js").History} History
  */
 
-const FOLLOWED = 3; // over HTTP/1.1 a browser has six connections to a server, and the page needs some itself
+const FOLLOWED = 2; // over HTTP/1.1 a browser has six connections to a server, for all tabs, and requests need some
 
 /** Fires `change`, `preview`, `connection` and `end` for every job; the detail has the job. */
 export class Runs extends EventTarget {
@@ -43,17 +43,31 @@ export class Runs extends EventTarget {
     return this.follow(id);
   }
 
-  /** Follow what was open when the page was left. */
+  /** Follow what was open when the page was left, as far as there is room. */
   resume() {
-    for (const { id } of this.history.entries.filter(isOpen).slice(0, FOLLOWED)) this.follow(id);
+    for (const { id } of this.history.entries.filter(isOpen)) {
+      if (this.#jobs.size < FOLLOWED && !this.#jobs.has(id)) this.follow(id);
+    }
+  }
+
+  /**
+   * Follow a job; where that is one too many, the one that nobody asked for the longest has to wait for `resume`.
+   * @param {string} id
+   */
+  follow(id) {
+    const job = this.#jobs.get(id) ?? this.#begin(id);
+    this.#jobs.delete(id);
+    this.#jobs.set(id, job);
+    for (const [oldest, other] of [...this.#jobs].slice(0, -FOLLOWED)) {
+      other.leave();
+      this.#jobs.delete(oldest);
+    }
+    return job;
   }
 
   /** @param {string} id */
-  follow(id) {
-    const known = this.#jobs.get(id);
-    if (known) return known;
+  #begin(id) {
     const job = new Job(id);
-    this.#jobs.set(id, job);
     job.addEventListener("change", () => this.#changed(job));
     job.addEventListener("end", () => this.#ended(job));
     for (const name of ["preview", "connection"]) {
