@@ -111,11 +111,12 @@ export async function readImage(sha256, signal) {
 /**
  * @param {string} image
  * @param {Prompt} prompt
+ * @param {number} candidates  at most; more than one takes several times as long
  * @param {AbortSignal} signal
  * @returns {Promise<FoundMasks>}
  */
-export async function findMasks(image, prompt, signal) {
-  return post("/v1/masks", { image, candidates: 3, ...prompt }, { signal });
+export async function findMasks(image, prompt, candidates, signal) {
+  return post("/v1/masks", { image, candidates, ...prompt }, { signal });
 }
 
 /**

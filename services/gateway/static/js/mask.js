@@ -66,6 +66,15 @@ export class Mask extends EventTarget {
     this.commit({ marks: [...this.state.marks, mark] });
   }
 
+  /**
+   * Put more to the candidates; that is no step, and too late if there are others by now.
+   * @param {readonly Candidate[]} known
+   * @param {readonly Candidate[]} candidates
+   */
+  offer(known, candidates) {
+    if (this.state.candidates === known) this.#show({ ...this.state, candidates });
+  }
+
   undo() {
     const before = this.#past.pop();
     if (!before) return;

@@ -27,6 +27,7 @@ import { Upload, withStored } from "./upload.js";
  * @typedef {{tool: Tool | null, layers: import("./stage.js").Layer[]}} Cover
  */
 
+const CANDIDATES = 3;
 const FRAME_MS = 50; // while the mask breathes: slow enough to leave the processor to the edit
 
 /** Fires `change` (photo or mask), `busy`, `note` and `failure` (detail: the text or the error). */
@@ -54,7 +55,7 @@ export class Pane extends EventTarget {
   /** @type {AbortController | null} */
   #asking = null;
   /** Settles when there is nothing to wait for.
-   * @type {Promise<void>} */
+   * @type {Promise<unknown>} */
   #finding = Promise.resolve();
 
   /**
@@ -240,30 +241,54 @@ export class Pane extends EventTarget {
    * @param {Partial<MaskState>} changes  to the mask, when the answer is there
    */
   #find(prompt, changes) {
-    this.#finding = this.#ask(prompt, changes);
-    return this.#finding;
+    const asked = this.#ask(prompt, changes);
+    asked.then((found) => found && this.#wonder(prompt, found));
+    this.#finding = asked;
+    return asked;
+  }
+
+  /**
+   * What else may be meant: it takes longer, so it is offered when it is there, and nobody waits.
+   * @param {Prompt} prompt
+   * @param {Candidate} found
+   */
+  async #wonder(prompt, found) {
+    const { photo } = this;
+    const { candidates } = this.mask.state;
+    if (!photo || prompt.box || candidates[0] !== found) return;
+    const asking = (this.#asking = new AbortController());
+    try {
+      const answer = await findMasks(photo.upload.sha256, prompt, CANDIDATES, asking.signal);
+      const others = answer.candidates.filter(({ sha256 }) => sha256 !== found.sha256);
+      this.mask.offer(candidates, [found, ...others.map(({ sha256 }) => new Candidate(sha256, photo.preview))]);
+    } catch {
+      // the mask that is shown is good without them
+    }
   }
 
   /**
    * @param {Prompt} prompt
    * @param {Partial<MaskState>} changes
+   * @returns {Promise<Candidate | null>}
    */
   async #ask(prompt, changes) {
     const { photo } = this;
-    if (!photo) return;
+    if (!photo) return null;
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
     this.#setBusy(true);
     try {
-      const answer = await withStored([photo.upload], (image) => findMasks(image, prompt, asking.signal));
-      const candidates = answer.candidates.map(({ sha256 }) => new Candidate(sha256, photo.preview));
-      await candidates[0].load();
-      if (asking.signal.aborted) return;
+      const answer = await withStored([photo.upload], (image) => findMasks(image, prompt, 1, asking.signal));
+      const found = new Candidate(answer.candidates[0].sha256, photo.preview);
+      await found.load();
+      if (asking.signal.aborted) return null;
       this.#pending = null;
-      this.mask.commit({ ...changes, candidates, chosen: 0 });
+      this.mask.commit({ ...changes, candidates: [found], chosen: 0 });
       if (answer.note) this.dispatchEvent(new CustomEvent("note", { detail: answer.note }));
+      return found;
     } catch (error) {
       if (!asking.signal.aborted) this.#fail(error);
+      return null;
     } finally {
       if (this.#asking === asking) this.stop();
     }
