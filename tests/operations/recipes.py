@@ -60,7 +60,8 @@ class Operator:
             yield process.stdout
         finally:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGINT)
+                # Not SIGINT: whoever is started in the background of a shell, as a gate may be, ignores that.
+                os.killpg(process.pid, signal.SIGTERM)
             await process.communicate()
 
     async def _start(self, script: str, variables: dict[str, object], **options: Any) -> asyncio.subprocess.Process:
