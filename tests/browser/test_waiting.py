@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,14 @@ if TYPE_CHECKING:
     from tests.stack import RunningStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+MAKE_UNKNOWN = """
+(id) => {
+  const [key] = Object.keys(localStorage).filter((name) => name.startsWith("artmancer.edit."));
+  const entry = { ...JSON.parse(localStorage.getItem(key)), id, status: "running" };
+  localStorage.removeItem(key);
+  localStorage.setItem(`artmancer.edit.${id}`, JSON.stringify(entry));
+}
+"""
 LOST = "The connection was lost; your edit goes on"
 
 
@@ -150,9 +157,7 @@ async def test_an_edit_that_the_server_does_not_know_is_said_to_be_gone(studio: 
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
-    stored = json.loads(await studio.page.evaluate("localStorage.getItem('artmancer.edits')"))
-    stored[0] |= {"id": "0" * 32, "status": "running"}
-    await studio.page.evaluate("text => localStorage.setItem('artmancer.edits', text)", json.dumps(stored))
+    await studio.page.evaluate(MAKE_UNKNOWN, "0" * 32)
     await studio.page.reload()
     await studio.says("run it again")
     await studio.shoot("gone")

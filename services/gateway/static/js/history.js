@@ -7,7 +7,7 @@
  *   image: string, mask: string | null, reference: string | null, referenceMask: string | null}} Entry
  */
 
-const KEY = "artmancer.edits";
+const PREFIX = "artmancer.edit."; // a key for each edit: tabs that write at the same time do not undo one another
 const KEPT = 24; // at about 5 kB a thumbnail
 
 /**
@@ -21,14 +21,12 @@ export function isOpen(entry) {
 /** Fires `change`. Where the browser blocks storage, it lasts as long as the page. */
 export class History extends EventTarget {
   /** @type {readonly Entry[]} */
-  entries = read();
+  entries = readAll();
 
   constructor() {
     super();
-    addEventListener("storage", (event) => {
-      if (event.key !== KEY) return;
-      this.entries = read();
-      this.dispatchEvent(new Event("change"));
+    addEventListener("storage", ({ key }) => {
+      if (key === null || key.startsWith(PREFIX)) this.#show(readAll());
     });
   }
 
@@ -39,8 +37,10 @@ export class History extends EventTarget {
 
   /** @param {Entry} entry */
   add(entry) {
-    const others = read().filter(({ id }) => id !== entry.id);
-    this.#keep([entry, ...others].slice(0, KEPT));
+    write(entry);
+    const entries = [entry, ...this.entries.filter(({ id }) => id !== entry.id)];
+    for (const { id } of entries.slice(KEPT)) forget(id);
+    this.#show(entries.slice(0, KEPT));
   }
 
   /**
@@ -48,39 +48,63 @@ export class History extends EventTarget {
    * @param {Partial<Entry>} changes
    */
   update(id, changes) {
-    this.#keep(this.entries.map((entry) => (entry.id === id ? { ...entry, ...changes } : entry)));
+    const known = read(PREFIX + id) ?? this.find(id);
+    if (!known) return;
+    const entry = { ...known, ...changes };
+    write(entry);
+    this.#show(this.entries.map((other) => (other.id === id ? entry : other)));
   }
 
   /** Forget all that have ended. */
   clear() {
-    this.#keep(this.entries.filter(isOpen));
+    for (const { id } of this.entries.filter((entry) => !isOpen(entry))) forget(id);
+    this.#show(this.entries.filter(isOpen));
   }
 
   /** @param {Entry[]} entries */
-  #keep(entries) {
+  #show(entries) {
     this.entries = entries;
-    while (entries.length && !write(entries)) entries = entries.slice(0, -1);
-    if (!entries.length) write(entries);
     this.dispatchEvent(new Event("change"));
   }
 }
 
 /** @returns {Entry[]} */
-function read() {
+function readAll() {
   try {
-    const stored = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(stored) ? stored.filter((entry) => typeof entry?.id === "string") : [];
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+    return keys.flatMap((key) => read(key) ?? []).sort((one, other) => other.at - one.at);
   } catch {
-    return [];
+    return []; // storage is blocked
   }
 }
 
-/** @param {Entry[]} entries */
-function write(entries) {
+/**
+ * @param {string} key
+ * @returns {Entry | null}
+ */
+function read(key) {
   try {
-    localStorage.setItem(KEY, JSON.stringify(entries));
-    return true;
+    const entry = JSON.parse(localStorage.getItem(key) ?? "null");
+    return typeof entry?.id === "string" ? entry : null;
   } catch {
-    return false;
+    return null;
+  }
+}
+
+/** @param {Entry} entry */
+function write(entry) {
+  try {
+    localStorage.setItem(PREFIX + entry.id, JSON.stringify(entry));
+  } catch {
+    // storage is blocked or full: see History
+  }
+}
+
+/** @param {string} id */
+function forget(id) {
+  try {
+    localStorage.removeItem(PREFIX + id);
+  } catch {
+    // storage is blocked: it was never there
   }
 }
