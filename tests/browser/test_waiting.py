@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from tests.stack import RunningStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-MAKE_UNKNOWN = """
-(id) => {
-  const [key] = Object.keys(localStorage).filter((name) => name.startsWith("artmancer.edit."));
-  const entry = { ...JSON.parse(localStorage.getItem(key)), id, status: "running" };
-  localStorage.removeItem(key);
-  localStorage.setItem(`artmancer.edit.${id}`, JSON.stringify(entry));
-}
-"""
 LOST = "The connection was lost; your edit goes on"
 
 
@@ -150,21 +142,6 @@ async def test_the_history_can_be_forgotten(studio: Studio) -> None:
     await studio.open()
 
     await expect(studio.film).to_have_count(0)
-
-
-async def test_an_edit_that_the_server_does_not_know_is_said_to_be_gone(studio: Studio) -> None:
-    """Neither a spinner for ever nor a blank page: a sentence, and the photo to try again with."""
-    await studio.task("White balance")
-    await studio.run.click()
-    await studio.shows_result()
-    await studio.page.evaluate(MAKE_UNKNOWN, "0" * 32)
-    await studio.page.reload()
-    await studio.says("run it again")
-    await studio.shoot("gone")
-
-    await expect(studio.film).to_have_attribute("data-status", "expired")
-    await studio.button("Try again").click()
-    await studio.shows_result()
 
 
 async def test_many_open_edits_leave_the_page_usable(

@@ -1,0 +1,81 @@
+"""Edits that have no result: said in a sentence with what to do next; never a blank page, never an endless spinner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+if TYPE_CHECKING:
+    from tests.browser.studio import Studio
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+UNKNOWN_ID, UNKNOWN_PHOTO = "0" * 32, "0" * 64
+CHANGE = """
+(changes) => {
+  const [key] = Object.keys(localStorage).filter((name) => name.startsWith("artmancer.edit."));
+  const entry = { ...JSON.parse(localStorage.getItem(key)), ...changes };
+  localStorage.removeItem(key);
+  localStorage.setItem(`artmancer.edit.${entry.id}`, JSON.stringify(entry));
+}
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def edited(studio: Studio) -> Studio:
+    """The studio with one edit in its history, on the stage."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    return studio
+
+
+async def remembers(studio: Studio, **changes: str) -> None:
+    """The page comes back and remembers of the edit what is no longer true."""
+    await studio.page.evaluate(CHANGE, changes)
+    await studio.open()
+
+
+async def test_a_running_edit_that_the_server_does_not_know(edited: Studio) -> None:
+    """It is said to be gone, and the photo is there to try again with."""
+    await remembers(edited, id=UNKNOWN_ID, status="running")
+    await edited.says("This edit is unknown to the server or has expired; run it again.")
+    await expect(edited.film).to_have_attribute("data-status", "expired")
+    await edited.button("Try again").click()
+
+    await edited.shows_result()
+
+
+async def test_a_result_that_has_expired(edited: Studio) -> None:
+    """It is said when somebody opens it, and from then on it is marked as expired."""
+    await remembers(edited, id=UNKNOWN_ID)
+    await edited.film.click()
+    await edited.says("This edit is unknown to the server or has expired; run it again.")
+
+    await expect(edited.film).to_have_attribute("data-status", "expired")
+
+
+async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
+    """The photo on the stage stays there."""
+    await remembers(edited, image=UNKNOWN_PHOTO)
+    await edited.film.click()
+    await edited.says("The photo is no longer on the server; open it again.")
+
+    await edited.shows("rocket")
+
+
+async def test_an_edit_that_cannot_be_done(studio: Studio) -> None:
+    """The engine's reason is shown, now and when the edit is opened later."""
+    reason = "The mask covers the whole picture: there is nothing left to fill it from; change that and run it again."
+    for y in range(20, 427, 60):
+        await studio.brush((5, y), (635, y))
+    await studio.page.get_by_label("Grow or shrink").fill("30")
+    await studio.run.click()
+    await studio.says(reason)
+    await expect(studio.progress).to_be_hidden()
+    await studio.open()
+    await studio.film.click()
+
+    await studio.says(reason)
