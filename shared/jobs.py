@@ -1,16 +1,19 @@
-"""What the events of a job add up to. State is a fold of events: whoever wants to know it folds here."""
+"""What the events of a job add up to: state is a fold of events. And how a job ends that cannot be run."""
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from shared import subjects
+from shared.errors import WrongLastSequence
 from shared.messages import (
     JOB_EVENT,
     Cancelled,
+    DeadLetter,
     Done,
     Failed,
     JobClass,
@@ -29,6 +32,7 @@ from shared.topology import JOB_EV, JOB_LOG, JOBS
 if TYPE_CHECKING:
     from shared.bus import Bus, Stored
 
+log = logging.getLogger(__name__)
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
 
 
@@ -125,3 +129,15 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
         return JobRecord.model_validate_json(viewed.data)
     logged = await bus.first(JOB_LOG, subjects.submits_of(job_id))
     return None if logged is None else accepted(logged)
+
+
+async def bury(bus: Bus, letter: DeadLetter) -> None:
+    """Keep the dead letter, then end the job. Both steps may be repeated."""
+    await bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
+    failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
+    try:
+        await bus.publish_first(JOB_EV, subjects.end(letter.job_id), failed, msg_id=f"{letter.job_id}.dead.end")
+    except WrongLastSequence:
+        log.info("job.ended-already", extra={"job_id": letter.job_id})
+    else:
+        log.info("job.ended", extra={"job_id": letter.job_id, "state": failed.type})

@@ -161,7 +161,7 @@ class Done(_JobEvent):
     result: ImageRef  # bucket results
     duration_ms: int
     seed: int
-    changed_outside_px: int  # pixels outside the feathered mask that differ from the upload
+    changed_outside_px: int  # outside the edited region, which the engine names, and different from the upload
     timings_ms: dict[str, int] = Field(default_factory=dict)
     debug: str | None = None  # the name of a debug session
 

@@ -1,4 +1,4 @@
-"""What is made of an edit: stored bytes, encoded once, and the proof that nothing outside the mask has changed."""
+"""What is made of an edit: stored bytes, encoded once, and a count of changes outside the edited region."""
 
 from __future__ import annotations
 

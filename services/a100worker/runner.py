@@ -25,7 +25,8 @@ from shared.errors import (
     NotFound,
     WrongLastSequence,
 )
-from shared.messages import DeadLetter, Done, Failed, JobWork, Started
+from shared.jobs import bury
+from shared.messages import DeadLetter, Done, JobWork, Started
 from shared.topology import JOB_EV
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ class Runner:
             attempts=delivery.attempt,
             raw=delivery.data.decode(errors="replace"),
         )
-        await self._bury(letter, delivery)
+        await bury(self._bus, letter)
+        await delivery.ack()
 
     async def _give_up(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
         letter = DeadLetter(
@@ -191,16 +193,10 @@ class Runner:
             log_seq=work.log_seq,
             work=work,
         )
-        await self._bury(letter, delivery)
-
-    async def _bury(self, letter: DeadLetter, delivery: Delivery) -> None:
-        await self._bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
-        await self._end(
-            Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
-        )
+        await bury(self._bus, letter)
         await delivery.ack()
 
-    async def _end(self, outcome: Done | Failed) -> None:
+    async def _end(self, outcome: Done) -> None:
         """Write the terminal event; whoever wrote one first has decided."""
         try:
             await self._bus.publish_first(JOB_EV, subjects.end(outcome.job_id), outcome, msg_id=uuid4().hex)

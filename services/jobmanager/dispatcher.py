@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from services.jobmanager.burial import bury
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, jobs, subjects
 from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound, StreamFull
+from shared.jobs import bury
 from shared.messages import DeadLetter, JobRecord, JobState, JobSubmit, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q, JOBS
 

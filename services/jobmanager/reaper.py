@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from services.jobmanager.burial import bury
 from shared.deliveries import Delivery, consume
+from shared.jobs import bury
 from shared.messages import DeadLetter, JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-NOTHING_ELSE = "0 pixels changed outside the mask"
+NOTHING_ELSE = "0 pixels changed outside the edited region"
 
 
 async def downloaded(studio: Studio) -> tuple[str, Image.Image]:

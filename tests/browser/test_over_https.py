@@ -86,7 +86,7 @@ async def test_an_edit_over_https(secure: Studio) -> None:
     await secure.run.click()
     await secure.shows_result()
 
-    await expect(secure.promise).to_have_text("0 pixels changed outside the mask")
+    await expect(secure.promise).to_have_text("0 pixels changed outside the edited region")
 
 
 async def test_a_gateway_that_dies_is_survived_behind_caddy(

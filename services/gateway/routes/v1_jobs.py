@@ -85,7 +85,7 @@ async def download_result(job_id: str, request: Request, deps: Parts, user: User
 
 @router.get("/{job_id}/receipt", response_description="The receipt.", responses=can_fail(404, 409, 410, 503))
 async def read_receipt(job_id: str, deps: Parts, user: User) -> Receipt:
-    """Certify what went in, what came out, and that nothing changed outside the mask."""
+    """Certify what went in, what came out, and how many pixels changed outside the edited region."""
     record = await jobs.find(deps, user, job_id)
     return Receipt.of(record, _done(record), await jobs.order_of(deps, record))
 

@@ -22,7 +22,7 @@ export class ReceiptCard {
     const changed = receipt.pixels_changed_outside_mask;
     this.#promise.hidden = !masked;
     this.#promise.classList.toggle("broken", changed > 0);
-    const text = `${changed.toLocaleString("en")} ${changed === 1 ? "pixel" : "pixels"} changed outside the mask`;
+    const text = `${changed.toLocaleString("en")} ${changed === 1 ? "pixel" : "pixels"} changed outside the edited region`;
     this.#promise.replaceChildren(icon(changed ? "alert" : "check"), text);
     const total = Object.values(receipt.timings_ms).reduce((sum, ms) => sum + ms, 0);
     const rows = {
