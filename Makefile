@@ -31,7 +31,7 @@ run-https: .venv/.https
 demo: setup
 	@$(PY) -m services.demo $(ARGS)
 
-SUITES := unit contract integration operations e2e browser
+SUITES := unit contract integration operations deploy e2e browser
 test test-all: setup .venv/.dev tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -50,11 +50,16 @@ chaos: setup .venv/.dev
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi
 
-tools: .tools/bin/nats
+tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:
 	@if command -v go >/dev/null; then echo "Building the nats command, a minute or two"; \
 	  GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
 	else echo "Without Go there is no nats command, and the recipes of docs/operations.md are not tried."; fi
+
+.tools/bin/kustomize:
+	@if command -v go >/dev/null; then echo "Building kustomize, half a minute"; \
+	  GOBIN=$(CURDIR)/.tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.0; \
+	else echo "Without Go there is no kustomize, and the Kubernetes manifests are not tested."; fi
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: .venv/.dev

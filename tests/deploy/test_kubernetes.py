@@ -1,0 +1,161 @@
+"""The Kubernetes manifests: valid, locked down, and true to the code that they run."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from pydantic import AliasChoices
+
+from shared import topology
+from shared.settings import LogSettings, NatsSettings, ServiceSettings, StreamSettings
+from tests.deploy.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic_settings import BaseSettings
+
+    from tests.deploy.conftest import Manifest
+
+KUBERNETES = "1.35"
+SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
+
+pytestmark = pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    """The manifests of one kind, by name."""
+    return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """What each deployment and job would run, by name."""
+    return {
+        name: each["spec"]["template"]["spec"]
+        for kind in ("Deployment", "Job")
+        for name, each in of_kind(manifests, kind).items()
+    }
+
+
+def test_every_manifest_is_valid(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """Against the schemas of Kubernetes, strictly: a misspelt field is an error. KEDA's kind has a test of its own."""
+    for manifest in built(overlay):
+        if manifest["kind"] != "ScaledObject":
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_all_five_services_are_deployed(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """Each with a disruption budget, so that a drained node takes one pod of a kind at a time."""
+    manifests = built(overlay)
+
+    assert set(of_kind(manifests, "Deployment")) == set(SERVICES)
+    assert set(of_kind(manifests, "PodDisruptionBudget")) == set(SERVICES)
+
+
+def test_no_pod_may_do_more_than_its_work(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """Nobody is root, writes to the image, gains privileges or holds a token of the cluster."""
+    for name, pod in pods(built(overlay)).items():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_each_service_is_probed(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """Started, ready and alive are three questions."""
+    for name, deployment in of_kind(built(overlay), "Deployment").items():
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        asked = {
+            probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+        }
+        assert asked == {"startupProbe": "/startupz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}, name
+
+
+def test_every_variable_is_a_setting(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """A variable that no service reads is a misspelt one; and the values are accepted."""
+    manifests = built(overlay)
+    (common,) = of_kind(manifests, "ConfigMap").values()
+    for name in SERVICES:
+        (container,) = pods(manifests)[name]["containers"]
+        settings = importlib.import_module(f"services.{name}.settings").Settings
+        known = set(variables_of(settings))
+        given = {entry["name"] for entry in container["env"]}
+
+        assert given <= known, f"{name} does not read {given - known}."
+        assert set(common["data"]) - {"MODEL_DIR"} <= known, f"{name} does not read {set(common['data']) - known}."
+
+
+def variables_of(settings: type[BaseSettings]) -> Iterator[str]:
+    """The environment variables that a settings class reads."""
+    prefix = settings.model_config.get("env_prefix") or ""
+    for name, field in settings.model_fields.items():
+        alias: Any = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            yield from (str(choice) for choice in alias.choices)
+        yield str(alias) if isinstance(alias, str) else f"{prefix}{name}".upper()
+    if issubclass(settings, ServiceSettings):
+        for field in settings.model_fields.values():
+            if isinstance(field.annotation, type) and issubclass(
+                field.annotation, NatsSettings | StreamSettings | LogSettings
+            ):
+                yield from variables_of(field.annotation)
+
+
+def test_everybody_is_cut_off_first(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """One policy denies all, both ways; the others open what is needed."""
+    policies = of_kind(built(overlay), "NetworkPolicy")
+    deny = policies["default-deny"]["spec"]
+
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    opened = [policy for name, policy in policies.items() if name != "default-deny"]
+    rules = [rule for policy in opened for rule in policy["spec"].get("ingress", []) + policy["spec"].get("egress", [])]
+    assert all(rule.get("ports") for rule in rules), "A rule opens all ports."
+    assert all(rule.get("from") or rule.get("to") for rule in rules), "A rule is open to everybody."
+
+
+def test_workers_follow_the_whole_queue(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """The scaler watches every consumer that holds jobs, interactive ones at full weight, down to no worker at all."""
+    scaled = of_kind(built(overlay), "ScaledObject")
+    if overlay == "cpu":
+        assert not scaled
+        return
+    spec = scaled["a100worker"]["spec"]
+    triggers = {trigger["name"]: trigger["metadata"] for trigger in spec["triggers"]}
+    declared = {
+        (stream, str(consumer.durable_name))
+        for stream, consumer in topology.declare(StreamSettings()).consumers
+        if stream in {topology.JOB_LOG, topology.JOB_Q}
+    }
+
+    assert {(watched["stream"], watched["consumer"]) for watched in triggers.values()} == declared
+    assert sorted(re.findall(r"[a-z_]+", spec["advanced"]["scalingModifiers"]["formula"])) == sorted(triggers)
+    assert spec["minReplicaCount"] == 0
+    assert "replicas" not in of_kind(built(overlay), "Deployment")["a100worker"]["spec"], "It would fight the scaler."
+
+
+def test_the_scaler_is_valid(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """KEDA's own types read it, and no field is lost on them."""
+    for manifest in of_kind(built(overlay), "ScaledObject").values():
+        read = ScaledObject.model_validate(manifest)
+
+        assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
+
+
+def test_images_are_pinned(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """Every image has the version of this project."""
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+
+    for name, pod in pods(built(overlay)).items():
+        for container in pod["containers"]:
+            assert re.fullmatch(rf"artmancer/[a-z0-9]+:{re.escape(version[1])}(-cpu|-cuda)?", container["image"]), name
