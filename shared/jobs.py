@@ -12,6 +12,7 @@ from shared import subjects
 from shared.errors import WrongLastSequence
 from shared.messages import (
     JOB_EVENT,
+    Attempt,
     Cancelled,
     DeadLetter,
     Done,
@@ -24,6 +25,7 @@ from shared.messages import (
     Preview,
     Progress,
     Queued,
+    Returned,
     Started,
     Task,
 )
@@ -32,6 +34,8 @@ from shared.topology import JOB_EV, JOB_LOG, JOBS
 if TYPE_CHECKING:
     from shared.bus import Bus, Stored
 
+STOPPING = "stopping"  # the reason to return a job that is not the job's fault
+_VANISHED = "vanished"
 log = logging.getLogger(__name__)
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
 
@@ -65,7 +69,9 @@ def fold(record: JobRecord | None, event: JobEvent, seq: int) -> JobRecord:
         record = _begin(event)
     if record.ended is not None or seq <= record.last_seq:
         return record
-    return record.model_copy(update={**_changes(event), "updated_at": event.at, "last_seq": seq})
+    lost = isinstance(event, Returned) and (event.worker, event.attempt) != (record.worker, record.attempt)
+    changes = {} if lost else _changes(event)  # who returns a job that another worker has by now changes nothing
+    return record.model_copy(update={**changes, "updated_at": event.at, "last_seq": seq})
 
 
 def _begin(event: JobEvent) -> JobRecord:
@@ -90,6 +96,8 @@ def _changes(event: JobEvent) -> dict[str, object]:
             progress = {"phase": "loading", "step": None, "fraction": 0.0, "message": None, "ahead": None}
             facts = event.model_dump(include={"worker", "engine", "attempt"})
             return {"state": JobState.RUNNING, **facts, **progress}
+        case Returned():
+            return {"state": JobState.QUEUED, "phase": None, "step": None, "fraction": 0.0, "message": None}
         case Progress():
             facts = event.model_dump(include={"phase", "step", "fraction", "message", "eta_ms"})
             # Overtaken by nothing: a worker that lost its lease is silenced by the terminal event only.
@@ -131,8 +139,31 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
     return None if logged is None else accepted(logged)
 
 
+async def attempts(bus: Bus, job_id: str) -> list[Attempt]:
+    """Return each try at a job and how it ended, as far as its events tell. Raises BrokerUnavailable."""
+    tried: list[Attempt] = []
+    for stored in await bus.history(JOB_EV, subjects.events_of(job_id)):
+        match parse_event(stored.data):
+            case Started() as event:
+                tried.append(Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=_VANISHED))
+            case Returned() as event:
+                mine = [(attempt.worker, attempt.number) == (event.worker, event.attempt) for attempt in tried]
+                for place in [place for place, is_mine in enumerate(mine) if is_mine][-1:]:
+                    end = {"ended_at": event.at, "outcome": event.reason}
+                    tried[place] = tried[place].model_copy(update=end)
+            case _:
+                pass
+    return tried
+
+
+def spent(tried: list[Attempt]) -> int:
+    """Count the attempts that the job has used up: not those whose worker had to stop."""
+    return sum(attempt.outcome != STOPPING for attempt in tried)
+
+
 async def bury(bus: Bus, letter: DeadLetter) -> None:
-    """Keep the dead letter, then end the job. Both steps may be repeated."""
+    """Keep the dead letter, with the history of the job's attempts, then end the job. Both steps may be repeated."""
+    letter = letter.model_copy(update={"history": await attempts(bus, letter.job_id)})
     await bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
     failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
     try:

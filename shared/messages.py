@@ -123,12 +123,21 @@ class Queued(_JobEvent):
 
 
 class Started(_JobEvent):
-    """A worker took the job; a second one means that the first worker died."""
+    """A worker took the job; a second one without `returned` before it means that the first worker died."""
 
     type: Literal["started"] = "started"
     worker: Token
     engine: str
     attempt: int = Field(ge=1)
+
+
+class Returned(_JobEvent):
+    """The worker gave the job back, which waits again: it failed, or the worker stops (`stopping`, not counted)."""
+
+    type: Literal["returned"] = "returned"
+    worker: Token
+    attempt: int = Field(ge=1)
+    reason: Token
 
 
 class Progress(_JobEvent):
@@ -185,9 +194,19 @@ class Cancelled(_JobEvent):
 
 Terminal: TypeAlias = Done | Failed | Cancelled
 JobEvent: TypeAlias = Annotated[
-    Queued | Started | Progress | Preview | Done | Failed | Cancelled, Field(discriminator="type")
+    Queued | Started | Returned | Progress | Preview | Done | Failed | Cancelled, Field(discriminator="type")
 ]
 JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
+
+
+class Attempt(Message):
+    """One try at a job that was not the last word."""
+
+    number: int
+    worker: Token
+    started_at: float
+    ended_at: float | None = None
+    outcome: Token  # why the job came back; `vanished`: its worker was not heard of again
 
 
 class DeadLetter(Message):
@@ -198,6 +217,7 @@ class DeadLetter(Message):
     reason: Token
     message: str
     attempts: int
+    history: list[Attempt] = Field(default_factory=list)
     log_seq: int | None = None
     work: JobWork | None = None
     raw: str | None = None  # the body as it came, where it could not be read

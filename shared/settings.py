@@ -33,7 +33,8 @@ class StreamSettings(BaseSettings):
 
     replicas: int = Field(default=1, ge=1, le=5)
     lease_s: float = Field(default=30.0, ge=0.5)  # a worker silent for this long loses its job
-    max_deliver: int = Field(default=3, ge=1)
+    max_deliver: int = Field(default=3, ge=1)  # attempts; a worker that stops and hands its job back takes none
+    max_handbacks: int = Field(default=20, ge=0)  # a job longer than every worker's life must not go round for ever
     queue_limit: int = Field(default=10_000, ge=1)  # jobs in JOB_Q
     picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)  # all object buckets together
 

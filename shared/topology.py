@@ -178,7 +178,8 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
                 replace(
                     _consumer(worker_consumer(job_class, task), subjects.queued_in(job_class, task)),
                     ack_wait=settings.lease_s,
-                    max_deliver=settings.max_deliver,
+                    # The backstop: workers count attempts by the job's events, the broker counts every delivery.
+                    max_deliver=settings.max_deliver + settings.max_handbacks,
                 ),
             )
             for task in Task

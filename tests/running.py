@@ -84,6 +84,15 @@ class Desk:
 
         await wait_until(begun, f"{job_id} is running", timeout_s=20)
 
+    async def started_again(self, job_id: str) -> None:
+        """Wait until a worker is at a step of it, and nobody has given it back since."""
+
+        async def at_work() -> bool:
+            events = await self.events(job_id)
+            return bool(events) and isinstance(events[-1], Progress)
+
+        await wait_until(at_work, f"{job_id} is running", timeout_s=20)
+
     async def outcome(self, job_id: str) -> Done | Failed | Cancelled:
         """Wait for the end of a job; exactly one end is stored, ever."""
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -14,20 +13,10 @@ from services.a100worker.inputs import fetch
 from services.a100worker.progress import Reporter
 from services.a100worker.results import outside_changes, store_picture
 from services.a100worker.sessions import store_session
+from services.a100worker.settlement import Settlement, refuse
 from shared import subjects
-from shared.errors import (
-    ArtMancerError,
-    BadInput,
-    BadMessage,
-    BrokerUnavailable,
-    EngineFailed,
-    JobCancelled,
-    NotFound,
-    WrongLastSequence,
-)
-from shared.jobs import bury
-from shared.messages import DeadLetter, Done, JobWork, Started
-from shared.topology import JOB_EV
+from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed
+from shared.messages import Done, JobWork
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Editor
@@ -53,40 +42,34 @@ class Runner:
         try:
             work = JobWork.model_validate_json(delivery.data)
         except ValidationError:
-            await self._refuse(delivery)
+            await refuse(self._bus, delivery)
             return
         reporter = Reporter(self._bus, work.job_id)
+        settlement = Settlement(self._settings, self._bus, work, delivery)
 
         def end(_: Stored) -> None:
             reporter.cancelled.set()
 
         # Listen first, look second: an end that comes in between is seen by one of the two.
         async with self._bus.subscribe(subjects.live_end(work.job_id), end):
-            if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is not None:
-                await delivery.ack()
+            if await settlement.has_ended() or not await settlement.begin(self._engine.name):
                 return
             try:
-                done = await self._attempt(work, delivery, reporter, stop)
+                done = await self._attempt(work, settlement.attempt, delivery, reporter, stop)
             except BrokerUnavailable:
                 raise
             except ArtMancerError as error:
-                await self._settle_failure(work, delivery, error)
+                await settlement.fail(error, stopping=stop.is_set())
             except Exception:  # the job boundary: whatever an engine throws, the worker lives on
-                log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": delivery.attempt})
-                await self._settle_failure(work, delivery, EngineFailed())
+                log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": settlement.attempt})
+                await settlement.fail(EngineFailed(), stopping=stop.is_set())
             else:
-                await self._end(done)
-                await delivery.ack()
+                await settlement.end(done)
 
-    async def _attempt(self, work: JobWork, delivery: Delivery, reporter: Reporter, stop: asyncio.Event) -> Done:
+    async def _attempt(
+        self, work: JobWork, attempt: int, delivery: Delivery, reporter: Reporter, stop: asyncio.Event
+    ) -> Done:
         started = time.monotonic()
-        attempt = delivery.attempt
-        log.info("job.started", extra={"job_id": work.job_id, "task": work.submit.task, "attempt": attempt})
-        await self._bus.publish(
-            subjects.event(work.job_id, "started"),
-            Started(job_id=work.job_id, worker=self._settings.name, engine=self._engine.name, attempt=attempt),
-            msg_id=uuid4().hex,
-        )
         side = [
             asyncio.create_task(self._hold(delivery), name="job.hold"),
             asyncio.create_task(self._watch(stop, reporter), name="job.watch"),
@@ -145,65 +128,6 @@ class Runner:
         await stop.wait()
         await asyncio.sleep(self._settings.drain_s * 0.7)
         reporter.cancelled.set()
-
-    async def _settle_failure(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
-        if isinstance(error, JobCancelled):
-            await self._settle_cancelled(work, delivery)
-        elif isinstance(error, BadInput | NotFound) or delivery.attempt >= self._settings.streams.max_deliver:
-            await self._give_up(work, delivery, error)
-        else:
-            log.warning(
-                "job.retry", extra={"job_id": work.job_id, "reason": error.message, "attempt": delivery.attempt}
-            )
-            await delivery.retry(self._settings.retry_delay_s)
-
-    async def _settle_cancelled(self, work: JobWork, delivery: Delivery) -> None:
-        """Only an end in the events is a cancel; without one the engine was stopped with the service."""
-        if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is None:
-            await delivery.retry()
-            log.info("job.handed-back", extra={"job_id": work.job_id})
-        else:
-            await delivery.ack()
-            log.info("job.cancelled", extra={"job_id": work.job_id})
-
-    async def _refuse(self, delivery: Delivery) -> None:
-        """End a job that was put into the queue by hand, or by a dispatcher whose words we do not know."""
-        log.error("job.unreadable", extra={"subject": delivery.subject})
-        try:
-            job_id = subjects.token(subjects.parse_queued(delivery.subject).job_id)
-        except BadMessage:
-            await delivery.drop("unreadable")
-            return
-        letter = DeadLetter(
-            job_id=job_id,
-            reason=BadMessage.code,
-            message=BadMessage().message,
-            attempts=delivery.attempt,
-            raw=delivery.data.decode(errors="replace"),
-        )
-        await bury(self._bus, letter)
-        await delivery.ack()
-
-    async def _give_up(self, work: JobWork, delivery: Delivery, error: ArtMancerError) -> None:
-        letter = DeadLetter(
-            job_id=work.job_id,
-            reason=error.code,
-            message=error.message,
-            attempts=delivery.attempt,
-            log_seq=work.log_seq,
-            work=work,
-        )
-        await bury(self._bus, letter)
-        await delivery.ack()
-
-    async def _end(self, outcome: Done) -> None:
-        """Write the terminal event; whoever wrote one first has decided."""
-        try:
-            await self._bus.publish_first(JOB_EV, subjects.end(outcome.job_id), outcome, msg_id=uuid4().hex)
-        except WrongLastSequence:
-            log.info("job.ended-already", extra={"job_id": outcome.job_id})
-        else:
-            log.info("job.ended", extra={"job_id": outcome.job_id, "state": outcome.type})
 
 
 def _ms(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Ends the jobs that every worker died on: the broker says when a job has been delivered too often."""
+"""Ends the jobs that went round too often: workers count a job's attempts, the broker counts every delivery."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from shared.deliveries import Delivery, consume
+from shared.errors import TriedTooOften
 from shared.jobs import bury
 from shared.messages import DeadLetter, JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
@@ -43,19 +44,16 @@ class Reaper:
             except ValidationError:
                 log.exception("job.unreadable-in-queue")
             else:
-                attempts = int(advisory["deliveries"])
-                message = f"The job failed {attempts} times: each time the worker stopped without an answer."
-                await bury(
-                    self._bus,
-                    DeadLetter(
-                        job_id=work.job_id,
-                        reason="max_deliver",
-                        message=message,
-                        attempts=attempts,
-                        log_seq=work.log_seq,
-                        work=work,
-                    ),
+                deliveries, error = int(advisory["deliveries"]), TriedTooOften()
+                letter = DeadLetter(
+                    job_id=work.job_id,
+                    reason=error.code,
+                    message=error.message,
+                    attempts=deliveries,
+                    log_seq=work.log_seq,
+                    work=work,
                 )
-                log.error("job.buried", extra={"job_id": work.job_id, "attempts": attempts})
+                await bury(self._bus, letter)
+                log.error("job.buried", extra={"job_id": work.job_id, "deliveries": deliveries})
             await self._bus.delete(JOB_Q, stored.seq)
         await delivery.ack()

@@ -18,6 +18,7 @@ from shared.deliveries import redeliver_from, take
 from shared.errors import Busy
 from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
 from shared.rpc import call
+from shared.settings import StreamSettings
 from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
 from tests.chaos import engine
 from tests.chaos.orders import bad_bodies
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
-    from shared.settings import StreamSettings
     from tests.chaos.ledger import Story
     from tests.running import Desk
 
@@ -99,6 +99,7 @@ async def test_a_frozen_worker_wakes_up_to_a_job_that_is_done(desk: Desk, all_ke
     assert await desk.attempts("j1") == [1, 2]
 
 
+@pytest.mark.parametrize("stream_settings", [StreamSettings(lease_s=0.7, max_handbacks=0, picture_bytes=1024**3)])
 async def test_a_job_that_nobody_acknowledges_is_buried(desk: Desk, all_kept: AllKept) -> None:
     """Three workers take it and are never heard of again."""
     async with desk.manager():

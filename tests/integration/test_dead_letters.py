@@ -72,6 +72,8 @@ async def test_a_job_that_fails_three_times_is_buried(desk: Desk) -> None:
     assert await desk.attempts("j1") == [1, 2, 3]
     assert (end.code, end.message) == ("engine_failed", "The engine could not finish this job.")
     assert (letter.job_id, letter.reason, letter.attempts) == ("j1", "engine_failed", 3)
+    assert [(each.number, each.outcome) for each in letter.history] == [(n, "engine_failed") for n in (1, 2, 3)]
+    assert all(each.ended_at and each.started_at <= each.ended_at <= letter.at for each in letter.history)
     assert letter.work is not None
     assert (letter.work.submit.prompt, letter.work.submit.seed) == ("a prompt", 7)
 
@@ -95,10 +97,16 @@ async def test_a_job_that_kills_its_workers_is_buried(desk: Desk) -> None:
     assert codes == [9, 9]
     assert await desk.attempts("j1") == [1, 2]
     assert (end.code, letter.reason, letter.attempts) == ("max_deliver", "max_deliver", 2)
+    assert [(each.number, each.outcome, each.ended_at) for each in letter.history] == [
+        (1, "vanished", None),
+        (2, "vanished", None),
+    ]
+    assert letter.history[0].worker != letter.history[1].worker
     assert letter.work is not None
     assert letter.work.job_id == "j1"
 
 
+@pytest.mark.parametrize("stream_settings", [StreamSettings(lease_s=0.5, max_handbacks=0, picture_bytes=1024**3)])
 async def test_the_manager_buries_also_what_died_while_it_was_away(desk: Desk) -> None:
     """The broker keeps its advisories."""
     async with desk.manager():

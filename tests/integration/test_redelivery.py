@@ -8,7 +8,7 @@ import pytest
 
 from shared import subjects
 from shared.errors import BrokerUnavailable
-from shared.messages import Failed, Started
+from shared.messages import DeadLetter, Failed, Started
 from shared.settings import StreamSettings
 from shared.topology import JOB_DLQ, JOB_Q
 from tests.running import script
@@ -91,7 +91,63 @@ async def test_a_worker_that_stops_hands_back_what_it_cannot_finish(desk: Desk) 
         async with desk.worker(name="heir"):
             end = await desk.done("j1")
 
-    assert (end.worker, end.attempt) == ("heir", 2)
+    assert (end.worker, end.attempt) == ("heir", 1)
+    assert await desk.story("j1") == ["queued", "started", "progress", "returned", "started", "progress", "done"]
+
+
+async def test_handing_back_costs_no_attempt(desk: Desk) -> None:
+    """Five workers in a row must stop, though a job has three attempts; the sixth one does it."""
+    async with desk.manager():
+        await desk.submit("j1", script(40, interval_ms=20))
+        for _ in range(5):
+            async with desk.worker(drain_s=0.0) as stop:
+                await desk.started_again("j1")
+                stop.set()
+        async with desk.worker():
+            end = await desk.done("j1")
+
+    assert end.attempt == 1
+    assert await desk.attempts("j1") == [1] * 6
+    assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
+
+
+async def test_what_was_handed_back_still_dies_of_its_own_faults(desk: Desk) -> None:
+    """One worker stops, three fail: the letter tells of all four, and counts three."""
+    async with desk.manager():
+        await desk.submit("j1", script(40, interval_ms=20))
+        async with desk.worker(drain_s=0.0) as stop:
+            await desk.started("j1")
+            stop.set()
+        async with desk.worker("tests.fakes:FailingEditor"):
+            await desk.failed("j1")
+    (stored,) = await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD)
+    letter = DeadLetter.model_validate_json(stored.data)
+
+    assert [(each.number, each.outcome) for each in letter.history] == [
+        (1, "stopping"),
+        (1, "engine_failed"),
+        (2, "engine_failed"),
+        (3, "engine_failed"),
+    ]
+    assert letter.attempts == 3
+
+
+@pytest.mark.parametrize(
+    "stream_settings", [StreamSettings(lease_s=0.7, max_deliver=1, max_handbacks=1, picture_bytes=1024**3)]
+)
+async def test_a_job_that_no_worker_has_time_for_does_not_go_round_for_ever(desk: Desk) -> None:
+    """It may be handed back once, and is buried when the second worker had to stop too."""
+    async with desk.manager():
+        await desk.submit("j1", script(200, interval_ms=20))
+        for _ in range(2):
+            async with desk.worker(drain_s=0.0) as stop:
+                await desk.started_again("j1")
+                stop.set()
+        async with desk.worker():  # the broker counts when somebody asks for work
+            end = await desk.failed("j1")
+
+    assert end.code == "max_deliver"
+    assert await desk.attempts("j1") == [1, 1]
 
 
 async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
@@ -108,7 +164,7 @@ async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drain_s", "attempts"), [("10", [1]), ("0.1", [1, 2])], ids=["enough time", "too little time"]
+    ("drain_s", "attempts"), [("10", [1]), ("0.1", [1, 1])], ids=["enough time", "too little time"]
 )
 async def test_sigterm_ends_a_worker_in_good_order(desk: Desk, drain_s: str, attempts: list[int]) -> None:
     """Exit code 0, and the job is done: by itself if there is time, by the next worker if there is not."""

@@ -39,11 +39,13 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "JobWork": WORK,
     "Queued": {**JOB, "user": "u1", "task": "removal", "job_class": "batch", "log_seq": 7, "total_steps": 15},
     "Started": {**JOB, "worker": "w1", "engine": "e", "attempt": 1},
+    "Returned": {**JOB, "worker": "w1", "attempt": 1, "reason": "stopping"},
     "Progress": {**JOB, "phase": "loading", "fraction": 0.5},
     "Preview": {**JOB, "step": 3, "jpeg_base64": "/9j/"},
     "Done": DONE,
     "Failed": {**JOB, "code": "busy", "message": "No."},
     "Cancelled": JOB,
+    "Attempt": {"number": 1, "worker": "w1", "started_at": 1.0, "outcome": "vanished"},
     "DeadLetter": {**JOB, "reason": "bad_input", "message": "No.", "attempts": 1},
     "DebugImage": {"label": "mask", "sha256": SHA, "width": 4, "height": 3},
     "DebugSession": {

@@ -19,7 +19,7 @@ _RESUME = "The `id` of the last event you have; what came after it follows."
     response_class=Response,
     responses={
         200: {
-            "description": "Events named queued, started, progress, preview, done, failed and cancelled; "
+            "description": "Events named queued, started, returned, progress, preview, done, failed and cancelled; "
             "the answer ends after one of the last three.",
             "content": _STREAM,
         },

@@ -22,6 +22,7 @@ from shared.messages import (
     Preview,
     Progress,
     Queued,
+    Returned,
     Started,
     Task,
 )
@@ -37,6 +38,7 @@ QUEUED = Queued(
 )
 STARTED = Started(job_id="j1", at=2.0, worker="w1", engine="scripted", attempt=1)
 PROGRESS = Progress(job_id="j1", at=3.0, phase="processing", step=5, total_steps=10, fraction=0.5, message="Halfway.")
+RETURNED = Returned(job_id="j1", at=3.5, worker="w1", attempt=1, reason="stopping")
 DONE = Done(
     job_id="j1", at=4.0, worker="w1", engine="scripted", attempt=1, result=RESULT, duration_ms=9, seed=4,
     changed_outside_px=0,
@@ -55,6 +57,10 @@ events = st.one_of(
     ),
     st.builds(lambda at: Progress(job_id="j1", at=at, phase="loading", fraction=0.1), moments),
     st.builds(lambda at: Preview(job_id="j1", at=at, step=1, jpeg_base64="/9j/"), moments),
+    st.builds(
+        lambda at, n: Returned(job_id="j1", at=at, worker="w1", attempt=n, reason="stopping"),
+        moments, st.integers(1, 9),
+    ),
     st.builds(lambda at: DONE.model_copy(update={"at": at}), moments),
     st.builds(lambda at: Failed(job_id="j1", at=at, code="busy", message="No."), moments),
     st.builds(lambda at: Cancelled(job_id="j1", at=at), moments),
@@ -152,6 +158,20 @@ def test_a_second_attempt_begins_anew() -> None:
 
     assert (record.worker, record.attempt) == ("w2", 2)
     assert (record.step, record.fraction, record.message) == (None, 0.0, None)
+
+
+def test_a_job_that_was_handed_back_waits_again() -> None:
+    """As if nothing had been done."""
+    record = fold_all([QUEUED, STARTED, PROGRESS, RETURNED])
+
+    assert (record.state, record.step, record.fraction, record.message) == (JobState.QUEUED, None, 0.0, None)
+
+
+def test_who_has_lost_a_job_cannot_hand_it_back() -> None:
+    """A frozen worker wakes up when another one has begun, in the next attempt."""
+    record = fold_all([QUEUED, STARTED, STARTED.model_copy(update={"worker": "w2", "attempt": 2}), RETURNED])
+
+    assert (record.state, record.worker) == (JobState.RUNNING, "w2")
 
 
 @pytest.mark.parametrize(

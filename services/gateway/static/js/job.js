@@ -16,7 +16,7 @@ import { ApiError, cancelJob, eventsUrl, readJob } from "./api.js";
  * @property {{code: string, message: string} | null} error
  */
 
-const EVENTS = ["queued", "started", "progress", "preview", "done", "failed", "cancelled"];
+const EVENTS = ["queued", "started", "returned", "progress", "preview", "done", "failed", "cancelled"];
 const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
 const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
 

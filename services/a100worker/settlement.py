@@ -1,0 +1,137 @@
+"""How a job leaves this worker: ended, returned to the queue, or buried. Whoever ended it first has decided."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from shared import jobs, subjects
+from shared.errors import (
+    ArtMancerError,
+    BadInput,
+    BadMessage,
+    EngineFailed,
+    JobCancelled,
+    NotFound,
+    TriedTooOften,
+    WrongLastSequence,
+)
+from shared.messages import DeadLetter, Done, JobWork, Returned, Started
+from shared.topology import JOB_EV
+
+if TYPE_CHECKING:
+    from services.a100worker.settings import Settings
+    from shared.bus import Bus
+    from shared.deliveries import Delivery
+
+log = logging.getLogger(__name__)
+
+
+class Settlement:
+    """One delivery of one job. What raises BrokerUnavailable has settled nothing: the lease brings the job back."""
+
+    def __init__(self, settings: Settings, bus: Bus, work: JobWork, delivery: Delivery) -> None:
+        self._settings = settings
+        self._bus = bus
+        self._work = work
+        self._delivery = delivery
+        self.attempt = 0
+
+    async def begin(self, engine: str) -> bool:
+        """Tell that the job is started; False if it has been tried too often, and is buried now.
+
+        The broker knows whether this is the first attempt. Its count of deliveries goes up also when a worker hands
+        its job back because it must stop, so later attempts are counted by the job's events.
+        """
+        subject, msg_id = subjects.event(self._work.job_id, "started"), uuid4().hex
+        started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=1)
+        try:
+            await self._bus.publish_first(JOB_EV, subject, started, msg_id=msg_id)
+        except WrongLastSequence:
+            self.attempt = jobs.spent(await jobs.attempts(self._bus, self._work.job_id))
+            if self.attempt >= self._settings.streams.max_deliver:
+                await self._bury(TriedTooOften())
+                return False
+            started = started.model_copy(update={"attempt": self.attempt + 1})
+            await self._bus.publish(subject, started, msg_id=msg_id)
+        self.attempt = started.attempt
+        log.info("job.started", extra=self._facts(task=self._work.submit.task))
+        return True
+
+    async def end(self, done: Done) -> None:
+        """Write the terminal event, unless somebody was faster, and settle."""
+        try:
+            await self._bus.publish_first(JOB_EV, subjects.end(done.job_id), done, msg_id=uuid4().hex)
+        except WrongLastSequence:
+            log.info("job.ended-already", extra=self._facts())
+        else:
+            log.info("job.ended", extra=self._facts(state=done.type))
+        await self._delivery.ack()
+
+    async def has_ended(self) -> bool:
+        """Settle a job that has ended elsewhere; False if it has not."""
+        if await self._bus.last(JOB_EV, subjects.end(self._work.job_id)) is None:
+            return False
+        await self._delivery.ack()
+        return True
+
+    async def fail(self, error: ArtMancerError, *, stopping: bool) -> None:
+        """Settle an attempt without a result. The job is tried again where that may help."""
+        if isinstance(error, JobCancelled):
+            # Only an end in the events is a cancel; without one the engine was stopped with the service.
+            if await self.has_ended():
+                log.info("job.cancelled", extra=self._facts())
+                return
+            if stopping:
+                await self._return(jobs.STOPPING)
+                await self._delivery.retry()
+                return
+            error = EngineFailed("The engine stopped before it had finished this job.")
+        if isinstance(error, BadInput | NotFound):
+            await self._bury(error)
+            return
+        await self._return(error.code)  # also the last time: the dead letter tells of each attempt
+        if self.attempt >= self._settings.streams.max_deliver:
+            await self._bury(error)
+        else:
+            await self._delivery.retry(self._settings.retry_delay_s)
+
+    async def _return(self, reason: str) -> None:
+        returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
+        await self._bus.publish(subjects.event(self._work.job_id, returned.type), returned, msg_id=uuid4().hex)
+        log.warning("job.returned", extra=self._facts(reason=reason))
+
+    async def _bury(self, error: ArtMancerError) -> None:
+        letter = DeadLetter(
+            job_id=self._work.job_id,
+            reason=error.code,
+            message=error.message,
+            attempts=self.attempt,
+            log_seq=self._work.log_seq,
+            work=self._work,
+        )
+        await jobs.bury(self._bus, letter)
+        await self._delivery.ack()
+
+    def _facts(self, **more: object) -> dict[str, object]:
+        return {"job_id": self._work.job_id, "attempt": self.attempt, **more}
+
+
+async def refuse(bus: Bus, delivery: Delivery) -> None:
+    """End a job that was put into the queue by hand, or by a dispatcher whose words we do not know."""
+    log.error("job.unreadable", extra={"subject": delivery.subject})
+    try:
+        job_id = subjects.token(subjects.parse_queued(delivery.subject).job_id)
+    except BadMessage:
+        await delivery.drop("unreadable")
+        return
+    letter = DeadLetter(
+        job_id=job_id,
+        reason=BadMessage.code,
+        message=BadMessage().message,
+        attempts=delivery.attempt,
+        raw=delivery.data.decode(errors="replace"),
+    )
+    await jobs.bury(bus, letter)
+    await delivery.ack()
