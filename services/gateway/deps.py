@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
+from shared.errors import Unavailable
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -39,6 +41,14 @@ class Deps:
     def ready(self) -> bool:
         """Whether a job could be accepted now."""
         return self.bus.up.is_set() and self.declared.is_set()
+
+    async def check(self) -> None:
+        """Raise Unavailable where an accepted job would not be kept as safely as declared, or not at all."""
+        await self.bus.ping()
+        if not self.declared.is_set():  # first: what is missing now would be remembered for ten seconds
+            raise Unavailable("The gateway has not declared its streams yet.")
+        if weak := await self.durability.weaknesses():
+            raise Unavailable(" ".join(weak))
 
 
 # Not `def`: FastAPI would call that in a thread, for every request.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from services.gateway.front import Front, guarded
 from services.gateway.server import Server, listen
 from shared.errors import ConfigError
+from shared.listener import probed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,11 +32,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
                 opened = await asyncio.to_thread(_import_app)
                 async with opened(settings) as app:
                     front.open(app)
+                    probes.require(app.state.deps.check)
+                    probes.has_started()
                     await stop.wait()
                     app.state.deps.feed.close()
                     server.stop()

@@ -15,6 +15,7 @@ from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_store import NatsImageStore
+from shared.listener import probed
 from shared.messages import (
     ExtractRequest,
     HealthReply,
@@ -36,10 +37,12 @@ NAME = "imageutils"
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer requests until told to stop."""
-    async with open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+        probes.require(bus.ping)
         await topology.ensure(bus, settings.streams)
         studio = Studio(NatsImageStore(bus), settings.at_once)
         async with rpc.serve(bus, NAME, _endpoints(studio, settings.in_flight), drain_s=settings.drain_s):
+            probes.has_started()
             await stop.wait()
 
 

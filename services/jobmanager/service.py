@@ -17,6 +17,7 @@ from shared import rpc, subjects, topology
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
+from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
-    async with open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+        probes.require(bus.ping)
         await topology.ensure(bus, settings.streams)
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
@@ -46,6 +48,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             tasks = [
                 group.create_task(_keep_going(name, part, bus, settings), name=name) for name, part in parts.items()
             ]
+            probes.has_started()
             await stop.wait()
             for task in tasks:
                 task.cancel()

@@ -16,11 +16,13 @@ from services.segmentation.pictures import Pictures
 from shared import rpc, subjects, topology
 from shared.bus import Stored, open_bus
 from shared.image_store import NatsImageStore
+from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
 
 if TYPE_CHECKING:
     from services.segmentation.saliency import Saliency
     from services.segmentation.settings import Settings
+    from shared.probes import Probes
 
 NAME = "segmentation"
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer until told to stop; what does not end within the drain time is dropped at its next checkpoint."""
+    async with probed(settings.probe, stop) as probes:
+        await _serve(settings, stop, probes)
+
+
+async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> None:
     engines = await asyncio.to_thread(Engines, settings)
     seer = await asyncio.to_thread(saliency.load, settings.model_dir, settings.saliency_cache_bytes)
     log.info("engines.ready", extra=engines.describe())
@@ -38,11 +45,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
     async with open_bus(settings.nats, NAME) as bus:
         await topology.ensure(bus, settings.streams)
+        probes.require(bus.ping)
         bus.on_reconnect(partial(topology.ensure, bus, settings.streams))
         images = NatsImageStore(bus)
         answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), cancelled)
         served = rpc.serve(bus, NAME, _endpoints(settings, engines, seer, answers), drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
+            probes.has_started()
             await stop.wait()
 
 

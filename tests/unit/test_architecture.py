@@ -30,11 +30,12 @@ LONGER_MODULES = {
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "connection", "bus", "deliveries", "rpc",
-          "image_store", "image_codec", "errors", "telemetry", "lifecycle"}  # fmt: skip
+          "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener"}  # fmt: skip
 NATS_ADAPTERS = {f"shared/{name}.py" for name in ("connection", "bus", "deliveries", "rpc", "topology")}
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
     "services/program.py",  # a child gets this process's environment and more
+    "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/models.py",  # a command of its own: MODEL_DIR is its only setting
     "services/a100worker/settings.py",
 }
@@ -45,6 +46,7 @@ SIGNAL_OWNERS = {
 }
 TASK_OWNERS = {
     "shared/bus.py",  # the connection outlives the call that asked for it
+    "shared/listener.py",  # one task per connection, cut when the listener closes
     "shared/lifecycle.py",  # the one task per process that all others hang on
     "shared/rpc.py",  # one task per request, drained by `serve`
     "services/a100worker/service.py",  # first of two events

@@ -1,0 +1,221 @@
+"""Probes of real services: they say yes when work can be done, and no as soon as it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from services.a100worker import service as a100worker
+from services.a100worker.settings import Settings as WorkerSettings
+from services.devstack import free_port
+from services.gateway import service as gateway
+from services.gateway.settings import Settings as GatewaySettings
+from services.imageutils import service as imageutils
+from services.imageutils.settings import Settings as ImageSettings
+from services.jobmanager import service as jobmanager
+from services.jobmanager.settings import Settings as ManagerSettings
+from services.nats_server import NatsServer
+from services.segmentation import service as segmentation
+from services.segmentation.settings import Settings as SegmentationSettings
+from shared.errors import ConfigError
+from shared.listener import probed
+from shared.settings import NatsSettings, ProbeSettings, StreamSettings
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+SERVICES = {
+    "gateway": (gateway, GatewaySettings),
+    "jobmanager": (jobmanager, ManagerSettings),
+    "imageutils": (imageutils, ImageSettings),
+    "segmentation": (segmentation, SegmentationSettings),
+    "a100worker": (a100worker, WorkerSettings),
+}
+STARTING, LOST = (503, "The service is starting.\n"), (503, "The message broker is not available.\n")
+YES = (200, "Yes.\n")
+
+
+class Prober(httpx.AsyncClient):
+    """Asks as Kubernetes does."""
+
+    async def ask(self, path: str) -> tuple[int, str]:
+        """Status and sentence, or 0 while nobody listens."""
+        try:
+            answer = await self.get(path)
+        except httpx.ConnectError:
+            return 0, ""
+        return answer.status_code, answer.text
+
+    async def until(self, path: str, answer: tuple[int, str]) -> None:
+        """Wait for an answer."""
+        last = (0, "")
+
+        async def given() -> bool:
+            nonlocal last
+            last = await self.ask(path)
+            return last == answer
+
+        try:
+            await wait_until(given, f"{path} answers {answer}")
+        except AssertionError as error:
+            error.add_note(f"The last answer was {last}.")
+            raise
+
+
+@asynccontextmanager
+async def running(name: str, nats_url: str, stream_settings: StreamSettings, **settings: Any) -> AsyncIterator[Prober]:
+    """One service in this event loop, and its probes."""
+    service, settings_type = SERVICES[name]
+    stop, port = asyncio.Event(), free_port(HOST, 0)
+    if name == "gateway":
+        settings["port"] = free_port(HOST, 0)
+    chosen = settings_type(
+        nats=NatsSettings(url=nats_url), streams=stream_settings, probe=ProbeSettings(port=port), **settings
+    )
+    async with asyncio.TaskGroup() as group, Prober(base_url=f"http://{HOST}:{port}", timeout=10) as prober:
+        group.create_task(service.run(chosen, stop), name=name)
+        try:
+            yield prober
+        finally:
+            stop.set()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_a_lost_broker_makes_a_service_unready_and_not_dead(
+    name: str, tmp_path: Path, stream_settings: StreamSettings
+) -> None:
+    """A restart would not bring the broker back; when it is back, so is the service."""
+    server = NatsServer(tmp_path / "nats")
+    async with server, running(name, server.url, stream_settings) as prober:
+        await prober.until("/readyz", YES)
+        await server.kill()
+        await prober.until("/readyz", LOST)
+        meanwhile = await prober.ask("/livez"), await prober.ask("/startupz")
+        await server.start()
+        await prober.until("/readyz", YES)
+
+    assert meanwhile == (YES, YES)
+
+
+async def test_a_broker_that_hangs_is_noticed_and_forgiven(
+    nats_server: NatsServer, stream_settings: StreamSettings
+) -> None:
+    """Its connections stay open, so only a question to it tells; the late answer does no harm."""
+    pid = nats_server.pid
+    assert pid is not None
+    async with running("jobmanager", nats_server.url, stream_settings) as prober:
+        await prober.until("/readyz", YES)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            hanging = await prober.ask("/readyz"), await prober.ask("/livez")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await prober.until("/readyz", YES)
+
+    assert hanging == (LOST, YES)
+
+
+async def test_without_a_broker_a_service_lives_and_is_not_started(
+    nats_server: NatsServer, stream_settings: StreamSettings
+) -> None:
+    """It waits, however long that takes, and says so."""
+    await nats_server.kill()
+    async with running("imageutils", nats_server.url, stream_settings) as prober:
+        await prober.until("/livez", YES)
+        told = await prober.ask("/startupz"), await prober.ask("/readyz")
+        await nats_server.start()
+        await prober.until("/readyz", YES)
+
+    assert told == (STARTING, STARTING)
+
+
+async def test_an_engine_that_loads_is_a_start_that_is_not_over(
+    nats_url: str, stream_settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Twenty gigabytes of weights take minutes; until they are there no job may count on this worker."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    settings = {"backend": "tests.fakes:GatedEditor", "MODEL_DIR": tmp_path}
+    async with running("a100worker", nats_url, stream_settings, **settings) as prober:
+        await prober.until("/startupz", STARTING)
+        loading = await prober.ask("/livez"), await prober.ask("/readyz")
+        await asyncio.to_thread(gate.write_bytes, b"open")
+        await prober.until("/readyz", YES)
+
+    assert loading == (YES, STARTING)
+
+
+async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settings: StreamSettings) -> None:
+    """In the text format of Prometheus, with what the library knows of the process."""
+    async with running("jobmanager", nats_url, stream_settings) as prober:
+        await prober.until("/readyz", YES)
+        answer = await prober.get("/metrics")
+
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "\nprocess_resident_memory_bytes " in answer.text
+
+
+# --- the listener itself ------------------------------------------------------------------------------------------
+
+
+async def said_to(request: bytes) -> bytes:
+    """What a listener answers to these bytes, all of it."""
+    port = free_port(HOST, 0)
+    async with probed(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request)
+        writer.write_eof()
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /livez?verbose HTTP/1.1\r\nHost: x\r\n\r\n", b"200 OK"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"404 Not Found"),
+        (b"POST /readyz HTTP/1.1\r\nHost: x\r\n\r\n", b"405 Method Not Allowed"),
+        (b"\x16\x03\x01 hello\r\n\r\n", b"400 Bad Request"),
+        (b"GET /livez HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", b"400 Bad Request"),
+    ],
+    ids=["a query", "another path", "another verb", "TLS", "endless"],
+)
+async def test_whatever_is_sent_is_answered(request_bytes: bytes, status: bytes) -> None:
+    """Each connection gets one answer and is closed."""
+    answer = await said_to(request_bytes)
+
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
+    """A connection that only waits is cut when the service stops."""
+    port = free_port(HOST, 0)
+    async with asyncio.timeout(5):
+        async with probed(ProbeSettings(port=port), asyncio.Event()):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(b"GET ")
+            await writer.drain()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_taken_port_is_a_wrong_setting() -> None:
+    """The sentence names it."""
+    port = free_port(HOST, 0)
+    async with probed(ProbeSettings(port=port), asyncio.Event()):
+        with pytest.raises(ConfigError, match=rf"^PROBE_PORT: cannot listen on 127\.0\.0\.1:{port}: \D+\.$"):
+            async with probed(ProbeSettings(port=port), asyncio.Event()):
+                pass
