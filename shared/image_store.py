@@ -1,4 +1,4 @@
-"""Pictures by the SHA-256 of their bytes, in the broker's object buckets (the layout of NATS ADR-20).
+"""Pictures by the SHA-256 of their bytes, and what was made of them by name, in object buckets (NATS ADR-20).
 
 The client library's own `get` polls its flow control every 250 ms and hangs when chunks have expired; here a picture
 is one direct get for its entry and one batched direct get for its chunks, 15 times faster at 8 MB, with a time limit.
@@ -45,8 +45,18 @@ class ImageStore(Protocol):
         """Return a picture's reference if it is there; it stays for half of its life more. Raises BrokerUnavailable."""
 
 
+class NamedStore(Protocol):
+    """What was made of pictures, under names that whoever needs it again can work out."""
+
+    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+        """Keep bytes under a name, in the place of what had it. Raises Busy when full, BrokerUnavailable."""
+
+    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+        """Return the bytes of a name, or None where they are not, or no longer, whole. Raises BrokerUnavailable."""
+
+
 class NatsImageStore:
-    """ImageStore over JetStream object buckets."""
+    """ImageStore and NamedStore over JetStream object buckets."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -69,13 +79,21 @@ class NatsImageStore:
             )
         elif ref.sha256 != sha256 or ref.bucket != bucket:
             raise BadImage("The reference does not belong to the picture.")
-        try:
-            await self._write(ref, data)
-        except StreamFull as error:
-            raise Busy("The picture store is full, please try again later.") from error
+        metadata = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
+        await self._write(bucket, sha256, data, sha256, metadata)
         return ref
 
-    async def _write(self, ref: ImageRef, data: bytes) -> None:
+    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+        """See NamedStore."""
+        await self._write(bucket, name, data, await digest(data), {})
+
+    async def _write(self, bucket: Bucket, name: str, data: bytes, sha256: str, metadata: dict[str, str]) -> None:
+        try:
+            await self._send(bucket, name, data, sha256, metadata)
+        except StreamFull as error:
+            raise Busy("The picture store is full, please try again later.") from error
+
+    async def _send(self, bucket: Bucket, name: str, data: bytes, sha256: str, metadata: dict[str, str]) -> None:
         # The entry goes last: until it is there, a half-written picture does not exist. Chunks of an older copy are
         # left to expire, because a reader may be at them.
         nuid = uuid.uuid4().hex
@@ -84,7 +102,7 @@ class NatsImageStore:
         async def send(number: int) -> None:
             async with window:
                 chunk = data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
-                await self._bus.publish(_chunks(ref.bucket, nuid), chunk, msg_id=f"{nuid}.{number}")
+                await self._bus.publish(_chunks(bucket, nuid), chunk, msg_id=f"{nuid}.{number}")
 
         chunks = -(-len(data) // CHUNK_BYTES)
         try:
@@ -94,32 +112,41 @@ class NatsImageStore:
         except ExceptionGroup as failed:  # the first one has ended the others
             raise failed.exceptions[0] from failed
         entry = {
-            "name": ref.sha256,
-            "bucket": ref.bucket,
+            "name": name,
+            "bucket": bucket,
             "nuid": nuid,
             "size": len(data),
             "chunks": chunks,
             "mtime": datetime.now(UTC).isoformat(),
-            "digest": "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(ref.sha256)).decode(),
+            "digest": _adr_digest(sha256),
             "options": {"max_chunk_size": CHUNK_BYTES},
-            "metadata": {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)},
+            "metadata": metadata,
         }
-        await self._bus.publish(
-            _meta(ref.bucket, ref.sha256), json.dumps(entry).encode(), headers={"Nats-Rollup": "sub"}
-        )
+        await self._bus.publish(_meta(bucket, name), json.dumps(entry).encode(), headers={"Nats-Rollup": "sub"})
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """See ImageStore."""
         entry = await self._entry(bucket, sha256)
         if entry is None:
             raise ImageNotFound
-        chunks = await self._bus.history(bucket_stream(bucket), _chunks(bucket, entry["nuid"]))
-        # A retried chunk is stored late. Other clients do not number theirs: they send one after the other.
-        chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
-        data = chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
+        data = await self._read(bucket, entry)
         if await digest(data) != sha256:  # chunks have expired
             raise ImageNotFound
         return data
+
+    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+        """See NamedStore."""
+        entry = await self._entry(bucket, name)
+        if entry is None:
+            return None
+        data = await self._read(bucket, entry)
+        return data if _adr_digest(await digest(data)) == entry.get("digest") else None
+
+    async def _read(self, bucket: Bucket, entry: dict[str, Any]) -> bytes:
+        chunks = await self._bus.history(bucket_stream(bucket), _chunks(bucket, entry["nuid"]))
+        # A retried chunk is stored late. Other clients do not number theirs: they send one after the other.
+        chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
+        return chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
@@ -137,8 +164,8 @@ class NatsImageStore:
         except (BadInput, ImageNotFound):
             return None
 
-    async def _entry(self, bucket: Bucket, sha256: str) -> dict[str, Any] | None:
-        stored = await self._bus.last(bucket_stream(bucket), _meta(bucket, sha256))
+    async def _entry(self, bucket: Bucket, name: str) -> dict[str, Any] | None:
+        stored = await self._bus.last(bucket_stream(bucket), _meta(bucket, name))
         if stored is None:
             return None
         entry: dict[str, Any] = json.loads(stored.data)
@@ -173,8 +200,12 @@ def _ref(bucket: Bucket, sha256: str, entry: dict[str, Any]) -> ImageRef:
     )
 
 
-def _meta(bucket: Bucket, sha256: str) -> str:
-    return subjects.object_entry(bucket, base64.urlsafe_b64encode(sha256.encode()).decode())
+def _adr_digest(sha256: str) -> str:
+    return "SHA-256=" + base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode()
+
+
+def _meta(bucket: Bucket, name: str) -> str:
+    return subjects.object_entry(bucket, base64.urlsafe_b64encode(name.encode()).decode())
 
 
 def _chunks(bucket: Bucket, nuid: str) -> str:

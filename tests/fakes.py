@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class FakeImageStore:
-    """ImageStore in memory, without a broker. Not for tests of expiry or of a full store."""
+    """ImageStore and NamedStore in memory, without a broker. Not for tests of expiry or of a full store."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Bucket, str], tuple[ImageRef, bytes]] = {}
+        self._named: dict[tuple[Bucket, str], bytes] = {}
 
     async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
         """See ImageStore."""
@@ -54,6 +55,14 @@ class FakeImageStore:
         """See ImageStore."""
         kept = self._kept.get((bucket, sha256))
         return None if kept is None else kept[0]
+
+    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+        """See NamedStore."""
+        self._named[bucket, name] = data
+
+    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+        """See NamedStore."""
+        return self._named.get((bucket, name))
 
 
 class FailingEditor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from services.segmentation import masks, prompts
@@ -16,9 +17,10 @@ from shared.messages import Mask, MaskReply, SaliencyReply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.segmentation.backend import Prompt, Segmenter
+    from services.segmentation.backend import Candidate, Prompt, Recall
     from services.segmentation.cancellations import Cancellations
     from services.segmentation.engines import Engines
+    from services.segmentation.memory import Memory
     from services.segmentation.pictures import Pictures
     from services.segmentation.saliency import Saliency
     from services.segmentation.settings import Settings
@@ -32,9 +34,12 @@ log = logging.getLogger(__name__)
 class Answers:
     """Answers requests, a few at a time; the others wait for their turn."""
 
-    def __init__(self, settings: Settings, images: ImageStore, pictures: Pictures, cancelled: Cancellations) -> None:
+    def __init__(
+        self, settings: Settings, images: ImageStore, pictures: Pictures, memory: Memory, cancelled: Cancellations
+    ) -> None:
         self._images = images
         self._pictures = pictures
+        self._memory = memory
         self._cancelled = cancelled
         self._turns = asyncio.Semaphore(settings.concurrency)
 
@@ -47,7 +52,9 @@ class Answers:
                 checkpoint()
                 image = await self._pictures.photo(request.image)
                 prompt = await self._prompt(request, image)
-                found = await asyncio.to_thread(_find, engine, image, request, prompt, checkpoint)
+                recall = self._memory.of(request.image)
+                masks_of = partial(engine.segment, image, prompt, recall, checkpoint)
+                found = await asyncio.to_thread(_shaped, masks_of, request, checkpoint)
             answers = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
         took_ms = round((time.monotonic() - started) * 1000)
         log.info("mask.found", extra={"request_id": request.request_id, "engine": engine.name, "took_ms": took_ms})
@@ -59,7 +66,7 @@ class Answers:
             return SaliencyReply(png=None)
         async with self._turns:
             image = await self._pictures.photo(request.image)
-            png = await asyncio.to_thread(_map, seer, image, request.image)
+            png = await asyncio.to_thread(_map, seer, image, self._memory.of(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))
 
     async def _prompt(self, request: MaskRequest, image: Rgb) -> Prompt:
@@ -69,12 +76,12 @@ class Answers:
         return prompts.from_request(request, width, height, guidance)
 
 
-def _find(
-    engine: Segmenter, image: Rgb, request: MaskRequest, prompt: Prompt, checkpoint: Callable[[], None]
+def _shaped(
+    masks_of: Callable[[], list[Candidate]], request: MaskRequest, checkpoint: Callable[[], None]
 ) -> list[tuple[bytes, float]]:
     """Return PNG files and scores, best first."""
     found = []
-    for candidate in engine.segment(image, request.image, prompt, checkpoint):
+    for candidate in masks_of():
         checkpoint()
         shaped = masks.feather(masks.grow(candidate.mask, request.grow_px), request.feather_px)
         if shaped.any():
@@ -84,6 +91,6 @@ def _find(
     return found
 
 
-def _map(seer: Saliency, image: Rgb, image_id: str) -> bytes:
+def _map(seer: Saliency, image: Rgb, recall: Recall) -> bytes:
     height, width = image.shape[:2]
-    return encode_png(resized(seer.look(image, image_id, whole(image)), width, height))
+    return encode_png(resized(seer.look(image, recall, whole(image)), width, height))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -18,7 +17,7 @@ class ArrayCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._arrays: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._arrays: OrderedDict[Hashable, NDArray[Any]] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
 
@@ -27,7 +26,7 @@ class ArrayCache:
         """What the kept arrays weigh."""
         return self._held
 
-    def get(self, key: Hashable) -> NDArray[np.uint8] | None:
+    def get(self, key: Hashable) -> NDArray[Any] | None:
         """Return the array and mark it as used, or None."""
         with self._lock:
             if key not in self._arrays:
@@ -35,7 +34,7 @@ class ArrayCache:
             self._arrays.move_to_end(key)
             return self._arrays[key]
 
-    def put(self, key: Hashable, pixels: NDArray[np.uint8]) -> None:
+    def put(self, key: Hashable, pixels: NDArray[Any]) -> None:
         """Keep an array; whoever gets it later must not write to it, so its write flag is taken off."""
         if pixels.nbytes > self._limit:
             return

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     from services.segmentation.settings import Settings
     from services.segmentation.windows import Window
@@ -54,6 +56,17 @@ class Candidate:
     score: float
 
 
+class Recall(Protocol):
+    """What networks have seen in one picture: it is looked at once, whichever replica is asked about it again."""
+
+    def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return what `look` returned for this name and picture, on this replica or another, or else look now.
+
+        The name must tell all that the answer depends on beside the picture: network, weights, window. The array is
+        shared and read-only. A look must not recall.
+        """
+
+
 class Segmenter(Protocol):
     """Finds what a prompt points at. Deterministic, leaves its input alone, and may be called from several threads."""
 
@@ -65,11 +78,11 @@ class Segmenter(Protocol):
     def note(self) -> str | None:
         """What the user should know about every answer of this engine, e.g. that it is coarse, or None."""
 
-    def segment(self, image: Rgb, image_id: str, prompt: Prompt, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
         """Return 1 to `prompt.candidates` different masks, best first.
 
-        `image_id` names the pixels: equal ids mean equal pictures. `checkpoint` is called between stages and raises
-        JobCancelled to stop. Raises NothingFound.
+        `checkpoint` is called between stages and raises JobCancelled to stop. Raises NothingFound, and EngineFailed
+        where a network misbehaves.
         """
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from services.segmentation.array_cache import ArrayCache
 from services.segmentation.windows import resized
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.segmentation.backend import Recall
     from services.segmentation.windows import Window
     from shared.image_codec import Grey, Rgb
 
@@ -30,9 +30,9 @@ _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class Saliency:
-    """Maps of what stands out, remembered per picture and window. Threads may share it."""
+    """Maps of what stands out. Threads may share it."""
 
-    def __init__(self, weights: bytes, cache_bytes: int) -> None:
+    def __init__(self, weights: bytes) -> None:
         if hashlib.sha256(weights).hexdigest() != SHA256:
             raise ConfigError("The u2netp weights are not the file that is expected; fetch them again.")
         options = onnxruntime.SessionOptions()
@@ -44,18 +44,14 @@ class Saliency:
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
-        self._known = ArrayCache(cache_bytes)
 
-    def look(self, image: Rgb, image_id: str, window: Window) -> Grey:
+    def look(self, image: Rgb, recall: Recall, window: Window) -> Grey:
         """Return the saliency of a window, 320 x 320 whatever its shape, 255 where something stands out for sure.
 
         All 0 where nothing does. The array is shared and read-only.
         """
-        known = self._known.get((image_id, window))
-        if known is None:
-            known = self._run(image[window.y0 : window.y1, window.x0 : window.x1])
-            self._known.put((image_id, window), known)
-        return known
+        x0, y0, x1, y1 = window
+        return recall(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[y0:y1, x0:x1]))
 
     def _run(self, crop: Rgb) -> Grey:
         small = resized(crop, SIDE_PX, SIDE_PX).astype(np.float32)
@@ -68,10 +64,10 @@ class Saliency:
 
 
 @functools.cache
-def load(model_dir: Path, cache_bytes: int) -> Saliency | None:
+def load(model_dir: Path) -> Saliency | None:
     """Load the weights once per process, or None where `model_dir`/u2netp/u2netp.onnx is missing.
 
     Raises ConfigError if the file is there but is not the right one.
     """
     path = model_dir / "u2netp" / "u2netp.onnx"
-    return Saliency(path.read_bytes(), cache_bytes) if path.is_file() else None
+    return Saliency(path.read_bytes()) if path.is_file() else None

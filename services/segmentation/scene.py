@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from services.segmentation.backend import Recall
     from services.segmentation.saliency import Saliency
     from services.segmentation.windows import Frame, Window
     from shared.image_codec import Grey, Rgb
@@ -28,8 +29,8 @@ class Scene:
     """One picture during one request. Without weights `saliency` is None and nothing stands out."""
 
     image: Rgb
-    image_id: str
     saliency: Saliency | None
+    recall: Recall
     checkpoint: Callable[[], None]
 
     @property
@@ -42,7 +43,7 @@ class Scene:
         self.checkpoint()
         if self.saliency is None:
             return np.zeros((frame.height, frame.width), np.uint8)
-        return frame.sample(self.saliency.look(self.image, self.image_id, window), window)
+        return frame.sample(self.saliency.look(self.image, self.recall, window), window)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

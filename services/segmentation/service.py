@@ -12,6 +12,7 @@ from services.segmentation import saliency
 from services.segmentation.answers import Answers
 from services.segmentation.cancellations import Cancellations
 from services.segmentation.engines import Engines
+from services.segmentation.memory import Memory
 from services.segmentation.pictures import Pictures
 from shared import rpc, subjects, topology
 from shared.bus import Stored, open_bus
@@ -36,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> None:
     engines = await asyncio.to_thread(Engines, settings)
-    seer = await asyncio.to_thread(saliency.load, settings.model_dir, settings.saliency_cache_bytes)
+    seer = await asyncio.to_thread(saliency.load, settings.model_dir)
     log.info("engines.ready", extra=engines.describe())
     cancelled = Cancellations()
 
@@ -48,7 +49,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         probes.require(bus.ping)
         bus.on_reconnect(partial(topology.ensure, bus, settings.streams))
         images = NatsImageStore(bus)
-        answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), cancelled)
+        memory = Memory(images, settings.evidence_cache_bytes)
+        answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), memory, cancelled)
         served = rpc.serve(bus, NAME, _endpoints(settings, engines, seer, answers), drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
             probes.has_started()

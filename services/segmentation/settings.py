@@ -20,4 +20,4 @@ class Settings(ServiceSettings):
     concurrency: int = Field(default=2, ge=1, le=64)  # engine runs at the same time, each in a thread
     waiting: int = Field(default=16, ge=0)  # requests beyond those; the next one is told that all are busy
     image_cache_bytes: int = Field(default=256_000_000, ge=0)  # decoded pictures
-    saliency_cache_bytes: int = Field(default=32_000_000, ge=0)  # 102 kB each
+    evidence_cache_bytes: int = Field(default=64_000_000, ge=0)  # what networks have seen: 0.1 to 5 MB a picture

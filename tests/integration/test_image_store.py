@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from services.nats_server import NatsServer
     from shared.bus import Bus
-    from shared.image_store import ImageStore
+    from shared.image_store import ImageStore, NamedStore
 
 CAT = (Path(__file__).parents[2] / "services/gateway/static/samples/cat.jpg").read_bytes()
 UNKNOWN = "0" * 64
@@ -53,6 +53,15 @@ def sha(data: bytes) -> str:
 @pytest.fixture(params=["broker", "fake"])
 def store(request: pytest.FixtureRequest) -> ImageStore:
     """Each store in turn."""
+    if request.param == "fake":
+        return FakeImageStore()
+    images: NatsImageStore = request.getfixturevalue("images")
+    return images
+
+
+@pytest.fixture(params=["broker", "fake"])
+def named(request: pytest.FixtureRequest) -> NamedStore:
+    """Each of them again, by what is named."""
     if request.param == "fake":
         return FakeImageStore()
     images: NatsImageStore = request.getfixturevalue("images")
@@ -124,6 +133,15 @@ async def test_a_reference_to_something_else_is_refused(store: ImageStore, wrong
 
     with pytest.raises(BadImage, match="does not belong"):
         await store.put("results", CAT, ref.model_copy(update=wrong))
+
+
+async def test_what_is_kept_under_a_name_is_found_by_it(named: NamedStore) -> None:
+    """Any bytes, any name; the newest wins."""
+    await named.keep("cache", "a picture/what was seen in it", b"first")
+    await named.keep("cache", "a picture/what was seen in it", bytes(CHUNK_BYTES + 1))
+
+    assert await named.kept("cache", "a picture/what was seen in it") == bytes(CHUNK_BYTES + 1)
+    assert await named.kept("cache", "another picture") is None
 
 
 # --- in the broker ------------------------------------------------------------------------------------------------
@@ -265,6 +283,14 @@ async def test_a_cache_is_never_full(images: NatsImageStore) -> None:
     assert await images.get("cache", refs[-1].sha256) == noise(1000, seed=5)
     with pytest.raises(ImageNotFound):
         await images.get("cache", refs[0].sha256)
+
+
+async def test_what_lost_its_chunks_is_no_longer_kept(bus: Bus, images: NatsImageStore) -> None:
+    """The bucket makes room chunk by chunk; half of the bytes are none."""
+    await images.keep("cache", "seen", bytes(3 * CHUNK_BYTES))
+    await bus.client.jetstream().purge_stream(bucket_stream("cache"), keep=2)  # the entry and one chunk
+
+    assert await images.kept("cache", "seen") is None
 
 
 @pytest.mark.parametrize("data", [CAT, noise(1000)], ids=["one chunk", "many chunks"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from services.segmentation.backend import Prompt
+    from services.segmentation.backend import Prompt, Recall
     from shared.bus import Bus
     from shared.image_codec import Rgb
     from shared.image_store import NatsImageStore
@@ -43,9 +43,9 @@ class Striped:
     def __init__(self, settings: Settings) -> None:
         """Need nothing."""
 
-    def segment(self, image: Rgb, image_id: str, prompt: Prompt, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
         """Answer with both, best first."""
-        del image_id
+        del recall
         height, width = image.shape[:2]
         if width == 13:
             self._wait_for_ever(checkpoint)

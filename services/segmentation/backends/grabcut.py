@@ -18,7 +18,7 @@ from shared.errors import BadInput, NothingFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from services.segmentation.backend import Prompt
+    from services.segmentation.backend import Prompt, Recall
     from services.segmentation.hints import Hints
     from services.segmentation.scene import Draft
     from services.segmentation.settings import Settings
@@ -32,17 +32,17 @@ _LEAST_PX = 12  # at work size
 
 
 class GrabCut:
-    """Works at 512 pixels whatever the picture's size. Keeps nothing but remembered saliency; threads may share it."""
+    """Works at 512 pixels whatever the picture's size. Keeps nothing; threads may share it."""
 
     name = "grabcut"
 
     def __init__(self, settings: Settings) -> None:
-        self._saliency = saliency.load(settings.model_dir, settings.saliency_cache_bytes)
+        self._saliency = saliency.load(settings.model_dir)
         self.note = None if self._saliency else _COARSE
 
-    def segment(self, image: Rgb, image_id: str, prompt: Prompt, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
         """See Segmenter.segment."""
-        scene = Scene(image, image_id, self._saliency, checkpoint)
+        scene = Scene(image, self._saliency, recall, checkpoint)
         found: list[Candidate] = []
         for draft in _drafts(scene, prompt):
             mask = _cut(scene, draft)

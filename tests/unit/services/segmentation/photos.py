@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -13,6 +13,10 @@ from services.segmentation.settings import Settings
 from shared.image_codec import decode_photo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from shared.image_codec import Grey, Rgb
 
 ROOT = Path(__file__).parents[4]
@@ -44,6 +48,22 @@ def ball(width: int = 240, height: int = 180) -> tuple[Rgb, Grey]:
     truth = ellipse(picture, width // 2, height // 2, height // 4, height // 4)
     picture[truth > 0] = np.array([190, 30, 40], np.uint8) + grain[truth > 0]
     return picture, truth
+
+
+class Remembered:
+    """A memory of one picture that lasts as long as the test; `looks` counts what had to be looked at."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, NDArray[Any]] = {}
+        self.looks = 0
+
+    def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """See Recall."""
+        if name not in self.seen:
+            self.looks += 1
+            self.seen[name] = look()
+            self.seen[name].setflags(write=False)
+        return self.seen[name]
 
 
 def carry_on() -> None:

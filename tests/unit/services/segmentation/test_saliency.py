@@ -11,7 +11,7 @@ from services.segmentation import saliency
 from services.segmentation.saliency import Saliency
 from services.segmentation.windows import Window, whole
 from shared.errors import ConfigError
-from tests.unit.services.segmentation.photos import MODELS, ball, needs_weights, photo
+from tests.unit.services.segmentation.photos import MODELS, Remembered, ball, needs_weights, photo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +21,8 @@ WEIGHTS = MODELS / "u2netp" / "u2netp.onnx"
 
 @pytest.fixture(scope="module")
 def seer() -> Saliency:
-    """The real network, with room for three maps."""
-    return Saliency(WEIGHTS.read_bytes(), cache_bytes=320_000)
+    """The real network."""
+    return Saliency(WEIGHTS.read_bytes())
 
 
 @needs_weights
@@ -30,7 +30,7 @@ def test_the_subject_stands_out(seer: Saliency) -> None:
     """In the photo of the rocket, the rocket does and the sky does not."""
     image = photo("rocket")
 
-    seen = seer.look(image, "rocket", whole(image))
+    seen = seer.look(image, Remembered(), whole(image))
 
     assert seen.shape == (320, 320)
     assert seen[190, 161] > 200
@@ -42,7 +42,7 @@ def test_nothing_stands_out_in_a_plain_picture(seer: Saliency) -> None:
     """The network's noise is not stretched into a subject."""
     plain = np.full((200, 300, 3), 128, np.uint8)
 
-    assert not seer.look(plain, "plain", whole(plain)).any()
+    assert not seer.look(plain, Remembered(), whole(plain)).any()
 
 
 @needs_weights
@@ -50,43 +50,24 @@ def test_a_black_picture_is_no_division_by_zero(seer: Saliency) -> None:
     """The brightest value is what the input is divided by."""
     black = np.zeros((20, 30, 3), np.uint8)
 
-    assert not seer.look(black, "black", whole(black)).any()
+    assert not seer.look(black, Remembered(), whole(black)).any()
 
 
 @needs_weights
-def test_a_second_look_is_remembered(seer: Saliency) -> None:
-    """The same array comes back."""
-    image, _ = ball()
-
-    first = seer.look(image, "ball", whole(image))
-
-    assert seer.look(image, "ball", whole(image)) is first
-
-
-@needs_weights
-def test_another_window_is_another_look(seer: Saliency) -> None:
+def test_each_window_is_looked_at_once(seer: Saliency) -> None:
     """What stands out depends on what is in view."""
-    image, _ = ball()
+    (image, _), recall = ball(), Remembered()
 
-    everything = seer.look(image, "ball", whole(image))
+    everything = seer.look(image, recall, whole(image))
 
-    assert not np.array_equal(seer.look(image, "ball", Window(0, 0, 100, 100)), everything)
-
-
-@needs_weights
-def test_what_was_forgotten_is_seen_again_alike(seer: Saliency) -> None:
-    """A full memory changes the time, never the answer."""
-    image, _ = ball()
-    first = seer.look(image, "ball", whole(image)).copy()
-    for left in range(4):
-        seer.look(image, "ball", Window(left, 0, 100, 100))
-
-    assert np.array_equal(seer.look(image, "ball", whole(image)), first)
+    assert seer.look(image, recall, whole(image)) is everything
+    assert not np.array_equal(seer.look(image, recall, Window(0, 0, 100, 100)), everything)
+    assert recall.looks == 2
 
 
 def test_without_weights_there_is_none(tmp_path: Path) -> None:
     """The engine then says that it works coarsely."""
-    assert saliency.load(tmp_path, 1000) is None
+    assert saliency.load(tmp_path) is None
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
@@ -95,4 +76,4 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "u2netp" / "u2netp.onnx").write_bytes(b"something else")
 
     with pytest.raises(ConfigError, match="u2netp"):
-        saliency.load(tmp_path, 1000)
+        saliency.load(tmp_path)

@@ -12,7 +12,7 @@ from services.segmentation.backend import BACKENDS, MAX_CANDIDATES, Click, Promp
 from services.segmentation.windows import Window
 from shared.errors import JobCancelled, NothingFound
 from shared.messages import Stroke
-from tests.unit.services.segmentation.photos import WITH_WEIGHTS, ball, carry_on
+from tests.unit.services.segmentation.photos import WITH_WEIGHTS, Remembered, ball, carry_on
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Segmenter
@@ -48,7 +48,7 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
 
 def test_masks_fit_the_picture(engine: Segmenter, prompt: Prompt) -> None:
     """Of its size, 8 bits, not empty, not more than asked for, best first."""
-    found = engine.segment(PICTURE, "fit", prompt, carry_on)
+    found = engine.segment(PICTURE, prompt, Remembered(), carry_on)
 
     assert 1 <= len(found) <= prompt.candidates <= MAX_CANDIDATES
     assert all(candidate.mask.shape == TRUTH.shape for candidate in found)
@@ -59,9 +59,12 @@ def test_masks_fit_the_picture(engine: Segmenter, prompt: Prompt) -> None:
 
 def test_an_engine_is_deterministic_cold_or_warm(engine: Segmenter, prompt: Prompt) -> None:
     """Whether it has seen the picture before makes no difference."""
-    cold = engine.segment(PICTURE, f"never seen {id(prompt)}", prompt, carry_on)
-    warm = engine.segment(PICTURE, f"never seen {id(prompt)}", prompt, carry_on)
+    recall = Remembered()
+    cold = engine.segment(PICTURE, prompt, recall, carry_on)
+    looks = recall.looks
+    warm = engine.segment(PICTURE, prompt, recall, carry_on)
 
+    assert recall.looks == looks
     assert [candidate.score for candidate in warm] == [candidate.score for candidate in cold]
     assert all(np.array_equal(one.mask, other.mask) for one, other in zip(warm, cold, strict=True))
 
@@ -71,7 +74,7 @@ def test_the_input_is_left_alone(engine: Segmenter, prompt: Prompt) -> None:
     picture = PICTURE.copy()
     picture.setflags(write=False)
 
-    engine.segment(picture, "untouched", prompt, carry_on)
+    engine.segment(picture, prompt, Remembered(), carry_on)
 
     assert np.array_equal(picture, PICTURE)
 
@@ -83,7 +86,7 @@ def test_a_cancelled_request_stops(engine: Segmenter, prompt: Prompt) -> None:
         raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        engine.segment(PICTURE, "cancelled", prompt, cancelled)
+        engine.segment(PICTURE, prompt, Remembered(), cancelled)
 
 
 def test_a_plain_picture_holds_nothing(engine: Segmenter) -> None:
@@ -91,17 +94,17 @@ def test_a_plain_picture_holds_nothing(engine: Segmenter) -> None:
     plain = np.full((120, 160, 3), 128, np.uint8)
 
     with pytest.raises(NothingFound, match=r"^No masks found"):
-        engine.segment(plain, "plain", Prompt(auto=True), carry_on)
+        engine.segment(plain, Prompt(auto=True), Remembered(), carry_on)
 
 
 def test_two_requests_at_once_get_their_own_answers(engine: Segmenter) -> None:
     """Threads share an engine."""
     left, right = Prompt(box=Window(60, 30, 180, 150)), Prompt(box=Window(100, 60, 240, 180))
-    alone = {id(prompt): engine.segment(PICTURE, "alone", prompt, carry_on)[0].mask for prompt in (left, right)}
+    alone = {id(prompt): engine.segment(PICTURE, prompt, Remembered(), carry_on)[0].mask for prompt in (left, right)}
     together: list[tuple[int, np.ndarray]] = []
 
     def work(prompt: Prompt) -> None:
-        together.append((id(prompt), engine.segment(PICTURE, "together", prompt, carry_on)[0].mask))
+        together.append((id(prompt), engine.segment(PICTURE, prompt, Remembered(), carry_on)[0].mask))
 
     threads = [threading.Thread(target=work, args=(prompt,)) for prompt in (left, right) * 3]
     for thread in threads:
