@@ -121,6 +121,7 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
         replace(
             events,
             max_msgs_per_subject=500,
+            allow_rollup_hdrs=True,  # of a job's previews only the newest is kept
             duplicate_window=_HOUR,
             republish=RePublish(src=subjects.ALL_EVENTS, dest=subjects.LIVE_EVENTS),
         ),

@@ -6,15 +6,16 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from services.a100worker.backend import Edit
 from shared.errors import BadImage, EngineFailed, ImageNotFound, JobCancelled
 from shared.image_codec import probe
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import EditInputs, Loading, Step
+    from services.a100worker.settings import Settings
     from shared.image_store import Bucket
 
 
@@ -70,8 +71,8 @@ class FailingEditor:
 
     name = "failing"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Raise what only a bug raises."""
@@ -87,8 +88,8 @@ class MoodyEditor:
 
     name = "moody"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading
         self._tried: set[int] = set()
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
@@ -103,13 +104,32 @@ class MoodyEditor:
         """Nothing to give back."""
 
 
+class ShowingEditor:
+    """An engine that shows the picture at every step: first red, then green, then blue."""
+
+    name = "showing"
+
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Take three steps, as fast as it can."""
+        for done in range(3):
+            colour = np.eye(3, dtype=np.uint8)[done] * np.uint8(255)
+            step(done + 1, 3, None, np.broadcast_to(colour, job.image.shape).copy())
+        return Edit(job.image.copy(), None)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
 class DeadlyEditor:
     """An engine that takes its process with it, as a broken driver does. Only for a worker process."""
 
     name = "deadly"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """End the process without another word."""
@@ -125,8 +145,8 @@ class SulkingEditor:
 
     name = "sulking"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Raises JobCancelled."""

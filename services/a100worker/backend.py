@@ -12,11 +12,17 @@ from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+    from typing import TypeAlias
 
     from services.a100worker.cancel_flag import CancelFlag
+    from services.a100worker.settings import Settings
     from shared.image_codec import Grey, Rgb
     from shared.messages import Task
+
+    Preview: TypeAlias = Rgb | Callable[[], Rgb]
+    """How the picture looks by now, or what makes that; what makes it is called only when somebody will see it."""
+    Loading: TypeAlias = Callable[[str], None]
+    """Hears which phase of its loading an engine has come to. May raise, to end it."""
 
 BACKENDS = {  # name → import path; nothing heavy is imported until chosen
     "classical": "services.a100worker.backends.classical:Classical",
@@ -67,7 +73,7 @@ class Step(Protocol):
     def cancelled(self) -> CancelFlag:
         """The flag of this job; wait on it, or have it end a call that cannot be interrupted."""
 
-    def __call__(self, done: int, total: int, message: str | None = None, preview: Rgb | None = None) -> None:
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
         """Report that `done` of `total` steps are done, and what comes next. Raises JobCancelled.
 
         It begins with 0 steps done, and a total of 0 while that is not known, and ends with all of them.
@@ -75,7 +81,7 @@ class Step(Protocol):
 
 
 class Editor(Protocol):
-    """Edits pictures, one at a time. Made with the model directory, ended with `close`."""
+    """Edits pictures, one at a time. Made with the worker's settings and a Loading, ended with `close`."""
 
     name: str
 
@@ -86,14 +92,21 @@ class Editor(Protocol):
         """Give back what the engine holds; it is not used afterwards."""
 
 
-def load(name: str, model_dir: Path) -> Editor:
-    """Load a registered engine, or any `module:Class`. Raises ConfigError where there is none."""
+def load(name: str, settings: Settings, loading: Loading) -> Editor:
+    """Load a registered engine, or any `module:Class`. Raises ConfigError where there is none, or it cannot load."""
+    loading("importing")
     module, _, noun = BACKENDS.get(name, name).partition(":")
     try:
         engine: type[Editor] = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"There is no engine {name!r}; known are {', '.join(BACKENDS)}.") from error
-    return engine(model_dir)  # type: ignore[call-arg]  # a Protocol cannot state a constructor
+        raise ConfigError(_unknown(name, error)) from error
+    return engine(settings, loading)  # type: ignore[call-arg]  # a Protocol cannot state a constructor
+
+
+def _unknown(name: str, error: Exception) -> str:
+    if name in BACKENDS and isinstance(error, ModuleNotFoundError):
+        return f"The engine {name!r} needs the package {error.name}, which is not installed."
+    return f"There is no engine {name!r}; known are {', '.join(BACKENDS)}."
 
 
 def grey_as_rgb(grey: Grey) -> Rgb:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.a100worker.cancel_flag import CancelFlag
+from services.a100worker.previews import Previews
 from shared import subjects
 from shared.errors import BrokerUnavailable, JobCancelled
-from shared.messages import Progress
+from shared.messages import Preview, Progress
 
 if TYPE_CHECKING:
+    from services.a100worker import backend
     from shared.bus import Bus
-    from shared.image_codec import Rgb
 
+_KEPT = {Progress: None, Preview: {"Nats-Rollup": "sub"}}
 log = logging.getLogger(__name__)
 
 
@@ -25,18 +27,20 @@ class Reporter:
     `publish` runs on the event loop beside the engine.
     """
 
-    def __init__(self, bus: Bus, job_id: str) -> None:
+    def __init__(self, bus: Bus, job_id: str, previews: Previews | None = None) -> None:
         self.cancelled = CancelFlag()
         self.last: Progress | None = None
         self._bus = bus
         self._job_id = job_id
         self._run = uuid4().hex  # a job may be told of again from its first step
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Progress | None] = asyncio.Queue()
+        self._events: asyncio.Queue[Progress | Preview | None] = asyncio.Queue()
+        self._previews = previews or Previews()
 
-    def __call__(self, done: int, total: int, message: str | None = None, preview: Rgb | None = None) -> None:
+    def __call__(
+        self, done: int, total: int, message: str | None = None, preview: backend.Preview | None = None
+    ) -> None:
         """Report step `done` of `total` (1-based; 0 while preparing). Raises JobCancelled."""
-        del preview  # the engines that can show one arrive with the GPU
         if self.cancelled.is_set():
             raise JobCancelled
         step = done if done > 0 else None
@@ -50,15 +54,26 @@ class Reporter:
             fraction=done / total if total else 0.0,
             message=message,
         )
-        self._loop.call_soon_threadsafe(self._events.put_nowait, self.last)
+        self._tell(self.last)
+        if preview is not None and step is not None and step < total:  # behind the last one comes the result itself
+            jpeg = self._previews.of(preview)
+            if jpeg is not None:
+                self._tell(Preview(job_id=self._job_id, step=step, jpeg_base64=jpeg))
+
+    def _tell(self, event: Progress | Preview) -> None:
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def publish(self) -> None:
-        """Publish until `finish` is called. A step that cannot be told is not worth the job."""
+        """Publish until `finish` is called. A step that cannot be told is not worth the job.
+
+        Of the previews the stream keeps the newest: all of them together would crowd out other jobs' events.
+        """
         sent = 0
         while (event := await self._events.get()) is not None:
             sent += 1
+            subject, headers = subjects.event(self._job_id, event.type), _KEPT[type(event)]
             try:
-                await self._bus.publish(subjects.event(self._job_id, "progress"), event, msg_id=f"{self._run}.{sent}")
+                await self._bus.publish(subject, event, msg_id=f"{self._run}.{sent}", headers=headers)
             except BrokerUnavailable:
                 log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
 

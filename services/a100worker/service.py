@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend
 from services.a100worker.intake import Intake
@@ -30,22 +30,48 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
         probes.require(bus.ping)
         await topology.ensure(bus, settings.streams)
-        engine: Editor | None = None
-
-        async def health(_: HealthRequest) -> HealthReply:
-            detail = {"engine": engine.name if engine else settings.backend}
-            return HealthReply(
-                service=NAME, instance=settings.name, status="healthy" if engine else "starting", detail=detail
-            )
-
-        async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, health)]):
-            engine = await asyncio.to_thread(backend.load, settings.backend, settings.model_dir)
+        readiness = _Readiness(settings, stop)
+        async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
+            try:
+                engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.loading)
+            except _StoppedWhileLoading:
+                return
+            readiness.phase, readiness.engine = None, engine.name
             probes.has_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             try:
                 await _work(settings, bus, engine, stop)
             finally:
                 await asyncio.to_thread(engine.close)
+
+
+class _StoppedWhileLoading(Exception):
+    """Nobody waits for the engine any more."""
+
+
+class _Readiness:
+    """What the worker says of itself; while its engine loads, which of the phases that takes it has come to."""
+
+    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
+        self.phase: str | None = "starting"
+        self.engine = settings.backend
+        self._name = settings.name
+        self._stop = stop
+
+    def loading(self, phase: str) -> None:
+        """Note the phase, from the engine's thread; raises to end the loading when the worker is told to stop."""
+        self.phase = phase
+        log.info("engine.loading", extra={"engine": self.engine, "phase": phase})
+        if self._stop.is_set():
+            raise _StoppedWhileLoading
+
+    async def health(self, _: HealthRequest) -> HealthReply:
+        """Answer an operator."""
+        detail = {"engine": self.engine}
+        if self.phase is not None:
+            detail["phase"] = self.phase
+        status: Literal["starting", "healthy"] = "starting" if self.phase else "healthy"
+        return HealthReply(service=NAME, instance=self._name, status=status, detail=detail)
 
 
 async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:

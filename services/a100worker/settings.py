@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ServiceSettings
@@ -26,3 +27,24 @@ class Settings(ServiceSettings):
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     idle_poll_s: float = Field(default=0.5, gt=0)  # a job that comes back from a dead worker announces itself to nobody
     retry_delay_s: float = Field(default=1.0, ge=0)
+
+    # The engine "qwen"; docs/models.md says what each costs and gives.
+    qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
+    qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    qwen_plan: Literal["auto", "resident", "cast", "offload"] = "auto"  # how the weights fit the card
+    qwen_work_px: int = Field(default=1024, ge=256, le=2048)  # side of the square whose area a picture is edited at
+    qwen_condition_px: int = Field(default=1024, ge=256, le=1024)  # the same of the pictures that the model looks at
+    qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")  # auto, or one of diffusers' names
+    qwen_compile: bool = False
+    qwen_lightning: Literal["off", "4", "8"] = "off"  # steps, whatever the job asks for
+    qwen_cache: Literal["off", "first-block", "taylor"] = "off"  # for jobs of many steps only
+    qwen_cache_threshold: float = Field(default=0.08, gt=0, le=1)  # of first-block: more is faster and less like it
+    qwen_flow_shift: float = Field(default=3.0, gt=0, le=10)  # of jobs with `flow_match`
+    qwen_bare: bool = False  # a task without an adapter is done by the model as it is
+
+    @field_validator("qwen_dtype", mode="before")
+    @classmethod
+    def _no_float16(cls, value: object) -> object:
+        if value == "float16":
+            raise ValueError("float16 ends at 65,504, and this model's activations reach 20 million: use bfloat16")
+        return value

@@ -17,9 +17,8 @@ except ImportError:
     patchmatch_available = False
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import EditInputs, Loading, Step
+    from services.a100worker.settings import Settings
 
 
 class Classical:
@@ -27,8 +26,8 @@ class Classical:
 
     name = "classical"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir  # no weights
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading  # no weights
         self._filler = Filler() if patchmatch_available else None
 
     def edit(self, job: EditInputs, step: Step) -> Edit:

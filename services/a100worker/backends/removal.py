@@ -39,15 +39,15 @@ def remove(job: EditInputs, step: Step, filler: Filler | None) -> Edit:
     hole = holes.grown(job.mask)
     step(0, 0, "Looking at the picture")
     parts, specks = holes.split(hole, job.saliency() if filler else None)
-    search = partial(filler.fill, seed=job.seed, cancelled=step.cancelled) if filler else _smooth
+    search = partial(filler.fill, seed=job.seed, cancelled=step.cancelled) if filler else smooth
     total = 2 + len(parts) + bool(specks.any())
     picture = job.image
     for number, part in enumerate(parts, start=1):
         step(number, total, f"Filling {number} of {len(parts)}", picture)
-        picture = _filled(picture, part, search, job.seed)
+        picture = filled(picture, part, search, job.seed)
     if specks.any():
         step(total - 2, total, "Filling specks", picture)
-        picture = _smooth(picture, specks, np.zeros_like(hole))
+        picture = smooth(picture, specks, np.zeros_like(hole))
     step(total - 1, total, "Blending", picture)
     region = holes.feathered(hole, job.mask)
     result = finish(job.image, picture, region)
@@ -55,8 +55,8 @@ def remove(job: EditInputs, step: Step, filler: Filler | None) -> Edit:
     return Edit(result, region, _conditions(job.image, job.mask, picture, hole))
 
 
-def _filled(picture: Rgb, part: Hole, search: Search, seed: int) -> Rgb:
-    """Fill one hole inside its window."""
+def filled(picture: Rgb, part: Hole, search: Search, seed: int) -> Rgb:
+    """Return the picture with one hole filled, by what lies in its window."""
     near = part.window.window
     sharp, hole, taboo = np.ascontiguousarray(picture[near]), part.mask, part.avoid
     scale = min(1.0, _WORK_SIDE_PX / max(picture.shape), math.sqrt(_WORK_HOLE_PX / np.count_nonzero(hole)))
@@ -77,10 +77,10 @@ def _searched(picture: Rgb, hole: Grey, avoid: Grey, search: Search) -> Rgb:
     """Search where there is at least one whole patch to copy (PatchMatch leaves black otherwise), else smooth."""
     patch = np.ones((_PATCH_PX, _PATCH_PX), np.uint8)
     reach = cv2.dilate(cv2.bitwise_or(hole, avoid), patch, borderType=cv2.BORDER_CONSTANT, borderValue=255)
-    return _smooth(picture, hole, avoid) if reach.all() else search(picture, hole, avoid)
+    return smooth(picture, hole, avoid) if reach.all() else search(picture, hole, avoid)
 
 
-def _smooth(picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:
+def smooth(picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:
     """Draw the colours of the rim inwards (Telea 2004): instant, but without texture."""
     unknown = cv2.bitwise_or(hole, avoid)
     if unknown.all():

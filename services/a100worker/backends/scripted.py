@@ -13,9 +13,8 @@ from services.a100worker.backend import Edit
 from shared.errors import JobCancelled
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import EditInputs, Loading, Step
+    from services.a100worker.settings import Settings
     from shared.image_codec import Rgb
 
 
@@ -35,8 +34,8 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, model_dir: Path) -> None:
-        del model_dir  # no weights
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        del settings, loading  # no weights
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Step as the prompt says, each with the message `ts:<monotonic ns>`. Raises JobCancelled."""

@@ -9,13 +9,17 @@ import numpy as np
 
 from services.a100worker.backend import EditInputs
 from services.a100worker.cancel_flag import CancelFlag
+from services.a100worker.settings import Settings
 from shared.errors import JobCancelled
 from shared.image_codec import decode_photo
 
 if TYPE_CHECKING:
+    from services.a100worker.backend import Preview
     from shared.image_codec import Grey, Rgb
     from shared.messages import Task
 
+SETUP = (Settings(), lambda _: None)
+"""What an engine is made with: the defaults, and nobody who hears of its loading."""
 SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
 
 
@@ -26,11 +30,13 @@ class Recorder:
         self.cancelled = CancelFlag()
         self.steps: list[tuple[int, int]] = []
         self.messages: list[str | None] = []
+        self.previews: list[Rgb] = []
         self._cancel_at = cancel_at
 
-    def __call__(self, done: int, total: int, message: str | None = None, preview: Rgb | None = None) -> None:
-        """Note the step; raise JobCancelled when cancelled."""
-        del preview
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
+        """Note the step, and each preview; raise JobCancelled when cancelled."""
+        if preview is not None:
+            self.previews.append(preview() if callable(preview) else preview)
         self.steps.append((done, total))
         self.messages.append(message)
         if len(self.steps) == self._cancel_at:

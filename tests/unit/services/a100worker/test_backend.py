@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
 from services.a100worker.backend import finish, load
 from services.a100worker.backends.scripted import Scripted
 from shared.errors import ConfigError
-from tests.unit.services.a100worker.recorder import noise
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.unit.services.a100worker.recorder import SETUP, noise
 
 
-def test_an_engine_is_loaded_by_its_name(tmp_path: Path) -> None:
+def test_an_engine_is_loaded_by_its_name() -> None:
     """The registry knows where it lives."""
-    engine = load("scripted", tmp_path)
+    engine = load("scripted", *SETUP)
 
     assert isinstance(engine, Scripted)
 
 
-def test_an_engine_is_loaded_by_module_and_class(tmp_path: Path) -> None:
+def test_an_engine_is_loaded_by_module_and_class() -> None:
     """An engine from elsewhere needs no entry in the registry."""
-    engine = load("services.a100worker.backends.scripted:Scripted", tmp_path)
+    engine = load("services.a100worker.backends.scripted:Scripted", *SETUP)
 
     assert engine.name == "scripted"
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "no.such.module:Engine", "services.a100worker.backend:Missing"])
-def test_an_unknown_engine_is_a_wrong_setting(name: str, tmp_path: Path) -> None:
+def test_an_unknown_engine_is_a_wrong_setting(name: str) -> None:
     """The message names the engines that exist."""
     with pytest.raises(ConfigError, match="classical"):
-        load(name, tmp_path)
+        load(name, *SETUP)
 
 
 def test_finishing_keeps_the_base_where_the_region_is_black() -> None:
