@@ -162,8 +162,9 @@ class GatedEditor:
 
     name = "gated"
 
-    def __init__(self, model_dir: Path) -> None:
-        (model_dir / "gate").read_bytes()
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        loading("waiting")
+        (settings.model_dir / "gate").read_bytes()
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Leave the picture as it is."""
