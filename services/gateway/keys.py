@@ -1,0 +1,144 @@
+"""`python -m services.gateway.keys new|list|revoke`: the keys of the people and programs that may use the gateway.
+
+A running gateway sees each change within a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.gateway.caller import KeyScope
+from services.gateway.key_ring import Key, KeyFile, made, read_keys
+from shared.errors import ConfigError
+from shared.lifecycle import EXIT_CONFIG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class KeysSettings(BaseSettings):
+    """Where the keys are; the same setting as the gateway's."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
+
+    keys_file: Path | None = Field(default=None)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do what the command line says. Raises ConfigError."""
+    given = _parser().parse_args(arguments)
+    if given.verb == "signing-key":
+        _write(given.file, secrets.token_urlsafe(32) + "\n", new=True)
+        return
+    file = given.file or KeysSettings().keys_file
+    if file is None:
+        raise ConfigError("Say which file: set GATEWAY_KEYS_FILE or give --file.")
+    match given.verb:
+        case "new":
+            print(new(file, given.owner, given.scopes, given.days))
+        case "revoke":
+            revoke(file, given.id)
+        case _:
+            for key in read_keys(file).keys:
+                print(_line(key, datetime.now(UTC)))
+
+
+def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | None) -> str:
+    """Add a key and return it; this is the only time that it is seen. Raises ConfigError."""
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) if days is not None else None
+    with _locked(file):
+        known = read_keys(file) if file.exists() else KeyFile()
+        try:
+            text, key = made(owner, good_for, expires)
+        except ValidationError:
+            raise ConfigError("An owner is 1 to 64 letters, digits, dashes and underscores.") from None
+        keys = KeyFile(keys=(*known.keys, key))
+        if problem := keys.problem(datetime.now(UTC)):
+            raise ConfigError(f"No key was made: {problem}; revoke one first.")
+        _write(file, keys.model_dump_json(indent=2, exclude_none=True) + "\n")
+    return text
+
+
+def revoke(file: Path, key_id: str) -> None:
+    """Take a key out. Raises ConfigError."""
+    with _locked(file):
+        known = read_keys(file)
+        left = tuple(key for key in known.keys if key.id != key_id)
+        if len(left) == len(known.keys):
+            raise ConfigError(f"There is no key {key_id} in {file}.")
+        _write(file, KeyFile(keys=left).model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def _line(key: Key, now: datetime) -> str:
+    state = "live" if key.live(now) else "expired"
+    until = key.expires.isoformat() if key.expires else "for ever"
+    return f"{key.id}  {key.owner:<20} {','.join(sorted(key.scopes)):<16} {state:<8} {until}"
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Let one command change the file at a time: the folder is locked, as the file itself is replaced."""
+    try:
+        folder = os.open(file.parent, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {file}: {error.strerror}.") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write(file: Path, text: str, *, new: bool = False) -> None:
+    """Write it for its owner's eyes only, whole or not at all."""
+    if new and file.exists():
+        raise ConfigError(f"{file} is there already.")
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
+            draft.write(text)
+        if file.exists():
+            shutil.copymode(file, draft.name)  # the gateway may be somebody else
+        Path(draft.name).replace(file)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {file}: {error.strerror}.") from None
+
+
+def scopes(text: str) -> frozenset[KeyScope]:
+    """Read the scopes of the command line. Raises ValueError."""
+    return frozenset(KeyScope(word) for word in text.split(","))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.gateway.keys", description=__doc__)
+    parser.add_argument("--file", type=Path, help="the file of keys (default: GATEWAY_KEYS_FILE)")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    making = verbs.add_parser("new", help="make a key and print it, once")
+    making.add_argument("owner", help="whose jobs and pictures it opens")
+    making.add_argument("--scopes", type=scopes, default="read,write", help="of read, write, admin (%(default)s)")
+    making.add_argument("--days", type=float, help="how long it is good (default: until it is revoked)")
+    verbs.add_parser("list", help="show all keys")
+    verbs.add_parser("revoke", help="take a key out").add_argument("id")
+    signing = verbs.add_parser("signing-key", help="write a new secret for signed addresses into a file")
+    signing.add_argument("file", type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
