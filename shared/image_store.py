@@ -35,8 +35,11 @@ _LIFE_S = {"inputs": 7 * 86_400.0, "results": 7 * 86_400.0, "debug": 86_400.0, "
 class ImageStore(Protocol):
     """Where pictures are kept between services."""
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
-        """Store a picture once and return its reference. Raises BadImage, Busy when full, BrokerUnavailable."""
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+        """Store a picture once and return its reference. Raises BadImage, Busy when full, BrokerUnavailable.
+
+        With `anew` it is stored whether or not it is there, so that the time does not tell.
+        """
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """Return the bytes, checked against their hash. Raises ImageNotFound, BrokerUnavailable."""
@@ -61,10 +64,10 @@ class NatsImageStore:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
         """See ImageStore. `ref` spares the probe where the caller has just made the picture itself."""
         sha256 = await digest(data)
-        entry = await self._entry(bucket, sha256)
+        entry = None if anew else await self._entry(bucket, sha256)
         if entry is not None and _described(entry) and _young(bucket, entry):
             return _ref(bucket, sha256, entry)
         if ref is None:

@@ -35,6 +35,7 @@ ALL_EVENTS = "job.ev.>"
 ALL_DEAD = "job.dlq.>"
 ALL_RECORDS = "$KV.jobs.>"
 ALL_SESSIONS = "$KV.sessions.>"
+ALL_OWNED = "$KV.owned.>"
 LIVE_EVENTS = "live.ev.>"
 LIVE_QUEUE = "live.q.>"
 SEG_CANCEL = "ctl.seg-cancel.*"
@@ -72,6 +73,11 @@ def unnamed_id(log_seq: int) -> str:
 def submits_of(job_id: str) -> str:
     """Every logged submit of one job, whatever its class and user."""
     return f"job.submit.*.*.*.{token(job_id)}"
+
+
+def submits_by(user: str, job_id: str) -> str:
+    """Every logged submit of one job by one user."""
+    return f"job.submit.*.*.{token(user)}.{token(job_id)}"
 
 
 def queued(job_class: str, task: str, user: str, job_id: str) -> str:
@@ -157,6 +163,11 @@ def job_record(user: str, job_id: str) -> str:
 def job_record_anywhere(job_id: str) -> str:
     """The record of a job whose user is not known."""
     return f"$KV.jobs.*.{token(job_id)}"
+
+
+def owned_picture(owner: str, sha256: str) -> str:
+    """Where the bucket `owned` says that a picture is somebody's."""
+    return f"$KV.owned.{token(owner)}.{token(sha256)}"
 
 
 def debug_session(user: str, name: str) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shared.settings import StreamSettings
 
 JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, ADVISORY = "JOB_LOG", "JOB_Q", "JOB_EV", "JOB_DLQ", "ADVISORY"
-JOBS, SESSIONS = "KV_jobs", "KV_sessions"
+JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
@@ -94,6 +94,8 @@ def declare(settings: StreamSettings) -> Topology:
         # what the projector folds, under <user>.<job>; a view makes room by itself, or a full one would stop the queue
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
+        # whose pictures are, under <owner>.<sha256>: as long as the pictures; an owner who is crowded out sends again
+        replace(_key_value(OWNED, subjects.ALL_OWNED, 7 * _DAY), discard=DiscardPolicy.OLD),
     )
     streams = (*_job_streams(settings), *views, *buckets)
     return Topology(

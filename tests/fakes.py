@@ -26,10 +26,10 @@ class FakeImageStore:
         self._kept: dict[tuple[Bucket, str], tuple[ImageRef, bytes]] = {}
         self._named: dict[tuple[Bucket, str], bytes] = {}
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
         """See ImageStore."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if (bucket, sha256) in self._kept:
+        if (bucket, sha256) in self._kept and not anew:
             return self._kept[bucket, sha256][0]
         if ref is None:
             info = probe(data)

@@ -13,6 +13,7 @@ from services.gateway.admission import Admission
 from services.gateway.deps import Deps
 from services.gateway.durability import Durability
 from services.gateway.feed import Feed
+from services.gateway.ownership import OneOwner
 from services.gateway.recent import EndedJobs, RecentResults
 from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
 from services.gateway.upkeep import kept_up
@@ -23,6 +24,7 @@ from shared.image_store import NatsImageStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.gateway.ownership import Ownership
     from services.gateway.settings import Settings
     from shared.bus import Bus
 
@@ -53,12 +55,14 @@ def create_app(deps: Deps) -> FastAPI:
 def assemble(settings: Settings, bus: Bus) -> Deps:
     """Make the parts."""
     store = RecentResults(NatsImageStore(bus), settings.results_in_memory_bytes)
+    ownership: Ownership = OneOwner()
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     return Deps(
         settings=settings,
         bus=bus,
         images=store,
-        uploads=Uploads(store, settings.reads_at_once),
+        ownership=ownership,
+        uploads=Uploads(store, ownership, settings.reads_at_once),
         feed=Feed(bus, admission.note),
         admission=admission,
         ended=EndedJobs(),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from services.gateway.admission import Admission
     from services.gateway.durability import Durability
     from services.gateway.feed import Feed
+    from services.gateway.ownership import Ownership
     from services.gateway.recent import EndedJobs
     from services.gateway.settings import Settings
     from services.gateway.uploads import Uploads
@@ -29,6 +30,7 @@ class Deps:
     settings: Settings
     bus: Bus
     images: ImageStore
+    ownership: Ownership
     uploads: Uploads
     feed: Feed
     admission: Admission

@@ -36,7 +36,7 @@ async def submit(deps: Deps, user: str, key: str | None, order: JobOrder) -> tup
     wanted = to_submit(order, job_id)
     if key is not None and await _known(deps, job_id, wanted, order):
         return job_id, False
-    await _check(deps, wanted)
+    await _check(deps, user, wanted)
     await jobs.submit(deps, user, wanted, order.job_class, job_id)
     if key is not None:
         # The broker drops the second of two with one id; if that was ours, the first must be the same order.
@@ -70,16 +70,16 @@ def _same(logged: Stored, wanted: JobSubmit, order: JobOrder) -> bool:
     return same_class and known.model_dump(exclude=_NOT_COMPARED) == wanted.model_dump(exclude=_NOT_COMPARED)
 
 
-async def _check(deps: Deps, wanted: JobSubmit) -> None:
-    await require(deps, **wanted.pictures())
+async def _check(deps: Deps, user: str, wanted: JobSubmit) -> None:
+    await require(deps, user, **wanted.pictures())
     if wanted.task is not Task.WHITE_BALANCE and wanted.mask and await deps.uploads.marks_nothing(wanted.mask):
         raise BadInput("The field mask names an empty mask; mark the region to edit.")
 
 
-async def require(deps: Deps, **pictures: str | None) -> None:
-    """Check that all pictures are stored. Raises ImageNotFound with the name of the field, BrokerUnavailable."""
+async def require(deps: Deps, user: str, **pictures: str | None) -> None:
+    """Check that the user has all these pictures. Raises ImageNotFound with the field's name, BrokerUnavailable."""
     named = {field: sha256 for field, sha256 in pictures.items() if sha256 is not None}
-    found = await asyncio.gather(*(deps.images.head("inputs", sha256) for sha256 in named.values()))
+    found = await asyncio.gather(*(deps.uploads.known(user, sha256) for sha256 in named.values()))
     for field, picture in zip(named, found, strict=True):
         if picture is None:
             raise ImageNotFound(f"The field {field} names a picture that is not there; upload it first.")

@@ -31,6 +31,7 @@ async def submit(
     job_id = job_id or str(uuid4())
     with deps.admission.place(user, job_id):
         await deps.bus.publish(subjects.submit(job_class, user, job_id), order, msg_id=job_id)
+    deps.ownership.give_job(user, job_id)
     log.info("job.submitted", extra={"job_id": job_id, "task": order.task})
     return job_id
 
@@ -38,7 +39,8 @@ async def submit(
 async def find(deps: Deps, user: str, job_id: str) -> JobRecord:
     """Return the state of the user's job. Raises NotFound, also for other users' jobs, and BrokerUnavailable."""
     try:
-        record = deps.ended.get(job_id) or await load(deps.bus, job_id)
+        theirs = await deps.ownership.has_job(user, job_id)
+        record = (deps.ended.get(job_id) or await load(deps.bus, job_id)) if theirs else None
     except BadMessage:
         record = None
     if record is None or record.user != user:

@@ -17,7 +17,7 @@ _GUIDANCE, _GUIDANCE_WHITE_BALANCE = 4.0, 3.3
 _SEEDS = 2**31  # as many as the client's own field offers
 
 
-async def prepare(uploads: Uploads, request: GenerateRequest) -> JobSubmit:
+async def prepare(uploads: Uploads, user: str, request: GenerateRequest) -> JobSubmit:
     """Check the request, store its pictures, and return the job. Raises BadInput and as Uploads does."""
     task = request.task_type or Task.REMOVAL
     image = await uploads.read(request.input_image, "Input image")
@@ -25,10 +25,10 @@ async def prepare(uploads: Uploads, request: GenerateRequest) -> JobSubmit:
     reference, reference_mask = await _reference(uploads, request) if task is Task.INSERTION else (None, None)
     return JobSubmit(
         task=task,
-        image=await uploads.store(image),
-        mask=mask and await uploads.store(mask),
-        reference=reference and await uploads.store(reference),
-        reference_mask=reference_mask and await uploads.store(reference_mask),
+        image=await uploads.store(user, image),
+        mask=mask and await uploads.store(user, mask),
+        reference=reference and await uploads.store(user, reference),
+        reference_mask=reference_mask and await uploads.store(user, reference_mask),
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         seed=secrets.randbelow(_SEEDS) if request.seed is None else request.seed,

@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from services.gateway.schemas import SmartMaskRequest
     from shared.messages import ImageRef
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ECHO = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-async def mask_request(deps: Deps, ask: SmartMaskRequest, request_id: str) -> MaskRequest:
+async def mask_request(deps: Deps, user: str, ask: SmartMaskRequest) -> MaskRequest:
     """Check the request, then store its pictures. Raises BadInput, ImageNotFound, and as Uploads does.
 
     Segmentation knows which prompt wins and what is outside of the picture; this only spares it what cannot matter.
@@ -27,26 +26,26 @@ async def mask_request(deps: Deps, ask: SmartMaskRequest, request_id: str) -> Ma
         raise BadInput("Please point at something: there are no points, no box, no mask and no auto_detect.")
     upload = await deps.uploads.read(ask.image, "Image") if ask.image else None
     guide = await deps.uploads.read(ask.mask, "Mask") if ask.mask and not pointed else None
-    ref = upload.ref if upload else await _known(deps, ask.image_id)
+    ref = upload.ref if upload else await _known(deps, user, ask.image_id)
     if upload is not None:
-        await deps.uploads.store(upload)
+        await deps.uploads.store(user, upload)
     return MaskRequest(
-        request_id=request_id,
+        request_id=deps.ownership.new_request(user),
         image=ref.sha256,
         engine="default" if ask.model_type == "segmentation" else ask.model_type,
         points=[(x, y, 1) for x, y in ask.points or ()],
         box=ask.bbox,
-        mask=guide and await deps.uploads.store(guide),
+        mask=guide and await deps.uploads.store(user, guide),
         auto=ask.auto_detect,
         grow_px=ask.border_adjustment,
         feather_px=_feather_px(ref) if ask.use_blur else 0.0,
     )
 
 
-async def _known(deps: Deps, image_id: str | None) -> ImageRef:
+async def _known(deps: Deps, user: str, image_id: str | None) -> ImageRef:
     if not image_id:
         raise BadInput("Image: there is none in the request.")
-    ref = await deps.images.head("inputs", image_id) if _SHA256.fullmatch(image_id) else None
+    ref = await deps.uploads.known(user, image_id)
     if ref is None:
         # The client recognises these words, and sends the picture again.
         shown = image_id if _ECHO.fullmatch(image_id) else "?"

@@ -21,9 +21,9 @@ class RecentResults:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
         """See ImageStore."""
-        return await self._images.put(bucket, data, ref)
+        return await self._images.put(bucket, data, ref, anew=anew)
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""

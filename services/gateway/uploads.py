@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -16,11 +17,13 @@ from shared.messages import ImageRef
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.ownership import Ownership
     from shared.image_store import ImageStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _MASKS = 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB = "is an address inside your browser, not a picture; return to the original photo and try again."
 
 
@@ -35,8 +38,9 @@ class Upload:
 class Uploads:
     """The way of pictures into bucket `inputs`. `what` names the picture in the sentence that refuses it."""
 
-    def __init__(self, images: ImageStore, reads_at_once: int) -> None:
+    def __init__(self, images: ImageStore, ownership: Ownership, reads_at_once: int) -> None:
         self._images = images
+        self._ownership = ownership
         # 64 megapixels can be a file of 50 kB, and are 256 MB when a check has to unpack them.
         self._reading = asyncio.Semaphore(reads_at_once)
         self._empty: dict[str, bool] = {}  # by hash: whether the mask marks nothing
@@ -54,14 +58,28 @@ class Uploads:
         upload = await self.read(text, what)
         return None if await self._marks_nothing(upload.ref.sha256, upload.data) else upload
 
-    async def store(self, upload: Upload) -> str:
-        """Store it, if it is not there yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
-        return (await self._images.put("inputs", upload.data, upload.ref)).sha256
+    async def known(self, owner: str, sha256: str) -> ImageRef | None:
+        """Return the owner's picture of this name; None if it is not there, or only others have it.
 
-    async def adopt(self, ref: ImageRef) -> Upload:
+        Raises BrokerUnavailable.
+        """
+        if not _SHA256.fullmatch(sha256) or not await self._ownership.has_picture(owner, sha256):
+            return None
+        return await self._images.head("inputs", sha256)
+
+    async def store(self, owner: str, upload: Upload) -> str:
+        """Store it, if the owner has not done so yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
+        sha256 = upload.ref.sha256
+        owned = await self._ownership.has_picture(owner, sha256)
+        await self._images.put("inputs", upload.data, upload.ref, anew=not owned)
+        if not owned:
+            await self._ownership.give_picture(owner, sha256)
+        return sha256
+
+    async def adopt(self, owner: str, ref: ImageRef) -> Upload:
         """Store a picture that a service made, so that a job can name it. Raises ImageNotFound and as `store`."""
         upload = Upload(await self._images.get(ref.bucket, ref.sha256), ref.model_copy(update={"bucket": "inputs"}))
-        await self.store(upload)
+        await self.store(owner, upload)
         return upload
 
     async def marks_nothing(self, sha256: str) -> bool:

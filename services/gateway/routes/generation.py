@@ -26,7 +26,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"  # an id never gets another pi
 async def submit(order: Order, deps: Parts, user: User) -> Accepted:
     """Accept an edit; it is logged when this answers."""
     deps.admission.check(user)
-    return Accepted(task_id=await jobs.submit(deps, user, await prepare(deps.uploads, order)))
+    return Accepted(task_id=await jobs.submit(deps, user, await prepare(deps.uploads, user, order)))
 
 
 @router.post("/stream", openapi_extra=_BODY, response_class=Response)

@@ -1,6 +1,5 @@
 """/v1/images: pictures, stored once under the SHA-256 of their bytes; and what can be cut out of them."""
 
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -9,7 +8,7 @@ from starlette.exceptions import HTTPException
 
 from services.gateway.answers import BYTES, PICTURE, by_name, can_fail, taking
 from services.gateway.bodies import body_of
-from services.gateway.deps import Deps, Parts
+from services.gateway.deps import Deps, Parts, User
 from services.gateway.job_orders import require
 from services.gateway.picture_answer import describe, picture_answer
 from services.gateway.resources import ExtractionOrder, Picture
@@ -20,7 +19,6 @@ from shared.messages import ExtractRequest, ImageRef, PictureReply
 router = APIRouter(prefix="/v1", tags=["pictures"], generate_unique_id_function=by_name)
 Name = Annotated[str, Path(description="The SHA-256 of the picture's bytes.")]
 Cut = Annotated[ExtractionOrder, Depends(body_of(ExtractionOrder))]
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": BYTES}}
 _UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -41,11 +39,11 @@ _UPLOAD: dict[str, Any] = {
     openapi_extra=_UPLOAD,
     responses={200: {"model": Picture, "description": "It was there already."}, **can_fail(413, 415, 422, 429, 503)},
 )
-async def upload_image(request: Request, response: Response, deps: Parts) -> Picture:
+async def upload_image(request: Request, response: Response, deps: Parts, user: User) -> Picture:
     """Store a picture, sent as it is or as the file of a form."""
     picture = await deps.uploads.read_bytes(await _sent(request), "Image")
-    known = await deps.images.head("inputs", picture.ref.sha256)
-    await deps.uploads.store(picture)
+    known = await deps.uploads.known(user, picture.ref.sha256)
+    await deps.uploads.store(user, picture)
     response.status_code = 200 if known else 201
     response.headers["Location"] = f"/v1/images/{picture.ref.sha256}"
     return Picture.of(picture.ref)
@@ -56,9 +54,9 @@ async def upload_image(request: Request, response: Response, deps: Parts) -> Pic
     response_class=Response,
     responses={200: {"description": "It is there."}, 404: {"description": "It is not; upload it."}, **can_fail(503)},
 )
-async def look_for_image(sha256: Name, deps: Parts) -> Response:
+async def look_for_image(sha256: Name, deps: Parts, user: User) -> Response:
     """Tell whether a picture is there, which can spare an upload."""
-    ref = await _known(deps, sha256)
+    ref = await _known(deps, user, sha256)
     headers = {**describe(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
 
@@ -68,9 +66,9 @@ async def look_for_image(sha256: Name, deps: Parts) -> Response:
     response_class=Response,
     responses=PICTURE | can_fail(404, 416, 503),
 )
-async def download_image(sha256: Name, request: Request, deps: Parts) -> Response:
+async def download_image(sha256: Name, request: Request, deps: Parts, user: User) -> Response:
     """Give a picture back as it was sent, or a mask as it was found."""
-    return await picture_answer(deps.images, await _known(deps, sha256), request.headers)
+    return await picture_answer(deps.images, await _known(deps, user, sha256), request.headers)
 
 
 @router.post(
@@ -80,20 +78,20 @@ async def download_image(sha256: Name, request: Request, deps: Parts) -> Respons
     openapi_extra=taking(ExtractionOrder),
     responses=can_fail(413, 422, 429, 503),
 )
-async def extract_object(order: Cut, response: Response, deps: Parts) -> Picture:
+async def extract_object(order: Cut, response: Response, deps: Parts, user: User) -> Picture:
     """Cut the masked object out and fit it into a white square, which can be the reference of an insertion."""
-    await require(deps, image=order.image, mask=order.mask)
+    await require(deps, user, image=order.image, mask=order.mask)
     question = ExtractRequest(image=order.image, mask=order.mask)
     reply = await rpc.call(
         deps.bus, subjects.IMG_EXTRACT, question, PictureReply, timeout_s=deps.settings.image_timeout_s
     )
-    cut_out = await deps.uploads.adopt(reply.png)
+    cut_out = await deps.uploads.adopt(user, reply.png)
     response.headers["Location"] = f"/v1/images/{cut_out.ref.sha256}"
     return Picture.of(cut_out.ref)
 
 
-async def _known(deps: Deps, sha256: str) -> ImageRef:
-    ref = await deps.images.head("inputs", sha256) if _SHA256.fullmatch(sha256) else None
+async def _known(deps: Deps, user: str, sha256: str) -> ImageRef:
+    ref = await deps.uploads.known(user, sha256)
     if ref is None:
         raise ImageNotFound
     return ref

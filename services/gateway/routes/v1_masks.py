@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from services.gateway.answers import BYTES, Responses, by_name, can_fail, taking
 from services.gateway.bodies import body_of
-from services.gateway.deps import Deps, Parts
+from services.gateway.deps import Deps, Parts, User
 from services.gateway.hang_up import unless_gone
 from services.gateway.job_orders import require
 from services.gateway.picture_answer import describe
@@ -39,14 +39,15 @@ async def find_masks(
     query: Annotated[MaskQuery, Depends(body_of(MaskQuery))],
     request: Request,
     deps: Parts,
+    user: User,
     accept: Annotated[str, Header()] = "*/*",
 ) -> FoundMasks | Response:
     """Answer with masks of the picture's size, best first; who hangs up needs none any more."""
-    await require(deps, image=query.image, mask=query.mask)
+    await require(deps, user, image=query.image, mask=query.mask)
     reply = await _ask(deps, request, _question(query))
     if "image/png" in accept and "application/json" not in accept:
-        return await _png(deps, reply)
-    found = [await _adopt(deps, mask) for mask in reply.masks]
+        return await _png(deps, user, reply)
+    found = [await _adopt(deps, user, mask) for mask in reply.masks]
     best = found[0]
     return FoundMasks(sha256=best.sha256, score=best.score, engine=reply.engine, note=reply.note, candidates=found)
 
@@ -76,11 +77,11 @@ async def _ask(deps: Deps, request: Request, question: MaskRequest) -> MaskReply
         raise
 
 
-async def _adopt(deps: Deps, mask: Mask) -> FoundMask:
-    return FoundMask(sha256=(await deps.uploads.adopt(mask.png)).ref.sha256, score=mask.score)
+async def _adopt(deps: Deps, user: str, mask: Mask) -> FoundMask:
+    return FoundMask(sha256=(await deps.uploads.adopt(user, mask.png)).ref.sha256, score=mask.score)
 
 
-async def _png(deps: Deps, reply: MaskReply) -> Response:
-    mask = await deps.uploads.adopt(reply.masks[0].png)
+async def _png(deps: Deps, user: str, reply: MaskReply) -> Response:
+    mask = await deps.uploads.adopt(user, reply.masks[0].png)
     headers = {**describe(mask.ref), "X-Score": str(reply.masks[0].score), "X-Engine": reply.engine}
     return Response(mask.data, media_type="image/png", headers=headers)

@@ -19,10 +19,10 @@ class Shelf:
     def __init__(self) -> None:
         self.reads: list[str] = []
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
         """Take the reference as it is."""
         assert ref is not None
-        assert (ref.bucket, ref.size_bytes) == (bucket, len(data))
+        assert (ref.bucket, ref.size_bytes, anew) == (bucket, len(data), False)
         return ref
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 from PIL import Image
 
+from services.gateway.ownership import OneOwner
 from services.gateway.uploads import Uploads
 from shared.errors import BadImage, BadInput, TooLarge
 from tests.gateway import b64, mask_png, png, saved
@@ -27,7 +28,7 @@ class NoStore:
 
 @pytest.fixture
 def uploads() -> Uploads:
-    return Uploads(NoStore(), reads_at_once=2)
+    return Uploads(NoStore(), OneOwner(), reads_at_once=2)
 
 
 def giant_header() -> bytes:
