@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image, ImageOps
 
+from shared import png
 from shared.errors import BadImage, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     from numpy.typing import NDArray
     from PIL import ImageFile
@@ -75,14 +74,14 @@ def probe(data: bytes) -> ImageInfo:
 
 def decode_photo(data: bytes) -> Photo:
     """Decode the first frame, upright, transparency on white, 16 bits scaled to 8. Raises BadImage or TooLarge."""
-    import numpy as np  # noqa: PLC0415 (the gateway uses `probe` alone and must stay small)
+    import numpy as np  # noqa: PLC0415 (the gateway starts without it)
 
     with _opened(data) as picture:
-        fast = _decode_plain_png(picture, data)
-        if fast is not None:
-            return Photo(fast, picture.info.get("icc_profile"))
-        upright = _upright(picture)
-        icc = upright.info.get("icc_profile") if upright.mode in {"RGB", "RGBA"} else None
+        plain = _plain_png(picture, data)
+        icc = picture.info.get("icc_profile") if picture.mode in {"RGB", "RGBA"} else None
+        if plain is not None and (rgb := _opaque(plain)) is not None:
+            return Photo(rgb, icc)
+        upright = _upright(picture, plain)
         return Photo(np.array(_on_ground(upright, _WHITE).convert("RGB")), icc)
 
 
@@ -91,20 +90,19 @@ def decode_mask(data: bytes) -> Grey:
     import numpy as np  # noqa: PLC0415
 
     with _opened(data) as picture:
-        plain = _decode_plain_png(picture, data)
-        if plain is not None:
-            return _grey(plain)
-        opaque = _on_ground(_upright(picture), _BLACK)
+        plain = _plain_png(picture, data)
+        if plain is not None and (rgb := _opaque(plain)) is not None:
+            return _grey(rgb)
+        opaque = _on_ground(_upright(picture, plain), _BLACK)
         if opaque.mode in {"L", "1"}:
             return np.array(opaque.convert("L"))
         return _grey(np.array(opaque.convert("RGB")))
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Whether `decode_mask` would find nothing above the threshold; needs no numpy. Raises BadImage or TooLarge."""
+    """Whether `decode_mask` would find nothing above the threshold; needs no OpenCV. Raises BadImage or TooLarge."""
     with _opened(data) as picture:
-        picture.load()
-        opaque = _on_ground(picture, _BLACK)
+        opaque = _on_ground(_upright(picture, _plain_png(picture, data)), _BLACK)
         luma = _brightest(opaque.convert("L"))
         # Luma weighs red 0.299, green 0.587, blue 0.114, where the mean has 1/3 each: mostly this quick look decides.
         if luma * 0.56 > threshold + 1:
@@ -113,26 +111,8 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
-    """Encode without loss, fast: zlib level 1, RLE strategy, filter UP (4 to 8 times Pillow's default speed).
-
-    Accepts (h, w), (h, w, 3) RGB and (h, w, 4) RGBA. The profile, if any, travels in an iCCP chunk.
-    """
-    import cv2  # noqa: PLC0415
-
-    colour = {2: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[
-        pixels.ndim if pixels.ndim == 2 else pixels.shape[2]  # noqa: PLR2004
-    ]
-    ordered = pixels if colour is None else cv2.cvtColor(pixels, colour)
-    options = [
-        cv2.IMWRITE_PNG_COMPRESSION, 1,
-        cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
-        cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
-    ]  # fmt: skip
-    ok, encoded = cv2.imencode(".png", ordered, options)
-    if not ok:
-        raise BadImage("The picture could not be encoded.")
-    data = bytes(encoded)
-    return data if icc is None else _with_profile(data, icc)
+    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA without loss; the profile, if any, travels with it."""
+    return png.pack(pixels, icc)
 
 
 def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
@@ -176,8 +156,10 @@ class _opened:  # noqa: N801 (reads as a verb at the call site)
             raise BadImage("The picture is damaged or cut short.") from error
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Load the first frame and turn it the way the camera was held."""
+def _upright(picture: Image.Image, plain: NDArray[np.uint8] | None) -> Image.Image:
+    """Load the first frame and turn it the way the camera was held; `plain` is what `_plain_png` has found."""
+    if plain is not None:
+        return Image.frombuffer(picture.mode, picture.size, plain, "raw", picture.mode, 0, 1)
     picture.load()
     return ImageOps.exif_transpose(picture)
 
@@ -197,25 +179,27 @@ def _brightest(grey: Image.Image) -> int:
     return max(value for value, count in enumerate(grey.histogram()) if count)
 
 
-def _decode_plain_png(picture: ImageFile.ImageFile, data: bytes) -> Rgb | None:
-    """Decode what browsers send (8-bit RGB or opaque RGBA PNG) with OpenCV, a quarter faster than Pillow; else None."""
-    if picture.format != "PNG" or picture.mode not in {"RGB", "RGBA"} or "transparency" in picture.info:
+def _plain_png(picture: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8] | None:
+    """Unpack what browsers send, an upright still with 8 bits a channel, as (height, width, channels); else None."""
+    if picture.format != "PNG" or "transparency" in picture.info:
         return None
-    # OpenCV reserves what a chunk claims to hold before reading it: 2 kB can claim 4 GB. Here each has its bytes.
-    kinds = set(_png_chunks(data))
+    kinds = {kind for kind, _ in png.chunks(data)}
     if b"IEND" not in kinds or b"acTL" in kinds or _orientation(picture, data) != 1:
         return None
+    return png.unpack(data, picture.mode, picture.size)
+
+
+def _opaque(pixels: NDArray[np.uint8]) -> Rgb | None:
+    """RGB of opaque RGB or RGBA, in a tenth of Pillow's time; None if it is something else."""
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8:
+    channels = pixels.shape[2]
+    if channels == 3:  # noqa: PLR2004
+        return pixels
+    if channels == 1 or cv2.minMaxLoc(cv2.extractChannel(pixels, 3))[0] < 255:  # noqa: PLR2004
         return None
-    if pixels.shape[2] == 3:  # noqa: PLR2004
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    if cv2.minMaxLoc(cv2.extractChannel(pixels, 3))[0] < 255:  # noqa: PLR2004
-        return None
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB))
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB))
 
 
 def _grey(rgb: Rgb) -> Grey:
@@ -231,9 +215,13 @@ def _grey(rgb: Rgb) -> Grey:
 
 def _orientation(picture: ImageFile.ImageFile, data: bytes) -> int:
     """Read EXIF orientation. Pillow unpacks all pixels of a PNG to look behind them: spare that where nothing is."""
-    if picture.format == "PNG" and b"eXIf" not in data and b"Raw profile type" not in data:
+    if picture.format == "PNG" and not any(_tells_orientation(kind, body) for kind, body in png.chunks(data)):
         return 1
     return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+
+
+def _tells_orientation(kind: bytes, body: memoryview) -> bool:
+    return kind == b"eXIf" or (kind in {b"tEXt", b"zTXt"} and bytes(body[:16]) == b"Raw profile type")
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -247,7 +235,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 def _check_whole(picture: ImageFile.ImageFile, data: bytes) -> None:
     """Refuse files that end early, as cheaply as each format allows."""
     if picture.format == "PNG":
-        if not any(kind == b"IEND" for kind in _png_chunks(data)):
+        if not any(kind == b"IEND" for kind, _ in png.chunks(data)):
             raise BadImage("The picture is cut short.")
     elif picture.format == "WEBP":
         if int.from_bytes(data[4:8], "little") + 8 > len(data):
@@ -258,25 +246,3 @@ def _check_whole(picture: ImageFile.ImageFile, data: bytes) -> None:
             again.load()
     else:
         picture.load()
-
-
-def _png_chunks(data: bytes) -> Iterator[bytes]:
-    """Yield chunk names; stop at a chunk that is cut short, raise ValueError at a wrong checksum."""
-    view, at = memoryview(data), 8
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data):
-            return
-        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise ValueError("wrong checksum")
-        yield data[at + 4 : at + 8]
-        at = end + 4
-
-
-def _with_profile(png: bytes, icc: bytes) -> bytes:
-    """Insert an iCCP chunk behind IHDR (PNG specification, third edition, 11.3.2.3)."""
-    body = b"iCCPicc\0\0" + zlib.compress(icc)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    after_ihdr = 8 + 12 + 13
-    return png[:after_ihdr] + chunk + png[after_ihdr:]

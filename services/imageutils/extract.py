@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -29,12 +30,9 @@ def extract_object(image: Rgb, mask: Grey) -> Rgb:
     side = _SMALL_SIDE_PX if max(width, height) <= _SMALL_SIDE_PX else _LARGE_SIDE_PX
     scale = min(side / width, side / height)
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    cut = _scaled(image[top:bottom, left:right], stretched[top:bottom, left:right], size)
     square = Image.new("RGB", (side, side), "white")
-    square.paste(
-        _scaled(image[top:bottom, left:right], size),
-        ((side - size[0]) // 2, (side - size[1]) // 2),
-        _scaled(stretched[top:bottom, left:right], size),
-    )
+    square.paste(cut, ((side - size[0]) // 2, (side - size[1]) // 2), cut.getchannel("X"))
     return np.array(square)
 
 
@@ -54,6 +52,9 @@ def _bounds(mask: Grey) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _scaled(pixels: Rgb | Grey, size: tuple[int, int]) -> Image.Image:
+def _scaled(rgb: Rgb, mask: Grey, size: tuple[int, int]) -> Image.Image:
+    """Scale both in one go: Pillow filters each channel by itself, so the mask may travel as the unused fourth one."""
     # Pillow and not OpenCV: its Lanczos filter widens when it shrinks, and clients compare with its very bytes.
-    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    height, width = mask.shape
+    four = cv2.insertChannel(mask, cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), 3)
+    return Image.frombuffer("RGBX", (width, height), four, "raw", "RGBX", 0, 1).resize(size, Image.Resampling.LANCZOS)

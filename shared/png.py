@@ -1,0 +1,91 @@
+"""PNG, which browsers send and we answer with: its chunks, and its pixels several times faster than Pillow or OpenCV.
+
+kornia-rs reads it (1024 px RGBA: a photo 9 ms instead of 26, a mask 0.6 ms instead of 10), ISA-L writes it (6 ms
+instead of 23, in as many bytes). PNG specification, third edition: 5.3 chunks, 9.2 filters, 11.2 critical chunks.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from isal import isal_zlib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MODES = {"L": "mono", "RGB": "rgb", "RGBA": "rgba"}  # as Pillow and as kornia name them
+_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # by the number of channels
+_FILTER_UP = 2
+_STRIP_ROWS = 64  # filtered at a time, so that it stays in the processor's cache
+# kornia keeps the interpreter lock while it reads, some 8 ms for each megabyte of file: larger ones are left to Pillow.
+_LONGEST_BYTES, _LARGEST_PIXELS = 4 * 1024**2, 16_000_000
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield name and body of each chunk; stop at one that is cut short, raise ValueError at a wrong checksum."""
+    view, at = memoryview(data), len(_SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise ValueError("wrong checksum")
+        yield data[at + 4 : at + 8], view[at + 8 : end]
+        at = end + 4
+
+
+def unpack(data: bytes, mode: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Return the pixels (height, width, channels) of a file with 8 bits a channel and the mode and size Pillow says.
+
+    None if it is another kind of file, a long one, or broken: then let Pillow try, whose error tells what is wrong.
+    """
+    width, height = size
+    if mode not in _MODES or len(data) > _LONGEST_BYTES or width * height > _LARGEST_PIXELS:
+        return None
+    import kornia_rs.io  # noqa: PLC0415 (brings numpy, which the gateway has no use for until a mask comes)
+
+    try:
+        pixels: NDArray[np.uint8] = kornia_rs.io.decode_image_png_u8(data, (height, width), _MODES[mode])
+    except Exception:  # noqa: BLE001 (it raises nothing finer, for a bit depth of 16 as for a broken file)
+        return None
+    return pixels
+
+
+def pack(pixels: NDArray[np.uint8], icc: bytes | None = None) -> bytes:
+    """Write (h, w), (h, w, 3) RGB or (h, w, 4) RGBA without loss: filter Up, ISA-L's level 1."""
+    height, width = pixels.shape[:2]
+    rows = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[rows.shape[1] // width], 0, 0, 0)
+    profile = [] if icc is None else [_chunk(b"iCCP", b"icc\0\0", zlib.compress(icc))]
+    pieces = [_SIGNATURE, _chunk(b"IHDR", header), *profile, _chunk(b"IDAT", *_deflated(rows)), _chunk(b"IEND")]
+    return b"".join(pieces)
+
+
+def _deflated(rows: NDArray[np.uint8]) -> Iterator[bytes]:
+    import numpy as np  # noqa: PLC0415 (see unpack)
+
+    deflate = isal_zlib.compressobj(1)
+    strip = np.full((_STRIP_ROWS, rows.shape[1] + 1), _FILTER_UP, np.uint8)
+    above = np.zeros_like(rows[:1])
+    for at in range(0, len(rows), _STRIP_ROWS):
+        here = rows[at : at + _STRIP_ROWS]
+        np.subtract(here[:1], above, out=strip[:1, 1:])
+        np.subtract(here[1:], here[:-1], out=strip[1 : len(here), 1:])
+        yield deflate.compress(strip[: len(here)])
+        above = here[-1:]
+    yield deflate.flush()
+    # ISA-L leaves the vector registers in a state in which kornia-rs, next in this thread, takes 13 ms instead of 9.5;
+    # any operation of numpy's on a whole vector clears it.
+    np.subtract(strip, strip, out=strip)
+
+
+def _chunk(kind: bytes, *pieces: bytes) -> bytes:
+    body = b"".join((kind, *pieces))
+    return struct.pack(">I", len(body) - len(kind)) + body + struct.pack(">I", zlib.crc32(body))

@@ -1,0 +1,150 @@
+"""PNG by itself: the quick way gives what Pillow gives, and leaves alone what it does not know."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from shared import png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+MODES = {"L": 1, "RGB": 3, "RGBA": 4}
+
+
+def noise(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Pixels in which every wrong one shows."""
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def smooth(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Pixels that make an encoder choose among all filters."""
+    rows, columns = np.ogrid[:height, :width]
+    return np.dstack([(rows * (2 + k) + columns * columns // (3 + k)) % 256 for k in range(channels)]).astype(np.uint8)
+
+
+def saved(pixels: NDArray[np.uint8], mode: str, **options: object) -> bytes:
+    """The file that Pillow writes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def read(data: bytes, mode: str, height: int, width: int) -> NDArray[np.uint8]:
+    """Unpack, and insist that the quick way was taken."""
+    pixels = png.unpack(data, mode, (width, height))
+    assert pixels is not None
+    return pixels
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [noise, smooth])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 1), (1, 9), (65, 33)])
+def test_what_pillow_wrote_is_read(
+    make: Callable[[int, int, int], NDArray[np.uint8]], mode: str, height: int, width: int
+) -> None:
+    """Every pixel, of every common kind."""
+    pixels = make(height, width, MODES[mode])
+
+    assert np.array_equal(read(saved(pixels, mode), mode, height, width), pixels)
+
+
+def test_another_depth_is_left_to_others() -> None:
+    """Sixteen bits a channel, or one, are not eight."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(6, dtype=np.uint16).reshape(2, 3)).save(buffer, "PNG")
+
+    assert png.unpack(buffer.getvalue(), "L", (3, 2)) is None
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "1", "I;16", "CMYK"])
+def test_another_mode_is_left_to_others(mode: str) -> None:
+    """Palettes and the like are rare, and Pillow knows them all."""
+    assert png.unpack(saved(noise(4, 4, 3), "RGB"), mode, (4, 4)) is None
+
+
+def test_a_wrong_size_is_left_to_others() -> None:
+    """Nothing is read into a place of another size."""
+    assert png.unpack(saved(noise(4, 4, 3), "RGB"), "RGB", (5, 4)) is None
+
+
+@given(kept=st.floats(0, 0.95))
+def test_a_file_that_was_cut_short_is_left_to_others(kept: float) -> None:
+    """Whoever knows the words for it refuses it."""
+    data = saved(noise(9, 11, 3), "RGB")
+
+    assert png.unpack(data[: int(len(data) * kept)], "RGB", (11, 9)) is None
+
+
+def test_a_long_file_is_left_to_others() -> None:
+    """The interpreter would stand still while it is read."""
+    pixels = noise(1200, 1200, 3)
+
+    data = saved(pixels, "RGB", compress_level=0)
+
+    assert len(data) > 4 * 1024**2
+    assert png.unpack(data, "RGB", (1200, 1200)) is None
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("height", [1, 2, 63, 64, 65, 128, 200])
+def test_what_is_written_is_read_by_pillow(height: int, channels: int) -> None:
+    """Whether or not the last strip is full."""
+    pixels = smooth(height, 50, channels)
+
+    with Image.open(io.BytesIO(png.pack(pixels.squeeze(2) if channels == 1 else pixels))) as picture:
+        assert np.array_equal(np.array(picture).reshape(pixels.shape), pixels)
+
+
+def test_a_part_of_a_picture_is_written() -> None:
+    """Also where its rows do not lie one behind the other."""
+    pixels = noise(90, 80, 3)
+
+    with Image.open(io.BytesIO(png.pack(pixels[10:80, 5:70]))) as picture:
+        assert np.array_equal(np.array(picture), pixels[10:80, 5:70])
+
+
+def test_a_colour_profile_travels_in_the_file() -> None:
+    """Before the pixels, as the specification wants it."""
+    data = png.pack(noise(3, 4, 3), b"a profile")
+
+    kinds = [kind for kind, _ in png.chunks(data)]
+    assert kinds == [b"IHDR", b"iCCP", b"IDAT", b"IEND"]
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.info["icc_profile"] == b"a profile"
+
+
+# --- chunks -------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_end_where_the_file_does() -> None:
+    """One that is cut short is not told."""
+    data = png.pack(noise(3, 4, 3))
+
+    assert [kind for kind, _ in png.chunks(data[:-1])] == [b"IHDR", b"IDAT"]
+    assert zlib.decompress(dict(png.chunks(data))[b"IDAT"])[0] == 2, "filter Up"
+
+
+def test_a_wrong_checksum_is_an_error() -> None:
+    """The body is not given out then."""
+    data = bytearray(png.pack(noise(3, 4, 3)))
+    data[-20] ^= 1
+
+    with pytest.raises(ValueError, match="checksum"):
+        list(png.chunks(bytes(data)))
