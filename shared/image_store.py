@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from shared import subjects
 from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
-from shared.image_codec import probe
 from shared.messages import ImageRef
 from shared.topology import bucket_stream
 
@@ -71,6 +70,8 @@ class NatsImageStore:
         if entry is not None and _described(entry) and _young(bucket, entry):
             return _ref(bucket, sha256, entry)
         if ref is None:
+            from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no pictures and has no Pillow)
+
             info = await asyncio.to_thread(probe, data)
             ref = ImageRef(
                 bucket=bucket,

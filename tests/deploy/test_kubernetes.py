@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import importlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import kubernetes_validate
 import pytest
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from pydantic import AliasChoices
 
 from shared import topology
-from shared.settings import LogSettings, NatsSettings, ServiceSettings, StreamSettings
+from shared.settings import StreamSettings
 from tests.deploy.conftest import ROOT
+from tests.deploy.variables import variables_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pydantic_settings import BaseSettings
+    from collections.abc import Callable
 
     from tests.deploy.conftest import Manifest
 
@@ -93,22 +91,6 @@ def test_every_variable_is_a_setting(overlay: str, built: Callable[[str], list[M
 
         assert given <= known, f"{name} does not read {given - known}."
         assert set(common["data"]) - {"MODEL_DIR"} <= known, f"{name} does not read {set(common['data']) - known}."
-
-
-def variables_of(settings: type[BaseSettings]) -> Iterator[str]:
-    """The environment variables that a settings class reads."""
-    prefix = settings.model_config.get("env_prefix") or ""
-    for name, field in settings.model_fields.items():
-        alias: Any = field.validation_alias
-        if isinstance(alias, AliasChoices):
-            yield from (str(choice) for choice in alias.choices)
-        yield str(alias) if isinstance(alias, str) else f"{prefix}{name}".upper()
-    if issubclass(settings, ServiceSettings):
-        for field in settings.model_fields.values():
-            if isinstance(field.annotation, type) and issubclass(
-                field.annotation, NatsSettings | StreamSettings | LogSettings
-            ):
-                yield from variables_of(field.annotation)
 
 
 def test_everybody_is_cut_off_first(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
