@@ -59,14 +59,15 @@ class Bus(Connection):
         *,
         msg_id: str | None = None,
         expect_last: int | None = None,
+        expect_on: str | None = None,
         headers: dict[str, str] | None = None,
         deadline_s: float = 15.0,
     ) -> int:
         """Store a message and return its sequence once the broker has it.
 
         `msg_id` makes retries harmless (the broker keeps one of each within its window); `expect_last` is the
-        sequence that must be the newest on the subject, 0 for none. Raises WrongLastSequence, StreamFull,
-        BrokerUnavailable.
+        sequence that must be the newest on the subject, or on `expect_on` instead, 0 for none. Raises
+        WrongLastSequence, StreamFull, BrokerUnavailable.
         """
         body = message if isinstance(message, bytes) else message.model_dump_json(exclude_none=True).encode()
         sent = dict(headers or {})
@@ -74,6 +75,8 @@ class Bus(Connection):
             sent["Nats-Msg-Id"] = msg_id
         if expect_last is not None:
             sent["Nats-Expected-Last-Subject-Sequence"] = str(expect_last)
+        if expect_on is not None:
+            sent["Nats-Expected-Last-Subject-Sequence-Subject"] = expect_on
         give_up = time.monotonic() + deadline_s
         while True:
             try:
@@ -118,7 +121,7 @@ class Bus(Connection):
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
         reply = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
-        return await self._at_leader(stream, {"last_by_subj": subject}) if status_of(reply) else _stored(reply)
+        return await self._absent(stream, {"last_by_subj": subject}, reply) if status_of(reply) else _stored(reply)
 
     async def get(self, stream: str, seq: int) -> Stored | None:
         """Return one message by its sequence. Raises BrokerUnavailable."""
@@ -142,8 +145,13 @@ class Bus(Connection):
         return messages
 
     async def _one(self, stream: str, query: dict[str, Any]) -> Stored | None:
-        found, _ = await self._read(stream, query)
-        return found[0] if found else await self._at_leader(stream, query)
+        reply = await self.request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode())
+        return await self._absent(stream, query, reply) if status_of(reply) else _stored(reply)
+
+    async def _absent(self, stream: str, query: dict[str, Any], reply: Msg) -> Stored | None:
+        if status_of(reply) == "503":  # no leader at the moment, which is not "nothing stored"
+            raise BrokerUnavailable
+        return await self._at_leader(stream, query)
 
     async def _at_leader(self, stream: str, query: dict[str, Any]) -> Stored | None:
         """Ask whether there is more: the copy in a cluster that answers a direct get may be milliseconds behind."""
@@ -157,7 +165,7 @@ class Bus(Connection):
         raise BrokerUnavailable
 
     async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[Stored], bool]:
-        """Direct get; returns the messages and whether more are stored."""
+        """Direct get of a batch; returns the messages and whether more are stored."""
         self.require_connection()
         replies: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = self.client.new_inbox()
@@ -176,8 +184,6 @@ class Bus(Connection):
                         more = int((reply.headers or {}).get("Nats-Num-Pending", "0")) > 0
                         return found, status == "204" and more and bool(found)
                     found.append(_stored(reply))
-                    if "batch" not in query:
-                        return found, False
             finally:
                 with contextlib.suppress(nats.errors.Error):
                     await subscription.unsubscribe()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Self
 
 import nats.errors
 
@@ -14,7 +14,7 @@ from shared.connection import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from nats.aio.msg import Msg
 
@@ -27,14 +27,16 @@ _PULL_S = 30.0
 class Delivery:
     """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
 
-    __slots__ = ("_msg", "attempt", "data", "seq", "subject")
+    __slots__ = ("_msg", "attempt", "data", "order", "seq", "subject")
 
     def __init__(self, msg: Msg) -> None:
         self._msg = msg
         self.subject: str = msg.subject
         self.data: bytes = msg.data
-        self.attempt: int = msg.metadata.num_delivered
-        self.seq: int = msg.metadata.sequence.stream
+        metadata = msg.metadata
+        self.attempt: int = metadata.num_delivered
+        self.seq: int = metadata.sequence.stream
+        self.order: int = metadata.sequence.consumer  # without gaps, where one reader gets all
 
     async def ack(self) -> None:
         """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
@@ -63,22 +65,54 @@ class Delivery:
             await self._msg._client.publish(self._msg.reply, b"+TERM " + reason.encode())  # noqa: SLF001
 
 
-async def take(bus: Bus, stream: str, consumer: str) -> Delivery | None:
-    """Pull one message if there is one. Raises BrokerUnavailable, also when the consumer does not exist."""
-    async with _inbox(bus) as (inbox, replies):
-        await _ask(bus, stream, consumer, inbox, {"batch": 1, "no_wait": True})
+async def take(bus: Bus, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
+    """Pull one message as `Taker.take` does."""
+    async with Taker(bus) as taker:
+        return await taker.take(stream, consumer, wait_s=wait_s)
+
+
+class Taker:
+    """Takes one message at a time, from any consumer, over one subscription of its own. To be entered."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._open = AsyncExitStack()
+        self._clean = False  # no answer is outstanding
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    async def take(self, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
+        """Pull one message if there is one within `wait_s`.
+
+        A consumer hears of a message only a moment after it is stored, so whoever knows that there is one should wait.
+        Raises BrokerUnavailable, also when the consumer does not exist.
+        """
+        if not self._clean:  # a late answer to the last question must not be taken for the one to this
+            await self._open.aclose()
+            self._inbox, self._replies = await self._open.enter_async_context(_inbox(self._bus))
+        self._bus.require_connection()
+        self._clean = False
+        patience = {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
+        await _ask(self._bus, stream, consumer, self._inbox, {"batch": 1, **patience})
         with translated():
             async with asyncio.timeout(ATTEMPT_S):
-                reply = await replies.get()
-    status = status_of(reply)
-    if not status:
-        return Delivery(reply)
-    _raise_if_gone(status, reply)
-    return None
+                reply = await self._replies.get()
+        self._clean = True
+        status = status_of(reply)
+        if not status:
+            return Delivery(reply)
+        _raise_if_gone(status, reply)
+        return None
 
 
-async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> AsyncGenerator[Delivery, None]:
-    """Yield messages as they come, for ever, over reconnects.
+async def consume(
+    bus: Bus, stream: str, consumer: str, *, batch: int = 100, linger_s: float = 0.0
+) -> AsyncGenerator[list[Delivery], None]:
+    """Yield messages as they come, for ever, over reconnects: all that are here, `linger_s` after the first.
 
     A pull that was outstanding when its server died never ends by itself, so it asks for heartbeats and is repeated
     when three are missed. Raises BrokerUnavailable when the consumer is gone.
@@ -96,13 +130,12 @@ async def consume(bus: Bus, stream: str, consumer: str, *, batch: int = 100) -> 
             except TimeoutError:
                 due = 0
                 continue
-            status = status_of(msg)
-            if not status:
-                due -= 1
-                yield Delivery(msg)
-            elif status != "100":
-                due = 0
-                _raise_if_gone(status, msg)
+            if linger_s > 0 and not status_of(msg):
+                await asyncio.sleep(linger_s)
+            arrived, is_over = _sorted([msg, *_waiting(replies)])
+            due = 0 if is_over else due - len(arrived)
+            if arrived:
+                yield arrived
 
 
 async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
@@ -118,6 +151,24 @@ async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None
     """Have everything from a sequence on delivered again, settled or not. Raises BrokerUnavailable."""
     with translated():
         await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
+
+
+def _sorted(msgs: list[Msg]) -> tuple[list[Delivery], bool]:
+    """Tell deliveries from statuses, and whether one of those ends the pull."""
+    arrived, is_over = [], False
+    for msg in msgs:
+        status = status_of(msg)
+        if not status:
+            arrived.append(Delivery(msg))
+        elif status != "100":
+            is_over = True
+            _raise_if_gone(status, msg)
+    return arrived, is_over
+
+
+def _waiting(replies: asyncio.Queue[Msg]) -> Iterator[Msg]:
+    while not replies.empty():
+        yield replies.get_nowait()
 
 
 @asynccontextmanager

@@ -99,6 +99,7 @@ class JobWork(Message):
     job_class: JobClass
     log_seq: int  # of the submit, in JOB_LOG
     replay_of: Token | None = None
+    again: bool = False  # put back after JOB_Q was lost: it may have been tried before
     submit: JobSubmit
 
 

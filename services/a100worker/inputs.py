@@ -21,11 +21,21 @@ if TYPE_CHECKING:
 
     from services.a100worker.cancel_flag import CancelFlag
     from shared.bus import Bus
-    from shared.image_codec import Grey, Photo, Rgb
+    from shared.image_codec import Grey, Rgb
     from shared.image_store import ImageStore
 
 T = TypeVar("T")
 _ASK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The pictures of a job as they were stored."""
+
+    image: bytes
+    mask: bytes | None
+    reference: bytes | None
+    reference_mask: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +46,55 @@ class Loaded:
     icc: bytes | None
 
 
-async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore, cancelled: CancelFlag) -> Loaded:
-    """Read and decode all pictures of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
-    _check(submit)
-    photo, mask, reference, reference_mask = await asyncio.gather(
-        _photo(images, submit.image),
-        _mask(images, submit.mask),
-        _optional_photo(images, submit.reference),
-        _mask(images, submit.reference_mask),
-    )
-    loop = asyncio.get_running_loop()
+class Questions:
+    """What an engine asks of other services, from its own thread. Made on the event loop, for one job."""
 
-    def ask(question: Coroutine[object, object, T]) -> T:
-        """From the engine's thread, wait for the event loop to answer. Raises JobCancelled at once when it comes."""
-        answer = asyncio.run_coroutine_threadsafe(question, loop)
-        with cancelled.calling(answer.cancel):
+    def __init__(self, bus: Bus, images: ImageStore, cancelled: CancelFlag) -> None:
+        self._bus = bus
+        self._images = images
+        self._cancelled = cancelled
+        self._loop = asyncio.get_running_loop()
+
+    def saliency(self, sha256: str | None) -> Grey | None:
+        """Return what stands out in a picture, if anybody can tell. Raises JobCancelled."""
+        return self._ask(_saliency(self._bus, self._images, sha256))
+
+    def balanced(self, submit: JobSubmit) -> Rgb:
+        """Return the job's image, white-balanced. Raises JobCancelled, Unavailable."""
+        return self._ask(_balanced(self._bus, self._images, submit))
+
+    def _ask(self, question: Coroutine[object, object, T]) -> T:
+        """Wait for the event loop to answer. Raises JobCancelled at once when it comes."""
+        answer = asyncio.run_coroutine_threadsafe(question, self._loop)
+        with self._cancelled.calling(answer.cancel):
             try:
                 return answer.result(_ASK_S)
             except concurrent.futures.CancelledError as error:
                 raise JobCancelled from error
 
+
+async def read(submit: JobSubmit, images: ImageStore) -> Files:
+    """Read all pictures of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
+    if submit.task is not Task.WHITE_BALANCE and submit.mask is None:
+        raise BadInput("A mask is needed: mark the region to edit.")
+    if submit.task is Task.INSERTION and submit.reference is None:
+        raise BadInput("A reference photo is needed for insertion.")
+    pictures = submit.pictures()
+    files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
+    names = dict(zip(pictures, files, strict=True))
+    return Files(names["image"], *(names.get(name) for name in ("mask", "reference", "reference_mask")))
+
+
+def decode(submit: JobSubmit, files: Files, questions: Questions) -> Loaded:
+    """Decode all pictures of a job; for the engine's thread. Raises BadImage."""
+    photo = decode_photo(files.image)
     return Loaded(
         EditInputs(
             task=submit.task,
             image=photo.rgb,
-            mask=_fitted(mask, photo.rgb),
-            reference=None if reference is None else reference.rgb,
-            reference_mask=reference_mask,
+            mask=_fitted(None if files.mask is None else decode_mask(files.mask), photo.rgb),
+            reference=None if files.reference is None else decode_photo(files.reference).rgb,
+            reference_mask=None if files.reference_mask is None else decode_mask(files.reference_mask),
             prompt=submit.prompt,
             negative_prompt=submit.negative_prompt,
             seed=submit.seed,
@@ -72,35 +104,12 @@ async def fetch(submit: JobSubmit, bus: Bus, images: ImageStore, cancelled: Canc
             strength=submit.strength,
             refine_fill=submit.refine_fill,
             flow_match=submit.flow_match,
-            saliency=lambda: ask(_saliency(bus, images, submit.image)),
-            reference_saliency=lambda: ask(_saliency(bus, images, submit.reference)),
-            balanced=lambda: ask(_balanced(bus, images, submit)),
+            saliency=lambda: questions.saliency(submit.image),
+            reference_saliency=lambda: questions.saliency(submit.reference),
+            balanced=lambda: questions.balanced(submit),
         ),
         photo.icc,
     )
-
-
-def _check(submit: JobSubmit) -> None:
-    if submit.task is not Task.WHITE_BALANCE and submit.mask is None:
-        raise BadInput("A mask is needed: mark the region to edit.")
-    if submit.task is Task.INSERTION and submit.reference is None:
-        raise BadInput("A reference photo is needed for insertion.")
-
-
-async def _photo(images: ImageStore, sha256: str) -> Photo:
-    data = await images.get("inputs", sha256)
-    return await asyncio.to_thread(decode_photo, data)
-
-
-async def _optional_photo(images: ImageStore, sha256: str | None) -> Photo | None:
-    return None if sha256 is None else await _photo(images, sha256)
-
-
-async def _mask(images: ImageStore, sha256: str | None) -> Grey | None:
-    if sha256 is None:
-        return None
-    data = await images.get("inputs", sha256)
-    return await asyncio.to_thread(decode_mask, data)
 
 
 def _fitted(mask: Grey | None, image: Rgb) -> Grey | None:

@@ -1,12 +1,15 @@
-"""Takes the next job from the queue: interactive before batch, and of one class first the task done last."""
+"""Takes the next job from the queue; which line it comes from, `Lines` decides."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-from shared import deliveries, subjects
+from services.a100worker.lines import ALL_LINES, Line, Lines
+from shared import subjects
+from shared.deliveries import Taker
 from shared.messages import JobClass, Task
 from shared.topology import JOB_Q, worker_consumer
 
@@ -16,23 +19,28 @@ if TYPE_CHECKING:
     from shared.bus import Bus, Stored
     from shared.deliveries import Delivery
 
+_MOMENT_S = 0.01  # from the announcement of a job until its consumer has heard of it too, on a busy broker
+
 
 class Intake:
-    """Polls the queue's consumers when the broker announces a job, and now and then for those that come back.
+    """Looks where the broker has announced a job, and now and then everywhere, for those that come back.
 
     An open pull on each consumer would be simpler, but two of them may answer at once, and a worker must never hold
     a job that it does not run.
     """
 
-    def __init__(self, bus: Bus, idle_poll_s: float) -> None:
+    def __init__(self, bus: Bus, *, idle_poll_s: float, affinity_s: float) -> None:
         self._bus = bus
         self._idle_poll_s = idle_poll_s
+        self.lines = Lines(affinity_s)
         self._announced = asyncio.Event()
-        self._tasks = list(Task)
+        self._news: set[Line] = set()
+        self._looked_everywhere = -idle_poll_s
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Listen for announcements."""
+        self._taker = await self._stack.enter_async_context(Taker(self._bus))
         await self._stack.enter_async_context(self._bus.subscribe(subjects.LIVE_QUEUE, self._announce))
         return self
 
@@ -42,7 +50,11 @@ class Intake:
         """Stop listening."""
         await self._stack.aclose()
 
-    def _announce(self, _: Stored) -> None:
+    def _announce(self, stored: Stored) -> None:
+        address = subjects.parse_queued(stored.subject)
+        line = JobClass(address.job_class), Task(address.task)
+        self.lines.note(line)
+        self._news.add(line)
         self._announced.set()
 
     async def receive(self, stop: asyncio.Event) -> Delivery | None:
@@ -56,13 +68,18 @@ class Intake:
         return None
 
     async def _take(self) -> Delivery | None:
-        for job_class in JobClass:
-            for task in self._tasks:
-                delivery = await deliveries.take(self._bus, JOB_Q, worker_consumer(job_class, task))
-                if delivery is not None:
-                    self._tasks.remove(task)
-                    self._tasks.insert(0, task)  # its adapter is loaded now
-                    return delivery
+        now = time.monotonic()
+        if now - self._looked_everywhere >= self._idle_poll_s:
+            self._looked_everywhere = now
+            self.lines.note(*ALL_LINES)
+        for line in self.lines.in_order():
+            self.lines.look(line)
+            wait_s = _MOMENT_S if line in self._news else 0.0
+            self._news.discard(line)
+            delivery = await self._taker.take(JOB_Q, worker_consumer(*line), wait_s=wait_s)
+            if delivery is not None:
+                self.lines.took(line)
+                return delivery
         return None
 
     async def _pause(self, stop: asyncio.Event) -> None:

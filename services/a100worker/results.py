@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from shared.image_store import Bucket, ImageStore
 
 
-async def store_picture(images: ImageStore, bucket: Bucket, image: Rgb, icc: bytes | None = None) -> ImageRef:
+async def store_picture(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRef:
     """Encode without loss and store. Raises Busy, BrokerUnavailable."""
-    data = await asyncio.to_thread(encode_png, image, icc)
+    return await store_png(images, bucket, await asyncio.to_thread(encode_png, image), image)
+
+
+async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb) -> ImageRef:
+    """Store the PNG of an image. Raises Busy, BrokerUnavailable."""
     height, width = image.shape[:2]
     ref = ImageRef(
         bucket=bucket,

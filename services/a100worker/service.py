@@ -76,7 +76,7 @@ class _Readiness:
 
 async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
     runner = Runner(settings, bus, NatsImageStore(bus), engine)
-    async with Intake(bus, settings.idle_poll_s) as intake:
+    async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
         while not stop.is_set():
             try:
                 delivery = await intake.receive(stop)

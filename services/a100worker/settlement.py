@@ -29,7 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Settlement:
-    """One delivery of one job. What raises BrokerUnavailable has settled nothing: the lease brings the job back."""
+    """One delivery of one job. What raises BrokerUnavailable has settled nothing: the lease brings the job back.
+
+    Behind an end that is stored, the delivery is settled without waiting for the broker to note it: if that is lost
+    the job comes once more, and the end refuses its start.
+    """
 
     def __init__(self, settings: Settings, bus: Bus, work: JobWork, delivery: Delivery) -> None:
         self._settings = settings
@@ -39,23 +43,26 @@ class Settlement:
         self.attempt = 0
 
     async def begin(self, engine: str) -> bool:
-        """Tell that the job is started; False if it has been tried too often, and is buried now.
-
-        The broker knows whether this is the first attempt. Its count of deliveries goes up also when a worker hands
-        its job back because it must stop, so later attempts are counted by the job's events.
-        """
-        subject, msg_id = subjects.event(self._work.job_id, "started"), uuid4().hex
-        started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=1)
-        try:
-            await self._bus.publish_first(JOB_EV, subject, started, msg_id=msg_id)
-        except WrongLastSequence:
+        """Tell that the job is started; False if it is over: ended elsewhere, or tried too often and buried now."""
+        if self._delivery.attempt > 1 or self._work.again:
             self.attempt = jobs.spent(await jobs.attempts(self._bus, self._work.job_id))
             if self.attempt >= self._settings.streams.max_deliver:
-                await self._bury(TriedTooOften())
+                if not await self._has_ended():
+                    await self._bury(TriedTooOften())
                 return False
-            started = started.model_copy(update={"attempt": self.attempt + 1})
-            await self._bus.publish(subject, started, msg_id=msg_id)
-        self.attempt = started.attempt
+        self.attempt += 1
+        started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
+        try:
+            await self._bus.publish(
+                subjects.event(self._work.job_id, started.type),
+                started,
+                msg_id=uuid4().hex,
+                expect_last=0,
+                expect_on=subjects.end(self._work.job_id),
+            )
+        except WrongLastSequence:
+            await self._delivery.ack_soon()
+            return False
         log.info("job.started", extra=self._facts(task=self._work.submit.task))
         return True
 
@@ -67,20 +74,19 @@ class Settlement:
             log.info("job.ended-already", extra=self._facts())
         else:
             log.info("job.ended", extra=self._facts(state=done.type))
-        await self._delivery.ack()
+        await self._delivery.ack_soon()
 
-    async def has_ended(self) -> bool:
-        """Settle a job that has ended elsewhere; False if it has not."""
+    async def _has_ended(self) -> bool:
         if await self._bus.last(JOB_EV, subjects.end(self._work.job_id)) is None:
             return False
-        await self._delivery.ack()
+        await self._delivery.ack_soon()
         return True
 
     async def fail(self, error: ArtMancerError, *, stopping: bool) -> None:
         """Settle an attempt without a result. The job is tried again where that may help."""
         if isinstance(error, JobCancelled):
             # Only an end in the events is a cancel; without one the engine was stopped with the service.
-            if await self.has_ended():
+            if await self._has_ended():
                 log.info("job.cancelled", extra=self._facts())
                 return
             if stopping:

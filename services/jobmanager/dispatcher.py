@@ -1,4 +1,4 @@
-"""From the log of submitted jobs to the queue that workers pull from; every submit is settled here, also a bad one.
+"""From the log of submitted jobs to the queue that workers pull from.
 
 The order of a queue cannot be changed, so the queue is kept short: jobs wait in a lane here, unsettled in the log.
 Each step may be repeated: after a crash the log delivers again what was not settled, and the broker refuses doubles.
@@ -10,24 +10,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from services.jobmanager.entrance import Entrance, Waiting
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, jobs, subjects
-from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, ImageNotFound, StreamFull
-from shared.jobs import bury
-from shared.messages import DeadLetter, JobRecord, JobState, JobSubmit, JobWork, Queued
-from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q, JOBS
+from shared.errors import BrokerUnavailable, StreamFull
+from shared.messages import JobState, JobWork, Queued
+from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
     from services.jobmanager.pace import Pace
     from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
-    from shared.deliveries import Delivery
     from shared.image_store import ImageStore
     from shared.messages import JobClass
 
@@ -38,21 +36,12 @@ _AUDIT_S = 5.0  # events are missed while the connection is away; the queue itse
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A job in the lane."""
-
-    work: JobWork
-    delivery: Delivery
-    expected_ms: float | None
-
-
 class Dispatcher:
     """Dispatches one class of jobs, fairly between users, and keeps at most `lookahead` of them in JOB_Q unstarted."""
 
     def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, settings: Settings) -> None:
         self._bus = bus
-        self._images = images
+        self._entrance = Entrance(bus, images, job_class, pace)
         self._class = job_class
         self._pace = pace
         self._lookahead = settings.lookahead
@@ -73,7 +62,11 @@ class Dispatcher:
         self._lane = Lane(_QUANTUM_MS)
         await self._audit()
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
-        async with self._bus.subscribe(subjects.LIVE_EVENTS, self._hear), asyncio.TaskGroup() as group:
+        async with (
+            self._bus.subscribe(subjects.LIVE_STARTS, self._hear),
+            self._bus.subscribe(subjects.LIVE_ENDS, self._hear),
+            asyncio.TaskGroup() as group,
+        ):
             group.create_task(self._admit_all(), name=f"dispatch.admit-{self._class}")
             group.create_task(self._feed_when_moved(), name=f"dispatch.feed-{self._class}")
             group.create_task(self._audit_often(), name=f"dispatch.audit-{self._class}")
@@ -89,75 +82,25 @@ class Dispatcher:
         raise BrokerUnavailable
 
     async def _admit_all(self) -> None:
-        async for delivery in deliveries.consume(self._bus, JOB_LOG, DISPATCHERS[self._class]):
-            await self._admit(delivery)
+        async for arrived in deliveries.consume(self._bus, JOB_LOG, DISPATCHERS[self._class]):
+            async with asyncio.TaskGroup() as group:
+                examined = [
+                    group.create_task(self._entrance.examine(delivery), name=f"dispatch.examine-{delivery.seq}")
+                    for delivery in arrived
+                ]
+            await self._line_up([waiting for task in examined if (waiting := task.result()) is not None])
             await self._feed()
 
-    async def _admit(self, delivery: Delivery) -> None:
-        try:
-            address = subjects.parse_submit(delivery.subject)
-        except BadMessage as error:
-            await self._refuse(subjects.unnamed_id(delivery.seq), delivery, error)
-            return
-        job_id, replay_of = await self._identify(address.job_id, delivery.seq)
-        if await self._has_ended(job_id):
-            await delivery.ack_soon()  # cancelled before it was queued, or settled before a crash
-            return
-        try:
-            work = JobWork(
-                job_id=job_id,
-                user=address.user,
-                job_class=self._class,
-                log_seq=delivery.seq,
-                replay_of=replay_of,
-                submit=_read(delivery.data),
-            )
-            expected_ms = await self._expected_ms(work.submit)
-        except (BadMessage, ImageNotFound) as error:
-            await self._refuse(job_id, delivery, error)
-            return
-        ahead = len(self._unstarted) + self._lane.ahead_of_new(work.user)
-        await self._announce(work, ahead, expected_ms, msg_id=f"{job_id}.queued")
-        self._lane.add(work.user, job_id, expected_ms or UNKNOWN_MS, Waiting(work, delivery, expected_ms))
+    async def _line_up(self, jobs_in_order: list[Waiting]) -> None:
+        # With the lock, or a job might be queued and started before its first event is stored.
+        async with self._feeding, asyncio.TaskGroup() as group:
+            for waiting in jobs_in_order:
+                work = waiting.work
+                ahead = len(self._unstarted) + self._lane.ahead_of_new(work.user)
+                self._lane.add(work.user, work.job_id, waiting.expected_ms or UNKNOWN_MS, waiting)
+                announcing = self._announce(work, ahead, waiting.expected_ms, msg_id=f"{work.job_id}.queued")
+                group.create_task(announcing, name=f"dispatch.announce-{work.log_seq}")
         self._line_changed.set()
-
-    async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
-        """A job id that the log knows already is a replay: a new job. Only the log decides, so this may be repeated."""
-        first = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
-        if first is None or first.seq >= log_seq:
-            return job_id, None
-        return subjects.replay_id(job_id, log_seq), job_id
-
-    async def _has_ended(self, job_id: str) -> bool:
-        """Also of a job whose events have expired: the log outlives them, and may be delivered from its beginning."""
-        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
-            return True
-        viewed = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))
-        return (
-            viewed is not None and viewed.data != b"" and JobRecord.model_validate_json(viewed.data).ended is not None
-        )
-
-    async def _expected_ms(self, submit: JobSubmit) -> float | None:
-        for name, sha256 in submit.pictures().items():
-            picture = await self._images.head("inputs", sha256)
-            if picture is None:
-                raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
-            if name == "image":
-                pixels = picture.width * picture.height
-        return self._pace.expect(submit.task, pixels, submit.steps)
-
-    async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
-        letter = DeadLetter(
-            job_id=job_id,
-            reason=error.code,
-            message=error.message,
-            attempts=0,
-            log_seq=delivery.seq,
-            raw=delivery.data.decode(errors="replace"),
-        )
-        await bury(self._bus, letter)
-        await delivery.ack_soon()
-        log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 
     async def _feed_when_moved(self) -> None:
         while True:
@@ -203,29 +146,29 @@ class Dispatcher:
         if record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
             return  # its worker has been heard of, and may well end it
         with contextlib.suppress(StreamFull):  # then the next audit tries again
-            await self._bus.publish(_subject(work), work)
+            await self._bus.publish(_subject(work), work.model_copy(update={"again": True}))
             self._unstarted.add(work.job_id)
             log.warning("job.queued-again", extra={"job_id": work.job_id})
 
     async def _feed(self) -> None:
-        async with self._feeding:
+        async with self._feeding, asyncio.TaskGroup() as group:
             while self._cancelled:
                 await self._cancelled.pop().delivery.ack_soon()
                 self._line_changed.set()
             while len(self._unstarted) < self._lookahead and (waiting := self._lane.pop()) is not None:
-                await self._queue(waiting)
+                # First, because a worker may start it before the broker's answer is here.
+                self._unended[waiting.work.job_id] = waiting.work
+                self._unstarted.add(waiting.work.job_id)
+                group.create_task(self._queue(waiting), name=f"dispatch.queue-{waiting.work.log_seq}")
                 self._line_changed.set()
 
     async def _queue(self, waiting: Waiting) -> None:
         work = waiting.work
-        subject = _subject(work)
-        self._unended[work.job_id] = work
-        self._unstarted.add(work.job_id)  # first, because a worker may start it before the broker's answer is here
         try:
-            await self._bus.publish(subject, work, msg_id=f"{work.job_id}.{work.log_seq}")
+            await self._bus.publish(_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
         except StreamFull:
             # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
-            if await self._bus.last(JOB_Q, subject) is None:
+            if await self._bus.last(JOB_Q, _subject(work)) is None:
                 self._unstarted.discard(work.job_id)
                 self._unended.pop(work.job_id, None)
                 await waiting.delivery.retry(_AUDIT_S)
@@ -246,12 +189,9 @@ class Dispatcher:
         return {each.job_id: each.user for each, event in zip(addresses, started, strict=True) if event is None}
 
     def _hear(self, stored: Stored) -> None:
-        kind = subjects.kind_of_event(stored.subject)
-        if kind not in {"started", subjects.TERMINAL}:
-            return
         job_id = subjects.job_of_event(stored.subject)
         self._unstarted.discard(job_id)
-        if kind == subjects.TERMINAL:
+        if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
             self._unended.pop(job_id, None)
         waiting = self._lane.remove(job_id)
         if waiting is not None:
@@ -292,12 +232,3 @@ class Dispatcher:
 
 def _subject(work: JobWork) -> str:
     return subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
-
-
-def _read(body: bytes) -> JobSubmit:
-    try:
-        return JobSubmit.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadMessage(f"The job could not be read: {place + ': ' if place else ''}{first['msg']}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from contextlib import aclosing
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from services.jobmanager.pace import Pace
     from shared.bus import Bus
 
-_REMEMBERED = 4096
+_REMEMBERED, _BATCH = 4096, 500
+_LINGER_S = 0.05  # a short job's events become one write; whoever asks for one job reads its events, not the view
 _FIRST = 1
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Projector:
         self._pace = pace
         self._records: OrderedDict[str, tuple[JobRecord, int]] = OrderedDict()  # with its revision in the bucket
         self._newest = 0  # revision in the bucket
-        self._expected = 0  # sequence of the next event; 0: any
+        self._last: Delivery | None = None
         self._again_from = 0  # sequence to go back to; 0: stay
 
     async def run(self) -> None:
@@ -38,9 +40,9 @@ class Projector:
         self._again_from = _FIRST if await self._bus.first(JOBS, subjects.ALL_RECORDS) is None else 0
         while True:
             await self._begin()
-            async with aclosing(consume(self._bus, JOB_EV, PROJECTOR)) as arriving:
-                async for delivery in arriving:
-                    await self._settle(delivery)
+            async with aclosing(consume(self._bus, JOB_EV, PROJECTOR, batch=_BATCH, linger_s=_LINGER_S)) as arriving:
+                async for arrived in arriving:
+                    await self._settle(arrived)
                     if self._again_from:
                         break
 
@@ -52,29 +54,51 @@ class Projector:
         else:
             await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
         self._records.clear()
-        self._newest = self._again_from = self._expected = 0
+        self._newest = self._again_from = 0
+        self._last = None
 
-    async def _settle(self, delivery: Delivery) -> None:
-        if 0 < self._expected < delivery.seq:
-            # What lies between was sent to a connection that is no more; folded after this event it would be ignored.
-            self._again_from = self._expected
-            return
-        self._expected = max(self._expected, delivery.seq + 1)
-        event = jobs.parse_event(delivery.data)
-        # Steps are read from the events themselves; a view that changed with each would write for nobody.
-        if event is not None and not isinstance(event, Progress | Preview):
-            while not await self._project(event, delivery.seq):
-                self._records.pop(event.job_id, None)
-            if isinstance(event, Cancelled):
-                await self._bus.purge(JOB_Q, subjects.queue_entries_of(event.job_id))
+    async def _settle(self, arrived: list[Delivery]) -> None:
+        """Fold what has arrived: a job's events are written once, and different jobs side by side."""
+        in_order = self._until_gap(arrived)
+        news: dict[str, list[tuple[JobEvent, int]]] = {}
+        for delivery in in_order:
+            event = jobs.parse_event(delivery.data)
+            # Steps are read from the events themselves; a view that changed with each would write for nobody.
+            if event is not None and not isinstance(event, Progress | Preview):
+                news.setdefault(event.job_id, []).append((event, delivery.seq))
+        newest = self._newest
+        async with asyncio.TaskGroup() as group:
+            for job_id, events in news.items():
+                group.create_task(self._project(job_id, events, newest), name=f"project.{job_id}")
         if not self._again_from:
-            await delivery.ack_soon()
+            for delivery in in_order:
+                await delivery.ack_soon()
 
-    async def _project(self, event: JobEvent, seq: int) -> bool:
-        """Write the record with this event in it; False if somebody else wrote first."""
-        before, revision = await self._read(event, seq)
-        record = jobs.fold(before, event, seq)
-        if record is before:
+    def _until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
+        for place, delivery in enumerate(arrived):
+            if self._last is not None and delivery.order != self._last.order + 1:
+                # What lies between was sent to a connection that is no more; folded after this it would be ignored.
+                self._again_from = self._last.seq + 1
+                return arrived[:place]
+            self._last = delivery
+        return arrived
+
+    async def _project(self, job_id: str, events: list[tuple[JobEvent, int]], newest: int) -> None:
+        is_new = isinstance(events[0][0], Queued)  # so it seems: if not, the first write is refused
+        while not await self._write(job_id, events, newest, is_new=is_new):
+            self._records.pop(job_id, None)
+            is_new = False
+        for event, _ in events:
+            if isinstance(event, Cancelled):
+                await self._bus.purge(JOB_Q, subjects.queue_entries_of(job_id))
+
+    async def _write(self, job_id: str, events: list[tuple[JobEvent, int]], newest: int, *, is_new: bool) -> bool:
+        """Write the record with these events in it; False if there is another one than was believed."""
+        before, revision = self._records.get(job_id) or ((None, 0) if is_new else await self._read(job_id, *events[0]))
+        record = before
+        for event, seq in events:
+            record = jobs.fold(record, event, seq)
+        if record is None or record is before:
             return True
         try:
             revision = await self._bus.publish(
@@ -82,15 +106,19 @@ class Projector:
             )
         except WrongLastSequence:
             return False
-        if revision < self._newest:
+        if revision < newest:
             self._again_from = _FIRST  # the bucket counts from one again: it is another one
-        self._newest = revision
-        self._learn(event, record)
+        self._newest = max(self._newest, revision)
+        self._remember(record, revision)
+        for event, _ in events:
+            self._learn(event, record)
+        return True
+
+    def _remember(self, record: JobRecord, revision: int) -> None:
         self._records[record.job_id] = (record, revision)
         self._records.move_to_end(record.job_id)
         if len(self._records) > _REMEMBERED:
             self._records.popitem(last=False)
-        return True
 
     def _learn(self, event: JobEvent, record: JobRecord) -> None:
         if isinstance(event, Started):
@@ -99,15 +127,12 @@ class Projector:
             pixels = event.result.width * event.result.height
             self._pace.learn(record.task, pixels, record.total_steps or 1, event.duration_ms)
 
-    async def _read(self, event: JobEvent, seq: int) -> tuple[JobRecord | None, int]:
-        known = self._records.get(event.job_id)
-        if known is not None:
-            return known
-        stored = await self._bus.first(JOBS, subjects.job_record_anywhere(event.job_id))
+    async def _read(self, job_id: str, event: JobEvent, seq: int) -> tuple[JobRecord | None, int]:
+        stored = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))
         if stored is not None and stored.data:
             return JobRecord.model_validate_json(stored.data), stored.seq
         revision = 0 if stored is None else stored.seq  # `nats kv del` leaves an empty value
-        return (None if isinstance(event, Queued) else await self._refold(event.job_id, seq)), revision
+        return (None if isinstance(event, Queued) else await self._refold(job_id, seq)), revision
 
     async def _refold(self, job_id: str, until: int) -> JobRecord | None:
         """Make a record anew of the events before a sequence, where there is none or it was lost."""

@@ -29,8 +29,9 @@ class Reaper:
 
     async def run(self) -> None:
         """Reap for ever. Raises BrokerUnavailable."""
-        async for delivery in consume(self._bus, ADVISORY, REAPER):
-            await self._settle(delivery)
+        async for deliveries in consume(self._bus, ADVISORY, REAPER):
+            for delivery in deliveries:
+                await self._settle(delivery)
 
     async def _settle(self, delivery: Delivery) -> None:
         advisory = json.loads(delivery.data)

@@ -26,7 +26,7 @@ SERVICES = ("a100worker", "gateway", "imageutils", "jobmanager", "segmentation")
 # --- what the decisions allow, by name, with the reason -----------------------------------------------------------
 
 LONGER_MODULES = {
-    "shared/messages.py": 450,  # all that the services ever say to each other, to be read in one go
+    "shared/messages.py": 480,  # all that the services ever say to each other, to be read in one go
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "connection", "bus", "deliveries", "rpc",
