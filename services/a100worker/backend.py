@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BACKENDS = {  # name → import path; nothing heavy is imported until chosen
     "classical": "services.a100worker.backends.classical:Classical",
+    "qwen": "services.a100worker.backends.qwen.engine:Qwen",
     "scripted": "services.a100worker.backends.scripted:Scripted",
 }
 

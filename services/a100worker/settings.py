@@ -20,7 +20,7 @@ def _new_name() -> str:
 class Settings(ServiceSettings):
     """Settings of an A100 worker (A100WORKER_...)."""
 
-    model_config = SettingsConfigDict(env_prefix="A100WORKER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="A100WORKER_", frozen=True, populate_by_name=True)
 
     backend: str = "classical"  # a registered name, or module:Class
     name: str = Field(default_factory=_new_name, pattern=r"^[A-Za-z0-9_-]{1,64}$")
@@ -33,8 +33,8 @@ class Settings(ServiceSettings):
     qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
     qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     qwen_plan: Literal["auto", "resident", "cast", "offload"] = "auto"  # how the weights fit the card
-    qwen_work_px: int = Field(default=1024, ge=256, le=2048)  # side of the square whose area a picture is edited at
-    qwen_condition_px: int = Field(default=1024, ge=256, le=1024)  # the same of the pictures that the model looks at
+    qwen_work_px: int = Field(default=1024, ge=64, le=2048)  # side of the square whose area a picture is edited at
+    qwen_condition_px: int = Field(default=1024, ge=64, le=1024)  # the same of the pictures that the model looks at
     qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")  # auto, or one of diffusers' names
     qwen_compile: bool = False
     qwen_lightning: Literal["off", "4", "8"] = "off"  # steps, whatever the job asks for

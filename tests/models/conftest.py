@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from services.a100worker.settings import Settings
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from services.a100worker.backends.qwen.engine import Qwen
+
+ON_THE_CPU = {"qwen_device": "cpu", "qwen_work_px": 128, "qwen_condition_px": 128}
 
 
 @pytest.fixture(scope="session")
 def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A MODEL_DIR with a tiny checkpoint of Qwen-Image-Edit-2509 and its three adapters. Copy it before you harm it."""
-    from tests.models import tiny_qwen  # noqa: PLC0415 (ten seconds of imports, for those who ask)
+    import torch  # noqa: PLC0415 (ten seconds of imports, for those who ask)
 
+    from tests.models import tiny_qwen  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # several wait for one another; on a busy machine that is most of the time
     models = tmp_path_factory.mktemp("models")
     tiny_qwen.build(models / "qwen")
     return models
+
+
+@pytest.fixture(scope="session")
+def qwen_settings(qwen_models: Path) -> Settings:
+    """A worker's, for that checkpoint."""
+    return Settings(model_dir=qwen_models, **ON_THE_CPU)  # type: ignore[arg-type]  # of several types
+
+
+@pytest.fixture(scope="session")
+def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
+    """The engine, loaded once."""
+    from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
+
+    with closing(Qwen(qwen_settings, lambda _: None)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
+    """The engine for one test; it must be as new after each job, and the tests see to it."""
+    yield resident_qwen
+    resident_qwen.filler.close()  # its child process; the next fill starts another
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,124 @@
+"""The LoRA adapters, one a task and perhaps one that saves steps: looked through before torch reads a byte of them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.a100worker.backends.qwen.checkpoint import require
+from services.a100worker.backends.qwen.safetensors_header import read_header
+from shared.errors import ConfigError
+from shared.messages import Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from services.a100worker.backends.qwen.safetensors_header import Tensor
+
+LIGHTNING = "lightning"
+_MAX_RANK = 256
+_PREFIXES = ("transformer.", "diffusion_model.", "")
+_ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"
+_LAYER = re.compile(
+    rf"transformer_blocks\.(?P<block>\d+)\.(attn\.({_ATTENTION})|(img|txt)_mlp\.net\.(0\.proj|2)|(img|txt)_mod\.1)"
+    r"\.(?P<kind>lora_A\.weight|lora_B\.weight|lora_down\.weight|lora_up\.weight|alpha)"
+)
+_HALVES = {"lora_A.weight": 0, "lora_down.weight": 0, "lora_B.weight": 1, "lora_up.weight": 1}
+"""Which axis of the matrix is the rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A file that fits the model, and the name that it is switched on by."""
+
+    name: str
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """Its bytes on disk."""
+        return self.path.stat().st_size
+
+
+def find(folder: Path, blocks: int, *, lightning: str, bare: bool) -> list[Adapter]:
+    """Return the adapters of a model with so many blocks; `bare` tasks may have none. Raises ConfigError."""
+    files = {task.value: folder / "adapters" / f"{task}.safetensors" for task in Task}
+    if bare:
+        files = {name: path for name, path in files.items() if path.is_file()}
+    if lightning != "off":
+        files[LIGHTNING] = folder / "adapters" / f"{LIGHTNING}-{lightning}.safetensors"
+    return [_checked(name, path, blocks) for name, path in files.items()]
+
+
+def _checked(name: str, path: Path, blocks: int) -> Adapter:
+    require(path)
+    try:
+        check(read_header(path), blocks)
+    except ValueError as error:
+        raise ConfigError(f"The adapter {path.name} cannot be used: {error}.") from error
+    return Adapter(name, path)
+
+
+def check(tensors: dict[str, Tensor], blocks: int) -> None:
+    """Raise ValueError unless these are LoRA matrices, in pairs, of linear layers that the transformer has."""
+    if not tensors:
+        raise ValueError("it is empty")
+    ranks: dict[str, dict[int, int]] = {}
+    for key, tensor in tensors.items():
+        layer = _layer(key, blocks)
+        half = _HALVES.get(layer["kind"])
+        if half is not None:
+            if len(tensor.shape) != 2 or not 0 < tensor.shape[half] <= _MAX_RANK:  # noqa: PLR2004
+                raise ValueError(f"{key} is no matrix of a rank up to {_MAX_RANK}")
+            ranks.setdefault(layer[0].removesuffix(layer["kind"]), {})[half] = tensor.shape[half]
+    for place, halves in ranks.items():
+        if set(halves) != {0, 1} or halves[0] != halves[1]:
+            raise ValueError(f"the two matrices of {place.rstrip('.')} do not fit together")
+
+
+def _layer(key: str, blocks: int) -> re.Match[str]:
+    for prefix in _PREFIXES:
+        found = _LAYER.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+        if found is not None and int(found["block"]) < blocks:
+            return found
+    raise ValueError(f"the model has no layer for {key}")
+
+
+def load(pipeline: Any, adapters: list[Adapter]) -> None:
+    """Load all of them into the pipeline; none is on afterwards. Raises ConfigError."""
+    for adapter in adapters:
+        try:
+            _load(pipeline, adapter)
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            raise ConfigError(f"The adapter {adapter.path.name} does not fit the model.") from error
+    if adapters:
+        pipeline.disable_lora()
+
+
+def _load(pipeline: Any, adapter: Adapter) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # several are what we want
+        pipeline.load_lora_weights(
+            str(adapter.path.parent),
+            weight_name=adapter.path.name,
+            adapter_name=_peft_name(adapter.name),
+            local_files_only=True,
+            use_safetensors=True,
+        )
+
+
+def switch(pipeline: Any, names: list[str]) -> None:
+    """Turn these on and all others off; the next step of the same pipeline uses them."""
+    if names:
+        pipeline.enable_lora()
+        pipeline.set_adapters([_peft_name(name) for name in names])
+    elif pipeline.get_list_adapters():
+        pipeline.disable_lora()
+
+
+def _peft_name(name: str) -> str:
+    """PyTorch modules must not be named with a dot, and a dash is a nuisance in their paths."""
+    return name.replace("-", "_")

@@ -1,0 +1,165 @@
+"""The engine for A100s: Qwen-Image-Edit in bfloat16, one pipeline for all tasks, an adapter for each."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from services.a100worker.backend import Edit, finish
+from services.a100worker.backends.qwen import adapters, assembly, checkpoint, conditions
+from services.a100worker.backends.qwen.fill import HoleFiller
+from services.a100worker.backends.qwen.frames import Frame
+from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
+from services.a100worker.cancel_flag import CancelFlag
+from shared.errors import ArtMancerError, ConfigError, EngineFailed
+from shared.messages import Task
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import EditInputs, Loading, Preview, Step
+    from services.a100worker.backends.qwen.conditions import Conditions
+    from services.a100worker.settings import Settings
+    from shared.image_codec import Rgb
+
+_WORDS = {
+    Task.REMOVAL: "remove object",
+    Task.INSERTION: "insert object",
+    Task.WHITE_BALANCE: "white balance this image",
+}
+_WARM_UP_PX = 256
+log = logging.getLogger(__name__)
+
+
+class Qwen:
+    """Edits with a diffusion model. One job at a time: a second waits for the first."""
+
+    name = "qwen"
+
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        """Load all there is. Raises ConfigError with the one thing that is missing or wrong."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        found = checkpoint.inspect(settings.model_dir)
+        files = adapters.find(found.folder, found.blocks, lightning=settings.qwen_lightning, bare=settings.qwen_bare)
+        self._adapters = {adapter.name for adapter in files}
+        self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
+        self.painter = Painter(assembly.load(settings, found, files, loading), settings)
+        loading("warming up")
+        self._warm_up()
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Run one job. Raises BadInput, EngineFailed or JobCancelled; the next job is none the worse for it."""
+        with self._lock:
+            for rung in Rung:
+                try:
+                    return self._attempt(job, step, rung)
+                except torch.OutOfMemoryError:
+                    log.warning("qwen.out-of-memory", extra={"rung": rung.name})
+                except torch.AcceleratorError as error:
+                    # After, say, an illegal access the card refuses this process everything: only a new one works.
+                    log.critical("qwen.card-lost")
+                    raise SystemExit(1) from error
+                # Only here, where the exception and with it the frames that hold the tensors are gone.
+                _free_memory()
+        raise EngineFailed("The GPU's memory is too small for this picture.")
+
+    def close(self) -> None:
+        """Give back the card's memory and the child process."""
+        self.filler.close()
+        del self.painter
+        _free_memory()
+
+    def _attempt(self, job: EditInputs, step: Step, rung: Rung) -> Edit:
+        step(0, 0, rung.sentence)
+        frame = Frame.of(job.image, round(self._settings.qwen_work_px**2 * rung.area))
+        seen = self._conditions(job, frame, step)
+        painted = self.painter.paint(self._order(job, seen), step, rung)
+        if seen.region is not None:
+            return Edit(finish(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
+        return Edit(_recoloured(job, frame, painted), None, seen.labelled)
+
+    def _conditions(self, job: EditInputs, frame: Frame, step: Step) -> Conditions:
+        match job.task:
+            case Task.REMOVAL:
+                return conditions.removal(job, frame, self.filler.of(job, step))
+            case Task.INSERTION:
+                return conditions.insertion(job, frame)
+            case Task.WHITE_BALANCE:
+                return conditions.white_balance(job, frame)
+
+    def _order(self, job: EditInputs, seen: Conditions) -> Order:
+        lightning = self._settings.qwen_lightning
+        return Order(
+            pictures=seen.pictures,
+            prompt=_plain(job.prompt) or _WORDS[job.task],
+            negative_prompt=_plain(job.negative_prompt or "") or " ",
+            steps=max(LEAST_STEPS, job.steps) if lightning == "off" else int(lightning),
+            guidance=job.guidance if lightning == "off" else 1.0,  # distilled into the adapter
+            seed=job.seed,
+            adapters=self._chosen(job.task),
+            flow_match=job.flow_match,
+        )
+
+    def _chosen(self, task: Task) -> list[str]:
+        return [name for name in (task.value, adapters.LIGHTNING) if name in self._adapters]
+
+    def _warm_up(self) -> None:
+        """Paint what nobody sees: what is slow the first time is slow now, and what does not work does not start."""
+        transformer = self.painter.pipeline.transformer
+        for attention in assembly.attentions(self._settings):
+            if assembly.attend(transformer, attention) and self._paints():
+                log.info("qwen.attention", extra={"attention": attention})
+                return
+        raise ConfigError("The model was loaded, but its first picture failed.")
+
+    def _paints(self) -> bool:
+        grey = np.full((_WARM_UP_PX, _WARM_UP_PX, 3), 127, np.uint8)
+        tasks = list(Task) if self._settings.qwen_compile else [Task.REMOVAL]  # each adapter is compiled once
+        try:
+            for task in tasks:
+                order = Order([grey] * 2, _WORDS[task], " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
+                self.painter.paint(order, _Nobody())
+        except (ArtMancerError, RuntimeError, ValueError, ImportError):
+            log.warning("qwen.warm-up-failed", exc_info=True)
+            return False
+        return True
+
+
+class _Nobody:
+    """Hears the steps of the warm-up."""
+
+    def __init__(self) -> None:
+        self.cancelled = CancelFlag()
+
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
+        """Not even look."""
+
+
+def _plain(words: str) -> str:
+    """Take the sense out of what the tokenizer would read as a command, or as one picture more."""
+    return words.replace("<|", "< |").strip()
+
+
+def _recoloured(job: EditInputs, frame: Frame, painted: Rgb) -> Rgb:
+    """Return the upload in the new colours, as far as the job's strength says.
+
+    A picture that was made smaller gets the difference only, or it would come back blurred.
+    """
+    if frame.inner == (frame.width, frame.height):
+        new = frame.leave(painted).astype(np.float32)
+    else:
+        before = frame.leave(frame.enter(job.image)).astype(np.float32)
+        new = job.image + (frame.leave(painted) - before)
+    mixed = job.image + np.float32(job.strength) * (new - job.image)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,70 @@
+"""LaMa (Suvorov 2022) as ONNX: fills a hole with what the whole window suggests, where PatchMatch only copies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from shared.errors import ConfigError, EngineFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from shared.image_codec import Grey, Rgb
+
+FILE = "lama/lama.onnx"
+_INPUTS = ("image", "mask")
+_STEP_PX = 8  # of the sides, where the file takes any
+
+
+class Lama:
+    """A session on one file: image (1, 3, h, w) of 0..1 and mask (1, 1, h, w) of 0 and 1 give a picture of 0..255."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        shape = session.get_inputs()[0].shape
+        self._size = (shape[3], shape[2]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+
+    @classmethod
+    def find(cls, models: Path, device: str) -> Self | None:
+        """Open the file on the volume; None where there is none. Raises ConfigError when it cannot be used."""
+        path = models / FILE
+        if not path.is_file():
+            return None
+        try:
+            import onnxruntime  # noqa: PLC0415 (only with the file)
+        except ImportError as error:
+            raise ConfigError("LaMa needs the package onnxruntime, which is not installed.") from error
+        wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
+        there = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
+        try:
+            session = onnxruntime.InferenceSession(str(path), providers=there)
+        except Exception as error:  # the library has no base of its own for what a damaged file makes it raise
+            raise ConfigError(f"The model file {FILE} is damaged.") from error
+        if tuple(entry.name for entry in session.get_inputs()) != _INPUTS:
+            raise ConfigError(f"The model file {FILE} is no LaMa: its inputs must be called image and mask.")
+        return cls(session)
+
+    def fill(self, picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:
+        """Return the picture with all that is not 0 in `hole` filled; what `avoid` marks counts as unknown too.
+
+        Raises EngineFailed.
+        """
+        height, width = hole.shape
+        size = self._size or (_up(width), _up(height))
+        image = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32) / 255
+        unknown = np.asarray(cv2.resize(cv2.bitwise_or(hole, avoid), size, interpolation=cv2.INTER_NEAREST)) > 0
+        fed = {"image": image.transpose(2, 0, 1)[None], "mask": unknown.astype(np.float32)[None, None]}
+        (answer,) = self._session.run(None, fed)
+        if answer.shape != (1, 3, size[1], size[0]) or not np.isfinite(answer).all():
+            raise EngineFailed("LaMa gave no picture.")
+        painted = np.clip(np.rint(answer[0].transpose(1, 2, 0)), 0, 255).astype(np.uint8)
+        restored = np.asarray(cv2.resize(painted, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+        return np.where(hole[..., None] > 0, restored, picture)
+
+
+def _up(side: int) -> int:
+    return -(-side // _STEP_PX) * _STEP_PX
