@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_CANDIDATES = 5
 
 BACKENDS = {
+    "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
+    "fastsam": "services.segmentation.backends.fastsam:FastSam",
     "grabcut": "services.segmentation.backends.grabcut:GrabCut",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -20,4 +21,9 @@ class Settings(ServiceSettings):
     concurrency: int = Field(default=2, ge=1, le=64)  # engine runs at the same time, each in a thread
     waiting: int = Field(default=16, ge=0)  # requests beyond those; the next one is told that all are busy
     image_cache_bytes: int = Field(default=256_000_000, ge=0)  # decoded pictures
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # of fastsam and birefnet
+    fastsam_file: str = "FastSAM-s.pt"  # in MODEL_DIR/fastsam
+    fastsam_px: int = Field(default=1024, ge=32, multiple_of=32)  # long side of what the network sees
+    fastsam_confidence: float = Field(default=0.4, gt=0, lt=1)  # less sure things are dropped
+    birefnet_file: str = "onnx/model_fp16.onnx"  # in MODEL_DIR/birefnet
     evidence_cache_bytes: int = Field(default=64_000_000, ge=0)  # what networks have seen: 0.1 to 5 MB a picture

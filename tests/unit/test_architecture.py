@@ -39,6 +39,7 @@ ENVIRONMENT_READERS = {
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/models.py",  # a command of its own: MODEL_DIR is its only setting
     "services/a100worker/settings.py",
+    "services/segmentation/backends/fastsam.py",  # ultralytics is told by nothing else to stay off the network
 }
 SIGNAL_OWNERS = {
     "shared/lifecycle.py",

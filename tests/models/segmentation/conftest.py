@@ -1,0 +1,76 @@
+"""MODEL_DIR with a trained tiny FastSAM and a stand-in for BiRefNet, as `python -m services.models pull` leaves it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.segmentation.settings import Settings
+from shared.volumes import MANIFEST, FileFacts, VolumeManifest, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.models.segmentation.tiny_birefnet import Variant
+
+TINY_FASTSAM = Path(__file__).parents[1] / "data/FastSAM-tiny.pt"
+FASTSAM, BIREFNET = "FastSAM-tiny.pt", "onnx/tiny.onnx"
+
+
+def sealed(model_dir: Path, model: str, name: str) -> None:
+    """Write the manifest for a file that lies in its place."""
+    path = model_dir / model / name
+    facts = FileFacts(sha256=digest(path), size_bytes=path.stat().st_size)
+    manifest = VolumeManifest(model=model, licence="as told in docs/models.md", sources=("tests",), files={name: facts})
+    (model_dir / model / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def with_birefnet(model_dir: Path, variant: Variant) -> None:
+    """Put a stand-in into a MODEL_DIR."""
+    from tests.models.segmentation import tiny_birefnet  # noqa: PLC0415 (onnx, for those who ask)
+
+    tiny_birefnet.build(model_dir / "birefnet" / BIREFNET, variant)
+    sealed(model_dir, "birefnet", BIREFNET)
+
+
+def settings_for(model_dir: Path, **changes: object) -> Settings:
+    """Settings for the tiny models; 160 pixels is what the FastSAM was trained for."""
+    tiny = {"fastsam_file": FASTSAM, "fastsam_px": 160, "birefnet_file": BIREFNET, "device": "cpu"}
+    return Settings.model_validate({"model_dir": model_dir, **tiny, **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine two threads of torch wait for each other: 1.7 s instead of 12 ms for a tiny picture."""
+    import torch  # noqa: PLC0415 (seconds)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def segmentation_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MODEL_DIR, to be read only."""
+    model_dir = tmp_path_factory.mktemp("segmentation-models")
+    (model_dir / "fastsam").mkdir()
+    shutil.copy(TINY_FASTSAM, model_dir / "fastsam")
+    sealed(model_dir, "fastsam", FASTSAM)
+    with_birefnet(model_dir, "right")
+    return model_dir
+
+
+@pytest.fixture(scope="session")
+def tiny(segmentation_models: Path) -> Settings:
+    """Settings that find them."""
+    return settings_for(segmentation_models)
+
+
+@pytest.fixture
+def own_models(segmentation_models: Path, tmp_path: Path) -> Path:
+    """A copy of MODEL_DIR that a test may harm."""
+    return Path(shutil.copytree(segmentation_models, tmp_path / "models"))

@@ -1,0 +1,156 @@
+"""BiRefNet as ONNX: a stand-in with its signature shows that pictures go in and masks come out as they should."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.segmentation.backend import Click, Prompt, load
+from services.segmentation.backends.birefnet import Network
+from services.segmentation.masks import overlap
+from services.segmentation.windows import Window
+from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
+from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
+from tests.models.segmentation.scenes import scenes
+from tests.unit.services.segmentation.photos import Remembered, ball, carry_on
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.segmentation.backend import Segmenter
+    from services.segmentation.settings import Settings
+    from shared.image_codec import Grey, Rgb
+    from tests.models.segmentation.tiny_birefnet import Variant
+
+RIGHT = 0.9
+SCENES = list(scenes(4))
+PICTURE, TRUTH = ball()
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Settings) -> Segmenter:
+    """BiRefNet."""
+    return load("birefnet", tiny)
+
+
+def best(engine: Segmenter, image: Rgb, prompt: Prompt, memory: Remembered | None = None) -> Grey:
+    """The best mask."""
+    return engine.segment(image, prompt, memory or Remembered(), carry_on)[0].mask
+
+
+@pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
+def test_one_thing_is_found_among_several(engine: Segmenter, pointing: str) -> None:
+    """The region says which, and the network where exactly; what else is in the region stays out."""
+    found = [
+        overlap(best(engine, seen.image, shape.prompts[pointing]), shape.mask)
+        for seen in SCENES
+        for shape in seen.shapes
+    ]
+
+    assert min(found) > RIGHT
+
+
+def test_without_a_prompt_it_is_all_that_stands_out(engine: Segmenter) -> None:
+    """In the whole picture."""
+    everything = np.max([shape.mask for shape in SCENES[0].shapes], axis=0)
+
+    assert overlap(best(engine, SCENES[0].image, Prompt(auto=True)), everything) > RIGHT
+
+
+def test_the_object_is_white_and_its_edge_is_soft(engine: Segmenter) -> None:
+    """As a sigmoid makes it: not turned round, not stretched, not cut off at a threshold."""
+    mask = best(engine, PICTURE, Prompt(auto=True))
+
+    assert (mask[90, 120], mask[5, 5]) == (255, 0)
+    assert len(np.unique(mask)) > 20
+
+
+def test_a_box_is_a_limit(engine: Segmenter) -> None:
+    """Half a ball, where the box holds half of it."""
+    mask = best(engine, PICTURE, Prompt(box=Window(120, 20, 220, 160)))
+
+    assert not mask[:, :120].any()
+    assert overlap(mask[:, 120:], TRUTH[:, 120:]) > RIGHT
+
+
+def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Segmenter) -> None:
+    """Neither network looks again."""
+    memory = Remembered()
+    best(engine, PICTURE, Prompt(points=(Click(120, 90, positive=True),)), memory)
+    best(engine, PICTURE, Prompt(points=(Click(118, 95, positive=True),)), memory)
+
+    assert memory.looks == 2
+
+
+def test_a_click_on_nothing_finds_nothing(engine: Segmenter) -> None:
+    """Without a region there is nothing to look at."""
+    with pytest.raises(NothingFound):
+        best(engine, PICTURE, Prompt(points=(Click(5, 5, positive=True),)))
+
+
+# --- networks as they come ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", ["half", "open size"])
+def test_other_exports_give_the_same_mask(own_models: Path, engine: Segmenter, variant: Variant) -> None:
+    """In half precision, or with the size left open."""
+    with_birefnet(own_models, variant)
+    other = load("birefnet", settings_for(own_models))
+
+    assert overlap(best(other, PICTURE, Prompt(auto=True)), best(engine, PICTURE, Prompt(auto=True))) > 0.98
+
+
+def test_an_answer_of_another_shape_ends_the_start(own_models: Path) -> None:
+    """Each network is tried before it serves."""
+    with_birefnet(own_models, "wrong shape")
+
+    with pytest.raises(ConfigError, match=r"^The file birefnet/tiny\.onnx is no BiRefNet that works here\.$"):
+        load("birefnet", settings_for(own_models))
+
+
+def test_numbers_that_get_lost_are_no_mask(own_models: Path) -> None:
+    """As in half precision, in some pictures: a clear failure that may be tried again, and the next picture is fine."""
+    with_birefnet(own_models, "lost numbers")
+    engine = load("birefnet", settings_for(own_models))
+    black = np.zeros((64, 64, 3), np.uint8)
+
+    with pytest.raises(EngineFailed, match=r"^BiRefNet lost its numbers in this picture\.$"):
+        best(engine, black, Prompt(auto=True))
+    assert overlap(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
+
+
+def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
+    """In the middle: this one would take hours."""
+    with_birefnet(own_models, "endless")
+    network, white = Network(own_models / "birefnet" / BIREFNET, "cpu"), np.full((64, 64, 3), 255, np.uint8)
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def checkpoint() -> None:
+        if begun.is_set():  # the second time: the run is on
+            cancelled.set()
+            raise JobCancelled
+        begun.set()
+
+    with pytest.raises(JobCancelled):
+        network.look(white, checkpoint)
+    assert cancelled.is_set()
+
+
+def test_tampered_weights_are_refused(own_models: Path) -> None:
+    """Like all weights."""
+    path = own_models / "birefnet" / BIREFNET
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    with pytest.raises(ConfigError, match=r"birefnet/\S+ is not the one that was pulled"):
+        load("birefnet", settings_for(own_models))
+
+
+def test_it_needs_fastsam_for_its_regions(own_models: Path) -> None:
+    """And says which file is missing."""
+    (own_models / "fastsam" / "manifest.json").unlink()
+
+    with pytest.raises(ConfigError, match=r"fastsam/manifest\.json is missing"):
+        load("birefnet", settings_for(own_models))
