@@ -22,6 +22,7 @@ from shared.messages import Done, JobWork
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit, Editor
+    from services.a100worker.nearby import LookAhead
     from services.a100worker.settings import Settings
     from shared.bus import Bus, Stored
     from shared.deliveries import Delivery
@@ -45,11 +46,12 @@ class _Made:
 class Runner:
     """Runs jobs on one engine. Not for two jobs at a time."""
 
-    def __init__(self, settings: Settings, bus: Bus, images: ImageStore, engine: Editor) -> None:
+    def __init__(self, settings: Settings, bus: Bus, images: ImageStore, engine: Editor, ahead: LookAhead) -> None:
         self._settings = settings
         self._bus = bus
         self._images = images
         self._engine = engine
+        self._ahead = ahead
 
     async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
         """Run one delivered job and settle it. Raises BrokerUnavailable, and then the lease brings the job back."""
@@ -87,6 +89,7 @@ class Runner:
         side = [
             asyncio.create_task(self._hold(delivery), name="job.hold"),
             asyncio.create_task(self._watch(stop, reporter), name="job.watch"),
+            asyncio.create_task(self._ahead.run(delivery.seq), name="job.look-ahead"),
         ]
         publishing = asyncio.create_task(reporter.publish(), name="job.progress")
         try:

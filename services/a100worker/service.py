@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend
 from services.a100worker.intake import Intake
+from services.a100worker.nearby import LookAhead, NearbyPictures
 from services.a100worker.runner import Runner
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
@@ -75,8 +76,9 @@ class _Readiness:
 
 
 async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
-    runner = Runner(settings, bus, NatsImageStore(bus), engine)
+    pictures = NearbyPictures(NatsImageStore(bus), settings.inputs_in_memory_bytes)
     async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
+        runner = Runner(settings, bus, pictures, engine, LookAhead(bus, pictures, intake.lines))
         while not stop.is_set():
             try:
                 delivery = await intake.receive(stop)

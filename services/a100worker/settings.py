@@ -27,6 +27,7 @@ class Settings(ServiceSettings):
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     idle_poll_s: float = Field(default=0.5, gt=0)  # a job that comes back from a dead worker announces itself to nobody
     affinity_s: float = Field(default=20.0, ge=0)  # so long others may wait for those whose adapter is loaded
+    inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)  # of the last jobs, and of the next one
     retry_delay_s: float = Field(default=1.0, ge=0)
 
     # The engine "qwen"; docs/models.md says what each costs and gives.
