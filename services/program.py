@@ -68,6 +68,7 @@ class Program:
         group: ProcessGroup,
         *,
         env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
         on_line: Callable[[str], None],
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
@@ -75,6 +76,7 @@ class Program:
         self.name = name
         self._argv = argv
         self._group = group
+        self._cwd = cwd
         self._env = {**os.environ, **(env or {})}
         self._on_line = on_line
         self._on_silence = on_silence
@@ -97,7 +99,7 @@ class Program:
                 stdout=write_end,
                 stderr=write_end,
                 env=self._env,
-                cwd=ROOT,
+                cwd=self._cwd,
                 process_group=self._group.id,
             )
         except BaseException:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 
+from shared import subjects
 from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translated
-from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
+from shared.errors import BrokerUnavailable, ConfigError, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -120,7 +121,7 @@ class Bus(Connection):
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
-        reply = await self.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
+        reply = await self.request(subjects.api("DIRECT.GET", stream, subject))
         return await self._absent(stream, {"last_by_subj": subject}, reply) if status_of(reply) else _stored(reply)
 
     async def get(self, stream: str, seq: int) -> Stored | None:
@@ -145,7 +146,7 @@ class Bus(Connection):
         return messages
 
     async def _one(self, stream: str, query: dict[str, Any]) -> Stored | None:
-        reply = await self.request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode())
+        reply = await self.request(subjects.api("DIRECT.GET", stream), json.dumps(query).encode())
         return await self._absent(stream, query, reply) if status_of(reply) else _stored(reply)
 
     async def _absent(self, stream: str, query: dict[str, Any], reply: Msg) -> Stored | None:
@@ -157,7 +158,7 @@ class Bus(Connection):
         """Ask whether there is more: the copy in a cluster that answers a direct get may be milliseconds behind."""
         if not self.clustered:
             return None
-        answer = await self._manage(f"$JS.API.STREAM.MSG.GET.{stream}", query)
+        answer = await self._manage(subjects.api("STREAM.MSG.GET", stream), query)
         if "message" in answer:
             return _stored_at_leader(answer["message"])
         if answer["error"].get("err_code") == _NO_MESSAGE:
@@ -173,7 +174,7 @@ class Bus(Connection):
         with translated():
             subscription = await self.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
             try:
-                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
+                await self.client.publish(subjects.api("DIRECT.GET", stream), json.dumps(query).encode(), reply=inbox)
                 while True:
                     async with asyncio.timeout(ATTEMPT_S):
                         reply = await replies.get()
@@ -190,11 +191,11 @@ class Bus(Connection):
 
     async def delete(self, stream: str, seq: int) -> None:
         """Remove one message; none is fine too. Raises BrokerUnavailable."""
-        await self._manage(f"$JS.API.STREAM.MSG.DELETE.{stream}", {"seq": seq})
+        await self._manage(subjects.api("STREAM.MSG.DELETE", stream), {"seq": seq})
 
     async def purge(self, stream: str, pattern: str) -> None:
         """Remove the messages on a subject pattern. Raises BrokerUnavailable."""
-        await self._manage(f"$JS.API.STREAM.PURGE.{stream}", {"filter": pattern})
+        await self._manage(subjects.api("STREAM.PURGE", stream), {"filter": pattern})
 
     async def subjects_in(self, stream: str, pattern: str) -> list[str]:
         """List the subjects that hold messages (at most 100,000, the broker's page). Raises BrokerUnavailable."""
@@ -208,7 +209,7 @@ class Bus(Connection):
         return datetime.fromisoformat((await self._info(stream, {}))["created"])
 
     async def _info(self, stream: str, query: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._manage(f"$JS.API.STREAM.INFO.{stream}", query)
+        answer = await self._manage(subjects.api("STREAM.INFO", stream), query)
         if "error" in answer:
             raise BrokerUnavailable
         return answer
@@ -236,23 +237,25 @@ class Bus(Connection):
 async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> AsyncIterator[Bus]:
     """Connect, and stay connected until the block ends.
 
-    With `wait=False` the block starts at once; until the broker is there, every call raises BrokerUnavailable.
+    With `wait=False` the block starts at once; until the broker is there, every call raises BrokerUnavailable, and
+    `opened` tells when it is. Raises ConfigError when the broker will never let us in.
     """
     bus = Bus()
-    connecting = asyncio.create_task(connect(bus, settings, name), name="bus.connect")
+    bus.opening = asyncio.create_task(connect(bus, settings, name), name="bus.connect")
     try:
         if wait:
-            await connecting
+            await bus.opened()
         yield bus
     finally:
-        connecting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await connecting
+        bus.opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ConfigError):
+            await bus.opening
         with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
             if bus.client.is_connected:
                 await bus.client.flush(timeout=1)
         with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
-            await bus.client.close()
+            if bus.client.options:  # what never began to connect cannot be closed
+                await bus.client.close()
 
 
 def _raise_refusal(error: dict[str, Any]) -> None:

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 from nats.aio.client import Client
 
-from shared.errors import ArtMancerError, BrokerUnavailable
+from shared import subjects
+from shared.errors import ArtMancerError, BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from nats.aio.msg import Msg
 
     from shared.settings import NatsSettings
 
 log = logging.getLogger(__name__)
+_CLOSE_S = 1.0
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
 _PING_S = 1.0
 
@@ -29,8 +32,9 @@ class Connection:
     """What a `Bus` stands on; `connect` brings it up. Safe for one event loop."""
 
     def __init__(self) -> None:
-        self.client = Client()
+        self.client = HealingClient()
         self.up = asyncio.Event()
+        self.opening: asyncio.Task[None] | None = None
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
 
     @property
@@ -42,6 +46,11 @@ class Connection:
     def clustered(self) -> bool:
         """Whether the broker is one of several, each with its own copies."""
         return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 (the client tells nobody)
+
+    async def opened(self) -> None:
+        """Wait until the broker has let us in for the first time. Raises ConfigError when it never will."""
+        if self.opening is not None:
+            await asyncio.shield(self.opening)
 
     def on_reconnect(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run the action after each reconnect: core subscriptions miss what was sent meanwhile."""
@@ -88,10 +97,21 @@ class Connection:
 
 
 async def connect(connection: Connection, settings: NatsSettings, name: str) -> None:
-    """Connect, however long that takes; from then on the connection heals itself."""
+    """Connect, however long that takes; from then on the connection heals itself.
+
+    Raises ConfigError where waiting would not help: a key or a certificate that cannot be used, or is not accepted.
+    """
+    admitted = False
 
     async def on_error(error: Exception) -> None:
-        log.warning("bus.error", extra={"reason": str(error) or type(error).__name__})
+        refusal = _refusal(error, settings)
+        if refusal is None:
+            log.warning("bus.error", extra={"reason": str(error) or type(error).__name__})
+        elif not admitted:
+            raise ConfigError(refusal) from error  # out of the client's endless attempts
+        else:
+            log.error("bus.refused", extra={"reason": refusal})
+            connection.client.renew_seed(settings)
 
     async def on_disconnect() -> None:
         connection.up.clear()
@@ -103,27 +123,102 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         log.info("bus.reconnected")
         await connection.reconnected()
 
-    options: dict[str, Any] = {}
-    if settings.ca_file is not None:
-        options["tls"] = ssl.create_default_context(cafile=str(settings.ca_file))
-    if settings.nkey_file is not None:
-        options["nkeys_seed"] = str(settings.nkey_file)
     await connection.client.connect(
         servers=settings.url.split(","),
         name=name,
         user=settings.user,
         password=settings.password,
-        inbox_prefix=settings.inbox_prefix,
+        inbox_prefix=settings.inbox_prefix or subjects.inbox_prefix(name),
         error_cb=on_error,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; the annotation is too narrow
         ping_interval=10,
-        **options,
+        **_credentials(settings),
     )
+    admitted = True
     connection.up.set()
     log.info("bus.connected")
+
+
+class HealingClient(Client):
+    """The client, but it never gives up: its own closes for good on an error by which the broker ends a connection."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg:  # which ends nothing
+            await super()._process_err(err_msg)
+            return
+        error = nats.errors.Error(f"nats: {err_msg}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 (as the client has it)
+        # asyncio tells nobody that a connection is closed whose TLS handshake has failed.
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await super()._close(status, do_cbs)
+        except TimeoutError:
+            self._status = status
+
+    def renew_seed(self, settings: NatsSettings) -> None:
+        """Read the key again: it may have been rotated since. The one that is there stays if that cannot be done."""
+        if settings.nkey_file is not None:
+            try:
+                self._nkeys_seed_str = _seed(settings.nkey_file)
+            except ConfigError as error:
+                log.warning("bus.key-not-renewed", extra={"reason": error.message})
+            else:
+                self._setup_nkeys_connect()
+
+
+def _credentials(settings: NatsSettings) -> dict[str, Any]:
+    """By what we know the broker, and it us. Raises ConfigError."""
+    options: dict[str, Any] = {}
+    if settings.ca_file is not None:
+        options["tls"] = _trust(settings.ca_file)
+        options["tls_handshake_first"] = True  # or whoever stands in between could say that the broker needs no TLS
+    if settings.nkey_file is not None:
+        options["nkeys_seed_str"] = _seed(settings.nkey_file)
+    return options
+
+
+def _trust(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except ssl.SSLError as error:
+        raise ConfigError(f"The file {ca_file}, which NATS_CA_FILE names, holds no certificate.") from error
+    except OSError as error:
+        raise ConfigError(f"NATS_CA_FILE names {ca_file}, which cannot be read: {error.strerror}.") from error
+
+
+def _seed(nkey_file: Path) -> str:
+    import nkeys  # noqa: PLC0415 (a laptop has no keys and need not load the cryptography for them)
+
+    try:
+        seed = nkey_file.read_text(encoding="ascii").strip()
+        nkeys.from_seed(bytearray(seed.encode())).wipe()
+    except OSError as error:
+        raise ConfigError(f"NATS_NKEY_FILE names {nkey_file}, which cannot be read: {error.strerror}.") from error
+    except (ValueError, nkeys.NkeysError) as error:
+        raise ConfigError(f"The file {nkey_file}, which NATS_NKEY_FILE names, holds no key (SU...).") from error
+    return seed
+
+
+def _refusal(error: Exception, settings: NatsSettings) -> str | None:
+    """Tell which setting is to blame where the broker, or its certificate, is not one for us."""
+    trusted = f"NATS_CA_FILE is {settings.ca_file}" if settings.ca_file else "NATS_CA_FILE is not set"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"The broker's certificate is not to be trusted: {error.verify_message}; {trusted}."
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return f"The broker at NATS_URL does not speak TLS, but {trusted}."
+    if "authorization violation" not in str(error).lower():
+        return None
+    if settings.nkey_file is not None:
+        return f"The broker does not know the key in {settings.nkey_file}, which NATS_NKEY_FILE names."
+    if settings.user is not None or "@" in settings.url:
+        return "The broker does not accept the user and password in NATS_USER and NATS_PASSWORD, or in NATS_URL."
+    return "The broker lets in nobody without a key; set NATS_NKEY_FILE."
 
 
 @contextlib.contextmanager

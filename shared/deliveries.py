@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import nats.errors
 
+from shared import subjects
 from shared.connection import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
@@ -187,7 +188,7 @@ async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
 
 
 async def _ask(bus: Bus, stream: str, consumer: str, inbox: str, ask: dict[str, int | bool]) -> None:
-    subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+    subject = subjects.api("CONSUMER.MSG.NEXT", stream, consumer)
     with translated():
         await bus.client.publish(subject, json.dumps(ask).encode(), reply=inbox)
 

@@ -23,7 +23,7 @@ class NatsSettings(BaseSettings):
     password: str | None = None
     nkey_file: Path | None = None
     ca_file: Path | None = None
-    inbox_prefix: str = "_INBOX"
+    inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: one of the service's own
 
 
 class StreamSettings(BaseSettings):

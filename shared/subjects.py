@@ -40,8 +40,29 @@ LIVE_EVENTS = "live.ev.>"
 LIVE_STARTS = "live.ev.*.started"
 LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 LIVE_QUEUE = "live.q.>"
+LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 SEG_CANCEL = "ctl.seg-cancel.*"
 MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOB_Q.>"
+
+
+def api(verb: str, *names: str) -> str:
+    """One of JetStream's own questions, such as `STREAM.INFO`, about a stream, a consumer, a subject."""
+    return ".".join(("$JS.API", verb, *names))
+
+
+def acknowledgements(stream: str, consumer: str) -> str:
+    """Every word by which a delivery of one consumer is settled or extended."""
+    return f"$JS.ACK.{stream}.{consumer}.>"
+
+
+def discovery(service: str) -> list[str]:
+    """Where a service of nats.micro tells who it is, as one of all, by its name and by the id of its instance."""
+    return [f"$SRV.{verb}{whom}" for verb in ("PING", "INFO", "STATS") for whom in ("", f".{service}", f".{service}.*")]
+
+
+def inbox_prefix(user: str) -> str:
+    """Under what a service receives its replies; the broker lets no other service listen there."""
+    return f"_INBOX_{user}"
 
 
 def token(text: str) -> str:
@@ -105,6 +126,11 @@ def queue_entries_of(job_id: str) -> str:
 def event(job_id: str, kind: str) -> str:
     """Where one kind of a job's events is stored."""
     return f"job.ev.{token(job_id)}.{token(kind)}"
+
+
+def events_of_kind(kind: str) -> str:
+    """One kind of event of every job; `end` for the terminal ones."""
+    return f"job.ev.*.{token(kind)}"
 
 
 def end(job_id: str) -> str:

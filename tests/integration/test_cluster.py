@@ -13,9 +13,9 @@ import pytest
 from shared import subjects, topology
 from shared.bus import Stored, open_bus
 from shared.errors import ArtMancerError, BrokerUnavailable
-from shared.settings import NatsSettings, StreamSettings
+from shared.settings import StreamSettings
 from shared.topology import JOB_LOG
-from tests.cluster import cluster
+from tests.keys import Keys, cluster
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bus import Bus
-    from tests.cluster import Node
+    from tests.keys import Node
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 SETTINGS = StreamSettings(replicas=3, picture_bytes=1024**3)
@@ -74,16 +74,22 @@ class Load:
 
 
 @pytest.fixture
-async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+def keys(tmp_path: Path) -> Keys:
+    """Everybody's keys."""
+    return Keys.made(tmp_path / "keys")
+
+
+@pytest.fixture
+async def nodes(keys: Keys, tmp_path: Path) -> AsyncIterator[list[Node]]:
     """Three servers."""
-    async with cluster(tmp_path) as nodes:
+    async with cluster(keys, tmp_path) as nodes:
         yield nodes
 
 
 @pytest.fixture
-async def bus(nodes: list[Node]) -> AsyncIterator[Bus]:
+async def bus(nodes: list[Node], keys: Keys) -> AsyncIterator[Bus]:
     """A connection to all of them; every stream is declared, and every copy is up to date."""
-    async with open_bus(NatsSettings(url=",".join(node.url for node in nodes)), "test") as bus:
+    async with open_bus(keys.settings(",".join(node.url for node in nodes), "operator"), "operator") as bus:
         await wait_until(lambda: declared(bus), "the cluster has elected its leaders", timeout_s=30)
         await wait_until(lambda: in_step(bus), "all copies are up to date", timeout_s=30)
         yield bus

@@ -1,0 +1,117 @@
+"""A certificate authority of our own, and the certificate by which clients and the other servers know the broker."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+AUTHORITY_LIFE, SERVER_LIFE = timedelta(days=3650), timedelta(days=730)
+RENEW_BEFORE = timedelta(days=180)
+_CLOCK_SKEW = timedelta(hours=1)  # of whoever checks a certificate that is seconds old
+
+
+def new_key() -> bytes:
+    """Make a private key (P-256), as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def authority(key_pem: bytes) -> bytes:
+    """Make the certificate of the authority with this key, as PEM. It may sign servers, and no other authority."""
+    key = _loaded(key_pem)
+    name = _named("ArtMancer broker authority")
+    certificate = (
+        _certificate(name, name, key.public_key(), AUTHORITY_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def server(key_pem: bytes, hosts: Sequence[str], authority_pem: bytes, authority_key_pem: bytes) -> bytes:
+    """Make a certificate for a server at these names and addresses, as PEM; servers also show it to one another."""
+    key, issuer = _loaded(key_pem), x509.load_pem_x509_certificate(authority_pem)
+    authority_key = _loaded(authority_key_pem)
+    uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    certificate = (
+        _certificate(_named(hosts[0]), issuer.subject, key.public_key(), SERVER_LIFE)
+        .add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(uses, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+    )
+    return certificate.sign(authority_key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def serves(certificate_pem: bytes, key_pem: bytes, hosts: Sequence[str], authority_pem: bytes) -> bool:
+    """Whether the certificate belongs to the key and the authority, names exactly these hosts and lasts a while yet."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
+    except Exception:  # noqa: BLE001 (ValueError, TypeError or InvalidSignature: it is somebody else's)
+        return False
+    return (
+        certificate.public_key() == _loaded(key_pem).public_key()
+        and set(names) == {_general(host) for host in hosts}
+        and certificate.not_valid_after_utc - RENEW_BEFORE > datetime.now(UTC)
+    )
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + life)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _general(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _loaded(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("The key is none that this module has made.")
+    return key

@@ -1,0 +1,140 @@
+"""Keys as `make credentials` makes them, and nats-servers that know them: everything over TLS, nobody anonymous."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy import credentials
+from services.devstack import free_port
+from services.program import ProcessGroup, Program
+from shared.settings import NatsSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Self
+
+HOST = "127.0.0.1"
+NATS_SERVER = Path(sys.executable).parent / "nats-server"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The folder that `make credentials` fills."""
+
+    folder: Path
+
+    @classmethod
+    def made(cls, folder: Path) -> Self:
+        """Make them all."""
+        credentials.make(folder)
+        return cls(folder)
+
+    def settings(self, url: str, user: str) -> NatsSettings:
+        """Connect as this user would."""
+        return NatsSettings(url=url, nkey_file=self.folder / user / "nats.nk", ca_file=self.folder / "ca.crt")
+
+    def variables(self, url: str, user: str) -> dict[str, str]:
+        """The same for a process."""
+        files = {"NATS_NKEY_FILE": self.folder / user / "nats.nk", "NATS_CA_FILE": self.folder / "ca.crt"}
+        return {"NATS_URL": url, **{name: str(path) for name, path in files.items()}}
+
+
+class Node:
+    """A nats-server started in the folder of its keys; it can be stopped and started again."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        keys: Keys,
+        environment: dict[str, str],
+        group: ProcessGroup,
+        monitor: int | None = None,
+    ) -> None:
+        """`environment` is what the head of its configuration asks for."""
+        self.monitor_url = f"http://{HOST}:{monitor}"
+        self.name = name
+        self.url = f"tls://{environment['NATS_LISTEN']}"
+        self._ready = asyncio.Event()
+        self.said: list[str] = []
+        self._program = Program(
+            name,
+            [str(NATS_SERVER), *argv],
+            group,
+            env=environment,
+            cwd=keys.folder / credentials.BROKER,
+            on_line=self._read,
+            on_silence=self._ready.set,
+        )
+
+    async def start(self) -> None:
+        """Start it (again) and return once clients can connect."""
+        self._ready.clear()
+        await self._program.start()
+        await self._ready.wait()
+        assert self._program.pid is not None, f"{self.name} ended: {self.said[-1:]}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None while it does not run."""
+        return self._program.pid
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self._program.kill()
+        await self._program.wait()
+
+    async def terminate(self) -> None:
+        """End it in good order."""
+        self._program.terminate()
+        await self._program.wait()
+
+    def _read(self, line: str) -> None:
+        self.said.append(line)
+        if line.endswith("Server is ready"):
+            self._ready.set()
+
+
+@asynccontextmanager
+async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node]:
+    """The single server of deploy/nats-server.conf, but for its monitoring, which is on a port of its own."""
+    monitor = free_port(HOST, 0)
+    environment = {"NATS_LISTEN": f"{HOST}:{free_port(HOST, 0)}", "NATS_STORE": json.dumps(str(store))}
+    argv = ["-c", "nats-server.conf", "-m", str(monitor), *arguments]
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(ProcessGroup())
+        stack.callback(group.kill)
+        node = Node("nats", argv, keys, environment, group, monitor)
+        await node.start()
+        yield node
+        await node.terminate()
+
+
+@asynccontextmanager
+async def cluster(keys: Keys, folder: Path) -> AsyncIterator[list[Node]]:
+    """Three servers as deploy/nats-cluster.conf says; yields them once each takes connections."""
+    names = ("n1", "n2", "n3")
+    routes = {name: f"{HOST}:{free_port(HOST, 0)}" for name in names}
+
+    def environment(name: str) -> dict[str, str]:
+        return {
+            "NATS_NAME": name,
+            "NATS_LISTEN": f"{HOST}:{free_port(HOST, 0)}",
+            "NATS_ROUTE_LISTEN": routes[name],
+            "NATS_ROUTES": "[" + ", ".join(f"nats-route://{route}" for route in routes.values()) + "]",
+            "NATS_STORE": json.dumps(str(folder / name)),
+        }
+
+    async with AsyncExitStack() as stack:
+        group = await stack.enter_async_context(ProcessGroup())
+        stack.callback(group.kill)
+        nodes = [Node(name, ["-c", "nats-cluster.conf"], keys, environment(name), group) for name in names]
+        await asyncio.gather(*(node.start() for node in nodes))
+        yield nodes
+        await asyncio.gather(*(node.kill() for node in nodes))
