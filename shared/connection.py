@@ -154,6 +154,10 @@ class HealingClient(Client):
         await self._process_op_err(error)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 (as the client has it)
+        attempts = self._reconnection_task
+        while attempts is not None and attempts is not asyncio.current_task() and not attempts.done():
+            attempts.cancel()  # the client's wait_for may lose one, see `Connection.request`
+            await asyncio.wait({attempts}, timeout=0.1)
         # asyncio tells nobody that a connection is closed whose TLS handshake has failed.
         try:
             async with asyncio.timeout(_CLOSE_S):
