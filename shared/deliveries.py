@@ -28,12 +28,13 @@ _PULL_S = 30.0
 class Delivery:
     """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
 
-    __slots__ = ("_msg", "attempt", "data", "order", "seq", "subject")
+    __slots__ = ("_msg", "attempt", "data", "headers", "order", "seq", "subject")
 
     def __init__(self, msg: Msg) -> None:
         self._msg = msg
         self.subject: str = msg.subject
         self.data: bytes = msg.data
+        self.headers: dict[str, str] = msg.headers or {}
         metadata = msg.metadata
         self.attempt: int = metadata.num_delivered
         self.seq: int = metadata.sequence.stream

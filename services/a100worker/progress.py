@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.previews import Previews
-from shared import subjects
+from shared import subjects, tracing
 from shared.errors import BrokerUnavailable, JobCancelled
 from shared.messages import Preview, Progress
 
@@ -46,6 +46,7 @@ class Reporter:
         step = done if done > 0 else None
         if step is not None and self.last is not None and self.last.step == step:
             return
+        tracing.note("step", step=done, of=total)
         self.last = Progress(
             job_id=self._job_id,
             phase="processing",

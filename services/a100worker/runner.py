@@ -15,7 +15,7 @@ from services.a100worker.progress import Reporter
 from services.a100worker.results import outside_changes, store_png
 from services.a100worker.sessions import store_session
 from services.a100worker.settlement import Settlement, refuse
-from shared import subjects
+from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed
 from shared.image_codec import encode_png
 from shared.messages import Done, JobWork
@@ -60,6 +60,12 @@ class Runner:
         except ValidationError:
             await refuse(self._bus, delivery)
             return
+        context = tracing.received(delivery.headers, work.submit.traceparent)
+        with tracing.span("job.attempt", parent=context) as span, telemetry.bound(job_id=work.job_id):
+            span.set_attributes({"job.id": work.job_id, "job.task": work.submit.task, "job.delivery": delivery.attempt})
+            await self._run(work, delivery, stop)
+
+    async def _run(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> None:
         reporter = Reporter(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
@@ -103,10 +109,12 @@ class Runner:
             await asyncio.gather(*side, publishing, return_exceptions=True)
 
     async def _edit(self, work: JobWork, attempt: int, reporter: Reporter, started: float) -> Done:
-        files = await read(work.submit, self._images)
+        with tracing.span("job.fetch"):
+            files = await read(work.submit, self._images)
         questions = Questions(self._bus, self._images, reporter.cancelled)
         made = await asyncio.to_thread(self._make, work.submit, files, questions, reporter)
-        result = await store_png(self._images, "results", made.png, made.edit.image)
+        with tracing.span("job.store"):
+            result = await store_png(self._images, "results", made.png, made.edit.image)
         stored = time.monotonic()
         took, name = _ms(stored - started), self._engine.name
         session = None
@@ -135,7 +143,8 @@ class Runner:
         """From files to a file, in one go in the engine's thread: each change of threads costs a tenth of a no-op."""
         loaded = decode(submit, files, questions)
         decoded_at = time.monotonic()
-        edit = self._engine.edit(loaded.inputs, reporter)
+        with tracing.span("job.edit"):
+            edit = self._engine.edit(loaded.inputs, reporter)
         edited_at = time.monotonic()
         png = encode_png(edit.image, loaded.icc)
         return _Made(edit, png, outside_changes(loaded.inputs.image, edit), decoded_at, edited_at)

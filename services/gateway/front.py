@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from services.gateway.settings import Settings
 
-_READABLE = ("Content-Range", "ETag", "Location", "Retry-After", "X-Engine", "X-Score")
+_READABLE = ("Content-Range", "ETag", "Location", "Retry-After", "X-Engine", "X-Score", "traceresponse")
 
 
 class Front:
@@ -50,7 +50,7 @@ def guarded(app: ASGIApp, settings: Settings) -> ASGIApp:
         BodyLimit(app, settings.max_body_bytes),
         allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
-        allow_headers=("Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range"),
+        allow_headers=("Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", "traceparent"),
         expose_headers=_READABLE,
         max_age=3600,
     )

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.gateway.front import Front, guarded
+from services.gateway.observed import Observed
 from services.gateway.server import Server, listen
 from shared.errors import ConfigError
 from shared.listener import probed
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from services.gateway.observed import Exchange
     from services.gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,13 +30,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Raises ConfigError when the address cannot be had or the broker cannot keep what is declared.
     """
     front = Front()
-    server = Server(guarded(front, settings), settings)
+    observed = Observed(guarded(front, settings))
+    server = Server(observed, settings)
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:
             async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
-                opened = await asyncio.to_thread(_import_app)
+                opened, observed.report = await asyncio.to_thread(_import_app)
                 async with opened(settings) as app:
                     front.open(app)
                     probes.require(app.state.deps.check)
@@ -47,10 +50,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             raise _first_of(errors) from None
 
 
-def _import_app() -> Callable[[Settings], AbstractAsyncContextManager[FastAPI]]:
-    from services.gateway.app import opened  # noqa: PLC0415 (takes 0.4 s, so it runs beside the event loop)
+def _import_app() -> tuple[Callable[[Settings], AbstractAsyncContextManager[FastAPI]], Callable[[Exchange], None]]:
+    # Takes 0.4 s, so it runs beside the event loop.
+    from services.gateway.app import opened  # noqa: PLC0415
+    from services.gateway.metrics import count  # noqa: PLC0415
 
-    return opened
+    return opened, count
 
 
 def _first_of(errors: BaseExceptionGroup[ConfigError]) -> ConfigError:

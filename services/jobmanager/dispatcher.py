@@ -17,12 +17,14 @@ from pydantic import ValidationError
 from services.jobmanager.entrance import Entrance, Waiting
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
-from shared import deliveries, jobs, subjects
+from shared import deliveries, jobs, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull
 from shared.messages import JobState, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from services.jobmanager.pace import Pace
     from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
@@ -146,7 +148,8 @@ class Dispatcher:
         if record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
             return  # its worker has been heard of, and may well end it
         with contextlib.suppress(StreamFull):  # then the next audit tries again
-            await self._bus.publish(_subject(work), work.model_copy(update={"again": True}))
+            with tracing.span("job.queue", parent=_context(work)):
+                await self._bus.publish(_subject(work), work.model_copy(update={"again": True}))
             self._unstarted.add(work.job_id)
             log.warning("job.queued-again", extra={"job_id": work.job_id})
 
@@ -165,7 +168,8 @@ class Dispatcher:
     async def _queue(self, waiting: Waiting) -> None:
         work = waiting.work
         try:
-            await self._bus.publish(_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
+            with tracing.span("job.queue", parent=_context(work)):
+                await self._bus.publish(_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
         except StreamFull:
             # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
             if await self._bus.last(JOB_Q, _subject(work)) is None:
@@ -227,7 +231,12 @@ class Dispatcher:
             ahead=ahead,
             eta_ms=eta_ms,
         )
-        await self._bus.publish(subjects.event(work.job_id, "queued"), queued, msg_id=msg_id)
+        with tracing.span("job.announce", parent=_context(work)):
+            await self._bus.publish(subjects.event(work.job_id, "queued"), queued, msg_id=msg_id)
+
+
+def _context(work: JobWork) -> Context:
+    return tracing.received(None, work.submit.traceparent)
 
 
 def _subject(work: JobWork) -> str:
