@@ -33,7 +33,7 @@ _THEY_COMPUTE = frozenset({"a100worker", "segmentation", "imageutils"})
 
 # glibc gives each thread an arena and keeps in it what a large picture once needed. With one arena the gateway stays at
 # 98 MB after 1,000 submits instead of 138, and a 1024 px extraction takes 80 page faults instead of 5,000.
-ALLOCATOR = {
+_ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
     "MALLOC_MMAP_THRESHOLD_": str(128 * 1024**2),
@@ -130,7 +130,7 @@ class Stack:
         await until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
         environment = {
-            **ALLOCATOR,
+            **_ALLOCATOR,
             "NATS_URL": url,
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),
