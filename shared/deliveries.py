@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import nats.errors
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.connection import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
@@ -37,6 +37,8 @@ class Delivery:
         self.headers: dict[str, str] = msg.headers or {}
         metadata = msg.metadata
         self.attempt: int = metadata.num_delivered
+        if self.attempt > 1:
+            metrics.REDELIVERIES.labels(metadata.consumer).inc()
         self.seq: int = metadata.sequence.stream
         self.order: int = metadata.sequence.consumer  # without gaps, where one reader gets all
 

@@ -19,7 +19,7 @@ import nats.micro
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import ValidationError
 
-from shared import tracing
+from shared import metrics, tracing
 from shared.connection import translated
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
 
@@ -166,7 +166,9 @@ async def _work(endpoint: Endpoint[Any], tally: _Tally, request: Request) -> Non
         error = await _answer(endpoint, request)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error.code))
-    tally.add(time.perf_counter_ns() - began_ns, error)
+    took_ns = time.perf_counter_ns() - began_ns
+    tally.add(took_ns, error)
+    metrics.RPC_SECONDS.labels(endpoint.subject, error.code if error else "ok").observe(took_ns / 1e9)
 
 
 async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from services.a100worker import metrics
 from services.a100worker.inputs import Files, Questions, decode, read
 from services.a100worker.progress import Reporter
 from services.a100worker.results import outside_changes, store_png
@@ -63,7 +64,11 @@ class Runner:
         context = tracing.received(delivery.headers, work.submit.traceparent)
         with tracing.span("job.attempt", parent=context) as span, telemetry.bound(job_id=work.job_id):
             span.set_attributes({"job.id": work.job_id, "job.task": work.submit.task, "job.delivery": delivery.attempt})
-            await self._run(work, delivery, stop)
+            metrics.BUSY.set(1)
+            try:
+                await self._run(work, delivery, stop)
+            finally:
+                metrics.BUSY.set(0)
 
     async def _run(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> None:
         reporter = Reporter(self._bus, work.job_id)
@@ -122,6 +127,12 @@ class Runner:
             session = await store_session(
                 self._bus, self._images, work, made.edit, result, engine=name, duration_ms=took
             )
+        timings_ms = {
+            "fetch": _ms(made.decoded_at - started),
+            "edit": _ms(made.edited_at - made.decoded_at),
+            "store": _ms(stored - made.edited_at),
+        }
+        metrics.took(work.submit.task, timings_ms)
         return Done(
             job_id=work.job_id,
             worker=self._settings.name,
@@ -131,11 +142,7 @@ class Runner:
             duration_ms=took,
             seed=work.submit.seed,
             changed_outside_px=made.changed_outside_px,
-            timings_ms={
-                "fetch": _ms(made.decoded_at - started),
-                "edit": _ms(made.edited_at - made.decoded_at),
-                "store": _ms(stored - made.edited_at),
-            },
+            timings_ms=timings_ms,
             debug=session,
         )
 

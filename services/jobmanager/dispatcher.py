@@ -180,6 +180,20 @@ class Dispatcher:
         await waiting.delivery.ack_soon()
         log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
 
+    def unstarted(self) -> list[JobWork]:
+        """Return the jobs that no worker has, as far as is known without asking the broker."""
+        queued = [work for job_id, work in self._unended.items() if job_id in self._unstarted]
+        return queued + [waiting.work for waiting in self._lane.in_turn(len(self._lane))]
+
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited."""
+        oldest = min((work.submit.submitted_at for work in self.unstarted()), default=time.time())
+        return max(0.0, time.time() - oldest)
+
+    def running(self) -> int:
+        """How many jobs a worker has."""
+        return len(self._unended.keys() - self._unstarted)
+
     async def waiting(self) -> list[tuple[str, str]]:
         """User and id of each job that no worker has. Raises BrokerUnavailable."""
         queued = [(user, job_id) for job_id, user in (await self._unstarted_in_queue()).items()]
