@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.a100worker import service as a100worker
 from services.a100worker.settings import Settings as WorkerSettings
@@ -127,9 +127,9 @@ class Desk:
 
     @asynccontextmanager
     async def worker(
-        self, backend: str = "scripted", *, name: str = "w1", drain_s: float = 3.0
+        self, backend: str = "scripted", *, name: str = "w1", drain_s: float = 3.0, **more: Any
     ) -> AsyncIterator[asyncio.Event]:
-        """A worker; setting the event tells it to stop, as a signal would."""
+        """A worker; setting the event tells it to stop, as a signal would. `more` are settings of its engine."""
         stop = asyncio.Event()
         settings = WorkerSettings(
             nats=self._nats,
@@ -139,6 +139,7 @@ class Desk:
             drain_s=drain_s,
             idle_poll_s=0.05,
             retry_delay_s=0.05,
+            **more,
         )
         async with self._running(a100worker.run(settings, stop), a100worker.NAME, stop):
             yield stop
@@ -150,7 +151,7 @@ class Desk:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(run(), name=name)
-            await wait_until(lambda: self._healthy(name), f"{name} is healthy")
+            await wait_until(lambda: self._healthy(name), f"{name} is healthy", timeout_s=60)
             try:
                 yield
             finally:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BACKENDS = {  # name → import path; nothing heavy is imported until chosen
     "classical": "services.a100worker.backends.classical:Classical",
-    "qwen": "services.a100worker.backends.qwen.engine:Qwen",
+    "qwen": "services.a100worker.backends.qwen.opening:open_engine",
     "scripted": "services.a100worker.backends.scripted:Scripted",
 }
 
@@ -98,16 +98,13 @@ def load(name: str, settings: Settings, loading: Loading) -> Editor:
     loading("importing")
     module, _, noun = BACKENDS.get(name, name).partition(":")
     try:
-        engine: type[Editor] = getattr(importlib.import_module(module), noun)
+        engine: Callable[[Settings, Loading], Editor] = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(_unknown(name, error)) from error
-    return engine(settings, loading)  # type: ignore[call-arg]  # a Protocol cannot state a constructor
-
-
-def _unknown(name: str, error: Exception) -> str:
-    if name in BACKENDS and isinstance(error, ModuleNotFoundError):
-        return f"The engine {name!r} needs the package {error.name}, which is not installed."
-    return f"There is no engine {name!r}; known are {', '.join(BACKENDS)}."
+        raise ConfigError(f"There is no engine {name!r}; known are {', '.join(BACKENDS)}.") from error
+    try:
+        return engine(settings, loading)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"The engine {name!r} needs the package {error.name}, which is not installed.") from error
 
 
 def grey_as_rgb(grey: Grey) -> Rgb:

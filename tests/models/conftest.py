@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services.a100worker.settings import Settings
+from shared.settings import NatsSettings
+from tests.gateway import gateway
+from tests.running import Desk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator
 
     from services.a100worker.backends.qwen.engine import Qwen
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.gateway import Client
 
-ON_THE_CPU = {"qwen_device": "cpu", "qwen_work_px": 128, "qwen_condition_px": 128}
+CAT = Path(__file__).parents[2] / "services/gateway/static/samples/cat.jpg"
+ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128, "qwen_condition_px": 128}
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +42,7 @@ def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen_settings(qwen_models: Path) -> Settings:
     """A worker's, for that checkpoint."""
-    return Settings(model_dir=qwen_models, **ON_THE_CPU)  # type: ignore[arg-type]  # of several types
+    return Settings(model_dir=qwen_models, **ON_THE_CPU)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +59,21 @@ def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
     """The engine for one test; it must be as new after each job, and the tests see to it."""
     yield resident_qwen
     resident_qwen.filler.close()  # its child process; the next fill starts another
+
+
+@pytest.fixture
+async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
+    """Submits jobs on a photo that is stored already."""
+    photo = await images.put("inputs", CAT.read_bytes())
+    return Desk(bus, nats_url, stream_settings, photo.sha256)
+
+
+@pytest.fixture
+async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
+    """A program's view of a running gateway."""
+    assert bus.connected
+    async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
+        yield client
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -88,4 +88,6 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _name(path: Path) -> str:
-    return "/".join(("qwen", *path.parts[-2:]))
+    """Name a file from MODEL_DIR on: where that is on this machine is nobody's business."""
+    parts = path.parts
+    return "/".join(parts[len(parts) - 1 - parts[::-1].index("qwen") :])

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from services.a100worker.backend import Edit, finish
-from services.a100worker.backends.qwen import adapters, assembly, checkpoint, conditions
+from services.a100worker.backends.qwen import adapters, assembly, conditions
 from services.a100worker.backends.qwen.fill import HoleFiller
 from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.opening import look
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
 from services.a100worker.cancel_flag import CancelFlag
 from shared.errors import ArtMancerError, ConfigError, EngineFailed
@@ -44,8 +45,7 @@ class Qwen:
         """Load all there is. Raises ConfigError with the one thing that is missing or wrong."""
         self._settings = settings
         self._lock = threading.Lock()
-        found = checkpoint.inspect(settings.model_dir)
-        files = adapters.find(found.folder, found.blocks, lightning=settings.qwen_lightning, bare=settings.qwen_bare)
+        found, files = look(settings)
         self._adapters = {adapter.name for adapter in files}
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         self.painter = Painter(assembly.load(settings, found, files, loading), settings)

@@ -1,0 +1,260 @@
+"""The diffusion engine on a tiny checkpoint: the same bytes for the same job, and clean after whatever happened."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import QwenImageEditPlusPipeline
+from PIL import Image
+
+from services.a100worker.backends.qwen.engine import Qwen
+from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.painter import Order
+from shared.errors import EngineFailed, JobCancelled
+from shared.messages import Task
+from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
+from tests.unit.services.a100worker.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from services.a100worker.settings import Settings
+
+SIZE = 128
+
+
+def order(seed: int = 3, **changes: Any) -> Order:
+    """Three steps on two pictures: of two, the first and the last are where every schedule has them."""
+    wanted: dict[str, Any] = {"prompt": "a cat", "negative_prompt": " ", "steps": 3, "guidance": 2.0, "adapters": []}
+    pictures = [piece("cat", SIZE, SIZE), piece("rocket", SIZE, SIZE)]
+    return Order(pictures, seed=seed, **{**wanted, **changes})
+
+
+@pytest.fixture
+def before_blocks(qwen: Qwen) -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Registers what is called before each run of a transformer's block, with the number of that run."""
+    handles: list[Any] = []
+
+    def register(act: Callable[[int], None]) -> None:
+        runs = iter(range(1, 10_000))
+        blocks = qwen.painter.pipeline.transformer.transformer_blocks
+        handles.extend(block.register_forward_pre_hook(lambda *_: act(next(runs))) for block in blocks)
+
+    yield register
+    for handle in handles:
+        handle.remove()
+
+
+# --- the picture --------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_the_library_s_own(qwen: Qwen) -> None:
+    """Byte for byte what the bare pipeline makes of the same arguments: nothing of ours is in between."""
+    asked = order(adapters=["removal"])
+    ours = qwen.painter.paint(asked, Recorder())
+
+    bare = qwen.painter.pipeline
+    theirs = bare(
+        image=[Image.fromarray(picture) for picture in asked.pictures],
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        true_cfg_scale=asked.guidance,
+        num_inference_steps=asked.steps,
+        width=SIZE,
+        height=SIZE,
+        generator=torch.Generator("cpu").manual_seed(asked.seed),
+    ).images[0]
+
+    assert isinstance(bare, QwenImageEditPlusPipeline)
+    assert np.array_equal(ours, np.asarray(theirs))
+
+
+def test_another_seed_gives_another_picture(qwen: Qwen) -> None:
+    """And so do another prompt, another picture, and the fixed shift."""
+    asked = [
+        order(),
+        order(seed=4),
+        order(prompt="a dog"),
+        order(guidance=1.0),
+        order(flow_match=True),
+        Order([piece("coffee", SIZE, SIZE)] * 2, "a cat", " ", 3, 2.0, 3, []),
+    ]
+
+    painted = [qwen.painter.paint(one, Recorder()).tobytes() for one in asked]
+
+    assert len(set(painted)) == len(asked)
+
+
+def test_adapters_are_switched_without_a_trace(qwen: Qwen) -> None:
+    """A, B, A: the last is the first, bit by bit, and each adapter makes its own picture."""
+    names = ["removal", "insertion", "white-balance"]
+
+    first = [qwen.painter.paint(order(adapters=[name]), Recorder()).tobytes() for name in names]
+    again = [qwen.painter.paint(order(adapters=[name]), Recorder()).tobytes() for name in names]
+    none = qwen.painter.paint(order(), Recorder()).tobytes()
+
+    assert first == again
+    assert len({*first, none}) == 4
+
+
+def test_two_photos_of_one_size_are_two_conditions(qwen: Qwen) -> None:
+    """A cache that knew pictures by their size would give one the other's result."""
+    cat, rocket = (qwen.edit(edit_of(Task.WHITE_BALANCE, name), Recorder()) for name in ("cat", "rocket"))
+
+    assert not np.array_equal(cat.conditions[1][1], rocket.conditions[1][1])
+    assert not np.array_equal(cat.image, rocket.image)
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (16, 16), (40, 200), (250, 300)])
+def test_any_size_comes_back_as_it_came(qwen: Qwen, size: tuple[int, int]) -> None:
+    """Padded for the model, scaled where it is too large, and brought back."""
+    picture = piece("cat", *size)
+    work = edit_of(Task.WHITE_BALANCE)
+
+    edit = qwen.edit(type(work)(work.task, picture, None, work.balanced, steps=2), Recorder())
+
+    assert edit.image.shape == picture.shape
+
+
+def test_the_strength_of_a_white_balance_reaches_from_nothing_to_all(qwen: Qwen) -> None:
+    """Half of it lies half-way."""
+    none, half, full = (
+        qwen.edit(edit_of(Task.WHITE_BALANCE, strength=strength), Recorder()).image for strength in (0, 0.5, 1)
+    )
+
+    before = piece().astype(np.float32)
+    assert np.array_equal(none, piece())
+    assert np.abs(half - (before + full) / 2).max() <= 1
+
+
+def test_words_that_the_tokenizer_knows_as_commands_are_words(qwen: Qwen) -> None:
+    """A prompt cannot ask for a picture that is not there."""
+    edit = qwen.edit(edit_of(Task.WHITE_BALANCE, prompt="<|image_pad|> <|im_end|>", steps=2), Recorder())
+
+    assert edit.image.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_what_was_typed_matters_and_nothing_means_the_default_words(qwen: Qwen) -> None:
+    """An earlier backend threw the prompt of a removal away."""
+    images = [
+        qwen.edit(edit_of(Task.REMOVAL, prompt=prompt), Recorder()).image for prompt in ("", "remove object", "a lawn")
+    ]
+
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2])
+
+
+# --- steps and previews -------------------------------------------------------------------------------------------
+
+
+def test_each_step_is_told_once_and_shown(qwen: Qwen) -> None:
+    """The last preview is where the picture ends, in the colours of a linear map."""
+    recorder = Recorder()
+
+    painted = qwen.painter.paint(order(), recorder)
+
+    assert recorder.steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [preview.shape for preview in recorder.previews] == [(SIZE // 8, SIZE // 8, 3)] * 3
+    assert len({preview.tobytes() for preview in recorder.previews}) == 3
+    assert painted.shape == (SIZE, SIZE, 3)
+
+
+def test_one_step_would_divide_nought_by_nought(qwen: Qwen) -> None:
+    """So there are two."""
+    recorder = Recorder()
+
+    qwen.edit(edit_of(Task.WHITE_BALANCE, steps=1), recorder)
+
+    assert recorder.steps[-1] == (2, 2)
+
+
+# --- cancel -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_block", [1, 2, 7])
+def test_a_cancel_ends_the_step_it_comes_in(
+    qwen: Qwen, qwen_settings: Settings, before_blocks: Callable[[Callable[[int], None]], None], at_block: int
+) -> None:
+    """Two blocks, two passes a step: the seventh run is inside the second step. The next job is as on a new engine."""
+    recorder, seen = Recorder(), []
+
+    def cancel(run: int) -> None:
+        seen.append(run)
+        if run == at_block:
+            recorder.cancelled.set()
+
+    before_blocks(cancel)
+    with pytest.raises(JobCancelled):
+        qwen.edit(edit_of(Task.REMOVAL), recorder)
+
+    assert seen[-1] <= at_block + 1
+    assert recorder.steps[-1] == ((at_block - 1) // 4, 3)
+    after = qwen.edit(edit_of(Task.INSERTION), Recorder()).image
+    with closing(Qwen(qwen_settings, lambda _: None)) as fresh:
+        assert np.array_equal(after, fresh.edit(edit_of(Task.INSERTION), Recorder()).image)
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_card_too_small_is_climbed_down_from(
+    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], failures: int
+) -> None:
+    """Rung by rung; the user hears of each, and gets a picture of the right size that leaves the rest alone."""
+    recorder, undisturbed = Recorder(), qwen.edit(edit_of(Task.REMOVAL), Recorder()).image
+
+    def run_out(run: int) -> None:
+        if run <= failures:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    before_blocks(run_out)
+    edit = qwen.edit(edit_of(Task.REMOVAL), recorder)
+
+    told = [message for message in recorder.messages if message and "GPU" in message]
+    assert told == [rung.sentence for rung in Rung if 0 < rung <= failures]
+    assert edit.region is not None
+    assert np.array_equal(edit.image[edit.region == 0], piece()[edit.region == 0])
+    assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+
+
+def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
+    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
+) -> None:
+    """In words that say what happened."""
+    undisturbed = qwen.edit(edit_of(Task.REMOVAL), Recorder()).image
+
+    def run_out(run: int) -> None:
+        if run <= len(Rung):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    before_blocks(run_out)
+    with pytest.raises(EngineFailed, match="GPU's memory is too small"):
+        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+
+    assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+
+
+def test_a_lost_card_ends_the_process(qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]) -> None:
+    """It would refuse every later job too; the job itself comes back when its lease ends."""
+
+    def lose(_: int) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    before_blocks(lose)
+    with pytest.raises(SystemExit):
+        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+
+
+def test_numbers_without_a_meaning_are_no_picture(qwen: Qwen) -> None:
+    """They would come out black."""
+    broken = qwen.painter.pipeline.transformer.proj_out.register_forward_hook(lambda *_: _[2] * torch.nan)
+    try:
+        with pytest.raises(EngineFailed, match="without a meaning"):
+            qwen.edit(edit_of(Task.WHITE_BALANCE, strength=1), Recorder())
+    finally:
+        broken.remove()

@@ -1,0 +1,257 @@
+"""How the diffusion engine comes up: plans, layouts and adapters that work, and files that are refused."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from services.a100worker.backend import load
+from services.a100worker.backends.qwen.engine import Qwen
+from services.a100worker.settings import Settings
+from shared.errors import ConfigError
+from shared.lifecycle import EXIT_CONFIG
+from shared.messages import Task
+from tests.models.conftest import ON_THE_CPU
+from tests.models.edits import edit_of
+from tests.models.tiny_qwen import build, write_adapter
+from tests.unit.services.a100worker.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from shared.image_codec import Rgb
+    from tests.running import Desk
+
+
+@pytest.fixture
+def own_models(qwen_models: Path, tmp_path: Path) -> Path:
+    """A copy that a test may harm."""
+    return shutil.copytree(qwen_models, tmp_path / "models")
+
+
+def loaded(models: Path, **settings: Any) -> closing[Qwen]:
+    """An engine, to be entered."""
+    return closing(Qwen(Settings(model_dir=models, **ON_THE_CPU, **settings), lambda _: None))
+
+
+def balanced(engine: Qwen, steps: int = 3) -> Rgb:
+    """One edit's picture."""
+    return engine.edit(edit_of(Task.WHITE_BALANCE, steps=steps), Recorder()).image
+
+
+def difference(first: Rgb, second: Rgb) -> float:
+    """Mean absolute difference, in levels of 255."""
+    return float(np.abs(first.astype(int) - second).mean())
+
+
+# --- what works ---------------------------------------------------------------------------------------------------
+
+
+def test_the_phases_are_told_in_order(qwen_settings: Settings) -> None:
+    """An operator sees what a slow start waits for."""
+    phases: list[str] = []
+
+    load("qwen", qwen_settings, phases.append).close()
+
+    parts = ["transformer", "text encoder", "vae", "adapters"]
+    assert phases == ["importing", *(f"loading the {part}" for part in parts), "warming up"]
+
+
+def test_the_layout_of_2511_runs(tmp_path: Path) -> None:
+    """It differs by a flag of its transformer, which changes the picture."""
+    build(tmp_path / "qwen", zero_cond_t=True)
+    with loaded(tmp_path) as newer:
+        flag, picture = newer.painter.pipeline.transformer.config.zero_cond_t, balanced(newer)
+
+    assert flag is True
+    assert picture.any()
+
+
+def test_a_processor_in_the_files_of_older_libraries_is_read(own_models: Path, qwen: Qwen) -> None:
+    """As the published checkpoints have it."""
+    folder, processor = own_models / "qwen/processor", qwen.painter.pipeline.processor
+    shutil.rmtree(folder)
+    for part in (processor.tokenizer, processor.image_processor, processor.video_processor):
+        part.save_pretrained(folder)
+    assert not (folder / "processor_config.json").exists()
+
+    with loaded(own_models) as engine:
+        assert np.array_equal(balanced(engine), balanced(qwen))
+
+
+@pytest.mark.parametrize(("plan", "within"), [("offload", 0.0), ("cast", 12.0)])
+def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen, plan: str, within: float) -> None:
+    """Weights in the machine's memory lose nothing; in eight bits a little. Adapters work in both."""
+    with loaded(qwen_models, qwen_plan=plan) as engine:
+        picture, again = balanced(engine), balanced(engine)
+        engine.painter.pipeline.disable_lora()
+
+    assert np.array_equal(picture, again)
+    assert difference(picture, balanced(qwen)) <= within
+
+
+@pytest.mark.parametrize("cache", ["first-block", "taylor"])
+def test_a_step_cache_serves_many_steps_and_leaves_few_alone(qwen_models: Path, qwen: Qwen, cache: str) -> None:
+    """It saves passes through the blocks where there are steps enough to be like one another."""
+    passes = []
+    with loaded(qwen_models, qwen_cache=cache, qwen_cache_threshold=1.0) as engine:
+        engine.painter.pipeline.transformer.transformer_blocks[1].attn.to_q.register_forward_pre_hook(
+            lambda *_: passes.append(1)
+        )
+        few = balanced(engine)
+        for_few = len(passes)
+        many = balanced(engine, steps=12)
+
+    assert for_few == 3 * 2
+    assert len(passes) - for_few < 12 * 2
+    assert np.array_equal(few, balanced(qwen))
+    assert many.any()
+
+
+def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
+    """Together with the task's own adapter, and without guidance."""
+    write_adapter(own_models / "qwen/adapters/lightning-4.safetensors", 4, seed=9)
+    recorder, passes = Recorder(), []
+    with loaded(own_models, qwen_lightning="4") as engine:
+        engine.painter.pipeline.transformer.register_forward_pre_hook(lambda *_: passes.append(1))
+        engine.edit(edit_of(Task.WHITE_BALANCE, steps=30, guidance=4.0), recorder)
+        active = engine.painter.pipeline.get_active_adapters()
+
+    assert recorder.steps[-1] == (4, 4)
+    assert len(passes) == 4
+    assert active == ["white_balance", "lightning"]
+
+
+def test_without_adapters_the_model_edits_as_it_is(own_models: Path, qwen: Qwen) -> None:
+    """Only where the operator says so."""
+    shutil.rmtree(own_models / "qwen/adapters")
+    with loaded(own_models, qwen_bare=True) as engine:
+        assert not np.array_equal(balanced(engine), balanced(qwen))
+
+
+@pytest.mark.parametrize("names", ["bare", "diffusion_model", "kohya"])
+def test_adapters_of_other_trainers_are_read(own_models: Path, qwen: Qwen, names: str) -> None:
+    """Their layers carry other names; the same numbers give the same picture."""
+    path = own_models / "qwen/adapters/white-balance.safetensors"
+    tensors = {key.removeprefix("transformer."): tensor for key, tensor in load_file(path).items()}
+    if names == "diffusion_model":
+        tensors = {f"diffusion_model.{key}": tensor for key, tensor in tensors.items()}
+    if names == "kohya":
+        renamed = {key.replace("lora_A", "lora_down").replace("lora_B", "lora_up"): tensors[key] for key in tensors}
+        alphas = {key.replace("lora_A.weight", "alpha"): torch.tensor(4.0) for key in tensors if "lora_A" in key}
+        tensors = renamed | alphas
+    save_file(tensors, path)
+
+    with loaded(own_models) as engine:
+        assert np.array_equal(balanced(engine), balanced(qwen))
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def drop(name: str) -> Callable[[Path], None]:
+    """Take a file away."""
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    """End a file early."""
+
+    def harm(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return harm
+
+
+def write(name: str, data: bytes) -> Callable[[Path], None]:
+    """Put other bytes in its place."""
+
+    def harm(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+
+    return harm
+
+
+def change(name: str, act: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    """Change what a file of tensors holds."""
+
+    def harm(folder: Path) -> None:
+        tensors = load_file(folder / name)
+        act(tensors)
+        save_file(tensors, folder / name, {"format": "pt"})
+
+    return harm
+
+
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+ADAPTER = "adapters/removal.safetensors"
+LAYER = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
+REFUSED = {
+    "no weights": (drop(WEIGHTS), f"The model file qwen/{WEIGHTS} is missing; `python -m services.models pull qwen`"),
+    "no index": (drop("model_index.json"), "The model file qwen/model_index.json is missing"),
+    "no scheduler": (drop("scheduler/scheduler_config.json"), "scheduler/scheduler_config.json is missing"),
+    "no adapter": (drop(ADAPTER), f"The model file qwen/{ADAPTER} is missing"),
+    "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} is damaged: it is cut short"),
+    "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "is damaged: it is no safetensors file"),
+    "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "is damaged: it is no safetensors file"),
+    "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json is damaged"),
+    "another model": (write("model_index.json", b'{"_class_name": "FluxPipeline"}'), "QwenImageEditPlusPipeline"),
+    "no numbers": (change(WEIGHTS, lambda tensors: tensors["proj_out.weight"].fill_(torch.nan)), "first picture"),
+    "other shapes": (
+        change(WEIGHTS, lambda tensors: tensors.update({"proj_out.weight": torch.zeros(3, 3)})),
+        "The model part qwen/transformer cannot be loaded",
+    ),
+    "an adapter for another model": (
+        change(ADAPTER, lambda tensors: tensors.update({LAYER.replace(".0.", ".7."): torch.zeros(4, 32)})),
+        "The adapter removal.safetensors cannot be used: the model has no layer",
+    ),
+    "half an adapter": (change(ADAPTER, lambda tensors: tensors.pop(LAYER)), "do not fit together"),
+    "an adapter of other widths": (
+        change(ADAPTER, lambda tensors: tensors.update({LAYER: torch.zeros(4, 16)})),
+        "The adapter removal.safetensors does not fit the model",
+    ),
+    "an adapter that is a pickle": (write(ADAPTER, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
+}
+
+
+@pytest.mark.parametrize("harm", REFUSED)
+def test_what_is_missing_or_damaged_is_named(own_models: Path, harm: str) -> None:
+    """In one sentence, without a path of this machine."""
+    act, sentence = REFUSED[harm]
+    act(own_models / "qwen")
+
+    with pytest.raises(ConfigError) as refused, loaded(own_models):
+        pass
+
+    assert sentence in refused.value.message
+    assert str(own_models) not in refused.value.message
+
+
+async def test_a_worker_without_its_model_ends_with_one_sentence(desk: Desk, tmp_path: Path) -> None:
+    """And the code that tells whoever starts it not to try again."""
+    async with desk.worker_process("qwen", MODEL_DIR=str(tmp_path), A100WORKER_QWEN_DEVICE="cpu") as worker:
+        assert await worker.wait() == EXIT_CONFIG
+
+
+def test_a_machine_without_a_card_says_so(qwen_models: Path) -> None:
+    """Rather than to edit a hundred times slower than anybody expects."""
+    if torch.cuda.is_available():
+        pytest.skip("This machine has one.")
+
+    with pytest.raises(ConfigError, match="There is no CUDA device"):
+        Qwen(Settings(model_dir=qwen_models), lambda _: None)
+
+
+def test_an_attention_that_cannot_be_had_is_refused(qwen_models: Path) -> None:
+    """Where it was asked for by name; `auto` falls back."""
+    with pytest.raises(ConfigError, match="first picture"), loaded(qwen_models, qwen_attention="flash"):
+        pass
