@@ -1,0 +1,58 @@
+"""The values for the NATS chart: what they set is what the cluster's own configuration says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from shared import topology
+from shared.settings import StreamSettings
+from tests.deploy.conftest import ROOT
+
+DECLARED = (ROOT / "deploy/nats-cluster.conf").read_text()
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    """The chart's value `config`."""
+    values = yaml.safe_load((ROOT / "deploy/kubernetes/nats-values.yaml").read_text())
+    return dict(values["config"])
+
+
+@pytest.mark.parametrize("setting", ["max_payload", "max_pending", "write_deadline", "lame_duck_duration"])
+def test_a_limit_is_the_one_of_the_cluster(config: dict[str, Any], setting: str) -> None:
+    """Two files say it, because the chart writes its own configuration."""
+    wanted = re.search(rf"^{setting}: (\S+)", DECLARED, re.MULTILINE)
+    assert wanted is not None
+
+    assert str(config["merge"][setting]).strip("<> ") == wanted[1]
+
+
+def test_what_is_accepted_is_on_disk_as_soon(config: dict[str, Any]) -> None:
+    """How often a server flushes is part of what "accepted" means."""
+    assert f"sync_interval: {config['jetstream']['merge']['sync_interval']}" in DECLARED
+
+
+def test_the_volume_holds_all_that_may_be_kept(config: dict[str, Any]) -> None:
+    """Every stream at its limit fits into the store, and the store into its volume."""
+    limits = sum(int(stream.max_bytes or 0) for stream in topology.declare(StreamSettings()).streams)
+    store = config["jetstream"]["fileStore"]
+
+    assert limits < gibibytes(store["maxSize"]) < gibibytes(store["pvc"]["size"])
+
+
+def test_nobody_connects_in_the_clear(config: dict[str, Any]) -> None:
+    """Clients and routes speak TLS, and routes show a certificate as well; the users come from the generator."""
+    assert config["nats"]["tls"]["enabled"] is True
+    assert config["cluster"]["tls"]["enabled"] is True
+    assert config["cluster"]["tls"]["merge"]["verify"] is True
+    assert config["merge"]["users$include"].endswith("/users.conf")
+
+
+def gibibytes(quantity: str) -> int:
+    """Read a quantity of Kubernetes, in bytes."""
+    assert quantity.endswith("Gi")
+    return int(quantity.removesuffix("Gi")) * 1024**3
