@@ -140,4 +140,4 @@ def test_images_are_pinned(overlay: str, built: Callable[[str], list[Manifest]])
 
     for name, pod in pods(built(overlay)).items():
         for container in pod["containers"]:
-            assert re.fullmatch(rf"artmancer/[a-z0-9]+:{re.escape(version[1])}(-cpu|-cuda)?", container["image"]), name
+            assert re.fullmatch(rf"artmancer/[a-z0-9]+:{re.escape(version[1])}(-cuda)?", container["image"]), name
