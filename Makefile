@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-models test-all bench chaos openapi credentials tools lock
+.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi credentials tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      the benchmarks, each beside its baseline"
 	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
 	@echo "make credentials keys and certificates for a broker that lets in nobody else  (OUT=folder)"
+	@echo "make soak       the system under full load for long, then a verdict on its memory and soak.png  (MINUTES=30)"
 	@echo "make tools      the nats command, where Go is installed (for docs/operations.md and its tests)"
 	@echo "make lock       new lock files from pyproject.toml"
 
@@ -50,6 +51,9 @@ chaos: setup .venv/.dev
 
 credentials: .venv/.credentials
 	@$(PY) -m deploy.credentials $(OUT) $(ARGS)
+
+soak: setup .venv/.dev
+	@$(PY) -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi

@@ -123,12 +123,13 @@ DUTIES = {
         hears=(subjects.LIVE_QUEUE, subjects.LIVE_ENDS),
         says=(
             subjects.events_of_kind("started"),
+            subjects.events_of_kind("returned"),
             subjects.events_of_kind("progress"),
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_SESSIONS,
         ),
-        reads=(JOB_EV,),
+        reads=(JOB_EV, JOB_Q),  # the queue to fetch the inputs of what is next
         consumes=WORK,
         keeps=("results", "debug"),
         fetches=("inputs", "cache"),

@@ -30,7 +30,7 @@ STOP_S = 4.0  # after this whoever is left is killed
 
 # glibc gives each thread an arena and keeps in it what a large picture once needed. With one arena the gateway stays at
 # 98 MB after 1,000 submits instead of 138, and a 1024 px extraction takes 80 page faults instead of 5,000.
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
     "MALLOC_MMAP_THRESHOLD_": str(128 * 1024**2),
@@ -126,7 +126,7 @@ class Stack:
         await until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
         environment = {
-            **_ALLOCATOR,
+            **ALLOCATOR,
             "NATS_URL": url,
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),

@@ -33,6 +33,7 @@ max_payload: 2MB
 jetstream {{
   store_dir: {store}
   sync_interval: 10s
+  {limit}
 }}
 """
 
@@ -51,12 +52,17 @@ class NatsServer:
         *,
         group: ProcessGroup | None = None,
         monitor_port: int | None = None,
+        max_store_bytes: int | None = None,
         on_line: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_line` gets its warnings and errors; `monitor_port` opens its HTTP monitoring on loopback."""
+        """`on_line` gets its warnings and errors; `monitor_port` opens its HTTP monitoring on loopback.
+
+        Without `max_store_bytes` the server takes three quarters of what is free on the disk as its limit.
+        """
         self._store = store
         self._port = port
         self._monitor_port = monitor_port
+        self._limit = "" if max_store_bytes is None else f"max_file_store: {max_store_bytes}"
         self._on_line = on_line
         self._last_words = ""
         self._owns_group = group is None
@@ -137,7 +143,9 @@ class NatsServer:
         monitor = "" if self._monitor_port is None else f'http: "{HOST}:{self._monitor_port}"'
         self._store.mkdir(parents=True, exist_ok=True)
         store = json.dumps(str(self._store.resolve()))
-        self._config.write_text(_CONFIG.format(host=HOST, port=self._port or -1, store=store, monitor=monitor))
+        self._config.write_text(
+            _CONFIG.format(host=HOST, port=self._port or -1, store=store, monitor=monitor, limit=self._limit)
+        )
 
     def _silent(self) -> None:
         self._told.set()

@@ -198,8 +198,14 @@ class Bus(Connection):
         await self._manage(subjects.api("STREAM.PURGE", stream), {"filter": pattern})
 
     async def subjects_in(self, stream: str, pattern: str) -> list[str]:
-        """List the subjects that hold messages (at most 100,000, the broker's page). Raises BrokerUnavailable."""
-        return list((await self._info(stream, {"subjects_filter": pattern}))["state"].get("subjects") or {})
+        """List the subjects that hold messages. Raises BrokerUnavailable."""
+        listed: dict[str, int] = {}
+        while True:
+            page = await self._info(stream, {"subjects_filter": pattern, "offset": len(listed)})
+            more = page["state"].get("subjects") or {}
+            listed |= more
+            if not more or len(listed) >= page.get("total", 0):
+                return list(listed)
 
     async def created(self, stream: str) -> datetime:
         """Return since when this stream exists; one that was deleted and declared again counts from 1 again.

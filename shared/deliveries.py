@@ -28,7 +28,7 @@ _PULL_S = 30.0
 class Delivery:
     """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
 
-    __slots__ = ("_msg", "attempt", "data", "order", "seq", "subject")
+    __slots__ = ("_msg", "attempt", "data", "order", "pending", "seq", "subject")
 
     def __init__(self, msg: Msg) -> None:
         self._msg = msg
@@ -38,6 +38,7 @@ class Delivery:
         self.attempt: int = metadata.num_delivered
         self.seq: int = metadata.sequence.stream
         self.order: int = metadata.sequence.consumer  # without gaps, where one reader gets all
+        self.pending: int = metadata.num_pending  # that are still to be delivered
 
     async def ack(self) -> None:
         """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""

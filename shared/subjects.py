@@ -41,6 +41,8 @@ LIVE_STARTS = "live.ev.*.started"
 LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 LIVE_QUEUE = "live.q.>"
 LIVE_ENDS = f"live.ev.*.{TERMINAL}"
+EVERY_END = f"job.ev.*.{TERMINAL}"
+EVERY_QUEUED_EVENT = "job.ev.*.queued"
 SEG_CANCEL = "ctl.seg-cancel.*"
 MAX_DELIVERIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.JOB_Q.>"
 

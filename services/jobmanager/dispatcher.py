@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from services.jobmanager import open_jobs
 from services.jobmanager.entrance import Entrance, Waiting
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
@@ -53,6 +54,8 @@ class Dispatcher:
         self._moved = asyncio.Event()
         self._line_changed = asyncio.Event()
         self._feeding = asyncio.Lock()
+        self._undelivered = 0  # submits that wait in the log
+        self._is_whole = False  # what is open by the events is known
         self._reconnected = asyncio.Event()
         bus.on_reconnect(self._note_reconnect)
 
@@ -60,6 +63,7 @@ class Dispatcher:
         """Dispatch until the connection was away. Raises BrokerUnavailable."""
         self._reconnected.clear()
         self._lane = Lane(_QUANTUM_MS)
+        self._undelivered, self._is_whole = 0, False
         await self._audit()
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
         async with (
@@ -88,6 +92,7 @@ class Dispatcher:
                     group.create_task(self._entrance.examine(delivery), name=f"dispatch.examine-{delivery.seq}")
                     for delivery in arrived
                 ]
+            self._undelivered = arrived[-1].pending
             await self._line_up([waiting for task in examined if (waiting := task.result()) is not None])
             await self._feed()
 
@@ -111,6 +116,8 @@ class Dispatcher:
     async def _audit_often(self) -> None:
         while True:
             await asyncio.sleep(_AUDIT_S)
+            if not self._is_whole and not self._undelivered:  # what is still to be delivered is not lost
+                await self._recall()
             await self._audit()
             self._moved.set()
 
@@ -124,6 +131,13 @@ class Dispatcher:
             for work in [work for job_id, work in self._unended.items() if job_id not in present]:
                 await self._restore(work)
             self._unstarted &= set(await self._unstarted_in_queue())
+
+    async def _recall(self) -> None:
+        """Know also the jobs that JOB_Q lost while no manager was there to see it."""
+        for work in await open_jobs.find(self._bus, self._class):
+            if work.job_id not in self._lane:
+                self._unended.setdefault(work.job_id, work)
+        self._is_whole = True
 
     async def _adopt(self, subject: str) -> None:
         """Know a job that somebody else put into JOB_Q: a manager before this one, or an operator."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import random
 import secrets
 import shutil
@@ -30,6 +31,7 @@ from shared.settings import NatsSettings, StreamSettings
 from tests.chaos import engine, ledger, parts
 from tests.chaos.account import Account
 from tests.chaos.customers import Customers
+from tests.chaos.disk import STORE_BYTES, CannotMount, small_disk
 from tests.chaos.orders import Orders
 from tests.chaos.pictures import picture
 from tests.chaos.violence import Violence
@@ -46,8 +48,9 @@ ENVIRONMENT = {
     "STREAMS_PICTURE_BYTES": str(STREAMS.picture_bytes),
     "GATEWAY_QUEUE_LIMIT_PER_USER": "1000",
 }
+DISK_MB = 256
 BETWEEN_ACTS_S = (0.3, 2.5)
-QUIET_S = 90.0  # the backlog of the last outage, a poison job's three leases, a consumer's ack_wait of 30 s
+QUIET_S = 300.0  # the backlog of the last outage on a busy machine; it is over as soon as nothing moves
 
 
 class Clock:
@@ -83,7 +86,19 @@ def dice(seed: int, purpose: str) -> random.Random:
 
 async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account:
     """Hold the system up, load it, hurt it, wait until it is quiet, and read what is stored."""
-    async with parts.running(folder, chosen.workers, ENVIRONMENT, clock.note) as system:
+    disk: Path | None = folder / "nats"
+    with contextlib.ExitStack() as undo:
+        try:
+            undo.enter_context(small_disk(folder / "nats", DISK_MB))
+        except CannotMount as error:
+            clock.say(f"{error} Nobody will fill it.")
+            disk = None
+        return await _run(chosen, folder, clock, disk)
+
+
+async def _run(chosen: argparse.Namespace, folder: Path, clock: Clock, disk: Path | None) -> Account:
+    running = parts.running(folder, chosen.workers, ENVIRONMENT, clock.note, max_store_bytes=STORE_BYTES)
+    async with running as system:
         clock.say(f"ready, gateway on port {system.port}, logs in {folder}")
         nats = NatsSettings(url=system.server.url)
         async with (
@@ -94,7 +109,7 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account
             stored = [await NatsImageStore(bus).put("inputs", file) for file in files]
             orders = Orders(dice(chosen.seed, "orders"), *(ref.sha256 for ref in stored))
             customers = Customers(bus, http, orders, files)
-            violence = Violence(dice(chosen.seed, "violence"), system, bus, STREAMS, clock.say)
+            violence = Violence(dice(chosen.seed, "violence"), system, bus, STREAMS, clock.say, disk=disk)
             account = Account(customers.promises, violence.acts)
             await _fire(chosen, customers, violence, clock.say)
             account.restless = await _quiet(bus, clock.say)

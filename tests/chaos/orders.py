@@ -15,8 +15,8 @@ MISSING = "0" * 64
 BAD_IDS = ["x" * 65, "🐈", "a=b", "job:1"]  # which can stand in a subject
 TRICKY = '{{Count}} {{ID}} "quoted" \\ back\nnew line\r\n\ttab 🐈‍⬛ \u202e right to left \u0000 nul </script> ${HOME}'
 
-# A job may use up its three deliveries because its workers were killed by us.
-VIOLENCE = {"cancelled", "failed:max_deliver"}
+# A job may use up its three attempts because its workers were killed by us, or find the store of results full.
+VIOLENCE = {"cancelled", "failed:max_deliver", "failed:busy"}
 _ENDS: dict[str, set[str]] = {
     "plain": {"done", *VIOLENCE},
     "long": {"done", *VIOLENCE},

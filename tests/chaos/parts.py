@@ -38,6 +38,12 @@ class Parts:
         self.server = server
 
     @property
+    def processes(self) -> dict[str, psutil.Process]:
+        """Those that run at the moment."""
+        pids = {name: part.pid for name, part in sorted(self._programs.items())}
+        return {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
+
+    @property
     def names(self) -> list[str]:
         """Of all parts, in a fixed order."""
         return sorted(self._programs)
@@ -71,21 +77,29 @@ class Parts:
 
 @asynccontextmanager
 async def running(
-    folder: Path, workers: int, environment: Mapping[str, str], on_line: Callable[[str, str], None]
+    folder: Path,
+    workers: int,
+    environment: Mapping[str, str],
+    on_line: Callable[[str, str], None],
+    launch: tuple[str, ...] = ("-m",),
+    max_store_bytes: int | None = None,
 ) -> AsyncIterator[Parts]:
-    """Hold the whole system up while the block runs; `on_line` gets a part's name and a line of its output."""
+    """Hold the whole system up while the block runs; `on_line` gets a part's name and a line of its output.
+
+    `launch` is what stands between `python` and the module of a service.
+    """
 
     def lines_of(name: str) -> Callable[[str], None]:
         return lambda line: on_line(name, line)
 
     async with ProcessGroup() as group:
-        server = NatsServer(folder / "nats", group=group, on_line=lines_of("nats"))
+        server = NatsServer(folder / "nats", group=group, max_store_bytes=max_store_bytes, on_line=lines_of("nats"))
         await server.start()
         port = free_port(HOST, 0)
         own = {**environment, "NATS_URL": server.url, "GATEWAY_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         modules = {name: name for name in SERVICES} | {f"worker-{n}": "a100worker" for n in range(1, workers + 1)}
         programs = {
-            name: Program(name, [sys.executable, "-m", f"services.{module}"], group, env=own, on_line=lines_of(name))
+            name: Program(name, [sys.executable, *launch, f"services.{module}"], group, env=own, on_line=lines_of(name))
             for name, module in modules.items()
         }
         parts = Parts(server, programs, port)

@@ -1,35 +1,58 @@
-"""One random act of violence a round: a part dies, is asked to end or stands still, or the broker forgets something."""
+"""One random act of violence a round: a part dies, ends or stands still; the broker forgets something, or is full."""
 
 from __future__ import annotations
 
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import nats.errors
 
 from shared import topology
+from tests.chaos.disk import filled
 from tests.chaos.engine import PAST_THE_LEASE_S
 from tests.chaos.parts import happens
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from pathlib import Path
     from random import Random
 
     from shared.bus import Bus
     from shared.settings import StreamSettings
     from tests.chaos.parts import Parts
 
-_ACTS = {"kill": 5, "term": 3, "freeze": 3, "delete-consumer": 1, "delete-view": 1}  # with their weights
+_ACTS = {  # with their weights
+    "kill": 10,
+    "term": 6,
+    "freeze": 6,
+    "delete-consumer": 2,
+    "delete-stream": 3,
+    "fill-results": 2,
+    "fill-disk": 1,
+}
+# What may be lost without losing a job; the log and the events are the jobs.
+_EXPENDABLE = (topology.JOB_Q, topology.JOB_Q, topology.JOBS, topology.SESSIONS, topology.ADVISORY)
+_RESULTS = topology.bucket_stream("results")
+_FULL_S = 1.5
 
 
 class Violence:
     """Hurts the system as the dice decide; `acts` are the moments (seconds since the epoch) with what was done."""
 
     def __init__(
-        self, dice: Random, parts: Parts, bus: Bus, settings: StreamSettings, say: Callable[[str], None]
+        self,
+        dice: Random,
+        parts: Parts,
+        bus: Bus,
+        settings: StreamSettings,
+        say: Callable[[str], None],
+        *,
+        disk: Path | None,
     ) -> None:
+        """`disk` is where the broker's store is, if that may be filled."""
         self._dice = dice
         self._parts = parts
         self._bus = bus
@@ -37,15 +60,19 @@ class Violence:
             (stream, str(consumer.durable_name)) for stream, consumer in topology.declare(settings).consumers
         ]
         self._say = say
+        self._disk = disk
         self.acts: list[tuple[float, str]] = []
 
     async def act(self, over: asyncio.Event) -> None:
-        """Do one thing; a part that is frozen thaws before this returns."""
-        (act,) = self._dice.choices(list(_ACTS), list(_ACTS.values()))
-        victim, (stream, consumer) = self._dice.choice(self._parts.names), self._dice.choice(self._consumers)
-        what = {"delete-consumer": f"delete consumer {stream}/{consumer}", "delete-view": f"delete {topology.JOBS}"}
-        self._say(what.get(act, f"{act} {victim}"))
-        self.acts.append((time.time(), what.get(act, f"{act} {victim}")))
+        """Do one thing; what is frozen thaws, and what is filled is emptied, before this returns."""
+        weights = _ACTS if self._disk else _ACTS | {"fill-disk": 0}
+        (act,) = self._dice.choices(list(weights), list(weights.values()))
+        victim, stream = self._dice.choice(self._parts.names), self._dice.choice(_EXPENDABLE)
+        consumer = self._dice.choice(self._consumers)
+        objects = {"delete-consumer": "/".join(consumer), "delete-stream": stream, "fill-results": "", "fill-disk": ""}
+        what = f"{act} {objects.get(act, victim)}".rstrip()
+        self._say(what)
+        self.acts.append((time.time(), what))
         match act:
             case "kill":
                 self._parts.send(victim, signal.SIGKILL)
@@ -53,20 +80,34 @@ class Violence:
                 self._parts.send(victim, signal.SIGTERM)
             case "freeze":
                 await self._freeze(victim, over)
+            case "fill-disk":
+                await self._fill_disk(over)
             case _:
-                await self._forget(act, stream, consumer)
+                try:
+                    await self._harm(act, stream, consumer, over)
+                except (nats.errors.Error, TimeoutError) as error:
+                    self._say(f"could not: {type(error).__name__}")
 
     async def _freeze(self, victim: str, over: asyncio.Event) -> None:
         if self._parts.send(victim, signal.SIGSTOP):
             await happens(over, PAST_THE_LEASE_S)
             self._parts.send(victim, signal.SIGCONT)
 
-    async def _forget(self, act: str, stream: str, consumer: str) -> None:
+    async def _harm(self, act: str, stream: str, consumer: tuple[str, str], over: asyncio.Event) -> None:
         jetstream = self._bus.client.jetstream(timeout=2)
-        try:
-            if act == "delete-view":
-                await jetstream.delete_stream(topology.JOBS)
-            else:
-                await jetstream.delete_consumer(stream, consumer)
-        except (nats.errors.Error, TimeoutError) as error:
-            self._say(f"could not: {type(error).__name__}")
+        if act == "delete-stream":
+            await jetstream.delete_stream(stream)
+        elif act == "delete-consumer":
+            await jetstream.delete_consumer(*consumer)
+        else:
+            live = (await jetstream.stream_info(_RESULTS)).config
+            await jetstream.update_stream(replace(live, max_bytes=1))
+            await happens(over, _FULL_S)
+            await jetstream.update_stream(live)
+
+    async def _fill_disk(self, over: asyncio.Event) -> None:
+        """Fill it, then do what an operator would: make room and start the broker anew."""
+        if self._disk is not None:
+            with filled(self._disk):
+                await happens(over, _FULL_S)
+            self._parts.send("nats", signal.SIGTERM)

@@ -8,7 +8,7 @@ import pytest
 
 from shared import subjects, topology
 from shared.deliveries import take
-from shared.messages import JobClass, JobSubmit, JobWork, Task
+from shared.messages import Cancelled, JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
 from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, REAPER, worker_consumer
 from tests.running import script
@@ -77,6 +77,34 @@ async def test_a_new_manager_knows_what_the_last_one_has_queued(desk: Desk) -> N
         async with desk.worker():
             await desk.done("j1")
             await desk.done("j2")
+
+
+async def test_what_was_lost_while_no_manager_was_there_comes_back(desk: Desk, stream_settings: StreamSettings) -> None:
+    """Its events are all that tells of it: one waited, one was at work, one had ended, one is cancelled."""
+    async with desk.manager(), desk.worker_process() as doomed:
+        await desk.submit("ended")
+        await desk.done("ended")
+        await desk.submit("running", script(50, interval_ms=20))
+        await desk.started("running")
+        for job_id in ("waiting", "cancelled"):
+            await desk.submit(job_id)
+        await wait_until(lambda: queued(desk.bus, 3), "two wait behind the one that runs")
+        doomed.kill()
+        await doomed.wait()
+    end = Cancelled(job_id="cancelled")
+    await desk.bus.publish_first(JOB_EV, subjects.end("cancelled"), end, msg_id="cancel")
+    await lose_the_queue(desk)
+    await topology.ensure(desk.bus, stream_settings)
+    async with desk.manager(), desk.worker():
+        for job_id in ("waiting", "running"):
+            await desk.done(job_id)
+
+    assert [await desk.attempts(job_id) for job_id in ("ended", "running", "waiting", "cancelled")] == [
+        [1],
+        [1, 2],
+        [1],
+        [],
+    ]
 
 
 async def test_what_an_operator_has_forgotten_stays_forgotten(desk: Desk) -> None:

@@ -1,0 +1,80 @@
+"""The disk of the broker's store is really full: what is not stored is not accepted, and what is stored is not lost."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.nats_server import NatsServer
+from shared import subjects, topology
+from shared.errors import BrokerUnavailable
+from shared.topology import JOB_LOG
+from tests.chaos.disk import STORE_BYTES, CannotMount, filled, small_disk
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+    from tests.chaos.ledger import Story
+    from tests.running import Desk
+
+SMALL_MB = 64
+
+
+@pytest.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A server whose store is on a small disk of its own."""
+    try:
+        with small_disk(tmp_path / "nats", SMALL_MB):
+            async with NatsServer(tmp_path / "nats", max_store_bytes=STORE_BYTES) as server:
+                yield server
+    except CannotMount as error:
+        if os.environ.get("CI") and os.geteuid() == 0:
+            pytest.fail(str(error))
+        pytest.skip(f"{error} It takes root, and a system that lets it.")
+
+
+async def submit_until_refused(bus: Bus) -> None:
+    """The first ones may fit into what the broker has taken from the disk already."""
+    while True:
+        await bus.publish(subjects.submit("batch", "u1", "large"), b"x" * 100_000, deadline_s=0.5)
+
+
+async def test_a_full_disk_costs_no_accepted_job(
+    desk: Desk,
+    nats_server: NatsServer,
+    tmp_path: Path,
+    bus: Bus,
+    stream_settings: StreamSettings,
+    all_kept: Callable[[], Awaitable[dict[str, Story]]],
+) -> None:
+    """Submits are refused; with room again and a new broker what ran and what waited is done."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("before")
+        await desk.done("before")
+        await desk.submit("running", script(20, interval_ms=100))
+        await desk.submit("waiting")
+        await desk.started("running")
+        with filled(tmp_path / "nats"):
+            with pytest.raises(BrokerUnavailable):
+                await submit_until_refused(bus)
+            accepted = [stored.seq for stored in await bus.history(JOB_LOG, subjects.submits_of("large"))]
+        nats_server.terminate()
+        await nats_server.wait()
+        await nats_server.start()
+        await wait_until(lambda: bus.connected, "the broker is back")
+        for job_id in ("running", "waiting"):
+            await desk.done(job_id)
+        await desk.submit("after")
+        await desk.done("after")
+        await topology.ensure(bus, stream_settings)
+        stories = await all_kept()
+
+    refused = [story for story in stories.values() if story.end == "failed:bad_message"]
+    assert len(refused) == len(accepted)
