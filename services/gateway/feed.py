@@ -30,10 +30,11 @@ _RETRY_S = 0.25
 class Feed:
     """Jobs' events for everybody in this process. `run` must be running; `close` ends all who follow."""
 
-    def __init__(self, bus: Bus, observe: Callable[[JobEvent], None]) -> None:
-        """`observe` gets every live event of every job."""
+    def __init__(self, bus: Bus, observe: Callable[[JobEvent], None], silence_s: float = _SILENCE_S) -> None:
+        """`observe` gets every live event of every job; after so much silence of a job its history is read again."""
         self._bus = bus
         self._observe = observe
+        self._silence_s = silence_s
         self._inboxes: dict[str, set[_Inbox]] = {}
         self._closed = False
 
@@ -56,7 +57,7 @@ class Feed:
 
         Progress may be left out for a slow reader, nothing else. A broker that is away is waited for.
         """
-        inbox = _Inbox()
+        inbox = _Inbox(self._silence_s)
         self._inboxes.setdefault(job_id, set()).add(inbox)
         try:
             while not self._closed:
@@ -67,13 +68,14 @@ class Feed:
                         if isinstance(event, Done | Failed | Cancelled):
                             return
         finally:
+            inbox.close()
             self._inboxes[job_id].discard(inbox)
             if not self._inboxes[job_id]:
                 del self._inboxes[job_id]
 
     async def _news(self, job_id: str, after: int, inbox: _Inbox) -> Iterable[tuple[int, JobEvent]]:
         if not inbox.behind:
-            return await inbox.take(_SILENCE_S)
+            return await inbox.take()
         inbox.behind = False  # first: a reconnect while we read makes us read again
         try:
             stored = await self._bus.history(JOB_EV, subjects.events_of(job_id), after)
@@ -103,12 +105,20 @@ class Feed:
 class _Inbox:
     """What one follower has not read yet. `behind`: there may be stored events that did not come in here."""
 
-    __slots__ = ("_events", "behind", "wake")
+    __slots__ = ("_clock", "_doubting", "_events", "_heard_s", "_silence_s", "behind", "wake")
 
-    def __init__(self) -> None:
+    def __init__(self, silence_s: float) -> None:
         self._events: deque[tuple[int, JobEvent]] = deque()
+        self._silence_s = silence_s
+        self._clock = asyncio.get_running_loop()
+        self._heard_s = self._clock.time()
+        self._doubting = self._clock.call_later(silence_s, self._doubt)
         self.behind = True
         self.wake = asyncio.Event()
+
+    def close(self) -> None:
+        """Doubt no more."""
+        self._doubting.cancel()
 
     def put(self, seq: int, event: JobEvent) -> None:
         """Add an event, in place of the oldest progress if there are too many."""
@@ -117,16 +127,22 @@ class _Inbox:
             if (oldest := next(spare, None)) is not None:
                 del self._events[oldest]
         self._events.append((seq, event))
+        self._heard_s = self._clock.time()
         self.wake.set()
 
-    async def take(self, patience_s: float) -> list[tuple[int, JobEvent]]:
-        """Wait for events and take them out; after so much silence there is reason to doubt."""
-        try:
-            async with asyncio.timeout(patience_s):
-                await self.wake.wait()
-        except TimeoutError:
-            self.behind = True
+    async def take(self) -> list[tuple[int, JobEvent]]:
+        """Wait for events and take them out; none after so long a silence that there is reason to doubt."""
+        await self.wake.wait()
         self.wake.clear()
         taken = list(self._events)
         self._events.clear()
         return taken
+
+    def _doubt(self) -> None:
+        # One timer that looks when it is due whether it was right: one anew for each event costs a tenth of a stream.
+        now_s = self._clock.time()
+        if now_s >= self._heard_s + self._silence_s:
+            self._heard_s = now_s
+            self.behind = True
+            self.wake.set()
+        self._doubting = self._clock.call_at(self._heard_s + self._silence_s, self._doubt)

@@ -122,3 +122,16 @@ async def test_the_observer_sees_every_job(feed: Feed, worker: WorkerByHand, see
 
     assert [event.job_id for event in seen] == ["j1", "j2"]
     del feed
+
+
+async def test_a_long_silence_is_doubted(bus: Bus, worker: WorkerByHand) -> None:
+    """Whoever hears nothing looks at what is stored: this feed does not listen at all."""
+    deaf = Feed(bus, lambda _: None, silence_s=0.1)
+    async with aclosing(deaf.follow("j1", 0)) as events:
+        await worker.start("j1")
+        assert isinstance((await anext(events))[1], Started)
+
+        await worker.say(Cancelled(job_id="j1"))
+
+        async with asyncio.timeout(10):
+            assert isinstance((await anext(events))[1], Cancelled)
