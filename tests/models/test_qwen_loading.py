@@ -20,6 +20,7 @@ from shared.lifecycle import EXIT_CONFIG
 from shared.messages import Task
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import edit_of
+from tests.models.seal import seal
 from tests.models.tiny_qwen import build, write_adapter
 from tests.unit.services.a100worker.recorder import Recorder
 
@@ -82,6 +83,7 @@ def test_a_processor_in_the_files_of_older_libraries_is_read(own_models: Path, q
     for part in (processor.tokenizer, processor.image_processor, processor.video_processor):
         part.save_pretrained(folder)
     assert not (folder / "processor_config.json").exists()
+    seal(own_models / "qwen")
 
     with loaded(own_models) as engine:
         assert np.array_equal(balanced(engine), balanced(qwen))
@@ -119,6 +121,7 @@ def test_a_step_cache_serves_many_steps_and_leaves_few_alone(qwen_models: Path, 
 def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
     """Together with the task's own adapter, and without guidance."""
     write_adapter(own_models / "qwen/adapters/lightning-4.safetensors", 4, seed=9)
+    seal(own_models / "qwen")
     recorder, passes = Recorder(), []
     with loaded(own_models, qwen_lightning="4") as engine:
         engine.painter.pipeline.transformer.register_forward_pre_hook(lambda *_: passes.append(1))
@@ -133,6 +136,7 @@ def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
 def test_without_adapters_the_model_edits_as_it_is(own_models: Path, qwen: Qwen) -> None:
     """Only where the operator says so."""
     shutil.rmtree(own_models / "qwen/adapters")
+    seal(own_models / "qwen")
     with loaded(own_models, qwen_bare=True) as engine:
         assert not np.array_equal(balanced(engine), balanced(qwen))
 
@@ -149,6 +153,7 @@ def test_adapters_of_other_trainers_are_read(own_models: Path, qwen: Qwen, names
         alphas = {key.replace("lora_A.weight", "alpha"): torch.tensor(4.0) for key in tensors if "lora_A" in key}
         tensors = renamed | alphas
     save_file(tensors, path)
+    seal(own_models / "qwen")
 
     with loaded(own_models) as engine:
         assert np.array_equal(balanced(engine), balanced(qwen))
@@ -182,7 +187,7 @@ def write(name: str, data: bytes) -> Callable[[Path], None]:
 
 
 def change(name: str, act: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
-    """Change what a file of tensors holds."""
+    """Change what a file of tensors holds, but not its size unless the tensors' own do."""
 
     def harm(folder: Path) -> None:
         tensors = load_file(folder / name)
@@ -196,14 +201,11 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 ADAPTER = "adapters/removal.safetensors"
 LAYER = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
 REFUSED = {
-    "no weights": (drop(WEIGHTS), f"The model file qwen/{WEIGHTS} is missing; `python -m services.models pull qwen`"),
-    "no index": (drop("model_index.json"), "The model file qwen/model_index.json is missing"),
-    "no scheduler": (drop("scheduler/scheduler_config.json"), "scheduler/scheduler_config.json is missing"),
-    "no adapter": (drop(ADAPTER), f"The model file qwen/{ADAPTER} is missing"),
-    "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} is damaged: it is cut short"),
-    "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "is damaged: it is no safetensors file"),
-    "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "is damaged: it is no safetensors file"),
-    "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json is damaged"),
+    "no adapter": (drop(ADAPTER), f"The adapter qwen/{ADAPTER} is missing"),
+    "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} cannot be used: it is cut short"),
+    "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
+    "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "it is no safetensors file"),
+    "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json cannot be used: it is no JSON"),
     "another model": (write("model_index.json", b'{"_class_name": "FluxPipeline"}'), "QwenImageEditPlusPipeline"),
     "no numbers": (change(WEIGHTS, lambda tensors: tensors["proj_out.weight"].fill_(torch.nan)), "first picture"),
     "other shapes": (
@@ -212,28 +214,53 @@ REFUSED = {
     ),
     "an adapter for another model": (
         change(ADAPTER, lambda tensors: tensors.update({LAYER.replace(".0.", ".7."): torch.zeros(4, 32)})),
-        "The adapter removal.safetensors cannot be used: the model has no layer",
+        f"The model file qwen/{ADAPTER} cannot be used: the model has no layer",
     ),
     "half an adapter": (change(ADAPTER, lambda tensors: tensors.pop(LAYER)), "do not fit together"),
     "an adapter of other widths": (
         change(ADAPTER, lambda tensors: tensors.update({LAYER: torch.zeros(4, 16)})),
-        "The adapter removal.safetensors does not fit the model",
+        f"The model file qwen/{ADAPTER} cannot be used: it does not fit the model",
     ),
     "an adapter that is a pickle": (write(ADAPTER, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
+}
+CHANGED = {
+    "no weights": (drop(WEIGHTS), f"The model file qwen/{WEIGHTS} is missing"),
+    "no index": (drop("model_index.json"), "The model file qwen/model_index.json is missing"),
+    "no scheduler": (drop("scheduler/scheduler_config.json"), "qwen/scheduler/scheduler_config.json is missing"),
+    "no manifest": (drop("manifest.json"), "The model file qwen/manifest.json is missing"),
+    "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} is not the one that was pulled"),
+    "tampered": (
+        change(ADAPTER, lambda tensors: tensors[LAYER].mul_(2)),
+        f"The model file qwen/{ADAPTER} is not the one that was pulled",
+    ),
 }
 
 
 @pytest.mark.parametrize("harm", REFUSED)
-def test_what_is_missing_or_damaged_is_named(own_models: Path, harm: str) -> None:
-    """In one sentence, without a path of this machine."""
+def test_what_cannot_be_used_is_refused(own_models: Path, harm: str) -> None:
+    """Though it was pulled like that; in one sentence, without a path of this machine."""
     act, sentence = REFUSED[harm]
     act(own_models / "qwen")
+    seal(own_models / "qwen")
 
     with pytest.raises(ConfigError) as refused, loaded(own_models):
         pass
 
     assert sentence in refused.value.message
     assert str(own_models) not in refused.value.message
+
+
+@pytest.mark.parametrize("harm", CHANGED)
+def test_what_is_missing_or_has_changed_is_named_with_the_remedy(own_models: Path, harm: str) -> None:
+    """Before anything is loaded."""
+    act, sentence = CHANGED[harm]
+    act(own_models / "qwen")
+
+    with pytest.raises(ConfigError) as refused, loaded(own_models):
+        pass
+
+    assert sentence in refused.value.message
+    assert "`python -m services.models pull qwen` fetches it." in refused.value.message
 
 
 async def test_a_worker_without_its_model_ends_with_one_sentence(desk: Desk, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from transformers import (
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+from tests.models.seal import seal
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -74,6 +76,7 @@ def build(folder: Path, *, zero_cond_t: bool = False) -> None:
     pipeline.save_pretrained(folder)
     for seed, (task, rank) in enumerate(_RANKS.items()):
         write_adapter(folder / "adapters" / f"{task}.safetensors", rank, seed)
+    seal(folder)
 
 
 def write_adapter(path: Path, rank: int, seed: int, prefix: str = "transformer.") -> None:

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.a100worker.backends.qwen.checkpoint import require
+from services.a100worker.backends.qwen.checkpoint import MODEL, damaged
 from services.a100worker.backends.qwen.safetensors_header import read_header
 from shared.errors import ConfigError
 from shared.messages import Task
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from services.a100worker.backends.qwen.safetensors_header import Tensor
+    from shared.volumes import Volume
 
 LIGHTNING = "lightning"
+_FOLDER = "adapters"
 _MAX_RANK = 256
 _PREFIXES = ("transformer.", "diffusion_model.", "")
 _ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"
@@ -43,22 +45,28 @@ class Adapter:
         return self.path.stat().st_size
 
 
-def find(folder: Path, blocks: int, *, lightning: str, bare: bool) -> list[Adapter]:
+def find(volume: Volume, blocks: int, *, lightning: str, bare: bool) -> list[Adapter]:
     """Return the adapters of a model with so many blocks; `bare` tasks may have none. Raises ConfigError."""
-    files = {task.value: folder / "adapters" / f"{task}.safetensors" for task in Task}
+    files = {task.value: f"{_FOLDER}/{task}.safetensors" for task in Task}
     if bare:
-        files = {name: path for name, path in files.items() if path.is_file()}
+        files = {name: file for name, file in files.items() if file in volume.manifest.files}
     if lightning != "off":
-        files[LIGHTNING] = folder / "adapters" / f"{LIGHTNING}-{lightning}.safetensors"
-    return [_checked(name, path, blocks) for name, path in files.items()]
+        files[LIGHTNING] = f"{_FOLDER}/{LIGHTNING}-{lightning}.safetensors"
+    return [_checked(volume, name, file, blocks) for name, file in files.items()]
 
 
-def _checked(name: str, path: Path, blocks: int) -> Adapter:
-    require(path)
+def _checked(volume: Volume, name: str, file: str, blocks: int) -> Adapter:
+    if file not in volume.manifest.files:
+        # Nobody publishes them, so no command can fetch them from anywhere but a folder of the operator's.
+        raise ConfigError(
+            f"The adapter {MODEL}/{file} is missing from MODEL_DIR; bring it with `python -m services.models pull "
+            f"{MODEL} --from FOLDER`, or edit without, by A100WORKER_QWEN_BARE=true."
+        )
+    path = volume.checked(file)
     try:
         check(read_header(path), blocks)
     except ValueError as error:
-        raise ConfigError(f"The adapter {path.name} cannot be used: {error}.") from error
+        raise damaged(file, str(error)) from error
     return Adapter(name, path)
 
 
@@ -93,7 +101,7 @@ def load(pipeline: Any, adapters: list[Adapter]) -> None:
         try:
             _load(pipeline, adapter)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
-            raise ConfigError(f"The adapter {adapter.path.name} does not fit the model.") from error
+            raise damaged(f"{_FOLDER}/{adapter.path.name}", "it does not fit the model") from error
     if adapters:
         pipeline.disable_lora()
 

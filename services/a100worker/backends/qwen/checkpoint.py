@@ -12,6 +12,9 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared.volumes import Volume
+
+MODEL = "qwen"
 PIPELINE = "QwenImageEditPlusPipeline"  # of 2509 and 2511; the model of August 2025 has another
 WEIGHTS = {
     "transformer": "diffusion_pytorch_model.safetensors",
@@ -19,7 +22,6 @@ WEIGHTS = {
     "vae": "diffusion_pytorch_model.safetensors",
 }
 _OTHER_FILES = ("scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json")
-_FETCH = "`python -m services.models pull qwen` fetches it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,61 +35,54 @@ class Checkpoint:
     vae: int
 
 
-def inspect(models: Path) -> Checkpoint:
-    """Look at the model's folder. Raises ConfigError with the first file that is not as it must be."""
-    folder = models / "qwen"
-    if _json(folder, "model_index.json").get("_class_name") != PIPELINE:
-        raise ConfigError(
-            f"The model in qwen/ is none that {PIPELINE} can run; 2509 and 2511 are. {_FETCH.capitalize()}."
-        )
+def inspect(volume: Volume) -> Checkpoint:
+    """Look at the model's files: names, sizes, forms. Raises ConfigError with the first that is not as it must be.
+
+    Digests are not compared: of 58 GB that takes minutes, and `python -m services.models verify` does it.
+    """
+    index = volume.path("model_index.json")
+    if _json(volume, index.name).get("_class_name") != PIPELINE:
+        raise ConfigError(f"The model in {MODEL}/ is none for {PIPELINE}, as Qwen-Image-Edit-2509 and 2511 are.")
     for name in (*(f"{part}/config.json" for part in WEIGHTS), *_OTHER_FILES):
-        _json(folder, name)
-    blocks = _json(folder, "transformer/config.json").get("num_layers")
+        _json(volume, name)
+    blocks = _json(volume, "transformer/config.json").get("num_layers")
     if not isinstance(blocks, int):
-        raise ConfigError(f"The model file qwen/transformer/config.json is damaged; {_FETCH} again.")
-    return Checkpoint(folder, blocks, **{part: sum(map(_size, _shards(folder, part))) for part in WEIGHTS})
+        raise damaged("transformer/config.json", "it does not say how many layers there are")
+    sizes = {part: sum(_size(volume, shard) for shard in _shards(volume, part)) for part in WEIGHTS}
+    return Checkpoint(index.parent, blocks, **sizes)
 
 
-def require(path: Path) -> None:
-    """Raise ConfigError unless the file, in a folder of MODEL_DIR/qwen, is there."""
-    if not path.is_file():
-        raise ConfigError(f"The model file {_name(path)} is missing; {_FETCH}.")
+def damaged(name: str, why: str) -> ConfigError:
+    """Return the error to raise for a file."""
+    return ConfigError(f"The model file {MODEL}/{name} cannot be used: {why}.")
 
 
-def _shards(folder: Path, part: str) -> list[Path]:
+def _shards(volume: Volume, part: str) -> list[str]:
     """Return the files that a part's weights are in: those of its index where it has one."""
-    whole = folder / part / WEIGHTS[part]
-    index = whole.with_name(f"{whole.name}.index.json")
-    if not index.is_file():
+    whole = f"{part}/{WEIGHTS[part]}"
+    index = f"{whole}.index.json"
+    if index not in volume.manifest.files:
         return [whole]
-    named = _json(folder, f"{part}/{index.name}").get("weight_map")
+    named = _json(volume, index).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise ConfigError(f"The model file {_name(index)} is damaged; {_FETCH} again.")
-    return [whole.with_name(str(name)) for name in sorted(set(named.values()))]
+        raise damaged(index, "it names no files")
+    return [f"{part}/{name}" for name in sorted(set(named.values()))]
 
 
-def _size(shard: Path) -> int:
-    require(shard)
+def _size(volume: Volume, name: str) -> int:
+    path = volume.path(name)
     try:
-        read_header(shard)
+        read_header(path)
     except ValueError as error:
-        raise ConfigError(f"The model file {_name(shard)} is damaged: {error}; {_FETCH} again.") from error
-    return shard.stat().st_size
+        raise damaged(name, str(error)) from error
+    return path.stat().st_size
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    require(path)
+def _json(volume: Volume, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(volume.path(name).read_bytes())
     except ValueError as error:
-        raise ConfigError(f"The model file qwen/{name} is damaged; {_FETCH} again.") from error
+        raise damaged(name, "it is no JSON") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"The model file qwen/{name} is damaged; {_FETCH} again.")
+        raise damaged(name, "it is no JSON object")
     return found
-
-
-def _name(path: Path) -> str:
-    """Name a file from MODEL_DIR on: where that is on this machine is nobody's business."""
-    parts = path.parts
-    return "/".join(parts[len(parts) - 1 - parts[::-1].index("qwen") :])

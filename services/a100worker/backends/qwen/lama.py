@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from shared.errors import ConfigError, EngineFailed
+from shared.volumes import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Rgb
 
-FILE = "lama/lama.onnx"
+MODEL, FILE = "lama", "lama.onnx"
 _INPUTS = ("image", "mask")
 _STEP_PX = 8  # of the sides, where the file takes any
 
@@ -31,9 +32,9 @@ class Lama:
     @classmethod
     def find(cls, models: Path, device: str) -> Self | None:
         """Open the file on the volume; None where there is none. Raises ConfigError when it cannot be used."""
-        path = models / FILE
-        if not path.is_file():
+        if not (models / MODEL / FILE).is_file():
             return None
+        path = Volume(models, MODEL).checked(FILE)
         try:
             import onnxruntime  # noqa: PLC0415 (only with the file)
         except ImportError as error:
@@ -43,9 +44,9 @@ class Lama:
         try:
             session = onnxruntime.InferenceSession(str(path), providers=there)
         except Exception as error:  # the library has no base of its own for what a damaged file makes it raise
-            raise ConfigError(f"The model file {FILE} is damaged.") from error
+            raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it is damaged.") from error
         if tuple(entry.name for entry in session.get_inputs()) != _INPUTS:
-            raise ConfigError(f"The model file {FILE} is no LaMa: its inputs must be called image and mask.")
+            raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it has other inputs than image and mask.")
         return cls(session)
 
     def fill(self, picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:

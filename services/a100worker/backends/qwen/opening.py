@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.a100worker.backends.qwen import adapters, checkpoint
+from shared.volumes import Volume
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Editor, Loading
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 def look(settings: Settings) -> tuple[Checkpoint, list[Adapter]]:
     """Return what lies in MODEL_DIR/qwen. Raises ConfigError with the first thing that is missing or wrong."""
-    found = checkpoint.inspect(settings.model_dir)
+    volume = Volume(settings.model_dir, checkpoint.MODEL)
+    found = checkpoint.inspect(volume)
     lightning, bare = settings.qwen_lightning, settings.qwen_bare
-    return found, adapters.find(found.folder, found.blocks, lightning=lightning, bare=bare)
+    return found, adapters.find(volume, found.blocks, lightning=lightning, bare=bare)
 
 
 def open_engine(settings: Settings, loading: Loading) -> Editor:
