@@ -19,7 +19,7 @@ from services.jobmanager.entrance import Entrance, Waiting
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
 from shared import deliveries, jobs, subjects
-from shared.errors import BrokerUnavailable, StreamFull
+from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import JobState, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
@@ -103,9 +103,15 @@ class Dispatcher:
                 work = waiting.work
                 ahead = len(self._unstarted) + self._lane.ahead_of_new(work.user)
                 self._lane.add(work.user, work.job_id, waiting.expected_ms or UNKNOWN_MS, waiting)
-                announcing = self._announce(work, ahead, waiting.expected_ms, msg_id=f"{work.job_id}.queued")
-                group.create_task(announcing, name=f"dispatch.announce-{work.log_seq}")
+                group.create_task(self._welcome(waiting, ahead), name=f"dispatch.welcome-{work.log_seq}")
         self._line_changed.set()
+
+    async def _welcome(self, waiting: Waiting, ahead: int) -> None:
+        try:
+            await self._announce(waiting, ahead, msg_id=f"{waiting.work.job_id}.queued")
+        except WrongLastSequence:  # cancelled before it was queued, or settled before a crash
+            if self._lane.remove(waiting.work.job_id) is not None:
+                await waiting.delivery.ack_soon()
 
     async def _feed_when_moved(self) -> None:
         while True:
@@ -220,14 +226,18 @@ class Dispatcher:
             self._line_changed.clear()
             now = dict(told)
             told = {}
-            for place, waiting in enumerate(self._lane.in_turn(_TOLD)):
-                ahead = len(self._unstarted) + place
-                told[waiting.work.job_id] = ahead
-                if now.get(waiting.work.job_id) not in {None, ahead}:
-                    await self._announce(waiting.work, ahead, waiting.expected_ms)
+            async with self._feeding:  # or a job might be told that it waits after it was started
+                for place, waiting in enumerate(self._lane.in_turn(_TOLD)):
+                    ahead = len(self._unstarted) + place
+                    told[waiting.work.job_id] = ahead
+                    if now.get(waiting.work.job_id) not in {None, ahead}:
+                        with contextlib.suppress(WrongLastSequence):
+                            await self._announce(waiting, ahead)
             await asyncio.sleep(_BETWEEN_TELLINGS_S)
 
-    async def _announce(self, work: JobWork, ahead: int, expected_ms: float | None, msg_id: str | None = None) -> None:
+    async def _announce(self, waiting: Waiting, ahead: int, msg_id: str | None = None) -> None:
+        """Tell that a job waits. Raises WrongLastSequence if it has ended: an end is the last that is heard of it."""
+        work, expected_ms = waiting.work, waiting.expected_ms
         eta_ms = None if expected_ms is None else round((ahead // self._pace.workers() + 1) * expected_ms)
         queued = Queued(
             job_id=work.job_id,
@@ -241,7 +251,13 @@ class Dispatcher:
             ahead=ahead,
             eta_ms=eta_ms,
         )
-        await self._bus.publish(subjects.event(work.job_id, "queued"), queued, msg_id=msg_id)
+        await self._bus.publish(
+            subjects.event(work.job_id, queued.type),
+            queued,
+            msg_id=msg_id,
+            expect_last=0,
+            expect_on=subjects.end(work.job_id),
+        )
 
 
 def _subject(work: JobWork) -> str:

@@ -65,6 +65,20 @@ async def test_a_queued_job_never_starts(desk: Desk) -> None:
     assert "started" not in await desk.story("j1")
 
 
+async def test_an_end_is_the_last_that_is_heard_of_a_job(desk: Desk) -> None:
+    """Also when it comes before the job was queued: whoever counts what waits would count it for ever."""
+    ids = [f"j{number}" for number in range(40)]
+    async with desk.manager():
+        for job_id in ids:
+            await desk.submit(job_id)
+            await cancel(desk, job_id)
+        async with desk.worker():
+            await desk.submit("last")
+            await desk.done("last")
+
+    assert {job_id: (await desk.story(job_id))[-1] for job_id in ids} == dict.fromkeys(ids, "cancelled")
+
+
 async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
     """It waits in the manager's line, not yet in the queue, and leaves that too."""
     async with desk.manager():
