@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shared import subjects, topology
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
-from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, SESSIONS, bucket_stream
+from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, OWNED, SESSIONS, bucket_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +79,8 @@ DUTIES = {
             *map(subjects.health, ("segmentation", "imageutils", "jobmanager", "a100worker")),
         ),
         hears=(subjects.LIVE_EVENTS,),
-        says=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL),
-        reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS),
+        says=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
+        reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
         purges=(SESSIONS,),
         keeps=("inputs",),
         fetches=("results", "cache", "debug"),

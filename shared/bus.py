@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 
-from shared import subjects
+from shared import subjects, tracing
 from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translated
 from shared.errors import BrokerUnavailable, ConfigError, StreamFull, WrongLastSequence
 
@@ -78,10 +78,13 @@ class Bus(Connection):
             sent["Nats-Expected-Last-Subject-Sequence"] = str(expect_last)
         if expect_on is not None:
             sent["Nats-Expected-Last-Subject-Sequence-Subject"] = expect_on
-        give_up = time.monotonic() + deadline_s
+        with tracing.sending(f"publish {subjects.kind(subject)}", sent):
+            return await self._publish(subject, body, sent, time.monotonic() + deadline_s)
+
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str], give_up: float) -> int:
         while True:
             try:
-                return await self._attempt(subject, body, sent)
+                return await self._attempt(subject, body, headers)
             except BrokerUnavailable:
                 patience = give_up if self.connected else min(give_up, time.monotonic() + _DISCONNECTED_GRACE_S)
                 if not await self._usable_before(patience):

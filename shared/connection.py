@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 from nats.aio.client import Client
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.errors import ArtMancerError, BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -115,11 +115,14 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
 
     async def on_disconnect() -> None:
         connection.up.clear()
+        metrics.CONNECTED.set(0)
         if not connection.client.is_closed:
             log.warning("bus.disconnected")
 
     async def on_reconnect() -> None:
         connection.up.set()
+        metrics.CONNECTED.set(1)
+        metrics.RECONNECTS.inc()
         log.info("bus.reconnected")
         await connection.reconnected()
 
@@ -139,6 +142,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     )
     admitted = True
     connection.up.set()
+    metrics.CONNECTED.set(1)
     log.info("bus.connected")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import nats.errors
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.connection import ATTEMPT_S, into, status_of, translated
 from shared.errors import BrokerUnavailable
 
@@ -28,14 +28,17 @@ _PULL_S = 30.0
 class Delivery:
     """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
 
-    __slots__ = ("_msg", "attempt", "data", "order", "pending", "seq", "subject")
+    __slots__ = ("_msg", "attempt", "data", "headers", "order", "pending", "seq", "subject")
 
     def __init__(self, msg: Msg) -> None:
         self._msg = msg
         self.subject: str = msg.subject
         self.data: bytes = msg.data
+        self.headers: dict[str, str] = msg.headers or {}
         metadata = msg.metadata
         self.attempt: int = metadata.num_delivered
+        if self.attempt > 1:
+            metrics.REDELIVERIES.labels(metadata.consumer).inc()
         self.seq: int = metadata.sequence.stream
         self.order: int = metadata.sequence.consumer  # without gaps, where one reader gets all
         self.pending: int = metadata.num_pending  # that are still to be delivered

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.errors import WrongLastSequence
 from shared.messages import (
     JOB_EVENT,
@@ -163,6 +163,7 @@ def spent(tried: list[Attempt]) -> int:
 
 async def bury(bus: Bus, letter: DeadLetter) -> None:
     """Keep the dead letter, with the history of the job's attempts, then end the job. Both steps may be repeated."""
+    metrics.DEAD_LETTERS.labels(letter.reason).inc()
     letter = letter.model_copy(update={"history": await attempts(bus, letter.job_id)})
     await bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
     failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)

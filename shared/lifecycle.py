@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from shared import settings as settings_module
-from shared import telemetry
+from shared import telemetry, tracing
 from shared.errors import ConfigError
 from shared.settings import ServiceSettings
 
@@ -30,7 +30,8 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
     """
     try:
         settings = settings_module.load(settings_type)
-        telemetry.configure(settings.log.level)
+        telemetry.configure(settings.log.level, form=settings.log.format, service=name, instance=settings.instance)
+        tracing.configure(settings.trace, name, settings.instance)
         gc.freeze()  # what the imports made lives as long as the process
         asyncio.run(_until_stopped(name, run, settings))
     except ConfigError as error:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import nats.errors
 import nats.micro
+from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import ValidationError
 
+from shared import metrics, tracing
 from shared.connection import translated
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
 
@@ -82,6 +84,7 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     """
     body = request.model_dump_json(exclude_none=True).encode()
     headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
+    tracing.inject(headers)
     try:
         answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
     except ArtMancerError as error:
@@ -159,8 +162,13 @@ def _starter(
 
 async def _work(endpoint: Endpoint[Any], tally: _Tally, request: Request) -> None:
     began_ns = time.perf_counter_ns()
-    error = await _answer(endpoint, request)
-    tally.add(time.perf_counter_ns() - began_ns, error)
+    with tracing.span(endpoint.subject, parent=tracing.received(request.headers), kind=SpanKind.SERVER) as span:
+        error = await _answer(endpoint, request)
+        if error is not None:
+            span.set_status(Status(StatusCode.ERROR, error.code))
+    took_ns = time.perf_counter_ns() - began_ns
+    tally.add(took_ns, error)
+    metrics.RPC_SECONDS.labels(endpoint.subject, error.code if error else "ok").observe(took_ns / 1e9)
 
 
 async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError | None:

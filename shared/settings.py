@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,11 +41,12 @@ class StreamSettings(BaseSettings):
 
 
 class LogSettings(BaseSettings):
-    """How the log looks (LOG_LEVEL)."""
+    """How the log looks (LOG_LEVEL, LOG_FORMAT)."""
 
     model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
 
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    format: Literal["text", "json"] = "text"  # for a person, or for a machine that collects logs
 
 
 class ProbeSettings(BaseSettings):
@@ -56,6 +58,14 @@ class ProbeSettings(BaseSettings):
     port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free one, told in the log
 
 
+class TraceSettings(BaseSettings):
+    """Where spans go (OTEL_EXPORTER_OTLP_ENDPOINT), if anywhere. OpenTelemetry reads its other variables itself."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True)
+
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+
+
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
@@ -65,7 +75,13 @@ class ServiceSettings(BaseSettings):
     streams: StreamSettings = Field(default_factory=StreamSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
+    trace: TraceSettings = Field(default_factory=TraceSettings)
     drain_s: float = Field(default=3.0, ge=0)  # how long a stop may wait for running work
+
+    @property
+    def instance(self) -> str:
+        """The name of this process among those of its service."""
+        return socket.gethostname()
 
 
 def load(settings: type[S]) -> S:
@@ -74,7 +90,7 @@ def load(settings: type[S]) -> S:
         return settings()
     except ValidationError as error:
         first = error.errors()[0]
-        groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings)
+        groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings, TraceSettings)
         failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
         prefix = str(failed.model_config.get("env_prefix") or "")
         name = prefix + "_".join(str(part) for part in first["loc"])

@@ -249,6 +249,11 @@ def parse_queued(subject: str) -> QueueAddress:
     return QueueAddress(*subject.split(".")[2:])
 
 
+def kind(subject: str) -> str:
+    """Return what a subject is about, without anybody's id: its first two tokens."""
+    return ".".join(subject.split(".", 2)[:2])
+
+
 def kind_of_event(subject: str) -> str:
     """Return the last token of an event's subject, stored or live: its kind, or `end`."""
     return subject.rpartition(".")[2]

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import re
 import sys
 import time
-from typing import TextIO
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+from shared import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OURS = ("shared", "services", "tests", "__main__")
+_FOLDERS = re.compile(r"(?:/[\w.+-]+)+/(?=[\w.+-])")
+_bound: ContextVar[dict[str, object]] = ContextVar("bound")
 
 
 class EventFormatter(logging.Formatter):
@@ -17,13 +31,56 @@ class EventFormatter(logging.Formatter):
         """Write one line; a traceback follows only at DEBUG, because it may hold what a user sent."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()}"
-        fields = {key: value for key, value in vars(record).items() if key not in _RESERVED}
-        line += "".join(f" {key}={_plain(value)}" for key, value in fields.items())
+        line += "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
         if record.exc_info and record.exc_info[0] is not None:
             line += f" error={record.exc_info[0].__name__}"
             if logging.getLogger().isEnabledFor(logging.DEBUG):
                 line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object for each event: time, level, event, service, instance, the ids of the trace, then the fields."""
+
+    def __init__(self, service: str, instance: str) -> None:
+        super().__init__()
+        self._who = {"service": service, "instance": instance}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one line. Of an error it tells the type, and at DEBUG where it came from; never its text."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line: dict[str, object] = {"time": at, "level": record.levelname, **_event(record), **self._who}
+        if (running := tracing.ids()) is not None:
+            line["trace_id"], line["span_id"] = running
+        line |= {key: value for key, value in _fields(record).items() if key not in line}
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = type(record.exc_info[1]).__name__
+            if logging.getLogger().isEnabledFor(logging.DEBUG):
+                line["frames"] = _frames(record.exc_info[1])
+        return json.dumps(line, default=str)
+
+
+@contextlib.contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Add these fields to whatever is logged in the block, also in tasks and threads that it starts."""
+    token = _bound.set({**_bound.get({}), **fields})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def configure(
+    level: str, stream: TextIO = sys.stderr, *, form: str = "text", service: str = "", instance: str = ""
+) -> None:
+    """Send all logs of this process to the stream, as text for a person or as JSON for a machine."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(service, instance) if form == "json" else EventFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports what matters itself
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 def _plain(value: object) -> str:
@@ -32,12 +89,18 @@ def _plain(value: object) -> str:
     return text if text.isprintable() and text and " " not in text else repr(text)
 
 
-def configure(level: str, stream: TextIO = sys.stderr) -> None:
-    """Send all logs of this process to the stream, in our format."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(EventFormatter())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports what matters itself
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return _bound.get({}) | {key: value for key, value in vars(record).items() if key not in _RESERVED}
+
+
+def _event(record: logging.LogRecord) -> dict[str, object]:
+    """Our loggers name events; a library writes prose, and often the folders of this machine with it."""
+    if record.name.partition(".")[0] in _OURS:
+        return {"event": record.getMessage()}
+    return {"event": record.name, "message": _FOLDERS.sub("", record.getMessage())}
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where an error was raised, innermost last: module, line, function."""
+    walked = traceback.walk_tb(error.__traceback__)
+    return [f"{frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}" for frame, line in walked]

@@ -37,8 +37,10 @@ SAMPLES = Path(__file__).parents[1] / "services/gateway/static/samples"
 class Client(httpx.AsyncClient):
     """A browser page of the deployed client: every request carries its origin."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(base_url=f"http://{HOST}:{port}", headers={"Origin": ORIGIN}, timeout=20)
+    def __init__(self, port: int, key: str = "") -> None:
+        """`key` is sent with every request, where the gateway asks for one."""
+        self.access = {"Authorization": f"Bearer {key}"} if key else {}
+        super().__init__(base_url=f"http://{HOST}:{port}", headers={"Origin": ORIGIN, **self.access}, timeout=20)
         self.port = port
 
     async def submit(self, **changes: Any) -> str:
@@ -50,7 +52,8 @@ class Client(httpx.AsyncClient):
     async def open_stream(self, path: str) -> Wire:
         """Ask for a stream over a socket of its own, to see its bytes."""
         reader, writer = await asyncio.open_connection(HOST, self.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\n\r\n".encode())
+        sent = "".join(f"{name}: {value}\r\n" for name, value in {"Origin": ORIGIN, **self.access}.items())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{sent}\r\n".encode())
         return Wire((await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer)
 
 

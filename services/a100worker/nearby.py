@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.errors import ArtMancerError
 from shared.messages import JobWork
 from shared.topology import JOB_EV, JOB_Q
@@ -47,6 +47,7 @@ class NearbyPictures:
         if bucket != "inputs":
             return await self._images.get(bucket, sha256)
         kept = self._kept.get(sha256)
+        metrics.looked_up("input", hit=kept is not None)
         if kept is not None:
             self._kept.move_to_end(sha256)
             return kept

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from services.a100worker import metrics
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.previews import Previews
-from shared import subjects
+from shared import subjects, tracing
 from shared.errors import BrokerUnavailable, JobCancelled
 from shared.messages import Preview, Progress
 
@@ -36,6 +38,7 @@ class Reporter:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Progress | Preview | None] = asyncio.Queue()
         self._previews = previews or Previews()
+        self._stepped_at = 0.0
 
     def __call__(
         self, done: int, total: int, message: str | None = None, preview: backend.Preview | None = None
@@ -46,6 +49,8 @@ class Reporter:
         step = done if done > 0 else None
         if step is not None and self.last is not None and self.last.step == step:
             return
+        tracing.note("step", step=done, of=total)
+        self._time(step)
         self.last = Progress(
             job_id=self._job_id,
             phase="processing",
@@ -59,6 +64,12 @@ class Reporter:
             jpeg = self._previews.of(preview)
             if jpeg is not None:
                 self._tell(Preview(job_id=self._job_id, step=step, jpeg_base64=jpeg))
+
+    def _time(self, step: int | None) -> None:
+        now = time.monotonic()
+        if step is not None and self._stepped_at:
+            metrics.STEP_SECONDS.observe(now - self._stepped_at)
+        self._stepped_at = now
 
     def _tell(self, event: Progress | Preview) -> None:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)

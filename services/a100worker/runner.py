@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from services.a100worker import metrics
 from services.a100worker.inputs import Files, Questions, decode, read
 from services.a100worker.progress import Reporter
 from services.a100worker.results import outside_changes, store_png
 from services.a100worker.sessions import store_session
 from services.a100worker.settlement import Settlement, refuse
-from shared import subjects
+from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed
 from shared.image_codec import encode_png
 from shared.messages import Done, JobWork
@@ -60,6 +61,16 @@ class Runner:
         except ValidationError:
             await refuse(self._bus, delivery)
             return
+        context = tracing.received(delivery.headers, work.submit.traceparent)
+        with tracing.span("job.attempt", parent=context) as span, telemetry.bound(job_id=work.job_id):
+            span.set_attributes({"job.id": work.job_id, "job.task": work.submit.task, "job.delivery": delivery.attempt})
+            metrics.BUSY.set(1)
+            try:
+                await self._run(work, delivery, stop)
+            finally:
+                metrics.BUSY.set(0)
+
+    async def _run(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> None:
         reporter = Reporter(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
@@ -103,10 +114,12 @@ class Runner:
             await asyncio.gather(*side, publishing, return_exceptions=True)
 
     async def _edit(self, work: JobWork, attempt: int, reporter: Reporter, started: float) -> Done:
-        files = await read(work.submit, self._images)
+        with tracing.span("job.fetch"):
+            files = await read(work.submit, self._images)
         questions = Questions(self._bus, self._images, reporter.cancelled)
         made = await asyncio.to_thread(self._make, work.submit, files, questions, reporter)
-        result = await store_png(self._images, "results", made.png, made.edit.image)
+        with tracing.span("job.store"):
+            result = await store_png(self._images, "results", made.png, made.edit.image)
         stored = time.monotonic()
         took, name = _ms(stored - started), self._engine.name
         session = None
@@ -114,6 +127,12 @@ class Runner:
             session = await store_session(
                 self._bus, self._images, work, made.edit, result, engine=name, duration_ms=took
             )
+        timings_ms = {
+            "fetch": _ms(made.decoded_at - started),
+            "edit": _ms(made.edited_at - made.decoded_at),
+            "store": _ms(stored - made.edited_at),
+        }
+        metrics.took(work.submit.task, timings_ms)
         return Done(
             job_id=work.job_id,
             worker=self._settings.name,
@@ -123,11 +142,7 @@ class Runner:
             duration_ms=took,
             seed=work.submit.seed,
             changed_outside_px=made.changed_outside_px,
-            timings_ms={
-                "fetch": _ms(made.decoded_at - started),
-                "edit": _ms(made.edited_at - made.decoded_at),
-                "store": _ms(stored - made.edited_at),
-            },
+            timings_ms=timings_ms,
             debug=session,
         )
 
@@ -135,7 +150,8 @@ class Runner:
         """From files to a file, in one go in the engine's thread: each change of threads costs a tenth of a no-op."""
         loaded = decode(submit, files, questions)
         decoded_at = time.monotonic()
-        edit = self._engine.edit(loaded.inputs, reporter)
+        with tracing.span("job.edit"):
+            edit = self._engine.edit(loaded.inputs, reporter)
         edited_at = time.monotonic()
         png = encode_png(edit.image, loaded.icc)
         return _Made(edit, png, outside_changes(loaded.inputs.image, edit), decoded_at, edited_at)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Literal
 
-from services.a100worker import backend
+from services.a100worker import backend, metrics
 from services.a100worker.intake import Intake
 from services.a100worker.nearby import LookAhead, NearbyPictures
 from services.a100worker.runner import Runner
@@ -37,7 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.loading)
             except _StoppedWhileLoading:
                 return
-            readiness.phase, readiness.engine = None, engine.name
+            readiness.loaded(engine.name)
             probes.has_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             try:
@@ -55,16 +56,28 @@ class _Readiness:
 
     def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
         self.phase: str | None = "starting"
+        self._since = time.monotonic()
         self.engine = settings.backend
         self._name = settings.name
         self._stop = stop
 
     def loading(self, phase: str) -> None:
         """Note the phase, from the engine's thread; raises to end the loading when the worker is told to stop."""
-        self.phase = phase
+        self._begin(phase)
         log.info("engine.loading", extra={"engine": self.engine, "phase": phase})
         if self._stop.is_set():
             raise _StoppedWhileLoading
+
+    def loaded(self, engine: str) -> None:
+        """Note that the engine can work."""
+        self._begin(None)
+        self.engine = engine
+        metrics.ENGINE.labels(engine).set(1)
+
+    def _begin(self, phase: str | None) -> None:
+        now = time.monotonic()
+        metrics.LOAD_SECONDS.labels(self.phase).set(now - self._since)
+        self.phase, self._since = phase, now
 
     async def health(self, _: HealthRequest) -> HealthReply:
         """Answer an operator."""

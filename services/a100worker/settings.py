@@ -30,6 +30,11 @@ class Settings(ServiceSettings):
     inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)  # of the last jobs, and of the next one
     retry_delay_s: float = Field(default=1.0, ge=0)
 
+    @property
+    def instance(self) -> str:
+        """Several workers may run on one host."""
+        return self.name
+
     # The engine "qwen"; docs/models.md says what each costs and gives.
     qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
     qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"

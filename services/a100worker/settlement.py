@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from services.a100worker import metrics
 from shared import jobs, subjects
 from shared.errors import (
     ArtMancerError,
@@ -71,8 +72,10 @@ class Settlement:
         try:
             await self._bus.publish_first(JOB_EV, subjects.end(done.job_id), done, msg_id=uuid4().hex)
         except WrongLastSequence:
+            self._count("too-late")
             log.info("job.ended-already", extra=self._facts())
         else:
+            self._count("done")
             log.info("job.ended", extra=self._facts(state=done.type))
         await self._delivery.ack_soon()
 
@@ -87,6 +90,7 @@ class Settlement:
         if isinstance(error, JobCancelled):
             # Only an end in the events is a cancel; without one the engine was stopped with the service.
             if await self._has_ended():
+                self._count("cancelled")
                 log.info("job.cancelled", extra=self._facts())
                 return
             if stopping:
@@ -95,6 +99,7 @@ class Settlement:
                 return
             error = EngineFailed("The engine stopped before it had finished this job.")
         if isinstance(error, BadInput | NotFound):
+            self._count("refused")
             await self._bury(error)
             return
         await self._return(error.code)  # also the last time: the dead letter tells of each attempt
@@ -106,6 +111,7 @@ class Settlement:
     async def _return(self, reason: str) -> None:
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
         await self._bus.publish(subjects.event(self._work.job_id, returned.type), returned, msg_id=uuid4().hex)
+        self._count("returned")
         log.warning("job.returned", extra=self._facts(reason=reason))
 
     async def _bury(self, error: ArtMancerError) -> None:
@@ -119,6 +125,9 @@ class Settlement:
         )
         await jobs.bury(self._bus, letter)
         await self._delivery.ack()
+
+    def _count(self, outcome: str) -> None:
+        metrics.ATTEMPTS.labels(self._work.submit.task, outcome).inc()
 
     def _facts(self, **more: object) -> dict[str, object]:
         return {"job_id": self._work.job_id, "attempt": self.attempt, **more}

@@ -13,9 +13,10 @@ from services.gateway.admission import Admission
 from services.gateway.deps import Deps
 from services.gateway.durability import Durability
 from services.gateway.feed import Feed
-from services.gateway.ownership import OneOwner
+from services.gateway.ownership import Ledger, OneOwner
 from services.gateway.recent import EndedJobs, RecentResults
 from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
+from services.gateway.system_health import SystemHealth
 from services.gateway.upkeep import kept_up
 from services.gateway.uploads import Uploads
 from shared.bus import open_bus
@@ -24,6 +25,7 @@ from shared.image_store import NatsImageStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.gateway.gate import Gate
     from services.gateway.ownership import Ownership
     from services.gateway.settings import Settings
     from shared.bus import Bus
@@ -33,7 +35,7 @@ VERSION = "0.1.0"
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Put the routes together. CORS and the size limit are around all of it, in front.py."""
+    """Put the routes together. Access, CORS and the size limit are around all of it, in front.py."""
     app = FastAPI(
         title="ArtMancer",
         version=VERSION,
@@ -44,18 +46,20 @@ def create_app(deps: Deps) -> FastAPI:
     )
     app.state.deps = deps
     problems.install(app)
-    for routes in (system, generation, masks, images, debug, visualization, v1_docs):
-        app.include_router(routes.router)
-    for router in openapi.ROUTERS:
+    of_api = (system, generation, masks, images, debug, visualization, v1_docs)
+    routers = (*(routes.router for routes in of_api), *openapi.ROUTERS)
+    for router in routers:
         app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]  # FastAPI's own list hides them
     static_files.install(app)
     return app
 
 
-def assemble(settings: Settings, bus: Bus) -> Deps:
+def assemble(settings: Settings, bus: Bus, gate: Gate | None) -> Deps:
     """Make the parts."""
     store = RecentResults(NatsImageStore(bus), settings.results_in_memory_bytes)
-    ownership: Ownership = OneOwner()
+    ownership: Ownership = OneOwner() if gate is None else Ledger(bus)
+    durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     return Deps(
         settings=settings,
@@ -66,15 +70,17 @@ def assemble(settings: Settings, bus: Bus) -> Deps:
         feed=Feed(bus, admission.note),
         admission=admission,
         ended=EndedJobs(),
-        durability=Durability(bus, settings.streams),
+        durability=durability,
+        system=SystemHealth(bus, durability, settings.health_timeout_s),
+        gate=gate,
         declared=asyncio.Event(),
     )
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[FastAPI]:
+async def opened(settings: Settings, gate: Gate | None) -> AsyncIterator[FastAPI]:
     """Yield the app at once, connected to the broker as soon as there is one. Raises ConfigError."""
     async with open_bus(settings.nats, NAME, wait=False) as bus:
-        deps = assemble(settings, bus)
+        deps = assemble(settings, bus, gate)
         async with kept_up(deps):
             yield create_app(deps)

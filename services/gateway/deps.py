@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
+from services.gateway.caller import Caller, KeyScope
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from services.gateway.admission import Admission
     from services.gateway.durability import Durability
     from services.gateway.feed import Feed
+    from services.gateway.gate import Gate
     from services.gateway.ownership import Ownership
     from services.gateway.recent import EndedJobs
     from services.gateway.settings import Settings
+    from services.gateway.system_health import SystemHealth
     from services.gateway.uploads import Uploads
     from shared.bus import Bus
     from shared.image_store import ImageStore
@@ -36,8 +40,18 @@ class Deps:
     admission: Admission
     ended: EndedJobs
     durability: Durability
+    system: SystemHealth
+    gate: Gate | None
+    """What lets people in; None: everybody may come."""
     declared: asyncio.Event
     """Set while the broker is known to have all that is declared."""
+
+    def signed_for(self, caller: Caller) -> Callable[[str], str]:
+        """Return what turns an address into one that opens without a header, where headers are asked for."""
+        if self.gate is None or not caller.may(KeyScope.READ):
+            return str
+        signer = self.gate.signer
+        return lambda path: signer.sign(caller, path)[0]
 
     @property
     def ready(self) -> bool:
@@ -58,10 +72,16 @@ async def _deps(request: Request) -> Deps:
     return cast("Deps", request.app.state.deps)
 
 
-async def _current_user() -> str:
-    return "local"
+async def _caller(request: Request) -> Caller:
+    return cast("Caller", request.scope["caller"])
+
+
+async def _current_user(request: Request) -> str:
+    return cast("Caller", request.scope["caller"]).owner
 
 
 Parts = Annotated[Deps, Depends(_deps)]
+Asker = Annotated[Caller, Depends(_caller)]
+"""Who asks, and what their key is good for."""
 User = Annotated[str, Depends(_current_user)]
 """Whose request it is; jobs are bound to their user."""

@@ -32,6 +32,12 @@ LINKS = {
     "result": f"/v1/jobs/{JOB}/result",
     "receipt": f"/v1/jobs/{JOB}/receipt",
 }
+SIGNED_URL_ORDER = {"path": f"/v1/jobs/{JOB}/events", "lifetime_s": 60}
+SIGNED_URL = {
+    "url": f"/v1/jobs/{JOB}/events?key=0f1e2d3c4b5a&expires=1772357460&signature=uYk0w7Q4n5t2cVx9TjZ1"
+    "hP6rGdLq8sWmBfEaNvRyKoI",
+    "expires_at": "2026-03-01T09:31:00Z",
+}
 ACCEPTED = {"id": JOB, "status": "queued", "links": LINKS}
 DONE_JOB: dict[str, Any] = {
     "id": JOB,
@@ -109,6 +115,12 @@ HEALTH = {
     "streams": [],
 }
 PROBLEMS = {
+    401: (
+        "Unauthorized",
+        "unauthorized",
+        "This needs an API key; send it in the header Authorization, after the word Bearer.",
+    ),
+    403: ("Forbidden", "forbidden", "This API key lacks the scope write."),
     404: ("Not Found", "not_found", "This job is unknown or has expired."),
     409: ("Conflict", "conflict", "The job is still running."),
     410: ("Gone", "job_failed", "The engine could not finish this job."),

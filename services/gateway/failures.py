@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 PROBLEM = "application/problem+json"
 _RETRY_AFTER_S = {429: "5", 503: "2"}
 _CODES = {
+    401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
+    429: "busy",
 }
 
 

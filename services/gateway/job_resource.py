@@ -12,6 +12,8 @@ from services.gateway.resources import Picture, Resource, shown
 from shared.messages import Done, Failed, JobClass, JobState, Sha256, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.messages import JobRecord, JobSubmit
 
 Text = Annotated[str, Field(max_length=10_000)]
@@ -39,7 +41,7 @@ class JobOrder(Resource):
 
 
 class Links(Resource):
-    """Where the rest is."""
+    """Where the rest is; `events` and `result` open without a key for some minutes."""
 
     model_config = shown(examples.LINKS)
 
@@ -49,10 +51,11 @@ class Links(Resource):
     receipt: str
 
     @classmethod
-    def of(cls, job_id: str) -> Links:
-        """Return those of a job."""
+    def of(cls, job_id: str, signed: Callable[[str], str] = str) -> Links:
+        """Return those of a job; `signed` lets a browser in where it cannot send a key."""
         here = f"/v1/jobs/{job_id}"
-        return cls(self_=here, events=f"{here}/events", result=f"{here}/result", receipt=f"{here}/receipt")
+        events, result = signed(f"{here}/events"), signed(f"{here}/result")
+        return cls(self_=here, events=events, result=result, receipt=f"{here}/receipt")
 
 
 class AcceptedJob(Resource):
@@ -99,8 +102,8 @@ class Job(Resource):
     links: Links
 
     @classmethod
-    def of(cls, record: JobRecord) -> Job:
-        """Show the state of a job."""
+    def of(cls, record: JobRecord, signed: Callable[[str], str] = str) -> Job:
+        """Show the state of a job; `signed` as for its links."""
         end = record.ended
         done = end if isinstance(end, Done) else None
         step, total_steps = steps_of(record)
@@ -122,7 +125,7 @@ class Job(Resource):
             error=JobError(code=end.code, message=end.message) if isinstance(end, Failed) else None,
             result=done and Picture.of(done.result),
             duration_ms=done and done.duration_ms,
-            links=Links.of(record.job_id),
+            links=Links.of(record.job_id, signed),
         )
 
 

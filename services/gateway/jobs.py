@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from shared import subjects
+from shared import subjects, tracing
 from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable, WrongLastSequence
 from shared.jobs import fold, load
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
@@ -29,6 +29,7 @@ async def submit(
 ) -> str:
     """Log the job and return its id once the broker has it. Raises Busy, BrokerUnavailable."""
     job_id = job_id or str(uuid4())
+    order = order.model_copy(update={"traceparent": tracing.current()})
     with deps.admission.place(user, job_id):
         await deps.bus.publish(subjects.submit(job_class, user, job_id), order, msg_id=job_id)
     deps.ownership.give_job(user, job_id)

@@ -10,14 +10,31 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.access import needed
+from services.gateway.answers import can_fail
 from services.gateway.job_resource import JobOrder
-from services.gateway.resources import ExtractionOrder, MaskQuery, Problem, Resource
-from services.gateway.routes import v1_events, v1_images, v1_jobs, v1_masks, v1_system
+from services.gateway.resources import ExtractionOrder, MaskQuery, Problem, Resource, SignedUrlOrder
+from services.gateway.routes import v1_events, v1_images, v1_jobs, v1_masks, v1_signed_urls, v1_system
+from services.gateway.signatures import PARAMETER, signable
 
 SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi-v1.json"
-ROUTERS = tuple(routes.router for routes in (v1_images, v1_masks, v1_jobs, v1_events, v1_system))
-_READ_BY_HAND = (ExtractionOrder, MaskQuery, JobOrder, Problem)
+ROUTERS = tuple(routes.router for routes in (v1_images, v1_masks, v1_jobs, v1_events, v1_signed_urls, v1_system))
+_READ_BY_HAND = (ExtractionOrder, MaskQuery, JobOrder, SignedUrlOrder, Problem)
+_ANY = {"job_id": "x", "sha256": "0" * 64}
 _NOT_OURS = ("HTTPValidationError", "ValidationError")
+_SECURITY = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, where the server asks for one: always, unless only its own machine can reach it.",
+    },
+    "signature": {
+        "type": "apiKey",
+        "in": "query",
+        "name": PARAMETER,
+        "description": "An address from /v1/signed-urls or from the links of a job: key, expires and signature.",
+    },
+}
 _ABOUT = """Edit photos: mark a region, then remove what is there, insert an object, or correct the white balance.
 
 Pictures are uploaded once and named by the SHA-256 of their bytes. Failures are problem details (RFC 9457)."""
@@ -25,6 +42,7 @@ _TAGS = [
     {"name": "pictures", "description": "Stored once, named by their content."},
     {"name": "masks", "description": "Found by pointing at things."},
     {"name": "jobs", "description": "Edits: ordered, followed, fetched."},
+    {"name": "access", "description": "Addresses for what cannot send a key."},
     {"name": "system", "description": "How the system is, and photos to try it with."},
 ]
 
@@ -42,11 +60,25 @@ def document() -> bytes:
     for name in _NOT_OURS:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)
-    for operations in described["paths"].values():
-        for operation in operations.values():
+    described["components"]["securitySchemes"] = _SECURITY
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            _guard(method.upper(), path, operation)
             _drop_foreign(operation["responses"])
             _add_examples(operation, schemas)
     return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _guard(method: str, path: str, operation: dict[str, Any]) -> None:
+    """Say what a key must be good for, and what is answered to those who have none; as access.py decides it."""
+    scope = needed(method, path)
+    if scope is None:
+        operation["security"] = []
+        return
+    operation["security"] = [{"key": [str(scope)]}]
+    if method == "GET" and signable(path.format_map(_ANY)):
+        operation["security"].append({"signature": []})
+    operation["responses"] |= {str(status): answer for status, answer in can_fail(401, 403, 429).items()}
 
 
 def _restore_nulls(kind: type[Resource], schemas: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from shared import metrics
+
 if TYPE_CHECKING:
     from shared.image_store import Bucket, ImageStore
     from shared.messages import ImageRef, JobRecord
@@ -31,12 +33,15 @@ class RecentResults:
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """See ImageStore."""
-        if bucket == "results" and (kept := self._kept.get(sha256)) is not None:
+        if bucket != "results":
+            return await self._images.get(bucket, sha256)
+        kept = self._kept.get(sha256)
+        metrics.looked_up("result", hit=kept is not None)
+        if kept is not None:
             self._kept.move_to_end(sha256)
             return kept
         data = await self._images.get(bucket, sha256)
-        if bucket == "results":
-            self._keep(sha256, data)
+        self._keep(sha256, data)
         return data
 
     def _keep(self, sha256: str, data: bytes) -> None:

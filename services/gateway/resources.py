@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -112,6 +113,29 @@ class FoundMasks(FoundMask):
     engine: str
     note: str | None = Field(description="What to know about the answer, e.g. that a coarse method was used.")
     candidates: list[FoundMask]
+
+
+# --- access -------------------------------------------------------------------------------------------------------
+
+
+class SignedUrlOrder(Resource):
+    """Let something in that cannot send a key."""
+
+    model_config = shown(examples.SIGNED_URL_ORDER)
+
+    path: Annotated[str, Field(max_length=300, description="Of a picture or of a stream of events.")]
+    lifetime_s: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
+        default=None, description="No longer than the server allows, which is also what it takes if this is missing."
+    )
+
+
+class SignedUrl(Resource):
+    """An address that opens by itself until it expires; a stream that has begun by then runs to its end."""
+
+    model_config = shown(examples.SIGNED_URL)
+
+    url: str
+    expires_at: datetime | None = Field(description="Null: no key is asked for, and it opens for ever.")
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------

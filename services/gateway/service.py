@@ -7,6 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.gateway.front import Front, guarded
+from services.gateway.gate import gate_of
+from services.gateway.observed import Observed
 from services.gateway.server import Server, listen
 from shared.errors import ConfigError
 from shared.listener import probed
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from services.gateway.gate import Gate
+    from services.gateway.observed import Exchange
     from services.gateway.settings import Settings
+
+    Open = Callable[[Settings, Gate | None], AbstractAsyncContextManager[FastAPI]]
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +31,20 @@ log = logging.getLogger(__name__)
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until told to stop; then event streams end at once, other requests when they are done.
 
-    Raises ConfigError when the address cannot be had or the broker cannot keep what is declared.
+    Raises ConfigError when it is not said who may come in, the address cannot be had, or the broker cannot keep what
+    is declared.
     """
+    gate = gate_of(settings)
     front = Front()
-    server = Server(guarded(front, settings), settings)
+    observed = Observed(guarded(front, settings, gate))
+    server = Server(observed, settings)
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:
             async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
-                opened = await asyncio.to_thread(_import_app)
-                async with opened(settings) as app:
+                opened, observed.report = await asyncio.to_thread(_import_app)
+                async with opened(settings, gate) as app:
                     front.open(app)
                     probes.require(app.state.deps.check)
                     probes.has_started()
@@ -47,10 +56,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             raise _first_of(errors) from None
 
 
-def _import_app() -> Callable[[Settings], AbstractAsyncContextManager[FastAPI]]:
-    from services.gateway.app import opened  # noqa: PLC0415 (takes 0.4 s, so it runs beside the event loop)
+def _import_app() -> tuple[Open, Callable[[Exchange], None]]:
+    # Takes 0.4 s, so it runs beside the event loop.
+    from services.gateway.app import opened  # noqa: PLC0415
+    from services.gateway.metrics import count  # noqa: PLC0415
 
-    return opened
+    return opened, count
 
 
 def _first_of(errors: BaseExceptionGroup[ConfigError]) -> ConfigError:

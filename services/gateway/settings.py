@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic import AliasChoices, Field
 from pydantic_settings import SettingsConfigDict
 
@@ -19,6 +22,13 @@ class Settings(ServiceSettings):
         default="http://localhost:3000,https://localhost:3000",
         validation_alias=AliasChoices("GATEWAY_ALLOWED_ORIGINS", "ALLOWED_ORIGINS"),
     )
+    access: Literal["open", "keys"] | None = None  # None: open to this machine, keys for all others
+    keys_file: Path | None = None  # of `python -m services.gateway.keys`
+    signing_key_file: Path | None = None  # a secret on each line, of which the first signs; the same for all replicas
+    signed_url_s: float = Field(default=300.0, gt=0, le=600)
+    key_rate_per_s: float = Field(default=20.0, gt=0)  # requests of one key
+    key_burst: int = Field(default=100, ge=1)  # that may come together after a pause
+    key_requests_at_once: int = Field(default=64, ge=1)  # event streams count for as long as they are open
     trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
     reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode
 
 from services.gateway.caller import KeyScope
 from services.gateway.watched_file import WatchedFile
-from shared.errors import ArtMancerError, ConfigError
+from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PARAMETER = "signature"
 SKEW_S = 30.0  # by so much the clocks of two gateways may differ, both ways
 _SECRET_CHARACTERS = 32
+_SPOILT = "The signed address is not valid."
 _ID = "[A-Za-z0-9_-]{1,64}"
 _SIGNABLE = re.compile(
     rf"/v1/jobs/{_ID}/(events|result)|/v1/images/[0-9a-f]{{64}}|/api/generate/(stream|result-image)/{_ID}"
@@ -35,8 +36,8 @@ _SIGNABLE = re.compile(
 )
 
 
-class BadSignature(ArtMancerError):
-    """The signed address is not valid."""
+class BadSignature(Exception):
+    """The address opens nothing; the sentence says why."""
 
 
 def signable(path: str) -> bool:
@@ -77,12 +78,12 @@ class Signer:
         caller = owner_of(sent.get("key", ""))
         expires = sent.get("expires", "")
         if caller is None or not signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
-            raise BadSignature
+            raise BadSignature(_SPOILT)
         facts = (method, path, caller.owner, caller.key_id, expires)
         given = sent.get(PARAMETER, "").encode()
         good = [hmac.compare_digest(given, _signature(one, *facts).encode()) for one in self._secrets.content]
         if not any(good):
-            raise BadSignature
+            raise BadSignature(_SPOILT)
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
             raise BadSignature("The signed address has expired.")

@@ -18,12 +18,14 @@ from services.jobmanager import open_jobs
 from services.jobmanager.entrance import Entrance, Waiting
 from services.jobmanager.lane import Lane
 from services.jobmanager.pace import UNKNOWN_MS
-from shared import deliveries, jobs, subjects
+from shared import deliveries, jobs, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import JobState, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from services.jobmanager.pace import Pace
     from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
@@ -166,7 +168,8 @@ class Dispatcher:
         if record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
             return  # its worker has been heard of, and may well end it
         with contextlib.suppress(StreamFull):  # then the next audit tries again
-            await self._bus.publish(_subject(work), work.model_copy(update={"again": True}))
+            with tracing.span("job.queue", parent=_context(work)):
+                await self._bus.publish(_subject(work), work.model_copy(update={"again": True}))
             self._unstarted.add(work.job_id)
             log.warning("job.queued-again", extra={"job_id": work.job_id})
 
@@ -185,7 +188,8 @@ class Dispatcher:
     async def _queue(self, waiting: Waiting) -> None:
         work = waiting.work
         try:
-            await self._bus.publish(_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
+            with tracing.span("job.queue", parent=_context(work)):
+                await self._bus.publish(_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
         except StreamFull:
             # Refused for one of two reasons that share a code: this very job is queued already, or the queue is full.
             if await self._bus.last(JOB_Q, _subject(work)) is None:
@@ -195,6 +199,20 @@ class Dispatcher:
                 return
         await waiting.delivery.ack_soon()
         log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
+
+    def unstarted(self) -> list[JobWork]:
+        """Return the jobs that no worker has, as far as is known without asking the broker."""
+        queued = [work for job_id, work in self._unended.items() if job_id in self._unstarted]
+        return queued + [waiting.work for waiting in self._lane.in_turn(len(self._lane))]
+
+    def oldest_wait_s(self) -> float:
+        """How long the oldest of them has waited."""
+        oldest = min((work.submit.submitted_at for work in self.unstarted()), default=time.time())
+        return max(0.0, time.time() - oldest)
+
+    def running(self) -> int:
+        """How many jobs a worker has."""
+        return len(self._unended.keys() - self._unstarted)
 
     async def waiting(self) -> list[tuple[str, str]]:
         """User and id of each job that no worker has. Raises BrokerUnavailable."""
@@ -251,13 +269,18 @@ class Dispatcher:
             ahead=ahead,
             eta_ms=eta_ms,
         )
-        await self._bus.publish(
-            subjects.event(work.job_id, queued.type),
-            queued,
-            msg_id=msg_id,
-            expect_last=0,
-            expect_on=subjects.end(work.job_id),
-        )
+        with tracing.span("job.announce", parent=_context(work)):
+            await self._bus.publish(
+                subjects.event(work.job_id, queued.type),
+                queued,
+                msg_id=msg_id,
+                expect_last=0,
+                expect_on=subjects.end(work.job_id),
+            )
+
+
+def _context(work: JobWork) -> Context:
+    return tracing.received(None, work.submit.traceparent)
 
 
 def _subject(work: JobWork) -> str:

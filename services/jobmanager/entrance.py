@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
+from shared import subjects, tracing
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound
 from shared.jobs import bury
 from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from services.jobmanager.pace import Pace
     from shared.bus import Bus
     from shared.deliveries import Delivery
@@ -47,6 +49,10 @@ class Entrance:
 
     async def examine(self, delivery: Delivery) -> Waiting | None:
         """Return the job, or None if there is none to run: it has ended, or cannot work. Raises BrokerUnavailable."""
+        with tracing.span("job.admit", parent=_context(delivery)):
+            return await self._examine(delivery)
+
+    async def _examine(self, delivery: Delivery) -> Waiting | None:
         try:
             address = subjects.parse_submit(delivery.subject)
         except BadMessage as error:
@@ -63,7 +69,7 @@ class Entrance:
                 job_class=self._class,
                 log_seq=delivery.seq,
                 replay_of=replay_of,
-                submit=_read(delivery.data),
+                submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current()}),
             )
             return Waiting(work, delivery, await self._expected_ms(work.submit))
         except (BadMessage, ImageNotFound) as error:
@@ -107,6 +113,15 @@ class Entrance:
         await bury(self._bus, letter)
         await delivery.ack_soon()
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
+
+
+def _context(delivery: Delivery) -> Context:
+    """Return the context in which a job was submitted; who writes one by hand may have put it into the body only."""
+    try:
+        in_body = None if tracing.TRACEPARENT in delivery.headers else _read(delivery.data).traceparent
+    except BadMessage:
+        in_body = None
+    return tracing.received(delivery.headers, in_body)
 
 
 def _read(body: bytes) -> JobSubmit:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from services.jobmanager import metrics
 from shared import jobs, subjects
 from shared.deliveries import Delivery, consume, redeliver_from, redeliver_unsettled
 from shared.errors import WrongLastSequence
@@ -110,8 +111,10 @@ class Projector:
             self._again_from = _FIRST  # the bucket counts from one again: it is another one
         self._newest = max(self._newest, revision)
         self._remember(record, revision)
-        for event, _ in events:
+        for event, seq in events:
             self._learn(event, record)
+            if before is None or seq > before.last_seq:
+                metrics.count(event, record)
         return True
 
     def _remember(self, record: JobRecord, revision: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
+from shared import subjects, tracing
 from shared.errors import BadInput, BadMessage
 from shared.messages import DeadLetter, JobSubmit, RedriveRequest, ReplayedJob, ReplayReply, ReplayRequest
 from shared.topology import JOB_DLQ, JOB_LOG
@@ -61,13 +61,15 @@ class Replay:
         except BadMessage as error:
             return ReplayedJob(log_seq=stored.seq, job_id=subjects.unnamed_id(stored.seq), problem=error.message)
         try:
-            JobSubmit.model_validate_json(stored.data)
+            submit = JobSubmit.model_validate_json(stored.data)
         except ValidationError:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, problem=BadMessage().message)
         if dry_run:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id)
         subject = subjects.submit(job_class or address.job_class, address.user, address.job_id)
-        seq = await self._bus.publish(subject, stored.data)
+        # A trace of its own: the replay's header outweighs what the body says of the trace that it links to.
+        with tracing.span("job.replay", links=tracing.link_to(tracing.received(None, submit.traceparent))):
+            seq = await self._bus.publish(subject, stored.data)
         new_id = subjects.replay_id(address.job_id, seq)
         log.info("job.replayed", extra={"job_id": address.job_id, "new_job_id": new_id})
         return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, new_job_id=new_id)

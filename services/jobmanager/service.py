@@ -8,6 +8,7 @@ import socket
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from services.jobmanager import metrics
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.pace import Pace
 from services.jobmanager.projector import Projector
@@ -38,6 +39,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
+        for job_class, dispatcher in dispatchers.items():
+            metrics.watch(job_class, dispatcher)
         endpoints = _endpoints(bus, list(dispatchers.values()))
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {

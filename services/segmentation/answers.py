@@ -8,7 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.segmentation import masks, prompts
+from services.segmentation import masks, metrics, prompts
 from services.segmentation.windows import resized, whole
 from shared.errors import NothingFound
 from shared.image_codec import encode_png
@@ -56,8 +56,10 @@ class Answers:
                 masks_of = partial(engine.segment, image, prompt, recall, checkpoint)
                 found = await asyncio.to_thread(_shaped, masks_of, request, checkpoint)
             answers = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
-        took_ms = round((time.monotonic() - started) * 1000)
-        log.info("mask.found", extra={"request_id": request.request_id, "engine": engine.name, "took_ms": took_ms})
+        took_s = time.monotonic() - started
+        metrics.MASK_SECONDS.labels(engine.name, metrics.prompt_of(request)).observe(took_s)
+        facts = {"request_id": request.request_id, "engine": engine.name, "took_ms": round(took_s * 1000)}
+        log.info("mask.found", extra=facts)
         return MaskReply(masks=answers, engine=engine.name, note=note)
 
     async def saliency(self, seer: Saliency | None, request: SaliencyRequest) -> SaliencyReply:

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from services.segmentation.array_cache import ArrayCache
+from shared import metrics
 from shared.errors import ArtMancerError
 
 if TYPE_CHECKING:
@@ -53,13 +54,16 @@ class Memory:
         key = f"{image_id}/{name}"
         known = self._here.get(key)
         if known is not None:
+            metrics.looked_up("seen", hit=True)
             return known
         with self._guard:
             lock = self._looking.setdefault(key, _Lock())
         with lock.held:  # two prompts on a new picture: one of them looks, the other waits for what it saw
             known = self._here.get(key)
+            metrics.looked_up("seen", hit=known is not None)
             if known is None:
                 known = self._fetch(key)
+                metrics.looked_up("seen-by-anyone", hit=known is not None)
                 if known is None:
                     known = look()
                     self._ask(self._store.keep(_BUCKET, key, packed(known)), key)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from services.segmentation.array_cache import ArrayCache
+from shared import metrics
 from shared.errors import ImageNotFound
 from shared.image_codec import decode_mask, decode_photo
 
@@ -24,6 +25,7 @@ class Pictures:
     async def photo(self, sha256: str) -> Rgb:
         """Return a picture; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
         known = self._decoded.get(sha256)
+        metrics.looked_up("photo", hit=known is not None)
         if known is None:
             known = (await asyncio.to_thread(decode_photo, await self._bytes(sha256))).rgb
             self._decoded.put(sha256, known)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from services.devstack import NICE
 from services.probes import stack_is_healthy
 from tests.waiting import gone, wait_until
 
@@ -53,6 +54,15 @@ async def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: si
 
         assert code == 0
         await wait_until(lambda: all(gone(process.pid) for process in family), "no process is left")
+
+
+async def test_those_that_compute_step_back_for_those_that_answer(tmp_path: Path) -> None:
+    """The gateway, the job manager and the broker keep the launcher's priority."""
+    async with launched(tmp_path) as (launcher, _):
+        stack = psutil.Process(launcher.pid)
+        lower = {child.cmdline()[-1] for child in stack.children() if child.nice() == stack.nice() + NICE}
+
+    assert lower == {"services.a100worker", "services.segmentation", "services.imageutils"}
 
 
 async def test_every_part_that_is_killed_comes_back(tmp_path: Path) -> None:

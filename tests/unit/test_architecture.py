@@ -30,7 +30,7 @@ LONGER_MODULES = {
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "connection", "bus", "deliveries", "rpc",
-          "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener",
+          "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "png"}  # fmt: skip
 NATS_ADAPTERS = {f"shared/{name}.py" for name in ("connection", "bus", "deliveries", "rpc", "topology")}
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}

@@ -18,7 +18,7 @@ from shared.messages import JobRecord, JobSubmit
 router = APIRouter(prefix="/api/generate", tags=["edits"])
 Order = Annotated[GenerateRequest, Depends(body_of(GenerateRequest))]
 _BODY = described(GenerateRequest)
-_FOR_EVER = "public, max-age=31536000, immutable"  # an id never gets another picture
+_FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
 
 
 @router.post("", openapi_extra=_BODY)
@@ -78,7 +78,11 @@ async def result_image(
     """Give the picture as the worker encoded it, once the job is done."""
     _, done = await jobs.result(deps, user, task_id)
     etag = f'"{done.result.sha256}"'
-    headers = {"ETag": etag, "Cache-Control": _FOR_EVER, "X-Content-Type-Options": "nosniff"}
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"{'private' if deps.gate else 'public'}, {_FOR_EVER}",
+        "X-Content-Type-Options": "nosniff",
+    }
     if if_none_match and etag in if_none_match:
         return Response(status_code=304, headers=headers)
     picture = await deps.images.get("results", done.result.sha256)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from services.gateway import job_orders, jobs, listing
 from services.gateway.answers import PICTURE, by_name, can_fail, taking
 from services.gateway.bodies import body_of
-from services.gateway.deps import Parts, User
+from services.gateway.deps import Asker, Parts, User
 from services.gateway.job_resource import AcceptedJob, Job, JobOrder, JobPage, Links, Receipt
 from services.gateway.picture_answer import picture_answer
 from shared.errors import JobCancelled
@@ -36,11 +36,11 @@ Key = Annotated[
         **can_fail(413, 422, 429, 503),
     },
 )
-async def submit_job(order: Order, response: Response, deps: Parts, user: User, key: Key = None) -> AcceptedJob:
+async def submit_job(order: Order, response: Response, deps: Parts, caller: Asker, key: Key = None) -> AcceptedJob:
     """Accept an edit; it is logged when this answers, and runs even if nobody watches."""
-    job_id, is_new = await job_orders.submit(deps, user, key, order)
-    status = JobState.QUEUED if is_new else (await jobs.find(deps, user, job_id)).state
-    links = Links.of(job_id)
+    job_id, is_new = await job_orders.submit(deps, caller.owner, key, order)
+    status = JobState.QUEUED if is_new else (await jobs.find(deps, caller.owner, job_id)).state
+    links = Links.of(job_id, deps.signed_for(caller))
     response.status_code = 202 if is_new else 200
     response.headers["Location"] = links.self_
     return AcceptedJob(id=job_id, status=status, links=links)
@@ -49,27 +49,27 @@ async def submit_job(order: Order, response: Response, deps: Parts, user: User, 
 @router.get("", response_description="A part of the list.", responses=can_fail(422, 503))
 async def list_jobs(
     deps: Parts,
-    user: User,
+    caller: Asker,
     status: JobState | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=200, description="The `next_cursor` of the part before.")] = None,
 ) -> JobPage:
     """List your jobs, newest first; only those in one state, if that is given."""
-    records, behind = await listing.page(deps.bus, user, status=status, limit=limit, cursor=cursor)
-    return JobPage(jobs=[Job.of(record) for record in records], next_cursor=behind)
+    records, behind = await listing.page(deps.bus, caller.owner, status=status, limit=limit, cursor=cursor)
+    return JobPage(jobs=[Job.of(record, deps.signed_for(caller)) for record in records], next_cursor=behind)
 
 
 @router.get("/{job_id}", response_description="Its state.", responses=can_fail(404, 503))
-async def read_job(job_id: str, deps: Parts, user: User) -> Job:
+async def read_job(job_id: str, deps: Parts, caller: Asker) -> Job:
     """Tell where a job stands."""
-    return Job.of(await jobs.find(deps, user, job_id))
+    return Job.of(await jobs.find(deps, caller.owner, job_id), deps.signed_for(caller))
 
 
 @router.delete("/{job_id}", response_description="Its state after that.", responses=can_fail(404, 503))
-async def cancel_job(job_id: str, deps: Parts, user: User) -> Job:
+async def cancel_job(job_id: str, deps: Parts, caller: Asker) -> Job:
     """End a job at once, waiting or running; one that has ended stays as it is."""
-    await jobs.cancel(deps, user, job_id)
-    return Job.of(await jobs.find(deps, user, job_id))
+    await jobs.cancel(deps, caller.owner, job_id)
+    return Job.of(await jobs.find(deps, caller.owner, job_id), deps.signed_for(caller))
 
 
 @router.get(

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from services.gateway import samples as sample_photos
 from services.gateway.answers import by_name
-from services.gateway.deps import Parts
+from services.gateway.deps import Asker, Parts
 from services.gateway.resources import Health, Sample
 from services.gateway.routes.system import system_health
 
@@ -14,9 +14,12 @@ router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=by
 
 
 @router.get("/health", response_description="All services.")
-async def read_health(deps: Parts) -> Health:
-    """Ask every service how it is, all at once; `streams` tells what is kept less safely than declared."""
-    return Health.model_validate(await system_health(deps))
+async def read_health(deps: Parts, caller: Asker) -> Health:
+    """Ask every service how it is, all at once; `streams` tells what is kept less safely than declared.
+
+    Details are for keys of the scope `admin`.
+    """
+    return Health.model_validate(await system_health(deps, caller))
 
 
 @router.get("/samples", response_description="All samples.")

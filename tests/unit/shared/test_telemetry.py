@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shared import telemetry
+from shared import telemetry, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,3 +72,100 @@ def test_below_the_level_nothing_is_written(log: io.StringIO) -> None:
     logging.getLogger("kitchen").debug("oven.lit")
 
     assert log.getvalue() == ""
+
+
+# --- as JSON ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def json_log(log: io.StringIO) -> io.StringIO:
+    """The same, for a machine."""
+    telemetry.configure("INFO", log, form="json", service="oven", instance="o1")
+    return log
+
+
+def only(log: io.StringIO) -> dict[str, object]:
+    """The one line that was logged."""
+    (line,) = log.getvalue().splitlines()
+    loaded: dict[str, object] = json.loads(line)
+    return loaded
+
+
+def test_an_event_is_one_object(json_log: io.StringIO) -> None:
+    """When, how bad, what, who, then the facts as they are."""
+    logging.getLogger("services.kitchen").info("cake.baked", extra={"job_id": "j1", "minutes": 40, "note": "a\nb"})
+    line = only(json_log)
+
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("time")))
+    assert line == {
+        "level": "INFO", "event": "cake.baked", "service": "oven", "instance": "o1",
+        "job_id": "j1", "minutes": 40, "note": "a\nb",
+    }  # fmt: skip
+
+
+def test_an_event_names_the_trace_it_is_part_of(json_log: io.StringIO) -> None:
+    """So that one click leads from a trace to its logs."""
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with tracing.span("baking", parent=tracing.received({"traceparent": given})):
+        logging.getLogger("services.kitchen").info("cake.baked")
+    line = only(json_log)
+
+    assert (line["trace_id"], line["span_id"]) == (given[3:35], given[36:52])
+
+
+def test_what_is_bound_is_in_every_event(json_log: io.StringIO) -> None:
+    """Also of a library deep in an engine that has never heard of jobs; and of nobody else."""
+    kitchen = logging.getLogger("services.kitchen")
+    with telemetry.bound(job_id="j1"):
+        threading.Thread(target=kitchen.info, args=("oven.cold",)).run()
+        kitchen.info("oven.hot", extra={"degrees": 180})
+    kitchen.info("oven.off")
+    lines = [json.loads(line) for line in json_log.getvalue().splitlines()]
+
+    assert [line.get("job_id") for line in lines] == ["j1", "j1", None]
+
+
+def test_a_field_cannot_pose_as_another(json_log: io.StringIO) -> None:
+    """What the process says of itself stands."""
+    logging.getLogger("services.kitchen").info("cake.baked", extra={"service": "bakery", "level": "DEBUG"})
+    line = only(json_log)
+
+    assert (line["service"], line["level"]) == ("oven", "INFO")
+
+
+def test_a_library_s_prose_is_a_field(json_log: io.StringIO) -> None:
+    """Without the folders of this machine."""
+    logging.getLogger("asyncio").error("Task was destroyed but it is pending! at /srv/app/oven.py:12, see /v1")
+    line = only(json_log)
+
+    assert line["event"] == "asyncio"
+    assert line["message"] == "Task was destroyed but it is pending! at oven.py:12, see /v1"
+
+
+def test_an_error_is_its_type(json_log: io.StringIO) -> None:
+    """And nothing that a user may have sent."""
+    fail_in_ours()
+    line = only(json_log)
+
+    assert line["error"] == "ValueError"
+    assert "frames" not in line
+    assert "secret" not in json_log.getvalue()
+
+
+def test_at_debug_an_error_has_frames(json_log: io.StringIO) -> None:
+    """Modules, lines and functions: where, but neither what it said nor where the files are."""
+    logging.getLogger().setLevel("DEBUG")
+
+    fail_in_ours()
+
+    frames = only(json_log)["frames"]
+    assert isinstance(frames, list)
+    assert [re.sub(r"^[\w.]+:\d+", "module:line", frame) for frame in frames] == ["module:line fail_in_ours"]
+    assert "secret" not in json_log.getvalue()
+
+
+def fail_in_ours() -> None:
+    try:
+        int("the user's secret")
+    except ValueError:
+        logging.getLogger("services.oven").exception("oven.exploded")

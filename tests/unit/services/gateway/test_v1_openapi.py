@@ -58,8 +58,22 @@ def test_it_describes_all_operations() -> None:
         "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "POST /v1/extractions",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
-        "GET /v1/health", "GET /v1/samples",
+        "POST /v1/signed-urls", "GET /v1/health", "GET /v1/samples",
     }  # fmt: skip
+
+
+def test_it_says_what_a_key_must_be_good_for() -> None:
+    """Pictures and streams also open by their address; the page's own needs have no key."""
+    security = {name: operation["security"] for name, operation in OPERATIONS.items()}
+    opens_by_address = {name for name, ways in security.items() if {"signature": []} in ways}
+
+    assert [name for name, ways in security.items() if not ways] == ["GET /v1/health", "GET /v1/samples"]
+    assert security["POST /v1/jobs"] == [{"key": ["write"]}]
+    assert security["POST /v1/signed-urls"] == security["GET /v1/jobs"] == [{"key": ["read"]}]
+    assert opens_by_address == {
+        "GET /v1/images/{sha256}", "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/events",
+    }  # fmt: skip
+    assert all({"401", "403", "429"} <= OPERATIONS[name]["responses"].keys() for name, ways in security.items() if ways)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -1,0 +1,79 @@
+"""Whether keys are asked for, and of whom a request is that has shown one."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.gateway.caller import NOBODY, Caller
+from services.gateway.key_ring import KeyRing, id_of
+from services.gateway.limits import Limits
+from services.gateway.signatures import PARAMETER, BadSignature, Signer
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from services.gateway.settings import Settings
+
+NO_KEY = "This needs an API key; send it in the header Authorization, after the word Bearer."
+_WRONG_KEY = "The API key is not known, or not any more."
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What is needed to let people in who have a key."""
+
+    keys: KeyRing
+    signer: Signer
+    limits: Limits
+
+    def identify(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> tuple[Caller, str]:
+        """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not."""
+        if (shown := headers.get("authorization")) is not None:
+            scheme, _, text = shown.partition(" ")
+            caller = self.keys.find(text.strip()) if scheme.lower() == "bearer" else None
+            return (caller, "") if caller else (Caller("", id_of(text.strip()), frozenset()), _WRONG_KEY)
+        if f"{PARAMETER}=" in query:
+            try:
+                return self.signer.check(method, path, query, self.keys.owner_of), ""
+            except BadSignature as error:
+                return NOBODY, str(error)
+        return NOBODY, NO_KEY
+
+
+def gate_of(settings: Settings) -> Gate | None:
+    """Return the gate; None where everybody may come in. Raises ConfigError.
+
+    What only this machine reaches is open, unless there are keys; what others reach is open only if somebody says so.
+    """
+    near = _is_loopback(settings.host)
+    if settings.access == "open" or (settings.access is None and near and settings.keys_file is None):
+        if not near:
+            log.warning("access.open", extra={"host": settings.host})
+        return None
+    if settings.keys_file is None and settings.access is None:
+        raise ConfigError(
+            f"Others can reach {settings.host}: set GATEWAY_KEYS_FILE to a file of API keys, "
+            "or GATEWAY_ACCESS=open to let everybody in."
+        )
+    if settings.keys_file is None or settings.signing_key_file is None:
+        missing = "GATEWAY_KEYS_FILE" if settings.keys_file is None else "GATEWAY_SIGNING_KEY_FILE"
+        raise ConfigError(f"API keys are asked for, and the setting {missing} names no file.")
+    return Gate(
+        keys=KeyRing(settings.keys_file),
+        signer=Signer(settings.signing_key_file, settings.signed_url_s),
+        limits=Limits(
+            rate_per_s=settings.key_rate_per_s, burst=settings.key_burst, at_once=settings.key_requests_at_once
+        ),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,82 @@
+"""Around every request: its place in a trace, and the count of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from shared import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_CONTEXT_HEADERS = {b"traceparent", b"tracestate"}
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+_SERVER_ERROR = 500
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request and what is known of its answer."""
+
+    method: str
+    route: str = "unmatched"
+    status: int = _SERVER_ERROR  # what the server makes of an app that raises
+    first_byte_s: float = 0.0
+    streams: bool = False
+    ended: bool = False
+
+
+class Observed:
+    """ASGI middleware, outermost: goes on with the trace that `traceparent` names, or begins one, and answers its name.
+
+    `report` gets each exchange when its answer begins and when it has ended. It may come late: what counts is imported
+    while the first requests wait.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.report: Callable[[Exchange], None] = lambda _: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CONTEXT_HEADERS}
+        exchange = Exchange(scope["method"] if scope["method"] in _METHODS else "other")
+        with tracing.span(exchange.method, parent=tracing.received(headers), kind=SpanKind.SERVER) as span:
+            try:
+                await self._app(scope, receive, self._noting(exchange, scope, send))
+            finally:
+                exchange.route, exchange.ended = _template(scope), True
+                self.report(exchange)
+                span.update_name(f"{exchange.method} {exchange.route}")
+                span.set_attributes({"http.route": exchange.route, "http.response.status_code": exchange.status})
+                if exchange.status >= _SERVER_ERROR:
+                    span.set_status(Status(StatusCode.ERROR))
+
+    def _noting(self, exchange: Exchange, scope: Scope, send: Send) -> Send:
+        began = time.perf_counter()
+        answered = (tracing.current() or "").encode()
+
+        async def note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kind = dict(message["headers"]).get(b"content-type", b"")
+                exchange.route, exchange.status = _template(scope), message["status"]
+                exchange.first_byte_s = time.perf_counter() - began
+                exchange.streams = kind.startswith(b"text/event-stream")
+                message["headers"] = [*message["headers"], (b"traceresponse", answered)]
+                self.report(exchange)
+            await send(message)
+
+        return note
+
+
+def _template(scope: Scope) -> str:
+    """Return the route as it is declared, never what stands in its place; of a folder, where it is mounted."""
+    if (route := scope.get("route")) is not None:
+        return str(route.path)
+    return str(scope.get("root_path")) or ("page" if "endpoint" in scope else "unmatched")

@@ -1,0 +1,48 @@
+"""What the job manager counts: it alone sees every job from its submit to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared.messages import Cancelled, Done, Failed, Started
+
+if TYPE_CHECKING:
+    from services.jobmanager.dispatcher import Dispatcher
+    from shared.messages import JobClass, JobEvent, JobRecord
+
+WAITING = Gauge("artmancer_jobs_waiting", "Accepted jobs that no worker has", ("job_class",))
+OLDEST = Gauge("artmancer_jobs_oldest_wait_seconds", "Age of the oldest job that no worker has", ("job_class",))
+RUNNING = Gauge("artmancer_jobs_running", "Jobs that a worker has", ("job_class",))
+ENDED = Counter("artmancer_jobs_ended", "Jobs that have ended", ("task", "state"))
+JOB_SECONDS = Histogram(
+    "artmancer_job_seconds",
+    "Seconds from the submit of a job to its result",
+    ("task",),
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600),
+)
+WAIT_SECONDS = Histogram(
+    "artmancer_job_wait_seconds",
+    "Seconds from the submit of a job to its first start",
+    ("job_class",),
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900),
+)
+
+
+def watch(job_class: JobClass, dispatcher: Dispatcher) -> None:
+    """Let each scrape ask a dispatcher what waits."""
+    WAITING.labels(job_class).set_function(lambda: len(dispatcher.unstarted()))
+    OLDEST.labels(job_class).set_function(dispatcher.oldest_wait_s)
+    RUNNING.labels(job_class).set_function(dispatcher.running)
+
+
+def count(event: JobEvent, record: JobRecord) -> None:
+    """Count an event that is new in the record of its job."""
+    task = record.task or "unknown"
+    if isinstance(event, Done | Failed | Cancelled):
+        ENDED.labels(task, event.type).inc()
+    if isinstance(event, Done):
+        JOB_SECONDS.labels(task).observe(max(0.0, event.at - record.created_at))
+    if isinstance(event, Started) and event.attempt == 1:
+        WAIT_SECONDS.labels(record.job_class or "unknown").observe(max(0.0, event.at - record.created_at))

@@ -1,0 +1,61 @@
+"""What every service counts, and how labels are kept few: an id of a user, a job or a picture is never one."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
+
+CONNECTED = Gauge("artmancer_broker_connected", "1 while the connection to the broker stands")
+RECONNECTS = Counter("artmancer_broker_reconnects", "Times that the connection to the broker came back")
+RPC_SECONDS = Histogram(
+    "artmancer_rpc_seconds",
+    "Seconds from a request over the bus to its answer; the outcome is `ok` or the code of an error",
+    ("subject", "outcome"),
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+REDELIVERIES = Counter(
+    "artmancer_redeliveries", "Messages that came again because nobody had settled them", ("consumer",)
+)
+DEAD_LETTERS = Counter("artmancer_dead_letters", "Jobs that were buried, by the code of the reason", ("reason",))
+CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Looks into a memory of this process", ("cache", "outcome"))
+
+
+def looked_up(cache: str, *, hit: bool) -> None:
+    """Count a look into a memory."""
+    CACHE_LOOKUPS.labels(cache, "hit" if hit else "miss").inc()
+
+
+class GpuMemory(Collector):
+    """Reads the memory of the GPUs at each scrape, where an engine has begun to use them; never loads torch itself."""
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Name the metric before there is a GPU."""
+        return [self._family()]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield bytes by GPU and state."""
+        family = self._family()
+        cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+        if cuda is not None and cuda.is_initialized():  # asking before that would take 500 MB of GPU memory
+            for gpu in range(cuda.device_count()):
+                free, total = cuda.mem_get_info(gpu)
+                states = {"free": free, "total": total, "allocated": cuda.memory_allocated(gpu)}
+                for state, size in (states | {"reserved": cuda.memory_reserved(gpu)}).items():
+                    family.add_metric((str(gpu), state), size)
+        yield family
+
+    def _family(self) -> GaugeMetricFamily:
+        sentence = "Memory of a GPU: free and total of the card, allocated and reserved by this process"
+        return GaugeMetricFamily("artmancer_gpu_memory_bytes", sentence, labels=("gpu", "state"))
+
+
+REGISTRY.register(GpuMemory())

@@ -1,0 +1,379 @@
+"""Who gets in: every address of a gateway that asks for keys, with the right key, a wrong one and none."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.gateway import keys
+from services.gateway.caller import KeyScope
+from services.gateway.key_ring import id_of
+from shared import subjects
+from shared.settings import NatsSettings
+from shared.topology import OWNED
+from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png
+from tests.keyed import guarded
+from tests.v1_client import UNKNOWN, all_told, removal, submit, upload
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.gateway import Client
+    from tests.keyed import House
+
+OPEN = {
+    "GET /api", "GET /api/", "GET /api/health", "GET /api/system/health", "GET /v1/health", "GET /v1/samples",
+    "GET /v1/openapi.json",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def house(
+    bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[House]:
+    """A gateway that asks for keys; a test may hand it settings."""
+    assert bus.connected
+    settings = {"heartbeat_s": 0.2, "result_wait_s": 0.3, **getattr(request, "param", {})}
+    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, **settings) as house:
+        yield house
+
+
+@pytest.fixture
+def worker(bus: Bus, images: NatsImageStore) -> WorkerByHand:
+    """Works for Alice."""
+    return WorkerByHand(bus, images, "alice")
+
+
+async def addresses(house: House) -> list[tuple[str, str]]:
+    """Every method and path of both faces, with something in place of each id."""
+    found = [("GET", "/openapi.json"), ("GET", "/v1/openapi.json"), ("GET", "/nothing"), ("POST", "/v1/nothing")]
+    for document in ("/v1/openapi.json", "/openapi.json"):
+        paths = (await house.alice.get(document)).json()["paths"]
+        found += [(method.upper(), re.sub(r"\{\w+\}", "x1", path)) for path in paths for method in paths[path]]
+    return sorted(set(found))
+
+
+# --- without a key ------------------------------------------------------------------------------------------------
+
+
+async def test_everything_is_closed_that_is_not_open_by_name(house: House) -> None:
+    """Also what does not exist: who has no key learns nothing."""
+    answers = {f"{method} {path}": await house.nobody.request(method, path) for method, path in await addresses(house)}
+    opened = {name for name, answer in answers.items() if answer.status_code != 401}
+
+    assert len(answers) > 40
+    assert opened == OPEN
+    assert all(answers[name].status_code == 200 for name in OPEN)
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/api/generate/status/x"])
+async def test_a_refusal_has_the_shape_of_its_face(house: House, path: str) -> None:
+    """With what a browser and a program need to know."""
+    answer = await house.nobody.get(path)
+    problem = answer.json()
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="artmancer"'
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["x-request-id"]
+    assert problem["detail"] == "This needs an API key; send it in the header Authorization, after the word Bearer."
+    if path.startswith("/v1/"):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (problem["code"], problem["status"], problem["title"]) == ("unauthorized", 401, "Unauthorized")
+    else:
+        assert list(problem) == ["detail"]
+
+
+async def test_a_wrong_key_is_no_key(house: House) -> None:
+    """Not even at another scheme, and with one answer for all of them."""
+    key = house.keys["alice"]
+    wrong = [f"Bearer {key[:-1]}", "Bearer", "", f"Basic {key}", f"Bearer {key} {key}", key]
+    answers = [await house.nobody.get("/v1/jobs", headers={"Authorization": one}) for one in wrong]
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.headers["www-authenticate"] for answer in answers} == {
+        'Bearer realm="artmancer", error="invalid_token"'
+    }
+    assert {answer.json()["detail"] for answer in answers} == {"The API key is not known, or not any more."}
+
+
+async def test_the_page_and_its_files_are_open(house: House) -> None:
+    """It asks for a key itself."""
+    paths = ("/", "/static/js/main.js", "/static/samples/coffee.jpg", "/v1/docs", "/v1/docs/assets/swagger-ui.css")
+
+    assert [(await house.nobody.get(path)).status_code for path in paths] == [200] * len(paths)
+
+
+@pytest.mark.parametrize("path", ["/static/../v1/jobs", "//v1/jobs", "/v1/jobs/", "/V1/JOBS", "/static/%2e%2e/v1/jobs"])
+async def test_there_is_no_way_round(house: House, path: str) -> None:
+    """However the address is written, what answers is a refusal or nothing."""
+    async with await house.nobody.open_stream(path) as wire:
+        assert wire.status in {401, 404}
+
+
+async def test_a_preflight_needs_no_key(house: House) -> None:
+    """A browser cannot send one with it; the key is among what a page may send."""
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    answer = await house.nobody.options("/v1/jobs", headers=asked)
+
+    assert answer.status_code == 200
+    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    assert (await house.nobody.options("/v1/jobs")).status_code == 200
+
+
+# --- with a key ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_opens_both_faces(house: House, worker: WorkerByHand) -> None:
+    """The live path of the deployed client, with a key in front; what a browser keeps is kept for one person only."""
+    task = await house.alice.submit()
+    async with await house.alice.open_stream(f"/api/generate/stream/{task}") as stream:
+        await worker.finish(task)
+        words = [event_of(chunk)["status"] for chunk in await stream.rest() if chunk.startswith(b"data")]
+    picture = await house.alice.get(f"/api/generate/result-image/{task}")
+
+    assert words[-1] == "done"
+    assert picture.status_code == 200
+    assert picture.headers["cache-control"].startswith("private, ")
+    assert "Authorization" in picture.headers["vary"]
+    assert (await house.alice.get(f"/v1/jobs/{task}")).json()["status"] == "done"
+
+
+async def test_a_key_does_what_it_is_good_for(house: House) -> None:
+    """Alice's second key may look at what the first has made, and make nothing."""
+    job = await submit(house.alice)
+    refused = await house.viewer.post("/v1/jobs", json={})
+    old_face = await house.viewer.post("/api/generate/async", json=edit())
+    cleared = [(await client.post("/api/clear-cache")).status_code for client in (house.alice, house.operator)]
+
+    assert (await house.viewer.get(f"/v1/jobs/{job}")).status_code == 200
+    assert refused.status_code == 403
+    assert refused.headers["www-authenticate"].endswith('error="insufficient_scope", scope="write"')
+    assert (refused.json()["code"], refused.json()["detail"]) == ("forbidden", "This API key lacks the scope write.")
+    assert (old_face.status_code, old_face.json()) == (403, {"detail": "This API key lacks the scope write."})
+    assert (await house.operator.get(f"/v1/jobs/{job}")).status_code == 403
+    assert cleared == [403, 200]
+
+
+@pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])
+async def test_details_of_the_system_are_for_operators(house: House, path: str) -> None:
+    """Everybody sees who is well, and no names, engines or reasons."""
+    short = [(await client.get(path)).json() for client in (house.nobody, house.alice)]
+    full = (await house.operator.get(path)).json()
+
+    assert [report["status"] for report in (*short, full)] == ["degraded"] * 3
+    assert all(report["services"]["segmentation"] == {"status": "unhealthy"} for report in short)
+    assert full["services"]["segmentation"]["error"] == "The service segmentation is not running."
+
+
+async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
+    """So do the addresses that it has signed; a new key opens."""
+    order = {"path": "/v1/jobs/x1/events"}
+    signed = (await house.bob.post("/v1/signed-urls", json=order)).json()["url"]
+    keys.revoke(house.file, id_of(house.keys["bob"]))
+    new = keys.new(house.file, "bob", frozenset({KeyScope.READ}), None)
+
+    async def closed() -> bool:
+        return (await house.bob.get("/v1/jobs")).status_code == 401
+
+    await wait_until(closed, "the key opens nothing any more")
+
+    assert (await house.nobody.get(signed)).status_code == 401
+    assert (await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {new}"})).status_code == 200
+
+
+# --- signed addresses ---------------------------------------------------------------------------------------------
+
+
+async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerByHand) -> None:
+    """As an EventSource and an <img> need it; the others do not."""
+    accepted = (await house.alice.post("/v1/jobs", json=await removal(house.alice))).json()
+    links = accepted["links"]
+    await worker.finish(accepted["id"])
+    async with await house.nobody.open_stream(links["events"]) as wire:
+        told = await all_told(wire)
+    picture = await house.nobody.get(links["result"])
+
+    assert [event.name for event in told] == ["done"]
+    assert (picture.status_code, picture.content) == (200, png("red"))
+    assert [(await house.nobody.get(links[name])).status_code for name in ("self", "receipt")] == [401, 401]
+    assert "?" not in links["self"] + links["receipt"]
+
+
+async def test_a_stream_resumes_under_its_signed_address(house: House, worker: WorkerByHand) -> None:
+    """The page adds where it was."""
+    job = await submit(house.alice)
+    await worker.queue(job)
+    await worker.start(job)
+    await worker.finish(job)
+    events = (await house.alice.get(f"/v1/jobs/{job}")).json()["links"]["events"]
+    async with await house.nobody.open_stream(events) as wire:
+        first = (await all_told(wire))[0]
+    async with await house.nobody.open_stream(f"{events}&last_event_id={first.seq}") as wire:
+        rest = await all_told(wire)
+
+    assert [event.name for event in rest] == ["started", "done"]
+
+
+async def test_a_signed_address_opens_one_thing(house: House) -> None:
+    """Not with another method, at another path, nor with its time changed."""
+    sha256 = await upload(house.alice, png())
+    answer = await house.viewer.post("/v1/signed-urls", json={"path": f"/v1/images/{sha256}", "lifetime_s": 30})
+    url = answer.json()["url"]
+    query = url.partition("?")[2]
+    later = re.sub(r"expires=\d+", "expires=99999999999", url)
+    tries = [
+        await house.nobody.get(url),
+        await house.nobody.head(url),
+        await house.nobody.get(f"/v1/jobs/x1/events?{query}"),
+        await house.nobody.post(f"/v1/images?{query}", content=png()),
+        await house.nobody.get(later),
+    ]
+
+    assert answer.status_code == 201
+    assert [one.status_code for one in tries] == [200, 401, 401, 401, 401]
+    assert tries[0].content == png()
+    assert tries[-1].json()["detail"] == "The signed address is not valid."
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/x/receipt", "https://elsewhere.example/v1/jobs/x/events", ""])
+async def test_nothing_else_can_be_signed(house: House, path: str) -> None:
+    """It has a header to put a key into."""
+    answer = await house.alice.post("/v1/signed-urls", json={"path": path})
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "The field path is the address neither of a picture nor of a stream of events."
+
+
+async def test_without_access_control_addresses_stay_as_they_are(client: Client) -> None:
+    """A program need not know which kind of gateway it meets."""
+    answer = await client.post("/v1/signed-urls", json={"path": "/v1/jobs/x/events"})
+
+    assert answer.json() == {"url": "/v1/jobs/x/events", "expires_at": None}
+
+
+# --- limits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("house", [{"key_rate_per_s": 0.1, "key_burst": 3}], indirect=True)
+async def test_a_key_may_ask_so_fast(house: House) -> None:
+    """The fourth is told when to come again; another key is not concerned, nor is what is open."""
+    answers = [await house.alice.get("/v1/jobs") for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 10
+    assert answers[3].json()["code"] == "busy"
+    assert (await house.alice.get("/v1/samples")).status_code == 200
+    assert (await house.bob.get("/v1/jobs")).status_code == 200
+
+
+@pytest.mark.parametrize("house", [{"key_requests_at_once": 2}], indirect=True)
+async def test_a_stream_counts_for_as_long_as_it_is_open(house: House) -> None:
+    """Two streams are all there is room for here; the end of one makes room."""
+    job = await submit(house.alice)
+    path = f"/v1/jobs/{job}/events"
+    async with await house.alice.open_stream(path), await house.alice.open_stream(path):
+        refused = await house.alice.get("/v1/jobs")
+
+    async def room() -> bool:
+        return (await house.alice.get("/v1/jobs")).status_code == 200
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    await wait_until(room, "the gateway has noticed that the streams are gone")
+
+
+# --- ids and the audit log ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["abc.DEF-1_2", "x" * 128])
+async def test_a_request_id_is_taken_over(house: House, given: str) -> None:
+    """It comes from whoever stands in front of us."""
+    answer = await house.nobody.get("/api/health", headers={"X-Request-Id": given})
+
+    assert answer.headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a'b", "ä"])
+async def test_a_request_id_that_is_none_is_replaced(client: Client, given: str) -> None:
+    """Nothing that was sent is written into a log as it is. Also without access control."""
+    answers = [await client.get("/api/health", headers=[(b"X-Request-Id", given.encode())]) for _ in range(2)]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
+    assert ids[0] != ids[1]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What the audit log says."""
+    return [vars(record) for record in caplog.records if record.name == "audit"]
+
+
+async def test_the_audit_log_tells_who_did_what(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """A line for each change and each refusal, by the address as the routes write it; looking is nobody's business."""
+    caplog.set_level(logging.INFO)
+    job = await submit(house.alice)
+    await house.alice.get(f"/v1/jobs/{job}")
+    await house.alice.delete(f"/v1/jobs/{job}", headers={"X-Request-Id": "r-1"})
+    await house.viewer.post("/api/generate/async", json=edit())
+    await house.nobody.get(f"/v1/images/{UNKNOWN}")
+    await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {house.keys['bob'][:-1]}x"})
+    written = lines(caplog)
+    facts = [(line["owner"], line["method"], line["route"], line["status"]) for line in written]
+
+    assert facts == [
+        ("alice", "POST", "/v1/images", 201),
+        ("alice", "POST", "/v1/images", 201),
+        ("alice", "POST", "/v1/jobs", 202),
+        ("alice", "DELETE", "/v1/jobs/{job_id}", 200),
+        ("alice", "POST", "/api/generate/async", 403),
+        (None, "GET", "/v1/images/{sha256}", 401),
+        (None, "GET", "/v1/jobs", 401),
+    ]
+    assert [line["key_id"] for line in written[-4:]] == [
+        id_of(house.keys["alice"]), id_of(house.keys["viewer"]), None, id_of(house.keys["bob"]),
+    ]  # fmt: skip
+    assert written[3]["request_id"] == "r-1"
+    assert all(line["duration_ms"] >= 0 for line in written)
+
+
+async def test_no_log_holds_a_key_a_signature_or_a_prompt(
+    house: House, worker: WorkerByHand, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At no level."""
+    caplog.set_level(logging.DEBUG)
+    accepted = (
+        await house.alice.post("/v1/jobs", json=await removal(house.alice, prompt="a very private wish"))
+    ).json()
+    await worker.finish(accepted["id"])
+    signature = re.findall(r"signature=([\w-]+)", accepted["links"]["events"])[0]
+    await house.nobody.get(accepted["links"]["result"])
+    await house.nobody.get(accepted["links"]["result"].replace("result?", "events?"))
+    text = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
+    ours = "\n".join(line for line in text.splitlines() if "'name': 'httpx'" not in line and "'httpcore" not in line)
+
+    assert "http.request" in ours
+    assert signature not in ours
+    assert "private wish" not in ours
+    assert all(key[16:] not in ours for key in house.keys.values())
+
+
+async def test_without_access_control_nothing_is_kept_of_it(
+    client: Client, bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No audit log, no owners of pictures, no other headers for caches."""
+    caplog.set_level(logging.INFO)
+    job = await submit(client)
+    answer = await client.get(f"/v1/jobs/{job}")
+
+    assert lines(caplog) == []
+    assert await bus.subjects_in(OWNED, subjects.ALL_OWNED) == []
+    assert "Authorization" not in answer.headers.get("vary", "")
+    assert answer.json()["links"]["events"] == f"/v1/jobs/{job}/events"

@@ -1,0 +1,305 @@
+"""Two people with keys: nothing that one has can be read, used, changed or even noticed by the other."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4, uuid5
+
+import pytest
+from PIL import Image
+
+from services.gateway.job_orders import _KEYS
+from shared import rpc, subjects
+from shared.messages import DebugSession, JobState, JobSubmit, Mask, MaskReply, MaskRequest, Task
+from shared.settings import NatsSettings
+from tests.gateway import WorkerByHand, b64, mask_png, png, saved
+from tests.keyed import guarded
+from tests.v1_client import upload
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import httpx
+
+    from shared.bus import Bus, Stored
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.keyed import House
+
+ROUNDS = 25
+PROBES = 1000
+
+
+@pytest.fixture
+async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
+    """A gateway that asks for keys, and Alice and Bob."""
+    assert bus.connected
+    settings = NatsSettings(url=nats_url)
+    async with guarded(settings, stream_settings, tmp_path, result_wait_s=0.05, mask_timeout_s=0.2) as house:
+        yield house
+
+
+@dataclass(frozen=True)
+class Things:
+    """Names of what somebody has, or of what does not exist."""
+
+    running: str  # a job
+    done: str  # a job
+    photo: str
+    mask: str
+    session: str  # a debug session
+    shot: str  # a file in it
+
+
+NONE = "20200101_000000_00000000"
+
+
+async def things_of_alice(house: House, worker: WorkerByHand, bus: Bus, number: int) -> Things:
+    """Two jobs, two pictures and a debug session."""
+    photo = await upload(house.alice, saved(Image.new("RGB", (64, 48), (number, 40, 90))))
+    mask = await upload(house.alice, mask_png(box=(number, 1, number + 8, 9)))
+    order = {"task": "removal", "image": photo, "mask": mask}
+    jobs = [(await house.alice.post("/v1/jobs", json=order)).json()["id"] for _ in range(2)]
+    for job in jobs:
+        await worker.queue(job)
+    result = await worker.finish(jobs[1], saved(Image.new("RGB", (64, 48), (90, number, 40))))
+    session = DebugSession(
+        name=f"20260301_093000_{number:08}", job_id=jobs[1], user="alice", created_at=1, engine="x", duration_ms=1,
+        submit=JobSubmit(task=Task.REMOVAL, image=photo, mask=mask), result=result, images=[],
+    )  # fmt: skip
+    await bus.publish(subjects.debug_session("alice", session.name), session)
+    return Things(jobs[0], jobs[1], photo, mask, session.name, "07_generated_output.png")
+
+
+def nothing() -> Things:
+    """Names of the same kind that nobody has given to anything."""
+    return Things(str(uuid4()), str(uuid4()), uuid4().hex * 2, uuid4().hex * 2, NONE, "07_generated_output.png")
+
+
+def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, Any]]:
+    """Every way to get at them: method, path, JSON."""
+    jobs = [
+        (method, path.format(job=job), None)
+        for job in (of.running, of.done)
+        for method, path in [
+            ("GET", "/v1/jobs/{job}"), ("DELETE", "/v1/jobs/{job}"), ("GET", "/v1/jobs/{job}/events"),
+            ("GET", "/v1/jobs/{job}/events?last_event_id=1"), ("GET", "/v1/jobs/{job}/result"),
+            ("GET", "/v1/jobs/{job}/receipt"), ("GET", "/api/generate/stream/{job}"),
+            ("GET", "/api/generate/status/{job}"), ("GET", "/api/generate/result/{job}"),
+            ("GET", "/api/generate/result-image/{job}"), ("POST", "/api/generate/async/cancel/{job}"),
+            ("GET", "/api/visualization/{job}/original"), ("GET", "/api/visualization/{job}/generated"),
+            ("GET", "/api/visualization/{job}/download"),
+        ]
+    ]  # fmt: skip
+    looks = [(method, f"/v1/images/{name}", None) for name in (of.photo, of.mask) for method in ("GET", "HEAD")]
+    removal = {"task": "removal", "image": bobs_photo, "mask": bobs_mask}
+    insertion = {**removal, "task": "insertion", "reference": bobs_photo}
+    uses = [
+        ("/v1/jobs", {**removal, "image": of.photo}),
+        ("/v1/jobs", {**removal, "mask": of.mask}),
+        ("/v1/jobs", {**insertion, "reference": of.photo}),
+        ("/v1/jobs", {**insertion, "reference_mask": of.mask}),
+        ("/v1/masks", {"image": of.photo, "auto": True}),
+        ("/v1/masks", {"image": bobs_photo, "mask": of.mask}),
+        ("/v1/extractions", {"image": of.photo, "mask": bobs_mask}),
+        ("/v1/extractions", {"image": bobs_photo, "mask": of.mask}),
+        ("/api/smart-mask", {"image_id": of.photo, "auto_detect": True}),
+        ("/api/smart-mask/detect", {"image_id": of.photo, "auto_detect": True}),
+    ]
+    sessions = [
+        ("GET", f"/api/debug/sessions/{of.session}{rest}", None) for rest in ("", "/download", f"/images/{of.shot}")
+    ]
+    return [*jobs, *looks, *(("POST", path, body) for path, body in uses), *sessions]
+
+
+def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
+    """All that an answer says, without the names that were in the question and the id that each answer has."""
+    own = {"x-request-id", "date"}
+    headers = {name: value for name, value in answer.headers.items() if name not in own}
+    return answer.status_code, re.sub("|".join(map(re.escape, vars(of).values())), "?", answer.text), headers
+
+
+@pytest.mark.timeout(180)
+async def test_a_thousand_probes_find_nothing(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """Each is answered as one for what does not exist; what Alice has is untouched, and hers to read."""
+    worker = WorkerByHand(bus, images, "alice")
+    bobs = await upload(house.bob, png("olive")), await upload(house.bob, mask_png(box=(0, 0, 5, 5)))
+    hits: list[str] = []
+    sent = 0
+    alices = [await things_of_alice(house, worker, bus, number) for number in range(ROUNDS)]
+    for of in alices:
+        none = nothing()
+        for real, unreal in zip(probes(of, *bobs), probes(none, *bobs), strict=True):
+            answers = [await house.bob.request(method, path, json=body) for method, path, body in (real, unreal)]
+            sent += 1
+            if answers[0].is_success and "/detect" not in real[1]:
+                hits.append(f"{real[:2]}: {answers[0].status_code}")
+            if told(answers[0], of) != told(answers[1], none):
+                hits.append(f"{real[:2]}: {told(answers[0], of)} instead of {told(answers[1], none)}")
+
+    assert sent >= PROBES
+    assert hits == []
+    for of in alices:
+        assert (await house.alice.get(f"/v1/jobs/{of.running}")).json()["status"] == JobState.QUEUED
+        assert (await house.alice.get(f"/v1/jobs/{of.done}/result")).status_code == 200
+        assert (await house.alice.get(f"/api/debug/sessions/{of.session}")).status_code == 200
+
+
+async def test_lists_hold_ones_own(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """Also after Bob has tidied up."""
+    await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1)
+    bobs = [await house.bob.get(path) for path in ("/v1/jobs", "/api/debug/sessions", "/api/debug/status")]
+    tidied = (await house.bob.post("/api/debug/cleanup?keep_last_n=0")).json()
+
+    assert [answer.json().get("jobs", []) for answer in bobs] == [[]] * 3
+    assert (bobs[1].json()["total"], bobs[2].json()["total_sessions"], tidied["deleted"]) == (0, 0, 0)
+    assert (await house.alice.get("/api/debug/sessions")).json()["total"] == 1
+
+
+async def test_who_sends_the_same_picture_learns_nothing(house: House) -> None:
+    """201 for Bob, though Alice has it already; from then on it is both of theirs, and Alice's stays hers."""
+    answers = [await client.post("/v1/images", content=png()) for client in (house.alice, house.alice, house.bob)]
+    sha256 = answers[0].json()["sha256"]
+
+    assert [answer.status_code for answer in answers] == [201, 200, 201]
+    assert [(await client.get(f"/v1/images/{sha256}")).status_code for client in (house.alice, house.bob)] == [200, 200]
+
+
+async def test_a_mask_belongs_to_who_asked_for_it(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """And a reused `image_id` to who has sent it."""
+
+    async def find(_: MaskRequest) -> MaskReply:
+        return MaskReply(masks=[Mask(png=await images.put("cache", png("white", mode="L")), score=0.9)], engine="x")
+
+    async with rpc.serve(bus, "segmentation", [rpc.Endpoint(subjects.SEG_MASK, MaskRequest, find)]):
+        photo = await upload(house.alice, png())
+        mask = (await house.alice.post("/v1/masks", json={"image": photo, "auto": True})).json()["sha256"]
+        again = [
+            (await client.post("/api/smart-mask", json={"image_id": photo, "auto_detect": True})).status_code
+            for client in (house.alice, house.bob)
+        ]
+
+    assert [(await client.get(f"/v1/images/{mask}")).status_code for client in (house.alice, house.bob)] == [200, 404]
+    assert again == [200, 404]
+
+
+async def test_a_question_can_be_taken_back_by_who_asked_it(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """Bob gets the same answer, and nobody hears of it."""
+    cancelled: list[str] = []
+
+    async def find(_: MaskRequest) -> MaskReply:
+        return MaskReply(masks=[Mask(png=await images.put("cache", png("white", mode="L")), score=0.9)], engine="x")
+
+    async with (
+        rpc.serve(bus, "segmentation", [rpc.Endpoint(subjects.SEG_MASK, MaskRequest, find)]),
+        bus.subscribe(subjects.SEG_CANCEL, lambda word: cancelled.append(subjects.request_of_cancel(word.subject))),
+    ):
+        asked = (await house.alice.post("/api/smart-mask", json={"image": b64(png()), "auto_detect": True})).json()
+        path = f"/api/smart-mask/cancel/{asked['request_id']}"
+        answers = [await client.post(path) for client in (house.bob, house.alice)]
+        await bus.client.flush()
+
+    assert answers[0].json() == answers[1].json()
+    assert cancelled == [asked["request_id"]]
+
+
+async def test_the_key_of_an_order_is_ones_own(house: House) -> None:
+    """The same Idempotency-Key is another job, and the id that can be computed from it opens nothing."""
+    ids = []
+    for client in (house.alice, house.bob):
+        order = {"task": "white-balance", "image": await upload(client, png())}
+        answer = await client.post("/v1/jobs", json=order, headers={"Idempotency-Key": "order-1"})
+        ids.append((answer.status_code, answer.json()["id"]))
+    computed = str(uuid5(_KEYS, "alice/order-1"))
+
+    assert [status for status, _ in ids] == [202, 202]
+    assert ids[0][1] == computed != ids[1][1]
+    assert (await house.bob.get(f"/v1/jobs/{computed}")).status_code == 404
+
+
+async def test_a_signed_address_is_its_owners(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """Bob may sign the address of what is Alice's; it opens what is his under that name: nothing."""
+    of = await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1)
+    for path in (f"/v1/jobs/{of.done}/result", f"/v1/images/{of.photo}", f"/api/generate/stream/{of.done}"):
+        urls = [
+            (await client.post("/v1/signed-urls", json={"path": path})).json()["url"]
+            for client in (house.alice, house.bob)
+        ]
+
+        assert [(await house.nobody.get(url)).status_code for url in urls] == [200, 404]
+
+
+class Ear:
+    """Hears what the gateway asks the broker."""
+
+    def __init__(self, house: House) -> None:
+        self._bob = house.bob
+        self._heard: list[str] = []
+
+    def hear(self, word: Stored) -> None:
+        """Note a question."""
+        self._heard.append(f"{word.subject} {word.data.decode()}")
+
+    async def hears(self) -> bool:
+        """Whether it does; a new subscription may miss the first words."""
+        await self._bob.head(f"/v1/images/{uuid4().hex * 2}")
+        return bool(self._heard)
+
+    async def questions(self, method: str, path: str, body: Any) -> list[str]:
+        """What is asked when Bob asks this; names are left out."""
+        names, last = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}"), uuid4().hex * 2
+        self._heard.clear()
+        await self._bob.request(method, path, json=body)
+        await self._bob.head(f"/v1/images/{last}")  # questions are heard in their order
+        await wait_until(lambda: last in "".join(self._heard), "all questions have been heard")
+        return sorted(names.sub("?", question) for question in self._heard if last not in question)
+
+
+async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, images: NatsImageStore) -> None:
+    """What does not exist and what is not Bob's cost the same reads, by number and kind.
+
+    Also once the gateway remembers it: Alice has just looked.
+    """
+    of, none = await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1), nothing()
+    await house.alice.get(f"/v1/jobs/{of.done}")
+    await house.alice.get(f"/v1/jobs/{of.done}/result")
+    bobs = await upload(house.bob, png("olive")), await upload(house.bob, mask_png(box=(0, 0, 5, 5)))
+    different: list[tuple[str, str, list[str], list[str]]] = []
+    compared = 0
+    pairs = zip(probes(of, *bobs), probes(none, *bobs), strict=True)
+    ear = Ear(house)
+    async with bus.subscribe("$JS.API.>", ear.hear):
+        await wait_until(ear.hears, "the ear hears something")
+        for (method, path, body), (_, other_path, other_body) in pairs:
+            if "/debug/" in path:
+                continue  # one read, under the owner's own subject
+            real = await ear.questions(method, path, body)
+            unreal = await ear.questions(method, other_path, other_body)
+            compared += bool(real)
+            if real != unreal:
+                different.append((method, path, real, unreal))
+
+    assert different == []
+    assert compared > 30
+
+
+async def test_the_probes_reach_every_address_with_a_name_in_it(house: House) -> None:
+    """Who adds a route adds a probe."""
+    asked = {(method, path.partition("?")[0]) for method, path, _ in probes(nothing(), "x", "x")}
+    asked.add(("POST", "/api/smart-mask/cancel/x"))  # has a test of its own
+    templates = set()
+    for document in ("/v1/openapi.json", "/openapi.json"):
+        paths = (await house.alice.get(document)).json()["paths"]
+        templates |= {(method.upper(), path) for path in paths if "{" in path for method in paths[path]}
+    shapes = {(method, path): re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for method, path in templates}
+    missing = {
+        name for name, shape in shapes.items()
+        if not any(method == name[0] and shape.fullmatch(path) for method, path in asked)
+    }  # fmt: skip
+
+    assert len(templates) > 15
+    assert missing == set()

@@ -1,0 +1,117 @@
+"""What is counted while jobs and requests run: read as Prometheus reads it, from the text of a scrape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.listener import scrape
+from tests.gateway import edit
+from tests.running import script
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.gateway import Client
+    from tests.running import Desk
+
+IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "worker", "request_id"}
+
+
+def value(name: str, **labels: str) -> float:
+    """A sample now, 0 while there is none: counters of this process go on from test to test."""
+    text = scrape().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+async def test_a_job_is_counted_by_all_who_see_it(desk: Desk) -> None:
+    """Once by each: its end by the job manager, the attempt and its phases by the worker."""
+    counted = {
+        "artmancer_jobs_ended_total": {"task": "white-balance", "state": "done"},
+        "artmancer_job_seconds_count": {"task": "white-balance"},
+        "artmancer_job_wait_seconds_count": {"job_class": "interactive"},
+        "artmancer_attempts_total": {"task": "white-balance", "outcome": "done"},
+        "artmancer_job_phase_seconds_count": {"task": "white-balance", "phase": "edit"},
+    }
+    before = {name: value(name, **labels) for name, labels in counted.items()}
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+        await wait_until(
+            lambda: value("artmancer_jobs_ended_total", state="done") > 0, "the job manager has seen the end"
+        )
+
+        def grown() -> dict[str, float]:
+            return {name: value(name, **labels) - before[name] for name, labels in counted.items()}
+
+        await wait_until(lambda: set(grown().values()) == {1.0}, "each has counted one")
+
+
+async def test_the_queue_is_seen_as_it_is(desk: Desk) -> None:
+    """How many wait, how long the first of them, how many run; at each scrape anew."""
+    async with desk.manager():
+        for number in range(3):
+            await desk.submit(f"j{number}", script(1000, 10))
+        await wait_until(
+            lambda: value("artmancer_jobs_waiting", job_class="interactive") == 3, "three jobs are seen to wait"
+        )
+        first = value("artmancer_jobs_oldest_wait_seconds", job_class="interactive")
+        async with desk.worker():
+            await wait_until(
+                lambda: value("artmancer_jobs_running", job_class="interactive") == 1, "one job is seen to run"
+            )
+            waiting = value("artmancer_jobs_waiting", job_class="interactive")
+            later = value("artmancer_jobs_oldest_wait_seconds", job_class="interactive")
+            busy = value("artmancer_worker_busy")
+
+    assert (waiting, busy) == (2, 1)
+    assert 0 < first < later
+
+
+async def test_what_goes_wrong_is_counted(desk: Desk) -> None:
+    """An attempt that is returned, the message that comes again, and the letter at the end."""
+    names = ("artmancer_redeliveries_total", "artmancer_dead_letters_total")
+    before = {name: value(name) for name in names}
+    returned = value("artmancer_attempts_total", outcome="returned")
+    async with desk.manager(), desk.worker("tests.fakes:FailingEditor"):
+        await desk.submit("j1")
+        await desk.failed("j1")
+        await wait_until(lambda: value("artmancer_dead_letters_total") > before[names[1]], "the letter is counted")
+
+    assert value("artmancer_attempts_total", outcome="returned") - returned == 3
+    assert value("artmancer_redeliveries_total", consumer="a100-interactive-white-balance") > 0
+    assert value("artmancer_redeliveries_total") - before[names[0]] >= 2
+
+
+async def test_requests_are_counted_by_template(client: Client) -> None:
+    """Never by what stands in the path, which anybody may choose."""
+    for job_id in ("a", "b", "c"):
+        await client.get(f"/v1/jobs/{job_id}")
+    for path in ("/nowhere", "/etc/passwd"):
+        await client.get(path)
+
+    assert value("artmancer_http_requests_total", route="/v1/jobs/{job_id}", status="404") >= 3
+    assert value("artmancer_http_requests_total", route="unmatched", status="404", method="GET") >= 2
+    assert value("artmancer_http_request_seconds_count", route="/v1/jobs/{job_id}") >= 3
+    assert "passwd" not in scrape().decode()
+
+
+async def test_an_open_stream_is_one_while_it_is_read(client: Client) -> None:
+    """And none when its reader has gone."""
+    task = (await client.post("/api/generate/async", json=edit())).json()["task_id"]
+    before = value("artmancer_sse_streams_open")
+    async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
+        await stream.chunk()
+        during = value("artmancer_sse_streams_open")
+    await wait_until(lambda: value("artmancer_sse_streams_open") == before, "the stream is no longer counted")
+
+    assert during == before + 1
+
+
+def test_no_label_names_anybody() -> None:
+    """A label with a value for each user or job would fill a Prometheus, and tell who does what."""
+    labels = {label for family in REGISTRY.collect() for sample in family.samples for label in sample.labels}
+
+    assert not labels & IDENTIFYING
