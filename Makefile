@@ -84,7 +84,7 @@ lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra hub pyproject.toml -o services/models.lock -c requirements-models.lock
 	$(BIN)/$(LOCK) --extra a100worker --extra qwen --extra otlp \
 	  pyproject.toml -o services/a100worker/requirements-cuda.lock -c requirements-models.lock
-	$(BIN)/$(LOCK) --extra segmentation --extra fastsam --extra birefnet --extra otlp \
+	$(BIN)/$(LOCK) --extra segmentation-cuda --extra fastsam --extra otlp \
 	  pyproject.toml -o services/segmentation/requirements-cuda.lock -c requirements-models.lock
 
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s

@@ -72,6 +72,14 @@ def test_every_service_has_its_dockerfile() -> None:
     }
 
 
+def test_segmentation_on_a_gpu_needs_what_it_needs_without() -> None:
+    """But for onnxruntime, of which there is one package for each."""
+    plain, cuda = ({str(need) for need in extra(name)} for name in ("segmentation", "segmentation-cuda"))
+
+    assert {Requirement(each).name for each in plain - cuda} == {"onnxruntime"}
+    assert {Requirement(each).name for each in cuda - plain} == {"onnxruntime-gpu"}
+
+
 @pytest.mark.parametrize("path", DOCKERFILES, ids=named)
 def test_hadolint_finds_nothing(path: Path) -> None:
     """What is ignored is ignored in the file, by name."""
