@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi credentials tools lock
+.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi credentials secrets test-containers tools lock
 
 help:
 	@echo "make setup      virtual environment and model weights"
@@ -14,10 +14,12 @@ help:
 	@echo "make demo       edit four photos through the running system, pictures in demo-out/"
 	@echo "make test       lint, types and tests"
 	@echo "make test-models the GPU engines on the CPU with tiny models; brings torch, several GB, in a venv of its own"
+	@echo "make test-containers the images, built and run as compose.yaml says; on Debian 12 as root, without Docker"
 	@echo "make bench      the benchmarks, each beside its baseline"
 	@echo "make chaos      the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
 	@echo "make credentials keys and certificates for a broker that lets in nobody else  (OUT=folder)"
 	@echo "make soak       the system under full load for long, then a verdict on its memory and soak.png  (MINUTES=30)"
+	@echo "make secrets    the same for compose.yaml, and the first API key"
 	@echo "make tools      the nats command, where Go is installed (for docs/operations.md and its tests)"
 	@echo "make lock       new lock files from pyproject.toml"
 
@@ -43,6 +45,9 @@ test test-all: setup .venv/.dev tools
 test-models: setup .venv-models/.made
 	.venv-models/bin/python -m pytest tests/models $(ARGS)
 
+test-containers: setup .venv/.dev
+	@$(PY) -m tests.containers.driver $(ARGS)
+
 bench: setup .venv/.dev
 	$(PY) -m pytest -s tests/benchmarks $(ARGS)
 
@@ -54,6 +59,12 @@ credentials: .venv/.credentials
 
 soak: setup .venv/.dev
 	@$(PY) -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+# What compose.yaml mounts. The first key is shown once, here; `python -m services.gateway.keys` makes others.
+SECRETS ?= deploy/secrets
+secrets: .venv/.credentials
+	@$(PY) -m deploy.credentials $(SECRETS) --for-containers $(ARGS)
+	@$(PY) -m deploy.access $(SECRETS)/access
 
 openapi: .venv/.runtime
 	@$(PY) -m services.gateway.openapi

@@ -9,7 +9,8 @@
         nats.nk, system.nk, nats/context/{artmancer,artmancer-system}.json
 
 Run again, it keeps every key, and writes anew what follows from the keys and from the code: the users with their
-permissions, a certificate that is near its end. `--rotate NAME` replaces the keys of one.
+permissions, a certificate that is near its end. `--rotate NAME` replaces the keys of one. With `--for-containers` OUT
+itself is closed to others instead of each file in it, which then can be read by whatever user a container has.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ HOSTS = ("nats", "localhost", "127.0.0.1")
 BROKER = "nats"
 SEED, SYSTEM_SEED = "nats.nk", "system.nk"
 _PRIVATE, _PUBLIC = 0o600, 0o644
+_CLOSED = 0o700
 
 
 class Folder:
     """The folder of all credentials, and what has been written to it."""
 
-    def __init__(self, root: Path, rotate: set[str]) -> None:
+    def __init__(self, root: Path, rotate: set[str], *, for_containers: bool) -> None:
         """`rotate` names whose keys are replaced."""
         self.root = root
+        self.private = _PUBLIC if for_containers else _PRIVATE
         self.written: list[Path] = []
         self._rotate = rotate
 
@@ -49,13 +52,13 @@ class Folder:
         """Return the public key of an owner's seed, which is made where there is none."""
         path = self.root / owner / name
         if owner in self._rotate or not path.exists():
-            self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", _PRIVATE)
+            self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", self.private)
         return str(nkeys.from_seed(bytearray(path.read_bytes().strip())).public_key.decode())
 
     def key(self, path: Path, owner: str = "") -> bytes:
         """Return a private key for TLS, which is made where there is none."""
         if owner in self._rotate or not path.exists():
-            self.write(path, certificates.new_key(), _PRIVATE)
+            self.write(path, certificates.new_key(), self.private)
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes, mode: int = _PUBLIC) -> None:
@@ -71,10 +74,15 @@ class Folder:
         self.written.append(path)
 
 
-def make(root: Path, *, hosts: tuple[str, ...] = (), rotate: frozenset[str] = frozenset()) -> list[Path]:
+def make(
+    root: Path, *, hosts: tuple[str, ...] = (), rotate: frozenset[str] = frozenset(), for_containers: bool = False
+) -> list[Path]:
     """Bring the folder up to date; returns the files that are new. Raises ConfigError."""
-    folder = Folder(root, set(rotate))
+    folder = Folder(root, set(rotate), for_containers=for_containers)
     try:
+        if for_containers:
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(_CLOSED)
         _certify(folder, tuple(dict.fromkeys((*HOSTS, *hosts))))
         _admit(folder)
         _equip_operator(folder)
@@ -168,8 +176,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("out", type=Path, help="folder for all of them")
     parser.add_argument("--host", action="append", default=[], help=f"one more name of the broker beside {HOSTS}")
     parser.add_argument("--rotate", action="append", default=[], choices=names, help="replace the keys of this one")
+    parser.add_argument("--for-containers", action="store_true", help="close the folder instead of each file in it")
     given = parser.parse_args(arguments)
-    for path in make(given.out, hosts=tuple(given.host), rotate=frozenset(given.rotate)):
+    hosts, rotate = tuple(given.host), frozenset(given.rotate)
+    for path in make(given.out, hosts=hosts, rotate=rotate, for_containers=given.for_containers):
         print(path)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from services.model_manifest import Model
 
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 ARRIVALS = ".arrivals"  # in the model's folder, so that a file arrives on the volume where it stays
 
 
@@ -30,14 +31,19 @@ def model_dir() -> Path:
 def pull(model: Model, folder: Path, origin: Path | None = None, *, renew: bool = False) -> bool:
     """Fetch a model, or copy it from a folder, unless it is whole already; returns whether anything was fetched.
 
-    `renew` takes new files for those that were locked. Raises Unavailable, NotFound.
+    `renew` takes new files for those that were locked. Raises Unavailable, NotFound, ConfigError.
     """
     home = folder / model.name
     if origin is None and not renew and (problem(model, folder) is None or _adopt(model, home)):
         return False
     locked = _locked(folder, model)
     arrivals = home / ARRIVALS
-    arrivals.mkdir(parents=True, exist_ok=True)
+    try:
+        arrivals.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"MODEL_DIR names {folder}, where {model.name} cannot be written: {error.strerror}."
+        ) from error
     if origin is not None:
         source = model_sources.copy(model, origin, arrivals)
     else:
@@ -153,6 +159,9 @@ def main(arguments: Sequence[str]) -> int:
                 )
             else:
                 print({"list": _listed, "verify": _verified}[given.command](model, folder))
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)
+        return EXIT_CONFIG
     except (ArtMancerError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

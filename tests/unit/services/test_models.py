@@ -216,3 +216,13 @@ def test_the_command_pulls_from_a_folder_and_verifies(tmp_path: Path, volumes: P
     assert broken.stderr == (
         "fastsam is damaged (FastSAM-s.pt); `python -m services.models pull fastsam` fetches it.\n"
     )
+
+
+def test_a_folder_that_cannot_be_written_is_a_wrong_setting(volumes: Path) -> None:
+    """One sentence with the setting and the folder; a file is in the way here, as root may write to any folder."""
+    volumes.write_text("")
+
+    ended = command(volumes, "pull", "u2netp")
+
+    assert ended.returncode == 78
+    assert ended.stderr == f"MODEL_DIR names {volumes}, where u2netp cannot be written: Not a directory.\n"

@@ -1,0 +1,44 @@
+"""Make what the gateway in compose.yaml must be given: `python -m deploy.access OUT`.
+
+    OUT/signing.key   signs addresses for pictures and event streams   (GATEWAY_SIGNING_KEY_FILE)
+    OUT/keys.json     whose keys open the gateway, as hashes           (GATEWAY_KEYS_FILE)
+
+The first key, which may do everything, is printed once. What is there already is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from services.gateway import keys
+from shared.errors import ConfigError
+from shared.lifecycle import EXIT_CONFIG
+
+_READABLE = 0o644  # by the user of the container; the folder that OUT is in is closed to others
+
+
+def make(root: Path) -> None:
+    """Bring the folder up to date. Raises ConfigError."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{root} cannot be written: {error.strerror}.") from error
+    signing, ring = root / "signing.key", root / "keys.json"
+    if not signing.exists():
+        keys.main(["signing-key", str(signing)])
+        signing.chmod(_READABLE)
+    if not ring.exists():
+        keys.main(["--file", str(ring), "new", "operator", "--scopes", "read,write,admin"])
+        ring.chmod(_READABLE)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m deploy.access", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("out", type=Path, help="folder for both")
+    try:
+        make(parser.parse_args().out)
+    except ConfigError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_CONFIG)

@@ -1,0 +1,87 @@
+"""What the tests of the containers share: the engine, and the whole system, started once as a user would start it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from deploy import access, credentials
+from services.gateway import keys
+from services.gateway.caller import KeyScope
+from tests.containers.engine import ROOT, Engine
+from tests.containers.project import Project, health_checked
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+URL = "https://localhost"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def inside() -> None:
+    """Whether the driver has made the images and the namespaces; skipped where it could not."""
+    if why_not := os.environ.get("CONTAINERS_OBSTACLE"):
+        pytest.skip(why_not)
+    if "CONTAINERS_INSIDE" not in os.environ:
+        pytest.skip("`make test-containers` runs these, in namespaces of their own.")
+
+
+@pytest.fixture(scope="session")
+def engine(inside: None) -> Iterator[Engine]:
+    """Podman, serving Docker's API; afterwards nothing runs and no volume is left."""
+    del inside
+    engine = Engine()
+    with engine.serving(), health_checked(engine):
+        yield engine
+        engine.clear()
+
+
+@pytest.fixture(scope="session")
+def secrets(engine: Engine) -> Path:
+    """What `make secrets` makes."""
+    folder = engine.work / "secrets"
+    shutil.rmtree(folder, ignore_errors=True)
+    credentials.make(folder, for_containers=True)
+    access.make(folder / "access")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(engine: Engine, secrets: Path) -> Project:
+    """The whole system, healthy. Its weights come from this machine: nothing needs the network."""
+    project = Project(engine, {"SECRETS": str(secrets)})
+    weights = f"{ROOT / '.models/u2netp'}:/from:ro"
+    fetch = ("models", "pull", "u2netp", "--from", "/from")
+    project.compose("run", "--rm", "--no-deps", "--volume", weights, *fetch)
+    project.up()
+    asyncio.run(wait_until(project.well, "all containers are healthy", timeout_s=150))
+    return project
+
+
+@pytest.fixture(scope="session")
+def key(secrets: Path) -> str:
+    """An API key, made while the gateway runs or before."""
+    return keys.new(secrets / "access/keys.json", "tester", frozenset(KeyScope), None)
+
+
+@pytest.fixture(scope="session")
+def trust(project: Project) -> ssl.SSLContext:
+    """Caddy's own authority, and nobody else."""
+    root = project.compose("exec", "-T", "caddy", "/bin/busybox", "cat", "/data/pki/authorities/local/root.crt")
+    return ssl.create_default_context(cadata=root)
+
+
+@pytest.fixture
+async def client(trust: ssl.SSLContext, key: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser's way in, and a key."""
+    bearer = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=URL, verify=trust, headers=bearer, http2=True, timeout=60) as client:
+        yield client

@@ -1,0 +1,137 @@
+"""compose.yaml as it runs, by Docker Compose on Podman's socket, and what a test wants to know of its containers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.containers.engine import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.containers.engine import Engine
+
+COMPOSE = Path(sys.executable).parent / "docker-compose"
+_LOOK_EVERY_S, _LOOK_AGAIN_EVERY = 0.4, 12
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container, as it is now."""
+
+    name: str
+    pid: int
+    running: bool
+    healthy: bool
+    exit_code: int
+
+
+class Project:
+    """The services of compose.yaml."""
+
+    def __init__(self, engine: Engine, variables: dict[str, str]) -> None:
+        """`variables` are those that compose.yaml reads."""
+        self.engine = engine
+        self._variables = variables
+
+    def compose(self, *arguments: str, timeout_s: float = 180, **variables: str) -> str:
+        """Run Docker Compose; variables are those that compose.yaml reads. Fails with its last words and the logs."""
+        ended = self.attempt(*arguments, timeout_s=timeout_s, **variables)
+        if ended.returncode != 0:
+            logs = self.attempt("logs", "--tail", "15").stdout
+            raise RuntimeError(f"docker compose {arguments[0]} failed: {ended.stderr[-2000:]}\n{logs[-6000:]}")
+        return ended.stdout
+
+    def attempt(self, *arguments: str, timeout_s: float = 180, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Docker Compose, whatever comes of it."""
+        environment = {
+            **self.engine.environment,
+            "DOCKER_HOST": f"unix://{self.engine.socket}",
+            **self._variables,
+            **variables,
+        }
+        return subprocess.run(
+            [COMPOSE, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def up(self, *arguments: str, **variables: str) -> None:
+        """Start what does not run."""
+        self.compose("up", "--detach", "--no-build", *arguments, timeout_s=180, **variables)
+
+    def containers(self, service: str = "") -> list[Container]:
+        """The containers of a service, or all."""
+        found = json.loads(self.engine.podman("ps", "--all", "--format", "json"))
+        containers = [_container(entry) for entry in found]
+        wanted = [each for each in containers if not service or each.name.startswith(f"artmancer-{service}-")]
+        return sorted(wanted, key=lambda each: each.name)
+
+    def container(self, name: str) -> Container:
+        """One container by its name."""
+        (found,) = [each for each in self.containers() if each.name == name]
+        return found
+
+    def well(self) -> bool:
+        """Whether everything that should run does, in health."""
+        return all(each.healthy if each.running else each.exit_code == 0 for each in self.containers())
+
+    def logs(self, name: str) -> str:
+        """What a container has said."""
+        ended = self.engine.attempt("logs", name)
+        return ended.stdout + ended.stderr
+
+    def ready(self, name: str) -> bool:
+        """Whether a container would take work now, by the probe of its own image."""
+        return self.engine.attempt("exec", name, "python", "-m", "shared.probes").returncode == 0
+
+
+def _container(entry: dict[str, Any]) -> Container:
+    return Container(
+        name=entry["Names"][0],
+        pid=entry["Pid"],
+        running=entry["State"] == "running",
+        healthy="(healthy)" in entry["Status"],
+        exit_code=entry["ExitCode"],
+    )
+
+
+@contextmanager
+def health_checked(engine: Engine) -> Iterator[None]:
+    """Run the containers' health checks while the block runs: Podman leaves that to systemd, which may not be there."""
+    ended = threading.Event()
+    watch = threading.Thread(target=_check_until, args=(engine, ended), name="health-checks")
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _check_until(engine: Engine, ended: threading.Event) -> None:
+    """Ask often while a container is not healthy, and now and then afterwards."""
+    transport = httpx.HTTPTransport(uds=str(engine.socket))
+    rounds = 0
+    with httpx.Client(transport=transport, base_url="http://podman/v4.0.0/libpod", timeout=10) as api:
+        while not ended.wait(_LOOK_EVERY_S):
+            rounds += 1
+            try:
+                for container in api.get("/containers/json").json():
+                    if "(healthy)" not in container["Status"] or rounds % _LOOK_AGAIN_EVERY == 0:
+                        api.get(f"/containers/{container['Id']}/healthcheck")
+            except (httpx.HTTPError, ValueError):
+                continue  # the engine starts or stops; the next round sees

@@ -1,0 +1,197 @@
+"""Containers are stopped and started anew while people work: what runs is finished or handed back, nothing fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.containers.edits import PHOTO, SPOON_BOX, ended, events, order, remove_the_spoon, upload
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from tests.containers.project import Project
+
+GRACE_S = {"gateway": 15, "segmentation": 15, "imageutils": 15, "jobmanager": 10, "a100worker": 25}  # of compose.yaml
+pytestmark = pytest.mark.timeout(240)
+
+
+def script(steps: int, interval_ms: int) -> str:
+    """The prompt that makes the scripted engine take so many steps, so far apart."""
+    return json.dumps({"steps": steps, "interval_ms": interval_ms})
+
+
+async def stop(project: Project, name: str) -> tuple[float, int]:
+    """Send SIGTERM, and SIGKILL after the service's grace; returns how long it took and the exit code."""
+    grace_s = GRACE_S[name.split("-")[1]]
+    began = time.monotonic()
+    await asyncio.to_thread(project.engine.podman, "stop", "--time", str(grace_s), name)
+    return time.monotonic() - began, project.container(name).exit_code
+
+
+async def start(project: Project, name: str) -> None:
+    """Start it again, and return when it takes work."""
+    await asyncio.to_thread(project.engine.podman, "start", name)
+    await wait_until(lambda: asyncio.to_thread(project.ready, name), f"{name} takes work", timeout_s=60)
+
+
+@pytest.fixture
+async def scripted(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
+    """One worker whose jobs take as long as the test says, and which gives back what takes longer than 3 s."""
+    project.up("a100worker", A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="3")
+    await wait_until(project.well, "the scripted worker is healthy", timeout_s=60)
+    yield
+    project.up("a100worker")
+    await wait_until(project.well, "the worker is healthy again", timeout_s=60)
+    await remove_the_spoon(client)
+
+
+@pytest.mark.usefixtures("scripted")
+async def test_a_worker_finishes_its_job_or_hands_it_back(client: httpx.AsyncClient, project: Project) -> None:
+    """A job that ends in time ends; a longer one goes back, at no cost, and the next worker does it."""
+    image = await upload(client, PHOTO.read_bytes())
+    short = await order(client, task="white-balance", image=image, prompt=script(10, 200))
+    await running(client, short)
+    _, code = await stop(project, "artmancer-a100worker-1")
+    assert code == 0
+    assert (await ended(client, short))["status"] == "done"
+    await start(project, "artmancer-a100worker-1")
+
+    long = await order(client, task="white-balance", image=image, prompt=script(40, 200))
+    await running(client, long)
+    took_s, code = await stop(project, "artmancer-a100worker-1")
+    assert code == 0
+    assert took_s < GRACE_S["a100worker"]
+    await start(project, "artmancer-a100worker-1")
+    assert (await ended(client, long))["status"] == "done"
+    names = [name for name, _ in await events(client, long)]
+    assert names.count("started") == 2
+    assert names.count("returned") == 1
+
+
+async def running(client: httpx.AsyncClient, job: str) -> None:
+    """Wait until a worker has the job."""
+
+    async def begun() -> bool:
+        return bool((await client.get(f"/v1/jobs/{job}")).raise_for_status().json()["status"] == "running")
+
+    await wait_until(begun, f"{job} runs", timeout_s=30)
+
+
+async def mask(client: httpx.AsyncClient, image: str) -> httpx.Response:
+    """Ask the segmentation service."""
+    return await client.post("/v1/masks", json={"image": image, "box": SPOON_BOX})
+
+
+async def extract(client: httpx.AsyncClient, image: str, drawn: str) -> httpx.Response:
+    """Ask the image utilities."""
+    return await client.post("/v1/extractions", json={"image": image, "mask": drawn})
+
+
+@pytest.mark.parametrize("service", ["segmentation", "imageutils", "gateway", "jobmanager"])
+async def test_a_service_answers_what_it_was_asked(client: httpx.AsyncClient, project: Project, service: str) -> None:
+    """Before it ends, by itself and in time."""
+    image = await upload(client, PHOTO.read_bytes())
+    drawn = (await mask(client, image)).raise_for_status().json()["sha256"]
+    questions = [mask(client, image) if service == "segmentation" else extract(client, image, drawn) for _ in range(4)]
+    asked = [asyncio.create_task(question, name="question") for question in questions]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+
+    took_s, code = await stop(project, f"artmancer-{service}-1")
+    answers = await asyncio.gather(*asked)
+    await start(project, f"artmancer-{service}-1")
+
+    assert code == 0
+    assert took_s < GRACE_S[service]
+    assert all(answer.is_success for answer in answers), answers
+
+
+async def test_three_workers_share_the_work(client: httpx.AsyncClient, project: Project) -> None:
+    """`--scale a100worker=3`: six jobs at once are done by more than one of them."""
+    project.up("--no-recreate", "--scale", "a100worker=3")
+    await wait_until(project.well, "three workers are healthy", timeout_s=60)
+    image = await upload(client, PHOTO.read_bytes())
+    jobs = [await order(client, task="white-balance", image=image, seed=seed) for seed in range(6)]
+    assert {(await ended(client, job))["status"] for job in jobs} == {"done"}
+
+    workers = {facts["worker"] for job in jobs for name, facts in await events(client, job) if name == "started"}
+    assert len(project.containers("a100worker")) == 3
+    assert len(workers) > 1
+    project.up("--no-recreate", "--scale", "a100worker=1")
+
+
+@asynccontextmanager
+async def busy(*kinds: Callable[[int], Awaitable[Any]]) -> AsyncIterator[list[str]]:
+    """Keep one of each kind of request under way while the block runs; yields what has failed."""
+    failed: list[str] = []
+    over = asyncio.Event()
+
+    async def repeat(kind: Callable[[int], Awaitable[Any]]) -> None:
+        for number in count():
+            if over.is_set():
+                return
+            try:
+                await kind(number)
+            except (httpx.HTTPError, AssertionError) as error:
+                failed.append(f"{kind.__name__} {number}: {error!r}")
+
+    async with asyncio.TaskGroup() as tasks:
+        for kind in kinds:
+            tasks.create_task(repeat(kind), name=kind.__name__)
+        try:
+            yield failed
+        finally:
+            over.set()
+
+
+async def test_a_rolling_restart_fails_nobody(
+    client: httpx.AsyncClient, project: Project, record_property: Callable[[str, object], None]
+) -> None:
+    """Two of each service, stopped and started one by one under load: not one request fails, not one job is lost."""
+    services = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
+    project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=2")))
+    await wait_until(project.well, "two of each are healthy", timeout_s=120)
+    image = await upload(client, PHOTO.read_bytes())
+    drawn = (await mask(client, image)).raise_for_status().json()["sha256"]
+    done = {"edits": 0, "masks": 0, "extractions": 0, "pages": 0}
+
+    async def edits(number: int) -> None:
+        job = await order(client, task="white-balance", image=image, seed=number)
+        assert (await ended(client, job))["status"] == "done"
+        done["edits"] += 1
+
+    async def masks(number: int) -> None:
+        del number
+        (await mask(client, image)).raise_for_status()
+        done["masks"] += 1
+
+    async def extractions(number: int) -> None:
+        del number
+        (await extract(client, image, drawn)).raise_for_status()
+        done["extractions"] += 1
+
+    async def pages(number: int) -> None:
+        del number
+        (await client.get("/")).raise_for_status()
+        done["pages"] += 1
+
+    async with busy(edits, masks, extractions, pages) as failed:
+        for service in services:
+            for container in project.containers(service):
+                _, code = await stop(project, container.name)
+                assert code == 0, container.name
+                await start(project, container.name)
+
+    record_property("done", json.dumps(done))
+    assert failed == []
+    assert all(done.values()), done
+    with suppress(RuntimeError):
+        project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=1")))
