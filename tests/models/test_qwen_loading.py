@@ -94,7 +94,6 @@ def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen,
     """Weights in the machine's memory lose nothing; in eight bits a little. Adapters work in both."""
     with loaded(qwen_models, qwen_plan=plan) as engine:
         picture, again = balanced(engine), balanced(engine)
-        engine.painter.pipeline.disable_lora()
 
     assert np.array_equal(picture, again)
     assert difference(picture, balanced(qwen)) <= within

@@ -121,13 +121,24 @@ def _load(pipeline: Any, adapter: Adapter) -> None:
         raise ValueError("not all layers were taken")
 
 
-def switch(pipeline: Any, names: list[str]) -> None:
-    """Turn these on and all others off; the next step of the same pipeline uses them."""
-    if names:
-        pipeline.enable_lora()
-        pipeline.set_adapters([_peft_name(name) for name in names])
-    elif pipeline.get_list_adapters():
-        pipeline.disable_lora()
+class Switch:
+    """Turns adapters of one pipeline on and off; nobody else may. After `load` all are off."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+        self._on: list[str] = []
+
+    def to(self, names: list[str]) -> None:
+        """Turn these on and all others off, for the pipeline's next step."""
+        if names == self._on:
+            return
+        if not names:
+            self._pipeline.disable_lora()
+        else:
+            if not self._on:
+                self._pipeline.enable_lora()
+            self._pipeline.set_adapters([_peft_name(name) for name in names])
+        self._on = names
 
 
 def _peft_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as librar
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from services.a100worker.backends.qwen import adapters
+from services.a100worker.backends.qwen.adapters import Switch
 from services.a100worker.backends.qwen.ladder import Rung
 from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.schedules import Schedules
@@ -57,7 +58,9 @@ class Painter:
 
     def __init__(self, pipeline: Any, settings: Settings) -> None:
         self.pipeline = pipeline
+        self.adapters = Switch(pipeline)
         self._settings = settings
+        self._device = torch.device(settings.qwen_device)
         self._schedules = Schedules(pipeline.scheduler, settings)
         self._colours = LatentColours.fitted(pipeline)
         self._cancelled: CancelFlag | None = None
@@ -87,22 +90,29 @@ class Painter:
 
     @contextmanager
     def _prepared(self, order: Order, step: Step, rung: Rung) -> Iterator[None]:
-        pipeline, home = self.pipeline, self.pipeline.text_encoder.device
         self._cancelled = step.cancelled
+        pipeline = self.pipeline
         with ExitStack() as undo:
             undo.callback(setattr, self, "_cancelled", None)
-            # Also resets caches that hold a piece of the last run, and would refuse a picture of another size.
-            undo.callback(pipeline.maybe_free_model_hooks)
+            undo.push(self._clean_up)
             self._enter_cache(order, undo)
             if rung >= Rung.TILES:
                 pipeline.vae.enable_tiling()
                 undo.callback(pipeline.vae.disable_tiling)
             if rung >= Rung.OFFLOAD:
-                undo.callback(pipeline.text_encoder.to, home)
+                undo.callback(pipeline.text_encoder.to, pipeline.text_encoder.device)
             self._size_conditions(rung)
             pipeline.scheduler = self._schedules.of(flow_match=order.flow_match)
-            adapters.switch(pipeline, order.adapters)
+            self.adapters.to(order.adapters)
             yield
+
+    def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Do what the pipeline does at its own end only.
+
+        Caches hold a piece of the run that broke off, and would refuse a picture of another size.
+        """
+        if kind is not None:
+            self.pipeline.maybe_free_model_hooks()
 
     def _size_conditions(self, rung: Rung) -> None:
         """Set how large the model sees the pictures; the library has no argument for it, and looks here in each run."""
@@ -127,10 +137,11 @@ class Painter:
         seen = [
             pipeline.image_processor.resize(Image.fromarray(one), seen_height, seen_width) for one in order.pictures
         ]
-        embeds, mask = pipeline.encode_prompt(order.prompt, seen)
+        encode = partial(pipeline.encode_prompt, image=seen, device=self._device)  # looking for it takes milliseconds
+        embeds, mask = encode(order.prompt)
         texts = {"prompt_embeds": embeds, "prompt_embeds_mask": mask}
         if order.guidance > 1:
-            embeds, mask = pipeline.encode_prompt(order.negative_prompt, seen)
+            embeds, mask = encode(order.negative_prompt)
             texts |= {"negative_prompt_embeds": embeds, "negative_prompt_embeds_mask": mask}
         return texts
 

@@ -1,0 +1,245 @@
+"""For an operator with a GPU: how long the diffusion engine takes to start and to edit, and what it adds to diffusers.
+
+    python -m tests.benchmarks.gpu_edit --sizes 512 1024 --steps 8 --json a100.json
+
+The worker's own settings apply (MODEL_DIR, A100WORKER_QWEN_PLAN, ...). On the CPU times are processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from services.a100worker.backend import EditInputs
+from services.a100worker.backends.qwen import conditions
+from services.a100worker.backends.qwen.engine import Qwen
+from services.a100worker.backends.qwen.frames import Frame
+from services.a100worker.cancel_flag import CancelFlag
+from services.a100worker.previews import Previews
+from services.a100worker.settings import Settings
+from shared.image_codec import decode_photo
+from shared.messages import Task
+from shared.settings import load
+from tests.benchmarks.meter import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.a100worker.backend import Preview
+    from shared.image_codec import Rgb
+
+SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
+_SWITCHES = 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; all in the unit, `baseline` is what the bare library does in the same run."""
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    baseline: float | None = None
+
+
+class Watch:
+    """A clock for the device: on the CPU other processes do not count, on a GPU what was queued is waited for."""
+
+    def __init__(self, device: str) -> None:
+        self._cpu = device == "cpu"
+
+    def __call__(self) -> float:
+        """Return seconds."""
+        if self._cpu:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def of(self, act: Callable[[], object]) -> float:
+        """Return the seconds that a call takes."""
+        before = self()
+        act()
+        return self() - before
+
+
+class Steps:
+    """Notes when each step was done, and what a preview of each costs."""
+
+    def __init__(self, watch: Callable[[], float]) -> None:
+        self.cancelled = CancelFlag()
+        self.at: list[float] = []
+        self.previews: list[float] = []
+        self._watch = watch
+        self._small = Previews(clock=itertools.count().__next__)
+
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
+        """See Step."""
+        del total, message
+        now = self._watch()
+        if done:
+            self.at.append(now)
+        if preview is not None:
+            self._small.of(preview)
+            spent = self._watch() - now
+            self.previews.append(spent)
+            self.at[-1] += spent  # not part of the next step
+
+    @property
+    def each_s(self) -> float:
+        """Seconds a step, without the first, which begins before it is known to."""
+        return statistics.median(after - before for before, after in itertools.pairwise(self.at))
+
+
+class Unseen(Steps):
+    """Asks for no previews: the bare call has none either."""
+
+    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
+        """See Step."""
+        del preview
+        super().__call__(done, total, message)
+
+
+def started(settings: Settings, watch: Watch) -> tuple[Qwen, list[Figure]]:
+    """Load the engine and tell what each phase took."""
+    begun = [("importing", watch())]
+
+    def loading(phase: str) -> None:
+        begun.append((phase, watch()))
+
+    engine = Qwen(settings, loading)
+    begun.append(("", watch()))
+    pairs = itertools.pairwise(begun[1:])
+    return engine, [Figure(f"start: {phase}", after - at, "s") for (phase, at), (_, after) in pairs]
+
+
+def job(task: Task, side: int, steps: int) -> EditInputs:
+    """Make a job on a sample photo, scaled to a square."""
+    photo = _photo("astronaut", side)
+    mask = np.zeros((side, side), np.uint8)
+    mask[side // 4 : side // 2, side // 4 : side // 2] = 255
+    wanted = None if task is Task.WHITE_BALANCE else mask
+    return EditInputs(task, photo, wanted, lambda: photo, reference=_photo("coffee", side), steps=steps, seed=7)
+
+
+def _photo(name: str, side: int) -> Rgb:
+    picture = decode_photo((SAMPLES / f"{name}.jpg").read_bytes()).rgb
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list[Figure]:
+    """Edit twice, the first time to warm up: every size has its own kernels to choose."""
+    what, asked = f"{task} {side} px", job(task, side, steps)
+    engine.edit(asked, Steps(watch))
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    taken = Steps(watch)
+    whole = watch.of(lambda: engine.edit(asked, taken))
+    figures = [
+        Figure(f"{what}: a step", taken.each_s, "s"),
+        Figure(f"{what}: whole edit of {len(taken.at)} steps", whole, "s"),
+        Figure(f"{what}: a preview", 1000 * statistics.median(taken.previews), "ms", target=1.0),
+    ]
+    if torch.cuda.is_available():
+        figures.append(Figure(f"{what}: peak memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+    return figures
+
+
+def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: int, rounds: int) -> Figure:
+    """Compare a white balance by the engine with the bare pipeline on the same pictures, turn by turn."""
+    asked = job(Task.WHITE_BALANCE, side, steps)
+    seen = conditions.white_balance(asked, Frame.of(asked.image, settings.qwen_work_px**2)).pictures
+    ours, bare = [], []
+    for number in range(rounds + 1):
+        seconds = watch.of(lambda: engine.edit(asked, Unseen(watch))), watch.of(lambda: call_bare(engine, asked, seen))
+        if number:  # the first warms up
+            ours.append(seconds[0])
+            bare.append(seconds[1])
+    base = 1000 * statistics.median(bare)
+    return Figure(
+        f"white-balance {side} px, {steps} steps: engine over bare pipeline",
+        1000 * statistics.median(ours),
+        "ms",
+        target=base + max(10.0, 0.03 * base),
+        baseline=base,
+    )
+
+
+def call_bare(engine: Qwen, asked: EditInputs, seen: Sequence[Rgb]) -> Any:
+    """Run the library as its documentation does."""
+    height, width = seen[0].shape[:2]
+    return engine.painter.pipeline(
+        image=[Image.fromarray(picture) for picture in seen],
+        prompt="white balance this image",
+        negative_prompt=" ",
+        true_cfg_scale=asked.guidance,
+        num_inference_steps=asked.steps,
+        width=width,
+        height=height,
+        generator=torch.Generator("cpu").manual_seed(asked.seed),
+    ).images[0]
+
+
+def switching(engine: Qwen, watch: Watch) -> Figure:
+    """Compare a switch from one task's adapter to another's with the library's own call."""
+    names = [task.value for task in Task][:2]
+    switch, pipeline = engine.painter.adapters, engine.painter.pipeline
+    ours, bare = [], []
+    for _ in range(_SWITCHES):
+        ours += [watch.of(partial(switch.to, [name])) for name in names]
+        bare += [watch.of(partial(pipeline.set_adapters, [name])) for name in names]
+    base = 1000 * statistics.median(bare)
+    return Figure("adapter switch", 1000 * statistics.median(ours), "ms", target=2 * base, baseline=base)
+
+
+def measure(settings: Settings, sizes: Sequence[int], steps: int, rounds: int) -> list[Figure]:
+    """Run everything once through."""
+    watch = Watch(settings.qwen_device)
+    engine, figures = started(settings, watch)
+    with closing(engine):
+        for task, side in itertools.product(Task, sizes):
+            figures += edits(engine, watch, task, side, steps)
+        figures.append(overhead(engine, watch, settings, min(sizes), steps, rounds))
+        figures.append(switching(engine, watch))
+    return figures
+
+
+def tell(figures: Sequence[Figure], write: Callable[[str], None]) -> None:
+    """Write the table."""
+    table = Table(write)
+    for figure in figures:
+        table.row(figure.name, figure.value, figure.unit, target=figure.target, baseline=figure.baseline)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="sides of the pictures, in pixels")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5, help="of the comparison with the bare pipeline")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    given = parser.parse_args(arguments)
+    settings = load(Settings)
+    figures = measure(settings, given.sizes, given.steps, given.rounds)
+    tell(figures, lambda line: print(line, flush=True))  # noqa: T201
+    if given.json:
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        facts = {"device": device, "torch": torch.__version__, "plan": settings.qwen_plan, "steps": given.steps}
+        given.json.write_text(json.dumps({**facts, "figures": [asdict(figure) for figure in figures]}, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
