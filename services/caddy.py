@@ -21,9 +21,6 @@ _OPTIONS = f"""
 default_bind {HTTPS_HOST}
 auto_https disable_redirects
 skip_install_trust
-log {{
-    level ERROR
-}}
 """
 
 
@@ -55,6 +52,7 @@ class Caddy:
             "GATEWAY": self._gateway,
             "CADDY_DATA": str(self._storage),
             "CADDY_OPTIONS": _OPTIONS,
+            "CADDY_LOG_LEVEL": "ERROR",
             "XDG_DATA_HOME": str(self._storage.parent),  # it would leave an id in the home folder
         }
         argv = (str(_EXECUTABLE), "run", "--config", str(ROOT / "deploy/Caddyfile"))

@@ -93,7 +93,7 @@ def _draw_bar(title: str, event: dict[str, Any]) -> None:
 def remove_shuttle(api: Api) -> Shot:
     """A box finds the model shuttle behind the astronaut; it goes."""
     photo = _sample("astronaut")
-    mask = api.mask(photo, bbox=[345, 0, 480, 290], border_adjustment=14)
+    mask = api.mask(photo, bbox=[345, 0, 480, 290], border_adjustment=20)
     after = api.edit("remove the shuttle", photo, task_type="removal", **_masked(mask, "brush"))
     return Shot("remove", photo, mask, after)
 

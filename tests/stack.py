@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -43,12 +44,14 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[RunningStack]:
-    """`python -m services --https` on free ports, ready."""
+def running_stack(folder: Path, **variables: str) -> Iterator[RunningStack]:
+    """`python -m services --https` on free ports, ready; with these environment variables."""
     command = [sys.executable, "-m", "services", "--port", "0", "--https", "--https-port", "0"]
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen([*command, "--data", folder / "data"], stdout=subprocess.PIPE, stderr=log) as launcher,
+        subprocess.Popen(
+            [*command, "--data", folder / "data"], stdout=subprocess.PIPE, stderr=log, env=os.environ | variables
+        ) as launcher,
     ):
         assert launcher.stdout is not None
         try:

@@ -11,8 +11,6 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from starlette.routing import Match
-
 from services.gateway.caller import NOBODY
 from shared import telemetry
 
@@ -78,7 +76,7 @@ class Audit:
     def _template(self, scope: Scope) -> str | None:
         """Return the address as the routes write it, `/v1/jobs/{job_id}`; a refused request has not met them."""
         if (route := scope.get("route")) is None:
-            route = next((one for one in self._routes() if one.matches(scope)[0] is Match.FULL), None)
+            route = next((one for one in self._routes() if one.matches(scope)[0].name == "FULL"), None)
         return getattr(route, "path", None)
 
 

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.gateway.caller import KeyScope
-from services.gateway.key_ring import Key, KeyFile, made, read_keys
+from services.gateway.key_file import Key, KeyFile, made, read_keys
 from shared.errors import ConfigError
 from shared.lifecycle import EXIT_CONFIG
 

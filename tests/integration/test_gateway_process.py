@@ -112,6 +112,21 @@ async def test_a_wrong_setting_is_named() -> None:
     assert b"GATEWAY_QUEUE_LIMIT_TOTAL" in said
 
 
+async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
+    """One sentence, before it listens; also for a file of keys that is not there."""
+    missing = tmp_path / "keys.json"
+    keyed = {"GATEWAY_KEYS_FILE": str(missing), "GATEWAY_SIGNING_KEY_FILE": str(missing)}
+    said = []
+    for variables in ({"GATEWAY_HOST": "0.0.0.0"}, keyed):  # noqa: S104 (refused)
+        async with process(**variables, GATEWAY_PORT="0", NATS_URL=NOBODY, LOG_LEVEL="ERROR") as running:
+            said.append((await running.communicate())[1].decode())
+        assert running.returncode == 78
+
+    assert said[0].startswith("gateway: Others can reach 0.0.0.0: set GATEWAY_KEYS_FILE")
+    assert said[1] == f"gateway: GATEWAY_KEYS_FILE: cannot read {missing}: No such file or directory.\n"
+    assert said[0].count("\n") == 1
+
+
 # --- as a server --------------------------------------------------------------------------------------------------
 
 

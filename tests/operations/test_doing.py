@@ -16,7 +16,7 @@ from shared.image_codec import encode_png
 from shared.image_store import NatsImageStore
 from shared.messages import Cancelled, Done, JobState, Task
 from shared.settings import NatsSettings
-from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, OWNED
 from tests.operations.conftest import CAT
 from tests.operations.recipes import Operator, recipes
 from tests.running import Desk, script
@@ -216,6 +216,7 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
     async with desk.manager():
         async with desk.worker():
             for user, job_id in (("ann", "j1"), ("ann2", "j2")):
+                await desk.bus.publish(subjects.owned_picture(user, desk.photo), b"1")
                 await desk.submit(job_id, user=user)
                 await desk.done(job_id)
         await desk.submit("j3", user="ann")
@@ -223,12 +224,15 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
         await desk.failed("j4")
         await wait_until(lambda: waits(desk.bus, "ann", "j3"), "the waiting job is in the view")
         await operator.run("forget-user", OWNER="ann")
-    left = {stream: await desk.bus.subjects_in(stream, ">") for stream in (JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS)}
+    left = {
+        stream: await desk.bus.subjects_in(stream, ">") for stream in (JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, OWNED)
+    }
 
     assert left[JOB_LOG] == ["job.submit.a100.interactive.ann2.j2"]
     assert left[JOB_Q] == left[JOB_DLQ] == []
     assert {subject.split(".")[2] for subject in left[JOB_EV]} == {"j2"}
     assert left[JOBS] == ["$KV.jobs.ann2.j2"]
+    assert left[OWNED] == [f"$KV.owned.ann2.{desk.photo}"]
 
 
 async def waits(bus: Bus, user: str, job_id: str) -> bool:

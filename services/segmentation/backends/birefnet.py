@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
 
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _SIDE_PX = 1024  # where the file leaves it open
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, as in training
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -65,13 +66,13 @@ class BiRefNet:
     """Keeps nothing; threads may share it."""
 
     name = "birefnet"
-    note = None
 
     def __init__(self, settings: Settings) -> None:
         volume = Volume(settings.model_dir, "birefnet")
         path, facts = volume.checked(settings.birefnet_file), volume.manifest.files[settings.birefnet_file]
         self._finder = fastsam.load(settings)
         self._network = Network(path, settings.device)
+        self.note = None if self._network.on_gpu else "BiRefNet runs on the processor here, which takes long."
         self._name = f"birefnet-{facts.sha256[:16]}"
 
     def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
@@ -116,11 +117,12 @@ class Network:
             self._session = onnxruntime.InferenceSession(str(path), _options(), providers=_providers(device))
             self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[-1]
             self._side_px = self._input.shape[-1] if isinstance(self._input.shape[-1], int) else _SIDE_PX
+            self.on_gpu = _CUDA in self._session.get_providers()  # without its libraries the session does without it
             self.look(np.full((8, 8, 3), 127, np.uint8), lambda: None)
-        except ConfigError:
-            raise
         except Exception as error:  # onnxruntime has an exception for each status, without a common root
             raise ConfigError(f"The file birefnet/{path.name} is no BiRefNet that works here.") from error
+        if device == "cuda" and not self.on_gpu:
+            raise ConfigError("SEGMENTATION_DEVICE is cuda, but onnxruntime cannot use it here.")
 
     def look(self, crop: Rgb, checkpoint: Callable[[], None]) -> Grey:
         """Return (side, side), whatever the crop's shape: 255 where something stands out.
@@ -178,10 +180,10 @@ def _options() -> Any:
 
 
 def _providers(device: str) -> list[str]:
-    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device == "cuda" and not available:
-        raise ConfigError("SEGMENTATION_DEVICE is cuda, but onnxruntime is without CUDA here.")
-    return [*["CUDAExecutionProvider"][: available and device != "cpu"], "CPUExecutionProvider"]
+    if device == "cpu" or _CUDA not in onnxruntime.get_available_providers():
+        return [_CPU]
+    onnxruntime.preload_dlls()  # those that came with torch
+    return [_CUDA, _CPU]
 
 
 def _roomy(box: Window, image: Rgb) -> Window:

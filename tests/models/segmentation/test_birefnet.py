@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
@@ -137,6 +138,15 @@ def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
     with pytest.raises(JobCancelled):
         network.look(white, checkpoint)
     assert cancelled.is_set()
+
+
+def test_a_gpu_that_cannot_be_used_is_a_wrong_setting(own_models: Path) -> None:
+    """Rather than twenty seconds a picture; where the processor is what is wanted, the user is told."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("There is one here.")
+    with pytest.raises(ConfigError, match="SEGMENTATION_DEVICE is cuda"):
+        Network(own_models / "birefnet" / BIREFNET, "cuda")
+    assert "processor" in (load("birefnet", settings_for(own_models)).note or "")
 
 
 def test_tampered_weights_are_refused(own_models: Path) -> None:

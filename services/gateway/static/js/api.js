@@ -1,5 +1,7 @@
 /** The /v1 API, one function per operation. Every failure leaves as an ApiError. */
 
+import { askForKey, currentKey } from "./access.js";
+
 const PATIENCE_MS = 120_000; // a large photo over a slow phone line
 
 /** A request that did not work: `status` 0 means that no answer came. */
@@ -35,7 +37,7 @@ export class ApiError extends Error {
  * @typedef {{id: string, status: Status, task: Task, progress: number, step: number | null,
  *   total_steps: number | null, message: string | null, ahead: number | null, eta_ms: number | null,
  *   engine: string | null, error: {code: string, message: string} | null, result: StoredImage | null,
- *   duration_ms: number | null}} JobState
+ *   duration_ms: number | null, links: {events: string}}} JobState
  * @typedef {{seed: number, steps: number | null, engine: string, pixels_changed_outside_mask: number,
  *   timings_ms: Record<string, number>}} Receipt
  * @typedef {{name: string, url: string, width: number, height: number, credit: string}} Sample
@@ -44,19 +46,31 @@ export class ApiError extends Error {
 /**
  * @param {string} path
  * @param {RequestInit} [options]
+ * @returns {Promise<Response>}
  */
 async function request(path, options = {}) {
+  const key = currentKey();
+  const response = await send(path, key, options);
+  if (response.status === 401 && (await askForKey(key))) return request(path, options);
+  if (!response.ok) throw await problem(response);
+  return response;
+}
+
+/**
+ * @param {string} path
+ * @param {string} key
+ * @param {RequestInit} options
+ */
+async function send(path, key, options) {
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   const limit = AbortSignal.timeout(PATIENCE_MS);
   const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
-  let response;
   try {
-    response = await fetch(path, { ...options, signal });
+    return await fetch(path, { ...options, headers, signal });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ApiError(0, limit.aborted ? "timeout" : "offline");
   }
-  if (!response.ok) throw await problem(response);
-  return response;
 }
 
 /** @param {Response} response */
@@ -153,21 +167,19 @@ export async function readReceipt(id) {
 }
 
 /** @param {string} id */
-export function resultUrl(id) {
-  return `/v1/jobs/${id}/result`;
-}
-
-/** @param {string} id */
 export async function readResult(id) {
-  return (await request(resultUrl(id))).blob();
+  return (await request(`/v1/jobs/${id}/result`)).blob();
 }
 
 /**
- * @param {string} id
+ * Listen to a job's events.
+ * @param {string} link  of the job, fresh: where a key is asked for, it is signed for some minutes only
  * @param {string} after  the last event that was seen, or nothing
  */
-export function eventsUrl(id, after) {
-  return `/v1/jobs/${id}/events${after ? `?last_event_id=${encodeURIComponent(after)}` : ""}`;
+export function listen(link, after) {
+  const url = new URL(link, location.href);
+  if (after) url.searchParams.set("last_event_id", after);
+  return new EventSource(url);
 }
 
 /** @returns {Promise<Sample[]>} */

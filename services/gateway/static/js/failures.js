@@ -30,6 +30,8 @@ export const EXPIRED = "This edit is unknown to the server or has expired; run i
 
 /** @type {Record<number, string>} */
 const BY_STATUS = {
+  401: "This studio asks for a key; try again and enter it.",
+  403: "Your key does not allow this; ask whoever runs this studio for another one.",
   404: EXPIRED,
   409: "This edit is not finished yet; wait a moment and try again.",
   410: "This edit has no result any more; run it again.",

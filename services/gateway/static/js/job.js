@@ -1,6 +1,6 @@
 /** A job as the server tells of it, event by event; a lost connection is taken up where it broke. */
 
-import { ApiError, cancelJob, eventsUrl, readJob } from "./api.js";
+import { ApiError, cancelJob, listen, readJob } from "./api.js";
 
 /**
  * @typedef {import("./api.js").Status} Status
@@ -35,6 +35,7 @@ export class Job extends EventTarget {
   };
   /** @type {EventSource | null} */
   #source = null;
+  #events = "";
   #lastEvent = "";
   #attempts = 0;
   #timer = 0;
@@ -42,10 +43,14 @@ export class Job extends EventTarget {
   #left = false;
   #online = () => this.reconnect();
 
-  /** @param {string} id */
-  constructor(id) {
+  /**
+   * @param {string} id
+   * @param {string} [events]  where they are told, if that has just been learnt
+   */
+  constructor(id, events = "") {
     super();
     this.id = id;
+    this.#events = events;
   }
 
   get isOpen() {
@@ -55,7 +60,8 @@ export class Job extends EventTarget {
   /** Listen until the job has ended. */
   follow() {
     addEventListener("online", this.#online);
-    this.#connect();
+    if (this.#events) this.#connect();
+    else this.#look();
   }
 
   /** Stop listening for good; the job goes on. */
@@ -79,7 +85,7 @@ export class Job extends EventTarget {
   #connect() {
     if (this.#left) return;
     this.#source?.close();
-    const source = (this.#source = new EventSource(eventsUrl(this.id, this.#lastEvent)));
+    const source = (this.#source = listen(this.#events, this.#lastEvent));
     for (const name of EVENTS) source.addEventListener(name, (event) => this.#take(name, event));
     source.onopen = () => this.#opened();
     source.onerror = () => this.#lost();
@@ -110,7 +116,9 @@ export class Job extends EventTarget {
   async #look() {
     this.#source?.close();
     try {
-      this.#adopt(await readJob(this.id));
+      const state = await readJob(this.id);
+      this.#events = state.links.events;
+      this.#adopt(state);
       if (this.isOpen) this.#connect();
     } catch (error) {
       if (error instanceof ApiError && error.isGone) this.#change({ status: "expired" });

@@ -1,6 +1,6 @@
 /** What is shown of an edit that is done: before and after, the download, the receipt. */
 
-import { readReceipt, resultUrl } from "./api.js";
+import { readReceipt } from "./api.js";
 import { Compare } from "./compare.js";
 import { byId } from "./dom.js";
 import { ReceiptCard } from "./receipt.js";
@@ -39,14 +39,24 @@ export class Result {
     this.compare.show(before, after, entry.mask && raster?.coverage ? Math.max(0, raster.left - BESIDE) : 0.5);
     this.compare.focus();
     const ending = after.upload.blob.type.split("/")[1] ?? "png";
-    this.#download.href = resultUrl(entry.id);
+    this.#offer(after.upload.blob);
     this.#download.download = `${entry.name}-${WORDS[entry.task].ending}.${ending}`;
     const receipt = await readReceipt(entry.id);
     if (this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
   }
 
+  /**
+   * Its address could not be opened by a link where the server asks for a key, and the bytes are here already.
+   * @param {Blob} [blob]
+   */
+  #offer(blob) {
+    URL.revokeObjectURL(this.#download.href);
+    this.#download.href = blob ? URL.createObjectURL(blob) : "#";
+  }
+
   hide() {
     this.photo = null;
+    this.#offer();
     this.compare.hide();
     this.#receipt.hide();
   }

@@ -37,10 +37,10 @@ export class Runs extends EventTarget {
   async start(order, facts) {
     const text = JSON.stringify(order);
     if (this.#lastTry.order !== text) this.#lastTry = { order: text, key: randomKey() };
-    const { id } = await submitJob(order, this.#lastTry.key);
+    const { id, links } = await submitJob(order, this.#lastTry.key);
     this.#lastTry = { order: "", key: "" };
     this.history.add({ ...facts, id, status: "queued", at: Date.now() });
-    return this.follow(id);
+    return this.follow(id, links.events);
   }
 
   /** Follow what was open when the page was left, as far as there is room. */
@@ -53,9 +53,10 @@ export class Runs extends EventTarget {
   /**
    * Follow a job; where that is one too many, the one that nobody asked for the longest has to wait for `resume`.
    * @param {string} id
+   * @param {string} [events]  where they are told, if that has just been learnt
    */
-  follow(id) {
-    const job = this.#jobs.get(id) ?? this.#begin(id);
+  follow(id, events) {
+    const job = this.#jobs.get(id) ?? this.#begin(id, events);
     this.#jobs.delete(id);
     this.#jobs.set(id, job);
     for (const [oldest, other] of [...this.#jobs].slice(0, -FOLLOWED)) {
@@ -65,9 +66,12 @@ export class Runs extends EventTarget {
     return job;
   }
 
-  /** @param {string} id */
-  #begin(id) {
-    const job = new Job(id);
+  /**
+   * @param {string} id
+   * @param {string} [events]
+   */
+  #begin(id, events) {
+    const job = new Job(id, events);
     job.addEventListener("change", () => this.#changed(job));
     job.addEventListener("end", () => this.#ended(job));
     for (const name of ["preview", "connection"]) {

@@ -10,7 +10,8 @@ import pytest
 
 from services.gateway import keys
 from services.gateway.caller import KeyScope
-from services.gateway.key_ring import KeyRing, id_of, read_keys
+from services.gateway.key_file import read_keys
+from services.gateway.key_ring import KeyRing, id_of
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,0 +1,60 @@
+/** The key of whoever uses this tab, where the server asks for one: entered once, gone when the tab is closed. */
+
+import { byId } from "./dom.js";
+
+const NAME = "artmancer.key";
+const ASK = "You get one from whoever runs this studio. It stays in this tab until you close it.";
+const WRONG = "This key does not open it, or not any more. Is it whole?";
+
+let key = stored();
+/** @type {Promise<boolean> | null} */
+let asking = null;
+
+/** The key, or nothing. */
+export function currentKey() {
+  return key;
+}
+
+/**
+ * Ask the person for a key, all requests together once. Returns whether there is another one to try.
+ * @param {string} refused  what the server did not take
+ */
+export async function askForKey(refused) {
+  if (key !== refused) return true; // meanwhile there is another one
+  asking ??= enter().finally(() => (asking = null));
+  return asking;
+}
+
+/** @returns {Promise<boolean>} */
+function enter() {
+  const dialog = byId("access", HTMLDialogElement);
+  const field = byId("key", HTMLInputElement);
+  byId("key-note", HTMLElement).textContent = key ? WRONG : ASK;
+  field.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" && keep(field.value.trim())), {
+      once: true,
+    });
+  });
+}
+
+/** @param {string} entered */
+function keep(entered) {
+  key = entered;
+  try {
+    sessionStorage.setItem(NAME, key);
+  } catch {
+    // storage is blocked: the key lasts as long as the page
+  }
+  return key !== "";
+}
+
+function stored() {
+  try {
+    return sessionStorage.getItem(NAME) ?? "";
+  } catch {
+    return "";
+  }
+}

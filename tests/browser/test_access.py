@@ -1,0 +1,145 @@
+"""The studio before a gateway that asks for keys: one is entered once, and from then on everything is as ever."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from services.gateway import keys
+from services.gateway.caller import KeyScope
+from services.gateway.key_ring import id_of
+from tests.stack import running_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from playwright.async_api import Locator
+
+    from tests.browser.studio import Studio
+    from tests.stack import RunningStack
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the keys are."""
+    return tmp_path_factory.mktemp("access") / "keys.json"
+
+
+@pytest.fixture(scope="module")
+def key(keys_file: Path) -> str:
+    """Alice's."""
+    return keys.new(keys_file, "alice", frozenset({KeyScope.READ, KeyScope.WRITE}), None)
+
+
+@pytest.fixture(scope="module")
+def locked_stack(keys_file: Path, key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole system, whose gateway asks for keys."""
+    assert key
+    secret = keys_file.with_name("signing-key")
+    keys.main(["signing-key", str(secret)])
+    variables = {"GATEWAY_KEYS_FILE": str(keys_file), "GATEWAY_SIGNING_KEY_FILE": str(secret)}
+    with running_stack(tmp_path_factory.mktemp("stack"), **variables) as running:
+        yield running
+
+
+def dialog(studio: Studio) -> Locator:
+    """Where the key is asked for."""
+    return studio.page.get_by_role("dialog", name="This studio asks for a key")
+
+
+async def enter(studio: Studio, text: str) -> None:
+    """Paste a key and press Enter."""
+    await dialog(studio).get_by_label("Key", exact=True).fill(text)
+    await studio.page.keyboard.press("Enter")
+
+
+async def test_a_key_is_entered_once(
+    visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, key: str
+) -> None:
+    """A photo shows at once, and with it the question; then an edit runs, is shown, downloaded and found again."""
+    studio = await visit(locked_stack.http_url)
+    urls: list[str] = []
+    studio.page.on("request", lambda request: urls.append(request.url))
+    await studio.open()
+    await expect(dialog(studio)).to_be_visible()
+    await studio.shoot("asked")
+    await studio.page.evaluate(AXE)
+    faults = await studio.page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    await enter(studio, f"{key[:-1]}_")
+    await expect(dialog(studio)).to_contain_text("This key does not open it")
+    await enter(studio, key)
+    await studio.choose_sample("coffee")
+    await studio.click(300, 150)
+    await studio.is_marked()
+    await studio.run.click()
+    await studio.shows_result()
+    async with studio.page.expect_download() as download:
+        await studio.download.click()
+    await studio.open()
+    await expect(studio.film).to_have_count(1)
+    await studio.film.click()
+    await studio.shows_result()
+    await expect(dialog(studio)).to_be_hidden()
+    streams = [url for url in urls if re.search("/v1/jobs/[^/]+/events", url)]
+
+    assert [one["id"] for one in faults["violations"] if one["impact"] in {"serious", "critical"}] == []
+    assert (await download.value).suggested_filename == "coffee-removed.png"
+    assert streams
+    assert all(parse_qs(urlsplit(url).query)["key"] == [id_of(key)] for url in streams)
+    assert all(key[16:] not in url for url in urls)
+
+
+async def test_another_tab_asks_for_itself(
+    visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, key: str
+) -> None:
+    """The key is the tab's; who has none at hand can still look round."""
+    first = await visit(locked_stack.http_url)
+    await first.open()
+    await enter(first, key)
+    await first.click(330, 200)
+    await first.is_marked()
+    second = await visit(locked_stack.http_url, beside=first)
+    await second.open()
+    await dialog(second).get_by_role("button", name="Not now").click()
+    await second.choose_sample("cat")
+    await dialog(second).get_by_role("button", name="Not now").click()
+    await second.click(200, 150)
+    await dialog(second).get_by_role("button", name="Not now").click()
+    await second.says("This studio asks for a key; try again and enter it.")
+    await second.click(200, 150)
+
+    await expect(dialog(second)).to_be_visible()
+
+
+async def test_a_key_that_ends_is_asked_for_again(
+    visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, keys_file: Path
+) -> None:
+    """And what was being done goes on with the next one."""
+    scopes = frozenset({KeyScope.READ, KeyScope.WRITE})
+    old = keys.new(keys_file, "bob", scopes, None)
+    studio = await visit(locked_stack.http_url)
+    await studio.open()
+    await enter(studio, old)
+    await studio.click(330, 200)
+    await studio.is_marked()
+    keys.revoke(keys_file, id_of(old))
+    new = keys.new(keys_file, "bob", scopes, None)
+    await studio.page.wait_for_function(
+        """key => fetch("/v1/jobs", { headers: { Authorization: `Bearer ${key}` } }).then((a) => a.status === 200)""",
+        arg=new,
+    )
+    await studio.run.click()
+    await expect(dialog(studio)).to_be_visible()
+    await enter(studio, new)
+    await studio.shows_result()
+
+    await expect(studio.promise).to_have_text("0 pixels changed outside the edited region")

@@ -1,0 +1,172 @@
+"""The web client behind deploy/Caddyfile.web-client: it sends no key, people sign in, and Caddy says whose they are."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from services.devstack import free_port
+from services.gateway.server import Server, listen
+from services.gateway.settings import Settings
+from services.program import ROOT, ProcessGroup, Program
+from shared.settings import NatsSettings
+from tests.gateway import HOST, edit
+from tests.keyed import guarded
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
+    from tests.keyed import House
+
+CADDY = Path(sys.executable).parent / "caddy"
+PASSWORD = "not a good one"  # noqa: S105
+
+
+@pytest.fixture
+async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
+    """A gateway that asks for keys."""
+    assert bus.connected
+    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
+        yield house
+
+
+@asynccontextmanager
+async def web_client() -> AsyncIterator[int]:
+    """What stands in for the Next.js server: it says what it is asked, and whether it is told a secret."""
+
+    async def say(request: Request) -> JSONResponse:
+        return JSONResponse({"path": request.url.path, "authorization": request.headers.get("authorization")})
+
+    settings = Settings(port=free_port(HOST, 0))
+    server = Server(Starlette(routes=[Route("/{path:path}", say)]), settings)
+    with listen(settings) as socket:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve([socket]), name="web-client")
+            try:
+                yield settings.port
+            finally:
+                server.stop()
+
+
+@pytest.fixture
+def hashed() -> str:
+    """The password as Caddy keeps it."""
+    command = [str(CADDY), "hash-password", "--bcrypt-cost", "4", "--plaintext", PASSWORD]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """What Caddy says, at its most talkative."""
+    return []
+
+
+@pytest.fixture
+async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> AsyncIterator[str]:
+    """The address that people know."""
+    users = {"alice": "alice", "bob": "bob", "stranger": ""}  # somebody may sign in and have no key
+    for name, owner in users.items():
+        (tmp_path / f"{name}.key").write_text(house.keys.get(owner, ""))
+    (tmp_path / "users").write_text("".join(f"{name} {hashed}\n" for name in users))
+    (tmp_path / "owners").write_text("".join(f"{name} {{file.{tmp_path}/{name}.key}}\n" for name in ("alice", "bob")))
+    address = f"http://{HOST}:{free_port(HOST, 0)}"
+    async with web_client() as client_port, ProcessGroup() as group:
+        environment = {
+            "SITE_ADDRESS": address,
+            "GATEWAY": f"{HOST}:{house.nobody.port}",
+            "WEB_CLIENT": f"{HOST}:{client_port}",
+            "USERS": str(tmp_path / "users"),
+            "OWNERS": str(tmp_path / "owners"),
+            "CADDY_DATA": str(tmp_path / "caddy"),
+            "CADDY_LOG_LEVEL": "DEBUG",
+            "CADDY_OPTIONS": f"default_bind {HOST}\nauto_https off",
+            "XDG_DATA_HOME": str(tmp_path),
+        }
+        argv = (str(CADDY), "run", "--config", str(ROOT / "deploy/Caddyfile.web-client"))
+        program = Program("caddy", argv, group, env=environment, on_line=log.append)
+        await program.start()
+        try:
+            await wait_until(lambda: answers(address), "Caddy answers")
+            yield address
+        finally:
+            program.terminate()
+            await program.wait()
+
+
+async def answers(address: str) -> bool:
+    """Whether somebody listens."""
+    async with httpx.AsyncClient() as client:
+        try:
+            return (await client.get(address)).status_code == 401
+        except httpx.TransportError:
+            return False
+
+
+def browser(site: str, name: str = "") -> httpx.AsyncClient:
+    """A browser in which somebody has signed in, or nobody."""
+    return httpx.AsyncClient(base_url=site, auth=(name, PASSWORD) if name else None, timeout=20)
+
+
+async def test_who_has_signed_in_edits_as_their_owner(site: str, house: House) -> None:
+    """With the body that the deployed client sends, which knows nothing of keys; Bob does not find Alice's edit."""
+    async with browser(site, "alice") as alice, browser(site, "bob") as bob:
+        task = (await alice.post("/api/generate/async", json=edit())).json()["task_id"]
+        seen = [(await client.get(f"/api/generate/status/{task}")).status_code for client in (alice, bob)]
+
+    assert seen == [200, 404]
+    assert (await house.alice.get(f"/api/generate/status/{task}")).status_code == 200
+
+
+async def test_who_has_not_signed_in_gets_nothing(site: str) -> None:
+    """Neither page nor API; only how the system is, in short, which the client's own server asks."""
+    async with browser(site) as client:
+        refused = [(await client.get(path)).status_code for path in ("/", "/api/debug/sessions", "/api/health")]
+        health = (await client.get("/api/system/health")).json()
+
+    assert refused == [401, 401, 401]
+    assert health["services"]["segmentation"] == {"status": "unhealthy"}
+
+
+async def test_who_has_no_key_gets_no_further_than_the_page(site: str) -> None:
+    """Signed in, but nobody's owner; a key that they send themselves does not count."""
+    async with browser(site, "stranger") as client:
+        answers = [await client.get(path) for path in ("/", "/api/debug/sessions")]
+
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
+async def test_the_client_is_told_no_secret(site: str) -> None:
+    """What is not the gateway's is the client's, without anybody's password."""
+    async with browser(site, "alice") as client:
+        told = [(await client.get(path)).json() for path in ("/editor", "/api/server-status")]
+
+    assert [answer["path"] for answer in told] == ["/editor", "/api/server-status"]
+    assert [answer["authorization"] for answer in told] == [None, None]
+
+
+async def test_no_log_has_a_key_a_password_or_a_signature_in_it(site: str, house: House, log: list[str]) -> None:
+    """Neither as they are nor as they travel."""
+    async with browser(site, "alice") as client:
+        await client.get("/api/generate/stream/x?key=k1&signature=c2VjcmV0")
+    said = [line for line in log if "/api/generate/stream/x" in line]
+    travelling = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
+
+    assert said
+    assert all("signature=REDACTED" in line for line in said)
+    assert not any(secret in line for line in log for secret in ("c2VjcmV0", house.keys["alice"][16:], travelling))
