@@ -41,6 +41,9 @@ def options(arguments: list[str]) -> Options:
     parser.add_argument("--workers", type=int, default=defaults.workers, help="number of a100workers (%(default)s)")
     parser.add_argument("--https", action="store_true", help="also serve https://localhost, with HTTP/2")
     parser.add_argument("--https-port", type=int, default=8443, help="its port, 0: a free one (%(default)s)")
+    parser.add_argument(
+        "--metrics", action="store_true", help="serve probes and metrics of each service, and say where"
+    )
     parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url, do not start one")
     parser.add_argument("--nats-url", help="the broker's address, with --no-nats")
     given = parser.parse_args(arguments)
@@ -55,6 +58,7 @@ def options(arguments: list[str]) -> Options:
         nats_url=given.nats_url,
         workers=given.workers,
         https_port=given.https_port if given.https else None,
+        metrics=given.metrics,
     )
 
 

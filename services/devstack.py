@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from services.keeper import Startable
 
+_LOOPBACK = "127.0.0.1"
 STAGE_S = 1.0  # after this a stop goes on to the next stage, whoever is left of the last one
 STOP_S = 4.0  # after this whoever is left is killed
 # Those that compute step back for those that answer, and for what else a person runs. While eight objects are extracted
@@ -50,6 +51,7 @@ class Options:
     nats_url: str | None = None  # None: a nats-server of our own
     workers: int = 1
     https_port: int | None = None  # None: HTTP only; 0: a free one
+    metrics: bool = False  # each service on a free port of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,11 @@ class Stack:
         if https is not None:
             environment["GATEWAY_TRUSTED_PROXIES"] = self._options.host
             self._keep(tasks, "caddy", https.program(group, self._lines_of("caddy")), 1)
+        probes = {each.name: free_port(_LOOPBACK, 0) for each in self._programs} if self._options.metrics else {}
         for service in self._programs:
-            program = Program(service.name, service.argv, group, env=environment, on_line=self._lines_of(service.name))
+            own = {"PROBE_PORT": str(probes[service.name])} if probes else {}
+            lines = self._lines_of(service.name)
+            program = Program(service.name, service.argv, group, env=environment | own, on_line=lines)
             self._keep(tasks, service.name, program, service.stage)
         await until(lambda: stack_is_healthy(self._options.host, port))
         self._announce(f"ready http://{self._options.host}:{port}")
@@ -148,6 +153,8 @@ class Stack:
             await until(https.serves)
             self._announce(f"ready {https.url}")
             self._announce(f"root certificate {https.root}")
+        for name, probe in probes.items():
+            self._announce(f"metrics {name} http://{_LOOPBACK}:{probe}/metrics")
 
     async def _start_broker(self, group: ProcessGroup, tasks: asyncio.TaskGroup) -> str:
         server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))

@@ -156,6 +156,7 @@ def _tree(root: type[ArtMancerError]) -> dict[str, type[ArtMancerError]]:
 
 
 _BY_CODE = _tree(ArtMancerError)
+CODES = tuple(_BY_CODE)
 
 
 def from_code(code: str, message: str) -> ArtMancerError:

@@ -9,6 +9,8 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from shared.errors import CODES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,6 +28,8 @@ REDELIVERIES = Counter(
     "artmancer_redeliveries", "Messages that came again because nobody had settled them", ("consumer",)
 )
 DEAD_LETTERS = Counter("artmancer_dead_letters", "Jobs that were buried, by the code of the reason", ("reason",))
+for _code in CODES:  # from zero on: Prometheus sees no increase in a series that begins with its first event
+    DEAD_LETTERS.labels(_code)
 CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Looks into a memory of this process", ("cache", "outcome"))
 
 

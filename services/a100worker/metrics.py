@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from shared.messages import JobClass, Task
+from shared.metrics import REDELIVERIES
+from shared.topology import worker_consumer
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,8 +26,16 @@ PHASE_SECONDS = Histogram(
 STEP_SECONDS = Histogram(
     "artmancer_step_seconds",
     "Seconds between two steps of the engine",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
 )
+
+_OUTCOMES = ("done", "too-late", "cancelled", "refused", "returned")
+# From zero on: Prometheus sees no increase in a series that begins with its first event.
+for _task in Task:
+    for _outcome in _OUTCOMES:
+        ATTEMPTS.labels(_task, _outcome)
+    for _job_class in JobClass:
+        REDELIVERIES.labels(worker_consumer(_job_class, _task))
 
 
 def took(task: str, timings_ms: Mapping[str, int]) -> None:

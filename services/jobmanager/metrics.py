@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.messages import Cancelled, Done, Failed, Started
+from shared.messages import Cancelled, Done, Failed, Started, Task
+from shared.metrics import REDELIVERIES
+from shared.topology import DISPATCHERS, PROJECTOR, REAPER
 
 if TYPE_CHECKING:
     from services.jobmanager.dispatcher import Dispatcher
@@ -28,6 +30,13 @@ WAIT_SECONDS = Histogram(
     ("job_class",),
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900),
 )
+
+# From zero on: Prometheus sees no increase in a series that begins with its first event.
+for _task in Task:
+    for _end in (Done, Failed, Cancelled):
+        ENDED.labels(_task, _end.model_fields["type"].default)
+for _consumer in (*DISPATCHERS.values(), PROJECTOR, REAPER):
+    REDELIVERIES.labels(_consumer)
 
 
 def watch(job_class: JobClass, dispatcher: Dispatcher) -> None:

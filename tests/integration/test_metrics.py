@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from tests.gateway import Client
     from tests.running import Desk
 
+ROOT = Path(__file__).parents[2]
 IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "worker", "request_id"}
 
 
@@ -108,6 +114,22 @@ async def test_an_open_stream_is_one_while_it_is_read(client: Client) -> None:
     await wait_until(lambda: value("artmancer_sse_streams_open") == before, "the stream is no longer counted")
 
     assert during == before + 1
+
+
+FIRST = {
+    "services.jobmanager.metrics": ("artmancer_jobs_ended_total", "artmancer_dead_letters_total"),
+    "services.a100worker.metrics": ("artmancer_attempts_total", "artmancer_redeliveries_total"),
+}
+
+
+@pytest.mark.parametrize("module", FIRST)
+def test_the_first_failure_is_an_increase(module: str) -> None:
+    """What alerts count begins at zero: an increase from nothing to one is none to Prometheus."""
+    code = f"import {module}; from shared.listener import scrape; print(scrape().decode())"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    for name in FIRST[module]:
+        assert re.search(rf"^{name}{{.+}} 0\.0$", said, re.MULTILINE)
 
 
 def test_no_label_names_anybody() -> None:

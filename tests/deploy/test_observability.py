@@ -1,0 +1,173 @@
+"""The dashboard and the alerts: what they ask for is counted by the code, in words that Prometheus understands."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "deploy/observability"
+SERVICES = ("gateway", "jobmanager", "a100worker", "segmentation")
+OWNERS = ("shared.metrics", *(f"services.{name}.metrics" for name in SERVICES))
+OF_PROMETHEUS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
+OF_THE_SCRAPE = {"job", "service", "instance", "le"}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+
+
+def counted() -> dict[str, set[str]]:
+    """The series of the code, and the labels of each."""
+    for owner in OWNERS:
+        importlib.import_module(owner)
+    labels = {"artmancer_gpu_memory_bytes": {"gpu", "state"}}
+    for collector in set(REGISTRY._collector_to_names):  # noqa: SLF001 (the registry lists no labels otherwise)
+        for name in REGISTRY._collector_to_names[collector]:  # noqa: SLF001
+            labels.setdefault(name, set(getattr(collector, "_labelnames", ())))
+    return {
+        f"{family.name}{suffix}": labels[family.name]
+        for family in REGISTRY.collect()
+        if family.name.startswith("artmancer_")
+        for suffix in SUFFIXES[family.type]
+    }
+
+
+def dashboard() -> dict[str, Any]:
+    """The file, loaded."""
+    loaded: dict[str, Any] = json.loads((FOLDER / "dashboard.json").read_text())
+    return loaded
+
+
+def panels() -> list[dict[str, Any]]:
+    """Those that show something."""
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def rules() -> list[dict[str, Any]]:
+    """All alerts."""
+    loaded = yaml.safe_load((FOLDER / "alerts.yaml").read_text())
+    return [rule for group in loaded["groups"] for rule in group["rules"]]
+
+
+def queries() -> dict[str, str]:
+    """Every query, by where it stands; Grafana's own words are filled in."""
+    asked = {
+        f"{panel['title']} {target['refId']}": target["expr"].replace("$__rate_interval", "1m")
+        for panel in panels()
+        for target in panel["targets"]
+    }
+    return asked | {rule["alert"]: rule["expr"] for rule in rules()}
+
+
+QUERIES = queries()
+
+
+def nodes(expression: Any) -> Iterator[Any]:
+    """The expression and everything in it."""
+    yield expression
+    for name in ("expr", "lhs", "rhs", "vs", "vector_selector", "param"):
+        inner = getattr(expression, name, None)
+        if inner is not None:
+            yield from nodes(inner)
+    for argument in getattr(expression, "args", None) or ():
+        yield from nodes(argument)
+
+
+def grouped_by(query: str) -> set[str]:
+    """The labels that a query sums up by, or leaves out of a match."""
+    lists = re.findall(r"\b(?:by|ignoring)\s*\(([^)]*)\)", query)
+    return {label.strip() for labels in lists for label in labels.split(",")}
+
+
+@pytest.mark.parametrize("place", QUERIES)
+def test_a_query_asks_for_what_is_counted(place: str) -> None:
+    """It parses, its series exist, and so do the labels that it filters and groups by."""
+    series, known = counted(), set(OF_THE_SCRAPE)
+    selectors = [
+        node for node in nodes(promql_parser.parse(QUERIES[place])) if isinstance(node, promql_parser.VectorSelector)
+    ]
+    assert selectors
+    for selector in selectors:
+        assert selector.name in series.keys() | OF_PROMETHEUS
+        known |= series.get(selector.name, set())
+    filtered = {matcher.name for selector in selectors for matcher in selector.matchers.matchers}
+
+    assert filtered | grouped_by(QUERIES[place]) <= known
+
+
+def test_a_query_for_nothing_would_be_found() -> None:
+    """The walk sees a name wherever it stands."""
+    query = "histogram_quantile(0.9, sum by (le) (rate(no_such_bucket[1m]))) > 2 * (other unless third)"
+    names = {getattr(node, "name", None) for node in nodes(promql_parser.parse(query))}
+
+    assert {"no_such_bucket", "other", "third"} <= names
+
+
+def test_what_is_counted_is_shown() -> None:
+    """A number that neither a panel nor an alert asks for is a number that nobody looks at."""
+    asked = " ".join(QUERIES.values())
+    unseen = {name for name in counted() if re.sub(r"_(total|bucket|sum|count)$", "", name) not in asked}
+
+    assert not unseen
+
+
+def test_panels_say_what_they_show_and_do_not_overlap() -> None:
+    """Each has a title, a sentence, a unit and a place of its own."""
+    places: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & places, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        places |= cells
+    for panel in panels():
+        assert panel["description"].endswith(".")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert all(target["legendFormat"] for target in panel["targets"])
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
+def test_an_alert_can_be_acted_on(rule: dict[str, Any]) -> None:
+    """It says how bad it is, one sentence, and the manual has a section of its name."""
+    assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"].keys() == {"severity"}
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert rule["annotations"]["summary"].endswith(".")
+    assert promql_parser.parse_duration(rule.get("for", "1s")) is not None
+    assert f"### {rule['alert']}\n" in (ROOT / "docs/observability.md").read_text()
+
+
+def test_the_scrape_finds_every_service_where_its_container_listens() -> None:
+    """By the names of compose.yaml, on the port that the images set."""
+    (job,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    services = {path.parent.name: path.read_text() for path in ROOT.glob("services/*/Dockerfile")}
+
+    assert set(found["names"]) == services.keys()
+    assert all(f"PROBE_PORT={found['port']}" in dockerfile for dockerfile in services.values())
+
+
+def test_prometheus_itself_agrees() -> None:
+    """Where its `promtool` is installed (Debian: apt-get install prometheus)."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("There is no promtool.")
+    checked = [
+        subprocess.run([promtool, "check", *what], cwd=FOLDER, capture_output=True, text=True, check=False)
+        for what in (("rules", "alerts.yaml"), ("config", "prometheus.yml"))
+    ]
+
+    assert [ended.returncode for ended in checked] == [0, 0], [ended.stderr for ended in checked]
