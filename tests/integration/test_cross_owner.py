@@ -117,8 +117,8 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
 
 
 def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
-    """All that an answer says, without the names that were in the question and the id that each answer has."""
-    own = {"x-request-id", "date"}
+    """All that an answer says, without the names that were in the question and the ids that are its own."""
+    own = {"x-request-id", "traceresponse", "date"}
     headers = {name: value for name, value in answer.headers.items() if name not in own}
     return answer.status_code, re.sub("|".join(map(re.escape, vars(of).values())), "?", answer.text), headers
 
