@@ -82,8 +82,8 @@ DUTIES = {
         says=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
         reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
         purges=(SESSIONS,),
-        keeps=("inputs",),
-        fetches=("results", "cache", "debug"),
+        keeps=("inputs", "debug"),  # of a picture it looks for, the life is renewed
+        fetches=("results", "cache"),
         lists_streams=True,
     ),
     "segmentation": Duties(
@@ -99,7 +99,7 @@ DUTIES = {
     ),
     "jobmanager": Duties(
         answers=(subjects.JOB_QUEUE, subjects.JOB_REPLAY, subjects.JOB_REDRIVE, subjects.health("jobmanager")),
-        hears=(subjects.LIVE_EVENTS,),
+        hears=(subjects.LIVE_STARTS, subjects.LIVE_ENDS, subjects.STREAM_DELETED, subjects.CONSUMER_DELETED),
         says=(
             *SUBMITS,  # a replay is a new job
             *(subjects.queued_in(job_class, task) for job_class in JobClass for task in Task),
@@ -125,6 +125,7 @@ DUTIES = {
             subjects.events_of_kind("started"),
             subjects.events_of_kind("returned"),
             subjects.events_of_kind("progress"),
+            subjects.events_of_kind("preview"),
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_SESSIONS,
@@ -157,7 +158,8 @@ def _subscribed(service: str, duties: Duties) -> Iterator[str]:
 
 def _published(service: str, duties: Duties) -> Iterator[str]:
     yield from (*duties.asks, *duties.says)
-    yield subjects.api("STREAM.NAMES")
+    if not duties.declares:
+        yield subjects.api("STREAM.NAMES")  # everybody else waits until all is there (`topology.declared`)
     yield from _replied(service, duties)
     yield from _read(duties)
     yield from _taken(duties)

@@ -183,7 +183,7 @@ class HealingClient(Client):
 def _credentials(settings: NatsSettings) -> dict[str, Any]:
     """By what we know the broker, and it us. Raises ConfigError."""
     options: dict[str, Any] = {}
-    if settings.ca_file is not None:
+    if settings.ca_file is not None or settings.url.startswith("tls://"):
         options["tls"] = _trust(settings.ca_file)
         options["tls_handshake_first"] = True  # or whoever stands in between could say that the broker needs no TLS
     if settings.nkey_file is not None:
@@ -191,9 +191,9 @@ def _credentials(settings: NatsSettings) -> dict[str, Any]:
     return options
 
 
-def _trust(ca_file: Path) -> ssl.SSLContext:
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
         raise ConfigError(f"The file {ca_file}, which NATS_CA_FILE names, holds no certificate.") from error
     except OSError as error:
@@ -219,7 +219,7 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"The broker's certificate is not to be trusted: {error.verify_message}; {trusted}."
     if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-        return f"The broker at NATS_URL does not speak TLS, but {trusted}."
+        return f"The broker at NATS_URL does not speak TLS; {trusted}."
     if "authorization violation" not in str(error).lower():
         return None
     if settings.nkey_file is not None:

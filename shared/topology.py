@@ -1,12 +1,15 @@
 """Where words are kept, for how long, and who reads them: streams, consumers and buckets, declared as data.
 
-`ensure` makes the broker look like this and may be run by every service at every start. It adds and updates; it
-never deletes, and it refuses to start on a stream whose storage or retention cannot be changed into the declared one.
+`ensure` makes the broker look like this. It adds and updates; it never deletes, and it refuses to start on a stream
+whose storage or retention cannot be changed into the declared one. Only the job manager runs it, since only it may;
+all others wait in `declared` until it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,20 +30,22 @@ from nats.js.errors import APIError, NotFoundError
 
 from shared import subjects
 from shared.connection import ATTEMPT_S, translated
-from shared.errors import ConfigError
+from shared.errors import BrokerUnavailable, ConfigError
 from shared.messages import JobClass, Task
+from shared.settings import StreamSettings
 
 if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
 
     from shared.bus import Bus
-    from shared.settings import StreamSettings
 
+log = logging.getLogger(__name__)
 JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, ADVISORY = "JOB_LOG", "JOB_Q", "JOB_EV", "JOB_DLQ", "ADVISORY"
 JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+_LOOK_EVERY_S = 0.2
 _ANSWER_S = 5.0  # a stream with three copies takes one second; while a cluster elects, it answers nothing at all
 _IMMUTABLE = 10052
 _NO_ROOM = 10047
@@ -105,12 +110,12 @@ def declare(settings: StreamSettings) -> Topology:
 
 
 def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
-    log = _stream(JOB_LOG, *map(subjects.submits_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
+    logged = _stream(JOB_LOG, *map(subjects.submits_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
     waiting = (subjects.queued_in(job_class, task) for job_class in JobClass for task in Task)
     queue = _stream(JOB_Q, *waiting, max_age=7 * _DAY, max_bytes=256 * _MIB)
     events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
     return (
-        replace(log, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
+        replace(logged, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
         replace(
             queue,
             retention=RetentionPolicy.WORK_QUEUE,
@@ -215,12 +220,32 @@ async def ensure(bus: Bus, settings: StreamSettings) -> None:
     jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
     topology = declare(settings)
     with translated():
-        for stream in topology.streams:
+        for stream in topology.streams:  # each with its consumers: `declared` looks for streams only
             async with asyncio.timeout(_ANSWER_S):
                 await _ensure_stream(jetstream, stream)
-        for stream_name, consumer in topology.consumers:
-            async with asyncio.timeout(_ANSWER_S):
-                await jetstream.add_consumer(stream_name, config=consumer)
+            for stream_name, consumer in topology.consumers:
+                if stream_name == stream.name:
+                    async with asyncio.timeout(_ANSWER_S):
+                        await jetstream.add_consumer(stream_name, config=consumer)
+
+
+async def declared(bus: Bus) -> None:
+    """Wait until the broker has all that is declared, for everybody but the job manager."""
+    told: set[str] = set()
+    while missing := await _missing(bus):
+        if missing != told:
+            log.info("streams.awaited", extra={"streams": sorted(missing)})
+            told = missing
+        await asyncio.sleep(_LOOK_EVERY_S)  # it may be another broker than the one that would tell us
+
+
+async def _missing(bus: Bus) -> set[str]:
+    wanted = {str(stream.name) for stream in declare(StreamSettings()).streams}
+    try:
+        answer = json.loads((await bus.request(subjects.api("STREAM.NAMES"))).data)
+    except BrokerUnavailable:
+        return wanted
+    return wanted - set(answer.get("streams") or ())
 
 
 async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
@@ -276,7 +301,7 @@ async def weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
 def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
     name = wanted.name
     if live is None:
-        return f"{name} is missing; restart a service, each declares it."
+        return f"{name} is missing; the job manager makes it: see that it runs."
     weak = {
         field: (_plain(wants), _plain(has))
         for field, (wants, has) in differences(wanted, live).items()
@@ -289,7 +314,7 @@ def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
     what = " and ".join(f"{field} {has} instead of {wants}" for field, (wants, has) in weak.items())
     arguments = {**_AMOUNTS, **_RULES}
     if not weak.keys() <= arguments.keys():
-        return f"{name} has {what}; remove it with `nats stream rm {name} -f` and restart a service."
+        return f"{name} has {what}; remove it with `nats stream rm {name} -f`, the job manager makes it anew."
     edit = " ".join(arguments[field].format(wants) for field, (wants, _) in weak.items())
     return f"{name} has {what}; mend it with `nats stream edit {name} {edit} -f`."
 

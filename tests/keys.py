@@ -45,6 +45,17 @@ class Keys:
         return {"NATS_URL": url, **{name: str(path) for name, path in files.items()}}
 
 
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject is one of those that a pattern of NATS means; a pattern is one that an equal or wider means."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for number, part in enumerate(wanted):
+        if part == ">":
+            return len(given) > number
+        if number >= len(given) or (part != given[number] and (part != "*" or given[number] == ">")):
+            return False
+    return len(wanted) == len(given)
+
+
 class Node:
     """A nats-server started in the folder of its keys; it can be stopped and started again."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 NAME = "a100worker"
+_PAUSE_S = 0.1  # a consumer that was deleted is made anew at once
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +32,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until told to stop; a job that does not end within the drain time is handed back."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
         probes.require(bus.ping)
-        await topology.ensure(bus, settings.streams)
+        await topology.declared(bus)
         readiness = _Readiness(settings, stop)
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
             try:
@@ -103,14 +104,10 @@ async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Even
 
 
 async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
-    """Wait for the broker, then declare again what it may have lost."""
+    """Wait for the broker; what it may have lost, the job manager makes anew."""
     waiting = {asyncio.create_task(event.wait(), name="worker.wait") for event in (bus.up, stop)}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=settings.idle_poll_s)
     for task in waiting:
         task.cancel()
     if bus.connected and not stop.is_set():
-        try:
-            await topology.ensure(bus, settings.streams)
-        except BrokerUnavailable as error:
-            log.warning("worker.not-mended", extra={"reason": error.message})
-            await asyncio.sleep(settings.idle_poll_s)
+        await asyncio.sleep(_PAUSE_S)

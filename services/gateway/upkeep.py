@@ -1,4 +1,4 @@
-"""What the gateway does besides answering: declares the streams, listens to jobs, keeps the count of those waiting."""
+"""What the gateway does besides answering: looks for the streams, listens to jobs, keeps the count of those waiting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from shared import rpc, subjects, topology
-from shared.errors import ArtMancerError, BrokerUnavailable
+from shared.errors import ArtMancerError
 from shared.messages import QueueQuery, QueueReport
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ _ANSWER_S = 2.0
 
 @asynccontextmanager
 async def kept_up(deps: Deps) -> AsyncIterator[None]:
-    """Do all of it while the block runs. Raises ConfigError if the broker cannot keep what is declared."""
+    """Do all of it while the block runs. Raises ConfigError if the broker will not let us in."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_declare(deps), name="gateway.declare"),
+            group.create_task(_look(deps), name="gateway.look"),
             group.create_task(deps.feed.run(), name="gateway.feed"),
             group.create_task(_count(deps), name="gateway.count"),
         ]
@@ -33,25 +33,21 @@ async def kept_up(deps: Deps) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def _declare(deps: Deps) -> None:
-    """Declare the streams when the broker comes, and again whenever it comes back: it may be another one."""
+async def _look(deps: Deps) -> None:
+    """Look for the streams when the broker comes, and again whenever it comes back: it may be another one."""
     due = asyncio.Event()
 
-    async def declare_again() -> None:
+    async def look_again() -> None:
         deps.declared.clear()
         due.set()
 
-    deps.bus.on_reconnect(declare_again)
-    await deps.bus.up.wait()
+    deps.bus.on_reconnect(look_again)
+    await deps.bus.opened()
     due.set()
     while True:
         await due.wait()
         due.clear()
-        try:
-            await topology.ensure(deps.bus, deps.settings.streams)
-        except BrokerUnavailable:
-            await asyncio.sleep(_RETRY_S)
-            due.set()
+        await topology.declared(deps.bus)
         if not due.is_set():
             deps.declared.set()
 

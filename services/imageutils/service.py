@@ -39,7 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer requests until told to stop."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
         probes.require(bus.ping)
-        await topology.ensure(bus, settings.streams)
+        await topology.declared(bus)
         studio = Studio(NatsImageStore(bus), settings.at_once)
         async with rpc.serve(bus, NAME, _endpoints(studio, settings.in_flight), drain_s=settings.drain_s):
             probes.has_started()

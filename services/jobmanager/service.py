@@ -15,7 +15,7 @@ from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
 from shared import rpc, subjects, topology
-from shared.bus import Bus, open_bus
+from shared.bus import Bus, Stored, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
 from shared.listener import probed
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.jobmanager.settings import Settings
+    from shared.settings import StreamSettings
 
 NAME = "jobmanager"
 _PAUSE_S = 0.5  # before a part starts again that lost its broker or its consumer
@@ -47,6 +48,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,
                 "reap": reaper.run,
+                "declare": _Declaration(bus, settings.streams).keep,
             }
             tasks = [
                 group.create_task(_keep_going(name, part, bus, settings), name=name) for name, part in parts.items()
@@ -55,6 +57,31 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
             for task in tasks:
                 task.cancel()
+
+
+class _Declaration:
+    """Makes anew what somebody deletes: nobody else may, and workers wait for it."""
+
+    def __init__(self, bus: Bus, streams: StreamSettings) -> None:
+        self._bus = bus
+        self._streams = streams
+        self._due = asyncio.Event()
+        bus.on_reconnect(self._doubt)
+
+    async def keep(self) -> None:
+        """Declare after each deletion, and after each reconnect: it may be another broker. Raises BrokerUnavailable."""
+        hear = self._bus.subscribe
+        async with hear(subjects.STREAM_DELETED, self._note), hear(subjects.CONSUMER_DELETED, self._note):
+            while True:
+                await self._due.wait()
+                self._due.clear()
+                await topology.ensure(self._bus, self._streams)
+
+    async def _doubt(self) -> None:
+        self._due.set()
+
+    def _note(self, _: Stored) -> None:
+        self._due.set()
 
 
 async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, settings: Settings) -> None:

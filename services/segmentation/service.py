@@ -45,9 +45,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         cancelled.cancel(subjects.request_of_cancel(message.subject))
 
     async with open_bus(settings.nats, NAME) as bus:
-        await topology.ensure(bus, settings.streams)
+        await topology.declared(bus)
         probes.require(bus.ping)
-        bus.on_reconnect(partial(topology.ensure, bus, settings.streams))
         images = NatsImageStore(bus)
         memory = Memory(images, settings.evidence_cache_bytes)
         answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), memory, cancelled)

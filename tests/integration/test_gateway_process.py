@@ -15,6 +15,8 @@ import pytest
 
 from services.devstack import free_port
 from services.nats_server import NatsServer
+from shared import topology
+from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway
 from tests.waiting import wait_until
@@ -59,14 +61,18 @@ async def healthy(client: Client, word: str) -> None:
 # --- as a process -------------------------------------------------------------------------------------------------
 
 
-async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(tmp_path: Path) -> None:
+async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
+    tmp_path: Path, stream_settings: StreamSettings
+) -> None:
     """Degraded first, healthy later, without a restart."""
     port, broker = free_port(HOST, 0), free_port(HOST, 0)
     variables = {"GATEWAY_PORT": str(port), "NATS_URL": f"nats://{HOST}:{broker}"}
     async with process(**variables), Client(port) as client:
         await healthy(client, "degraded")
         early = await client.post("/api/generate/async", json=edit())
-        async with NatsServer(tmp_path / "nats", broker):
+        async with NatsServer(tmp_path / "nats", broker) as server:
+            async with open_bus(NatsSettings(url=server.url), "test") as bus:
+                await topology.ensure(bus, stream_settings)  # as the job manager does
             await healthy(client, "healthy")
             later = await client.post("/api/generate/async", json=edit())
 
@@ -75,8 +81,9 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_open_streams_and_then_the_process(nats_url: str, number: signal.Signals) -> None:
+async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_url: str, number: signal.Signals) -> None:
     """In good order: the stream's body ends, the exit code is 0."""
+    assert bus.connected
     port = free_port(HOST, 0)
     async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
         await healthy(client, "healthy")

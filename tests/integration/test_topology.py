@@ -180,7 +180,7 @@ async def test_a_weakness_for_good_is_told_too(
     await jetstream.add_stream(log.evolve(**wrong))
 
     assert await topology.weaknesses(bus, stream_settings) == [
-        f"JOB_LOG has {words}; remove it with `nats stream rm JOB_LOG -f` and restart a service."
+        f"JOB_LOG has {words}; remove it with `nats stream rm JOB_LOG -f`, the job manager makes it anew."
     ]
 
 
@@ -191,7 +191,7 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
 
     told = await topology.weaknesses(bus, three)
 
-    assert "JOB_EV is missing; restart a service, each declares it." in told
+    assert "JOB_EV is missing; the job manager makes it: see that it runs." in told
     assert "JOB_Q has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_Q --replicas=3 -f`." in told
     assert len(told) == len(declare(three).streams)
 

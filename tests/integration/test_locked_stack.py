@@ -1,0 +1,196 @@
+"""The whole system behind locked doors: each service with its own key does its work, and needs all that it may do."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from deploy.permissions import DUTIES, OPERATOR, permissions
+from shared import rpc, subjects, topology
+from shared.bus import open_bus
+from shared.messages import JobClass, RedriveRequest, ReplayReply, ReplayRequest, Task
+from shared.topology import JOB_DLQ, JOB_Q
+from tests.gateway import b64, mask_png, png, saved
+from tests.keys import matches
+from tests.locked_stack import LockedStack, locked_stack
+from tests.v1_client import upload
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.bus import Bus
+
+pytestmark = pytest.mark.timeout(240)
+SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
+CAT = (SAMPLES / "cat.jpg").read_bytes()
+# What no run on one server can need, with the reason.
+SPARE = (
+    (subjects.api("STREAM.MSG.GET", ">"), "only in a cluster, where the copy that was asked may lag behind"),
+    (subjects.api("STREAM.UPDATE", ">"), "only after a change of settings or a drift"),
+)
+
+
+async def follow(stack: LockedStack, job_id: str) -> list[dict[str, Any]]:
+    """Read a job's events to their end, and once more from the second on, as a browser does that reconnects."""
+    whole = await events(stack, job_id)
+    again = await events(stack, job_id, after=whole[0][0])
+    assert again == whole[1:]
+    return [facts for _, facts in whole]
+
+
+async def events(stack: LockedStack, job_id: str, after: int | None = None) -> list[tuple[int, dict[str, Any]]]:
+    headers = {} if after is None else {"Last-Event-ID": str(after)}
+    found, number = [], 0
+    async with stack.client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as lines:
+        async for line in lines.aiter_lines():
+            if line.startswith("id: "):
+                number = int(line[4:])
+            elif line.startswith("data: "):
+                found.append((number, json.loads(line[6:])))
+    return [(number, facts) for number, facts in found if "jpeg_base64" not in facts]  # only the newest is kept
+
+
+async def ordered(stack: LockedStack, **order: object) -> str:
+    answer = await stack.client.post("/v1/jobs", json=order)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+async def done(stack: LockedStack, **order: object) -> str:
+    job_id = await ordered(stack, **order)
+    told = await follow(stack, job_id)
+    assert told[-1]["status"] == "done", (told[-1], stack.lines, stack.violations())
+    picture = await stack.client.get(f"/v1/jobs/{job_id}/result")
+    assert picture.status_code == 200
+    return job_id
+
+
+async def ended(stack: LockedStack, job_id: str) -> str:
+    async def known() -> bool:
+        return (await stack.client.get(f"/v1/jobs/{job_id}")).is_success
+
+    await wait_until(known, f"{job_id} is known")
+    return str((await events(stack, job_id))[-1][1]["status"])
+
+
+async def edit_everything(stack: LockedStack) -> None:
+    """Masks, the three tasks, the picture tools, debug sessions, the listings."""
+    client = stack.client
+    photo = await upload(client, CAT)
+    found = (
+        (await client.post("/v1/masks", json={"image": photo, "box": [100, 50, 300, 280]})).raise_for_status().json()
+    )
+    (await client.post("/api/smart-mask", json={"image": b64(CAT), "points": [[200, 150]]})).raise_for_status()
+    (await client.post("/api/smart-mask/cancel/some-request")).raise_for_status()
+    cut = (await client.post("/v1/extractions", json={"image": photo, "mask": found["sha256"]})).raise_for_status()
+    for job_class in JobClass:
+        where = {"image": photo, "mask": found["sha256"], "class": job_class}
+        await done(stack, task="removal", debug=True, **where)
+        await done(stack, task="insertion", reference=cut.json()["sha256"], **where)
+        await done(stack, task="white-balance", image=photo, **{"class": job_class})
+    shadow = await client.post("/api/image-utils/add-shadow-preview", json={"extracted_image": b64(png())})
+    balance = await client.post("/api/image-utils/white-balance", files={"file": ("cat.jpg", CAT)})
+    assert shadow.json()["success"]
+    assert balance.json()["success"]
+    for path in ("/v1/jobs", "/api/debug/sessions", "/api/debug/status"):
+        (await client.get(path)).raise_for_status()
+    assert (await client.post("/api/debug/cleanup", json={"keep_last_n": 0})).json()["deleted"] >= 2
+    health = (await client.get("/v1/health")).json()
+    assert (health["status"], health["streams"]) == ("healthy", [])
+
+
+async def cancel_one(stack: LockedStack) -> None:
+    await stack.client.post("/api/generate/async/cancel/" + (job_id := await stack.client.submit(input_image=b64(CAT))))
+    assert await ended(stack, job_id) in {"cancelled", "done"}
+
+
+async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
+    """Replay, submit what cannot be run, redrive it; delete a consumer, which is made anew."""
+    replayed = await rpc.call(bus, subjects.JOB_REPLAY, ReplayRequest(from_seq=1), ReplayReply, timeout_s=5)
+    assert await ended(stack, str(replayed.jobs[0].new_job_id)) == "done"
+    await bus.publish(subjects.submit("interactive", "local", "nonsense"), b"no job")
+
+    async def buried() -> bool:
+        return await bus.first(JOB_DLQ, subjects.dead_letters_of("nonsense")) is not None
+
+    await wait_until(buried, "the nonsense is buried")
+    await rpc.call(bus, subjects.JOB_REDRIVE, RedriveRequest(), ReplayReply, timeout_s=5)
+    queue = topology.worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL)
+    await bus.client.jetstream().delete_consumer(JOB_Q, queue)
+
+    async def there() -> bool:
+        return queue in [info.name for info in await bus.client.jetstream().consumers_info(JOB_Q)]
+
+    await wait_until(there, "the consumer is made anew")
+
+
+async def lose_a_worker(stack: LockedStack) -> None:
+    """It dies at work, its job is given up and buried, and another one takes its place."""
+    photo = Image.open(io.BytesIO(CAT)).resize((2048, 1366))
+    mask = mask_png(photo.size, (300, 100, 1700, 1300))
+    order = {"image": await upload(stack.client, saved(photo)), "mask": await upload(stack.client, mask)}
+    job_id = await ordered(stack, task="removal", **order)
+
+    async def started() -> bool:
+        return (await stack.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "running"
+
+    await wait_until(started, "the worker is at it")
+    stack.programs["a100worker"].kill()
+    await stack.programs["a100worker"].wait()
+    await stack.programs["a100worker"].start()
+    assert await ended(stack, job_id) == "failed"
+
+
+def spare(stack: LockedStack) -> dict[str, list[str]]:
+    """The permissions that nothing in the run needed, by service."""
+    found = {}
+    for service, said in stack.used().items():
+        if service in DUTIES:
+            allowed = permissions(service)
+            unused = [entry for entry in allowed.publish if not _needed(entry, said["PUB"])]
+            found[service] = unused + [entry for entry in allowed.subscribe if not _needed(entry, said["SUB"])]
+    return {service: unused for service, unused in found.items() if unused}
+
+
+def _needed(entry: str, said: set[str]) -> bool:
+    if any(matches(pattern, entry) for pattern, _ in SPARE):
+        return True
+    # A direct get by its subject may read no more than one by its body.
+    same = entry.removesuffix(".>") if matches(subjects.api("DIRECT.GET", ">"), entry) else entry
+    return any(matches(entry, subject) or matches(f"{same}.>", subject) or subject == same for subject in said)
+
+
+@asynccontextmanager
+async def operating(stack: LockedStack) -> AsyncIterator[Bus]:
+    """The operator's connection."""
+    async with open_bus(stack.keys.settings(stack.broker.url, OPERATOR), OPERATOR) as bus:
+        yield bus
+
+
+async def healthy(stack: LockedStack) -> bool:
+    answer = await stack.client.get("/v1/health")
+    return bool(answer.json()["status"] == "healthy")
+
+
+async def test_everything_works_and_every_permission_is_needed(tmp_path: Path) -> None:
+    """From the first mask to the replay, over a restart of the broker, without one refusal; and nothing is spare."""
+    async with locked_stack(tmp_path) as stack, operating(stack) as bus:
+        await edit_everything(stack)
+        await cancel_one(stack)
+        await work_as_operator(stack, bus)
+        await lose_a_worker(stack)
+        await stack.broker.terminate()
+        await stack.broker.start()
+        await wait_until(lambda: healthy(stack), "all is well again", timeout_s=30)
+        await edit_everything(stack)
+        refused, unused = stack.violations(), spare(stack)
+
+    assert refused == []
+    assert unused == {}

@@ -1,0 +1,95 @@
+"""The five services as processes, each with its own key, over TLS, at a broker that writes down what they say to it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deploy.credentials import BROKER
+from deploy.permissions import DUTIES
+from services.devstack import Service, five_services, free_port
+from services.probes import stack_is_healthy
+from services.program import ProcessGroup, Program
+from tests.gateway import Client
+from tests.keys import HOST, Keys, Node, locked
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+START_S = 60.0
+_SAID = re.compile(r'python3:([a-z0-9]+)" - .*<<- \[H?(PUB|SUB) (\S+)')  # as `nats-server -V` writes it
+
+
+@dataclass
+class LockedStack:
+    """A running system, and what its services have said to the broker."""
+
+    keys: Keys
+    broker: Node
+    client: Client
+    programs: dict[str, Program]
+    lines: list[str] = field(default_factory=list)
+
+    def violations(self) -> list[str]:
+        """What the broker has refused."""
+        return [line for line in self.broker.said if "Violation" in line]
+
+    def used(self) -> dict[str, dict[str, set[str]]]:
+        """The subjects that each service has published to (PUB) and subscribed to (SUB)."""
+        used: defaultdict[str, dict[str, set[str]]] = defaultdict(lambda: {"PUB": set(), "SUB": set()})
+        for line in self.broker.said:
+            if said := _SAID.search(line):
+                used[said[1]][said[2]].add(said[3])
+        return dict(used)
+
+
+@asynccontextmanager
+async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
+    """Everything, healthy."""
+    keys = Keys.made(folder / "keys")
+    configuration = keys.folder / BROKER / "nats-server.conf"
+    configuration.write_text(configuration.read_text() + "\nmax_traced_msg_len: 1 # pictures are not for the log\n")
+    port, lines = free_port(HOST, 0), list[str]()
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(locked(keys, folder / "store", "-V"))
+        group = await stack.enter_async_context(ProcessGroup())
+        stack.callback(group.kill)
+        programs = {
+            service.name: _program(service, keys.variables(broker.url, service.name), port, group, lines)
+            for service in five_services(1)
+        }
+        for program in programs.values():
+            await program.start()
+        client = await stack.enter_async_context(Client(port))
+        running = LockedStack(keys, broker, client, programs, lines)
+        try:
+            await wait_until(lambda: stack_is_healthy(HOST, port), "all services are healthy", timeout_s=START_S)
+        except AssertionError as late:
+            late.add_note("\n".join([*lines, *running.violations()]))
+            raise
+        yield running
+        for program in programs.values():
+            program.kill()
+            await program.wait()
+
+
+def _program(service: Service, own: dict[str, str], port: int, group: ProcessGroup, lines: list[str]) -> Program:
+    assert service.name in DUTIES
+    environment = {
+        **own,
+        "GATEWAY_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "STREAMS_PICTURE_BYTES": str(1024**3),
+        "STREAMS_LEASE_S": "1",
+        "STREAMS_MAX_DELIVER": "1",
+        "LOG_LEVEL": "WARNING",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Program(
+        service.name, service.argv, group, env=environment, on_line=lambda line: lines.append(f"{service.name}: {line}")
+    )
