@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -95,6 +97,11 @@ class Node:
     def pid(self) -> int | None:
         """The process id, or None while it does not run."""
         return self._program.pid
+
+    def reload(self) -> None:
+        """Have it read its users again."""
+        assert self._program.pid is not None
+        os.kill(self._program.pid, signal.SIGHUP)
 
     async def kill(self) -> None:
         """End it as a crash would."""

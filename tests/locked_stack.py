@@ -87,6 +87,8 @@ def _program(service: Service, own: dict[str, str], port: int, group: ProcessGro
         "STREAMS_PICTURE_BYTES": str(1024**3),
         "STREAMS_LEASE_S": "1",
         "STREAMS_MAX_DELIVER": "1",
+        "STREAMS_MAX_HANDBACKS": "0",
+        "A100WORKER_DRAIN_S": "0.2",
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }

@@ -14,8 +14,8 @@ from PIL import Image
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
-from shared.messages import JobClass, RedriveRequest, ReplayReply, ReplayRequest, Task
-from shared.topology import JOB_DLQ, JOB_Q
+from shared.messages import HealthReply, HealthRequest, JobClass, RedriveRequest, ReplayReply, ReplayRequest, Task
+from shared.topology import JOB_DLQ, JOB_Q, OWNED
 from tests.gateway import b64, mask_png, png, saved
 from tests.keys import matches
 from tests.locked_stack import LockedStack, locked_stack
@@ -30,10 +30,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(240)
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
 CAT = (SAMPLES / "cat.jpg").read_bytes()
+_RENEWED = ("inputs", "debug")
 # What no run on one server can need, with the reason.
 SPARE = (
     (subjects.api("STREAM.MSG.GET", ">"), "only in a cluster, where the copy that was asked may lag behind"),
     (subjects.api("STREAM.UPDATE", ">"), "only after a change of settings or a drift"),
+    *((subjects.object_entry(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
+    *((subjects.object_chunks(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
+    (subjects.api("DIRECT.GET", OWNED, ">"), "only where clients have keys"),
+    (subjects.api("DIRECT.GET", OWNED), "only where clients have keys"),
+    (subjects.ALL_OWNED, "only where clients have keys"),
 )
 
 
@@ -112,16 +118,22 @@ async def cancel_one(stack: LockedStack) -> None:
 
 
 async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
-    """Replay, submit what cannot be run, redrive it; delete a consumer, which is made anew."""
-    replayed = await rpc.call(bus, subjects.JOB_REPLAY, ReplayRequest(from_seq=1), ReplayReply, timeout_s=5)
+    """Look, replay, submit what cannot be run; delete a consumer, which is made anew."""
+    for service in sorted(set(DUTIES) - {"gateway"}):
+        reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=5)
+        assert reply.status == "healthy"
+    again = ReplayRequest(from_seq=1, job_class=JobClass.BATCH)
+    replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=5)
     assert await ended(stack, str(replayed.jobs[0].new_job_id)) == "done"
     await bus.publish(subjects.submit("interactive", "local", "nonsense"), b"no job")
 
-    async def buried() -> bool:
-        return await bus.first(JOB_DLQ, subjects.dead_letters_of("nonsense")) is not None
+    await bus.publish(subjects.queued("interactive", Task.REMOVAL, "local", "scrawl"), b"no work")
 
-    await wait_until(buried, "the nonsense is buried")
-    await rpc.call(bus, subjects.JOB_REDRIVE, RedriveRequest(), ReplayReply, timeout_s=5)
+    async def buried() -> bool:
+        letters = [await bus.first(JOB_DLQ, subjects.dead_letters_of(job_id)) for job_id in ("nonsense", "scrawl")]
+        return None not in letters
+
+    await wait_until(buried, "the job manager has buried the one, a worker the other")
     queue = topology.worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL)
     await bus.client.jetstream().delete_consumer(JOB_Q, queue)
 
@@ -131,21 +143,23 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     await wait_until(there, "the consumer is made anew")
 
 
-async def lose_a_worker(stack: LockedStack) -> None:
-    """It dies at work, its job is given up and buried, and another one takes its place."""
+async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
+    """It is stopped at work, its job is given up and buried; another worker takes its place, and the job runs again."""
     photo = Image.open(io.BytesIO(CAT)).resize((2048, 1366))
     mask = mask_png(photo.size, (300, 100, 1700, 1300))
     order = {"image": await upload(stack.client, saved(photo)), "mask": await upload(stack.client, mask)}
     job_id = await ordered(stack, task="removal", **order)
 
     async def started() -> bool:
-        return (await stack.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "running"
+        return bool((await stack.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "running")
 
     await wait_until(started, "the worker is at it")
-    stack.programs["a100worker"].kill()
+    stack.programs["a100worker"].terminate()
     await stack.programs["a100worker"].wait()
     await stack.programs["a100worker"].start()
     assert await ended(stack, job_id) == "failed"
+    redriven = await rpc.call(bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=5)
+    assert await ended(stack, str(redriven.jobs[0].new_job_id)) == "done"
 
 
 def spare(stack: LockedStack) -> dict[str, list[str]]:
@@ -185,7 +199,7 @@ async def test_everything_works_and_every_permission_is_needed(tmp_path: Path) -
         await edit_everything(stack)
         await cancel_one(stack)
         await work_as_operator(stack, bus)
-        await lose_a_worker(stack)
+        await lose_a_worker(stack, bus)
         await stack.broker.terminate()
         await stack.broker.start()
         await wait_until(lambda: healthy(stack), "all is well again", timeout_s=30)

@@ -1,0 +1,158 @@
+"""What a service says when the broker will not have it, and what becomes of one whose key is rotated under it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy import credentials
+from deploy.permissions import DUTIES
+from services.nats_server import NatsServer
+from shared import subjects, topology
+from shared.bus import open_bus
+from shared.settings import StreamSettings
+from shared.topology import JOB_EV
+from tests.keys import Keys, locked
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.keys import Node
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Everybody's keys."""
+    return Keys.made(tmp_path / "keys")
+
+
+@pytest.fixture
+async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
+    """A locked broker."""
+    async with locked(keys, tmp_path / "store") as node:
+        yield node
+
+
+async def last_words(service: str, variables: dict[str, str]) -> tuple[int | None, str]:
+    """Start a service and wait for its end; returns its exit code and what it wrote."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", f"services.{service}"),
+        cwd=ROOT,
+        env={**os.environ, "LOG_LEVEL": "ERROR", "GATEWAY_PORT": "0", **variables},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize("service", DUTIES)
+async def test_a_missing_secret_is_named(service: str, keys: Keys, tmp_path: Path) -> None:
+    """The setting, the file and the reason; no trace, and the code that says that waiting will not help."""
+    missing = tmp_path / "missing.nk"
+    code, said = await last_words(
+        service, {**keys.variables("tls://127.0.0.1:9", service), "NATS_NKEY_FILE": str(missing)}
+    )
+
+    assert code == 78
+    assert said == f"{service}: NATS_NKEY_FILE names {missing}, which cannot be read: No such file or directory.\n"
+
+
+async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_path: Path) -> None:
+    """A sentence for each way of being wrong, at start."""
+    garbage, another = tmp_path / "garbage", Keys.made(tmp_path / "another").folder
+    garbage.write_bytes(b"\xff\x00 no key")
+    right = keys.variables(node.url, "imageutils")
+    stranger, ours = str(another / "imageutils/nats.nk"), right["NATS_CA_FILE"]
+    wrong = {
+        f"The file {garbage}, which NATS_NKEY_FILE names, holds no key (SU...).": {"NATS_NKEY_FILE": str(garbage)},
+        f"The file {garbage}, which NATS_CA_FILE names, holds no certificate.": {"NATS_CA_FILE": str(garbage)},
+        f"NATS_CA_FILE names {tmp_path}/no, which cannot be read: No such file or directory.": {
+            "NATS_CA_FILE": f"{tmp_path}/no"
+        },
+        f"NATS_NKEY_FILE names {tmp_path}, which cannot be read: Is a directory.": {"NATS_NKEY_FILE": str(tmp_path)},
+        f"The broker does not know the key in {stranger}, which NATS_NKEY_FILE names.": {"NATS_NKEY_FILE": stranger},
+        "The broker's certificate is not to be trusted: unable to get local issuer certificate; "
+        f"NATS_CA_FILE is {another}/ca.crt.": {"NATS_CA_FILE": f"{another}/ca.crt"},
+    }
+    outcomes = {sentence: await last_words("imageutils", {**right, **changed}) for sentence, changed in wrong.items()}
+    del right["NATS_NKEY_FILE"]
+    keyless = await last_words("imageutils", right)
+    guessed = await last_words("imageutils", {**right, "NATS_USER": "imageutils", "NATS_PASSWORD": "hunter2"})
+
+    assert {sentence: (78, f"imageutils: {sentence}\n") for sentence in wrong} == outcomes
+    assert keyless == (78, "imageutils: The broker lets in nobody without a key; set NATS_NKEY_FILE.\n")
+    assert guessed == (78, "imageutils: The broker does not accept the user and password in NATS_USER and NATS_PASSWORD, or in NATS_URL.\n")  # fmt: skip  # noqa: E501
+    assert ours
+
+
+async def test_a_broker_that_speaks_no_tls_gets_no_key(keys: Keys, tmp_path: Path) -> None:
+    """Whoever stands between service and broker cannot talk it out of TLS."""
+    async with NatsServer(tmp_path / "plain") as server:
+        code, said = await last_words("gateway", keys.variables(server.url, "gateway"))
+
+    assert code == 78
+    assert said == f"gateway: The broker at NATS_URL does not speak TLS; NATS_CA_FILE is {keys.folder}/ca.crt.\n"
+
+
+async def test_a_rotated_key_is_picked_up_by_a_running_service(keys: Keys, node: Node) -> None:
+    """The broker is told first and throws the old key out; the service reads the file again and comes back."""
+    async with (
+        open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus,
+        open_bus(keys.settings(node.url, "gateway"), "gateway") as gateway,
+    ):
+        await topology.ensure(bus, StreamSettings(picture_bytes=1024**3))
+        old = (keys.folder / "gateway/nats.nk").read_text()
+        credentials.make(keys.folder, rotate=frozenset({"gateway"}))
+        new = (keys.folder / "gateway/nats.nk").read_text()
+        (keys.folder / "gateway/nats.nk").write_text(old)  # a secret that arrives later than the broker's users
+        node.reload()
+        await wait_until(lambda: not gateway.connected, "the old key is out")
+        (keys.folder / "gateway/nats.nk").write_text(new)
+        await wait_until(gateway.up.is_set, "the new key is in")
+        seq = await gateway.publish(subjects.end("j1"), b"{}")
+        stored = await gateway.get(JOB_EV, seq)
+
+    assert old != new
+    assert stored is not None
+    assert bus.client.stats["reconnects"] == 0
+
+
+async def test_the_folder_is_made_once_and_kept(tmp_path: Path) -> None:
+    """Keys are for their owner's eyes, survive a second run, and are replaced one by one, when asked for by name."""
+    folder = tmp_path / "keys"
+    first = credentials.make(folder)
+    private = {path: path.read_bytes() for path in first if path.suffix in {".nk", ".key"}}
+
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+    assert credentials.make(folder) == []
+    assert {path.name for path in credentials.make(folder, hosts=("nats.example",))} == {"server.crt"}
+    assert {path.relative_to(folder).as_posix() for path in credentials.make(folder, hosts=("nats.example",), rotate=frozenset({"gateway"}))} == {"gateway/nats.nk", "nats/users.conf"}  # fmt: skip  # noqa: E501
+    changed = [path for path, content in private.items() if path.read_bytes() != content]
+    assert [path.parent.name for path in changed] == ["gateway"]
+
+
+async def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """One sentence, and nothing overwritten."""
+    (tmp_path / "ca.crt").write_text("not ours")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.credentials", str(tmp_path)), cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+
+    assert process.returncode == 78
+    assert said.decode() == f"A file in {tmp_path} is no key or certificate of ours; move the folder away.\n"
+    assert (tmp_path / "ca.crt").read_text() == "not ours"

@@ -1,0 +1,177 @@
+"""What each service is refused by a broker that runs with the users of deploy/credentials.py."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
+from shared import subjects, topology
+from shared.bus import open_bus
+from shared.errors import BrokerUnavailable, ConfigError
+from shared.messages import JobClass, Task
+from shared.settings import NatsSettings, StreamSettings
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare
+from tests.keys import Keys, locked, matches
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from tests.keys import Node
+
+SETTINGS = StreamSettings(picture_bytes=1024**3)
+STREAMS = [str(stream.name) for stream in declare(SETTINGS).streams]
+CONSUMERS = [(stream, str(consumer.durable_name)) for stream, consumer in declare(SETTINGS).consumers]
+MANAGING = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.INFO", "STREAM.MSG.GET",
+            "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "DIRECT.GET", "CONSUMER.CREATE",
+            "CONSUMER.LIST")  # fmt: skip
+CONSUMING = ("CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT", "CONSUMER.RESET",
+             "CONSUMER.PAUSE", "CONSUMER.INFO")  # fmt: skip
+
+
+def everything() -> Iterator[str]:
+    """One subject for each thing that can be said on the bus, whoever may say it."""
+    for service in DUTIES:
+        for pattern in (*permissions(service).publish, *permissions(service).subscribe):
+            yield pattern.replace("*", "x").replace(">", "x")
+        yield inbox_of(service).replace(">", "x")
+    yield from (subjects.api(verb, stream) for verb in MANAGING for stream in STREAMS)
+    yield from (subjects.api(verb, *names) for verb in CONSUMING for names in CONSUMERS)
+    yield from (subjects.acknowledgements(*names).replace(">", "1.1.1.1.0") for names in CONSUMERS)
+    yield from ("$SYS.REQ.SERVER.PING", "$JS.API.INFO", "$JS.API.SERVER.REMOVE", "_INBOX.x", "job.q.x", "anything")
+
+
+def foreign(allowed: tuple[str, ...]) -> list[str]:
+    return sorted({subject for subject in everything() if not any(matches(pattern, subject) for pattern in allowed)})
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Everybody's keys."""
+    return Keys.made(tmp_path / "keys")
+
+
+@pytest.fixture
+async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
+    """A locked broker in which all is declared, by the one who may."""
+    async with locked(keys, tmp_path / "store") as node:
+        async with open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus:
+            await topology.ensure(bus, SETTINGS)
+        yield node
+
+
+@asynccontextmanager
+async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
+    async with open_bus(keys.settings(node.url, user), user) as bus:
+        yield bus
+
+
+def refused(node: Node, kind: str) -> set[str]:
+    """The subjects that the broker has refused to let somebody publish or subscribe to."""
+    lines = [line.partition(f"{kind} Violation")[2] for line in node.said]
+    return {line.partition('Subject "')[2].partition('"')[0] for line in lines if line}
+
+
+@pytest.mark.parametrize("service", DUTIES)
+async def test_a_service_says_nothing_but_what_it_must(keys: Keys, node: Node, service: str) -> None:
+    """Everything that anybody may say, and all of JetStream's questions about every stream and consumer."""
+    others = foreign(permissions(service).publish)
+    async with connected(keys, node, service) as bus:
+        for subject in others:
+            await bus.emit(subject, b"{}")
+        await bus.client.flush()
+        await wait_until(lambda: len(refused(node, "Publish")) >= len(others), "the broker has refused")
+
+    assert refused(node, "Publish") == set(others)
+    assert len(others) > 200
+
+
+@pytest.mark.parametrize("service", DUTIES)
+async def test_a_service_hears_nothing_but_what_it_must(keys: Keys, node: Node, service: str) -> None:
+    """Nor does it by a wildcard that takes in more."""
+    wide = [">", "*", "_INBOX.>", "job.>", "svc.>", "$JS.>", "$KV.>", "$O.>", "live.>", "ctl.>", "*.*.>", "$SRV.>"]
+    others = [inbox_of(user) for user in (*DUTIES, OPERATOR) if user != service]
+    narrow = [subject for subject in foreign(permissions(service).subscribe) if " " not in subject]
+    async with connected(keys, node, service) as bus:
+        for subject in (*wide, *others, *narrow):
+            await bus.client.subscribe(subject)
+        await bus.client.flush()
+        wanted = {*wide, *others, *narrow}
+        await wait_until(lambda: len(refused(node, "Subscription")) >= len(wanted), "the broker has refused")
+
+    assert refused(node, "Subscription") == wanted
+
+
+@pytest.mark.parametrize("service", DUTIES)
+@pytest.mark.parametrize("stream", [JOB_LOG, JOB_Q, JOB_EV, "OBJ_inputs"])
+async def test_no_service_deletes_a_stream(keys: Keys, node: Node, service: str, stream: str) -> None:
+    """Not even the one that makes them."""
+    async with connected(keys, node, service) as bus:
+        with pytest.raises(BrokerUnavailable):
+            await bus.request(subjects.api("STREAM.DELETE", stream), timeout_s=0.3)
+    async with connected(keys, node, OPERATOR) as bus:
+        assert str((await bus.client.jetstream().stream_info(stream)).config.name) == stream
+
+
+async def test_a_worker_reads_no_replies_but_its_own(keys: Keys, node: Node) -> None:
+    """What segmentation answers to the gateway reaches the gateway only."""
+    heard: list[bytes] = []
+    async with (
+        connected(keys, node, "a100worker") as worker,
+        connected(keys, node, "segmentation") as segmentation,
+        connected(keys, node, "gateway") as gateway,
+        worker.subscribe("_INBOX_gateway.>", lambda message: heard.append(message.data)),
+        worker.subscribe(">", lambda message: heard.append(message.data)),
+    ):
+
+        async def answer(message: object) -> None:
+            await message.respond(b"secret")  # type: ignore[attr-defined]
+
+        await segmentation.client.subscribe(subjects.SEG_MASK, cb=answer)
+        await segmentation.client.flush()
+        await worker.client.flush()
+        reply = await gateway.request(subjects.SEG_MASK, b"{}")
+        await worker.client.flush()
+
+    assert reply.data == b"secret"
+    assert heard == []
+
+
+async def test_a_worker_submits_and_queues_nothing(keys: Keys, node: Node) -> None:
+    """It may tell of jobs, and end them; it cannot make one."""
+    async with connected(keys, node, "a100worker") as worker:
+        for subject in (
+            subjects.submit("interactive", "u1", "j1"),
+            subjects.queued(JobClass.BATCH, Task.REMOVAL, "u1", "j1"),
+            subjects.event("j1", "queued"),
+            subjects.job_record("u1", "j1"),
+        ):
+            with pytest.raises(BrokerUnavailable):
+                await worker.request(subject, b"{}", timeout_s=0.3)
+        assert await worker.publish(subjects.end("j1"), b"{}") == 1
+
+
+async def test_nobody_is_let_in_without_a_key(keys: Keys, node: Node) -> None:
+    """Nor with a key that the broker does not know, nor with a name."""
+    for user in (NatsSettings(), NatsSettings(user="gateway", password="guessed")):  # noqa: S106
+        stranger = user.model_copy(update={"url": node.url, "ca_file": keys.folder / "ca.crt"})
+        with pytest.raises(ConfigError):
+            async with asyncio.timeout(10), open_bus(stranger, "stranger"):
+                pass
+
+
+async def test_the_operator_sees_the_broker_itself(keys: Keys, node: Node) -> None:
+    """With the key of the system account, which no service has, and which in turn sees no job."""
+    system = keys.settings(node.url, OPERATOR).model_copy(update={"nkey_file": keys.folder / OPERATOR / "system.nk"})
+    async with open_bus(system, OPERATOR) as bus:
+        told = await bus.request("$SYS.REQ.SERVER.PING", timeout_s=5)
+        jobs = await bus.request(subjects.api("STREAM.INFO", JOB_LOG), timeout_s=5)
+
+    assert b'"artmancer"' in told.data
+    assert b"not enabled for account" in jobs.data
