@@ -27,13 +27,16 @@ def recipes() -> dict[str, str]:
 class Operator:
     """Runs recipes in a folder of its own, with nothing set but what the page says."""
 
-    def __init__(self, nats: Path, url: str, folder: Path) -> None:
+    def __init__(self, nats: Path, url: str, folder: Path, keys: Path | None = None) -> None:
+        """`keys` is the operator's folder, where the broker asks for keys."""
         self.folder = folder
         self._environment = {
             "PATH": f"{nats.parent}:{os.environ['PATH']}",
             "HOME": str(folder),  # the command keeps its settings there
             "NATS_URL": url,
         }
+        if keys is not None:
+            self._environment["XDG_CONFIG_HOME"] = str(keys)
 
     async def run(self, name: str, **variables: object) -> str:
         """Run a recipe to its end and return what it printed, which must be success."""
