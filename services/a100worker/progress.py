@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 _KEPT = {Progress: None, Preview: {"Nats-Rollup": "sub"}}
+_PATIENCE_S = {Progress: 15.0, Preview: 1.0}  # the steps behind it wait for it
 log = logging.getLogger(__name__)
 
 
@@ -84,7 +85,9 @@ class Reporter:
             sent += 1
             subject, headers = subjects.event(self._job_id, event.type), _KEPT[type(event)]
             try:
-                await self._bus.publish(subject, event, msg_id=f"{self._run}.{sent}", headers=headers)
+                await self._bus.publish(
+                    subject, event, msg_id=f"{self._run}.{sent}", headers=headers, deadline_s=_PATIENCE_S[type(event)]
+                )
             except BrokerUnavailable:
                 log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
 

@@ -45,6 +45,17 @@ class Cramped(Qwen):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
+class Lost(Qwen):
+    """The engine on a card that breaks with its first job."""
+
+    def __init__(self, settings: Settings, loading: Loading) -> None:
+        super().__init__(settings, loading)
+        self.painter.pipeline.transformer.register_forward_pre_hook(self._break)
+
+    def _break(self, *_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+
 @pytest.fixture
 async def site(client: Client, desk: Desk, qwen_models: Path) -> AsyncIterator[Client]:
     """The system, with one worker on the tiny checkpoint."""
@@ -190,3 +201,17 @@ async def test_a_job_that_cannot_be_done_fails_alone(desk: Desk, images: NatsIma
 
     assert isinstance(end, Failed)
     assert (end.message, end.attempt) == ("The mask marks nothing to remove.", 1)
+
+
+async def test_a_worker_whose_card_is_lost_ends_and_its_job_is_done_by_another(desk: Desk, qwen_models: Path) -> None:
+    """The process could do no later job either; one that is started anew can."""
+    variables = {f"A100WORKER_{name.upper()}": str(value) for name, value in ON_THE_CPU.items()}
+    async with desk.manager():
+        await desk.submit("j1", steps=2)
+        async with desk.worker_process(f"{__name__}:Lost", MODEL_DIR=str(qwen_models), **variables) as worker:
+            code = await worker.wait()
+        async with desk.worker("qwen", model_dir=qwen_models, **ON_THE_CPU):
+            end = await desk.done("j1")
+
+    assert code == 1
+    assert end.attempt == 2
