@@ -52,6 +52,15 @@ def find(things: Things, prompt: Prompt) -> list[Candidate]:
     return found
 
 
+def ruled_out(things: Things, prompt: Prompt) -> Grey | None:
+    """Return the mask of the smallest things under the negative marks that hold no positive one; None without any."""
+    meant, against = _marks(prompt, things.limits)
+    held, denied = np.asarray(_held(things, meant).any(axis=1)), _held(things, against)
+    others = [int(number) for number in np.argsort(things.areas, kind="stable") if not held[number]]
+    out = {under[0] for mark in denied.T if (under := _smallest(others, mark[np.newaxis]))}
+    return things.mask(out) if out else None
+
+
 def readings(things: Things, prompt: Prompt) -> list[Meant]:
     """Return what the prompt may mean, the likeliest first."""
     if not len(things):

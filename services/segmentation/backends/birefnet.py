@@ -50,6 +50,8 @@ class Region(NamedTuple):
     """Of the picture's size: parts that do not touch it are something else."""
     within: Window | None = None
     """Nothing outside of it is taken."""
+    without: Grey | None = None
+    """Of the picture's size: what the user ruled out."""
 
     def own_part(self, matte: Grey) -> Grey:
         """Return a soft mask of the picture's size without what is not meant."""
@@ -59,7 +61,8 @@ class Region(NamedTuple):
             return matte
         parts = np.asarray(cv2.connectedComponents((matte > 0).astype(np.uint8), connectivity=8)[1])
         held = np.unique(parts[(self.touching > INSIDE) & (matte > INSIDE)])
-        return np.where(np.isin(parts, held), matte, np.uint8(0))
+        own = np.where(np.isin(parts, held), matte, np.uint8(0))
+        return own if self.without is None else np.minimum(own, ~self.without)
 
 
 class BiRefNet:
@@ -93,9 +96,11 @@ class BiRefNet:
             return [Region(whole(image))]
         if prompt.box is not None:
             return [Region(_roomy(prompt.box, image), within=prompt.box)]
-        masks = [candidate.mask for candidate in choice.find(self._finder.look(image, recall), prompt)]
+        things = self._finder.look(image, recall)
+        without = choice.ruled_out(things, prompt)
+        masks = [candidate.mask for candidate in choice.find(things, prompt)]
         boxes = [(bbox(mask), mask) for mask in masks]
-        return [Region(_roomy(box, image), touching=mask) for box, mask in boxes if box]
+        return [Region(_roomy(box, image), touching=mask, without=without) for box, mask in boxes if box]
 
     def _matte(self, image: Rgb, region: Window, recall: Recall, checkpoint: Callable[[], None]) -> Grey:
         """Return the mask of a region at the picture's size, 0 elsewhere."""

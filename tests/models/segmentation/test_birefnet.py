@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.backends.birefnet import Network
+from services.segmentation.backends.birefnet import Network, Region
 from services.segmentation.masks import overlap
-from services.segmentation.windows import Window
+from services.segmentation.windows import Window, whole
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
 from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
 from tests.models.segmentation.scenes import scenes
@@ -75,6 +75,18 @@ def test_a_box_is_a_limit(engine: Segmenter) -> None:
 
     assert not mask[:, :120].any()
     assert overlap(mask[:, 120:], TRUTH[:, 120:]) > RIGHT
+
+
+def test_of_the_answer_only_what_is_meant_is_kept() -> None:
+    """The part that touches the thing, without what was ruled out, also where both are joined."""
+    matte, thing, other = (np.zeros((40, 60), np.uint8) for _ in range(3))
+    matte[5:30, 5:40] = matte[5:30, 50:58] = 200
+    thing[10:20, 8:20] = other[5:30, 25:40] = 255
+
+    kept = Region(whole(matte), touching=thing, without=other).own_part(matte)
+
+    assert (kept[5:30, 5:25] == 200).all()
+    assert not kept[:, 25:].any()
 
 
 def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Segmenter) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.choice import Meant, find, readings
+from services.segmentation.choice import Meant, find, readings, ruled_out
+from services.segmentation.masks import overlap
 from services.segmentation.windows import Window
 from shared.errors import NothingFound
 from shared.messages import Stroke
@@ -58,6 +59,16 @@ def test_a_negative_point_cuts_the_thing_below_it_out() -> None:
 def test_what_is_meant_and_denied_at_once_is_nothing() -> None:
     """There is nothing that could be cut out."""
     assert readings(THINGS, points(ON_B, denied=((210.0, 90.0),))) == []
+
+
+def test_what_was_ruled_out_has_a_mask() -> None:
+    """The smallest thing under each negative point, unless it is also meant."""
+    out = ruled_out(THINGS, points(ON_A, denied=(ON_INNER, ON_B, FAR)))
+
+    assert out is not None
+    assert overlap(out, filled(INNER, B)) > 0.98
+    assert ruled_out(THINGS, points(ON_A, denied=(ON_A,))) is None
+    assert ruled_out(THINGS, points(ON_A)) is None
 
 
 def test_a_box_means_the_thing_that_fits_it() -> None:
