@@ -161,13 +161,19 @@ def test_the_scrape_finds_every_service_where_its_container_listens() -> None:
 
 
 def test_prometheus_itself_agrees() -> None:
-    """Where its `promtool` is installed (Debian: apt-get install prometheus)."""
+    """The files hold, and alerts fire when they should. Debian has `promtool` in its package prometheus."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("There is no promtool.")
+    played = Path(__file__).with_name("alerts.test.yaml")
+    commands = (
+        ["check", "rules", "alerts.yaml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", str(played)],
+    )
     checked = [
-        subprocess.run([promtool, "check", *what], cwd=FOLDER, capture_output=True, text=True, check=False)
-        for what in (("rules", "alerts.yaml"), ("config", "prometheus.yml"))
+        subprocess.run([promtool, *command], cwd=FOLDER, capture_output=True, text=True, check=False)
+        for command in commands
     ]
 
-    assert [ended.returncode for ended in checked] == [0, 0], [ended.stderr for ended in checked]
+    assert [ended.returncode for ended in checked] == [0, 0, 0], [ended.stdout + ended.stderr for ended in checked]

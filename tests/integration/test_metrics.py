@@ -132,6 +132,35 @@ def test_the_first_failure_is_an_increase(module: str) -> None:
         assert re.search(rf"^{name}{{.+}} 0\.0$", said, re.MULTILINE)
 
 
+WITH_GPU = """
+import sys
+from types import SimpleNamespace
+sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(
+    is_initialized=lambda: True, device_count=lambda: 1, mem_get_info=lambda gpu: (30, 80),
+    memory_allocated=lambda gpu: 40, memory_reserved=lambda gpu: 45,
+))
+import shared.metrics
+from shared.listener import scrape
+print(scrape().decode())
+"""
+
+
+def test_gpu_memory_is_read_from_the_torch_that_is_there() -> None:
+    """Free and total of the card, allocated and reserved by the process, in bytes; this torch is a stand-in."""
+    said = subprocess.run([sys.executable, "-c", WITH_GPU], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r'^artmancer_gpu_memory_bytes{gpu="0",state="(\w+)"} (\S+)$', said, re.MULTILINE))
+
+    assert found == {"free": "30.0", "total": "80.0", "allocated": "40.0", "reserved": "45.0"}
+
+
+def test_without_a_gpu_there_is_no_gpu_memory() -> None:
+    """And nobody has loaded torch to find out."""
+    value("artmancer_gpu_memory_bytes")
+
+    assert "\nartmancer_gpu_memory_bytes{" not in scrape().decode()
+    assert "torch" not in sys.modules
+
+
 def test_no_label_names_anybody() -> None:
     """A label with a value for each user or job would fill a Prometheus, and tell who does what."""
     labels = {label for family in REGISTRY.collect() for sample in family.samples for label in sample.labels}
