@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.2
 _START_S = 60.0
-_STOP_S = 10.0
+_STOP_S = 60.0  # a busy machine takes its time to end a process
 SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager")
 
 
