@@ -139,6 +139,29 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
     return None if logged is None else accepted(logged)
 
 
+async def tell(
+    bus: Bus,
+    event: JobEvent,
+    *,
+    msg_id: str | None = None,
+    headers: dict[str, str] | None = None,
+    deadline_s: float = 15.0,
+) -> None:
+    """Store what happens to a job that has not ended: nothing is heard of it after its end.
+
+    Raises WrongLastSequence if it has ended, BrokerUnavailable.
+    """
+    await bus.publish(
+        subjects.event(event.job_id, event.type),
+        event,
+        msg_id=msg_id,
+        headers=headers,
+        deadline_s=deadline_s,
+        expect_last=0,
+        expect_on=subjects.end(event.job_id),
+    )
+
+
 async def attempts(bus: Bus, job_id: str) -> list[Attempt]:
     """Return each try at a job and how it ended, as far as its events tell. Raises BrokerUnavailable."""
     tried: list[Attempt] = []

@@ -11,8 +11,9 @@ from uuid import uuid4
 from services.a100worker import metrics
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.previews import Previews
-from shared import subjects, tracing
-from shared.errors import BrokerUnavailable, JobCancelled
+from shared import tracing
+from shared.errors import BrokerUnavailable, JobCancelled, WrongLastSequence
+from shared.jobs import tell
 from shared.messages import Preview, Progress
 
 if TYPE_CHECKING:
@@ -83,11 +84,16 @@ class Reporter:
         sent = 0
         while (event := await self._events.get()) is not None:
             sent += 1
-            subject, headers = subjects.event(self._job_id, event.type), _KEPT[type(event)]
             try:
-                await self._bus.publish(
-                    subject, event, msg_id=f"{self._run}.{sent}", headers=headers, deadline_s=_PATIENCE_S[type(event)]
+                await tell(
+                    self._bus,
+                    event,
+                    msg_id=f"{self._run}.{sent}",
+                    headers=_KEPT[type(event)],
+                    deadline_s=_PATIENCE_S[type(event)],
                 )
+            except WrongLastSequence:
+                self.cancelled.set()  # we should have heard of it
             except BrokerUnavailable:
                 log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
 

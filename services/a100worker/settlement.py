@@ -54,13 +54,7 @@ class Settlement:
         self.attempt += 1
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
         try:
-            await self._bus.publish(
-                subjects.event(self._work.job_id, started.type),
-                started,
-                msg_id=uuid4().hex,
-                expect_last=0,
-                expect_on=subjects.end(self._work.job_id),
-            )
+            await jobs.tell(self._bus, started, msg_id=uuid4().hex)
         except WrongLastSequence:
             await self._delivery.ack_soon()
             return False
@@ -87,30 +81,32 @@ class Settlement:
 
     async def fail(self, error: ArtMancerError, *, stopping: bool) -> None:
         """Settle an attempt without a result. The job is tried again where that may help."""
-        if isinstance(error, JobCancelled):
-            # Only an end in the events is a cancel; without one the engine was stopped with the service.
-            if await self._has_ended():
-                self._count("cancelled")
-                log.info("job.cancelled", extra=self._facts())
-                return
-            if stopping:
-                await self._return(jobs.STOPPING)
-                await self._delivery.retry()
-                return
-            error = EngineFailed("The engine stopped before it had finished this job.")
         if isinstance(error, BadInput | NotFound):
             self._count("refused")
             await self._bury(error)
             return
-        await self._return(error.code)  # also the last time: the dead letter tells of each attempt
-        if self.attempt >= self._settings.streams.max_deliver:
+        # Only an end in the events is a cancel; without one the engine was stopped with the service, or by itself.
+        if isinstance(error, JobCancelled) and not stopping:
+            error = EngineFailed("The engine stopped before it had finished this job.")
+        handed_back = isinstance(error, JobCancelled)
+        try:
+            await self._return(jobs.STOPPING if handed_back else error.code)
+        except WrongLastSequence:
+            self._count("cancelled")
+            log.info("job.cancelled", extra=self._facts())
+            await self._delivery.ack_soon()
+            return
+        if handed_back:
+            await self._delivery.retry()
+        elif self.attempt >= self._settings.streams.max_deliver:
             await self._bury(error)
         else:
             await self._delivery.retry(self._settings.retry_delay_s)
 
     async def _return(self, reason: str) -> None:
+        """Also after the last attempt: the dead letter tells of each. Raises WrongLastSequence if the job has ended."""
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
-        await self._bus.publish(subjects.event(self._work.job_id, returned.type), returned, msg_id=uuid4().hex)
+        await jobs.tell(self._bus, returned, msg_id=uuid4().hex)
         self._count("returned")
         log.warning("job.returned", extra=self._facts(reason=reason))
 

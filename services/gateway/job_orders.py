@@ -79,7 +79,7 @@ async def _check(deps: Deps, user: str, wanted: JobSubmit) -> None:
 async def require(deps: Deps, user: str, **pictures: str | None) -> None:
     """Check that the user has all these pictures. Raises ImageNotFound with the field's name, BrokerUnavailable."""
     named = {field: sha256 for field, sha256 in pictures.items() if sha256 is not None}
-    found = await asyncio.gather(*(deps.uploads.known(user, sha256) for sha256 in named.values()))
-    for field, picture in zip(named, found, strict=True):
-        if picture is None:
+    found = await asyncio.gather(*(deps.uploads.has(user, sha256) for sha256 in named.values()))
+    for field, is_there in zip(named, found, strict=True):
+        if not is_there:
             raise ImageNotFound(f"The field {field} names a picture that is not there; upload it first.")

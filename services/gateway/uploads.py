@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 _MASKS = 1024
+_SEEN, _SEEN_S = 4096, 60.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB = "is an address inside your browser, not a picture; return to the original photo and try again."
 
@@ -44,6 +46,7 @@ class Uploads:
         # 64 megapixels can be a file of 50 kB, and are 256 MB when a check has to unpack them.
         self._reading = asyncio.Semaphore(reads_at_once)
         self._empty: dict[str, bool] = {}  # by hash: whether the mask marks nothing
+        self._seen: dict[tuple[str, str], float] = {}  # owner and hash: when the picture was found (monotonic)
 
     async def read(self, text: str, what: str) -> Upload:
         """Read base64, with or without a data URL in front. Raises BadInput, BadImage or TooLarge."""
@@ -67,6 +70,22 @@ class Uploads:
             return None
         return await self._images.head("inputs", sha256)
 
+    async def has(self, owner: str, sha256: str) -> bool:
+        """Whether the owner's picture is there, or was within the last minute: pictures stay for days.
+
+        Raises BrokerUnavailable.
+        """
+        now = time.monotonic()
+        if now - self._seen.get((owner, sha256), -_SEEN_S) < _SEEN_S:
+            return True
+        if await self.known(owner, sha256) is None:
+            return False
+        self._seen.pop((owner, sha256), None)
+        self._seen[owner, sha256] = now
+        if len(self._seen) > _SEEN:
+            del self._seen[next(iter(self._seen))]
+        return True
+
     async def store(self, owner: str, upload: Upload) -> str:
         """Store it, if the owner has not done so yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
         sha256 = upload.ref.sha256
@@ -84,6 +103,8 @@ class Uploads:
 
     async def marks_nothing(self, sha256: str) -> bool:
         """Whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""
+        if sha256 in self._empty:
+            return self._empty[sha256]
         return await self._marks_nothing(sha256, await self._images.get("inputs", sha256))
 
     async def unpack(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

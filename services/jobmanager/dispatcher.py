@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.image_store import ImageStore
     from shared.messages import JobClass
 
-_QUANTUM_MS = 5_000.0  # a user's turn: about one job of the CPU engines
+_QUANTUM_MS = 1_000.0  # a user's turn: so long may others have to wait for it
 _TOLD = 20  # so many at the head of the line hear of their place as it changes
 _BETWEEN_TELLINGS_S = 1.0
 _AUDIT_S = 5.0  # events are missed while the connection is away; the queue itself tells the truth
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Dispatches one class of jobs, fairly between users, and keeps at most `lookahead` of them in JOB_Q unstarted."""
+    """Dispatches one class of jobs, fairly between users; of those in JOB_Q only few are unstarted: one a worker."""
 
     def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, settings: Settings) -> None:
         self._bus = bus
@@ -178,7 +178,8 @@ class Dispatcher:
             while self._cancelled:
                 await self._cancelled.pop().delivery.ack_soon()
                 self._line_changed.set()
-            while len(self._unstarted) < self._lookahead and (waiting := self._lane.pop()) is not None:
+            room = max(self._lookahead, self._pace.workers())  # one for each worker to take, and the rest stays fair
+            while len(self._unstarted) < room and (waiting := self._lane.pop()) is not None:
                 # First, because a worker may start it before the broker's answer is here.
                 self._unended[waiting.work.job_id] = waiting.work
                 self._unstarted.add(waiting.work.job_id)
@@ -270,13 +271,7 @@ class Dispatcher:
             eta_ms=eta_ms,
         )
         with tracing.span("job.announce", parent=_context(work)):
-            await self._bus.publish(
-                subjects.event(work.job_id, queued.type),
-                queued,
-                msg_id=msg_id,
-                expect_last=0,
-                expect_on=subjects.end(work.job_id),
-            )
+            await jobs.tell(self._bus, queued, msg_id=msg_id)
 
 
 def _context(work: JobWork) -> Context:

@@ -13,4 +13,5 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOBMANAGER_", frozen=True)
 
-    lookahead: int = Field(default=8, ge=1)  # jobs of a class in JOB_Q that no worker has: its order is final
+    # Of a class that no worker has, in JOB_Q, where the order is final; one for each worker where those are more.
+    lookahead: int = Field(default=1, ge=1)

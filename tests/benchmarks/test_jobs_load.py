@@ -1,0 +1,234 @@
+"""The whole system under jobs without work: how many, what one costs each process, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import asynccontextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from shared import subjects
+from shared.bus import Bus, open_bus
+from shared.messages import JobClass, JobSubmit, Task
+from shared.settings import NatsSettings
+from tests.benchmarks.meter import Cpu
+from tests.benchmarks.photos import mask, photo
+from tests.benchmarks.servers import Stack, plain_server, running_stack
+from tests.benchmarks.test_jobs_bus import submit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    import psutil
+
+    from shared.bus import Stored
+    from tests.benchmarks.meter import Table
+
+pytestmark = pytest.mark.timeout(600)
+SUBMITS, JOBS, AT_ONCE = 1000, 600, 16
+LEASE_S = 2.0
+BACKLOG, PROBES = 10_000, 5
+LONG_MS = 400.0
+NOTHING = json.dumps({"steps": 0, "interval_ms": 0})
+A_SECOND = json.dumps({"steps": 1, "interval_ms": 1000})
+SERVICES = "gateway", "jobmanager", "a100worker", "nats"
+
+
+class Order(BaseModel):
+    """As much of it as the baseline reads."""
+
+    task: str
+    image: str
+    mask: str
+
+
+def plain_app() -> FastAPI:
+    """Takes the same orders and keeps them in memory."""
+    app, orders = FastAPI(), []
+
+    @app.get("/api/health")
+    async def health() -> dict[str, str]:
+        return {"status": "healthy"}
+
+    @app.post("/v1/jobs", status_code=202)
+    async def order(order: Order) -> dict[str, int]:
+        orders.append(order)
+        return {"id": len(orders)}
+
+    return app
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    limits = {"GATEWAY_QUEUE_LIMIT_PER_USER": "20000", "GATEWAY_QUEUE_LIMIT_TOTAL": "20000", "LOG_LEVEL": "WARNING"}
+    with running_stack(tmp_path, A100WORKER_BACKEND="scripted", STREAMS_LEASE_S=str(LEASE_S), **limits) as running:
+        yield running
+
+
+@pytest.fixture
+async def stack_bus(stack: Stack) -> AsyncIterator[Bus]:
+    """A connection to the broker of the stack."""
+    async with open_bus(NatsSettings(url=stack.broker), "bench") as bus:
+        yield bus
+
+
+class Heard:
+    """When each job was started and when it ended (monotonic seconds), by its id."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        self.news = asyncio.Event()
+
+    def hear(self, stored: Stored) -> None:
+        """Note an event."""
+        kind, job_id = subjects.kind_of_event(stored.subject), subjects.job_of_event(stored.subject)
+        (self.ended if kind == subjects.TERMINAL else self.started).setdefault(job_id, time.monotonic())
+        self.news.set()
+
+    async def until(self, seen: dict[str, float], count: int | str) -> None:
+        """Wait for so many jobs, or for one, to be among those seen."""
+        async with asyncio.timeout(300):
+            while not (count in seen if isinstance(count, str) else len(seen) >= count):
+                self.news.clear()
+                await self.news.wait()
+
+
+@asynccontextmanager
+async def hearing(bus: Bus) -> AsyncIterator[Heard]:
+    """Listen to all starts and ends."""
+    heard = Heard()
+    async with bus.subscribe(subjects.LIVE_STARTS, heard.hear), bus.subscribe(subjects.LIVE_ENDS, heard.hear):
+        yield heard
+
+
+async def uploaded(client: httpx.AsyncClient) -> dict[str, str]:
+    """Store a photo and a mask; the order that names them."""
+    names = {}
+    for name, picture in (("image", photo(64)), ("mask", mask(64))):
+        answer = await client.post("/v1/images", content=picture)
+        names[name] = answer.raise_for_status().json()["sha256"]
+    return {"task": "removal", "prompt": NOTHING, **names}
+
+
+async def ordered(client: httpx.AsyncClient, order: dict[str, str], count: int) -> float:
+    """Submit the order so often; seconds."""
+    left = iter(range(count))
+
+    async def order_all() -> None:
+        for _ in left:
+            assert (await client.post("/v1/jobs", json=order)).status_code == 202
+
+    began = time.perf_counter()
+    await asyncio.gather(*(order_all() for _ in range(AT_ONCE)))
+    return time.perf_counter() - began
+
+
+async def test_submits_by_hash_are_fast(table: Table, stack: Stack, stack_bus: Bus) -> None:
+    """Each is in the log when it is answered; the baseline keeps the orders in memory."""
+    gateway = stack.processes["gateway"]
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
+        order = await uploaded(client)
+        await ordered(client, order, 50)
+        stack.processes["jobmanager"].suspend()  # what happens to the jobs is not what is measured here
+        with Cpu(gateway) as cpu:
+            ours_s = await ordered(client, order, SUBMITS)
+        stack.processes["jobmanager"].resume()
+        await heard.until(heard.ended, SUBMITS)
+    with plain_server(f"{__name__}:plain_app") as (url, server):
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            await ordered(client, order, 50)
+            with Cpu(server) as plain_cpu:
+                plain_s = await ordered(client, order, SUBMITS)
+
+    table.row("submits through /v1 by hash", SUBMITS / ours_s, "/s", target=500, baseline=SUBMITS / plain_s,
+              more_is_better=True)  # fmt: skip
+    table.row("  gateway CPU", cpu.ms / SUBMITS, "ms", target=2.0, baseline=plain_cpu.ms / SUBMITS)
+
+
+async def test_a_job_without_work_costs_little(table: Table, stack: Stack, stack_bus: Bus) -> None:
+    """Processor time of a whole job, by process: two cores have 2,000 ms a second for all of them."""
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
+        order = JobSubmit.model_validate(await uploaded(client))
+        meters = {name: Cpu(*stack.of(name)) for name in SERVICES}
+        for count in (100, JOBS):
+            heard.ended.clear()
+            for meter in meters.values():
+                meter.__enter__()
+            began = time.perf_counter()
+            for _ in range(count):
+                await submit(stack_bus, order)
+            await heard.until(heard.ended, count)
+            took_s = time.perf_counter() - began
+            for meter in meters.values():
+                meter.__exit__()
+
+    table.row("whole jobs of no work, 1 worker", JOBS / took_s, "/s", target=200, more_is_better=True)
+    for name, meter in meters.items():
+        table.row(f"  CPU a job, {name}", meter.ms / JOBS, "ms")
+    table.row("  CPU a job, all", sum(meter.ms for meter in meters.values()) / JOBS, "ms", target=10.0)
+
+
+async def test_a_dead_workers_job_starts_again_soon(table: Table, stack: Stack, stack_bus: Bus) -> None:
+    """After its lease, which the baseline is; killed in the middle of its work, and a new worker is there at once."""
+    took = []
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
+        order = JobSubmit.model_validate(
+            await uploaded(client) | {"prompt": json.dumps({"steps": 1, "interval_ms": 900})}
+        )
+        for _ in range(3):
+            job = await submit(stack_bus, order)
+            await heard.until(heard.started, job)
+            heard.started.clear()
+            os.kill(worker_of(stack).pid, signal.SIGKILL)
+            killed = time.monotonic()
+            await heard.until(heard.started, job)
+            took.append(heard.started[job] - killed)
+            await heard.until(heard.ended, job)
+
+    table.row("killed worker to started again, max", max(took), "s", target=LEASE_S + 1, baseline=LEASE_S)
+
+
+def worker_of(stack: Stack) -> psutil.Process:
+    """The worker that runs now: the launcher starts a new one when it dies."""
+    children = stack.processes["launcher"].children()
+    return next(child for child in children if child.cmdline()[-1:] == ["services.a100worker"])
+
+
+@pytest.mark.parametrize("backlog", list(JobClass))
+async def test_a_backlog_delays_nobody_by_more_than_a_job(
+    table: Table, stack: Stack, stack_bus: Bus, backlog: JobClass
+) -> None:
+    """Ten thousand jobs of one user wait, of either class; another user's interactive job starts behind few of them."""
+    delays, users = [], Counter[str]()
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
+        fields = await uploaded(client)
+        long = JobSubmit.model_validate({**fields, "prompt": json.dumps({"steps": 4, "interval_ms": LONG_MS / 4})})
+        publishing = (submit(stack_bus, long, backlog) for _ in range(BACKLOG))
+        began = time.monotonic()
+        while batch := [job for _, job in zip(range(AT_ONCE), publishing, strict=False)]:
+            await asyncio.gather(*batch)
+        submitted_s = time.monotonic() - began
+        short = JobSubmit(task=Task.WHITE_BALANCE, image=fields["image"], prompt=NOTHING)
+        for number in range(PROBES):
+            job_id, user = f"probe-{number}", f"visitor-{number}"
+            users[user] += 1
+            asked = time.monotonic()
+            await stack_bus.publish(subjects.submit("interactive", user, job_id), short, msg_id=job_id)
+            await heard.until(heard.started, job_id)
+            delays.append(1000 * (heard.started[job_id] - asked))
+
+    table.row(f"{BACKLOG} {backlog} jobs submitted in", submitted_s, "s")
+    table.row("  start of another user's job behind them, p50", median(delays), "ms", baseline=LONG_MS)
+    table.row("  max", max(delays), "ms", target=None if backlog == "interactive" else LONG_MS + 100, baseline=LONG_MS)
