@@ -52,13 +52,14 @@ class Folder:
         """Return the public key of an owner's seed, which is made where there is none."""
         path = self.root / owner / name
         if owner in self._rotate or not path.exists():
-            self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", self.private)
+            mode = _PRIVATE if owner == OPERATOR else self.private  # no container is an operator
+            self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", mode)
         return str(nkeys.from_seed(bytearray(path.read_bytes().strip())).public_key.decode())
 
     def key(self, path: Path, owner: str = "") -> bytes:
-        """Return a private key for TLS, which is made where there is none."""
+        """Return a private key for TLS, which is made where there is none; without an owner it is the authority's."""
         if owner in self._rotate or not path.exists():
-            self.write(path, certificates.new_key(), self.private)
+            self.write(path, certificates.new_key(), self.private if owner else _PRIVATE)
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes, mode: int = _PUBLIC) -> None:

@@ -26,13 +26,15 @@ def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_a_container_can_read_what_the_host_closes(tmp_path: Path) -> None:
-    """Docker mounts the files whatever the folder says; nobody else gets past it."""
+    """Docker mounts the files whatever the folder says; nobody else gets past it, nor at what no container needs."""
     folder = tmp_path / "secrets"
     credentials.make(folder, for_containers=True)
     access.make(folder / "access")
+    closed = {folder / "ca.key", folder / "operator/nats.nk", folder / "operator/system.nk"}
 
     assert mode(folder) == 0o700
-    assert {mode(file) for file in folder.rglob("*") if file.is_file()} == {0o644}
+    assert {mode(file) for file in closed} == {0o600}
+    assert {mode(file) for file in folder.rglob("*") if file.is_file() and file not in closed} == {0o644}
 
 
 def test_what_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
