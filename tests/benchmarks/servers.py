@@ -31,7 +31,7 @@ class Stack:
     url: str
     broker: str
     processes: dict[str, psutil.Process]
-    """By name: launcher, guard, nats, and the services."""
+    """By name: launcher, guard, nats, and the services; a second worker is `a100worker-2`."""
 
     def of(self, *names: str) -> list[psutil.Process]:
         """Some of the processes."""
@@ -51,8 +51,7 @@ def running_stack(folder: Path, *arguments: str, **environment: str) -> Iterator
             said = dict(line.split() for line in (root.stdout.readline(), root.stdout.readline()) if line)
             assert said.keys() == {"broker", "ready"}, (folder / "log").read_text()[-2000:]
             launcher = psutil.Process(root.pid)
-            children = {_name(child): child for child in launcher.children()}
-            yield Stack(said["ready"], said["broker"], {"launcher": launcher, **children})
+            yield Stack(said["ready"], said["broker"], {"launcher": launcher, **_by_name(launcher.children())})
         finally:
             root.terminate()
 
@@ -89,6 +88,15 @@ def _answers(port: int, path: str) -> bool:
             return b" 200 " in connection.recv(64)
     except ConnectionError:
         return False
+
+
+def _by_name(processes: list[psutil.Process]) -> dict[str, psutil.Process]:
+    found: dict[str, psutil.Process] = {}
+    for process in processes:
+        name = _name(process)
+        twins = sum(known.partition("-")[0] == name for known in found)
+        found[f"{name}-{twins + 1}" if twins else name] = process
+    return found
 
 
 def _name(process: psutil.Process) -> str:

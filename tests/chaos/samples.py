@@ -51,12 +51,15 @@ class Verdict:
     name: str
     after: Sample
     end: Sample
+    limit_mb: float | None = None
+    """Up to which the process takes memory as it likes: a runtime that collects its garbage only near a limit."""
 
     @property
     def problems(self) -> list[str]:
         """What has grown."""
         grown = []
-        if self.end.rss_mb > self.after.rss_mb * (1 + _SLACK) + _SLACK_MB:
+        level_mb = max(self.limit_mb or 0.0, self.after.rss_mb * (1 + _SLACK) + _SLACK_MB)
+        if self.end.rss_mb > level_mb:
             grown.append(f"memory {self.after.rss_mb:.0f} to {self.end.rss_mb:.0f} MB")
         for what in ("files", "threads", "tasks"):
             before, now = getattr(self.after, what), getattr(self.end, what)
@@ -71,8 +74,12 @@ class Verdict:
         return (
             f"{self.name:<14}{after.rss_mb:>8.1f} MB{end.rss_mb:>8.1f} MB{change:>+8.1f} %"
             f"{after.files:>7} {end.files:<5}{after.threads:>5} {end.threads:<5}{after.tasks:>5} {end.tasks:<5}"
-            f"{after.objects:>9} {end.objects:<9}{'; '.join(self.problems) or 'flat'}"
+            f"{after.objects:>9} {end.objects:<9}{'; '.join(self.problems) or self._word}"
         )
+
+    @property
+    def _word(self) -> str:
+        return "flat" if self.limit_mb is None else f"below its limit of {self.limit_mb:.0f} MB"
 
 
 HEAD = (
@@ -80,12 +87,12 @@ HEAD = (
 )
 
 
-def judge(name: str, samples: list[Sample]) -> Verdict:
+def judge(name: str, samples: list[Sample], limit_mb: float | None = None) -> Verdict:
     """Compare the time after the warm-up with the end."""
     length = samples[-1].at_s
     after = [each for each in samples if WARM_UP * length <= each.at_s < (WARM_UP + _WINDOW) * length]
     end = [each for each in samples if each.at_s >= (1 - _WINDOW) * length]
-    return Verdict(name, _middle(after), _middle(end))
+    return Verdict(name, _middle(after), _middle(end), limit_mb)
 
 
 def _middle(samples: list[Sample]) -> Sample:

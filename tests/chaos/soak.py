@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STREAMS = StreamSettings(picture_bytes=4 * 1024**3)
 FORGETFUL = ("JOB_LOG", "JOB_EV", "JOB_DLQ", "KV_jobs", "OBJ_results", "OBJ_cache")
 FORGET_S, REPEATS_S = 120.0, 60.0
+LIMITS_MB = {"nats": 256 * 1024**2 / 1e6}  # GOMEMLIMIT, see services/nats_server.py
 _EVERY_S = 5.0
 _QUIET_S = 60.0
 
@@ -106,7 +107,7 @@ def _told(
     clock: Clock,
 ) -> list[str]:
     """Print the verdict and draw the plot; returns what is wrong."""
-    verdicts = [samples.judge(name, of_one) for name, of_one in taken.items()]
+    verdicts = [samples.judge(name, of_one, LIMITS_MB.get(name)) for name, of_one in taken.items()]
     jobs, rate = crowd.ended.total(), crowd.ended.total() / (chosen.minutes * 60)
     kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(crowd.ended.items()))
     clock.say(f"{jobs} jobs in {chosen.minutes:g} minutes, {rate:.0f} a second: {kinds}")

@@ -254,6 +254,24 @@ async def test_a_job_under_a_strange_address_stops_nobody(desk: Desk, address: s
     assert letter.raw == body(image=desk.photo).decode()
 
 
+async def test_a_job_of_strange_text_is_done_and_one_of_100_kb_is_buried_whole(desk: Desk) -> None:
+    """Braces, quotes, newlines, emoji, both directions of writing: text is data. The long one is kept as it came."""
+    strange = '{{Count}} {{ .ID }} "q" \\ back\nnew line\r\n\ttab \u0000 🐈‍⬛ 猫 \u202e right to left </script> ${HOME}'
+    whole = json.dumps({"task": "white-balance", "image": desk.photo, "prompt": "{{x}} 🐈\n" * 12_000}).encode()
+    async with desk.manager(), desk.worker():
+        await desk.submit_raw("strange", body(image=desk.photo, prompt=strange))
+        await desk.submit_raw("long", whole)
+        await desk.done("strange")
+        end = await desk.failed("long")
+    letter = await the_letter(desk.bus)
+    logged = await desk.bus.first(JOB_LOG, subjects.submits_of("strange"))
+
+    assert len(whole) > 100_000
+    assert (end.code, letter.raw) == ("bad_message", whole.decode())
+    assert logged is not None
+    assert json.loads(logged.data)["prompt"] == strange
+
+
 async def test_what_is_no_work_is_buried_by_the_worker(desk: Desk) -> None:
     """Written into the queue by hand, or by a newer version: it ends, and the next job runs."""
     await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')

@@ -44,6 +44,15 @@ async def test_the_broker_looks_as_declared(bare_bus: Bus) -> None:
     assert await drift(bare_bus, SETTINGS) == {}
 
 
+def test_everything_is_bounded_and_expires() -> None:
+    """Each stream and bucket, in bytes and in time; and every reader is declared, so none is left behind."""
+    declared = declare(SETTINGS)
+
+    assert [stream.name for stream in declared.streams if not (stream.max_age or 0) > 0] == []
+    assert [stream.name for stream in declared.streams if not (stream.max_bytes or 0) > 0] == []
+    assert all(consumer.durable_name for _, consumer in declared.consumers)
+
+
 async def test_declaring_twice_changes_nothing(bare_bus: Bus) -> None:
     """Every service does it at every start."""
     await ensure(bare_bus, SETTINGS)

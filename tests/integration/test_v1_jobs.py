@@ -269,6 +269,18 @@ async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHan
     assert await worker.ends(job_id) == ["cancelled"]
 
 
+async def test_a_cancel_tells_how_far_the_job_had_got(client: Client, worker: WorkerByHand) -> None:
+    """The end itself says it, so it is known for as long as the job is."""
+    job_id = await submit(client)
+    await worker.queue(job_id)
+    await worker.start(job_id)
+    await worker.step(job_id, 3, 4, "Painting")
+
+    job = (await client.delete(f"/v1/jobs/{job_id}")).json()
+
+    assert (job["status"], job["step"], job["total_steps"], job["progress"]) == ("cancelled", 3, 4, 0.75)
+
+
 async def test_a_job_that_has_ended_stays_as_it_is(client: Client, worker: WorkerByHand) -> None:
     """A cancel that comes too late."""
     job_id = await submit(client)
