@@ -62,7 +62,7 @@ class Deps:
         """Raise Unavailable where an accepted job would not be kept as safely as declared, or not at all."""
         await self.bus.ping()
         if not self.declared.is_set():  # first: what is missing now would be remembered for ten seconds
-            raise Unavailable("The gateway has not declared its streams yet.")
+            raise Unavailable("The streams are not there yet: the job manager makes them.")
         if weak := await self.durability.weaknesses():
             raise Unavailable(" ".join(weak))
 

@@ -21,7 +21,6 @@ from services.imageutils import service as imageutils
 from services.imageutils.settings import Settings as ImageSettings
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
-from services.nats_server import NatsServer
 from services.segmentation import service as segmentation
 from services.segmentation.settings import Settings as SegmentationSettings
 from shared.errors import ConfigError
@@ -32,6 +31,9 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from services.nats_server import NatsServer
+    from shared.bus import Bus
 
 HOST = "127.0.0.1"
 SERVICES = {
@@ -90,18 +92,23 @@ async def running(name: str, nats_url: str, stream_settings: StreamSettings, **s
             stop.set()
 
 
+@pytest.fixture(autouse=True)
+def declared(bus: Bus) -> None:
+    """The streams are there: the job manager has made them."""
+    assert bus.connected
+
+
 @pytest.mark.parametrize("name", SERVICES)
 async def test_a_lost_broker_makes_a_service_unready_and_not_dead(
-    name: str, tmp_path: Path, stream_settings: StreamSettings
+    name: str, nats_server: NatsServer, stream_settings: StreamSettings
 ) -> None:
     """A restart would not bring the broker back; when it is back, so is the service."""
-    server = NatsServer(tmp_path / "nats")
-    async with server, running(name, server.url, stream_settings) as prober:
+    async with running(name, nats_server.url, stream_settings) as prober:
         await prober.until("/readyz", YES)
-        await server.kill()
+        await nats_server.kill()
         await prober.until("/readyz", LOST)
         meanwhile = await prober.ask("/livez"), await prober.ask("/startupz")
-        await server.start()
+        await nats_server.start()
         await prober.until("/readyz", YES)
 
     assert meanwhile == (YES, YES)
