@@ -154,9 +154,13 @@ class Dispatcher:
             work = None if stored is None else JobWork.model_validate_json(stored.data)
         except ValidationError:
             return  # its worker will say what is wrong with it
-        if work is not None and _subject(work) == subject:
-            self._unended[work.job_id] = work
-            self._unstarted.add(work.job_id)
+        if work is None or stored is None or _subject(work) != subject:
+            return
+        if await self._bus.last(JOB_EV, subjects.end(work.job_id)) is not None:
+            await self._bus.delete(JOB_Q, stored.seq)  # settled, but a full disk or a crash undid its removal
+            return
+        self._unended[work.job_id] = work
+        self._unstarted.add(work.job_id)
 
     async def _restore(self, work: JobWork) -> None:
         """Queue a job again that has left JOB_Q without an end: the stream was deleted or purged, or has lost it."""

@@ -107,6 +107,16 @@ async def test_what_was_lost_while_no_manager_was_there_comes_back(desk: Desk, s
     ]
 
 
+async def test_what_has_ended_does_not_stay_in_the_queue(desk: Desk) -> None:
+    """A broker whose disk was full may have noted the acknowledgement and kept the message: nobody would ask for it."""
+    submit = JobSubmit(task=Task.WHITE_BALANCE, image=desk.photo)
+    work = JobWork(job_id="j1", user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
+    await desk.bus.publish_first(JOB_EV, subjects.end("j1"), Cancelled(job_id="j1"), msg_id="cancel")
+    async with desk.manager():
+        await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", "j1"), work)
+        await wait_until(lambda: queued(desk.bus, 0), "the queue is empty", timeout_s=20)
+
+
 async def test_what_an_operator_has_forgotten_stays_forgotten(desk: Desk) -> None:
     """A job that left the log too was removed on purpose; another one, that did not, comes back."""
     async with desk.manager():
