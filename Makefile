@@ -41,6 +41,7 @@ test test-all: setup .venv/.dev tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(PY) -m pytest $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
+	$(if $(filter test-all,$@),@$(MAKE) --no-print-directory test-models test-containers)
 
 test-models: setup .venv-models/.made
 	.venv-models/bin/python -m pytest tests/models $(ARGS)
