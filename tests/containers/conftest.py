@@ -16,7 +16,6 @@ from services.gateway import keys
 from services.gateway.caller import KeyScope
 from tests.containers.engine import ROOT, Engine
 from tests.containers.project import Project, health_checked
-from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -62,7 +61,7 @@ def project(engine: Engine, secrets: Path) -> Project:
     fetch = ("models", "pull", "u2netp", "--from", "/from")
     project.compose("run", "--rm", "--no-deps", "--volume", weights, *fetch)
     project.up()
-    asyncio.run(wait_until(project.well, "all containers are healthy", timeout_s=150))
+    asyncio.run(project.recovered(150))
     return project
 
 

@@ -89,7 +89,8 @@ def main(arguments: list[str]) -> None:
     say("Building the images, three minutes the first time")
     build_all(engine)
     say(f"Built in {time.monotonic() - began:.0f} s")
-    inside = ("sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    # Whatever loses its parent becomes a child of catatonit, not of pytest, and is not left as a zombie.
+    inside = ("sh", "-c", 'ip link set lo up && exec catatonit -- "$@"', "sh")
     become(["unshare", *_NAMESPACES, *inside, *tests], CONTAINERS_INSIDE="1")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.containers.engine import ROOT
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +86,17 @@ class Project:
         (found,) = [each for each in self.containers() if each.name == name]
         return found
 
-    def well(self) -> bool:
-        """Whether everything that should run does, in health."""
-        return all(each.healthy if each.running else each.exit_code == 0 for each in self.containers())
+    def ill(self) -> list[str]:
+        """Which containers do not run as they should."""
+        return [each.name for each in self.containers() if not (each.healthy if each.running else each.exit_code == 0)]
+
+    async def recovered(self, timeout_s: float = 120) -> None:
+        """Wait until all containers are healthy or have ended well; fails with the logs of those that are not."""
+        try:
+            await wait_until(lambda: not self.ill(), "all containers are healthy", timeout_s)
+        except AssertionError as error:
+            logs = (f"{name}: {self.logs(name)[-2000:]}" for name in self.ill())
+            raise AssertionError("\n".join([str(error), *logs])) from None
 
     def logs(self, name: str) -> str:
         """What a container has said."""

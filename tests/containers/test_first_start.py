@@ -22,7 +22,7 @@ async def test_the_system_is_healthy(client: httpx.AsyncClient, project: Project
     report = (await client.get("/api/system/health")).json()
 
     assert report["status"] == "healthy", report
-    assert project.well()
+    assert project.ill() == []
     assert project.container("artmancer-models-1").exit_code == 0
     assert report["services"]["segmentation"]["status"] == "healthy"
 

@@ -47,10 +47,10 @@ async def start(project: Project, name: str) -> None:
 async def scripted(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
     """One worker whose jobs take as long as the test says, and which gives back what takes longer than 3 s."""
     project.up("a100worker", A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="3")
-    await wait_until(project.well, "the scripted worker is healthy", timeout_s=60)
+    await project.recovered(60)
     yield
     project.up("a100worker")
-    await wait_until(project.well, "the worker is healthy again", timeout_s=60)
+    await project.recovered(60)
     await remove_the_spoon(client)
 
 
@@ -111,13 +111,13 @@ async def test_a_service_answers_what_it_was_asked(client: httpx.AsyncClient, pr
 
     assert code == 0
     assert took_s < GRACE_S[service]
-    assert all(answer.is_success for answer in answers), answers
+    assert all(answer.is_success for answer in answers), [answer.text for answer in answers]
 
 
 async def test_three_workers_share_the_work(client: httpx.AsyncClient, project: Project) -> None:
     """`--scale a100worker=3`: six jobs at once are done by more than one of them."""
     project.up("--no-recreate", "--scale", "a100worker=3")
-    await wait_until(project.well, "three workers are healthy", timeout_s=60)
+    await project.recovered(60)
     image = await upload(client, PHOTO.read_bytes())
     jobs = [await order(client, task="white-balance", image=image, seed=seed) for seed in range(6)]
     assert {(await ended(client, job))["status"] for job in jobs} == {"done"}
@@ -158,7 +158,7 @@ async def test_a_rolling_restart_fails_nobody(
     """Two of each service, stopped and started one by one under load: not one request fails, not one job is lost."""
     services = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
     project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=2")))
-    await wait_until(project.well, "two of each are healthy", timeout_s=120)
+    await project.recovered(120)
     image = await upload(client, PHOTO.read_bytes())
     drawn = (await mask(client, image)).raise_for_status().json()["sha256"]
     done = {"edits": 0, "masks": 0, "extractions": 0, "pages": 0}
