@@ -60,6 +60,8 @@ def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], lo
     if plan is Plan.CAST:
         _store_small(pipeline, dtype)
     _place(pipeline, plan, device)
+    if settings.qwen_compile:
+        pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)  # at its first pass
     return pipeline
 
 

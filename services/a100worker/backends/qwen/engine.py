@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ _WORDS = {
     Task.INSERTION: "insert object",
     Task.WHITE_BALANCE: "white balance this image",
 }
-_WARM_UP_PX = 256
+_WARM_UP = ((256, 256), (256, 320))  # height, width
 log = logging.getLogger(__name__)
 
 
@@ -118,11 +119,15 @@ class Qwen:
         raise ConfigError("The model was loaded, but its first picture failed.")
 
     def _paints(self) -> bool:
-        grey = np.full((_WARM_UP_PX, _WARM_UP_PX, 3), 127, np.uint8)
-        tasks = list(Task) if self._settings.qwen_compile else [Task.REMOVAL]  # each adapter is compiled once
+        tasks, shapes = [Task.REMOVAL], [*_WARM_UP[:1]]
+        if (
+            self._settings.qwen_compile
+        ):  # each adapter is compiled once, and sizes only count as such from the second on
+            tasks, shapes = list(Task), [*_WARM_UP]
         try:
-            for task in tasks:
-                order = Order([grey] * 2, _WORDS[task], " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
+            for task, shape in itertools.product(tasks, shapes):
+                grey = np.full((*shape, 3), 127, np.uint8)
+                order = Order([grey] * 3, _WORDS[task], " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
                 self.painter.paint(order, _Nobody())
         except (ArtMancerError, RuntimeError, ValueError, ImportError):
             log.warning("qwen.warm-up-failed", exc_info=True)
