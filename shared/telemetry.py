@@ -30,7 +30,8 @@ class EventFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write one line; a traceback follows only at DEBUG, because it may hold what a user sent."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()}"
+        said = record.getMessage()
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {said if said.isprintable() else repr(said)}"
         line += "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
         if record.exc_info and record.exc_info[0] is not None:
             line += f" error={record.exc_info[0].__name__}"
@@ -75,12 +76,23 @@ def configure(
 ) -> None:
     """Send all logs of this process to the stream, as text for a person or as JSON for a machine."""
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_worth_writing)
     handler.setFormatter(JsonFormatter(service, instance) if form == "json" else EventFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports what matters itself
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote what strangers send
+
+
+def _worth_writing(record: logging.LogRecord) -> bool:
+    """Libraries write at DEBUG what passes through them: events with previews in them, tags of pictures."""
+    return record.levelno > logging.DEBUG or _is_ours(record)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in _OURS
 
 
 def _plain(value: object) -> str:
@@ -95,7 +107,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 def _event(record: logging.LogRecord) -> dict[str, object]:
     """Our loggers name events; a library writes prose, and often the folders of this machine with it."""
-    if record.name.partition(".")[0] in _OURS:
+    if _is_ours(record):
         return {"event": record.getMessage()}
     return {"event": record.name, "message": _FOLDERS.sub("", record.getMessage())}
 

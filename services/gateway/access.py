@@ -54,7 +54,7 @@ class Access:
 
     async def _with_key(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
-        caller, why_not = gate.identify(method, path, query, Headers(scope=scope))
+        caller, why_not = gate.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
         scope["caller"] = caller
         wanted = needed(method, path)
         if wanted is None:

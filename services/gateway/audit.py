@@ -15,7 +15,7 @@ from services.gateway.caller import NOBODY
 from shared import telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,7 +25,9 @@ _SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({401, 403, 429})
 _GONE = 499
+_METHOD_LENGTH = 16  # anybody may call a method as they like
 log = logging.getLogger("audit")
+log.setLevel(logging.INFO)  # LOG_LEVEL says how much is told of the program, not whether it is told who did what
 
 
 class Audit:
@@ -48,8 +50,8 @@ class Audit:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], (HEADER.lower().encode(), request_id.encode())]
-                if self._writes:  # a cache must not give one caller's answer to another
-                    headers.append((b"vary", b"Authorization"))
+                if self._writes:
+                    headers += _for_one_caller(message["headers"])
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -66,7 +68,7 @@ class Audit:
             "request_id": request_id,
             "key_id": caller.key_id or None,
             "owner": caller.owner or None,
-            "method": scope["method"],
+            "method": scope["method"][:_METHOD_LENGTH],
             "route": self._template(scope),
             "status": status,
             "duration_ms": round(took_s * 1000, 1),
@@ -78,6 +80,12 @@ class Audit:
         if (route := scope.get("route")) is None:
             route = next((one for one in self._routes() if one.matches(scope)[0].name == "FULL"), None)
         return getattr(route, "path", None)
+
+
+def _for_one_caller(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return what keeps a cache from giving one caller's answer to another; some go by the ending of the address."""
+    kept = any(name.lower() == b"cache-control" for name, _ in headers)
+    return [(b"vary", b"Authorization"), *([] if kept else [(b"cache-control", b"private")])]
 
 
 def _id_of(scope: Scope) -> str:

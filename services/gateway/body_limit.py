@@ -17,7 +17,10 @@ _PATIENCE = 8  # times the limit is read and dropped: who is still sending when 
 
 
 class BodyLimit:
-    """ASGI middleware. An announced excess is refused here, one that only shows while reading raises HTTPException."""
+    """ASGI middleware. An announced excess is refused here, one that only shows while reading raises HTTPException.
+
+    What somebody without a key announces is not even read.
+    """
 
     def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
         self._app = app
@@ -29,7 +32,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limit:
-            if "expect" not in headers:
+            if "expect" not in headers and scope["caller"].owner:
                 await self._drop_rest(receive)
             answer = failure(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
             await answer(scope, receive, send)

@@ -27,7 +27,7 @@ _CODES = {
 def failure(
     path: str, status: int, sentence: str, code: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """Make the answer to a request that failed; nothing that was sent is ever echoed.
+    """Make the answer to a request that failed; nothing that was sent is echoed, but the name of a field.
 
     `code` is that of the error (shared/errors.py); without one it follows from the status.
     """

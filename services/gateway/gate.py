@@ -14,11 +14,12 @@ from services.gateway.signatures import PARAMETER, BadSignature, Signer
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from services.gateway.settings import Settings
 
 NO_KEY = "This needs an API key; send it in the header Authorization, after the word Bearer."
+_TWO_KEYS = "The header Authorization comes more than once."
 _WRONG_KEY = "The API key is not known, or not any more."
 log = logging.getLogger(__name__)
 
@@ -31,12 +32,17 @@ class Gate:
     signer: Signer
     limits: Limits
 
-    def identify(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> tuple[Caller, str]:
-        """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not."""
-        if (shown := headers.get("authorization")) is not None:
-            scheme, _, text = shown.partition(" ")
-            caller = self.keys.find(text.strip()) if scheme.lower() == "bearer" else None
-            return (caller, "") if caller else (Caller("", id_of(text.strip()), frozenset()), _WRONG_KEY)
+    def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Caller, str]:
+        """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not.
+
+        `shown` are the headers Authorization: of two, a proxy and we could believe different ones.
+        """
+        if len(shown) > 1:
+            return NOBODY, _TWO_KEYS
+        if shown:
+            scheme, _, text = shown[0].partition(" ")
+            caller = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
+            return (caller, "") if caller else (Caller("", id_of(text.strip(" ")), frozenset()), _WRONG_KEY)
         if f"{PARAMETER}=" in query:
             try:
                 return self.signer.check(method, path, query, self.keys.owner_of), ""

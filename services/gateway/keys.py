@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | None) -> str:
     """Add a key and return it; this is the only time that it is seen. Raises ConfigError."""
-    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) if days is not None else None
+    expires = None if days is None else _in_days(days)
     with _locked(file):
         known = read_keys(file) if file.exists() else KeyFile()
         try:
@@ -70,6 +70,13 @@ def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | Non
             raise ConfigError(f"No key was made: {problem}; revoke one first.")
         _write(file, keys.model_dump_json(indent=2, exclude_none=True) + "\n")
     return text
+
+
+def _in_days(days: float) -> datetime:
+    try:
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"A key cannot be good for {days:g} days.") from None
 
 
 def revoke(file: Path, key_id: str) -> None:
@@ -109,11 +116,21 @@ def _write(file: Path, text: str, *, new: bool = False) -> None:
     try:
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
             draft.write(text)
-        if file.exists():
-            shutil.copymode(file, draft.name)  # the gateway may be somebody else
-        Path(draft.name).replace(file)
+        try:
+            if file.exists():
+                _liken(draft.name, file)
+            Path(draft.name).replace(file)
+        finally:
+            Path(draft.name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"Cannot write {file}: {error.strerror}.") from None
+
+
+def _liken(draft: str, file: Path) -> None:
+    """Give it the mode, the owner and the group of the file: the gateway may be somebody else."""
+    known = file.stat()
+    os.chown(draft, known.st_uid, known.st_gid)
+    shutil.copymode(file, draft)
 
 
 def scopes(text: str) -> frozenset[KeyScope]:

@@ -44,6 +44,7 @@ STATUS = {
 _V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the failure is the job's, not this request's
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong."
+_NAME_LENGTH = 100
 _NO_METHOD, _CLIENT_GONE = 405, 499
 
 
@@ -53,6 +54,7 @@ def first_problem(errors: Sequence[Any]) -> str:
     if first["type"] == "json_invalid":
         return "The body is not valid JSON."
     place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path", "header"})
+    place = place[:_NAME_LENGTH]  # of a field that we do not know, it is theirs
     message = first["msg"][0].lower() + first["msg"][1:]
     if not place:
         return f"The request is not valid: {message}."

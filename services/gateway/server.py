@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from services.gateway.connection import patient
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=patient(settings.patience_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # it warns of each request that is not HTTP, and anybody can send those
                 access_log=False,
                 server_header=False,
                 proxy_headers=bool(settings.trusted_proxies),

@@ -31,6 +31,7 @@ class Settings(ServiceSettings):
     key_requests_at_once: int = Field(default=64, ge=1)  # event streams count for as long as they are open
     trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
+    patience_s: float = Field(default=20.0, gt=0)  # for a request's header, and for a body that is not read
     reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB
     results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)  # of those that were fetched last
     queue_limit_total: int = Field(default=10_000, ge=1)  # jobs that wait for a worker

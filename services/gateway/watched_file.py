@@ -28,6 +28,7 @@ class WatchedFile(Generic[T]):
         self._looked_at = clock()
         self._stamp = self._now()
         self._content = read(file)
+        self._complaint = ""
 
     @property
     def content(self) -> T:
@@ -41,13 +42,16 @@ class WatchedFile(Generic[T]):
     def _look(self) -> None:
         stamp = self._now()
         if stamp == self._stamp:
+            self._complaint = ""
             return
-        self._stamp = stamp  # a bad file is complained of once, not each second
         try:
             self._content = self._read(self._file)
-        except ConfigError as error:
-            log.error("access.file-refused", extra={"reason": error.message})  # noqa: TRY400 (the sentence says all)
+        except ConfigError as error:  # read again each second, as what is wrong may not be in the file; said once
+            if error.message != self._complaint:
+                log.error("access.file-refused", extra={"reason": error.message})  # noqa: TRY400 (it says all)
+            self._complaint = error.message
         else:
+            self._stamp, self._complaint = stamp, ""
             log.info("access.file-read", extra={"file": self._file.name})
 
     def _now(self) -> tuple[int, ...]:

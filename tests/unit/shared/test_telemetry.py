@@ -74,6 +74,30 @@ def test_below_the_level_nothing_is_written(log: io.StringIO) -> None:
     assert log.getvalue() == ""
 
 
+def test_what_libraries_say_at_debug_is_not_written(log: io.StringIO) -> None:
+    """They write what passes through them: one of ours sends events with previews in them, another reads pictures."""
+    logging.getLogger().setLevel("DEBUG")
+    for name in ("sse_starlette.sse", "PIL.TiffImagePlugin", "shared.kitchen"):
+        logging.getLogger(name).debug("jpeg_base64 of %s", name)
+
+    assert log.getvalue().endswith("DEBUG   jpeg_base64 of shared.kitchen\n")
+    assert log.getvalue().count("\n") == 1
+
+
+def test_a_library_cannot_break_the_line_either(log: io.StringIO) -> None:
+    """What it says may be what somebody has sent it."""
+    logging.getLogger("kitchen").warning("found %s", "a\nERROR forged\x85")
+
+    assert log.getvalue().endswith("WARNING 'found a\\nERROR forged\\x85'\n")
+
+
+def test_a_foreign_trace_is_not_quoted(log: io.StringIO) -> None:
+    """Anybody may send the header `tracestate`, and what is wrong with it is theirs to find out."""
+    tracing.received({"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "ERROR forged=x,,,"})
+
+    assert log.getvalue() == ""
+
+
 # --- as JSON ------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from services.gateway import keys
 from services.gateway.caller import KeyScope
 from services.gateway.key_file import read_keys
 from services.gateway.key_ring import KeyRing, id_of
+from services.gateway.watched_file import WatchedFile
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -142,6 +144,49 @@ def test_a_bad_file_changes_nothing_while_it_runs(
     assert found is not None
     assert ring.find(text) == found
     assert [record.getMessage() for record in caplog.records] == ["access.file-refused"]
+
+
+def test_a_file_that_can_be_read_again_counts(file: Path, clock: Clock) -> None:
+    """Though nothing in it has changed since: its rights were wrong, or the process had no descriptor to spare."""
+    file.write_text("first")
+    troubles: list[str] = []
+
+    def read(found: Path) -> str:
+        if troubles:
+            raise ConfigError(troubles[0])
+        return found.read_text()
+
+    watched = WatchedFile(file, read, clock)
+    file.write_text("second")
+    troubles.append("Permission denied.")
+    clock.now += 1
+    meanwhile = watched.content
+    troubles.clear()
+    clock.now += 1
+
+    assert (meanwhile, watched.content) == ("first", "second")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_changed_file_stays_whose_it_was(file: Path) -> None:
+    """An operator revokes as root, and the gateway must still be able to read the file, or the key stays good."""
+    text = keys.new(file, "alice", READ, None)
+    os.chown(file, 1234, 2345)
+    file.chmod(0o640)
+    keys.revoke(file, id_of(text))
+    found = file.stat()
+
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 2345, 0o640)
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1e12", "1e12"])
+def test_a_time_that_cannot_be_is_refused_in_a_sentence(file: Path, days: str) -> None:
+    """And no key is made."""
+    with pytest.raises(ConfigError, match=r"A key cannot be good for .* days[.]"):
+        keys.main(["--file", str(file), "new", "alice", f"--days={days}"])
+
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

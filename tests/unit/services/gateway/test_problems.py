@@ -43,3 +43,10 @@ def test_what_pydantic_says_becomes_a_sentence(error: dict[str, object], sentenc
     said = first_problem([{**error, "input": "SECRET"}])
 
     assert said == sentence
+
+
+def test_a_name_that_somebody_made_up_is_cut_short() -> None:
+    """A body of megabytes is not answered with as many."""
+    said = first_problem([{"type": "extra_forbidden", "loc": ("Q" * 10**6,), "msg": "Extra inputs are not permitted"}])
+
+    assert said == f"The field {'Q' * 100} is not valid: extra inputs are not permitted."

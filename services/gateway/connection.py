@@ -1,0 +1,58 @@
+"""A connection that does not wait for ever: uvicorn gives a request as much time as its sender likes to take.
+
+Whoever sends a header byte by byte, or nothing at all, holds a socket; whoever is refused and sends on has us read what
+nobody wants. Both need no key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Connection(H11Protocol):
+    """Is closed when it has waited too long for the rest of a header, or for the end of a body that is not read.
+
+    What an app reads is the app's to wait for, and the pause between two requests is uvicorn's.
+    """
+
+    patience_s: ClassVar[float]
+    _closing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, and look whether it was what we waited for."""
+        super().data_received(data)
+        unread = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        if unread or self.conn.their_state is h11.IDLE:
+            self._wait()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._closing is None:
+            self._closing = self.loop.call_later(self.patience_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+
+
+def patient(patience_s: float) -> type[Connection]:
+    """Return the class of connections that wait for so many seconds."""
+    return type("PatientConnection", (Connection,), {"patience_s": patience_s})

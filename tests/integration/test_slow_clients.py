@@ -1,0 +1,128 @@
+"""Clients that take their time, of whom nothing but a socket is known: none of them can stay for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.settings import NatsSettings
+from tests.gateway import HOST, WorkerByHand, gateway
+from tests.keyed import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
+    from tests.gateway import Client
+
+HEAD = b"POST /v1/images HTTP/1.1\r\nHost: x\r\n"
+ENDLESS = b"Content-Length: 99999999999\r\n\r\n"
+
+
+@pytest.fixture
+async def hasty(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
+    """A gateway of little patience."""
+    assert bus.connected
+    async with gateway(NatsSettings(url=nats_url), stream_settings, patience_s=0.3, heartbeat_s=0.1) as client:
+        yield client
+
+
+@pytest.fixture
+async def closed(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[Client]:
+    """The same where keys are asked for; the client has none."""
+    assert bus.connected
+    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, patience_s=0.3) as house:
+        yield house.nobody
+
+
+@asynccontextmanager
+async def connected(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection; everything in the block must be over in ten seconds."""
+    reader, writer = await asyncio.open_connection(HOST, client.port)
+    try:
+        async with asyncio.timeout(10):
+            yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Send on, now and then, until the other side has had enough."""
+    with suppress(ConnectionError):
+        while not await hung_up(reader):
+            writer.write(data)
+            await writer.drain()
+
+
+async def hung_up(reader: asyncio.StreamReader) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            return await reader.read(65_536) == b""
+    return False
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD])
+async def test_a_header_must_come(hasty: Client, begun: bytes) -> None:
+    """Who sends none, or half of one, is hung up on."""
+    async with connected(hasty) as (reader, writer):
+        writer.write(begun)
+        said = await reader.read()
+
+    assert said == b""
+
+
+async def test_so_must_the_next_one(hasty: Client) -> None:
+    """An answer earns no more patience than before it."""
+    async with connected(hasty) as (reader, writer):
+        writer.write(b"HEAD /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD)
+        said = await reader.read()
+
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert not said.startswith(b"HTTP/1.1 ")
+
+
+async def test_a_byte_now_and_then_is_no_header(hasty: Client) -> None:
+    """The time counts from the first of them."""
+    async with connected(hasty) as (reader, writer):
+        writer.write(HEAD + b"X-Slow: ")
+        await until_cut(reader, writer, b"x")
+
+
+async def test_who_is_refused_cannot_send_on_for_ever(closed: Client) -> None:
+    """They hear that they need a key; what they send then is read for a moment, that they may hear it, and no more."""
+    async with connected(closed) as (reader, writer):
+        writer.write(HEAD + ENDLESS)
+        status = await reader.readline()
+        await until_cut(reader, writer, bytes(65_536))
+
+    assert status.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(closed: Client) -> None:
+    """The answer comes before the first byte of the body."""
+    async with connected(closed) as (reader, writer):
+        writer.write(b"GET /api/health HTTP/1.1\r\nHost: x\r\n" + ENDLESS)
+        status = await reader.readline()
+
+    assert status.startswith(b"HTTP/1.1 413 ")
+
+
+async def test_who_only_listens_may_stay(hasty: Client, bus: Bus, images: NatsImageStore) -> None:
+    """A stream lasts longer than the patience with a header."""
+    task = await hasty.submit()
+    async with await hasty.open_stream(f"/api/generate/stream/{task}") as wire:
+        pings = 0
+        while pings < 6:
+            pings += (await wire.chunk()).startswith(b": ping")
+        await WorkerByHand(bus, images).finish(task)
+        rest = await wire.rest()
+
+    assert rest[-1].startswith(b"data: ")
