@@ -56,7 +56,7 @@ def secrets(engine: Engine) -> Path:
 @pytest.fixture(scope="session")
 def project(engine: Engine, secrets: Path) -> Project:
     """The whole system, healthy. Its weights come from this machine: nothing needs the network."""
-    project = Project(engine, {"SECRETS": str(secrets)})
+    project = Project(engine, {"SECRETS": str(secrets), "GATEWAY_KEY_RATE_PER_S": "1000"})
     weights = f"{ROOT / '.models/u2netp'}:/from:ro"
     fetch = ("models", "pull", "u2netp", "--from", "/from")
     project.compose("run", "--rm", "--no-deps", "--volume", weights, *fetch)
