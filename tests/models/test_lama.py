@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from services.a100worker.backends.qwen.fill import HoleFiller
-from services.a100worker.backends.qwen.lama import Lama
+from services.a100worker.backends.qwen.lama import Lama, providers
 from shared.errors import ConfigError, EngineFailed
 from shared.messages import Task
 from tests.models.edits import HEIGHT, MASK, WIDTH, edit_of, piece
@@ -119,3 +119,20 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     build(tmp_path / "other", mask="hole")
     with pytest.raises(ConfigError, match="other inputs"):
         Lama.find(tmp_path / "other", "cpu")
+
+
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "chosen"),
+    [
+        ("cuda:1", [_CUDA, _CPU], [(_CUDA, {"device_id": "1"}), _CPU]),
+        ("cuda", [_CUDA, _CPU], [(_CUDA, {"device_id": "0"}), _CPU]),
+        ("cuda", [_CPU], [_CPU]),
+        ("cpu", [_CUDA, _CPU], [_CPU]),
+    ],
+)
+def test_it_computes_on_the_engine_s_own_card(device: str, available: list[str], chosen: list[object]) -> None:
+    """Another worker may have the first one; without any the processor does it."""
+    assert providers(device, available) == chosen

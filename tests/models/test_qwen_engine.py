@@ -13,8 +13,9 @@ from PIL import Image
 
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.painter import Order
-from shared.errors import EngineFailed, JobCancelled
+from shared.errors import BadInput, EngineFailed, JobCancelled
 from shared.messages import Task
 from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
 from tests.unit.services.a100worker.recorder import Recorder
@@ -109,10 +110,10 @@ def test_two_photos_of_one_size_are_two_conditions(qwen: Qwen) -> None:
     assert not np.array_equal(cat.image, rocket.image)
 
 
-@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (16, 16), (40, 200), (250, 300)])
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (16, 16), (40, 200), (250, 300), (16, 3200), (3200, 1)])
 def test_any_size_comes_back_as_it_came(qwen: Qwen, size: tuple[int, int]) -> None:
-    """Padded for the model, scaled where it is too large, and brought back."""
-    picture = piece("cat", *size)
+    """Padded for the model, scaled where it is too large, and brought back; a strip is not seen as nothing."""
+    picture = np.resize(piece(), (*size, 3)) if max(size) > 300 else piece("cat", *size)
     work = edit_of(Task.WHITE_BALANCE)
 
     edit = qwen.edit(type(work)(work.task, picture, None, work.balanced, steps=2), Recorder())
@@ -148,6 +149,13 @@ def test_what_was_typed_matters_and_nothing_means_the_default_words(qwen: Qwen) 
     assert not np.array_equal(images[0], images[2])
 
 
+@pytest.mark.parametrize("where", ["prompt", "negative_prompt"])
+def test_more_words_than_the_model_reads_are_refused(qwen: Qwen, where: str) -> None:
+    """Far more would end in a failure without a reason, after all tries."""
+    with pytest.raises(BadInput, match=r"The prompt is too long: the model reads 1,024 tokens, about 700 words\."):
+        qwen.edit(edit_of(Task.WHITE_BALANCE, **{where: "a word " * 1400}), Recorder())
+
+
 # --- steps and previews -------------------------------------------------------------------------------------------
 
 
@@ -170,6 +178,15 @@ def test_one_step_would_divide_nought_by_nought(qwen: Qwen) -> None:
     qwen.edit(edit_of(Task.WHITE_BALANCE, steps=1), recorder)
 
     assert recorder.steps[-1] == (2, 2)
+
+
+def test_the_colours_of_latents_keep_nothing_for_a_gradient(qwen: Qwen) -> None:
+    """With the real VAE it would be 2.7 GB of the card, held as long as the map."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape), lambda _: None):
+        LatentColours.fitted(qwen.painter.pipeline)
+
+    assert kept == []
 
 
 # --- cancel -------------------------------------------------------------------------------------------------------
@@ -220,6 +237,31 @@ def test_a_card_too_small_is_climbed_down_from(
     assert edit.region is not None
     assert np.array_equal(edit.image[edit.region == 0], piece()[edit.region == 0])
     assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+    ids=["driver", "cublas", "cudnn"],
+)
+def test_memory_that_others_lack_is_memory_too(
+    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], shortage: RuntimeError
+) -> None:
+    """CUDA and its libraries take some beside PyTorch's; the card is not lost by that."""
+    recorder = Recorder()
+
+    def run_out(run: int) -> None:
+        if run == 1:
+            raise shortage
+
+    before_blocks(run_out)
+    qwen.edit(edit_of(Task.REMOVAL), recorder)
+
+    assert Rung.TILES.sentence in recorder.messages
 
 
 def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(

@@ -15,7 +15,7 @@ from services.a100worker.backend import Edit, finish
 from services.a100worker.backends.qwen import adapters, assembly, conditions
 from services.a100worker.backends.qwen.fill import HoleFiller
 from services.a100worker.backends.qwen.frames import Frame
-from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.ladder import Rung, is_shortage
 from services.a100worker.backends.qwen.opening import look
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
 from services.a100worker.cancel_flag import CancelFlag
@@ -59,12 +59,15 @@ class Qwen:
             for rung in Rung:
                 try:
                     return self._attempt(job, step, rung)
-                except torch.OutOfMemoryError:
-                    log.warning("qwen.out-of-memory", extra={"rung": rung.name})
-                except torch.AcceleratorError as error:
-                    # After, say, an illegal access the card refuses this process everything: only a new one works.
-                    log.critical("qwen.card-lost")
-                    raise SystemExit(1) from error
+                except RuntimeError as error:
+                    if is_shortage(error):
+                        log.warning("qwen.out-of-memory", extra={"rung": rung.name})
+                    elif isinstance(error, torch.AcceleratorError):
+                        # After, say, an illegal access the card refuses this process everything: only a new one works.
+                        log.critical("qwen.card-lost")
+                        raise SystemExit(1) from error
+                    else:
+                        raise
                 # Only here, where the exception and with it the frames that hold the tensors are gone.
                 _free_memory()
         raise EngineFailed("The GPU's memory is too small for this picture.")

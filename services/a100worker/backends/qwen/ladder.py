@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import torch
+
 
 class Rung(IntEnum):
     """Each includes those before it."""
@@ -34,3 +36,10 @@ _SENTENCES = {
     Rung.SMALLER: "The GPU's memory is short: trying again at a smaller working size",
     Rung.OFFLOAD: "The GPU's memory is short: trying again with the text encoder outside",
 }
+
+_SHORTAGES = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+
+
+def is_shortage(error: RuntimeError) -> bool:
+    """Tell whether memory was too small: PyTorch has a class for its own lack, but not for that of CUDA's libraries."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SHORTAGES)

@@ -11,6 +11,7 @@ from shared.errors import ConfigError, EngineFailed
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MODEL, FILE = "lama", "lama.onnx"
 _INPUTS = ("image", "mask")
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _STEP_PX = 8  # of the sides, where the file takes any
 
 
@@ -39,10 +41,10 @@ class Lama:
             import onnxruntime  # noqa: PLC0415 (only with the file)
         except ImportError as error:
             raise ConfigError("LaMa needs the package onnxruntime, which is not installed.") from error
-        wanted = ["CUDAExecutionProvider"] if device != "cpu" else []
-        there = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
         try:
-            session = onnxruntime.InferenceSession(str(path), providers=there)
+            session = onnxruntime.InferenceSession(
+                str(path), providers=providers(device, onnxruntime.get_available_providers())
+            )
         except Exception as error:  # the library has no base of its own for what a damaged file makes it raise
             raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it is damaged.") from error
         if tuple(entry.name for entry in session.get_inputs()) != _INPUTS:
@@ -65,6 +67,14 @@ class Lama:
         painted = np.clip(np.rint(answer[0].transpose(1, 2, 0)), 0, 255).astype(np.uint8)
         restored = np.asarray(cv2.resize(painted, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
         return np.where(hole[..., None] > 0, restored, picture)
+
+
+def providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
+    """Return where to compute: on that card, not on the first one, where onnxruntime can; else on the processor."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or _CUDA not in available:
+        return [_CPU]
+    return [(_CUDA, {"device_id": number or "0"}), _CPU]
 
 
 def _up(side: int) -> int:

@@ -18,7 +18,7 @@ from services.a100worker.backends.qwen.adapters import Switch
 from services.a100worker.backends.qwen.ladder import Rung
 from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.schedules import Schedules
-from shared.errors import EngineFailed, JobCancelled
+from shared.errors import BadInput, EngineFailed, JobCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LEAST_STEPS = 2  # with one, the schedule divides nought by nought
 _GLANCE = 0.375  # the text encoder sees the pictures so much smaller than the VAE does
 _MANY_STEPS = 12  # fewer leave a step cache nothing to skip
+_LEAST_SIDE_PX = 20  # of a condition; the library rounds it to 32, but below 16 to nought
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,9 @@ class Painter:
     def paint(self, order: Order, step: Step, rung: Rung = Rung.GROUND) -> Rgb:
         """Return a picture of the order's size; the same order gives the same picture.
 
-        Whatever it raises (JobCancelled, EngineFailed, torch.OutOfMemoryError), the pipeline is as before.
+        Whatever it raises (BadInput, JobCancelled, EngineFailed, torch.OutOfMemoryError), the pipeline is as before.
         """
+        self._measure(order.prompt, order.negative_prompt)
         with torch.no_grad(), self._prepared(order, step, rung):
             step(0, order.steps, "Reading the prompt")
             texts = self._read(order)
@@ -87,6 +89,12 @@ class Painter:
             if step.cancelled.is_set():
                 raise JobCancelled
             return np.asarray(images[0], np.uint8)
+
+    def _measure(self, *texts: str) -> None:
+        """Raise BadInput for more words than the model was made for; from about 3,500 tokens on it breaks down."""
+        most = self.pipeline.tokenizer_max_length
+        if any(len(self.pipeline.tokenizer(text)["input_ids"]) > most for text in texts):
+            raise BadInput(f"The prompt is too long: the model reads {most:,} tokens, about {most // 100 * 70} words.")
 
     @contextmanager
     def _prepared(self, order: Order, step: Step, rung: Rung) -> Iterator[None]:
@@ -101,7 +109,7 @@ class Painter:
                 undo.callback(pipeline.vae.disable_tiling)
             if rung >= Rung.OFFLOAD:
                 undo.callback(pipeline.text_encoder.to, pipeline.text_encoder.device)
-            self._size_conditions(rung)
+            self._size_conditions(order, rung)
             pipeline.scheduler = self._schedules.of(flow_match=order.flow_match)
             self.adapters.to(order.adapters)
             yield
@@ -114,11 +122,12 @@ class Painter:
         if kind is not None:
             self.pipeline.maybe_free_model_hooks()
 
-    def _size_conditions(self, rung: Rung) -> None:
+    def _size_conditions(self, order: Order, rung: Rung) -> None:
         """Set how large the model sees the pictures; the library has no argument for it, and looks here in each run."""
         area = self._settings.qwen_condition_px**2 * rung.area
-        library.VAE_IMAGE_SIZE = area
-        library.CONDITION_IMAGE_SIZE = area * _GLANCE**2
+        least = _LEAST_SIDE_PX**2 * max(order.size) / min(order.size)
+        library.VAE_IMAGE_SIZE = max(area, least)
+        library.CONDITION_IMAGE_SIZE = max(area * _GLANCE**2, least)
 
     def _enter_cache(self, order: Order, undo: ExitStack) -> None:
         if self._settings.qwen_cache == "off" or order.steps < _MANY_STEPS:
