@@ -1,4 +1,7 @@
-"""The five services as processes, each with its own key, over TLS, at a broker that writes down what they say to it."""
+"""The five services as processes, each with its own key, over TLS, at a broker that writes down what they say to it.
+
+People need keys as well: the system is locked on both sides, as `make secrets` and compose.yaml lock it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from deploy import access
 from deploy.credentials import BROKER
 from deploy.permissions import DUTIES
 from services.devstack import Service, five_services, free_port
+from services.gateway import keys as gateway_keys
+from services.gateway.caller import KeyScope
 from services.probes import stack_is_healthy
 from services.program import ProcessGroup, Program
 from tests.gateway import Client
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+ACCESS = "access"
 START_S = 60.0
 _SAID = re.compile(r'python3:([a-z0-9]+)" - .*<<- \[H?(PUB|SUB) (\S+)')  # as `nats-server -V` writes it
 
@@ -32,6 +39,8 @@ class LockedStack:
     keys: Keys
     broker: Node
     client: Client
+    """Has a key that may do everything."""
+    nobody: Client
     programs: dict[str, Program]
     lines: list[str] = field(default_factory=list)
 
@@ -54,19 +63,24 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
     keys = Keys.made(folder / "keys")
     configuration = keys.folder / BROKER / "nats-server.conf"
     configuration.write_text(configuration.read_text() + "\nmax_traced_msg_len: 1 # pictures are not for the log\n")
+    access.make(folder / ACCESS)
+    key = gateway_keys.new(folder / ACCESS / "keys.json", "owner", frozenset(KeyScope), None)
     port, lines = free_port(HOST, 0), list[str]()
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(locked(keys, folder / "store", "-V"))
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)
         programs = {
-            service.name: _program(service, keys.variables(broker.url, service.name), port, group, lines)
+            service.name: _program(
+                service, keys.variables(broker.url, service.name) | _access(folder), port, group, lines
+            )
             for service in five_services(1)
         }
         for program in programs.values():
             await program.start()
-        client = await stack.enter_async_context(Client(port))
-        running = LockedStack(keys, broker, client, programs, lines)
+        client = await stack.enter_async_context(Client(port, key))
+        nobody = await stack.enter_async_context(Client(port))
+        running = LockedStack(keys, broker, client, nobody, programs, lines)
         try:
             await wait_until(lambda: stack_is_healthy(HOST, port), "all services are healthy", timeout_s=START_S)
         except AssertionError as late:
@@ -76,6 +90,16 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
         for program in programs.values():
             program.kill()
             await program.wait()
+
+
+def _access(folder: Path) -> dict[str, str]:
+    return {
+        "GATEWAY_ACCESS": "keys",
+        "GATEWAY_KEYS_FILE": str(folder / ACCESS / "keys.json"),
+        "GATEWAY_SIGNING_KEY_FILE": str(folder / ACCESS / "signing.key"),
+        "GATEWAY_KEY_RATE_PER_S": "1000",  # tests look often
+        "GATEWAY_KEY_BURST": "10000",
+    }
 
 
 def _program(service: Service, own: dict[str, str], port: int, group: ProcessGroup, lines: list[str]) -> Program:

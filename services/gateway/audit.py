@@ -68,6 +68,7 @@ class Audit:
             "request_id": request_id,
             "key_id": caller.key_id or None,
             "owner": caller.owner or None,
+            "client": (scope.get("client") or (None,))[0],  # all that is known of who has no key
             "method": scope["method"][:_METHOD_LENGTH],
             "route": self._template(scope),
             "status": status,

@@ -12,7 +12,7 @@ from services.gateway.key_ring import id_of
 from shared import subjects
 from shared.settings import NatsSettings
 from shared.topology import OWNED
-from tests.gateway import WorkerByHand, edit, png
+from tests.gateway import HOST, WorkerByHand, edit, png
 from tests.keyed import guarded
 from tests.v1_client import UNKNOWN, removal, submit, upload
 
@@ -88,6 +88,7 @@ async def test_the_audit_log_tells_who_did_what(house: House, caplog: pytest.Log
     assert [line["key_id"] for line in written[-4:]] == [
         id_of(house.keys["alice"]), id_of(house.keys["viewer"]), None, id_of(house.keys["bob"]),
     ]  # fmt: skip
+    assert {line["client"] for line in written} == {HOST}
     assert written[3]["request_id"] == "r-1"
     assert all(line["duration_ms"] >= 0 for line in written)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,17 @@ async def test_who_is_refused_cannot_send_on_for_ever(closed: Client) -> None:
         await until_cut(reader, writer, bytes(65_536))
 
     assert status.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_nonsense_behind_a_refusal_is_no_fault_of_ours(closed: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Anybody can send it, so it must not write into the log."""
+    async with connected(closed) as (reader, writer):
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        status = await reader.readline()
+        await until_cut(reader, writer, b"not a chunk\r\n")
+
+    assert status.startswith(b"HTTP/1.1 401 ")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(closed: Client) -> None:
