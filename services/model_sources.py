@@ -5,6 +5,7 @@ What lies there already is not fetched again: an interrupted pull goes on where 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -92,17 +93,33 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
 def copy(model: Model, origin: Path, arrivals: Path) -> str:
     """Copy what a folder holds of a model, itself or in a folder of the model's name. Raises NotFound."""
     home = origin / model.name if (origin / model.name).is_dir() else origin
-    found = {name: path for path in sorted(home.rglob("*")) if path.is_file() and (name := _name(model, path, home))}
+    found = {name: path for path in sorted(_files(home)) if (name := _name(model, path, home))}
     if not found:
         raise NotFound(f"The folder {origin} holds no file of {model.name}.")
-    for half in arrivals.rglob("*.part"):
-        half.unlink()
+    for path in _files(arrivals):
+        if path.relative_to(arrivals).as_posix() not in found:
+            path.unlink()  # half of a file, or out of another folder
     for name, path in found.items():
         target = arrivals / name
-        if not target.is_file() or target.stat().st_size != path.stat().st_size:
+        if not target.is_file() or _stamp(target) != _stamp(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(path, target, name)
     return "a folder"
+
+
+def _files(home: Path) -> Iterator[Path]:
+    """Yield all files, also behind links to folders, but not round and round."""
+    for place, folders, files in os.walk(home, followlinks=True):
+        here = Path(place)
+        way = {folder.resolve() for folder in (here, *here.parents)}
+        folders[:] = [name for name in folders if (here / name).resolve() not in way]
+        yield from (path for name in files if (path := here / name).is_file())
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what tells one file from another without reading it: models of one kind have files of one size."""
+    facts = path.stat()
+    return facts.st_size, int(facts.st_mtime)
 
 
 def _name(model: Model, path: Path, home: Path) -> str | None:
@@ -122,6 +139,7 @@ def _copy(path: Path, target: Path, name: str) -> None:
         while piece := source.read(_PIECE_BYTES):
             sink.write(piece)
             told(len(piece))
+    os.utime(part, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # see `_stamp`
     part.replace(target)
 
 

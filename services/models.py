@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from services import model_sources
@@ -15,12 +17,14 @@ from shared.errors import ArtMancerError, ConfigError, NotFound, Unavailable
 from shared.volumes import MANIFEST, FileFacts, Volume, VolumeManifest, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from services.model_manifest import Model
 
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
-ARRIVALS = ".arrivals"  # in the model's folder, so that a file arrives on the volume where it stays
+# In the model's folder, so that a file arrives on the volume where it stays. Two, or what is left of an interrupted
+# fetch would be taken for what a folder held.
+ARRIVALS, COPIES = ".arrivals", ".copies"
 
 
 def model_dir() -> Path:
@@ -37,7 +41,7 @@ def pull(model: Model, folder: Path, origin: Path | None = None, *, renew: bool 
     if origin is None and not renew and (problem(model, folder) is None or _adopt(model, home)):
         return False
     locked = _locked(folder, model)
-    arrivals = home / ARRIVALS
+    arrivals = home / (ARRIVALS if origin is None else COPIES)
     try:
         arrivals.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,7 +53,7 @@ def pull(model: Model, folder: Path, origin: Path | None = None, *, renew: bool 
     else:
         whole = {name for name, facts in locked.files.items() if _flaw(home, name, facts) is None}
         source = model_sources.fetch(model, arrivals, *(("", set()) if renew else (_commit(locked), whole)))
-    _move_in(model, home, source, locked, renew=renew)
+    _move_in(model, arrivals, source, locked, renew=renew)
     return True
 
 
@@ -66,10 +70,13 @@ def _adopt(model: Model, home: Path) -> bool:
     return True
 
 
-def _move_in(model: Model, home: Path, source: str, locked: VolumeManifest, *, renew: bool) -> None:
+def _move_in(model: Model, arrivals: Path, source: str, locked: VolumeManifest, *, renew: bool) -> None:
     """Check what has arrived, put each file in its place, and write the manifest last. Raises Unavailable."""
-    arrivals = home / ARRIVALS
+    home = arrivals.parent
     paths = {path.relative_to(arrivals).as_posix(): path for path in sorted(arrivals.rglob("*")) if path.is_file()}
+    there = {name: home / name for name in locked.files} | paths
+    if lost := [name for name in (*(file.name for file in model.files), *_shards(there)) if name not in there]:
+        raise Unavailable(f"{model.name} is not whole: {lost[0]} is missing where it comes from.")
     known = {} if renew else {name: facts.sha256 for name, facts in locked.files.items()}
     known |= {file.name: file.sha256 for file in model.files if file.sha256}
     facts = {name: _facts(path, name) for name, path in paths.items()}
@@ -82,6 +89,15 @@ def _move_in(model: Model, home: Path, source: str, locked: VolumeManifest, *, r
         path.replace(home / name)
     shutil.rmtree(arrivals)
     _seal(model, home, tuple(dict.fromkeys((*locked.sources, source))), {**locked.files, **facts})
+
+
+def _shards(paths: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what the indexes among the files say that the weights are divided into."""
+    for name, path in paths.items():
+        if name.endswith(".safetensors.index.json"):
+            with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):  # whoever loads it says more
+                shards = set(json.loads(path.read_bytes())["weight_map"].values())
+                yield from sorted(str(PurePosixPath(name).with_name(shard)) for shard in shards)
 
 
 def _seal(model: Model, home: Path, sources: tuple[str, ...], files: dict[str, FileFacts]) -> None:
@@ -111,22 +127,22 @@ def _commit(locked: VolumeManifest) -> str:
     return next((source for source in reversed(locked.sources) if "@" in source), "")
 
 
-def problem(model: Model, folder: Path) -> str | None:
-    """Say what is wrong with a model on disk; None when every byte is as it should be."""
+def problem(model: Model, folder: Path, *, read: bool = True) -> str | None:
+    """Say what is wrong with a model on disk; None when every byte is as it should be, or without `read` every size."""
     locked = _locked(folder, model).files
     if not {file.name for file in model.files} <= locked.keys():
         return "missing"
     pinned = (file for file in model.files if file.sha256)
     flaws = [f"damaged ({file.name})" for file in pinned if locked[file.name].sha256 != file.sha256]
-    flaws += [flaw for name, facts in locked.items() if (flaw := _flaw(folder / model.name, name, facts))]
+    flaws += [flaw for name, facts in locked.items() if (flaw := _flaw(folder / model.name, name, facts, read=read))]
     return flaws[0] if flaws else None
 
 
-def _flaw(home: Path, name: str, facts: FileFacts) -> str | None:
+def _flaw(home: Path, name: str, facts: FileFacts, *, read: bool = True) -> str | None:
     path = home / name
     if not path.is_file():
         return f"missing ({name})"
-    if path.stat().st_size != facts.size_bytes or _facts(path, name) != facts:
+    if path.stat().st_size != facts.size_bytes or (read and _facts(path, name) != facts):
         return f"damaged ({name})"
     return None
 
@@ -169,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _listed(model: Model, folder: Path) -> str:
-    state = problem(model, folder) or "here"
+    state = problem(model, folder, read=False) or "here"
     return f"{model.name:<10} {_size(model, folder):>9}  {model.licence:<12} {state:<10} {model.purpose}"
 
 

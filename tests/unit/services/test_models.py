@@ -156,14 +156,74 @@ def test_a_folder_without_the_model_is_named(tmp_path: Path, volumes: Path) -> N
 
 def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> None:
     """What has arrived is not copied again; what is half there is."""
-    arrived = volumes / "open" / models.ARRIVALS / "a" / "net.bin"
+    arrived = volumes / "open" / models.COPIES / "a" / "net.bin"
     folder_with(arrived.parent, {"net.bin": WEIGHTS, "net.bin.part": b"half"}, ".")
     before = arrived.stat().st_ino
+    origin = folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"})
+    for path in (arrived, origin / "net_fp16.bin"):
+        os.utime(path, (1e9, 1e9))
 
-    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"}))
+    models.pull(OPEN, volumes, origin)
 
     assert (volumes / "open" / "a" / "net.bin").stat().st_ino == before
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "config.json"}
+
+
+def test_what_another_source_left_unfinished_is_not_taken(tmp_path: Path, volumes: Path) -> None:
+    """Neither out of the hub's arrivals, nor a file of the same name and size out of another folder."""
+    folder_with(volumes / "open", {"half.json": b"{"}, models.ARRIVALS)
+    folder_with(volumes / "open", {"a/net.bin": OTHER, "other.json": b"{}"}, models.COPIES)
+    os.utime(volumes / "open" / models.COPIES / "a" / "net.bin", (1e9, 1e9))
+
+    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
+
+    assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin"}
+    assert Volume(volumes, "open").checked("a/net.bin").read_bytes() == WEIGHTS
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path, volumes: Path) -> None:
+    """A large part often lies on another disk."""
+    origin = folder_with(tmp_path, {"net_fp16.bin": WEIGHTS})
+    (origin / "part").symlink_to(folder_with(tmp_path, {"config.json": b"{}"}, "disk"))
+    (origin / "part" / "back").symlink_to(origin)
+    (origin / "self").symlink_to(origin)
+
+    models.pull(OPEN, volumes, origin)
+
+    assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "part/config.json"}
+
+
+@pytest.mark.parametrize(
+    ("files", "lost"),
+    [
+        ({"config.json": b"{}"}, "a/net.bin"),
+        (
+            {
+                "net_fp16.bin": WEIGHTS,
+                "b/x.safetensors.index.json": b'{"weight_map": {"k": "2.json", "l": "1.json"}}',
+                "b/1.json": b"{}",
+            },
+            "b/2.json",
+        ),
+    ],
+    ids=["a file", "a shard"],
+)
+def test_half_a_model_is_no_model(tmp_path: Path, volumes: Path, files: dict[str, bytes], lost: str) -> None:
+    """Sealed as it is, every later look at it would find it whole, but the worker would not start."""
+    with pytest.raises(Unavailable, match=f"open is not whole: {lost} is missing where it comes from"):
+        models.pull(OPEN, volumes, folder_with(tmp_path, files))
+
+    assert models.problem(OPEN, volumes) == "missing"
+
+
+def test_a_list_looks_at_sizes_only(tmp_path: Path, volumes: Path) -> None:
+    """Reading 58 GB takes minutes; `verify` does."""
+    models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    (volumes / "tiny" / "tiny.onnx").write_bytes(OTHER)
+
+    assert models.problem(PINNED, volumes, read=False) is None
+    (volumes / "tiny" / "tiny.onnx").write_bytes(OTHER[1:])
+    assert models.problem(PINNED, volumes, read=False) == "damaged (tiny.onnx)"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
