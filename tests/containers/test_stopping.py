@@ -193,8 +193,7 @@ async def test_a_rolling_restart_fails_nobody(
                 await start(project, container.name)
 
     record_property("done", json.dumps(done))
-    refused = [line for line in project.logs("artmancer-caddy-1").splitlines() if '"level":"error"' in line]
-    assert failed == [], "\n".join([*failed[:5], *refused[:5]])
+    assert failed == [], "\n".join([*failed[:5], project.logs("artmancer-caddy-1")[-3000:]])
     assert all(done.values()), done
     with suppress(RuntimeError):
         project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=1")))
