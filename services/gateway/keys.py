@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.gateway.caller import KeyScope
 from services.gateway.key_file import Key, KeyFile, made, read_keys
+from services.gateway.key_ring import id_of
 from shared.errors import ConfigError
 from shared.lifecycle import EXIT_CONFIG
 
@@ -80,12 +81,13 @@ def _in_days(days: float) -> datetime:
 
 
 def revoke(file: Path, key_id: str) -> None:
-    """Take a key out. Raises ConfigError."""
+    """Take a key out, named by its id or, as it was found, by the whole of it. Raises ConfigError."""
+    key_id = id_of(key_id) or key_id
     with _locked(file):
         known = read_keys(file)
         left = tuple(key for key in known.keys if key.id != key_id)
         if len(left) == len(known.keys):
-            raise ConfigError(f"There is no key {key_id} in {file}.")
+            raise ConfigError(f"There is no such key in {file}.")
         _write(file, KeyFile(keys=left).model_dump_json(indent=2, exclude_none=True) + "\n")
 
 

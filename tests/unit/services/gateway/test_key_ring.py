@@ -220,6 +220,17 @@ def test_a_missing_file_is_explained_too(file: Path) -> None:
     assert refusal.value.message == f"GATEWAY_KEYS_FILE: cannot read {file}: No such file or directory."
 
 
+def test_a_key_that_leaked_is_revoked_as_it_was_found(file: Path) -> None:
+    """Nobody has to take it apart; and a typing error does not print it again."""
+    text = keys.new(file, "alice", READ, None)
+    keys.revoke(file, text)
+    with pytest.raises(ConfigError) as refusal:
+        keys.revoke(file, text)
+
+    assert read_keys(file).keys == ()
+    assert refusal.value.message == f"There is no such key in {file}."
+
+
 def test_one_id_belongs_to_one_key(file: Path) -> None:
     """A file that was merged by hand is refused."""
     keys.new(file, "alice", READ, None)
@@ -242,7 +253,7 @@ def test_the_command_makes_lists_and_revokes(file: Path, capsys: pytest.CaptureF
     assert listed.split()[4].startswith(expiry)
     assert text[16:] not in listed
     assert read_keys(file).keys == ()
-    with pytest.raises(ConfigError, match="There is no key"):
+    with pytest.raises(ConfigError, match="There is no such key"):
         keys.revoke(file, id_of(text))
 
 
