@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -279,6 +280,37 @@ def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
         qwen.edit(edit_of(Task.REMOVAL), Recorder())
 
     assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+
+
+def test_the_text_encoder_does_not_come_back_into_a_full_card(
+    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
+) -> None:
+    """While an exception is on its way it holds all that filled the card: a move could end half-way, for good."""
+    moved = []
+
+    class Witness(torch.nn.Module):  # type: ignore[misc]  # torch is not there where types are checked
+        """Moves with the module it is part of."""
+
+        def _apply(self, *arguments: Any, **options: Any) -> Witness:
+            moved.append(sys.exception())
+            super()._apply(*arguments, **options)
+            return self
+
+    def run_out(run: int) -> None:
+        if run <= len(Rung):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    reader = qwen.painter.pipeline.text_encoder
+    reader.add_module("witness", Witness())
+    try:
+        before_blocks(run_out)
+        with pytest.raises(EngineFailed):
+            qwen.edit(edit_of(Task.REMOVAL), Recorder())
+        assert moved == [None]
+        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+        assert moved == [None, None]
+    finally:
+        del reader.witness
 
 
 def test_a_lost_card_ends_the_process(qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]) -> None:

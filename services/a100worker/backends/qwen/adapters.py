@@ -96,10 +96,14 @@ def _layer(key: str, blocks: int) -> re.Match[str]:
 
 
 def load(pipeline: Any, adapters: list[Adapter]) -> None:
-    """Load all of them into the pipeline; none is on afterwards. Raises ConfigError."""
+    """Load all of them into the pipeline; none is on afterwards. Raises ConfigError, torch.OutOfMemoryError."""
+    from torch import OutOfMemoryError  # noqa: PLC0415 (files are looked through before torch is imported)
+
     for adapter in adapters:
         try:
             _load(pipeline, adapter)
+        except OutOfMemoryError:
+            raise
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise damaged(f"{_FOLDER}/{adapter.path.name}", "it does not fit the model") from error
     if adapters:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NEVER_SMALL = ("embed", "norm", "rotary", "lm_head", "lora_", "^proj_out$")
 # What the libraries make of a file that is not what it should be.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+_FULL = "The card has not enough memory left for the model."
 _PARTS: dict[str, Any] = {
     "transformer": QwenImageTransformer2DModel,
     "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration,
@@ -56,10 +57,13 @@ def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], lo
     pipeline = diffusers.QwenImageEditPlusPipeline(**parts, **rest)
     pipeline.set_progress_bar_config(disable=True)
     loading("loading the adapters")
-    lora.load(pipeline, adapters)
-    if plan is Plan.CAST:
-        _store_small(pipeline, dtype)
-    _place(pipeline, plan, device)
+    try:
+        lora.load(pipeline, adapters)
+        if plan is Plan.CAST:
+            _store_small(pipeline, dtype)
+        _place(pipeline, plan, device)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(_FULL) from error
     if settings.qwen_compile:
         pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)  # at its first pass
     return pipeline
@@ -69,7 +73,7 @@ def _part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
     try:
         return kind.from_pretrained(checkpoint.folder / name, local_files_only=True, **how)
     except torch.OutOfMemoryError as error:
-        raise ConfigError("The card has not enough memory left for the model.") from error
+        raise ConfigError(_FULL) from error
     except _UNREADABLE as error:
         raise ConfigError(f"The model part qwen/{name} cannot be loaded; is it damaged?") from error
 

@@ -65,6 +65,7 @@ class Painter:
         self._schedules = Schedules(pipeline.scheduler, settings)
         self._colours = LatentColours.fitted(pipeline)
         self._cancelled: CancelFlag | None = None
+        self._reader_home, self._reader_is_away = pipeline.text_encoder.device, False
         # A hook would break the graph of a compiled block, so there a cancel waits for the end of a forward.
         watched = [pipeline.transformer] if settings.qwen_compile else pipeline.transformer.transformer_blocks
         for module in watched:
@@ -84,6 +85,7 @@ class Painter:
             step(0, order.steps, "Reading the prompt")
             texts = self._read(order)
             if rung >= Rung.OFFLOAD:
+                self._reader_is_away = True
                 self.pipeline.text_encoder.to("cpu")
             images = self._run(order, texts, step)
             if step.cancelled.is_set():
@@ -107,12 +109,20 @@ class Painter:
             if rung >= Rung.TILES:
                 pipeline.vae.enable_tiling()
                 undo.callback(pipeline.vae.disable_tiling)
-            if rung >= Rung.OFFLOAD:
-                undo.callback(pipeline.text_encoder.to, pipeline.text_encoder.device)
+            self._bring_reader_back()
             self._size_conditions(order, rung)
             pipeline.scheduler = self._schedules.of(flow_match=order.flow_match)
             self.adapters.to(order.adapters)
             yield
+
+    def _bring_reader_back(self) -> None:
+        """Put the text encoder where it belongs: here, and not when the job that sent it away fails.
+
+        There the exception still holds what filled the card, and half of the encoder would stay outside.
+        """
+        if self._reader_is_away:
+            self.pipeline.text_encoder.to(self._reader_home)
+            self._reader_is_away = False
 
     def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
         """Do what the pipeline does at its own end only.
