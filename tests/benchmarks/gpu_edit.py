@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,8 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
 def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: int, rounds: int) -> Figure:
     """Compare a white balance by the engine with the bare pipeline on the same pictures, turn by turn."""
     asked = job(Task.WHITE_BALANCE, side, steps)
+    if settings.qwen_lightning != "off":  # the engine does so by itself
+        asked = replace(asked, steps=int(settings.qwen_lightning), guidance=1.0)
     seen = conditions.white_balance(asked, Frame.of(asked.image, settings.qwen_work_px**2)).pictures
     ours, bare = [], []
     for number in range(rounds + 1):

@@ -193,6 +193,20 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, volumes: Path) ->
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "part/config.json"}
 
 
+def test_what_was_put_on_the_volume_by_hand_is_locked_where_it_lies(tmp_path: Path, volumes: Path) -> None:
+    """A second copy of 58 GB may not fit beside the first."""
+    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
+    mine = folder_with(volumes / "open", {"mine.bin": b"mine"}, "adapters") / "mine.bin"
+    net = volumes / "open" / "a" / "net.bin"
+    before = net.stat().st_ino, mine.stat().st_ino
+
+    models.pull(OPEN, volumes, volumes)
+
+    assert (net.stat().st_ino, mine.stat().st_ino) == before
+    assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "adapters/mine.bin"}
+    assert {path.name for path in (volumes / "open").iterdir()} == {"a", "adapters", "NOTICE", "manifest.json"}
+
+
 @pytest.mark.parametrize(
     ("files", "lost"),
     [
