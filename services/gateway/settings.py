@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ServiceSettings
@@ -41,6 +42,15 @@ class Settings(ServiceSettings):
     mask_timeout_s: float = Field(default=60.0, gt=0)
     image_timeout_s: float = Field(default=30.0, gt=0)
     health_timeout_s: float = Field(default=2.0, gt=0)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_exist(cls, value: str) -> str:
+        """Uvicorn takes what is no network for the name of a host, and then nobody would be believed."""
+        for entry in value.split(","):
+            if "/" in entry:
+                ip_network(entry.strip())
+        return value
 
     @property
     def origins(self) -> tuple[str, ...]:

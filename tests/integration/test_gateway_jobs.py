@@ -220,14 +220,15 @@ async def _is(client: Client, word: str) -> bool:
 
 
 async def test_a_broker_that_lost_everything_is_set_up_again(
-    client: Client, nats_server: NatsServer, tmp_path: Path
+    client: Client, desk: Desk, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """An empty one in its place gets all its streams."""
-    await nats_server.stop()
-    await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")
-    shutil.rmtree(tmp_path / "nats")
-    await nats_server.start()
-    await wait_until(lambda: _is(client, "healthy"), "the gateway is back")
-    accepted = await client.post("/api/generate/async", json=edit())
+    """An empty one in its place gets all its streams from the job manager, and the gateway waits for them."""
+    async with desk.manager():
+        await nats_server.stop()
+        await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")
+        shutil.rmtree(tmp_path / "nats")
+        await nats_server.start()
+        await wait_until(lambda: _is(client, "healthy"), "the gateway is back", timeout_s=20)
+        accepted = await client.post("/api/generate/async", json=edit())
 
     assert accepted.status_code == 200, accepted.text

@@ -223,6 +223,7 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
         await desk.submit("j4", user="ann", image="0" * 64)
         await desk.failed("j4")
         await wait_until(lambda: waits(desk.bus, "ann", "j3"), "the waiting job is in the view")
+        await wait_until(lambda: record(desk.bus, "ann", "j4"), "the failed job is in the view")
         await operator.run("forget-user", OWNER="ann")
     left = {
         stream: await desk.bus.subjects_in(stream, ">") for stream in (JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, OWNED)
