@@ -34,6 +34,7 @@ _WORDS = {
     Task.WHITE_BALANCE: "white balance this image",
 }
 _WARM_UP = ((256, 256), (256, 320))  # height, width
+_STRIP_PX = 256  # rows computed with at once: of 64 megapixels the floats would fill gigabytes
 log = logging.getLogger(__name__)
 
 
@@ -158,13 +159,15 @@ def _recoloured(job: EditInputs, frame: Frame, painted: Rgb) -> Rgb:
 
     A picture that was made smaller gets the difference only, or it would come back blurred.
     """
-    if frame.inner == (frame.width, frame.height):
-        new = frame.leave(painted).astype(np.float32)
-    else:
-        before = frame.leave(frame.enter(job.image)).astype(np.float32)
-        new = job.image + (frame.leave(painted) - before)
-    mixed = job.image + np.float32(job.strength) * (new - job.image)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    after, before = frame.leave(painted), job.image
+    if frame.inner != (frame.width, frame.height):
+        before = frame.leave(frame.enter(job.image))
+    result = np.empty_like(job.image)
+    for top in range(0, frame.height, _STRIP_PX):
+        rows = slice(top, top + _STRIP_PX)
+        change = after[rows].astype(np.float32) - before[rows]
+        result[rows] = np.clip(np.rint(job.image[rows] + np.float32(job.strength) * change), 0, 255)
+    return result
 
 
 def _free_memory() -> None:
