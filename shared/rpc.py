@@ -12,7 +12,7 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import nats.errors
 import nats.micro
@@ -26,6 +26,8 @@ from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_co
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from nats.aio.client import Client
+    from nats.aio.subscription import Subscription
     from nats.micro.request import Request
     from nats.micro.service import EndpointStats
 
@@ -36,6 +38,7 @@ Q = TypeVar("Q", bound="Message")
 R = TypeVar("R", bound="Message")
 log = logging.getLogger(__name__)
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
+_UNSUBSCRIBE_S = 1.0  # the broker confirms in a millisecond, if it is there
 _DEADLINE = "Deadline-Ms"  # unix time; nobody waits for an answer after it
 
 
@@ -118,7 +121,7 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
     tallies = {endpoint.subject: _Tally() for endpoint in endpoints}
     with translated():
         service = await nats.micro.add_service(
-            bus.client,
+            cast("Client", _Draining(bus.client)),
             name=name,
             version="0.1.0",
             queue_group="q",
@@ -134,13 +137,30 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
     try:
         yield
     finally:
-        with contextlib.suppress(nats.errors.Error, ConnectionError):
-            await service.stop()
+        with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
+            async with asyncio.timeout(_UNSUBSCRIBE_S):
+                await service.stop()
         if in_flight:
             await asyncio.wait(in_flight, timeout=drain_s)
         for task in list(in_flight):
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)
+
+
+class _Draining:
+    """The client as nats.micro gets it: what that unsubscribes is drained, or requests on their way would be lost."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def subscribe(self, *args: Any, **options: Any) -> Subscription:
+        """Subscribe, and drain at the end."""
+        subscription = await self._client.subscribe(*args, **options)
+        subscription.unsubscribe = subscription.drain  # type: ignore[method-assign,assignment]
+        return subscription
 
 
 def _starter(

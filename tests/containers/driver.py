@@ -89,8 +89,10 @@ def main(arguments: list[str]) -> None:
     say("Building the images, three minutes the first time")
     build_all(engine)
     say(f"Built in {time.monotonic() - began:.0f} s")
+    # The names that Podman's DNS server knows are on a disk of their own: those of an earlier run would lead nowhere.
     # Whatever loses its parent becomes a child of catatonit, not of pytest, and is not left as a zombie.
-    inside = ("sh", "-c", 'ip link set lo up && exec catatonit -- "$@"', "sh")
+    names = "mkdir -p /run/containers && mount -t tmpfs names /run/containers"
+    inside = ("sh", "-c", f'ip link set lo up && {names} && exec catatonit -- "$@"', "sh")
     become(["unshare", *_NAMESPACES, *inside, *tests], CONTAINERS_INSIDE="1")
 
 

@@ -143,7 +143,8 @@ async def busy(*kinds: Callable[[int], Awaitable[Any]]) -> AsyncIterator[list[st
             try:
                 await kind(number)
             except (httpx.HTTPError, AssertionError) as error:
-                failed.append(f"{kind.__name__} {number}: {error!r}")
+                said = error.response.text if isinstance(error, httpx.HTTPStatusError) else ""
+                failed.append(f"{kind.__name__} {number}: {error!r} {said}")
 
     async with asyncio.TaskGroup() as tasks:
         for kind in kinds:

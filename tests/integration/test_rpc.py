@@ -231,6 +231,16 @@ async def test_what_is_in_flight_is_finished_at_the_end(bus: Bus) -> None:
     assert asked.result() == FINE
 
 
+async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str) -> None:
+    """The broker has sent it before it heard of the stop, and sends it to nobody else."""
+    async with open_bus(NatsSettings(url=nats_url), "guest") as guest:
+        async with cooking(bus, fine):
+            asked = asyncio.gather(*(ask(guest) for _ in range(50)))
+            await guest.ping()  # the broker has got them all
+
+        assert await asked == [FINE] * 50
+
+
 async def test_what_is_not_finished_by_then_is_cancelled(bus: Bus) -> None:
     """A stop does not wait for ever."""
     begun, cancelled = asyncio.Event(), asyncio.Event()

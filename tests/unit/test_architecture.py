@@ -35,6 +35,7 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "connection", 
 NATS_ADAPTERS = {f"shared/{name}.py" for name in ("connection", "bus", "deliveries", "rpc", "topology")}
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
+    "services/__init__.py",  # onnxruntime is told to report nothing, which it reads nowhere else
     "services/program.py",  # a child gets this process's environment and more
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/models.py",  # a command of its own: MODEL_DIR is its only setting

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from services.program import ROOT
 from services.segmentation import saliency
 from services.segmentation.saliency import Saliency
 from services.segmentation.windows import Window, whole
@@ -63,6 +67,17 @@ def test_each_window_is_looked_at_once(seer: Saliency) -> None:
     assert seer.look(image, recall, whole(image)) is everything
     assert not np.array_equal(seer.look(image, recall, Window(0, 0, 100, 100)), everything)
     assert recall.looks == 2
+
+
+@needs_weights
+def test_nobody_is_told_that_a_model_was_loaded(tmp_path: Path) -> None:
+    """Onnxruntime would keep what it wants to report in the user's home, and not for our tests alone (CI)."""
+    home = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
+    load = "import sys, pathlib, services.segmentation.saliency as it; assert it.load(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", load, str(MODELS)]
+    subprocess.run(command, cwd=ROOT, env=home | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}, check=True)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_weights_there_is_none(tmp_path: Path) -> None:
