@@ -6,11 +6,14 @@ runs does so in namespaces that end with the tests (see driver.py).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +119,7 @@ class Engine:
             command = ["podman", "system", "service", "--time=0", address]
             service = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
             try:
+                asyncio.run(wait_until(self.socket.exists, "Podman serves Docker's API", timeout_s=60))
                 yield
             finally:
                 service.terminate()
