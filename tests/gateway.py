@@ -109,7 +109,7 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
         async def listening() -> bool:
             try:
                 return bool((await client.get("/api/health")).json()["status"] == "healthy")
-            except httpx.ConnectError:
+            except httpx.TransportError:  # it is not there yet, or begins with so little patience that it hung up
                 return False
 
         await wait_until(listening, "the gateway is healthy")

@@ -14,6 +14,7 @@ from services.gateway import keys
 from services.gateway.caller import KeyScope
 from services.gateway.key_ring import id_of
 from tests.stack import running_stack
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -133,10 +134,15 @@ async def test_a_key_that_ends_is_asked_for_again(
     await studio.is_marked()
     keys.revoke(keys_file, id_of(old))
     new = keys.new(keys_file, "bob", scopes, None)
-    await studio.page.wait_for_function(
-        """key => fetch("/v1/jobs", { headers: { Authorization: `Bearer ${key}` } }).then((a) => a.status === 200)""",
-        arg=new,
-    )
+
+    async def is_known() -> bool:
+        """A gateway looks at its keys once a second."""
+        asked = await studio.page.request.get(
+            f"{locked_stack.http_url}/v1/jobs", headers={"Authorization": f"Bearer {new}"}
+        )
+        return asked.ok
+
+    await wait_until(is_known, "the new key is known")
     await studio.run.click()
     await expect(dialog(studio)).to_be_visible()
     await enter(studio, new)
