@@ -18,6 +18,7 @@ ArtMancerError
 ├── Unavailable           a part of the system is down
 │   └── BrokerUnavailable nats-server does not answer
 ├── EngineFailed          an engine gave up on this job
+│   └── EngineHung        it says nothing any more; its process can only be ended, with exit code 70
 └── ConfigError           a setting is wrong; the process ends with exit code 78
 """
 
@@ -140,6 +141,12 @@ class EngineFailed(ArtMancerError):
 
     code = "engine_failed"
     retryable = True
+
+
+class EngineHung(EngineFailed):
+    """The engine stopped answering while it was at this job."""
+
+    code = "engine_hung"
 
 
 class ConfigError(ArtMancerError):

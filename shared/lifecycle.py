@@ -6,25 +6,29 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from shared import settings as settings_module
 from shared import telemetry, tracing
-from shared.errors import ConfigError
+from shared.errors import ConfigError, EngineHung
 from shared.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 S = TypeVar("S", bound=ServiceSettings)
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
+_TIDY_UP_S = 1.0
 log = logging.getLogger(__name__)
 
 
 def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
-    """Run one service until SIGINT or SIGTERM, then exit: 0 after a stop, 78 for a wrong setting, 1 for a crash.
+    """Run one service until SIGINT or SIGTERM, then exit.
+
+    The code is 0 after a stop, 78 for a wrong setting, 70 if something hangs, then or before, and 1 for a crash.
 
     `run` gets the settings and an event that is set when the service should stop; it returns when it has drained.
     """
@@ -56,9 +60,24 @@ async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[
         await asyncio.wait({work}, timeout=settings.drain_s + 1.0)
     for task in (work, stopping):
         task.cancel()
+    await asyncio.wait({work}, timeout=_TIDY_UP_S)
+    if not work.done() or isinstance(_failure(work), EngineHung) or not await _threads_end(loop):
+        log.critical("service.hung", extra={"service": name})
+        logging.shutdown()
+        os._exit(EXIT_HUNG)  # a thread cannot be ended, and the interpreter would wait for it
     with contextlib.suppress(asyncio.CancelledError):
         await work
     log.info("service.stopped", extra={"service": name})
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
+
+
+async def _threads_end(loop: asyncio.AbstractEventLoop) -> bool:
+    ending = asyncio.ensure_future(loop.shutdown_default_executor())
+    await asyncio.wait({ending}, timeout=_TIDY_UP_S)
+    return ending.done()
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:

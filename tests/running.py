@@ -16,7 +16,7 @@ from services.a100worker.settings import Settings as WorkerSettings
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
 from shared import jobs, rpc, subjects
-from shared.errors import Unavailable
+from shared.errors import Unavailable, WrongLastSequence
 from shared.messages import Cancelled, Done, Failed, HealthReply, HealthRequest, JobSubmit, Progress, Started, Task
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV
@@ -52,6 +52,15 @@ class Desk:
     async def submit_raw(self, job_id: str, body: bytes) -> int:
         """Log whatever somebody wrote by hand."""
         return await self.bus.publish(subjects.submit("interactive", "ops", job_id), body)
+
+    async def cancel(self, job_id: str) -> bool:
+        """What the gateway does: write the end, unless there is one. Whether it came in time."""
+        event = Cancelled(job_id=job_id)
+        try:
+            await self.bus.publish_first(JOB_EV, subjects.end(job_id), event, msg_id=f"{job_id}.cancel")
+        except WrongLastSequence:
+            return False
+        return True
 
     async def stored_events(self, job_id: str) -> list[Stored]:
         """What JOB_EV holds of a job."""

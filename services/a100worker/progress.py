@@ -41,11 +41,13 @@ class Reporter:
         self._events: asyncio.Queue[Progress | Preview | None] = asyncio.Queue()
         self._previews = previews or Previews()
         self._stepped_at = 0.0
+        self._heard_at = time.monotonic()
 
     def __call__(
         self, done: int, total: int, message: str | None = None, preview: backend.Preview | None = None
     ) -> None:
         """Report step `done` of `total` (1-based; 0 while preparing). Raises JobCancelled."""
+        self._heard_at = time.monotonic()
         if self.cancelled.is_set():
             raise JobCancelled
         step = done if done > 0 else None
@@ -66,6 +68,11 @@ class Reporter:
             jpeg = self._previews.of(preview)
             if jpeg is not None:
                 self._tell(Preview(job_id=self._job_id, step=step, jpeg_base64=jpeg))
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the engine has said something, or since the job began."""
+        return time.monotonic() - self._heard_at
 
     def _time(self, step: int | None) -> None:
         now = time.monotonic()

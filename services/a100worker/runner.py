@@ -17,11 +17,13 @@ from services.a100worker.results import outside_changes, store_png
 from services.a100worker.sessions import store_session
 from services.a100worker.settlement import Settlement, refuse
 from shared import subjects, telemetry, tracing
-from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed
+from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed, EngineHung
 from shared.image_codec import encode_png
 from shared.messages import Done, JobWork
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from services.a100worker.backend import Edit, Editor
     from services.a100worker.nearby import LookAhead
     from services.a100worker.settings import Settings
@@ -55,7 +57,11 @@ class Runner:
         self._ahead = ahead
 
     async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
-        """Run one delivered job and settle it. Raises BrokerUnavailable, and then the lease brings the job back."""
+        """Run one delivered job and settle it.
+
+        Raises BrokerUnavailable, and then the lease brings the job back. Raises EngineHung, with the job settled, when
+        the engine is still in the middle of it: neither can be used again.
+        """
         try:
             work = JobWork.model_validate_json(delivery.data)
         except ValidationError:
@@ -87,6 +93,8 @@ class Runner:
                 raise
             except ArtMancerError as error:
                 await settlement.fail(error, stopping=stop.is_set())
+                if isinstance(error, EngineHung):
+                    raise
             except Exception:  # the job boundary: whatever an engine throws, the worker lives on
                 log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": settlement.attempt})
                 await settlement.fail(EngineFailed(), stopping=stop.is_set())
@@ -117,7 +125,7 @@ class Runner:
         with tracing.span("job.fetch"):
             files = await read(work.submit, self._images)
         questions = Questions(self._bus, self._images, reporter.cancelled)
-        made = await asyncio.to_thread(self._make, work.submit, files, questions, reporter)
+        made = await self._heard(asyncio.to_thread(self._make, work.submit, files, questions, reporter), reporter)
         with tracing.span("job.store"):
             result = await store_png(self._images, "results", made.png, made.edit.image)
         stored = time.monotonic()
@@ -145,6 +153,19 @@ class Runner:
             timings_ms=timings_ms,
             debug=session,
         )
+
+    async def _heard(self, making: Coroutine[None, None, _Made], reporter: Reporter) -> _Made:
+        """Wait for the engine as long as it says something now and then. Raises EngineHung."""
+        thread = asyncio.create_task(making, name="job.engine")
+        try:
+            while (left_s := self._settings.silence_s - reporter.silent_s) > 0:
+                await asyncio.wait({thread}, timeout=left_s)
+                if thread.done():
+                    return thread.result()
+        finally:
+            thread.cancel()  # which ends the waiting, not the thread
+        reporter.cancelled.set()
+        raise EngineHung
 
     def _make(self, submit: JobSubmit, files: Files, questions: Questions, reporter: Reporter) -> _Made:
         """From files to a file, in one go in the engine's thread: each change of threads costs a tenth of a no-op."""

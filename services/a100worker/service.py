@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
@@ -13,12 +14,14 @@ from services.a100worker.nearby import LookAhead, NearbyPictures
 from services.a100worker.runner import Runner
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, EngineHung
 from shared.image_store import NatsImageStore
 from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from services.a100worker.backend import Editor
     from services.a100worker.settings import Settings
     from shared.bus import Bus
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until told to stop; a job that does not end within the drain time is handed back."""
+    """Work until told to stop; a job that does not end within the drain time is handed back. Raises EngineHung."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
         probes.require(bus.ping)
         await topology.declared(bus)
@@ -42,10 +45,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             readiness.loaded(engine.name)
             probes.has_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
-            try:
+            async with _closing(engine):
                 await _work(settings, bus, engine, stop)
-            finally:
-                await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _closing(engine: Editor) -> AsyncIterator[None]:
+    try:
+        yield
+    except EngineHung:
+        raise  # its thread is still inside
+    except BaseException:
+        await asyncio.to_thread(engine.close)
+        raise
+    await asyncio.to_thread(engine.close)
 
 
 class _StoppedWhileLoading(Exception):

@@ -29,6 +29,7 @@ class Settings(ServiceSettings):
     affinity_s: float = Field(default=20.0, ge=0)  # so long others may wait for those whose adapter is loaded
     inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)  # of the last jobs, and of the next one
     retry_delay_s: float = Field(default=1.0, ge=0)
+    silence_s: float = Field(default=900.0, gt=0)  # an engine that says nothing for longer hangs: the worker ends
 
     @property
     def instance(self) -> str:

@@ -1,4 +1,4 @@
-"""The scripted engine with a will to do harm: a few prompts make it die, throw, freeze its worker, or ask around."""
+"""The scripted engine with a will to do harm: prompts make it die, throw, hang, freeze its worker, or ask around."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from services.a100worker.backends.scripted import Scripted
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit, EditInputs, Step
 
-DIE, THROW, FREEZE, DAWDLE, ASK = "chaos:die", "chaos:throw", "chaos:freeze", "chaos:dawdle", "chaos:ask"
+DIE, THROW, HANG, FREEZE, DAWDLE, ASK = (
+    f"chaos:{what}" for what in ("die", "throw", "hang", "freeze", "dawdle", "ask")
+)
 LEASE_S = 2.0
 PAST_THE_LEASE_S = 1.4 * LEASE_S
 
@@ -27,6 +29,8 @@ class Hostile(Scripted):
                 os._exit(9)
             case "chaos:throw":
                 raise RuntimeError("The prompt said so.")
+            case "chaos:hang":
+                threading.Event().wait()  # for ever, deaf to a cancel, and the lease is kept
             case "chaos:freeze":
                 # PyDLL keeps the interpreter lock: the whole worker stands still, its lease ends, and then it goes on.
                 ctypes.PyDLL(None).usleep(int(PAST_THE_LEASE_S * 1e6))

@@ -16,6 +16,7 @@ from services.program import ProcessGroup, Program
 from shared import subjects, topology
 from shared.deliveries import redeliver_from, take
 from shared.errors import Busy
+from shared.lifecycle import EXIT_HUNG
 from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
 from shared.rpc import call
 from shared.settings import StreamSettings
@@ -133,6 +134,37 @@ async def test_a_job_that_kills_its_workers_harms_no_other(desk: Desk, all_kept:
             await all_kept()
 
     assert end.code == "max_deliver"
+
+
+async def test_a_job_that_hangs_its_engines_harms_no_other(desk: Desk, all_kept: AllKept) -> None:
+    """Each of three workers gives it back and ends itself; the job behind it is done."""
+    async with desk.manager():
+        await desk.submit("hung", engine.HANG)
+        await desk.submit("j2")
+        codes = []
+        for _ in range(3):
+            async with desk.worker_process(HOSTILE, A100WORKER_SILENCE_S="0.5") as victim:
+                codes.append(await victim.wait())
+        async with desk.worker():
+            end = await desk.failed("hung")
+            await desk.done("j2")
+            stories = await all_kept()
+
+    assert (codes, end.code, end.attempt) == ([EXIT_HUNG] * 3, "engine_hung", 3)
+    assert stories["hung"].letters == [subjects.dead("engine_hung", "hung")]
+
+
+async def test_a_worker_that_hangs_in_a_cancelled_job_ends_too(desk: Desk, all_kept: AllKept) -> None:
+    """The job has ended at once, as ever; the worker is of no use to anybody."""
+    async with desk.manager(), desk.worker_process(HOSTILE, A100WORKER_SILENCE_S="1") as victim:
+        await desk.submit("hung", engine.HANG)
+        await wait_until(lambda: desk.attempts("hung"), "it has begun", timeout_s=20)
+        await desk.cancel("hung")
+        code = await victim.wait()
+        await all_kept()
+
+    assert code == EXIT_HUNG
+    assert await desk.attempts("hung") == [1]
 
 
 async def test_a_result_that_cannot_be_stored_whole_is_not_there(desk: Desk, images: NatsImageStore) -> None:

@@ -24,16 +24,6 @@ if TYPE_CHECKING:
     from tests.running import Desk
 
 
-async def cancel(desk: Desk, job_id: str) -> bool:
-    """What the gateway does: write the end, unless there is one. Whether it came in time."""
-    event = Cancelled(job_id=job_id)
-    try:
-        await desk.bus.publish_first(JOB_EV, subjects.end(job_id), event, msg_id=f"{job_id}.cancel")
-    except WrongLastSequence:
-        return False
-    return True
-
-
 async def waiting(desk: Desk) -> list[str]:
     return sorted(
         subjects.parse_queued(subject).job_id for subject in await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)
@@ -53,7 +43,7 @@ async def test_a_queued_job_is_taken_out_of_the_queue(desk: Desk) -> None:
             return await waiting(desk) == ["j2"]
 
         await wait_until(both, "both are queued")
-        await cancel(desk, "j1")
+        await desk.cancel("j1")
 
         await wait_until(one, "the cancelled one has left the queue")
 
@@ -62,7 +52,7 @@ async def test_a_queued_job_never_starts(desk: Desk) -> None:
     """The worker goes to the next one."""
     async with desk.manager():
         await desk.submit("j1")
-        await cancel(desk, "j1")
+        await desk.cancel("j1")
         await desk.submit("j2")
         async with desk.worker():
             await desk.done("j2")
@@ -81,7 +71,7 @@ class CancellingStore(FakeImageStore):
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
-        await cancel(self._desk, self._job_id)
+        await self._desk.cancel(self._job_id)
         return ImageRef(bucket=bucket, sha256=sha256, content_type="image/png", width=4, height=3, size_bytes=9)
 
 
@@ -110,7 +100,7 @@ async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
     async with desk.manager():
         for number in range(15):
             await desk.submit(f"j{number}")
-        await cancel(desk, "j14")
+        await desk.cancel("j14")
         async with desk.worker():
             for number in range(14):
                 await desk.done(f"j{number}")
@@ -127,7 +117,7 @@ async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
 async def test_a_job_may_be_cancelled_without_the_manager(desk: Desk) -> None:
     """While it is down, and before it has seen the job: it is never queued."""
     await desk.submit("j1")
-    await cancel(desk, "j1")
+    await desk.cancel("j1")
     async with desk.manager(), desk.worker():
         await desk.submit("j2")
         await desk.done("j2")
@@ -147,7 +137,7 @@ async def test_a_worker_does_not_start_what_was_cancelled_behind_its_back(desk: 
             return await waiting(desk) == ["j1"]
 
         await wait_until(queued, "it is queued")
-    await cancel(desk, "j1")
+    await desk.cancel("j1")
 
     async with desk.worker():
 
@@ -164,7 +154,7 @@ async def test_a_running_job_stops_and_the_next_one_runs(desk: Desk) -> None:
         await desk.submit("j1", script(3600, interval_ms=1000 / 20))
         await desk.submit("j2")
         await desk.started("j1")
-        await cancel(desk, "j1")
+        await desk.cancel("j1")
         await desk.done("j2")
 
     assert (await desk.outcome("j1")).type == "cancelled"
@@ -177,7 +167,7 @@ async def test_a_job_that_is_done_cannot_be_cancelled(desk: Desk) -> None:
         await desk.submit("j1")
         end = await desk.done("j1")
 
-        in_time = await cancel(desk, "j1")
+        in_time = await desk.cancel("j1")
 
     assert not in_time
     assert await desk.outcome("j1") == end
@@ -211,7 +201,7 @@ async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_ste
                 return len(await desk.events(job_id)) > delay_steps
 
             await wait_until(begun, "it has begun")
-            in_time = await cancel(desk, job_id)
+            in_time = await desk.cancel(job_id)
             outcomes.append((in_time, (await desk.outcome(job_id)).type))
 
     assert set(outcomes) <= {(True, "cancelled"), (False, "done")}
@@ -222,7 +212,7 @@ async def test_what_comes_after_a_cancel_changes_nothing(desk: Desk) -> None:
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(200, interval_ms=20))
         await desk.started("j1")
-        await cancel(desk, "j1")
+        await desk.cancel("j1")
         await desk.submit("j2")
         await desk.done("j2")
     events = await desk.events("j1")

@@ -29,6 +29,7 @@ WAITS = FRAME + "    await stop.wait()\n    print('drained')" + START
 CRASHES = FRAME + "    raise ValueError('/secret/path')" + START
 IS_WRONG = FRAME + "    raise ConfigError('The oven is not plugged in.')" + START
 HANGS = FRAME + "    await asyncio.Event().wait()" + START
+HANGS_IN_A_THREAD = FRAME + "    import threading\n    await asyncio.to_thread(threading.Event().wait)" + START
 ENDS = FRAME + START
 
 
@@ -58,6 +59,11 @@ def test_a_signal_lets_the_service_drain(number: signal.Signals) -> None:
 def test_a_service_that_hangs_is_ended() -> None:
     """After its drain time, and still without an error."""
     assert stopped_by(signal.SIGTERM, HANGS, OVEN_DRAIN_S="0") == (0, "")
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
+    """It cannot be ended alone; exit code 70 tells that something was left in the middle."""
+    assert stopped_by(signal.SIGTERM, HANGS_IN_A_THREAD, OVEN_DRAIN_S="0") == (70, "")
 
 
 def test_a_service_may_end_by_itself() -> None:

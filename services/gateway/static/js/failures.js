@@ -22,6 +22,8 @@ const BY_CODE = {
   nothing_found: "Nothing was found there; click the middle of the object, or paint over it with the brush.",
   image_not_found: "The photo is no longer on the server; open it again.",
   engine_failed: "The edit did not work out; try again, or mark a slightly different region.",
+  engine_hung: "The edit did not work out; try again, or mark a slightly different region.",
+  max_deliver: "The edit did not work out; try again, or mark a slightly different region.",
   unavailable: "A part of the service is not running; try again in a moment.",
   broker_unavailable: "A part of the service is not running; try again in a moment.",
 };
