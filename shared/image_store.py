@@ -12,10 +12,11 @@ import hashlib
 import json
 import time
 import uuid
+from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from shared import subjects
+from shared import metrics, subjects
 from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
 from shared.messages import ImageRef
 from shared.topology import bucket_stream
@@ -181,6 +182,47 @@ class NatsImageStore:
             return None
         entry: dict[str, Any] = json.loads(stored.data)
         return None if entry.get("deleted") else entry
+
+
+class RecentPictures:
+    """An ImageStore that keeps in memory what it has read last from one bucket; it passes on everything else."""
+
+    def __init__(self, images: ImageStore, bucket: Bucket, limit_bytes: int) -> None:
+        """A picture that alone is larger than the limit is not kept."""
+        self._images = images
+        self._bucket = bucket
+        self._limit = limit_bytes
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+        """See ImageStore."""
+        return await self._images.put(bucket, data, ref, anew=anew)
+
+    async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
+        """See ImageStore."""
+        return await self._images.head(bucket, sha256)
+
+    async def get(self, bucket: Bucket, sha256: str) -> bytes:
+        """See ImageStore."""
+        if bucket != self._bucket:
+            return await self._images.get(bucket, sha256)
+        kept = self._kept.get(sha256)
+        metrics.looked_up(bucket, hit=kept is not None)
+        if kept is not None:
+            self._kept.move_to_end(sha256)
+            return kept
+        data = await self._images.get(bucket, sha256)
+        self._keep(sha256, data)
+        return data
+
+    def _keep(self, sha256: str, data: bytes) -> None:
+        if sha256 not in self._kept and len(data) <= self._limit:
+            self._kept[sha256] = data
+            self._size += len(data)
+        while self._size > self._limit:
+            _, oldest = self._kept.popitem(last=False)
+            self._size -= len(oldest)
 
 
 async def digest(data: bytes) -> str:

@@ -75,7 +75,7 @@ def _failure(task: asyncio.Task[None]) -> BaseException | None:
 
 
 async def _threads_end(loop: asyncio.AbstractEventLoop) -> bool:
-    ending = asyncio.ensure_future(loop.shutdown_default_executor())
+    ending = asyncio.create_task(loop.shutdown_default_executor(), name="lifecycle.threads")
     await asyncio.wait({ending}, timeout=_TIDY_UP_S)
     return ending.done()
 

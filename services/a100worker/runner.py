@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from services.a100worker.backend import Edit, Editor
-    from services.a100worker.nearby import LookAhead
+    from services.a100worker.look_ahead import LookAhead
     from services.a100worker.settings import Settings
     from shared.bus import Bus, Stored
     from shared.deliveries import Delivery

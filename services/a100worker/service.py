@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
 from services.a100worker.intake import Intake
-from services.a100worker.nearby import LookAhead, NearbyPictures
+from services.a100worker.look_ahead import LookAhead
 from services.a100worker.runner import Runner
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
-from shared.image_store import NatsImageStore
+from shared.image_store import NatsImageStore, RecentPictures
 from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest
 
@@ -103,7 +103,7 @@ class _Readiness:
 
 
 async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
-    pictures = NearbyPictures(NatsImageStore(bus), settings.inputs_in_memory_bytes)
+    pictures = RecentPictures(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
     async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
         runner = Runner(settings, bus, pictures, engine, LookAhead(bus, pictures, intake.lines))
         while not stop.is_set():

@@ -12,15 +12,15 @@ from services.gateway import openapi, problems, static_files
 from services.gateway.admission import Admission
 from services.gateway.deps import Deps
 from services.gateway.durability import Durability
+from services.gateway.ended_jobs import EndedJobs
 from services.gateway.feed import Feed
 from services.gateway.ownership import Ledger, OneOwner
-from services.gateway.recent import EndedJobs, RecentResults
 from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
 from services.gateway.system_health import SystemHealth
 from services.gateway.upkeep import kept_up
 from services.gateway.uploads import Uploads
 from shared.bus import open_bus
-from shared.image_store import NatsImageStore
+from shared.image_store import NatsImageStore, RecentPictures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ def create_app(deps: Deps) -> FastAPI:
 
 def assemble(settings: Settings, bus: Bus, gate: Gate | None) -> Deps:
     """Make the parts."""
-    store = RecentResults(NatsImageStore(bus), settings.results_in_memory_bytes)
+    store = RecentPictures(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
     ownership: Ownership = OneOwner() if gate is None else Ledger(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)

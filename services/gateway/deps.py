@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from services.gateway.admission import Admission
     from services.gateway.durability import Durability
+    from services.gateway.ended_jobs import EndedJobs
     from services.gateway.feed import Feed
     from services.gateway.gate import Gate
     from services.gateway.ownership import Ownership
-    from services.gateway.recent import EndedJobs
     from services.gateway.settings import Settings
     from services.gateway.system_health import SystemHealth
     from services.gateway.uploads import Uploads

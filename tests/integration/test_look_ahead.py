@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.a100worker.lines import ALL_LINES, Lines
-from services.a100worker.nearby import LookAhead, NearbyPictures
+from services.a100worker.look_ahead import LookAhead
 from shared import subjects
 from shared.deliveries import take
+from shared.image_store import RecentPictures
 from shared.messages import JobClass, JobSubmit, JobWork, Started, Task
 from shared.topology import JOB_Q, bucket_stream, worker_consumer
 from tests.chaos.pictures import noise
@@ -19,7 +20,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from shared.bus import Bus
-    from shared.image_store import Bucket, NatsImageStore
+    from shared.image_store import NatsImageStore
     from tests.running import Desk
 
 SHA = "ab" * 32
@@ -39,7 +40,7 @@ def ahead(bus: Bus) -> LookAhead:
     """Looks into all lines."""
     lines = Lines(20.0)
     lines.note(*ALL_LINES)
-    return LookAhead(bus, NearbyPictures(FakeImageStore(), 1000), lines)
+    return LookAhead(bus, RecentPictures(FakeImageStore(), "inputs", 1000), lines)
 
 
 async def next_id(ahead: LookAhead, running: int = 0) -> str | None:
@@ -98,30 +99,3 @@ async def test_a_job_runs_on_pictures_that_came_while_another_one_ran(
         await wait_until(lambda: "job.fetched-ahead" in caplog.messages, "the inputs are there")
         await desk.bus.purge(bucket_stream("inputs"), subjects.object_chunks("inputs", ">"))
         await desk.done("next")
-
-
-class ReadCounter(FakeImageStore):
-    """Notes what is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read: list[str] = []
-
-    async def get(self, bucket: Bucket, sha256: str) -> bytes:
-        """See ImageStore."""
-        self.read.append(sha256)
-        return await super().get(bucket, sha256)
-
-
-async def test_the_pictures_read_last_are_kept_up_to_a_number_of_bytes() -> None:
-    """The oldest goes first, and one that alone is too large is not kept."""
-    store, files = ReadCounter(), [noise(8), noise(9), noise(10), noise(64)]
-    refs = [(await store.put("inputs", file)).sha256 for file in files]
-    pictures = NearbyPictures(store, len(files[1]) + len(files[2]))
-    for ref in refs:
-        await pictures.get("inputs", ref)
-    store.read.clear()
-    for ref in (refs[2], refs[1], refs[0], refs[3]):
-        await pictures.get("inputs", ref)
-
-    assert store.read == [refs[0], refs[3]]

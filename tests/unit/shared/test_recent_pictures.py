@@ -1,4 +1,4 @@
-"""What is kept in memory, and for how long."""
+"""Which pictures are kept in memory, and for how long."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.recent import EndedJobs, RecentResults
-from shared.messages import Cancelled, ImageRef, JobRecord, JobState
+from shared.image_store import RecentPictures
 
 if TYPE_CHECKING:
     from shared.image_store import Bucket
+    from shared.messages import ImageRef
 
 
 class Shelf:
@@ -37,17 +37,10 @@ class Shelf:
         return sha256.encode() * 10
 
 
-def record(job_id: str, *, ended: bool) -> JobRecord:
-    end = Cancelled(job_id=job_id) if ended else None
-    return JobRecord(
-        job_id=job_id, user="local", state=JobState.QUEUED, created_at=1, updated_at=2, last_seq=3, ended=end
-    )
-
-
-async def test_a_result_is_read_once() -> None:
+async def test_a_picture_is_read_once() -> None:
     """While it fits."""
     shelf = Shelf()
-    recent = RecentResults(shelf, limit_bytes=20)
+    recent = RecentPictures(shelf, "results", limit_bytes=20)
     pictures = [await recent.get("results", name) for name in ("a", "a", "b", "a")]
 
     assert pictures == [b"a" * 10, b"a" * 10, b"b" * 10, b"a" * 10]
@@ -57,7 +50,7 @@ async def test_a_result_is_read_once() -> None:
 async def test_the_one_that_nobody_wanted_for_longest_goes_first() -> None:
     """When there is no room for all."""
     shelf = Shelf()
-    recent = RecentResults(shelf, limit_bytes=20)
+    recent = RecentPictures(shelf, "results", limit_bytes=20)
     for name in ("a", "b", "a", "c", "a", "b"):
         await recent.get("results", name)
 
@@ -65,41 +58,21 @@ async def test_the_one_that_nobody_wanted_for_longest_goes_first() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["inputs", "cache", "debug"])
-async def test_only_results_are_kept(bucket: Bucket) -> None:
+async def test_only_one_bucket_is_kept(bucket: Bucket) -> None:
     """All else is read once or belongs to somebody else's memory."""
     shelf = Shelf()
-    recent = RecentResults(shelf, limit_bytes=20)
+    recent = RecentPictures(shelf, "results", limit_bytes=20)
     for _ in range(2):
         await recent.get(bucket, "a")
 
     assert len(shelf.reads) == 2
 
 
-async def test_a_result_larger_than_the_memory_is_passed_on() -> None:
-    """And takes nothing from the others for long."""
+async def test_a_picture_larger_than_the_memory_is_passed_on() -> None:
+    """And takes no room from the others."""
     shelf = Shelf()
-    recent = RecentResults(shelf, limit_bytes=5)
+    recent = RecentPictures(shelf, "results", limit_bytes=5)
     pictures = [await recent.get("results", "a") for _ in range(2)]
 
     assert pictures == [b"a" * 10] * 2
     assert len(shelf.reads) == 2
-
-
-def test_only_jobs_that_have_ended_are_kept() -> None:
-    """Others may change."""
-    jobs = EndedJobs()
-    ended = record("j1", ended=True)
-    jobs.keep(ended)
-    jobs.keep(record("j2", ended=False))
-
-    assert (jobs.get("j1"), jobs.get("j2"), jobs.get("j3")) == (ended, None, None)
-
-
-def test_ended_jobs_make_room_for_later_ones() -> None:
-    """Only so many are kept."""
-    jobs = EndedJobs()
-    for number in range(257):
-        jobs.keep(record(f"j{number}", ended=True))
-
-    assert jobs.get("j0") is None
-    assert jobs.get("j1") is not None
