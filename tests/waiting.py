@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-T = TypeVar("T")
 _LOOK_EVERY_S = 0.01
 
 
@@ -24,25 +23,6 @@ async def wait_until(predicate: Callable[[], object], description: str, timeout_
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise AssertionError(f"Waited {timeout_s:g} s in vain until {description}.") from None
-
-
-async def next_event(
-    events: AsyncIterator[T] | asyncio.Queue[T],
-    matching: Callable[[T], bool] = lambda _: True,
-    description: str = "an event",
-    timeout_s: float = 10.0,
-) -> T:
-    """Return the next event that matches, dropping those before it. Fails with the description."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                event = await (events.get() if isinstance(events, asyncio.Queue) else anext(events))
-                if matching(event):
-                    return event
-    except TimeoutError:
-        raise AssertionError(f"Waited {timeout_s:g} s in vain for {description}.") from None
-    except StopAsyncIteration:
-        raise AssertionError(f"The events ended without {description}.") from None
 
 
 def gone(pid: int) -> bool:

@@ -21,11 +21,6 @@ class ArrayCache:
         self._held = 0
         self._lock = threading.Lock()
 
-    @property
-    def held_bytes(self) -> int:
-        """What the kept arrays weigh."""
-        return self._held
-
     def get(self, key: Hashable) -> NDArray[Any] | None:
         """Return the array and mark it as used, or None."""
         with self._lock:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
     from shared.messages import Stroke
 
-MAX_CANDIDATES = 5
-
 BACKENDS = {
     "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
     "fastsam": "services.segmentation.backends.fastsam:FastSam",

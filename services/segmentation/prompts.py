@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from services.segmentation.backend import MAX_CANDIDATES, Click, Prompt
+from services.segmentation.backend import Click, Prompt
 from services.segmentation.masks import binary, fit
 from services.segmentation.windows import Window
 from shared.errors import BadInput
@@ -24,7 +24,7 @@ def from_request(request: MaskRequest, width: int, height: int, guidance: Grey |
 
     Points win over a box, then come strokes, the mask and the main subject. Raises BadInput.
     """
-    return replace(_chosen(request, width, height, guidance), candidates=min(request.candidates, MAX_CANDIDATES))
+    return replace(_chosen(request, width, height, guidance), candidates=request.candidates)
 
 
 def _chosen(request: MaskRequest, width: int, height: int, guidance: Grey | None) -> Prompt:

@@ -43,7 +43,6 @@ LONG_MS = 400.0
 TURN_MS = 1000.0  # that the other user may take first
 LIVE_QUEUED = "live.ev.*.queued"
 NOTHING = json.dumps({"steps": 0, "interval_ms": 0})
-A_SECOND = json.dumps({"steps": 1, "interval_ms": 1000})
 
 
 class Order(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import subprocess
 from contextlib import contextmanager
@@ -55,10 +54,3 @@ def _write_all(file: object, size: int) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-
-
-def can_mount(folder: Path) -> bool:
-    """Whether `small_disk` works here."""
-    with contextlib.suppress(CannotMount), small_disk(folder, 1):
-        return True
-    return False

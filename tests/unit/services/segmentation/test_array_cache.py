@@ -26,12 +26,24 @@ def test_what_was_not_used_for_longest_goes_first() -> None:
 
 
 def test_the_bytes_never_exceed_the_limit() -> None:
-    """Also when a key is written twice."""
+    """Two of three fit."""
     cache = ArrayCache(2500)
-    for round_ in range(10):
-        cache.put(round_ % 3, kilobyte(round_))
 
-    assert cache.held_bytes == 2000
+    for name in "abc":
+        cache.put(name, kilobyte())
+
+    assert [name for name in "abc" if cache.get(name) is not None] == ["b", "c"]
+
+
+def test_a_key_that_is_written_again_throws_nothing_out() -> None:
+    """What it replaces no longer counts."""
+    cache = ArrayCache(2500)
+    cache.put("a", kilobyte())
+
+    for value in range(10):
+        cache.put("b", kilobyte(value))
+
+    assert [name for name in "ab" if cache.get(name) is not None] == ["a", "b"]
 
 
 def test_an_array_over_the_limit_is_not_kept() -> None:
