@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from shared import metrics, subjects
 from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
 from shared.messages import ImageRef
-from shared.topology import bucket_stream
+from shared.topology import BUCKET_LIFE_S, bucket_stream
 
 if TYPE_CHECKING:
     from shared.bus import Bus, Stored
@@ -29,7 +29,6 @@ CHUNK_BYTES = 512 * 1024
 _WINDOW = 8  # chunks in flight; the server refuses a publisher that holds too many bytes
 _HASH_IN_THREAD_BYTES = 256 * 1024
 _STILL_YOUNG = 0.5  # of the bucket's life: an older picture is stored again, so that it outlives the job that names it
-_LIFE_S = {"inputs": 7 * 86_400.0, "results": 7 * 86_400.0, "debug": 86_400.0, "cache": 2 * 3600.0}
 
 
 class ImageStore(Protocol):
@@ -238,7 +237,7 @@ def _described(entry: dict[str, Any]) -> bool:
 
 def _young(bucket: Bucket, entry: dict[str, Any]) -> bool:
     age = time.time() - datetime.fromisoformat(entry["mtime"]).timestamp()
-    return age < _LIFE_S[bucket] * _STILL_YOUNG
+    return age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 
 
 def _ref(bucket: Bucket, sha256: str, entry: dict[str, Any]) -> ImageRef:

@@ -45,6 +45,8 @@ JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+# Inputs and results live as long as the log, so that whatever is logged can be replayed.
+BUCKET_LIFE_S = {"inputs": 7 * _DAY, "results": 7 * _DAY, "debug": 1 * _DAY, "cache": 2 * _HOUR}
 _LOOK_EVERY_S = 0.2
 _ANSWER_S = 5.0  # a stream with three copies takes one second; while a cluster elects, it answers nothing at all
 _IMMUTABLE = 10052
@@ -88,19 +90,18 @@ class Topology:
 def declare(settings: StreamSettings) -> Topology:
     """Return the declaration for these settings."""
     buckets = (
-        # inputs and results live as long as the log, so that whatever is logged can be replayed
-        _bucket("inputs", 7 * _DAY, settings.picture_bytes // 2),
-        _bucket("results", 7 * _DAY, settings.picture_bytes // 4),
-        _bucket("debug", 1 * _DAY, settings.picture_bytes // 8),
+        _bucket("inputs", settings.picture_bytes // 2),
+        _bucket("results", settings.picture_bytes // 4),
+        _bucket("debug", settings.picture_bytes // 8),
         # a cache makes room by itself; a picture that lost its chunks is read as not found
-        replace(_bucket("cache", 2 * _HOUR, settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
+        replace(_bucket("cache", settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
     )
     views = (
         # what the projector folds, under <user>.<job>; a view makes room by itself, or a full one would stop the queue
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
         # whose pictures are, under <owner>.<sha256>: as long as the pictures; an owner who is crowded out sends again
-        replace(_key_value(OWNED, subjects.ALL_OWNED, 7 * _DAY), discard=DiscardPolicy.OLD),
+        replace(_key_value(OWNED, subjects.ALL_OWNED, BUCKET_LIFE_S["inputs"]), discard=DiscardPolicy.OLD),
     )
     streams = (*_job_streams(settings), *views, *buckets)
     return Topology(
@@ -158,21 +159,11 @@ def _key_value(stream: str, pattern: str, max_age: float) -> StreamConfig:
     return replace(values, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
 
 
-def _bucket(name: str, max_age: float, max_bytes: int) -> StreamConfig:
+def _bucket(name: str, max_bytes: int) -> StreamConfig:
     """Object store layout of NATS ADR-20, so `nats obj` reads what we write."""
-    return StreamConfig(
-        name=bucket_stream(name),
-        subjects=[subjects.object_chunks(name, ">"), subjects.object_entry(name, ">")],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW,
-        max_age=max_age,
-        max_msgs=-1,
-        max_bytes=max_bytes,
-        duplicate_window=120.0,
-        allow_rollup_hdrs=True,
-        allow_direct=True,
-    )
+    patterns = subjects.object_chunks(name, ">"), subjects.object_entry(name, ">")
+    objects = _stream(bucket_stream(name), *patterns, max_age=BUCKET_LIFE_S[name], max_bytes=max_bytes)
+    return replace(objects, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True)
 
 
 def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from shared import subjects
-from shared.topology import JOB_LOG, JOBS, OWNED
+from shared.topology import BUCKET_LIFE_S, JOB_LOG, JOBS, OWNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.bus import Bus
 
-_RENEWED_S = 3.5 * 86_400  # half of an entry's life: as the picture itself, it outlives a job that names it
+_RENEWED_S = BUCKET_LIFE_S["inputs"] / 2  # of an entry: as the picture itself, it outlives a job that names it
 _BELIEVED_S = 60.0
 _KEPT = 8192
 

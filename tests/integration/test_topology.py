@@ -54,7 +54,7 @@ def test_everything_is_bounded_and_expires() -> None:
 
 
 async def test_declaring_twice_changes_nothing(bare_bus: Bus) -> None:
-    """Every service does it at every start."""
+    """The job manager does it at every start, and after each reconnect."""
     await ensure(bare_bus, SETTINGS)
     created = (await bare_bus.client.jetstream().stream_info(JOB_LOG)).created
     await ensure(bare_bus, SETTINGS)
