@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 
 from services.gateway import keys
-from shared.errors import ConfigError
-from shared.lifecycle import EXIT_CONFIG
+from shared.errors import EXIT_CONFIG, ConfigError
 
 _READABLE = 0o644  # by the user of the container; the folder that OUT is in is closed to others
 

@@ -26,8 +26,7 @@ import nkeys
 from deploy import certificates
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import subjects
-from shared.errors import ConfigError
-from shared.lifecycle import EXIT_CONFIG
+from shared.errors import EXIT_CONFIG, ConfigError
 
 HERE = Path(__file__).parent
 CONFIGURATIONS = ("nats-server.conf", "nats-cluster.conf")

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from services.devstack import Options, Stack, five_services
-from services.keeper import EXIT_CONFIG
-from shared.errors import ConfigError
+from shared.errors import EXIT_CONFIG, ConfigError
 
 _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground
 

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-from shared.errors import ConfigError
+from shared.errors import EXIT_CONFIG, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h: starting again cannot help
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 STEADY_S = 30.0  # a program that lived so long did not die of its start
 
@@ -75,7 +74,7 @@ class Keeper:
         if self._stop.is_set():
             self._program.terminate()  # `stop` came before there was a process to tell
         code = await self._program.wait()
-        if code == EXIT_CONFIG:
+        if code == EXIT_CONFIG:  # starting again cannot help
             self._end_for_good("ended because a setting is wrong")
         return f"ended with code {code}"
 

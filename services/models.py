@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from services import model_sources
 from services.model_manifest import MODELS, Wheel
-from shared.errors import ArtMancerError, ConfigError, NotFound, Unavailable
+from shared.errors import EXIT_CONFIG, ArtMancerError, ConfigError, NotFound, Unavailable
 from shared.volumes import MANIFEST, FileFacts, Volume, VolumeManifest, digest
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from services.model_manifest import Model
 
-EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 # In the model's folder, so that a file arrives on the volume where it stays. Two, or what is left of an interrupted
 # fetch would be taken for what a folder held.
 ARRIVALS, COPIES = ".arrivals", ".copies"

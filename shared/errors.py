@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
+
 
 class ArtMancerError(Exception):
     """Something went wrong."""

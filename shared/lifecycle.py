@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shared import settings as settings_module
 from shared import telemetry, tracing
-from shared.errors import ConfigError, EngineHung
+from shared.errors import EXIT_CONFIG, EXIT_HUNG, ConfigError, EngineHung
 from shared.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 S = TypeVar("S", bound=ServiceSettings)
-EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
 _TIDY_UP_S = 1.0
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.gateway.caller import KeyScope
 from services.gateway.key_file import Key, KeyFile, made, read_keys
 from services.gateway.key_ring import id_of
-from shared.errors import ConfigError
-from shared.lifecycle import EXIT_CONFIG
+from shared.errors import EXIT_CONFIG, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

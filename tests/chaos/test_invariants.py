@@ -15,8 +15,7 @@ from services.nats_server import HOST
 from services.program import ProcessGroup, Program
 from shared import subjects, topology
 from shared.deliveries import redeliver_from, take
-from shared.errors import Busy
-from shared.lifecycle import EXIT_HUNG
+from shared.errors import EXIT_HUNG, Busy
 from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
 from shared.rpc import call
 from shared.settings import StreamSettings

@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from services.a100worker.backend import load
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.settings import Settings
-from shared.errors import ConfigError
-from shared.lifecycle import EXIT_CONFIG
+from shared.errors import EXIT_CONFIG, ConfigError
 from shared.messages import Task
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import edit_of
