@@ -12,8 +12,10 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from shared.subjects import TOKEN
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
 Point = tuple[float, float]
 """x, y in pixels of the upright picture, origin top left."""
 Box = tuple[float, float, float, float]

@@ -19,7 +19,7 @@ from shared.errors import BadMessage
 POOL = "a100"
 TERMINAL = "end"
 TOKEN_MAX = 64
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TOKEN = f"[A-Za-z0-9_-]{{1,{TOKEN_MAX}}}"
 
 SEG_MASK = "svc.seg.mask"
 SEG_SALIENCY = "svc.seg.saliency"
@@ -70,7 +70,7 @@ def inbox_prefix(user: str) -> str:
 
 def token(text: str) -> str:
     """Return the text if it can stand in a subject (letters, digits, - and _, at most 64). Raises BadMessage."""
-    if not _TOKEN.fullmatch(text):
+    if not re.fullmatch(TOKEN, text):
         raise BadMessage("An id may hold 1 to 64 letters, digits, dashes and underscores.")
     return text
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from shared.messages import Token
 from shared.settings import ServiceSettings
 
 
@@ -23,7 +24,7 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="A100WORKER_", frozen=True, populate_by_name=True)
 
     backend: str = "classical"  # a registered name, or module:Class
-    name: str = Field(default_factory=_new_name, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    name: Token = Field(default_factory=_new_name)
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     idle_poll_s: float = Field(default=0.5, gt=0)  # a job that comes back from a dead worker announces itself to nobody
     affinity_s: float = Field(default=20.0, ge=0)  # so long others may wait for those whose adapter is loaded

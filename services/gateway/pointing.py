@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from shared.errors import BadInput, ImageNotFound
 from shared.messages import MaskRequest
+from shared.subjects import TOKEN
 
 if TYPE_CHECKING:
     from services.gateway.deps import Deps
     from services.gateway.schemas import SmartMaskRequest
     from shared.messages import ImageRef
-
-_ECHO = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 async def mask_request(deps: Deps, user: str, ask: SmartMaskRequest) -> MaskRequest:
@@ -48,7 +47,7 @@ async def _known(deps: Deps, user: str, image_id: str | None) -> ImageRef:
     ref = await deps.uploads.known(user, image_id)
     if ref is None:
         # The client recognises these words, and sends the picture again.
-        shown = image_id if _ECHO.fullmatch(image_id) else "?"
+        shown = image_id if re.fullmatch(TOKEN, image_id) else "?"
         raise ImageNotFound(f"Image ID not found or expired: {shown}")
     return ref
 

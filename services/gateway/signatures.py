@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlencode
 from services.gateway.caller import KeyScope
 from services.gateway.watched_file import WatchedFile
 from shared.errors import ConfigError
+from shared.subjects import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,11 +29,10 @@ PARAMETER = "signature"
 SKEW_S = 30.0  # by so much the clocks of two gateways may differ, both ways
 _SECRET_CHARACTERS = 32
 _SPOILT = "The signed address is not valid."
-_ID = "[A-Za-z0-9_-]{1,64}"
 _SIGNABLE = re.compile(
-    rf"/v1/jobs/{_ID}/(events|result)|/v1/images/[0-9a-f]{{64}}|/api/generate/(stream|result-image)/{_ID}"
-    rf"|/api/debug/sessions/{_ID}/(download|images/[a-zA-Z0-9_.]{{1,64}})"
-    rf"|/api/visualization/{_ID}/(original|generated|download)"
+    rf"/v1/jobs/{TOKEN}/(events|result)|/v1/images/[0-9a-f]{{64}}|/api/generate/(stream|result-image)/{TOKEN}"
+    rf"|/api/debug/sessions/{TOKEN}/(download|images/[a-zA-Z0-9_.]{{1,64}})"
+    rf"|/api/visualization/{TOKEN}/(original|generated|download)"
 )
 
 
