@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +40,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await topology.declared(bus)
         studio = Studio(NatsImageStore(bus), settings.at_once)
-        async with rpc.serve(bus, NAME, _endpoints(studio, settings.in_flight), drain_s=settings.drain_s):
+        async with rpc.serve(bus, NAME, _endpoints(studio, settings), drain_s=settings.drain_s):
             probes.has_started()
             await stop.wait()
 
@@ -105,10 +104,11 @@ def _encoded(photo: Photo) -> tuple[bytes, ImageRef]:
     return png, ref
 
 
-def _endpoints(studio: Studio, limit: int) -> list[rpc.Endpoint[Any]]:
+def _endpoints(studio: Studio, settings: Settings) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
+        return HealthReply(service=NAME, instance=settings.instance, status="healthy")
 
+    limit = settings.in_flight
     return [
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
         rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, studio.extract, limit),

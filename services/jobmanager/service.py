@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher)
-        endpoints = _endpoints(bus, list(dispatchers.values()))
+        endpoints = _endpoints(bus, list(dispatchers.values()), settings.instance)
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
@@ -99,9 +98,9 @@ async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, 
             log.warning("jobmanager.not-mended", extra={"part": name})
 
 
-def _endpoints(bus: Bus, dispatchers: list[Dispatcher]) -> list[rpc.Endpoint[Any]]:
+def _endpoints(bus: Bus, dispatchers: list[Dispatcher], instance: str) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy")
+        return HealthReply(service=NAME, instance=instance, status="healthy")
 
     async def queue(_: QueueQuery) -> QueueReport:
         waiting: defaultdict[str, list[str]] = defaultdict(list)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +59,7 @@ def _endpoints(
     settings: Settings, engines: Engines, seer: Saliency | None, answers: Answers
 ) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=socket.gethostname(), status="healthy", detail=engines.describe())
+        return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=engines.describe())
 
     limit = settings.concurrency + settings.waiting
     return [
