@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pybase64
 
+from services.gateway.debug_sessions import GUIDED
 from shared.errors import ImageNotFound
 from shared.messages import Task
 
@@ -20,7 +21,6 @@ _ORDER = {
     Task.INSERTION: ("ref_img", "mask", "masked_bg"),
 }
 _ORDER_GUIDED = ("original", "mask_A", "masked_R", "reference_image", "positioned_mask_R")
-_GUIDED = "mask_A"  # only insertions with a reference mask have this picture
 _ECHOES = {"image": "original_image", "mask": "mask_A", "reference": "reference_image"}
 _ECHOES |= {"reference_mask": "reference_mask_R"}
 
@@ -28,7 +28,7 @@ _ECHOES |= {"reference_mask": "reference_mask_R"}
 async def debug_info(images: ImageStore, session: DebugSession) -> dict[str, Any]:
     """Return it; pictures that have expired are left out. Raises BrokerUnavailable."""
     names = {image.label: image.sha256 for image in session.images}
-    order = _ORDER_GUIDED if _GUIDED in names else _ORDER[session.submit.task]
+    order = _ORDER_GUIDED if GUIDED in names else _ORDER[session.submit.task]
     conditions = await _read(images, "debug", {label: names[label] for label in order if label in names})
     echoes = await _read(images, "inputs", {_ECHOES[field]: name for field, name in session.submit.pictures().items()})
     extras = await _read(images, "debug", {key: names[label] for key, label in _extras(session) if label in names})

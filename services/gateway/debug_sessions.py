@@ -39,7 +39,7 @@ _STEMS = {  # label of a picture: name of its file
     "positioned_mask": "06_positioned_mask",
     "masked_R": "07_masked_R",
 }
-_GUIDED = "mask_A"  # only insertions with a reference mask have this picture
+GUIDED = "mask_A"  # only insertions with a reference mask have this picture
 _ISO_TIMESTAMP = 15  # characters of a session's name: 20260301_093000
 
 
@@ -86,7 +86,7 @@ def shots(session: DebugSession) -> list[Shot]:
         )
         for image in session.images
     ]  # fmt: skip
-    step = "09" if any(shot.what == _GUIDED for shot in found) else "07"
+    step = "09" if any(shot.what == GUIDED for shot in found) else "07"
     result = session.result
     generated = Shot(f"{step}_generated_output.png", "generated", "results", result.sha256, result.width, result.height)
     return [*sorted(found, key=lambda shot: shot.file), generated]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from services.gateway.schemas import Status
+from services.gateway.schemas import Status, Word
 from shared.messages import Failed, JobState
 
 if TYPE_CHECKING:
     from shared.messages import JobRecord
 
-Word = Literal["queued", "loading_pipeline", "processing", "done", "error", "cancelled"]
 _ENDED: dict[JobState, Word] = {JobState.DONE: "done", JobState.FAILED: "error", JobState.CANCELLED: "cancelled"}
 _LOADING, _LOADED, _LAST_STEP = 0.2, 0.3, 0.95
 

@@ -11,6 +11,7 @@ from shared.messages import Task
 Text = Annotated[str, Field(max_length=10_000)]
 Base64 = Annotated[str, Field(description="A picture in base64, with or without a data: prefix.")]
 Adjustment = Annotated[int, Field(ge=-200, le=200)]
+Word = Literal["queued", "loading_pipeline", "processing", "done", "error", "cancelled"]
 
 
 class _Request(BaseModel):
@@ -62,7 +63,7 @@ class Status(_Answer):
     """Where a job stands, as the stream and the status tell it."""
 
     task_id: str
-    status: Literal["queued", "loading_pipeline", "processing", "done", "error", "cancelled"]
+    status: Word
     progress: float
     current_step: int | None
     total_steps: int | None

@@ -48,9 +48,8 @@ def _fit(guide: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.
     mean_wanted = _mean(wanted, radius)
     lines = np.zeros((*wanted.shape, 4), np.float32)
     lines[..., 3] = wanted
-    mixed = (mean_wanted > _NOTHING) & (
-        mean_wanted < 1 - _NOTHING
-    )  # elsewhere the factors are 0 and the constant is the mask
+    # Elsewhere the factors are 0 and the constant is the mask.
+    mixed = (mean_wanted > _NOTHING) & (mean_wanted < 1 - _NOTHING)
     if mixed.any():
         mean_guide = _mean(guide, radius)
         spread = guide[..., :, np.newaxis] * guide[..., np.newaxis, :]

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 INSIDE = 127
 _LARGE_PART = 0.1  # of the largest part
 _SMALL_HOLE = 0.03  # of the mask
-_SHARP_SIGMA_PX = (
-    10.0  # beyond it three box blurs cost less than one Gaussian and differ by less than a grey level or two
-)
+_SHARP_SIGMA_PX = 10.0  # beyond it three box blurs cost less than one Gaussian and differ by less than two grey levels
 
 
 def binary(inside: NDArray[np.bool_]) -> Grey:

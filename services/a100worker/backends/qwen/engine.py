@@ -124,9 +124,8 @@ class Qwen:
 
     def _paints(self) -> bool:
         tasks, shapes = [Task.REMOVAL], [*_WARM_UP[:1]]
-        if (
-            self._settings.qwen_compile
-        ):  # each adapter is compiled once, and sizes only count as such from the second on
+        if self._settings.qwen_compile:
+            # Each adapter is compiled once, and sizes only count as such from the second on.
             tasks, shapes = list(Task), [*_WARM_UP]
         try:
             for task, shape in itertools.product(tasks, shapes):
