@@ -64,7 +64,7 @@ class Intake:
             delivery = await self._take()
             if delivery is not None:
                 return delivery
-            await self._pause(stop)
+            await first_of(self._announced, stop, within_s=self._idle_poll_s)
         return None
 
     async def _take(self) -> Delivery | None:
@@ -82,11 +82,13 @@ class Intake:
                 return delivery
         return None
 
-    async def _pause(self, stop: asyncio.Event) -> None:
-        waiting = [asyncio.create_task(event.wait(), name="intake.wait") for event in (self._announced, stop)]
-        try:
-            await asyncio.wait(waiting, timeout=self._idle_poll_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+
+async def first_of(*events: asyncio.Event, within_s: float) -> None:
+    """Return when one of the events is set, or when the time is over."""
+    waiting = [asyncio.create_task(event.wait(), name="worker.wait") for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

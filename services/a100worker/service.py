@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
-from services.a100worker.intake import Intake
+from services.a100worker.intake import Intake, first_of
 from services.a100worker.look_ahead import LookAhead
 from services.a100worker.runner import Runner
 from shared import rpc, subjects, topology
@@ -118,9 +118,6 @@ async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Even
 
 async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
     """Wait for the broker; what it may have lost, the job manager makes anew."""
-    waiting = {asyncio.create_task(event.wait(), name="worker.wait") for event in (bus.up, stop)}
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=settings.idle_poll_s)
-    for task in waiting:
-        task.cancel()
+    await first_of(bus.up, stop, within_s=settings.idle_poll_s)
     if bus.connected and not stop.is_set():
         await asyncio.sleep(_PAUSE_S)
