@@ -16,11 +16,15 @@ from shared import topology
 from shared.bus import Bus, open_bus
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
+from tests.gateway import SAMPLES, WorkerByHand, gateway
+from tests.running import Desk
 from tests.stack import RunningStack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from tests.gateway import Client
 
 # Threads of libraries that end with their event loop or live as long as the process.
 _LIBRARY_THREADS = ("asyncio_", "asyncio-waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-")
@@ -106,3 +110,24 @@ async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
 def images(bus: Bus) -> NatsImageStore:
     """The picture store in the test's nats-server."""
     return NatsImageStore(bus)
+
+
+@pytest.fixture
+async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
+    """Submits jobs on a photo that is stored already."""
+    photo = await images.put("inputs", (SAMPLES / "cat.jpg").read_bytes())
+    return Desk(bus, nats_url, stream_settings, photo.sha256)
+
+
+@pytest.fixture
+async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
+    """A browser page, or a program, before a running gateway of little patience."""
+    assert bus.connected
+    async with gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.2, result_wait_s=0.3) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(bus: Bus, images: NatsImageStore) -> WorkerByHand:
+    """Plays job manager and worker, where a test starts neither."""
+    return WorkerByHand(bus, images)

@@ -1,4 +1,4 @@
-"""Stand-ins for what a unit test should not need; each passes the same tests as what it stands in for."""
+"""Stand-ins: a picture store without a broker, which passes the real one's tests, and engines that misbehave."""
 
 from __future__ import annotations
 
@@ -66,30 +66,34 @@ class FakeImageStore:
         return self._named.get((bucket, name))
 
 
-class FailingEditor:
-    """An engine that gives up on every job, in words that nobody but an operator may read."""
-
-    name = "failing"
+class _Weightless:
+    """An engine that has nothing to load and nothing to give back."""
 
     def __init__(self, settings: Settings, loading: Loading) -> None:
         del settings, loading
+
+    def close(self) -> None:
+        """See Editor."""
+
+
+class FailingEditor(_Weightless):
+    """An engine that gives up on every job, in words that nobody but an operator may read."""
+
+    name = "failing"
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Raise what only a bug raises."""
         del job, step
         raise RuntimeError("CUDA error in /secret/weights.bin")
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-
-class MoodyEditor:
+class MoodyEditor(_Weightless):
     """An engine that fails at the first try of each seed and succeeds at the second."""
 
     name = "moody"
 
     def __init__(self, settings: Settings, loading: Loading) -> None:
-        del settings, loading
+        super().__init__(settings, loading)
         self._tried: set[int] = set()
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
@@ -100,17 +104,11 @@ class MoodyEditor:
             raise EngineFailed
         return Edit(job.image.copy(), None)
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-
-class ShowingEditor:
+class ShowingEditor(_Weightless):
     """An engine that shows the picture at every step: first red, then green, then blue."""
 
     name = "showing"
-
-    def __init__(self, settings: Settings, loading: Loading) -> None:
-        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Take three steps, as fast as it can."""
@@ -119,50 +117,36 @@ class ShowingEditor:
             step(done + 1, 3, None, np.broadcast_to(colour, job.image.shape).copy())
         return Edit(job.image.copy(), None)
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-
-class DeadlyEditor:
+class DeadlyEditor(_Weightless):
     """An engine that takes its process with it, as a broken driver does. Only for a worker process."""
 
     name = "deadly"
-
-    def __init__(self, settings: Settings, loading: Loading) -> None:
-        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """End the process without another word."""
         del job, step
         os._exit(9)
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-
-class SulkingEditor:
+class SulkingEditor(_Weightless):
     """An engine that says "cancelled" although nobody asked for it."""
 
     name = "sulking"
-
-    def __init__(self, settings: Settings, loading: Loading) -> None:
-        del settings, loading
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Raises JobCancelled."""
         del job, step
         raise JobCancelled
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-
-class GatedEditor:
+class GatedEditor(_Weightless):
     """An engine whose weights are a pipe: it is loaded when somebody has written into `gate`."""
 
     name = "gated"
 
     def __init__(self, settings: Settings, loading: Loading) -> None:
+        super().__init__(settings, loading)
         loading("waiting")
         (settings.model_dir / "gate").read_bytes()
 
@@ -170,6 +154,3 @@ class GatedEditor:
         """Leave the picture as it is."""
         del step
         return Edit(job.image.copy(), None)
-
-    def close(self) -> None:
-        """Nothing to give back."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.bus import Bus
-    from shared.image_store import NatsImageStore
     from shared.messages import JobEvent
 
 
@@ -43,11 +42,6 @@ async def feed(bus: Bus, seen: list[JobEvent]) -> AsyncIterator[Feed]:
         seen.clear()
         yield feed
         running.cancel()
-
-
-@pytest.fixture
-def worker(bus: Bus, images: NatsImageStore) -> WorkerByHand:
-    return WorkerByHand(bus, images)
 
 
 async def steps_of(feed: Feed, job_id: str, after: int = 0) -> list[int | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,18 +10,16 @@ import pytest
 from services.a100worker.settings import Settings
 from shared.settings import NatsSettings
 from tests.gateway import gateway
-from tests.running import Desk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from services.a100worker.backends.qwen.engine import Qwen
     from shared.bus import Bus
-    from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
     from tests.gateway import Client
 
-CAT = Path(__file__).parents[2] / "services/gateway/static/samples/cat.jpg"
 ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128, "qwen_condition_px": 128}
 
 
@@ -62,15 +59,8 @@ def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
 
 
 @pytest.fixture
-async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
-    """Submits jobs on a photo that is stored already."""
-    photo = await images.put("inputs", CAT.read_bytes())
-    return Desk(bus, nats_url, stream_settings, photo.sha256)
-
-
-@pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A program's view of a running gateway."""
+    """The same as elsewhere, but it waits for a result as long as a deployed gateway does."""
     assert bus.connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         yield client

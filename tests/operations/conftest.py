@@ -5,17 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.operations.recipes import ROOT, Operator
-from tests.running import Desk
-
-if TYPE_CHECKING:
-    from shared.bus import Bus
-    from shared.image_store import NatsImageStore
-    from shared.settings import StreamSettings
 
 CAT = ROOT / "services/gateway/static/samples/cat.jpg"
 
@@ -44,10 +37,3 @@ def operator(nats_command: Path, nats_url: str, tmp_path: Path) -> Operator:
     folder = tmp_path / "terminal"
     folder.mkdir()
     return Operator(nats_command, nats_url, folder)
-
-
-@pytest.fixture
-async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
-    """Submits jobs on a photo that is stored already."""
-    photo = await images.put("inputs", CAT.read_bytes())
-    return Desk(bus, nats_url, stream_settings, photo.sha256)

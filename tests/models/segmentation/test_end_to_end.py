@@ -19,7 +19,7 @@ from services.segmentation.masks import overlap
 from services.segmentation.memory import packed, unpacked
 from shared.image_codec import decode_mask, encode_jpeg, encode_png
 from shared.settings import NatsSettings
-from tests.gateway import b64, gateway
+from tests.gateway import b64
 from tests.models.segmentation.conftest import FASTSAM, settings_for
 from tests.models.segmentation.scenes import Scene, Shape, scene, scenes
 from tests.v1_client import beside, upload
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 RIGHT = 0.75
 SCENE = scene(3)
-
-
-@pytest.fixture
-async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A browser page before a running gateway."""
-    assert bus.connected
-    async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
-        yield client
 
 
 @pytest.fixture
