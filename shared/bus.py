@@ -22,7 +22,7 @@ import nats.errors
 
 from shared import subjects, tracing
 from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translated
-from shared.errors import BrokerUnavailable, ConfigError, StreamFull, WrongLastSequence
+from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -257,8 +257,7 @@ async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> A
         yield bus
     finally:
         bus.opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConfigError):
-            await bus.opening
+        await asyncio.gather(bus.opening, return_exceptions=True)  # to await it would swallow a cancel of our own
         with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
             if bus.client.is_connected:
                 await bus.client.flush(timeout=1)
