@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
@@ -161,6 +164,16 @@ class Studio:
         painted = """canvas => new Promise((resolve) =>
             requestAnimationFrame(() => requestAnimationFrame(() => resolve(canvas.toDataURL()))))"""
         return str(await self.canvas().evaluate(painted))
+
+    async def colour(self, place: Place) -> tuple[int, int, int]:
+        """What the stage shows at a pixel of the photo, while all of that is shown."""
+        edge = await self.canvas().bounding_box()
+        assert edge is not None
+        left, top = await self.on_screen(place)
+        with Image.open(io.BytesIO(base64.b64decode((await self.painted()).partition(",")[2]))) as stage:
+            x, y = round(left - edge["x"]), round(top - edge["y"])
+            red, green, blue = stage.convert("RGB").crop((x, y, x + 1, y + 1)).tobytes()
+        return red, green, blue
 
     async def share(self) -> int:
         """How much is marked, in percent; below 1 is 0."""

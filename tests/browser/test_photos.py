@@ -77,6 +77,16 @@ async def test_a_photo_can_be_pasted(studio: Studio) -> None:
     await studio.shows("cat")
 
 
+async def test_a_transparent_photo_lies_on_white(studio: Studio, tmp_path: Path) -> None:
+    """As in the edit that is made of it; on any other ground more would seem to change than what is marked."""
+    clear = Image.new("RGBA", (400, 300), (200, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    await studio.choose_file(tmp_path / "clear.png")
+    await studio.shows("clear")
+
+    assert await studio.colour((200, 150)) == (255, 255, 255)
+
+
 async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path) -> None:
     """Held upright, so the file says "turn me": shown, marked and edited upright, and given back at full size."""
     photo = enlarged((3000, 4000), "astronaut")

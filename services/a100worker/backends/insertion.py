@@ -33,7 +33,7 @@ def insert(job: EditInputs, step: Step) -> Edit:
     thing = cutout.whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
     picture, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)
     for number, region in enumerate(regions, start=1):
-        step(1 + number, total, f"Placing {number} of {len(regions)}", picture)
+        step(1 + number, total, f"Placing {number} of {len(regions)}", picture if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
         copy = toned(thing.resized(box.width, box.height), job.image, box)
         picture, touched = composed(picture, copy, box)

@@ -43,7 +43,7 @@ def remove(job: EditInputs, step: Step, filler: Filler | None) -> Edit:
     total = 2 + len(parts) + bool(specks.any())
     picture = job.image
     for number, part in enumerate(parts, start=1):
-        step(number, total, f"Filling {number} of {len(parts)}", picture)
+        step(number, total, f"Filling {number} of {len(parts)}", picture if number > 1 else None)
         picture = filled(picture, part, search, job.seed)
     if specks.any():
         step(total - 2, total, "Filling specks", picture)

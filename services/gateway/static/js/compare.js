@@ -7,6 +7,7 @@ import { compareLayer } from "./layers.js";
  * @typedef {import("./pane.js").Pane} Pane
  * @typedef {import("./photo.js").Photo} Photo
  * @typedef {import("./tools.js").Touch} Touch
+ * @typedef {{preview: CanvasImageSource}} Shown  as large as it need be on the screen
  */
 
 const KEY_STEP = 0.02;
@@ -28,7 +29,7 @@ const KEYS = {
 export class Compare {
   drags = true;
   at = 0.5;
-  /** @type {{before: Photo, after: Photo} | null} */
+  /** @type {{before: Photo, after: Shown} | null} */
   #pair = null;
   #handle = byId("split", HTMLElement);
   #corners = [byId("corner-before", HTMLElement), byId("corner-after", HTMLElement)];
@@ -44,16 +45,22 @@ export class Compare {
 
   /**
    * @param {Photo} before
-   * @param {Photo} after
+   * @param {Shown} after
    * @param {number} at  where the divider is at first, 0 to 1
+   * @param {string} name  of what is on the right
    */
-  show(before, after, at) {
+  show(before, after, at, name = "After") {
     this.#pair = { before, after };
+    this.#corners[1].textContent = name;
     this.at = at;
     const pair = () => ({ before: before.preview, after: after.preview, at: this.at });
     this.pane.cover({ tool: this, layers: [compareLayer(pair)] });
     for (const part of [this.#handle, ...this.#corners]) part.hidden = false;
     this.#place();
+  }
+
+  get isShown() {
+    return this.#pair !== null;
   }
 
   hide() {

@@ -20,7 +20,7 @@ const EVENTS = ["queued", "started", "returned", "progress", "preview", "done", 
 const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
 const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
 
-/** Fires `change`, `preview` (detail: a data URL), `connection` (detail: whether it is there) and `end`. */
+/** Fires `change`, `preview`, `connection` (detail: whether it is there) and `end`. */
 export class Job extends EventTarget {
   /** @type {Standing} */
   standing = {
@@ -33,6 +33,8 @@ export class Job extends EventTarget {
     endsAt: null,
     error: null,
   };
+  /** How the picture looked last, as a data URL; of engines that show it. */
+  preview = "";
   /** @type {EventSource | null} */
   #source = null;
   #events = "";
@@ -136,7 +138,8 @@ export class Job extends EventTarget {
     this.#watch();
     const facts = JSON.parse(event.data);
     if (name === "preview") {
-      this.dispatchEvent(new CustomEvent("preview", { detail: `data:image/jpeg;base64,${facts.jpeg_base64}` }));
+      this.preview = `data:image/jpeg;base64,${facts.jpeg_base64}`;
+      this.dispatchEvent(new Event("preview"));
       return;
     }
     if (name === "started") this.#startedAt = facts.at;

@@ -72,6 +72,8 @@ async function decode(blob) {
  */
 function scaled(bitmap, width, height) {
   const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
+  context.fillStyle = "#fff"; // what the server puts behind a transparent picture, too
+  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);
   return context.canvas;

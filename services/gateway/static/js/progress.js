@@ -9,6 +9,7 @@ import { WORDS } from "./tasks.js";
  */
 
 const SPOKEN_EVERY = 0.25;
+const OVERDUE_MS = -4000; // an estimate that is over by so much was wrong
 
 /** Shows one job at a time. */
 export class Progress {
@@ -84,6 +85,7 @@ function position({ status, ahead, step, totalSteps, message }) {
 
 /** @param {number} ms */
 function timeLeft(ms) {
+  if (ms < OVERDUE_MS) return "longer than expected";
   const seconds = Math.ceil(ms / 1000);
   if (seconds <= 1) return "nearly done";
   return seconds < 90 ? `about ${seconds} s left` : `about ${Math.round(seconds / 60)} min left`;

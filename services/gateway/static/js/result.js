@@ -1,8 +1,9 @@
-/** What is shown of an edit that is done: before and after, the download, the receipt. */
+/** What is shown of an edit: before and after, also of one that runs; and once it is done the download and the receipt. */
 
 import { readReceipt } from "./api.js";
 import { Compare } from "./compare.js";
 import { byId } from "./dom.js";
+import { glimpse } from "./glimpse.js";
 import { ReceiptCard } from "./receipt.js";
 import { WORDS } from "./tasks.js";
 
@@ -10,6 +11,7 @@ import { WORDS } from "./tasks.js";
  * @typedef {import("./history.js").Entry} Entry
  * @typedef {import("./pane.js").Pane} Pane
  * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("./raster.js").Raster} Raster
  */
 
 const BESIDE = 0.03; // of the width: the divider begins just left of the mask, so that all that changed is seen
@@ -28,6 +30,21 @@ export class Result {
   }
 
   /**
+   * How an edit looks that still runs. The divider stays where it was put.
+   * @param {Entry} entry
+   * @param {string} url  of the picture that the worker sent
+   * @param {() => boolean} isWanted  asked when the picture is there
+   */
+  async showSoFar(entry, url, isWanted) {
+    const before = this.pane.photo;
+    if (!before) return;
+    const mask = this.#mask(entry);
+    const preview = await glimpse(url, before.preview, mask?.tint.canvas ?? null);
+    if (!preview || !isWanted()) return;
+    this.compare.show(before, { preview }, this.compare.isShown ? this.compare.at : this.#beside(mask), "So far");
+  }
+
+  /**
    * Throws ApiError if there is no receipt; the picture is shown all the same.
    * @param {Entry} entry
    * @param {Photo} before
@@ -35,14 +52,30 @@ export class Result {
    */
   async show(entry, before, after) {
     this.photo = after;
-    const { raster } = this.pane;
-    this.compare.show(before, after, entry.mask && raster?.coverage ? Math.max(0, raster.left - BESIDE) : 0.5);
+    this.compare.show(before, after, this.#beside(this.#mask(entry)));
     this.compare.focus();
     const ending = after.upload.blob.type.split("/")[1] ?? "png";
     this.#offer(after.upload.blob);
     this.#download.download = `${entry.name}-${WORDS[entry.task].ending}.${ending}`;
     const receipt = await readReceipt(entry.id);
     if (this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
+  }
+
+  /**
+   * What is edited; nothing where that is the whole photo, or the mask could not be read again.
+   * @param {Entry} entry
+   */
+  #mask(entry) {
+    const { raster } = this.pane;
+    return entry.mask && raster?.coverage ? raster : null;
+  }
+
+  /**
+   * Where the divider is at first.
+   * @param {Raster | null} mask
+   */
+  #beside(mask) {
+    return mask ? Math.max(0, mask.left - BESIDE) : 0.5;
   }
 
   /**

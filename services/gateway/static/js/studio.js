@@ -5,7 +5,6 @@ import { byId } from "./dom.js";
 import { EXPIRED, jobSentence } from "./failures.js";
 import { Filmstrip } from "./filmstrip.js";
 import { History, isOpen } from "./history.js";
-import { pictureLayer } from "./layers.js";
 import { Notices } from "./notices.js";
 import { Photo } from "./photo.js";
 import { Progress } from "./progress.js";
@@ -52,7 +51,7 @@ export class Studio extends EventTarget {
     this.workspace.addEventListener("ready", () => this.#showRun());
     this.#runs.addEventListener("change", (event) => this.#advanced(of(event).job));
     this.#runs.addEventListener("end", (event) => this.#ended(of(event).job));
-    this.#runs.addEventListener("preview", (event) => this.#preview(of(event).job, String(of(event).value)));
+    this.#runs.addEventListener("preview", (event) => this.#preview(of(event).job));
     this.#runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
   }
 
@@ -180,6 +179,7 @@ export class Studio extends EventTarget {
     this.#film.mark(job.id);
     this.#setView("work");
     this.#advanced(job);
+    this.#preview(job);
   }
 
   /** @param {Job} job */
@@ -193,10 +193,13 @@ export class Studio extends EventTarget {
     if (job.id !== this.#shown) return;
     const { status, error } = job.standing;
     const entry = this.history.find(job.id);
-    this.toEditing();
     if (status === "done" && entry) {
       await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
-    } else if (status === "cancelled") {
+      if (job.id === this.#shown && this.view === "work") this.toEditing(); // only now: else the object would flash up
+      return;
+    }
+    this.toEditing();
+    if (status === "cancelled") {
       this.notices.say("Cancelled.");
     } else {
       this.#offerAgain(status === "failed" ? jobSentence(error) : EXPIRED);
@@ -218,16 +221,11 @@ export class Studio extends EventTarget {
     this.notices.warn(reason, { label: "Try again", act: () => this.run() });
   }
 
-  /**
-   * @param {Job} job
-   * @param {string} url
-   */
-  async #preview(job, url) {
-    const image = new Image();
-    image.src = url;
-    await image.decode().catch(() => {});
-    if (job.id !== this.#shown || !image.naturalWidth) return;
-    this.workspace.photo.cover({ tool: null, layers: [pictureLayer(() => image)] });
+  /** @param {Job} job */
+  async #preview(job) {
+    const entry = this.history.find(job.id);
+    const isWanted = () => job.id === this.#shown && this.view === "work";
+    if (entry && job.preview && isWanted()) await this.#result.showSoFar(entry, job.preview, isWanted);
   }
 
   /**
@@ -243,9 +241,10 @@ export class Studio extends EventTarget {
   /** @param {Entry} entry */
   async #showResult(entry) {
     const turn = this.#turn;
+    const shown = this.#shown;
     const after = await Photo.open(await this.#readResult(entry.id), entry.name);
     const before = this.workspace.photo.photo;
-    if (turn !== this.#turn || !before) return;
+    if (turn !== this.#turn || shown !== this.#shown || !before) return;
     this.#shown = entry.id;
     this.#film.mark(entry.id);
     this.#setView("result");

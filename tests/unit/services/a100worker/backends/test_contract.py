@@ -88,6 +88,16 @@ def test_steps_are_counted_up_to_the_last(engine: Editor, task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_a_preview_shows_something_done(engine: Editor, task: Task) -> None:
+    """Never the upload: a person would see it go out of focus, and nothing else."""
+    work, recorder = edit_of(task), Recorder()
+
+    engine.edit(work, recorder)
+
+    assert not any(np.array_equal(preview, work.image) for preview in recorder.previews)
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_a_cancelled_job_stops_at_its_next_step(engine: Editor, task: Task) -> None:
     """And the engine is ready for the next job."""
     recorder = Recorder(cancel_at=1)

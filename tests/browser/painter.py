@@ -1,0 +1,25 @@
+"""An engine that shows how far it is: a green picture with its first step. Then it waits, for as long as it may."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.a100worker.backends.scripted import Scripted
+from shared.errors import JobCancelled
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Edit, EditInputs, Step
+
+GREEN = (20, 200, 80)
+
+
+class Painter(Scripted):
+    """Never done: what a test sees of it does not hang on when it looks."""
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Wait for a cancel. Raises JobCancelled."""
+        step(1, 4, preview=np.full_like(job.image, GREEN))
+        step.cancelled.wait()
+        raise JobCancelled

@@ -1,0 +1,100 @@
+"""An edit of which something can be seen while it is made: laid into the photo, beside how that was before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+from tests.browser.painter import GREEN, Painter
+from tests.stack import running_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from tests.browser.studio import Studio
+    from tests.stack import RunningStack
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+MARKED, FREE = (320, 200), (560, 60)
+OF_A_JPEG = 12
+
+
+@pytest.fixture(scope="module")
+def painting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole system, whose worker shows what it does."""
+    engine = f"{Painter.__module__}:{Painter.__name__}"
+    with running_stack(tmp_path_factory.mktemp("stack"), A100WORKER_BACKEND=engine) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def painting(visit: Callable[..., Awaitable[Studio]], painting_stack: RunningStack) -> Studio:
+    """The studio, in which something is marked."""
+    studio = await visit(painting_stack.http_url)
+    await studio.open()
+    await studio.brush((320, 100), (320, 330), size=60)
+    await studio.is_marked()
+    return studio
+
+
+def is_green(colour: tuple[int, int, int]) -> bool:
+    """As far as a JPEG can keep it."""
+    return max(abs(one - other) for one, other in zip(colour, GREEN, strict=True)) <= OF_A_JPEG
+
+
+async def shows_so_far(studio: Studio) -> None:
+    """Wait until there is something to see of the running edit."""
+    await expect(studio.page.get_by_text("So far", exact=True)).to_be_visible()
+    await expect(studio.divider).to_be_visible()
+
+
+async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
+    """The preview is small and coarse; around the mask the photo stays as sharp as it is."""
+    outside = await painting.colour(FREE)
+    await painting.run.click()
+    await shows_so_far(painting)
+    await painting.shoot("so-far")
+
+    assert is_green(await painting.colour(MARKED))
+    assert await painting.colour(FREE) == outside
+    await expect(painting.progress).to_contain_text("longer than expected")
+    await painting.cancel.click()
+
+
+async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
+    """Also where something had been marked before. The divider shows what was there."""
+    await painting.task("White balance")
+    await painting.run.click()
+    await shows_so_far(painting)
+    await painting.divider.press("Home")
+
+    assert is_green(await painting.colour(FREE))
+    await painting.divider.press("End")
+    assert not is_green(await painting.colour(FREE))
+    await painting.cancel.click()
+
+
+async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
+    """The broker keeps the newest of a job."""
+    await painting.run.click()
+    await shows_so_far(painting)
+    await painting.page.reload()
+
+    await shows_so_far(painting)
+    assert is_green(await painting.colour(MARKED))
+    await painting.cancel.click()
+
+
+async def test_a_cancel_takes_it_away(painting: Studio) -> None:
+    """The photo is back, with its mask."""
+    before = await painting.colour(MARKED)
+    await painting.run.click()
+    await shows_so_far(painting)
+    await painting.cancel.click()
+    await expect(painting.progress).to_be_hidden()
+
+    await expect(painting.divider).to_be_hidden()
+    assert await painting.colour(MARKED) == before
