@@ -83,6 +83,7 @@ def configure(
     root.setLevel(level)
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports what matters itself
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of a body that is broken its sender is told
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote what strangers send
 
 

@@ -115,6 +115,7 @@ HEALTH = {
     "streams": [],
 }
 PROBLEMS = {
+    400: ("Bad Request", "bad_input", "Missing boundary in multipart."),
     401: (
         "Unauthorized",
         "unauthorized",

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from services.gateway.failures import failure
 from shared.errors import ArtMancerError, ImageNotFound
@@ -90,10 +91,19 @@ def _status(request: Request, error: ArtMancerError) -> int:
 
 
 async def _answer_http(request: Request, error: HTTPException) -> Response:
-    if error.status_code == _NO_METHOD and request.method == "OPTIONS":
-        return Response(headers=error.headers)
+    headers = error.headers
+    if error.status_code == _NO_METHOD:
+        headers = {"Allow": ", ".join(_methods(request)) or (headers or {}).get("Allow", "")}
+        if request.method == "OPTIONS":
+            return Response(headers=headers)
     sentence = _SENTENCES.get(error.status_code, error.detail)
-    return failure(request.url.path, error.status_code, sentence, headers=error.headers)
+    return failure(request.url.path, error.status_code, sentence, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return all methods that an address takes; the framework tells those of the first of its routes."""
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods or ()})
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:

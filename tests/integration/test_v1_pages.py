@@ -120,3 +120,23 @@ async def test_what_there_is_not_is_refused_as_problem_details(
 
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/x", "DELETE, GET"),
+        ("/v1/images/x", "GET, HEAD"),
+        ("/v1/openapi.json", "GET"),
+        ("/", "GET, HEAD"),
+        ("/static/js/main.js", "GET, HEAD"),
+    ],
+)
+async def test_an_address_names_all_its_methods(client: Client, path: str, methods: str) -> None:
+    """To who asks, and to who has come with another one."""
+    asked = await client.options(path)
+    refused = await client.put(path)
+
+    assert (asked.status_code, asked.headers["allow"]) == (200, methods)
+    assert (refused.status_code, refused.headers["allow"]) == (405, methods)

@@ -37,7 +37,10 @@ _UPLOAD: dict[str, Any] = {
     status_code=201,
     response_description="It is stored.",
     openapi_extra=_UPLOAD,
-    responses={200: {"model": Picture, "description": "It was there already."}, **can_fail(413, 415, 422, 429, 503)},
+    responses={
+        200: {"model": Picture, "description": "It was there already."},
+        **can_fail(400, 413, 415, 422, 429, 503),
+    },
 )
 async def upload_image(request: Request, response: Response, deps: Parts, user: User) -> Picture:
     """Store a picture, sent as it is or as the file of a form."""

@@ -10,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser
 
 from shared import telemetry, tracing
 
@@ -94,6 +96,14 @@ def test_a_library_cannot_break_the_line_either(log: io.StringIO) -> None:
 def test_a_foreign_trace_is_not_quoted(log: io.StringIO) -> None:
     """Anybody may send the header `tracestate`, and what is wrong with it is theirs to find out."""
     tracing.received({"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "ERROR forged=x,,,"})
+
+    assert log.getvalue() == ""
+
+
+def test_a_broken_form_is_its_sender_s_to_hear_of(log: io.StringIO) -> None:
+    """The parser's warnings would make a line for every piece of nonsense that anybody sends."""
+    with pytest.raises(MultipartParseError):
+        MultipartParser("x").write(b"nonsense")
 
     assert log.getvalue() == ""
 
