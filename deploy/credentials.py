@@ -24,6 +24,7 @@ from pathlib import Path
 import nkeys
 
 from deploy import certificates
+from deploy.accounts import STORE, Passage, account_of, passages
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import subjects
 from shared.errors import EXIT_CONFIG, ConfigError
@@ -35,6 +36,7 @@ BROKER = "nats"
 SEED, SYSTEM_SEED = "nats.nk", "system.nk"
 _PRIVATE, _PUBLIC = 0o600, 0o644
 _CLOSED = 0o700
+_FORGET = "10s"  # after the last of many answers; they come within the 2 s that we wait, or with heartbeats
 
 
 class Folder:
@@ -108,11 +110,38 @@ def _certify(folder: Folder, hosts: tuple[str, ...]) -> None:
 
 def _admit(folder: Folder) -> None:
     """Write who may connect, and the configurations that include it."""
-    services = "\n".join(_service(folder.seed(service), service) for service in sorted(DUTIES))
-    users = _USERS.format(operator=folder.seed(OPERATOR), services=services, system=folder.seed(OPERATOR, SYSTEM_SEED))
+    accounts = dict.fromkeys((STORE, *sorted(map(account_of, DUTIES))), "")
+    accounts[STORE] = _OPERATOR.format(key=folder.seed(OPERATOR))
+    for service in sorted(DUTIES):
+        accounts[account_of(service)] += _service(folder.seed(service), service)
+    text = "".join(_account(name, users) for name, users in accounts.items())
+    users = _USERS.format(system=folder.seed(OPERATOR, SYSTEM_SEED), accounts=text)
     folder.write(folder.root / BROKER / "users.conf", users.encode())
     for name in CONFIGURATIONS:
         folder.write(folder.root / BROKER / name, (HERE / name).read_bytes())
+
+
+def _account(name: str, users: str) -> str:
+    offered: dict[str, list[Passage]] = {}
+    for passage in passages():
+        if passage.giver == name:
+            offered.setdefault(passage.subject, []).append(passage)
+    exports = "".join(f"\n      {_export(takers)}" for takers in offered.values())
+    imports = "".join(f"\n      {_import(passage)}" for passage in passages() if passage.taker == name)
+    jetstream = "\n    jetstream: enabled" if name == STORE else ""
+    return _ACCOUNT.format(name=name, jetstream=jetstream, users=users, exports=exports, imports=imports)
+
+
+def _export(takers: list[Passage]) -> str:
+    kind = "service" if takers[0].is_question else "stream"
+    many = f", response_type: Stream, threshold: {_FORGET}" if takers[0].has_many_answers else ""
+    accounts = ", ".join(taker.taker for taker in takers)
+    return f"{{ {kind}: {json.dumps(takers[0].subject)}, accounts: [{accounts}]{many} }}"
+
+
+def _import(passage: Passage) -> str:
+    kind = "service" if passage.is_question else "stream"
+    return f"{{ {kind}: {{ account: {passage.giver}, subject: {json.dumps(passage.subject)} }} }}"
 
 
 def _service(public_key: str, service: str) -> str:
@@ -147,17 +176,21 @@ _USERS = """\
 # Who has no key is not let in: no user here is anonymous.
 system_account: SYS
 accounts {{
-  SYS {{ users: [ {{ nkey: {system} }} ] }} # operators: what the broker tells of itself
-  APP {{
-    jetstream: enabled
-    users: [
-      {{ nkey: {operator} }} # operators: everything
-{services}
-    ]
-  }}
+  SYS {{ users: [ {{ nkey: {system} }} ] }} # operators: what the broker tells of itself{accounts}
 }}
 """
-_SERVICE = """\
+_ACCOUNT = """
+  {name} {{{jetstream}
+    users: [{users}
+    ]
+    exports: [{exports}
+    ]
+    imports: [{imports}
+    ]
+  }}"""
+_OPERATOR = """
+      {{ nkey: {key} }} # operators: everything"""
+_SERVICE = """
       {{ # {service}
         nkey: {key}
         permissions {{

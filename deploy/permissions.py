@@ -1,7 +1,8 @@
 """Who may say and hear what on the bus: the duties of each service, and the subjects that follow from them.
 
 The duties are written in the words of the code that has them, so that a reviewer can hold one beside the other. What
-is not listed is refused by the broker. `docs/operations.md` says what subjects cannot express.
+is not listed is refused by the broker; where answers may go, `deploy/accounts.py` says. `docs/operations.md` says what
+subjects cannot express.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from shared.image_store import Bucket
 
 OPERATOR = "operator"
+REPLIES = "_R_.>"
+"""Where the broker has questions from other accounts answered, each on a subject of its own making."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ DUTIES = {
 def permissions(service: str) -> Permissions:
     """Return what the service may publish and subscribe to."""
     duties = DUTIES[service]
-    return Permissions(publish=_sorted(_published(service, duties)), subscribe=_sorted(_subscribed(service, duties)))
+    return Permissions(publish=_sorted(_published(duties)), subscribe=_sorted(_subscribed(service, duties)))
 
 
 def inbox_of(user: str) -> str:
@@ -156,11 +159,11 @@ def _subscribed(service: str, duties: Duties) -> Iterator[str]:
         yield from subjects.discovery(service)
 
 
-def _published(service: str, duties: Duties) -> Iterator[str]:
+def _published(duties: Duties) -> Iterator[str]:
     yield from (*duties.asks, *duties.says)
     if not duties.declares:
         yield subjects.api("STREAM.NAMES")  # everybody else waits until all is there (`topology.declared`)
-    yield from _replied(service, duties)
+    yield from _replied(duties)
     yield from _read(duties)
     yield from _taken(duties)
     for bucket in duties.keeps:
@@ -174,13 +177,12 @@ def _published(service: str, duties: Duties) -> Iterator[str]:
         yield from _declared()
 
 
-def _replied(service: str, duties: Duties) -> Iterator[str]:
-    """The inboxes of those who may ask. The broker's own `allow_responses` would follow a reply subject anywhere."""
+def _replied(duties: Duties) -> Iterator[str]:
+    """Not by the broker's `allow_responses`, which follows a reply subject anywhere within the account."""
     if duties.answers:
-        yield inbox_of(OPERATOR)
-    for name, other in DUTIES.items():
-        if set(other.asks) & set(duties.answers) and name != service:
-            yield inbox_of(name)
+        yield REPLIES
+    if duties.declares:
+        yield inbox_of(OPERATOR)  # who is in the same account: `deploy/accounts.py`
 
 
 def _read(duties: Duties) -> Iterator[str]:

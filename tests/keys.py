@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from deploy import credentials
 from services.devstack import free_port
 from services.program import ProcessGroup, Program
+from shared.bus import open_bus
 from shared.settings import NatsSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Self
+
+    from shared.bus import Bus
 
 HOST = "127.0.0.1"
 NATS_SERVER = Path(sys.executable).parent / "nats-server"
@@ -117,6 +120,13 @@ class Node:
         self.said.append(line)
         if line.endswith("Server is ready"):
             self._ready.set()
+
+
+@asynccontextmanager
+async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
+    """Connect with the key of a service or of an operator."""
+    async with open_bus(keys.settings(node.url, user), user) as bus:
+        yield bus
 
 
 @asynccontextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,15 +13,14 @@ from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, ConfigError
 from shared.messages import JobClass, Task
 from shared.settings import NatsSettings, StreamSettings
-from shared.topology import JOB_EV, JOB_LOG, JOB_Q, bucket_stream, declare
-from tests.keys import Keys, locked, matches
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare
+from tests.keys import Keys, connected, locked, matches
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from shared.bus import Bus
     from tests.keys import Node
 
 SETTINGS = StreamSettings(picture_bytes=1024**3)
@@ -65,12 +62,6 @@ async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
         async with open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus:
             await topology.ensure(bus, SETTINGS)
         yield node
-
-
-@asynccontextmanager
-async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
-    async with open_bus(keys.settings(node.url, user), user) as bus:
-        yield bus
 
 
 def refused(node: Node, kind: str) -> set[str]:
@@ -156,39 +147,6 @@ async def test_a_worker_submits_and_queues_nothing(keys: Keys, node: Node) -> No
             with pytest.raises(BrokerUnavailable):
                 await worker.request(subject, b"{}", timeout_s=0.3)
         assert await worker.publish(subjects.end("j1"), b"{}") == 1
-
-
-async def sent_on(worker: Bus, reply: str) -> None:
-    """Have the broker send something of the worker's own choice on, as the answer to a question that it may ask."""
-    seq = await worker.publish(subjects.object_chunks("results", "x"), b'{"task":"white-balance","image":""}')
-    query = json.dumps({"seq": seq}).encode()
-    await worker.client.publish(subjects.api("DIRECT.GET", bucket_stream("results")), query, reply=reply)
-    await worker.client.flush()
-
-
-@pytest.mark.parametrize("verb", ["STREAM.DELETE", "STREAM.PURGE"])
-async def test_the_broker_takes_no_orders_from_its_own_answers(keys: Keys, node: Node, verb: str) -> None:
-    """Whoever asks may name any subject for the answer; JetStream does not listen to what comes that way."""
-    async with connected(keys, node, "a100worker") as worker, connected(keys, node, OPERATOR) as operator:
-        seq = await operator.publish(subjects.submit("interactive", "u1", "j1"), b"{}")
-        await sent_on(worker, subjects.api(verb, JOB_LOG))
-        await sent_on(worker, subjects.end("marker"))  # behind it, so that the first has been looked at
-        await wait_until(lambda: operator.last(JOB_EV, subjects.end("marker")), "the second answer has arrived")
-
-        assert await operator.get(JOB_LOG, seq) is not None
-
-
-@pytest.mark.xfail(
-    strict=True, reason="JetStream answers wherever it is told to: docs/operations.md, What keys cannot do"
-)
-async def test_a_worker_makes_no_job_out_of_an_answer(keys: Keys, node: Node) -> None:
-    """It may not submit, but it can have the broker send on what it has stored."""
-    async with connected(keys, node, "a100worker") as worker, connected(keys, node, OPERATOR) as operator:
-        await sent_on(worker, subjects.submit("interactive", "u1", "j1"))
-        await sent_on(worker, subjects.end("marker"))
-        await wait_until(lambda: operator.last(JOB_EV, subjects.end("marker")), "the second answer has arrived")
-
-        assert await operator.first(JOB_LOG, subjects.submits_in("interactive")) is None
 
 
 async def test_nobody_is_let_in_without_a_key(keys: Keys, node: Node) -> None:

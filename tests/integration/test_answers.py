@@ -1,0 +1,207 @@
+"""Who asks may name any subject for the answer: what a service that was taken over gets done in that way, nothing.
+
+The broker checks nobody's permissions for an answer, and JetStream answers with what was stored, or with nothing: both
+can be a whole order. So each test sends some through questions that the service may ask, and waits until they have been
+answered; then the operator does the same, in whose account it works.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.accounts import STORE, account_of
+from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
+from shared import subjects, topology
+from shared.messages import JobClass, JobSubmit, JobWork, Task
+from shared.settings import StreamSettings
+from shared.topology import JOB_EV, JOB_LOG, OWNED, bucket_stream, declare
+from tests.keys import Keys, connected, locked, matches
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from tests.keys import Node
+
+SETTINGS = StreamSettings(picture_bytes=1024**3)
+DECLARED = declare(SETTINGS)
+STREAMS = [str(stream.name) for stream in DECLARED.streams]
+KEPT_APART = sorted(service for service in DUTIES if account_of(service) != STORE)
+BY_WORD = {  # in each stream, a subject of its own
+    **{name: f"$KV.{name.removeprefix('KV_')}.ann.j1" for name in STREAMS if name.startswith("KV_")},
+    **{name: subjects.object_chunks(name.removeprefix("OBJ_"), "c1") for name in STREAMS if name.startswith("OBJ_")},
+    topology.JOB_LOG: subjects.submit("interactive", "ann", "j1"),
+    topology.JOB_Q: subjects.queued(JobClass.INTERACTIVE, Task.WHITE_BALANCE, "ann", "j1"),
+    topology.JOB_EV: subjects.event("j1", "queued"),
+    topology.JOB_DLQ: subjects.dead("bad_message", "j1"),
+}
+DISPATCHER = topology.DISPATCHERS[JobClass.INTERACTIVE]
+SUBMIT = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
+WORK = JobWork(job_id="j2", user="ann", job_class=JobClass.INTERACTIVE, log_seq=1, submit=SUBMIT)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Everybody's keys."""
+    return Keys.made(tmp_path / "keys")
+
+
+@pytest.fixture
+async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
+    """A locked broker in which all is declared, with a message in each stream."""
+    async with locked(keys, tmp_path / "store") as node:
+        async with connected(keys, node, "jobmanager") as manager:
+            await topology.ensure(manager, SETTINGS)
+        async with connected(keys, node, OPERATOR) as operator:
+            for subject in BY_WORD.values():
+                await operator.publish(subject, b"{}")
+        yield node
+
+
+async def sent_on(bus: Bus, service: str, orders: list[tuple[str, bytes]]) -> None:
+    """Have the broker answer each subject with a body that the service has stored, and also with nothing.
+
+    Returns once all has been answered: the last question asks for its answer here, and answers keep their order.
+    """
+    bucket = DUTIES[service].keeps[0]
+    ask = subjects.api("DIRECT.GET", bucket_stream(bucket))
+    bodies = {b"{}", *(body for _, body in orders)}
+    stored = {body: await bus.publish(subjects.object_chunks(bucket, "x"), body) for body in bodies}
+    for subject, body in orders:
+        for question in ({"seq": stored[body]}, {"seq": 10**6}, {"seq": stored[body], "batch": 1}):
+            await bus.client.publish(ask, json.dumps(question).encode(), reply=subject)
+        for stream, consumer in DUTIES[service].consumes:
+            query = b'{"batch":1,"no_wait":true}'
+            await bus.client.publish(subjects.api("CONSUMER.MSG.NEXT", stream, consumer), query, reply=subject)
+    assert await bus.get(bucket_stream(bucket), max(stored.values())) is not None
+
+
+async def the_same_works_in(operator: Bus) -> None:
+    """Have an answer purge a stream, behind everything that was sent on before."""
+    seq = await operator.publish(subjects.end("marker"), b"{}")
+    query = json.dumps({"seq": seq}).encode()
+    await operator.client.publish(subjects.api("DIRECT.GET", JOB_EV), query, reply=subjects.api("STREAM.PURGE", OWNED))
+
+    async def purged() -> bool:
+        return await operator.subjects_in(OWNED, ">") == []
+
+    await wait_until(purged, "an answer within the account of the streams has purged one of them")
+
+
+def not_allowed(service: str, orders: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Those that the service could not send itself."""
+    allowed = permissions(service).publish
+    return [order for order in orders if not any(matches(pattern, order[0]) for pattern in allowed)]
+
+
+def commands() -> Iterator[tuple[str, bytes]]:
+    """What would delete, empty, change or add a stream or a consumer."""
+    for stream in DECLARED.streams:
+        name, config = str(stream.name), stream.as_dict()
+        yield from ((subjects.api(verb, name), b"{}") for verb in ("STREAM.DELETE", "STREAM.PURGE"))
+        yield subjects.api("STREAM.MSG.DELETE", name), b'{"seq":1}'
+        yield subjects.api("STREAM.UPDATE", name), json.dumps({**config, "description": "taken over"}).encode()
+    yield subjects.api("STREAM.CREATE", "MORE"), b'{"name":"MORE","subjects":["more"]}'
+    for name, consumer in DECLARED.consumers:
+        for verb in ("CONSUMER.DELETE", "CONSUMER.RESET"):
+            yield subjects.api(verb, name, str(consumer.durable_name)), b"{}"
+    push = {"stream_name": JOB_LOG, "config": {"deliver_subject": "more", "ack_policy": "none"}}
+    yield subjects.api("CONSUMER.CREATE", JOB_LOG), json.dumps(push).encode()
+
+
+async def state(operator: Bus) -> dict[str, object]:
+    """All streams and consumers, and how far each is; but for what is stored in vain, to be sent on."""
+    found: dict[str, object] = {}
+    jetstream = operator.client.jetstream()
+    for info in await jetstream.streams_info():
+        name = str(info.config.name)
+        found[name] = (info.config, [await operator.first(name, BY_WORD[name])] if name in BY_WORD else [])
+        if not name.startswith("OBJ_"):
+            found[f"{name} holds"] = (info.state.first_seq, info.state.last_seq, info.state.messages)
+        for consumer in await jetstream.consumers_info(name):
+            found[f"{name} {consumer.name}"] = (consumer.config, consumer.num_ack_pending, consumer.ack_floor)
+    return found
+
+
+@pytest.mark.parametrize("service", KEPT_APART)
+async def test_no_answer_is_an_order(keys: Keys, node: Node, service: str) -> None:
+    """Nothing is deleted, emptied, changed, added or settled."""
+    async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
+        taken = await (await operator.client.jetstream().pull_subscribe_bind(DISPATCHER, JOB_LOG)).fetch(timeout=5)
+        orders = not_allowed(service, list(commands()))
+        before = await state(operator)
+        await sent_on(bus, service, [*orders, (taken[0].reply, b"+TERM")])
+        await the_same_works_in(operator)
+        after = await state(operator)
+
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert len(orders) > 50
+    assert changed == {OWNED, f"{OWNED} holds", f"{JOB_EV} holds"}  # by the operator
+
+
+@pytest.mark.parametrize("service", KEPT_APART)
+async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None:
+    """Above all not as a job that may run, in the log or in the queue; nor as an event, a record, a picture."""
+    submit, work = (message.model_dump_json(exclude_none=True).encode() for message in (SUBMIT, WORK))
+    orders = [(subjects.submit("interactive", "ann", "j2"), submit)]
+    orders += [(subjects.queued(JobClass.INTERACTIVE, task, "ann", "j2"), work) for task in Task]
+    orders += [(subject, b"{}") for subject in BY_WORD.values()]
+    orders += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
+    orders = [
+        order for order in orders if not order[0].startswith(subjects.object_chunks(DUTIES[service].keeps[0], ""))
+    ]
+    async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
+        before = {stream: await stored_in(operator, stream) for stream in STREAMS}
+        await sent_on(bus, service, orders)
+        await the_same_works_in(operator)
+        after = {stream: await stored_in(operator, stream) for stream in STREAMS}
+
+    added = {stream: sorted(set(after[stream]) - set(before[stream])) for stream in STREAMS}
+    own = bucket_stream(DUTIES[service].keeps[0])
+    assert {stream: new for stream, new in added.items() if new} == {
+        own: [(seq, subjects.object_chunks(DUTIES[service].keeps[0], "x")) for seq, _ in added[own]],
+        JOB_EV: [(2, subjects.end("marker"))],
+    }
+
+
+async def stored_in(operator: Bus, stream: str) -> list[tuple[int, str]]:
+    return [(message.seq, message.subject) for message in await operator.history(stream, ">")]
+
+
+@pytest.mark.parametrize("service", KEPT_APART)
+async def test_no_answer_reaches_another_service(keys: Keys, node: Node, service: str) -> None:
+    """Neither as a question, nor as an answer, nor as news of a job."""
+    reached = []
+    async with connected(keys, node, service) as bus:
+        for name in sorted({*DUTIES, OPERATOR} - {service}):
+            heard = (inbox_of(name),) if name == OPERATOR else permissions(name).subscribe
+            async with connected(keys, node, name) as other:
+                listening = [await other.client.subscribe(subject) for subject in heard]
+                await other.client.flush()
+                await sent_on(bus, service, not_allowed(service, [(_one_of(subject), b"{}") for subject in heard]))
+                await other.client.flush()
+                reached += [(name, item.subject) for item in listening if item.pending_msgs]
+
+    assert reached == []
+
+
+def _one_of(pattern: str) -> str:
+    return pattern.replace("*", "x").replace(">", "x")
+
+
+async def test_a_service_is_alone_in_its_account(keys: Keys, node: Node) -> None:
+    """What only the broker itself could answer is answered by the account of the streams, once."""
+    async with connected(keys, node, "gateway") as gateway:
+        inbox = gateway.client.new_inbox()
+        answers = await gateway.client.subscribe(inbox)
+        await gateway.client.publish(subjects.api("STREAM.NAMES"), b"", reply=inbox)
+        first = json.loads((await answers.next_msg(5)).data)
+        await gateway.request(subjects.api("STREAM.LIST"))
+
+        assert sorted(first["streams"]) == sorted(STREAMS)
+        assert answers.pending_msgs == 0
