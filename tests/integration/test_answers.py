@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from deploy.accounts import STORE, account_of
+from deploy.accounts import STORE, account_of, passages
 from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
 from shared import subjects, topology
 from shared.messages import JobClass, JobSubmit, JobWork, Task
@@ -194,8 +195,31 @@ def _one_of(pattern: str) -> str:
     return pattern.replace("*", "x").replace(">", "x")
 
 
-async def test_a_service_is_alone_in_its_account(keys: Keys, node: Node) -> None:
-    """What only the broker itself could answer is answered by the account of the streams, once."""
+async def test_the_broker_passes_on_what_it_is_told_to(node: Node) -> None:
+    """By its own account of it; it adds imports from the system's account, of JetStream where there is JetStream."""
+    told = {passage.taker: set[tuple[str, str]]() for passage in passages()}
+    for passage in passages():
+        told[passage.taker].add((passage.giver, passage.subject))
+    async with httpx.AsyncClient(base_url=node.monitor_url) as monitor:
+        for account, wanted in told.items():
+            detail = (await monitor.get("/accountz", params={"acc": account})).json()["account_detail"]
+            taken = {(item["account"], item["subject"]) for item in detail["imports"] if not item["invalid"]}
+
+            assert {item for item in taken if item[0] != "SYS"} == wanted
+            assert (("SYS", "$JS.API.>") in taken) == detail["jetstream_enabled"] == (account == STORE)
+
+
+@pytest.mark.parametrize("account", sorted({passage.taker for passage in passages()}))
+def test_nothing_passes_twice(account: str) -> None:
+    """Of a message on two passages two would be stored."""
+    taken = [passage.subject for passage in passages() if passage.taker == account and passage.giver == STORE]
+    pairs = [(one, other) for one in taken for other in taken if one != other and matches(one, other)]
+
+    assert pairs == []
+
+
+async def test_a_question_is_answered_once(keys: Keys, node: Node) -> None:
+    """Not also by the broker, with an error, for an account that has no streams."""
     async with connected(keys, node, "gateway") as gateway:
         inbox = gateway.client.new_inbox()
         answers = await gateway.client.subscribe(inbox)

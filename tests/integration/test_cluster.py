@@ -12,17 +12,22 @@ import pytest
 
 from shared import subjects, topology
 from shared.bus import Stored, open_bus
+from shared.deliveries import take
 from shared.errors import ArtMancerError, BrokerUnavailable
+from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
-from shared.topology import JOB_LOG
-from tests.keys import Keys, cluster
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, worker_consumer
+from tests.keys import Keys, cluster, connected
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from nats.aio.msg import Msg
+
     from shared.bus import Bus
+    from shared.deliveries import Delivery
     from tests.keys import Node
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -173,3 +178,63 @@ async def test_three_copies_are_as_declared(bus: Bus) -> None:
     assert await topology.weaknesses(bus, SETTINGS) == [
         "JOB_LOG has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_LOG --replicas=3 -f`."
     ]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys, first: int) -> None:
+    """Services at three servers store, read, take, hear and ask, wherever the leader of a stream is."""
+    at = [nodes[(first + number) % 3] for number in range(3)]
+    live: list[str] = []
+    wanted = [f"live.ev.j1.{kind}" for kind in ("started", "progress")]
+
+    async def answer(question: Msg) -> None:
+        await question.respond(b"seen")
+
+    async with (
+        connected(keys, at[0], "gateway") as gateway,
+        connected(keys, at[1], "a100worker") as worker,
+        connected(keys, at[2], "segmentation") as segmentation,
+        gateway.subscribe(subjects.LIVE_EVENTS, lambda stored: live.append(stored.subject)),
+    ):
+        await segmentation.client.subscribe(subjects.SEG_MASK, cb=answer)
+        await wait_until(lambda: answered(gateway, subjects.SEG_MASK), "one service has answered another")
+        await wait_until(lambda: told_of(worker, "j0", live), "the gateway hears what the worker tells")
+        await bus.publish(subjects.queued("interactive", Task.REMOVAL, "ann", "j1"), BODY)
+        delivery = await next_in(worker, worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL))
+        await delivery.extend()
+        for kind in ("started", "progress"):
+            await worker.publish(subjects.event("j1", kind), b"{}")
+        await delivery.ack()
+        await gateway.publish(subjects.submit("interactive", "ann", "j1"), BODY)
+        told = [stored.subject for stored in await gateway.history(JOB_EV, subjects.events_of("j1"))]
+        await wait_until(lambda: set(wanted) <= set(live), "the gateway has heard both")
+
+    assert told == [subjects.event("j1", kind) for kind in ("started", "progress")]
+    assert [subject for subject in live if ".j1." in subject] == wanted
+    assert await bus.subjects_in(JOB_Q, ">") == []
+
+
+async def answered(bus: Bus, subject: str) -> bool:
+    """Whether somebody answers; servers tell each other of a new subscription a moment later."""
+    try:
+        return (await bus.request(subject, timeout_s=1)).data == b"seen"
+    except BrokerUnavailable:
+        return False
+
+
+async def told_of(worker: Bus, job_id: str, live: list[str]) -> bool:
+    await worker.publish(subjects.event(job_id, "progress"), b"{}")
+    return bool(live)
+
+
+async def next_in(worker: Bus, consumer: str) -> Delivery:
+    """What waits, which a consumer hears of a moment after it has been stored."""
+    taken: list[Delivery] = []
+
+    async def found() -> bool:
+        delivery = await take(worker, JOB_Q, consumer, wait_s=1)
+        taken.extend([delivery] if delivery else [])
+        return bool(taken)
+
+    await wait_until(found, "a job is delivered")
+    return taken[0]

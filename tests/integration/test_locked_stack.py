@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from deploy.accounts import STORE, account_of, passages
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
@@ -35,6 +36,7 @@ _RENEWED = ("inputs", "debug")
 SPARE = (
     (subjects.api("STREAM.MSG.GET", ">"), "only in a cluster, where the copy that was asked may lag behind"),
     (subjects.api("STREAM.UPDATE", ">"), "only after a change of settings or a drift"),
+    (subjects.api("INFO"), "nobody asks, so that the broker does not answer: `deploy/accounts.py`"),
     *((subjects.object_entry(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
     *((subjects.object_chunks(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
 )
@@ -117,6 +119,7 @@ async def cancel_one(stack: LockedStack) -> None:
 
 async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     """Look, replay, submit what cannot be run; delete a consumer, which is made anew."""
+    assert await present(bus) == {service for service in DUTIES if DUTIES[service].answers}
     for service in sorted(set(DUTIES) - {"gateway"}):
         reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=5)
         assert reply.status == "healthy"
@@ -139,6 +142,18 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
         return queue in [info.name for info in await bus.client.jetstream().consumers_info(JOB_Q)]
 
     await wait_until(there, "the consumer is made anew")
+
+
+async def present(bus: Bus) -> set[str]:
+    """Which services say that they are there, as `nats micro ls` asks."""
+    names: set[str] = set()
+    inbox = bus.client.new_inbox()
+    answers = await bus.client.subscribe(inbox)
+    await bus.client.publish("$SRV.PING", b"", reply=inbox)
+    while len(names) < len(DUTIES) - 1:  # without the gateway
+        names.add(json.loads((await answers.next_msg(5)).data)["name"])
+    await answers.unsubscribe()
+    return names
 
 
 async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
@@ -169,6 +184,17 @@ def spare(stack: LockedStack) -> dict[str, list[str]]:
             unused = [entry for entry in allowed.publish if not _needed(entry, said["PUB"])]
             found[service] = unused + [entry for entry in allowed.subscribe if not _needed(entry, said["SUB"])]
     return {service: unused for service, unused in found.items() if unused}
+
+
+def spare_passages(stack: LockedStack) -> list[str]:
+    """What passes between accounts and nothing in the run needed."""
+    used = stack.used()
+    takers = {account_of(name): name for name in DUTIES} | {STORE: OPERATOR}
+    return [
+        f"{passage.subject} from {passage.giver} to {passage.taker}"
+        for passage in passages()
+        if not _needed(passage.subject, used[takers[passage.taker]]["PUB" if passage.is_question else "SUB"])
+    ]
 
 
 def _needed(entry: str, said: set[str]) -> bool:
@@ -202,7 +228,8 @@ async def test_everything_works_and_every_permission_is_needed(tmp_path: Path) -
         await stack.broker.start()
         await wait_until(lambda: healthy(stack), "all is well again", timeout_s=30)
         await edit_everything(stack)
-        refused, unused = stack.violations(), spare(stack)
+        refused, unused, unpassed = stack.violations(), spare(stack), spare_passages(stack)
 
     assert refused == []
     assert unused == {}
+    assert unpassed == []

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from deploy.permissions import OPERATOR
+from services.imageutils import service as imageutils
+from services.imageutils.settings import Settings as ImageUtilsSettings
+from services.jobmanager import service as jobmanager
+from services.jobmanager.settings import Settings as ManagerSettings
 from shared import subjects, topology
 from shared.bus import open_bus
 from shared.image_store import NatsImageStore
@@ -15,11 +21,16 @@ from shared.settings import StreamSettings
 from tests.keys import Keys, locked
 from tests.operations.conftest import CAT
 from tests.operations.recipes import Operator, recipes
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tests.keys import Node
+
 pytestmark = pytest.mark.timeout(120)
+SERVING = ("imageutils", "jobmanager")
 
 
 async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, tmp_path: Path) -> None:
@@ -51,3 +62,41 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
     assert photo.sha256 in logged
     assert "artmancer" in servers
     assert code != 0, without
+
+
+@asynccontextmanager
+async def at_work(keys: Keys, node: Node) -> AsyncIterator[None]:
+    """A service beside the streams, and one in an account of its own."""
+    stop, streams = asyncio.Event(), StreamSettings(picture_bytes=1024**3)
+    manager = ManagerSettings(nats=keys.settings(node.url, "jobmanager"), streams=streams)
+    utilities = ImageUtilsSettings(nats=keys.settings(node.url, "imageutils"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(jobmanager.run(manager, stop), name="jobmanager")
+        group.create_task(imageutils.run(utilities, stop), name="imageutils")
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def test_an_operator_with_a_key_sees_the_services_of_all_accounts(nats_command: Path, tmp_path: Path) -> None:
+    """By discovery, by name, by their health; each answers once."""
+    keys = Keys.made(tmp_path / "keys")
+    (tmp_path / "terminal").mkdir()
+    async with locked(keys, tmp_path / "store") as node, at_work(keys, node):
+        operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)
+
+        async def well() -> bool:
+            results = [await operator.result(recipes()["service-health"], SERVICE=name) for name in SERVING]
+            return [code for code, *_ in results] == [0, 0]
+
+        await wait_until(well, "both say that they are well", timeout_s=60)
+        listed = await operator.run("list-services")
+        loads = [await operator.run("service-load", SERVICE=name) for name in SERVING]
+        pings = await operator.shell("nats micro ping")
+        waiting = await operator.run("queues")
+
+    assert [listed.count(name) for name in SERVING] == [1, 1]
+    assert [pings.count(name) for name in SERVING] == [1, 1]
+    assert [name in load for name, load in zip(SERVING, loads, strict=True)] == [True, True]
+    assert "{}" in waiting
