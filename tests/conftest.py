@@ -98,8 +98,8 @@ def stack_url(stack: RunningStack) -> str:
 
 @pytest.fixture
 def stream_settings() -> StreamSettings:
-    """Small buckets and short leases; a test module overrides this fixture for others."""
-    return StreamSettings(lease_s=2.0, picture_bytes=1024**3)
+    """Small buckets; leases that no stalled machine outlasts. Whoever waits for the end of a lease overrides this."""
+    return StreamSettings(lease_s=30.0, picture_bytes=1024**3)
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings:
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A browser page, or a program, before a running gateway of little patience."""
+    """A browser page, or a program, before a running gateway that does not wait long for results."""
     assert bus.connected
-    async with gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.2, result_wait_s=0.3) as client:
+    async with gateway(NatsSettings(url=nats_url), stream_settings, result_wait_s=0.3) as client:
         yield client
 
 

@@ -105,6 +105,17 @@ class MoodyEditor(_Weightless):
         return Edit(job.image.copy(), None)
 
 
+class HastyEditor(_Weightless):
+    """An engine that is done at once, whatever the prompt says."""
+
+    name = "hasty"
+
+    def edit(self, job: EditInputs, step: Step) -> Edit:
+        """Leave the picture as it is."""
+        step(1, 1)
+        return Edit(job.image.copy(), None)
+
+
 class ShowingEditor(_Weightless):
     """An engine that shows the picture at every step: first red, then green, then blue."""
 
@@ -141,14 +152,15 @@ class SulkingEditor(_Weightless):
 
 
 class GatedEditor(_Weightless):
-    """An engine whose weights are a pipe: it is loaded when somebody has written into `gate`."""
+    """An engine whose weights are a pipe: it is loaded when somebody has written a byte into `gate`."""
 
     name = "gated"
 
     def __init__(self, settings: Settings, loading: Loading) -> None:
         super().__init__(settings, loading)
         loading("waiting")
-        (settings.model_dir / "gate").read_bytes()
+        with (settings.model_dir / "gate").open("rb", buffering=0) as gate:
+            gate.read(1)
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Leave the picture as it is."""

@@ -19,7 +19,7 @@ from services.gateway.settings import Settings
 from shared import subjects
 from shared.messages import Cancelled, Done, Failed, Progress, Queued, Started, Task
 from shared.topology import JOB_EV
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +40,9 @@ class Client(httpx.AsyncClient):
     def __init__(self, port: int, key: str = "") -> None:
         """`key` is sent with every request, where the gateway asks for one."""
         self.access = {"Authorization": f"Bearer {key}"} if key else {}
-        super().__init__(base_url=f"http://{HOST}:{port}", headers={"Origin": ORIGIN, **self.access}, timeout=20)
+        super().__init__(
+            base_url=f"http://{HOST}:{port}", headers={"Origin": ORIGIN, **self.access}, timeout=PATIENCE_S
+        )
         self.port = port
 
     async def submit(self, **changes: Any) -> str:
@@ -75,7 +77,7 @@ class Wire:
 
     async def chunk(self) -> bytes:
         """Return the next chunk of the body, or nothing at its end."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             size = int(await self._reader.readline(), 16)
             data = await self._reader.readexactly(size + 2)
         return data[:-2]

@@ -109,7 +109,6 @@ def _program(service: Service, own: dict[str, str], port: int, group: ProcessGro
         "GATEWAY_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "STREAMS_PICTURE_BYTES": str(1024**3),
-        "STREAMS_LEASE_S": "1",
         "STREAMS_MAX_DELIVER": "1",
         "STREAMS_MAX_HANDBACKS": "0",
         "A100WORKER_DRAIN_S": "0.2",

@@ -91,7 +91,7 @@ class Desk:
         async def begun() -> bool:
             return await self.step(job_id) > 0
 
-        await wait_until(begun, f"{job_id} is running", timeout_s=20)
+        await wait_until(begun, f"{job_id} is running")
 
     async def started_again(self, job_id: str) -> None:
         """Wait until a worker is at a step of it, and nobody has given it back since."""
@@ -100,7 +100,7 @@ class Desk:
             events = await self.events(job_id)
             return bool(events) and isinstance(events[-1], Progress)
 
-        await wait_until(at_work, f"{job_id} is running", timeout_s=20)
+        await wait_until(at_work, f"{job_id} is running")
 
     async def outcome(self, job_id: str) -> Done | Failed | Cancelled:
         """Wait for the end of a job; exactly one end is stored, ever."""
@@ -108,7 +108,7 @@ class Desk:
         async def ended() -> bool:
             return await self.bus.last(JOB_EV, subjects.end(job_id)) is not None
 
-        await wait_until(ended, f"{job_id} has ended", timeout_s=20)
+        await wait_until(ended, f"{job_id} has ended")
         (end,) = await self.bus.history(JOB_EV, subjects.end(job_id))
         event = jobs.parse_event(end.data)
         assert isinstance(event, Done | Failed | Cancelled)

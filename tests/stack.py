@@ -39,6 +39,16 @@ class RunningStack:
         finally:
             process.resume()
 
+    @contextmanager
+    def without(self, service: str) -> Iterator[None]:
+        """End a service as a crash would; the launcher starts it again behind the block, however long that takes."""
+        self.launcher.suspend()
+        try:
+            self.kill(service)
+            yield
+        finally:
+            self.launcher.resume()
+
     def _process(self, service: str) -> psutil.Process:
         return next(child for child in self.launcher.children() if child.cmdline()[-1:] == [f"services.{service}"])
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LOOK_EVERY_S = 0.01
+PATIENCE_S = 30.0  # only a failure takes so long; a loaded machine may take some of it
 
 
-async def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 10.0) -> None:
+async def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = PATIENCE_S) -> None:
     """Return once the predicate, plain or async, is truthy. Fails with the description."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.stack import RunningStack
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
-PATIENCE_MS = 20_000  # of a loaded machine with two cores
+PATIENCE_MS = 60_000  # of a loaded machine with two cores
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

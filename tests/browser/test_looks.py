@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.browser.studio import Studio
+    from tests.stack import RunningStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
@@ -47,7 +48,7 @@ class Inspector:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_no_state_shuts_anybody_out(
-    visit: Callable[..., Awaitable[Studio]], device: dict[str, Any], scheme: str
+    visit: Callable[..., Awaitable[Studio]], stack: RunningStack, device: dict[str, Any], scheme: str
 ) -> None:
     """Contrast, names, roles and focus in every state that matters."""
     studio = await visit(color_scheme=scheme, **device)
@@ -58,12 +59,14 @@ async def test_no_state_shuts_anybody_out(
     await studio.says("Nothing is marked yet")
     await inspector.look("notice")
     await studio.button("Dismiss").click()
-    await studio.brush((320, 100), (320, 330), size=60)
+    for y in (80, 200, 320):  # three holes keep the engine busy for some seconds
+        await studio.brush((100, y), (540, y), size=40)
     await studio.is_marked()
     await inspector.look("marked")
     await studio.run.click()
     await studio.is_working()
-    await inspector.look("working")
+    with stack.paused("a100worker"):
+        await inspector.look("working")
     await studio.shows_result()
     await inspector.look("result")
     await studio.task("Insert")

@@ -48,32 +48,35 @@ async def test_progress_is_shown_and_read_out(studio: Studio, large_photo: Path)
     await studio.cancel.click()
 
 
-async def test_cancel(studio: Studio, large_photo: Path) -> None:
-    """The mask is still there, and another run can begin at once."""
+async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
+    """The mask is still there, and another run can begin at once, whatever the worker does."""
     await begin(studio, large_photo)
-    await studio.cancel.click()
-    await expect(studio.progress).to_be_hidden()
-    await studio.is_marked()
-    await expect(studio.film).to_have_attribute("data-status", "cancelled")
+    with stack.paused("a100worker"):
+        await studio.cancel.click()
+        await expect(studio.progress).to_be_hidden()
+        await studio.is_marked()
+        await expect(studio.film).to_have_attribute("data-status", "cancelled")
 
     await expect(studio.run).to_be_visible()
 
 
-async def test_cancel_by_keyboard(studio: Studio, large_photo: Path) -> None:
+async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """The button is reached with Tab."""
     await begin(studio, large_photo)
-    await studio.tab_to(studio.cancel)
-    await studio.press("Enter")
+    with stack.paused("a100worker"):
+        await studio.tab_to(studio.cancel)
+        await studio.press("Enter")
 
-    await expect(studio.film).to_have_attribute("data-status", "cancelled")
+        await expect(studio.film).to_have_attribute("data-status", "cancelled")
 
 
-async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path) -> None:
+async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """Photo, mask and progress are back, and then the result."""
     await begin(studio, large_photo)
-    await studio.page.reload()
-    await studio.is_working()
-    await studio.shoot("resumed")
+    with stack.paused("a100worker"):
+        await studio.page.reload()
+        await studio.is_working()
+        await studio.shoot("resumed")
 
     await studio.shows_result()
     await studio.shows("1200")
@@ -85,33 +88,34 @@ async def test_a_gateway_that_dies_in_the_middle_is_survived(
 ) -> None:
     """SIGKILL; the page takes up the edit when there is a gateway again, and shows its result."""
     await begin(studio, large_photo)
-    stack.kill("gateway")
-    await studio.says(LOST)
-    await studio.shoot("lost")
+    with stack.paused("a100worker"), stack.without("gateway"):
+        await studio.says(LOST)
+        await studio.shoot("lost")
 
     await studio.shows_result()
     await expect(studio.notice).to_be_empty()
 
 
 async def test_two_tabs_share_one_history(
-    studio: Studio, visit: Callable[..., Awaitable[Studio]], large_photo: Path
+    studio: Studio, visit: Callable[..., Awaitable[Studio]], large_photo: Path, stack: RunningStack
 ) -> None:
     """What one begins, both list, and the other one may watch and cancel; each has its own place in the line."""
     other = await visit(beside=studio)
     await other.open()
     await studio.page.bring_to_front()
     await begin(studio, large_photo)
-    await other.page.bring_to_front()
-    await expect(other.film).to_have_count(1)
-    await other.task("White balance")
-    await other.run.click()
-    await expect(other.progress).to_contain_text("Next in line")
-    await other.shoot("in-line")
-    await other.film.last.click()
-    await other.is_working()
-    await other.cancel.click()
+    with stack.paused("a100worker"):
+        await other.page.bring_to_front()
+        await expect(other.film).to_have_count(1)
+        await other.task("White balance")
+        await other.run.click()
+        await expect(other.progress).to_contain_text("Next in line")
+        await other.shoot("in-line")
+        await other.film.last.click()
+        await other.is_working()
+        await other.cancel.click()
 
-    await expect(studio.progress).to_be_hidden()
+        await expect(studio.progress).to_be_hidden()
     await expect(studio.film.first).to_have_attribute("data-status", "done")
     await expect(studio.film.last).to_have_attribute("data-status", "cancelled")
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.settings import StreamSettings
 from tests.chaos import ledger
 from tests.chaos.pictures import picture
 from tests.running import Desk
@@ -17,13 +16,8 @@ if TYPE_CHECKING:
 
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
+    from shared.settings import StreamSettings
     from tests.chaos.ledger import Story
-
-
-@pytest.fixture
-def stream_settings() -> StreamSettings:
-    """Short leases."""
-    return StreamSettings(lease_s=0.7, picture_bytes=1024**3)
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def all_kept(bus: Bus, stream_settings: StreamSettings) -> Callable[[], Awaitabl
         return not await ledger.unquiet(bus, stream_settings)
 
     async def kept() -> dict[str, Story]:
-        await wait_until(quiet, "all is quiet", timeout_s=20)
+        await wait_until(quiet, "all is quiet")
         stories = await ledger.read(bus)
         broken = ledger.broken(stories)
         assert not broken, "\n".join(story.told() for found in broken.values() for story in found)

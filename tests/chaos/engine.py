@@ -33,7 +33,7 @@ class Hostile(Scripted):
                 threading.Event().wait()  # for ever, deaf to a cancel, and the lease is kept
             case "chaos:freeze":
                 # PyDLL keeps the interpreter lock: the whole worker stands still, its lease ends, and then it goes on.
-                ctypes.PyDLL(None).usleep(int(PAST_THE_LEASE_S * 1e6))
+                ctypes.PyDLL(None).usleep(int(1e6 * float(os.environ.get("CHAOS_FREEZE_S", PAST_THE_LEASE_S))))
             case "chaos:dawdle":
                 threading.Event().wait(PAST_THE_LEASE_S)  # as an engine in native code: only the lease is kept
             case "chaos:ask":

@@ -210,7 +210,7 @@ async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_ste
 async def test_what_comes_after_a_cancel_changes_nothing(desk: Desk) -> None:
     """A worker that had not heard of it yet may report a step more; the job stays cancelled."""
     async with desk.manager(), desk.worker():
-        await desk.submit("j1", script(200, interval_ms=20))
+        await desk.submit("j1", script(3600, interval_ms=50))
         await desk.started("j1")
         await desk.cancel("j1")
         await desk.submit("j2")

@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 UNKNOWN = "0" * 64
 
 
-@pytest.fixture
-def stream_settings() -> StreamSettings:
-    """Short leases."""
-    return StreamSettings(lease_s=0.5, picture_bytes=1024**3)
-
-
 async def letters(bus: Bus) -> list[DeadLetter]:
     """All dead letters."""
     return [DeadLetter.model_validate_json(stored.data) for stored in await bus.history(JOB_DLQ, subjects.ALL_DEAD)]

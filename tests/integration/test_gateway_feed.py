@@ -29,17 +29,24 @@ def seen() -> list[JobEvent]:
 @pytest.fixture
 async def feed(bus: Bus, seen: list[JobEvent]) -> AsyncIterator[Feed]:
     """A feed that listens."""
-    feed = Feed(bus, seen.append)
+    listens = asyncio.Event()
+
+    def observe(event: JobEvent) -> None:
+        if event.job_id == "probe":  # of which some may come late
+            listens.set()
+        else:
+            seen.append(event)
+
+    feed = Feed(bus, observe)
     worker = WorkerByHand(bus, None)  # type: ignore[arg-type]  # stores no picture
     async with asyncio.TaskGroup() as group:
         running = group.create_task(feed.run(), name="feed")
 
         async def hears() -> bool:
             await worker.start("probe")
-            return bool(seen)
+            return listens.is_set()
 
         await wait_until(hears, "the feed listens")
-        seen.clear()
         yield feed
         running.cancel()
 

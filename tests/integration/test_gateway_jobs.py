@@ -71,7 +71,7 @@ async def test_results_wait_for_a_job_that_still_runs(client: Client, desk: Desk
 async def test_a_cancel_stops_a_running_job(client: Client, desk: Desk) -> None:
     """The stream ends, the worker stops at its next step, and the job stays cancelled."""
     async with desk.manager(), desk.worker():
-        task = await client.submit(prompt=script(100, 20))
+        task = await client.submit(prompt=script(3600, 20))
         await desk.started(task)
         following = asyncio.create_task(words(client, task), name="follow")
         answer = await client.post(f"/api/generate/async/cancel/{task}")
@@ -82,7 +82,7 @@ async def test_a_cancel_stops_a_running_job(client: Client, desk: Desk) -> None:
     assert answer.status_code == 200
     assert story[-1] == "cancelled"
     assert (await desk.story(task))[-1] == "cancelled"
-    assert await desk.step(task) < 100
+    assert await desk.step(task) < 3600
 
 
 async def test_all_who_follow_a_job_see_it_end(client: Client, desk: Desk) -> None:
@@ -125,15 +125,22 @@ async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk
     async with desk.manager(), desk.worker():
         for task in tasks:
             await desk.done(task)
-        again = await client.post("/api/generate/async", json=edit(prompt=script(1)))
-        await desk.done(again.json()["task_id"])
+        accepted: list[str] = []
+
+        async def again() -> bool:
+            """The gateway hears of an end a moment after it is stored."""
+            answer = await client.post("/api/generate/async", json=edit(prompt=script(1)))
+            accepted.extend([answer.json()["task_id"]] if answer.is_success else [])
+            return answer.is_success
+
+        await wait_until(again, "there is room")
+        await desk.done(accepted[0])
 
     assert (refused.status_code, refused.json()) == (
         429, {"detail": "You have 3 jobs waiting; please let some of them finish first."}
     )  # fmt: skip
     assert int(refused.headers["retry-after"]) > 0
     assert before == after
-    assert again.status_code == 200
 
 
 async def test_a_cancelled_job_makes_room(client: Client) -> None:
@@ -228,7 +235,7 @@ async def test_a_broker_that_lost_everything_is_set_up_again(
         await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")
         shutil.rmtree(tmp_path / "nats")
         await nats_server.start()
-        await wait_until(lambda: _is(client, "healthy"), "the gateway is back", timeout_s=20)
+        await wait_until(lambda: _is(client, "healthy"), "the gateway is back")
         accepted = await client.post("/api/generate/async", json=edit())
 
     assert accepted.status_code == 200, accepted.text

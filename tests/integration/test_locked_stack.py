@@ -21,7 +21,7 @@ from tests.gateway import b64, mask_png, png, saved
 from tests.keys import matches
 from tests.locked_stack import LockedStack, locked_stack
 from tests.v1_client import upload
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -121,10 +121,10 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     """Look, replay, submit what cannot be run; delete a consumer, which is made anew."""
     assert await present(bus) == {service for service in DUTIES if DUTIES[service].answers}
     for service in sorted(set(DUTIES) - {"gateway"}):
-        reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=5)
+        reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=PATIENCE_S)
         assert reply.status == "healthy"
     again = ReplayRequest(from_seq=1, job_class=JobClass.BATCH)
-    replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=5)
+    replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=PATIENCE_S)
     assert await ended(stack, str(replayed.jobs[0].new_job_id)) == "done"
     await bus.publish(subjects.submit("interactive", "local", "nonsense"), b"no job")
 
@@ -171,7 +171,9 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
     await stack.programs["a100worker"].wait()
     await stack.programs["a100worker"].start()
     assert await ended(stack, job_id) == "failed"
-    redriven = await rpc.call(bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=5)
+    redriven = await rpc.call(
+        bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=PATIENCE_S
+    )
     assert await ended(stack, str(redriven.jobs[0].new_job_id)) == "done"
 
 
@@ -226,7 +228,7 @@ async def test_everything_works_and_every_permission_is_needed(tmp_path: Path) -
         await lose_a_worker(stack, bus)
         await stack.broker.terminate()
         await stack.broker.start()
-        await wait_until(lambda: healthy(stack), "all is well again", timeout_s=30)
+        await wait_until(lambda: healthy(stack), "all is well again")
         await edit_everything(stack)
         refused, unused, unpassed = stack.violations(), spare(stack), spare_passages(stack)
 

@@ -93,9 +93,10 @@ async def test_a_job_runs_on_pictures_that_came_while_another_one_ran(
     caplog.set_level("INFO")
     other = await images.put("inputs", noise(32))
     async with desk.manager(), desk.worker():
-        await desk.submit("long", script(200, interval_ms=30))
+        await desk.submit("long", script(3600, interval_ms=50))
         await desk.started("long")
         await desk.submit("next", image=other.sha256)
         await wait_until(lambda: "job.fetched-ahead" in caplog.messages, "the inputs are there")
         await desk.bus.purge(bucket_stream("inputs"), subjects.object_chunks("inputs", ">"))
+        await desk.cancel("long")
         await desk.done("next")

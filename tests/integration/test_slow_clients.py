@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
     from tests.gateway import Client
+    from tests.running import Desk
 
 HEAD = b"POST /v1/images HTTP/1.1\r\nHost: x\r\n"
 ENDLESS = b"Content-Length: 99999999999\r\n\r\n"
@@ -127,9 +128,9 @@ async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(closed: C
     assert status.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_who_only_listens_may_stay(hasty: Client, bus: Bus, images: NatsImageStore) -> None:
+async def test_who_only_listens_may_stay(hasty: Client, desk: Desk, bus: Bus, images: NatsImageStore) -> None:
     """A stream lasts longer than the patience with a header."""
-    task = await hasty.submit()
+    await desk.submit(task := "j1", user="local")
     async with await hasty.open_stream(f"/api/generate/stream/{task}") as wire:
         pings = 0
         while pings < 6:

@@ -179,10 +179,10 @@ async def test_a_collector_sees_one_tree(nats_url: str) -> None:
     """From the request to the steps of the engine, over three services; nothing of what the user wrote is in it."""
     collector = Collector()
     async with traced_services(nats_url, collector) as client:
-        await wait_until(lambda: healthy(client), "the gateway is healthy", timeout_s=20)
+        await wait_until(lambda: healthy(client), "the gateway is healthy")
         order = edit(prompt="my secret wish")
         answer = await client.post("/api/generate/async", json=order, headers={"traceparent": GIVEN})
-        await wait_until(lambda: collector.path_to("job.store"), "the worker's spans have come", timeout_s=20)
+        await wait_until(lambda: collector.path_to("job.store"), "the worker's spans have come")
         await wait_until(lambda: collector.path_to("job.attempt"), "the attempt has ended")
 
     assert answer.status_code == 200

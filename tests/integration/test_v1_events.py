@@ -123,9 +123,13 @@ async def test_a_cancel_ends_the_stream(client: Client, worker: WorkerByHand) ->
     assert [event.name for event in events] == ["cancelled"]
 
 
-async def test_a_silent_stream_breathes(client: Client) -> None:
+async def test_a_silent_stream_breathes(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> None:
     """In comments, each an event of its own that carries nothing."""
-    async with await client.open_stream(f"/v1/jobs/{await submit(client)}/events") as stream:
+    assert bus.connected
+    async with (
+        gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.1) as client,
+        await client.open_stream(f"/v1/jobs/{await submit(client)}/events") as stream,
+    ):
         assert await stream.chunk() == b": ping\n\n"
 
 

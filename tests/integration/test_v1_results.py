@@ -159,7 +159,7 @@ async def test_an_insertion_with_an_empty_reference_mask_runs(client: Client, de
 async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
     """At its next step; and the list shows it."""
     async with desk.manager(), desk.worker():
-        job_id = await submit(client, prompt=script(100, 50))
+        job_id = await submit(client, prompt=script(3600, 50))
         await desk.started(job_id)
         await client.delete(f"/v1/jobs/{job_id}")
         second = await submit(client)
