@@ -8,8 +8,11 @@ import signal
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from services.devstack import Options, Stack, five_services
 from shared.errors import EXIT_CONFIG, ConfigError
+from shared.settings import NatsSettings, reason
 
 _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground
 
@@ -50,6 +53,11 @@ def options(arguments: list[str]) -> Options:
         parser.error("--no-nats and --nats-url go together")
     if given.workers < 1:
         parser.error("--workers must be 1 or more")
+    if given.nats_url is not None:
+        try:
+            NatsSettings(url=given.nats_url)
+        except ValidationError as error:
+            parser.error(f"--nats-url is not valid: {reason(error)}.")
     return Options(
         host=given.host,
         port=given.port,

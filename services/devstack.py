@@ -129,7 +129,9 @@ class Stack:
 
     async def _bring_up(self, group: ProcessGroup, tasks: asyncio.TaskGroup, port: int, https: Caddy | None) -> None:
         url = self._options.nats_url or await self._start_broker(group, tasks)
-        await until(lambda: broker_answers(url))
+        if not await broker_answers(url):
+            self._log("stack", "waits for the broker")
+            await until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
         environment = {
             **ALLOCATOR,
@@ -199,10 +201,13 @@ def free_port(host: str, port: int) -> int:
     try:
         with socket.create_server((host, port), family=family) as probe:
             return int(probe.getsockname()[1])
+    except OverflowError as error:
+        raise ConfigError(f"There is no port {port}; ports are 1 to 65535, 0 is a free one.") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"Port {port} of {host} is in use.") from error
-        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}.") from error
+        reason = (error.strerror or type(error).__name__).partition(" (")[0]  # Python adds what was tried
+        raise ConfigError(f"Cannot listen on {host}:{port}: {reason}.") from error
 
 
 @contextlib.contextmanager

@@ -19,11 +19,12 @@ _NATS_PORT = 4222
 
 
 async def broker_answers(url: str) -> bool:
-    """Whether something that speaks NATS answers at the first address of the URL."""
-    address = urlsplit(url.split(",", maxsplit=1)[0])
+    """Whether something that speaks NATS answers at the first address of the URL; over TLS, whether it is there."""
+    first = url.split(",", maxsplit=1)[0]
+    address = urlsplit(first if "://" in first else f"nats://{first}")
     try:
         async with _connection(address.hostname or "", address.port or _NATS_PORT) as (reader, _):
-            return (await reader.readline()).startswith(b"INFO ")
+            return address.scheme == "tls" or (await reader.readline()).startswith(b"INFO ")
     except (OSError, ValueError):
         return False
 

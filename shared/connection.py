@@ -102,15 +102,14 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     Raises ConfigError where waiting would not help: a key or a certificate that cannot be used, or is not accepted.
     """
     admitted = False
+    told: set[str] = set()  # since the connection is away: there are four attempts a second
 
     async def on_error(error: Exception) -> None:
         refusal = _refusal(error, settings)
-        if refusal is None:
-            log.warning("bus.error", extra={"reason": str(error) or type(error).__name__})
-        elif not admitted:
+        if refusal is not None and not admitted:
             raise ConfigError(refusal) from error  # out of the client's endless attempts
-        else:
-            log.error("bus.refused", extra={"reason": refusal})
+        _tell(error, refusal, told, away=not connection.up.is_set())
+        if refusal is not None:
             connection.client.renew_seed(settings)
 
     async def on_disconnect() -> None:
@@ -120,6 +119,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
             log.warning("bus.disconnected")
 
     async def on_reconnect() -> None:
+        told.clear()
         connection.up.set()
         metrics.CONNECTED.set(1)
         metrics.RECONNECTS.inc()
@@ -141,9 +141,22 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         **_credentials(settings),
     )
     admitted = True
+    told.clear()
     connection.up.set()
     metrics.CONNECTED.set(1)
     log.info("bus.connected")
+
+
+def _tell(error: Exception, refusal: str | None, told: set[str], *, away: bool) -> None:
+    """Log what is wrong, while the connection is away each thing once."""
+    reason = refusal or str(error) or type(error).__name__
+    if reason not in told:
+        if refusal is None:
+            log.warning("bus.error", extra={"reason": reason})
+        else:
+            log.error("bus.refused", extra={"reason": reason})
+    if away:
+        told.add(reason)
 
 
 class HealingClient(Client):

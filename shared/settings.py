@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import ConfigError
 
 S = TypeVar("S", bound=BaseSettings)
+_ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them with commas between"
 
 
 class NatsSettings(BaseSettings):
@@ -26,11 +28,29 @@ class NatsSettings(BaseSettings):
     ca_file: Path | None = None
     inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: one of the service's own
 
+    @field_validator("url")
+    @classmethod
+    def _names_servers(cls, value: str) -> str:
+        """The client dies of what is no address, and asks for a name that cannot be until the end of time."""
+        if not all(_is_server(server) for server in value.split(",")):
+            raise ValueError(_ADDRESSES)  # not what is there: it may hold a password
+        return value
+
+
+def _is_server(text: str) -> bool:
+    try:
+        address = urlsplit(text if "://" in text else f"nats://{text}")
+        port = address.port
+    except ValueError:
+        return False
+    one_word = text.isprintable() and " " not in text
+    return address.scheme in {"nats", "tls"} and bool(address.hostname) and port != 0 and one_word
+
 
 class StreamSettings(BaseSettings):
     """How much the streams keep and how safely (STREAMS_REPLICAS, ...)."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="STREAMS_", frozen=True, allow_inf_nan=False)
 
     replicas: int = Field(default=1, ge=1, le=5)
     lease_s: float = Field(default=30.0, ge=0.5)  # a worker silent for this long loses its job
@@ -69,7 +89,7 @@ class TraceSettings(BaseSettings):
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
-    model_config = SettingsConfigDict(frozen=True)
+    model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False)  # nothing here may last for ever
 
     nats: NatsSettings = Field(default_factory=NatsSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
@@ -89,9 +109,13 @@ def load(settings: type[S]) -> S:
     try:
         return settings()
     except ValidationError as error:
-        first = error.errors()[0]
         groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings, TraceSettings)
         failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
         prefix = str(failed.model_config.get("env_prefix") or "")
-        name = prefix + "_".join(str(part) for part in first["loc"])
-        raise ConfigError(f"The setting {name.upper()} is not valid: {first['msg']}.") from error
+        name = prefix + "_".join(str(part) for part in error.errors()[0]["loc"])
+        raise ConfigError(f"The setting {name.upper()} is not valid: {reason(error)}.") from error
+
+
+def reason(error: ValidationError) -> str:
+    """Return the first thing that is wrong, without what it was found in: that may be a secret."""
+    return error.errors(include_input=False)[0]["msg"].removeprefix("Value error, ")

@@ -38,7 +38,9 @@ class Projector:
 
     async def run(self) -> None:
         """Project for ever. Raises BrokerUnavailable."""
-        self._again_from = _FIRST if await self._bus.first(JOBS, subjects.ALL_RECORDS) is None else 0
+        is_empty = await self._bus.first(JOBS, subjects.ALL_RECORDS) is None
+        lacks_something = is_empty and await self._bus.first(JOB_EV, subjects.ALL_EVENTS) is not None
+        self._again_from = _FIRST if lacks_something else 0
         while True:
             await self._begin()
             async with aclosing(consume(self._bus, JOB_EV, PROJECTOR, batch=_BATCH, linger_s=_LINGER_S)) as arriving:

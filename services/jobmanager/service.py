@@ -35,7 +35,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
         probes.require(bus.ping)
-        await topology.ensure(bus, settings.streams)
+        await _declare_at_last(bus, settings.streams)
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
@@ -56,6 +56,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             await stop.wait()
             for task in tasks:
                 task.cancel()
+
+
+async def _declare_at_last(bus: Bus, streams: StreamSettings) -> None:
+    """Declare everything, as soon as the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
+    told = False
+    while True:
+        try:
+            return await topology.ensure(bus, streams)
+        except BrokerUnavailable:
+            if not told:
+                log.warning("jobmanager.not-declared")
+            told = True
+        await asyncio.sleep(_PAUSE_S)
 
 
 class _Declaration:

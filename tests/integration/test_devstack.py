@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from services.devstack import Options, Service, Stack, claimed
+from services.devstack import Options, Service, Stack, claimed, free_port
 from services.probes import broker_answers
 from shared.errors import ConfigError
+from tests.keys import Keys, locked
 from tests.waiting import gone, wait_until
 
 if TYPE_CHECKING:
@@ -192,6 +193,51 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path, nats_url: str) -> None:
 
     assert ended.returncode == 78
     assert ended.stderr == f"Port {port} of 127.0.0.1 is in use.\n"
+
+
+@pytest.mark.parametrize("port", ["-1", "65536"])
+def test_a_port_that_cannot_be_is_one_sentence(tmp_path: Path, port: str) -> None:
+    """And no traceback."""
+    ended = launch("--data", str(tmp_path / "data"), "--port", port)
+
+    assert ended.returncode == 78
+    assert ended.stderr == f"There is no port {port}; ports are 1 to 65535, 0 is a free one.\n"
+
+
+def test_an_address_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    """A host that is not this machine's: the reason comes without what Python tried."""
+    ended = launch("--data", str(tmp_path / "data"), "--host", "192.0.2.1", "--port", "0")
+
+    assert ended.returncode == 78
+    assert ended.stderr == "Cannot listen on 192.0.2.1:0: Cannot assign requested address.\n"
+
+
+def test_a_broker_that_cannot_be_is_not_waited_for(tmp_path: Path) -> None:
+    """What is no address would never answer."""
+    ended = launch("--data", str(tmp_path / "data"), "--port", "0", "--no-nats", "--nats-url", "nats://broker:nats")
+
+    assert ended.returncode == 2
+    assert "--nats-url is not valid: It must be nats://host:port" in ended.stderr
+
+
+async def test_a_broker_that_is_not_there_is_waited_for_in_so_many_words(tmp_path: Path) -> None:
+    """A launcher that says nothing would seem to hang."""
+    run = Run(tmp_path, [])
+    options = Options(port=0, data=tmp_path, nats_url=f"nats://127.0.0.1:{free_port('127.0.0.1', 0)}")
+    run.stack = Stack(options, [], announce=run.announced.append, log=lambda *words: run.lines.append(": ".join(words)))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.stack.run(), name="stack")
+        await run.said("stack: waits for the broker")
+        run.stack.stop()
+
+    assert not run.announced
+
+
+async def test_a_broker_behind_tls_is_found(tmp_path: Path) -> None:
+    """It speaks only after a handshake, for which the launcher has no certificate; the services have."""
+    keys = Keys.made(tmp_path / "keys")
+    async with locked(keys, tmp_path / "store") as node:
+        assert await broker_answers(node.url)
 
 
 def test_an_unusable_data_folder_is_one_sentence(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,22 @@ async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
     assert loaded is not None
     record = JobRecord.model_validate_json(stored.data)
     assert (record.state, record.ended, record.last_seq) == (loaded.state, loaded.ended, loaded.last_seq)
+
+
+async def test_a_new_view_of_nothing_has_nothing_to_go_back_to(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """On a first start; a view that was lost is made again from the events, and that is told."""
+    caplog.set_level(logging.INFO)
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
+    first = [record.getMessage() for record in caplog.records]
+    await desk.bus.purge(JOBS, subjects.ALL_RECORDS)
+    async with desk.manager():
+        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view is made again")
+
+    assert "jobs.view-goes-back" not in first
+    assert "jobs.view-goes-back" in [record.getMessage() for record in caplog.records]
 
 
 async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:

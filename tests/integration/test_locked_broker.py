@@ -12,6 +12,8 @@ import pytest
 
 from deploy import credentials
 from deploy.permissions import DUTIES
+from services.jobmanager import service as jobmanager
+from services.jobmanager.settings import Settings
 from services.nats_server import NatsServer
 from shared import subjects, topology
 from shared.bus import open_bus
@@ -97,6 +99,22 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     assert keyless == (78, "imageutils: The broker lets in nobody without a key; set NATS_NKEY_FILE.\n")
     assert guessed == (78, "imageutils: The broker does not accept the user and password in NATS_USER and NATS_PASSWORD, or in NATS_URL.\n")  # fmt: skip  # noqa: E501
     assert ours
+
+
+async def test_a_manager_that_may_not_declare_waits_until_it_may(
+    keys: Keys, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so, once; to crash would say less, and a broker that elects or hangs looks the same."""
+    settings = Settings(nats=keys.settings(node.url, "imageutils"))
+    manager = asyncio.create_task(jobmanager.run(settings, asyncio.Event()), name="manager")
+    try:
+        await wait_until(
+            lambda: "jobmanager.not-declared" in caplog.messages or manager.done(), "it has tried", timeout_s=30
+        )
+        assert not manager.done()
+    finally:
+        manager.cancel()
+        await asyncio.wait({manager})
 
 
 async def test_a_broker_that_speaks_no_tls_gets_no_key(keys: Keys, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_the_environment_is_read() -> None:
     [
         ("OVEN_HEAT", "hot"),
         ("OVEN_DRAIN_S", "-1"),
+        ("OVEN_DRAIN_S", "inf"),
+        ("STREAMS_LEASE_S", "inf"),
         ("STREAMS_LEASE_S", "soon"),
         ("STREAMS_REPLICAS", "9"),
         ("LOG_LEVEL", "LOUD"),
@@ -61,6 +63,38 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
 
     assert said.startswith(f"The setting {name} is not valid: ")
     assert said.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "hello world",
+        "broker\n",
+        "nats://",
+        "nats://broker:99999",
+        "nats://broker:0",
+        "nats://a:se/cret@broker:4222",
+        "http://broker:4222",
+        "nats://one:4222,",
+    ],
+)
+def test_what_is_no_address_of_a_broker_is_refused(url: str) -> None:
+    """At once, in a sentence that does not repeat it: a password may be in it."""
+    said = load_with(NATS_URL=url)
+
+    assert said == (
+        "The setting NATS_URL is not valid: It must be nats://host:port or tls://host:port, or several of them with "
+        "commas between."
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["broker", "broker:4222", "tls://a:b@broker", "nats://[::1]:4222", "nats://one:4222,nats://two:4222"]
+)
+def test_an_address_of_a_broker_is_taken(url: str) -> None:
+    """In all forms that the client knows and we use."""
+    assert load_with(NATS_URL=url).endswith(f" {url}")
 
 
 @pytest.mark.parametrize("group", [NatsSettings, StreamSettings, LogSettings, ServiceSettings])
