@@ -8,6 +8,7 @@ import pytest
 
 from services.segmentation.backend import BACKENDS, load
 from tests.unit.services.segmentation.test_segmenter_contract import (  # noqa: F401 (collected here again)
+    cold,
     prompt,
     test_a_cancelled_request_stops,
     test_a_plain_picture_holds_nothing,
