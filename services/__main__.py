@@ -8,11 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from services.devstack import Options, Stack, five_services
 from shared.errors import EXIT_CONFIG, ConfigError
-from shared.settings import NatsSettings, reason
 
 _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground
 
@@ -53,11 +50,8 @@ def options(arguments: list[str]) -> Options:
         parser.error("--no-nats and --nats-url go together")
     if given.workers < 1:
         parser.error("--workers must be 1 or more")
-    if given.nats_url is not None:
-        try:
-            NatsSettings(url=given.nats_url)
-        except ValidationError as error:
-            parser.error(f"--nats-url is not valid: {reason(error)}.")
+    if given.nats_url is not None and (why := _flaw(given.nats_url)):
+        parser.error(f"--nats-url is not valid: {why}.")
     return Options(
         host=given.host,
         port=given.port,
@@ -67,6 +61,18 @@ def options(arguments: list[str]) -> Options:
         https_port=given.https_port if given.https else None,
         metrics=given.metrics,
     )
+
+
+def _flaw(nats_url: str) -> str:
+    from pydantic import ValidationError  # noqa: PLC0415 (a third of a second, and most start a broker of their own)
+
+    from shared.settings import NatsSettings, reason  # noqa: PLC0415
+
+    try:
+        NatsSettings(url=nats_url)
+    except ValidationError as error:
+        return reason(error)
+    return ""
 
 
 async def run(chosen: Options) -> None:
@@ -83,3 +89,5 @@ if __name__ == "__main__":
     except ConfigError as error:
         print(error.message, file=sys.stderr)
         sys.exit(EXIT_CONFIG)
+    except KeyboardInterrupt:  # before there was anything to take down
+        sys.exit(128 + signal.SIGINT)

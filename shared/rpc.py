@@ -39,6 +39,7 @@ R = TypeVar("R", bound="Message")
 log = logging.getLogger(__name__)
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
 _UNSUBSCRIBE_S = 1.0  # the broker confirms in a millisecond, if it is there
+_NAME_LENGTH = 100  # of a field that we do not know, it is theirs
 _DEADLINE = "Deadline-Ms"  # unix time; nobody waits for an answer after it
 
 
@@ -229,5 +230,5 @@ async def _refuse(request: Request, error: ArtMancerError) -> ArtMancerError:
 
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place = ".".join(str(part) for part in first["loc"])[:_NAME_LENGTH]
     return f"The field {place} is not valid: {first['msg']}." if place else f"The message is not valid: {first['msg']}."

@@ -43,7 +43,14 @@ async def guarded(nats: NatsSettings, streams: StreamSettings, folder: Path, **s
         "operator": keys.new(file, "operator", frozenset({ADMIN}), None),
     }
     keys.main(["signing-key", str(secret)])
-    chosen = {"keys_file": file, "signing_key_file": secret, "key_rate_per_s": 1e6, "key_burst": 10**6, **settings}
+    chosen = {
+        "keys_file": file,
+        "signing_key_file": secret,
+        "key_rate_per_s": 1e6,
+        "key_burst": 10**6,
+        "refusal_burst": 10**6,
+        **settings,
+    }
     async with gateway(nats, streams, **chosen) as nobody, AsyncExitStack() as clients:
         people = {name: await clients.enter_async_context(Client(nobody.port, key)) for name, key in made.items()}
         yield House(file, made, nobody, **people)

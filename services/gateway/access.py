@@ -25,6 +25,7 @@ _EXCEPTIONS = {
 }
 _LOOKING = frozenset({"GET", "HEAD"})
 _REALM = 'Bearer realm="artmancer"'
+_TOO_OFTEN = "Too many requests without a valid API key came from this address, please wait a moment."
 _TOO_MUCH = "This API key asks for too much at once, please wait a moment."
 
 
@@ -59,16 +60,23 @@ class Access:
         wanted = needed(method, path)
         if wanted is None:
             await self._app(scope, receive, send)
-        elif why_not or not caller.may(wanted):
-            await _refusal(path, wanted, why_not)(scope, receive, send)
+        elif why_not:
+            wait_s = gate.strangers.refuse((scope.get("client") or ("",))[0])
+            scope["untold"] = wait_s > 0
+            answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, wanted, why_not)
+            await answer(scope, receive, send)
         elif wait_s := gate.limits.enter(caller.key_id):
-            later = {"Retry-After": str(math.ceil(wait_s))}
-            await failure(path, 429, _TOO_MUCH, headers=later)(scope, receive, send)
+            await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
         else:
             try:
-                await self._app(scope, receive, send)
+                app = self._app if caller.may(wanted) else _refusal(path, wanted, why_not)
+                await app(scope, receive, send)
             finally:
                 gate.limits.leave(caller.key_id)
+
+
+def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:
+    return failure(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
 
 
 def _refusal(path: str, wanted: KeyScope, why_not: str) -> ASGIApp:

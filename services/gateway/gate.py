@@ -11,6 +11,7 @@ from services.gateway.caller import NOBODY, Caller
 from services.gateway.key_ring import KeyRing, id_of
 from services.gateway.limits import Limits
 from services.gateway.signatures import PARAMETER, BadSignature, Signer
+from services.gateway.strangers import Strangers
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Gate:
     keys: KeyRing
     signer: Signer
     limits: Limits
+    strangers: Strangers
 
     def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Caller, str]:
         """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not.
@@ -75,6 +77,7 @@ def gate_of(settings: Settings) -> Gate | None:
         limits=Limits(
             rate_per_s=settings.key_rate_per_s, burst=settings.key_burst, at_once=settings.key_requests_at_once
         ),
+        strangers=Strangers(rate_per_s=settings.refusal_rate_per_s, burst=settings.refusal_burst),
     )
 
 

@@ -30,6 +30,8 @@ class Settings(ServiceSettings):
     key_rate_per_s: float = Field(default=20.0, gt=0)  # requests of one key
     key_burst: int = Field(default=100, ge=1)  # that may come together after a pause
     key_requests_at_once: int = Field(default=64, ge=1)  # event streams count for as long as they are open
+    refusal_rate_per_s: float = Field(default=5.0, gt=0)  # answers 401 to one address
+    refusal_burst: int = Field(default=100, ge=1)  # that may come together after a pause
     trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
     patience_s: float = Field(default=20.0, gt=0)  # for a request's header, and for a body that is not read

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.messages import JobClass
 
 log = logging.getLogger(__name__)
+_NAME_LENGTH = 100  # of a field that we do not know: it may be the sender's prompt, and this goes into a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +130,5 @@ def _read(body: bytes) -> JobSubmit:
         return JobSubmit.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"])[:_NAME_LENGTH]
         raise BadMessage(f"The job could not be read: {place + ': ' if place else ''}{first['msg']}.") from error

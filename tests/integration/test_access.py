@@ -290,6 +290,49 @@ async def test_a_key_may_ask_so_fast(house: House) -> None:
     assert (await house.bob.get("/v1/jobs")).status_code == 200
 
 
+@pytest.mark.parametrize("house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 3}], indirect=True)
+async def test_an_address_may_be_refused_so_often(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """After that it is told when to come again, and no line of the log is spent on it; who has a key is let in."""
+    wrong = {"Authorization": f"Bearer {house.keys['bob'][:-1]}x"}
+    answers = [await house.nobody.get("/v1/jobs", headers=wrong) for _ in range(5)]
+    written = [vars(record)["status"] for record in caplog.records if record.name == "audit"]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+    assert 1 <= int(answers[4].headers["retry-after"]) <= 10
+    assert "from this address" in answers[4].json()["detail"]
+    assert written == [401, 401, 401]
+    assert (await house.alice.get("/v1/jobs")).status_code == 200
+    assert (await house.nobody.get("/v1/samples")).status_code == 200
+
+
+@pytest.mark.parametrize("house", [{"key_rate_per_s": 0.1, "key_burst": 3}], indirect=True)
+async def test_what_a_key_may_not_do_counts_too(house: House) -> None:
+    """A refusal costs as much as an answer, and a line of the log."""
+    answers = [await house.viewer.post("/v1/jobs", json={}) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 403, 429]
+
+
+@pytest.mark.parametrize(
+    "house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 1, "trusted_proxies": "127.0.0.1"}], indirect=True
+)
+async def test_behind_a_proxy_each_client_is_counted_alone(house: House) -> None:
+    """By the address that a trusted proxy tells."""
+    told = ["203.0.113.1", "203.0.113.1", "203.0.113.2"]
+    answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
+
+    assert [answer.status_code for answer in answers] == [401, 429, 401]
+
+
+@pytest.mark.parametrize("house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 1}], indirect=True)
+async def test_nobody_chooses_where_they_come_from(house: House) -> None:
+    """The same header, and no proxy that is trusted."""
+    told = ["203.0.113.1", "203.0.113.2"]
+    answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
+
+    assert [answer.status_code for answer in answers] == [401, 429]
+
+
 @pytest.mark.parametrize("house", [{"key_requests_at_once": 2}], indirect=True)
 async def test_a_stream_counts_for_as_long_as_it_is_open(house: House) -> None:
     """Two streams are all there is room for here; the end of one makes room."""

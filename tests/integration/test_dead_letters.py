@@ -213,13 +213,27 @@ def body(**fields: object) -> bytes:
         (b"[]", "Input should be an object"),
         (b"{}", "task: Field required"),
         (body(promt="a cat"), "promt: Extra inputs are not permitted"),
+        (body(**{"Q" * 10_000: 1}), "Q" * 100 + ": Extra inputs are not permitted"),
         (body(v=2), "v: Input should be 1"),
         (body(task="paint"), "task: Input should be 'removal', 'insertion' or 'white-balance'"),
         (body(image="../../etc/passwd"), "image: String should match pattern"),
         (body(steps=10_000), "steps: Input should be less than or equal to 100"),
         (body(seed="x"), "seed: Input should be a valid integer"),
     ],
-    ids=["empty", "cut", "binary", "list", "bare", "unknown field", "version", "task", "image", "steps", "seed"],
+    ids=[
+        "empty",
+        "cut",
+        "binary",
+        "list",
+        "bare",
+        "unknown field",
+        "endless field",
+        "version",
+        "task",
+        "image",
+        "steps",
+        "seed",
+    ],
 )
 async def test_what_cannot_be_read_is_kept_as_it_came(desk: Desk, raw: bytes, reason: str) -> None:
     """The sentence says what is wrong, the letter holds the body, and the log goes on."""
