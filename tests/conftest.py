@@ -17,6 +17,7 @@ from shared.bus import Bus, open_bus
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
 from tests.gateway import SAMPLES, WorkerByHand, gateway
+from tests.keys import Keys
 from tests.running import Desk
 from tests.stack import RunningStack, running_stack
 
@@ -75,6 +76,12 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     async with NatsServer(tmp_path / "nats") as server:
         yield server
         await server.kill()  # to close a store that goes into the bin takes it a seventh of a second
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Everybody's keys, as `make credentials` makes them."""
+    return Keys.made(tmp_path / "keys")
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node
         node = Node("nats", argv, keys, environment, group, monitor)
         await node.start()
         yield node
-        await node.terminate()
+        await node.kill()
 
 
 @asynccontextmanager

@@ -47,12 +47,6 @@ WORK = JobWork(job_id="j2", user="ann", job_class=JobClass.INTERACTIVE, log_seq=
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """Everybody's keys."""
-    return Keys.made(tmp_path / "keys")
-
-
-@pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """A locked broker in which all is declared, with a message in each stream."""
     async with locked(keys, tmp_path / "store") as node:

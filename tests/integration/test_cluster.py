@@ -80,12 +80,6 @@ class Load:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """Everybody's keys."""
-    return Keys.made(tmp_path / "keys")
-
-
-@pytest.fixture
 async def nodes(keys: Keys, tmp_path: Path) -> AsyncIterator[list[Node]]:
     """Three servers."""
     async with cluster(keys, tmp_path) as nodes:

@@ -32,12 +32,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """Everybody's keys."""
-    return Keys.made(tmp_path / "keys")
-
-
-@pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """A locked broker."""
     async with locked(keys, tmp_path / "store") as node:

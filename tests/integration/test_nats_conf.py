@@ -29,12 +29,6 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """The folder in which the configurations are used."""
-    return Keys.made(tmp_path / "keys")
-
-
 def checked(keys: Keys, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Have the server itself read a configuration."""
     return subprocess.run(

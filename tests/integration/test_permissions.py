@@ -50,12 +50,6 @@ def foreign(allowed: tuple[str, ...]) -> list[str]:
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """Everybody's keys."""
-    return Keys.made(tmp_path / "keys")
-
-
-@pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """A locked broker in which all is declared, by the one who may."""
     async with locked(keys, tmp_path / "store") as node:
