@@ -90,9 +90,19 @@ async def nodes(keys: Keys, tmp_path: Path) -> AsyncIterator[list[Node]]:
 async def bus(nodes: list[Node], keys: Keys) -> AsyncIterator[Bus]:
     """A connection to all of them; every stream is declared, and every copy is up to date."""
     async with open_bus(keys.settings(",".join(node.url for node in nodes), "operator"), "operator") as bus:
-        await wait_until(lambda: declared(bus), "the cluster has elected its leaders")
+        await wait_until(lambda: elected(bus), "the cluster has elected its leader")
+        await wait_until(lambda: declared(bus), "each stream has elected one")
         await wait_until(lambda: in_step(bus), "all copies are up to date")
         yield bus
+
+
+async def elected(bus: Bus) -> bool:
+    """Whether there is a leader: before, nobody answers, and to declare something would take its whole patience."""
+    try:
+        await bus.request(subjects.api("INFO"), timeout_s=0.2)
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 async def declared(bus: Bus) -> bool:
