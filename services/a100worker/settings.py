@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.messages import Token
@@ -56,4 +56,11 @@ class Settings(ServiceSettings):
     def _no_float16(cls, value: object) -> object:
         if value == "float16":
             raise ValueError("float16 ends at 65,504, and this model's activations reach 20 million: use bfloat16")
+        return value
+
+    @field_validator("qwen_cache")
+    @classmethod
+    def _no_cache_beside_compiled_blocks(cls, value: str, others: ValidationInfo) -> str:
+        if value != "off" and others.data.get("qwen_compile"):
+            raise ValueError("a step cache decides inside the blocks, which A100WORKER_QWEN_COMPILE leaves no room for")
         return value

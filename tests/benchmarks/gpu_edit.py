@@ -60,13 +60,13 @@ class Watch:
     """A clock for the device: on the CPU other processes do not count, on a GPU what was queued is waited for."""
 
     def __init__(self, device: str) -> None:
-        self._cpu = device == "cpu"
+        self.card = None if device == "cpu" else torch.device(device)
 
     def __call__(self) -> float:
         """Return seconds."""
-        if self._cpu:
+        if self.card is None:
             return time.process_time()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self.card)
         return time.perf_counter()
 
     def of(self, act: Callable[[], object]) -> float:
@@ -144,8 +144,8 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
     """Edit twice, the first time to warm up: every size has its own kernels to choose."""
     what, asked = f"{task} {side} px", job(task, side, steps)
     engine.edit(asked, Steps(watch))
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if watch.card is not None:
+        torch.cuda.reset_peak_memory_stats(watch.card)
     taken = Steps(watch)
     whole = watch.of(lambda: engine.edit(asked, taken))
     figures = [
@@ -153,8 +153,10 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
         Figure(f"{what}: whole edit of {len(taken.at)} steps", whole, "s"),
         Figure(f"{what}: a preview", 1000 * statistics.median(taken.previews), "ms", target=1.0),
     ]
-    if torch.cuda.is_available():
-        figures.append(Figure(f"{what}: peak memory", torch.cuda.max_memory_allocated() / 1e9, "GB"))
+    if watch.card is not None:  # a card must have what is reserved; of that, the allocator could do without some
+        used, reserved = torch.cuda.max_memory_allocated(watch.card), torch.cuda.max_memory_reserved(watch.card)
+        figures.append(Figure(f"{what}: peak memory", used / 1e9, "GB"))
+        figures.append(Figure(f"{what}: peak memory reserved", reserved / 1e9, "GB"))
     return figures
 
 
@@ -238,7 +240,8 @@ def main(arguments: Sequence[str]) -> None:
     figures = measure(settings, given.sizes, given.steps, given.rounds)
     tell(figures, lambda line: print(line, flush=True))  # noqa: T201
     if given.json:
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        device = settings.qwen_device
+        device = device if device == "cpu" else torch.cuda.get_device_name(torch.device(device))
         facts = {"device": device, "torch": torch.__version__, "plan": settings.qwen_plan, "steps": given.steps}
         given.json.write_text(json.dumps({**facts, "figures": [asdict(figure) for figure in figures]}, indent=1))
 

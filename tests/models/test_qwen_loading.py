@@ -19,6 +19,7 @@ from shared.errors import EXIT_CONFIG, ConfigError
 from shared.messages import Task
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import edit_of
+from tests.models.older_files import flatten_text_encoder, unpack_tokenizer
 from tests.models.seal import seal
 from tests.models.tiny_qwen import build, write_adapter
 from tests.unit.services.a100worker.recorder import Recorder
@@ -88,6 +89,16 @@ def test_a_processor_in_the_files_of_older_libraries_is_read(own_models: Path, q
         assert np.array_equal(balanced(engine), balanced(qwen))
 
 
+def test_text_encoder_and_tokenizer_in_the_files_of_older_libraries_are_read(own_models: Path, qwen: Qwen) -> None:
+    """As the published checkpoints have them; the prompt means the same to the last bit."""
+    flatten_text_encoder(own_models / "qwen/text_encoder")
+    unpack_tokenizer(own_models / "qwen/tokenizer")
+    seal(own_models / "qwen")
+
+    with loaded(own_models) as engine:
+        assert np.array_equal(balanced(engine), balanced(qwen))
+
+
 @pytest.mark.parametrize(("plan", "within"), [("offload", 0.0), ("cast", 12.0)])
 def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen, plan: str, within: float) -> None:
     """Weights in the machine's memory lose nothing; in eight bits a little. Adapters work in both."""
@@ -96,6 +107,18 @@ def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen,
 
     assert np.array_equal(picture, again)
     assert difference(picture, balanced(qwen)) <= within
+
+
+@pytest.mark.parametrize("plan", ["cast", "offload"])
+def test_blocks_whose_weights_come_and_go_are_not_compiled(qwen_models: Path, plan: str) -> None:
+    """The libraries' hooks do not fit into a graph; that is said before anything is loaded."""
+    phases: list[str] = []
+    settings = Settings(model_dir=qwen_models, **ON_THE_CPU, qwen_plan=plan, qwen_compile=True)
+
+    with pytest.raises(ConfigError, match=f"^A100WORKER_QWEN_COMPILE needs the memory plan resident, not {plan}: "):
+        load("qwen", settings, phases.append)
+
+    assert phases == ["importing"]
 
 
 @pytest.mark.parametrize("cache", ["first-block", "taylor"])

@@ -47,6 +47,8 @@ def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], lo
     device, dtype = torch.device(settings.qwen_device), getattr(torch, settings.qwen_dtype)
     plan = chosen(settings.qwen_plan, checkpoint, sum(adapter.size for adapter in adapters), _free(device))
     log.info("qwen.plan", extra={"plan": plan.value, "device": str(device)})
+    if settings.qwen_compile and plan is not Plan.RESIDENT:
+        raise ConfigError(f"A100WORKER_QWEN_COMPILE needs the memory plan resident, not {plan}: set it to false.")
     # Straight to the card, unless it cannot hold what the files do. The library knows no such way to the CPU.
     straight = {"device_map": str(device)} if plan is Plan.RESIDENT and device.type == "cuda" else {}
     parts = {}

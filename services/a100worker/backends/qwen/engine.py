@@ -6,6 +6,7 @@ import gc
 import itertools
 import logging
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,8 @@ from shared.errors import ArtMancerError, ConfigError, EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from services.a100worker.backend import EditInputs, Loading, Preview, Step
     from services.a100worker.backends.qwen.conditions import Conditions
     from services.a100worker.settings import Settings
@@ -50,13 +53,14 @@ class Qwen:
         found, files = look(settings)
         self._adapters = {adapter.name for adapter in files}
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
-        self.painter = Painter(assembly.load(settings, found, files, loading), settings)
-        loading("warming up")
-        self._warm_up()
+        with _on(settings.qwen_device):
+            self.painter = Painter(assembly.load(settings, found, files, loading), settings)
+            loading("warming up")
+            self._warm_up()
 
     def edit(self, job: EditInputs, step: Step) -> Edit:
         """Run one job. Raises BadInput, EngineFailed or JobCancelled; the next job is none the worse for it."""
-        with self._lock:
+        with self._lock, _on(self._settings.qwen_device):
             for rung in Rung:
                 try:
                     return self._attempt(job, step, rung)
@@ -167,6 +171,11 @@ def _recoloured(job: EditInputs, frame: Frame, painted: Rgb) -> Rgb:
         change = after[rows].astype(np.float32) - before[rows]
         result[rows] = np.clip(np.rint(job.image[rows] + np.float32(job.strength) * change), 0, 255)
     return result
+
+
+def _on(device: str) -> AbstractContextManager[object]:
+    """Make a card other than the first this thread's own: the libraries' streams and their waits name none."""
+    return torch.cuda.device(device) if device.startswith("cuda:") else nullcontext()
 
 
 def _free_memory() -> None:

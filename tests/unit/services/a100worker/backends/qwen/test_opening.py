@@ -6,8 +6,10 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import ValidationError
 
 from services.a100worker.backend import load
 from services.a100worker.backends.qwen import opening
@@ -121,6 +123,18 @@ def test_float16_is_refused_with_the_reason() -> None:
     assert "The setting A100WORKER_QWEN_DTYPE is not valid" in ended.stderr
     assert "float16 ends at 65,504" in ended.stderr
     assert settings_module.load(Settings).qwen_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("cache", ["first-block", "taylor"])
+def test_a_step_cache_beside_compiled_blocks_is_refused_with_the_reason(
+    cache: Literal["first-block", "taylor"],
+) -> None:
+    """It would fail each job that has steps enough for it; either alone is fine."""
+    with pytest.raises(ValidationError, match="a step cache decides inside the blocks"):
+        Settings(qwen_compile=True, qwen_cache=cache)
+
+    assert Settings(qwen_cache=cache).qwen_cache == cache
+    assert Settings(qwen_compile=True).qwen_compile
 
 
 @pytest.mark.skipif(HAS_TORCH, reason="Here it is installed.")
