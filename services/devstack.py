@@ -95,6 +95,7 @@ class Stack:
         self._announce = announce
         self._log = log
         self._stages: dict[int, list[Keeper]] = {}
+        self._watching: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._failure: ConfigError | None = None
 
@@ -116,7 +117,8 @@ class Stack:
                 await self._stopping.wait()
                 starting.cancel()
                 await self._bring_down()
-                guarding.cancel()
+                for task in (guarding, *self._watching):
+                    task.cancel()
                 group.kill()
         if self._failure is not None:
             raise self._failure
@@ -162,6 +164,7 @@ class Stack:
         server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))
         last = max((service.stage for service in self._programs), default=0) + 1
         await self._keep(tasks, "nats", server, last).up.wait()
+        self._watching.append(tasks.create_task(server.reopen(), name="reopen"))
         return server.url
 
     def _keep(self, tasks: asyncio.TaskGroup, name: str, program: Startable, stage: int) -> Keeper:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import shutil
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,6 +24,8 @@ _LISTENING = re.compile(r"Listening for client connections on \S+:(\d+)$")
 _STAMP = re.compile(r"^\[\d+\] \S+ \S+ ")
 _READY = "Server is ready"
 _CHATTER = "[INF]"
+_DISK_FULL = "no space left on device"
+_ROOM_BYTES, _LOOK_EVERY_S = 32 * 1024**2, 0.5
 _STOP_S = 3.0
 _CONFIG = """\
 server_name: "artmancer"
@@ -67,6 +70,7 @@ class NatsServer:
         self._last_words = ""
         self._owns_group = group is None
         self._group = group or ProcessGroup()
+        self._disk_full = asyncio.Event()
         self._told = asyncio.Event()  # it is ready, or has fallen silent before
         self._ready = False
         self._program = Program(
@@ -117,6 +121,19 @@ class NatsServer:
         """Return its exit code once it has ended."""
         return await self._program.wait()
 
+    async def reopen(self) -> None:
+        """Have it end, for whoever keeps it to start it again, each time its disk was full and has room; never returns.
+
+        What is stored is safe, but a stream that could not be written stays closed as long as the server lives.
+        """
+        while True:
+            await self._disk_full.wait()
+            while not self._has_room():  # noqa: ASYNC110 (a disk tells nobody that something was removed)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            self._disk_full.clear()
+            self._on_line("The disk was full and has room again: nats-server starts anew, to open its streams.")
+            self.terminate()
+
     def terminate(self) -> None:
         """Ask it to end."""
         self._program.terminate()
@@ -139,6 +156,12 @@ class NatsServer:
     def _config(self) -> Path:
         return self._store.parent / f"{self._store.name}.conf"
 
+    def _has_room(self) -> bool:
+        try:
+            return shutil.disk_usage(self._store).free >= _ROOM_BYTES
+        except OSError:  # somebody has removed all of it
+            return False
+
     def _write_config(self) -> None:
         monitor = "" if self._monitor_port is None else f'http: "{HOST}:{self._monitor_port}"'
         self._store.mkdir(parents=True, exist_ok=True)
@@ -153,6 +176,8 @@ class NatsServer:
     def _read(self, line: str) -> None:
         if listening := _LISTENING.search(line):
             self._port = int(listening[1])
+        if _DISK_FULL in line:
+            self._disk_full.set()
         if line.endswith(_READY):
             self._ready = True
             self._told.set()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from services.devstack import Options, Stack
 from services.nats_server import NatsServer
 from shared import subjects, topology
+from shared.bus import open_bus
 from shared.errors import BrokerUnavailable
+from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
 from tests.chaos.disk import STORE_BYTES, CannotMount, filled, small_disk
 from tests.running import script
@@ -35,9 +39,14 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
             async with NatsServer(tmp_path / "nats", max_store_bytes=STORE_BYTES) as server:
                 yield server
     except CannotMount as error:
-        if os.environ.get("CI") and os.geteuid() == 0:
-            pytest.fail(str(error))
-        pytest.skip(f"{error} It takes root, and a system that lets it.")
+        skipped(error)
+
+
+def skipped(error: CannotMount) -> None:
+    """Where nobody may mount; in CI somebody may."""
+    if os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(str(error))
+    pytest.skip(f"{error} It takes root, and a system that lets it.")
 
 
 async def submit_until_refused(bus: Bus) -> None:
@@ -78,3 +87,42 @@ async def test_a_full_disk_costs_no_accepted_job(
 
     refused = [story for story in stories.values() if story.end == "failed:bad_message"]
     assert len(refused) == len(accepted)
+
+
+async def test_on_a_laptop_the_streams_open_again_by_themselves(tmp_path: Path) -> None:
+    """Once there is room, without anybody starting anything."""
+    store, announced, lines = tmp_path / "nats", list[str](), list[str]()
+    stack = Stack(
+        Options(port=0, data=tmp_path), [], announce=announced.append, log=lambda *line: lines.append(": ".join(line))
+    )
+    try:
+        with small_disk(store, SMALL_MB):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(stack.run(), name="stack")
+                try:
+                    await wait_until(lambda: bool(announced), "the broker is there")
+                    await fill_and_make_room(announced[0].removeprefix("broker "), store)
+                finally:
+                    stack.stop()
+    except CannotMount as error:
+        skipped(error)
+
+    assert any("starts anew, to open its streams" in line for line in lines)
+
+
+async def fill_and_make_room(url: str, store: Path) -> None:
+    """Until a stream is refused, and then until it is written again."""
+    async with open_bus(NatsSettings(url=url), "test") as bus:
+        await bus.client.jetstream().add_stream(name="NOTES", subjects=["notes"])
+
+        async def taken(size: int = 1) -> bool:
+            try:
+                await bus.publish("notes", bytes(size), deadline_s=0.5)
+            except BrokerUnavailable:
+                return False
+            return True
+
+        with filled(store):
+            while await taken(100_000):
+                pass
+        await wait_until(taken, "the stream is written again", timeout_s=30)
