@@ -99,6 +99,28 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> No
     assert not scrolls
 
 
+@pytest.mark.parametrize(("width", "height"), [(568, 320), (740, 360), (932, 430)])
+async def test_a_telephone_may_be_held_sideways(
+    visit: Callable[..., Awaitable[Studio]], width: int, height: int
+) -> None:
+    """Most of the height is the photo's, and what the next step needs is in sight."""
+    studio = await visit(**PHONE | {"viewport": {"width": width, "height": height}})
+    await studio.open()
+    await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
+    await studio.is_marked()
+    await studio.shoot("marked")
+    stage = await studio.canvas().bounding_box()
+    assert stage is not None
+    assert stage["height"] >= 0.6 * height
+
+    await expect(studio.run).to_be_in_viewport(ratio=0.99)
+    await studio.run.tap()
+    await studio.shows_result()
+    await studio.shoot("result")
+    for action in (studio.button("Back"), studio.button("Continue editing"), studio.download):
+        await expect(action).to_be_in_viewport(ratio=0.99)
+
+
 async def test_the_theme_can_be_chosen(studio: Studio) -> None:
     """The button turns light into dark, and the choice outlives a reload."""
     ground = "getComputedStyle(document.body).backgroundColor"
