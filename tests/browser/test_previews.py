@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.painter import GREEN, Painter
+from tests.browser.painter import GREEN, QUICK, Painter
 from tests.stack import running_stack
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
 
     assert is_green(await painting.colour(MARKED))
     assert await painting.colour(FREE) == outside
-    await expect(painting.progress).to_contain_text("longer than expected")
     await painting.cancel.click()
 
 
@@ -98,3 +97,15 @@ async def test_a_cancel_takes_it_away(painting: Studio) -> None:
 
     await expect(painting.divider).to_be_hidden()
     assert await painting.colour(MARKED) == before
+
+
+async def test_an_estimate_that_was_wrong_is_taken_back(painting: Studio) -> None:
+    """Instead of `nearly done` for as long as it may take: one edit was quick, the next is not."""
+    await painting.page.get_by_label("In words").fill(QUICK)
+    await painting.run.click()
+    await painting.shows_result()
+    await painting.page.get_by_label("In words").fill("")
+    await painting.run.click()
+
+    await expect(painting.progress).to_contain_text("longer than expected")
+    await painting.cancel.click()

@@ -18,6 +18,7 @@ import { ApiError, cancelJob, listen, readJob } from "./api.js";
 
 const EVENTS = ["queued", "started", "returned", "progress", "preview", "done", "failed", "cancelled"];
 const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
+const PACED_STEPS = 8; // fewer are phases, of which one may take all the time
 const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
 
 /** Fires `change`, `preview`, `connection` (detail: whether it is there) and `end`. */
@@ -156,13 +157,14 @@ export class Job extends EventTarget {
   }
 
   /**
-   * When the job should be done: as the server says, else from its own pace so far.
-   * @param {{eta_ms?: number | null, progress?: number, at?: number}} facts
+   * When the job should be done: as the server says, from its own pace where its steps are many and so much alike,
+   * else as was thought before.
+   * @param {{eta_ms?: number | null, step?: number | null, total_steps?: number | null, at?: number}} facts
    */
-  #end({ eta_ms: left, progress, at }) {
+  #end({ eta_ms: left, step, total_steps: total, at }) {
     if (left != null) return Date.now() + left;
-    if (!this.#startedAt || !at || !progress || progress < 0.1) return null;
-    return Date.now() + (1000 * (at - this.#startedAt) * (1 - progress)) / progress;
+    if (!this.#startedAt || !at || !step || !total || step < 2 || total < PACED_STEPS) return this.standing.endsAt;
+    return Date.now() + (1000 * (at - this.#startedAt) * (total - step)) / step;
   }
 
   /** @param {JobState} state */

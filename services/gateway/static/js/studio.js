@@ -247,6 +247,7 @@ export class Studio extends EventTarget {
     if (turn !== this.#turn || shown !== this.#shown || !before) return;
     this.#shown = entry.id;
     this.#film.mark(entry.id);
+    this.notices.clear(); // what failed while it ran, such as a cancel, does not matter any more
     this.#setView("result");
     this.notices.say(`${WORDS[entry.task].done}. The arrow keys move the divider between before and after.`);
     await this.#result.show(entry, before, after);
