@@ -19,7 +19,7 @@ from services.a100worker.backends.qwen.painter import Order
 from shared.errors import BadInput, EngineFailed, JobCancelled
 from shared.messages import Task
 from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
-from tests.unit.services.a100worker.recorder import Recorder
+from tests.unit.services.a100worker.recorder import Recorder, job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,6 +170,15 @@ def test_each_step_is_told_once_and_shown(qwen: Qwen) -> None:
     assert [preview.shape for preview in recorder.previews] == [(SIZE // 8, SIZE // 8, 3)] * 3
     assert len({preview.tobytes() for preview in recorder.previews}) == 3
     assert painted.shape == (SIZE, SIZE, 3)
+
+
+def test_a_preview_shows_the_picture_without_its_padding(qwen: Qwen) -> None:
+    """Else it would lie askew when it is laid over the photo: 70 x 100 pixels are painted as 80 x 112."""
+    recorder = Recorder()
+
+    qwen.edit(job(Task.WHITE_BALANCE, piece("cat", 70, 100), steps=3), recorder)
+
+    assert {preview.shape for preview in recorder.previews} == {(9, 12, 3)}
 
 
 def test_one_step_would_divide_nought_by_nought(qwen: Qwen) -> None:

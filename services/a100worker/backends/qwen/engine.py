@@ -87,7 +87,7 @@ class Qwen:
         step(0, 0, rung.sentence)
         frame = Frame.of(job.image, round(self._settings.qwen_work_px**2 * rung.area))
         seen = self._conditions(job, frame, step)
-        painted = self.painter.paint(self._order(job, seen), step, rung)
+        painted = self.painter.paint(self._order(job, seen, frame), step, rung)
         if seen.region is not None:
             return Edit(finish(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
         return Edit(_recoloured(job, frame, painted), None, seen.labelled)
@@ -101,7 +101,7 @@ class Qwen:
             case Task.WHITE_BALANCE:
                 return conditions.white_balance(job, frame)
 
-    def _order(self, job: EditInputs, seen: Conditions) -> Order:
+    def _order(self, job: EditInputs, seen: Conditions, frame: Frame) -> Order:
         lightning = self._settings.qwen_lightning
         return Order(
             pictures=seen.pictures,
@@ -112,6 +112,7 @@ class Qwen:
             seed=job.seed,
             adapters=self._chosen(job.task),
             flow_match=job.flow_match,
+            inner=frame.inner,
         )
 
     def _chosen(self, task: Task) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 _SIDE_PX = 256
-_LATENT_PX = 8  # of the picture, a side
+LATENT_PX = 8  # of the picture, a side
 
 
 class LatentColours:
@@ -28,7 +28,7 @@ class LatentColours:
         """Fit by least squares: what the VAE makes of generated pictures against those pictures, an eighth as large."""
         vae = pipeline.vae
         pixels = torch.from_numpy(_samples()).permute(0, 3, 1, 2)
-        wanted = torch.nn.functional.avg_pool2d(pixels, _LATENT_PX)
+        wanted = torch.nn.functional.avg_pool2d(pixels, LATENT_PX)
         with torch.no_grad():  # or the map holds what each layer kept for a gradient: 2.7 GB of the card, for good
             latents = pipeline._encode_vae_image((pixels * 2 - 1)[:, :, None].to(vae.device, vae.dtype), None)[:, :, 0]  # noqa: SLF001
         known = _with_offset(latents.float().cpu().permute(0, 2, 3, 1).reshape(-1, latents.shape[1]))
@@ -37,7 +37,7 @@ class LatentColours:
 
     def picture(self, packed: torch.Tensor, size: tuple[int, int]) -> Rgb:
         """Return latents (1, n, 64), packed two by two, as a picture of an eighth of `size`, which is width, height."""
-        across, down = (side // (2 * _LATENT_PX) for side in size)
+        across, down = (side // (2 * LATENT_PX) for side in size)
         channels = packed.shape[2] // 4
         blocks = packed[0].float().view(down, across, channels, 2, 2)
         flat = blocks.permute(0, 3, 1, 4, 2).reshape(-1, channels)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from services.a100worker.backends.qwen.adapters import Switch
 from services.a100worker.backends.qwen.ladder import Rung
-from services.a100worker.backends.qwen.latent_colours import LatentColours
+from services.a100worker.backends.qwen.latent_colours import LATENT_PX, LatentColours
 from services.a100worker.backends.qwen.schedules import Schedules
 from shared.errors import BadInput, EngineFailed, JobCancelled
 
@@ -46,6 +46,7 @@ class Order:
     seed: int
     adapters: list[str]
     flow_match: bool = False
+    inner: tuple[int, int] | None = None  # width and height without the padding right and below: what a preview shows
 
     @property
     def size(self) -> tuple[int, int]:
@@ -208,7 +209,8 @@ class _Teller:
         def preview() -> Rgb:
             sigma, after = pipeline.scheduler.sigmas[index], pipeline.scheduler.sigmas[index + 1]
             clean = now - after * (now - before) / (after - sigma)  # where the last step was heading
-            return self._colours.picture(clean, self._order.size)
+            width, height = (max(1, round(side / LATENT_PX)) for side in self._order.inner or self._order.size)
+            return self._colours.picture(clean, self._order.size)[:height, :width]
 
         self._step(done, total, "Developing the picture" if done == total else None, preview)
         return {}
