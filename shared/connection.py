@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from nats.aio.client import Srv
     from nats.aio.msg import Msg
 
     from shared.settings import NatsSettings
@@ -181,6 +182,16 @@ class HealingClient(Client):
                 await super()._close(status, do_cbs)
         except TimeoutError:
             self._status = status
+            self._hang_up()
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        self._hang_up()  # on a broker that was reached and would not have us: the client forgets that connection
+        await super()._connect_to_server(s)
+
+    def _hang_up(self) -> None:
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
     def renew_seed(self, settings: NatsSettings) -> None:
         """Read the key again: it may have been rotated since. The one that is there stays if that cannot be done."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import TYPE_CHECKING
 
+from shared.bus import open_bus
+from shared.settings import NatsSettings
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -29,3 +33,28 @@ async def test_a_broker_that_is_away_is_told_of_once(
         assert told() == times
         await nats_server.start()
         await wait_until(bus.up.is_set, "it is back")
+
+
+async def test_a_broker_that_refuses_is_hung_up_on() -> None:
+    """Before it is asked again, though it keeps the connection open itself: else sockets would pile up."""
+    callers: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(next(answers))
+        callers.put_nowait(reader)
+        if welcome.is_set():
+            await reader.read()
+        welcome.set()
+        writer.close()
+
+    welcome = asyncio.Event()  # to the first, who is sent away again
+    answers = itertools.chain([b"PONG\r\n"], itertools.repeat(b"-ERR 'maximum connections exceeded'\r\n"))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with open_bus(NatsSettings(url=f"nats://127.0.0.1:{port}"), "x"), asyncio.timeout(30):
+            _, second, _ = [await callers.get() for _ in range(3)]
+            said = await second.read()
+
+    assert said == b""
