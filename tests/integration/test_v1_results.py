@@ -40,6 +40,18 @@ async def test_the_result_is_the_workers_picture(client: Client, worker: WorkerB
     assert answer.headers["accept-ranges"] == "bytes"
 
 
+async def test_what_would_be_downloaded_can_be_looked_at_first(client: Client, worker: WorkerByHand) -> None:
+    """HEAD has the headers of GET, and no body."""
+    job_id, _ = await finished(client, worker)
+    url = f"/v1/jobs/{job_id}/result"
+    described = ("content-type", "content-length", "etag", "accept-ranges", "cache-control")
+
+    head, answer = await client.head(url), await client.get(url)
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert [head.headers[name] for name in described] == [answer.headers[name] for name in described]
+
+
 async def test_a_download_can_be_taken_up_again(client: Client, worker: WorkerByHand) -> None:
     """In two parts that fit together."""
     job_id, picture = await finished(client, worker)

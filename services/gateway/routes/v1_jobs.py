@@ -72,6 +72,7 @@ async def cancel_job(job_id: str, deps: Parts, caller: Asker) -> Job:
     return Job.of(await jobs.find(deps, caller.owner, job_id), deps.signed_for(caller))
 
 
+@router.head("/{job_id}/result", include_in_schema=False)  # how large it is, and whether it has changed
 @router.get(
     "/{job_id}/result",
     response_class=Response,
