@@ -177,8 +177,12 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(error.message, file=sys.stderr)
         return EXIT_CONFIG
-    except (ArtMancerError, OSError) as error:
+    except ArtMancerError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:  # above all a full disk, which names no file
+        where = error.filename or f"{folder}, which MODEL_DIR names"
+        print(f"{given.command.capitalize()} ended at {where}: {error.strerror}.", file=sys.stderr)
         return 1
     return 0
 

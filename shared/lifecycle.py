@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared import settings as settings_module
 from shared import telemetry, tracing
@@ -17,7 +17,7 @@ from shared.errors import EXIT_CONFIG, EXIT_HUNG, ConfigError, EngineHung
 from shared.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
 S = TypeVar("S", bound=ServiceSettings)
 _TIDY_UP_S = 1.0
@@ -43,6 +43,22 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
     except Exception:
         log.exception("service.crashed", extra={"service": name})
         sys.exit(1)
+
+
+async def unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
+    """Wait for what a start waits for, but not beyond a stop, when nothing is there yet to drain.
+
+    Raises CancelledError at a stop, and what `start` raises.
+    """
+    starting = asyncio.create_task(start, name="lifecycle.start")
+    stopping = asyncio.create_task(stop.wait(), name="lifecycle.stop")
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.wait({starting, stopping})
+    await starting
 
 
 async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[None]], settings: S) -> None:

@@ -221,7 +221,11 @@ async def ensure(bus: Bus, settings: StreamSettings) -> None:
 
 
 async def declared(bus: Bus) -> None:
-    """Wait until the broker has all that is declared, for everybody but the job manager."""
+    """Wait until there is a broker and it has all that is declared, for everybody but the job manager.
+
+    Raises ConfigError when the broker will never let us in.
+    """
+    await bus.opened()
     told: set[str] = set()
     while missing := await _missing(bus):
         if missing != told:

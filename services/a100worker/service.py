@@ -16,6 +16,7 @@ from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
 from shared.image_store import NatsImageStore, RecentPictures
+from shared.lifecycle import unless_stopped
 from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest
 
@@ -33,9 +34,9 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until told to stop; a job that does not end within the drain time is handed back. Raises EngineHung."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await topology.declared(bus)
+        await unless_stopped(stop, topology.declared(bus))
         readiness = _Readiness(settings, stop)
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
             try:

@@ -14,6 +14,7 @@ from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_store import NatsImageStore
+from shared.lifecycle import unless_stopped
 from shared.listener import probed
 from shared.messages import (
     ExtractRequest,
@@ -36,9 +37,9 @@ NAME = "imageutils"
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer requests until told to stop."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await topology.declared(bus)
+        await unless_stopped(stop, topology.declared(bus))
         studio = Studio(NatsImageStore(bus), settings.at_once)
         async with rpc.serve(bus, NAME, _endpoints(studio, settings), drain_s=settings.drain_s):
             probes.has_started()

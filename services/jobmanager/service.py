@@ -17,6 +17,7 @@ from shared import rpc, subjects, topology
 from shared.bus import Bus, Stored, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
+from shared.lifecycle import unless_stopped
 from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
@@ -33,9 +34,9 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME) as bus:
+    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await _declare_at_last(bus, settings.streams)
+        await unless_stopped(stop, _declare_at_last(bus, settings.streams))
         pace = Pace()
         projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
@@ -60,6 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _declare_at_last(bus: Bus, streams: StreamSettings) -> None:
     """Declare everything, as soon as the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
+    await bus.opened()
     told = False
     while True:
         try:

@@ -16,6 +16,7 @@ from services.segmentation.pictures import Pictures
 from shared import rpc, subjects, topology
 from shared.bus import Stored, open_bus
 from shared.image_store import NatsImageStore
+from shared.lifecycle import unless_stopped
 from shared.listener import probed
 from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
 
@@ -43,9 +44,9 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
     def cancel(message: Stored) -> None:
         cancelled.cancel(subjects.request_of_cancel(message.subject))
 
-    async with open_bus(settings.nats, NAME) as bus:
-        await topology.declared(bus)
+    async with open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
+        await unless_stopped(stop, topology.declared(bus))
         images = NatsImageStore(bus)
         memory = Memory(images, settings.evidence_cache_bytes)
         answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), memory, cancelled)

@@ -136,7 +136,7 @@ async def test_a_broker_that_hangs_is_noticed_and_forgiven(
 async def test_without_a_broker_a_service_lives_and_is_not_started(
     nats_server: NatsServer, stream_settings: StreamSettings
 ) -> None:
-    """It waits, however long that takes, and says so."""
+    """It waits, however long that takes, and says for what."""
     await nats_server.kill()
     async with running("imageutils", nats_server.url, stream_settings) as prober:
         await prober.until("/livez", YES)
@@ -144,7 +144,7 @@ async def test_without_a_broker_a_service_lives_and_is_not_started(
         await nats_server.start()
         await prober.until("/readyz", YES)
 
-    assert told == (STARTING, STARTING)
+    assert told == (STARTING, LOST)
 
 
 @contextmanager
@@ -156,6 +156,26 @@ def gated(path: Path) -> Iterator[Callable[[], object]]:
         yield lambda: os.write(pipe, b"!")
     finally:
         os.close(pipe)
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"gateway"}))
+async def test_a_start_that_waits_for_the_broker_has_nothing_to_drain(name: str) -> None:
+    """A stop ends it at once, however long running work may take to end."""
+    service, settings_type = SERVICES[name]
+    stop, port = asyncio.Event(), free_port(HOST, 0)
+    nobody = NatsSettings(url=f"nats://{HOST}:{free_port(HOST, 0)}")
+    settings = settings_type(nats=nobody, probe=ProbeSettings(port=port), drain_s=3600)
+    running = asyncio.create_task(service.run(settings, stop), name=name)
+    try:
+        async with Prober(base_url=f"http://{HOST}:{port}", timeout=10) as prober:
+            await prober.until("/startupz", STARTING)
+        stop.set()
+        await wait_until(running.done, "it has ended")
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+    assert running.cancelled()
 
 
 async def test_an_engine_that_loads_is_a_start_that_is_not_over(

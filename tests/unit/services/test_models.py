@@ -300,3 +300,17 @@ def test_a_folder_that_cannot_be_written_is_a_wrong_setting(volumes: Path) -> No
 
     assert ended.returncode == 78
     assert ended.stderr == f"MODEL_DIR names {volumes}, where u2netp cannot be written: Not a directory.\n"
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path: Path, volumes: Path) -> None:
+    """It names the folder and the setting; the volume is as it was, and the next pull goes on."""
+    origin = folder_with(tmp_path, {"u2netp.onnx": bytes(10**6)})
+    pull = f"ulimit -f 100; exec {sys.executable} -m services.models pull u2netp --from {origin}"
+    ended = subprocess.run(
+        ["/bin/sh", "-c", pull],
+        cwd=ROOT, env={**os.environ, "MODEL_DIR": str(volumes)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert ended.stderr == f"Pull ended at {volumes}, which MODEL_DIR names: File too large.\n"
+    assert not (volumes / "u2netp/manifest.json").exists()
