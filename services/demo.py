@@ -98,11 +98,11 @@ def remove_shuttle(api: Api) -> Shot:
     return Shot("remove", photo, mask, after)
 
 
-def remove_spoon(api: Api) -> Shot:
-    """A box finds the spoon on the saucer; it goes."""
-    photo = _sample("coffee")
-    mask = api.mask(photo, bbox=[315, 195, 415, 335])
-    after = api.edit("remove the spoon", photo, task_type="removal", **_masked(mask, "brush"))
+def remove_rocket(api: Api) -> Shot:
+    """One click finds the rocket between the towers; it goes."""
+    photo = _sample("rocket")
+    mask = api.mask(photo, points=[[330, 200]])
+    after = api.edit("remove the rocket", photo, task_type="removal", **_masked(mask, "brush"))
     return Shot("remove", photo, mask, after)
 
 
@@ -142,7 +142,7 @@ def extract_cup(api: Api) -> Shot:
     return Shot("extract", photo, mask, api.extract(photo, mask))
 
 
-SHOTS: tuple[Callable[[Api], Shot], ...] = (extract_cup, remove_shuttle, remove_spoon, insert_shuttle, balance_cat)
+SHOTS: tuple[Callable[[Api], Shot], ...] = (extract_cup, remove_shuttle, remove_rocket, insert_shuttle, balance_cat)
 
 
 def _masked(mask: Image.Image, tool: str) -> dict[str, object]:
