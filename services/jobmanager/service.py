@@ -90,6 +90,8 @@ class _Declaration:
                 await self._due.wait()
                 self._due.clear()
                 await topology.ensure(self._bus, self._streams)
+                await asyncio.sleep(_PAUSE_S)  # the broker tells of a deletion first, and then deletes
+                await topology.ensure(self._bus, self._streams)
 
     async def _doubt(self) -> None:
         self._due.set()
