@@ -12,9 +12,10 @@ import hashlib
 import json
 import time
 import uuid
-from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from cachetools import LRUCache
 
 from shared import metrics, subjects
 from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
@@ -190,9 +191,7 @@ class RecentPictures:
         """A picture that alone is larger than the limit is not kept."""
         self._images = images
         self._bucket = bucket
-        self._limit = limit_bytes
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
+        self._kept: LRUCache[str, bytes] = LRUCache(limit_bytes, getsizeof=len)
 
     async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
         """See ImageStore."""
@@ -209,19 +208,11 @@ class RecentPictures:
         kept = self._kept.get(sha256)
         metrics.looked_up(bucket, hit=kept is not None)
         if kept is not None:
-            self._kept.move_to_end(sha256)
             return kept
         data = await self._images.get(bucket, sha256)
-        self._keep(sha256, data)
-        return data
-
-    def _keep(self, sha256: str, data: bytes) -> None:
-        if sha256 not in self._kept and len(data) <= self._limit:
+        if len(data) <= self._kept.maxsize:
             self._kept[sha256] = data
-            self._size += len(data)
-        while self._size > self._limit:
-            _, oldest = self._kept.popitem(last=False)
-            self._size -= len(oldest)
+        return data
 
 
 async def digest(data: bytes) -> str:

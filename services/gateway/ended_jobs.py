@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from cachetools import FIFOCache
 
 if TYPE_CHECKING:
     from shared.messages import JobRecord
@@ -15,7 +16,7 @@ class EndedJobs:
     """The last jobs that somebody asked for after their end: nothing can happen to them."""
 
     def __init__(self) -> None:
-        self._records: OrderedDict[str, JobRecord] = OrderedDict()
+        self._records: FIFOCache[str, JobRecord] = FIFOCache(_JOBS)
 
     def get(self, job_id: str) -> JobRecord | None:
         """Return the job's state if it is known to be final."""
@@ -24,6 +25,4 @@ class EndedJobs:
     def keep(self, record: JobRecord) -> None:
         """Remember the state if it is final."""
         if record.ended is not None:
-            self._records[record.job_id] = record
-            if len(self._records) > _JOBS:
-                self._records.popitem(last=False)
+            self._records.setdefault(record.job_id, record)

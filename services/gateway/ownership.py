@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
+
+from cachetools import TTLCache
 
 from shared import subjects
 from shared.topology import BUCKET_LIFE_S, JOB_LOG, JOBS, OWNED
@@ -84,40 +85,40 @@ class Ledger:
         """`clock` gives seconds since the epoch."""
         self._bus = bus
         self._clock = clock
-        self._believed: OrderedDict[tuple[str, str], float] = OrderedDict()  # until when
+        self._believed: TTLCache[tuple[str, str], bool] = TTLCache(_KEPT, _BELIEVED_S, clock)
 
     async def has_picture(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
-        if self._believes(owner, sha256):
+        if (owner, sha256) in self._believed:
             return True
         entry = await self._bus.last(OWNED, subjects.owned_picture(owner, sha256))
         if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty one
             return False
         if self._clock() - int(entry.data) > _RENEWED_S:
             await self.give_picture(owner, sha256)
-        self._believe(owner, sha256)
+        self._believed[owner, sha256] = True
         return True
 
     async def give_picture(self, owner: str, sha256: str) -> None:
         """See Ownership."""
         await self._bus.publish(subjects.owned_picture(owner, sha256), str(int(self._clock())).encode())
-        self._believe(owner, sha256)
+        self._believed[owner, sha256] = True
 
     async def has_job(self, owner: str, job_id: str) -> bool:
         """See Ownership."""
-        if self._believes(owner, job_id):
+        if (owner, job_id) in self._believed:
             return True
         # A replay is in the view only, what has just been submitted only in the log.
         found = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
         if found is None or not found.data:
             found = await self._bus.first(JOB_LOG, subjects.submits_by(owner, job_id))
         if found is not None:
-            self._believe(owner, job_id)
+            self._believed[owner, job_id] = True
         return found is not None
 
     def give_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
-        self._believe(owner, job_id)
+        self._believed[owner, job_id] = True
 
     def new_request(self, owner: str) -> str:
         """See Ownership. The id begins with the owner's mark, so that no replica has to remember it."""
@@ -126,15 +127,6 @@ class Ledger:
     def has_request(self, owner: str, request_id: str) -> bool:
         """See Ownership."""
         return request_id.startswith(_mark(owner))
-
-    def _believes(self, owner: str, name: str) -> bool:
-        return self._clock() < self._believed.get((owner, name), 0.0)
-
-    def _believe(self, owner: str, name: str) -> None:
-        self._believed[owner, name] = self._clock() + _BELIEVED_S
-        self._believed.move_to_end((owner, name))
-        if len(self._believed) > _KEPT:
-            self._believed.popitem(last=False)
 
 
 def _mark(owner: str) -> str:

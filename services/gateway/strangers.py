@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ class Strangers:
         self._rate = rate_per_s
         self._burst = float(burst)
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left in it, at which time
+        self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(MOST)  # what is left in it, at which time
 
     def refuse(self, address: str) -> float:
         """Count a refusal and return 0; or return after how many seconds to come again, which costs nothing."""
@@ -34,9 +35,6 @@ class Strangers:
         left = min(self._burst, left + (now - at) * self._rate)
         wait_s = 0.0 if left >= 1 else (1 - left) / self._rate
         self._buckets[home] = (left if wait_s else left - 1, now)
-        self._buckets.move_to_end(home)
-        if len(self._buckets) > MOST:
-            self._buckets.popitem(last=False)
         return wait_s
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pybase64
+from cachetools import FIFOCache, TTLCache
 
 from shared.errors import BadImage, BadInput
 from shared.image_codec import mask_is_empty, probe
@@ -45,8 +45,8 @@ class Uploads:
         self._ownership = ownership
         # 64 megapixels can be a file of 50 kB, and are 256 MB when a check has to unpack them.
         self._reading = asyncio.Semaphore(reads_at_once)
-        self._empty: dict[str, bool] = {}  # by hash: whether the mask marks nothing
-        self._seen: dict[tuple[str, str], float] = {}  # owner and hash: when the picture was found (monotonic)
+        self._empty: FIFOCache[str, bool] = FIFOCache(_MASKS)  # by hash: whether the mask marks nothing
+        self._seen: TTLCache[tuple[str, str], bool] = TTLCache(_SEEN, _SEEN_S)  # owner and hash
 
     async def read(self, text: str, what: str) -> Upload:
         """Read base64, with or without a data URL in front. Raises BadInput, BadImage or TooLarge."""
@@ -75,15 +75,11 @@ class Uploads:
 
         Raises BrokerUnavailable.
         """
-        now = time.monotonic()
-        if now - self._seen.get((owner, sha256), -_SEEN_S) < _SEEN_S:
+        if (owner, sha256) in self._seen:
             return True
         if await self.known(owner, sha256) is None:
             return False
-        self._seen.pop((owner, sha256), None)
-        self._seen[owner, sha256] = now
-        if len(self._seen) > _SEEN:
-            del self._seen[next(iter(self._seen))]
+        self._seen[owner, sha256] = True
         return True
 
     async def store(self, owner: str, upload: Upload) -> str:
@@ -116,8 +112,6 @@ class Uploads:
         # To unpack it takes 12 ms a megapixel, and the same mask comes again with the next seed or prompt.
         if sha256 not in self._empty:
             self._empty[sha256] = await self.unpack(mask_is_empty, data)
-            if len(self._empty) > _MASKS:
-                del self._empty[next(iter(self._empty))]
         return self._empty[sha256]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from services.jobmanager import metrics
 from shared import jobs, subjects
@@ -31,7 +32,7 @@ class Projector:
     def __init__(self, bus: Bus, pace: Pace) -> None:
         self._bus = bus
         self._pace = pace
-        self._records: OrderedDict[str, tuple[JobRecord, int]] = OrderedDict()  # with its revision in the bucket
+        self._records: LRUCache[str, tuple[JobRecord, int]] = LRUCache(_REMEMBERED)  # with its revision in the bucket
         self._newest = 0  # revision in the bucket
         self._last: Delivery | None = None
         self._again_from = 0  # sequence to go back to; 0: stay
@@ -112,18 +113,12 @@ class Projector:
         if revision < newest:
             self._again_from = _FIRST  # the bucket counts from one again: it is another one
         self._newest = max(self._newest, revision)
-        self._remember(record, revision)
+        self._records[job_id] = (record, revision)
         for event, seq in events:
             self._learn(event, record)
             if before is None or seq > before.last_seq:
                 metrics.count(event, record)
         return True
-
-    def _remember(self, record: JobRecord, revision: int) -> None:
-        self._records[record.job_id] = (record, revision)
-        self._records.move_to_end(record.job_id)
-        if len(self._records) > _REMEMBERED:
-            self._records.popitem(last=False)
 
     def _learn(self, event: JobEvent, record: JobRecord) -> None:
         if isinstance(event, Started):

@@ -8,6 +8,8 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cachetools import TTLCache
+
 from shared.errors import JobCancelled
 
 if TYPE_CHECKING:
@@ -21,27 +23,20 @@ class Cancellations:
 
     def __init__(self, early_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
         """`early_s` is how long a cancel waits for its request."""
-        self._early_s = early_s
-        self._clock = clock
-        self._early: dict[str, float] = {}
+        self._early: TTLCache[str, bool] = TTLCache(_EARLY_LIMIT, early_s, clock)
         self._running: defaultdict[str, set[threading.Event]] = defaultdict(set)
 
     def cancel(self, request_id: str) -> None:
         """Stop the request at its next checkpoint, or as soon as it comes."""
         for flag in self._running.get(request_id, ()):
             flag.set()
-        now = self._clock()
-        self._early = {name: until for name, until in self._early.items() if until > now}
-        self._early.pop(request_id, None)
-        self._early[request_id] = now + self._early_s
-        if len(self._early) > _EARLY_LIMIT:
-            del self._early[next(iter(self._early))]
+        self._early[request_id] = True
 
     @contextmanager
     def watch(self, request_id: str) -> Iterator[Callable[[], None]]:
         """Hand out a checkpoint that raises JobCancelled once the request is cancelled, or the block has ended."""
         flag = threading.Event()
-        if self._early.pop(request_id, 0.0) > self._clock():
+        if self._early.pop(request_id, False):
             flag.set()
         self._running[request_id].add(flag)
 
