@@ -89,9 +89,13 @@ class _Declaration:
             while True:
                 await self._due.wait()
                 self._due.clear()
-                await topology.ensure(self._bus, self._streams)
-                await asyncio.sleep(_PAUSE_S)  # the broker tells of a deletion first, and then deletes
-                await topology.ensure(self._bus, self._streams)
+                try:
+                    await topology.ensure(self._bus, self._streams)
+                    await asyncio.sleep(_PAUSE_S)  # what is just being deleted may have been found still there
+                    await topology.ensure(self._bus, self._streams)
+                except BrokerUnavailable:
+                    self._due.set()  # or nobody would try again before the next deletion
+                    raise
 
     async def _doubt(self) -> None:
         self._due.set()
