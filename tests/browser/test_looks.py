@@ -108,19 +108,26 @@ async def test_a_telephone_may_be_held_sideways(
     await studio.open()
     await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
     await studio.is_marked()
+    choices = studio.page.get_by_role("group", name="Which one is meant?").get_by_role("button")
+    await expect(choices.last).to_be_visible()  # they come a moment later, and need room
     await studio.shoot("marked")
-    stage = await studio.canvas().bounding_box()
+    stage, panel = await studio.canvas().bounding_box(), await studio.page.locator(".side").bounding_box()
+    first, last = await choices.first.bounding_box(), await studio.button("Take away").bounding_box()
     assert stage is not None
+    assert panel is not None
+    assert first is not None
+    assert last is not None
     assert stage["height"] >= 0.6 * height
+    assert stage["x"] <= first["x"]
+    assert last["x"] + last["width"] <= panel["x"]
 
     await expect(studio.run).to_be_in_viewport(ratio=0.99)
     await studio.run.tap()
     await studio.shows_result()
     await studio.shoot("result")
     await expect(studio.download).to_be_in_viewport(ratio=0.99)
-    download, panel = await studio.download.bounding_box(), await studio.page.locator(".side").bounding_box()
+    download = await studio.download.bounding_box()
     assert download is not None
-    assert panel is not None
     assert download["x"] + download["width"] <= panel["x"]
 
 
