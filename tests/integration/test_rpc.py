@@ -236,6 +236,7 @@ async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str
     async with open_bus(NatsSettings(url=nats_url), "guest") as guest:
         async with cooking(bus, fine):
             asked = asyncio.gather(*(ask(guest) for _ in range(50)))
+            await guest.ping()  # overtakes them, as they are still to be written; that happens meanwhile
             await guest.ping()  # the broker has got them all
 
         assert await asked == [FINE] * 50
