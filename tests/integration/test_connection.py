@@ -58,3 +58,25 @@ async def test_a_broker_that_refuses_is_hung_up_on() -> None:
             said = await second.read()
 
     assert said == b""
+
+
+async def test_an_answer_to_a_ping_proves_that_all_before_it_has_arrived() -> None:
+    """What is said first leaves first, also in one breath: a drained subscription relies on that."""
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        while line := await reader.readline():
+            said.put_nowait(line.split(b" ")[0].strip())
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(30), open_bus(NatsSettings(url=f"nats://127.0.0.1:{port}"), "x") as bus:
+            await bus.emit("a")
+            await bus.ping()
+            order = [await said.get() for _ in range(said.qsize())]
+
+    assert order[-3:] == [b"PUB", b"", b"PING"]
