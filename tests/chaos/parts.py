@@ -40,8 +40,8 @@ class Parts:
     @property
     def processes(self) -> dict[str, psutil.Process]:
         """Those that run at the moment."""
-        pids = {name: part.pid for name, part in sorted(self._programs.items())}
-        return {name: psutil.Process(pid) for name, pid in pids.items() if pid is not None}
+        found = {name: _process(part) for name, part in sorted(self._programs.items())}
+        return {name: process for name, process in found.items() if process is not None}
 
     @property
     def names(self) -> list[str]:
@@ -50,10 +50,13 @@ class Parts:
 
     def send(self, name: str, number: signal.Signals) -> bool:
         """Send a signal; False if the part does not run at the moment."""
-        pid = self._programs[name].pid
-        if pid is not None:
-            psutil.Process(pid).send_signal(number)
-        return pid is not None
+        try:
+            process = _process(self._programs[name])
+            if process is not None:
+                process.send_signal(number)
+        except psutil.NoSuchProcess:
+            return False
+        return process is not None
 
     async def keep(self, name: str) -> None:
         """Start the part whenever it has ended, until `stop`."""
@@ -73,6 +76,14 @@ class Parts:
         await wait_until(lambda: all(part.pid is None for part in services), "the services have ended", _STOP_S)
         self.server.terminate()
         await wait_until(lambda: self.server.pid is None, "nats-server has ended", _STOP_S)
+
+
+def _process(part: NatsServer | Program) -> psutil.Process | None:
+    """Return it if it runs; one that has just died by itself may still be thought to."""
+    try:
+        return None if part.pid is None else psutil.Process(part.pid)
+    except psutil.NoSuchProcess:
+        return None
 
 
 @asynccontextmanager
