@@ -198,7 +198,7 @@ class HealingClient(Client):
 
     def _hang_up(self) -> None:
         writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
+        if writer is not None and not writer.transport.is_closing():  # some Pythons cannot abort TLS that is closed
             writer.transport.abort()
 
     def renew_seed(self, settings: NatsSettings) -> None:
