@@ -76,7 +76,9 @@ async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[
     for task in (work, stopping):
         task.cancel()
     await asyncio.wait({work}, timeout=_TIDY_UP_S)
-    if not work.done() or isinstance(_failure(work), EngineHung) or not await _threads_end(loop):
+    failure = _failure(work) if work.done() else EngineHung()
+    # What else failed is told as itself, however long its threads take.
+    if isinstance(failure, EngineHung) or (failure is None and not await _threads_end(loop)):
         log.critical("service.hung", extra={"service": name})
         logging.shutdown()
         os._exit(EXIT_HUNG)  # a thread cannot be ended, and the interpreter would wait for it

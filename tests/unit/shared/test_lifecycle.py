@@ -30,6 +30,12 @@ CRASHES = FRAME + "    raise ValueError('/secret/path')" + START
 IS_WRONG = FRAME + "    raise ConfigError('The oven is not plugged in.')" + START
 HANGS = FRAME + "    await asyncio.Event().wait()" + START
 HANGS_IN_A_THREAD = FRAME + "    import threading\n    await asyncio.to_thread(threading.Event().wait)" + START
+IS_WRONG_BESIDE_A_THREAD = (
+    FRAME
+    + "    import threading\n    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait, 3)\n"
+    + "    raise ConfigError('The oven is not plugged in.')"
+    + START
+)
 ENDS = FRAME + START
 
 
@@ -90,8 +96,9 @@ def test_a_crash_is_named_but_not_shown() -> None:
     [
         (WAITS, {"OVEN_HEAT": "hot"}, "oven: The setting OVEN_HEAT is not valid: Input should be a valid integer"),
         (IS_WRONG, {}, "oven: The oven is not plugged in."),
+        (IS_WRONG_BESIDE_A_THREAD, {}, "oven: The oven is not plugged in."),
     ],
-    ids=["variable", "surroundings"],
+    ids=["variable", "surroundings", "beside a thread"],
 )
 def test_a_wrong_setting_is_one_sentence(source: str, variables: dict[str, str], sentence: str) -> None:
     """Exit code 78, so that nobody starts it again before it is put right."""
