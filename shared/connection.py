@@ -80,7 +80,7 @@ class Connection:
         self.require_connection()
         pong = asyncio.get_running_loop().create_future()
         with translated():
-            # Not `flush`: when that gives up and the answer comes late, the client's read loop dies of it.
+            # Not `flush`: where the client's read loop has died that says yes, and has not asked.
             await self.client._send_ping(pong)  # noqa: SLF001
         if not (await asyncio.wait({pong}, timeout=_PING_S))[0]:
             raise BrokerUnavailable
@@ -191,6 +191,12 @@ class HealingClient(Client):
             self._transport.writelines(self._pending)  # type: ignore[union-attr] # there is one while it is connected
             self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
+
+    async def _process_pong(self) -> None:
+        # For a ping whose asker has given up. The client's own answers it nonetheless, of which its read loop dies.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _connect_to_server(self, s: Srv) -> None:
         self._hang_up()  # on a broker that was reached and would not have us: the client forgets that connection

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=ServiceSettings)
 _TIDY_UP_S = 1.0
+_LAST_WORDS_S = 2.0  # what `open_bus` may take at its end, if the broker hangs
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +73,7 @@ async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
         # The service drains by its own clock; this one only guards against a drain that hangs.
-        await asyncio.wait({work}, timeout=settings.drain_s + 1.0)
+        await asyncio.wait({work}, timeout=settings.drain_s + _LAST_WORDS_S)
     for task in (work, stopping):
         task.cancel()
     await asyncio.wait({work}, timeout=_TIDY_UP_S)

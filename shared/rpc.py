@@ -119,10 +119,11 @@ def _asked(subject: str) -> str:
 async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0) -> AsyncIterator[None]:
     """Answer on the endpoints while the block runs; at its end, finish what is in flight within `drain_s`."""
     in_flight: set[asyncio.Task[None]] = set()
+    client = _Listening(bus.client)
     tallies = {endpoint.subject: _Tally() for endpoint in endpoints}
     with translated():
         service = await nats.micro.add_service(
-            cast("Client", _Draining(bus.client)),
+            cast("Client", client),
             name=name,
             version="0.1.0",
             queue_group="q",
@@ -138,30 +139,40 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
     try:
         yield
     finally:
-        with contextlib.suppress(nats.errors.Error, ConnectionError, TimeoutError):
-            async with asyncio.timeout(_UNSUBSCRIBE_S):
-                await service.stop()
+        end = time.monotonic() + drain_s
+        await client.drain(min(_UNSUBSCRIBE_S, drain_s))
         if in_flight:
-            await asyncio.wait(in_flight, timeout=drain_s)
+            await asyncio.wait(in_flight, timeout=end - time.monotonic())
         for task in list(in_flight):
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)
 
 
-class _Draining:
-    """The client as nats.micro gets it: what that unsubscribes is drained, or requests on their way would be lost."""
+class _Listening:
+    """The client as nats.micro gets it. Its service unsubscribes, which loses what is on its way: this one drains."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._subscriptions: list[Subscription] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     async def subscribe(self, *args: Any, **options: Any) -> Subscription:
-        """Subscribe, and drain at the end."""
-        subscription = await self._client.subscribe(*args, **options)
-        subscription.unsubscribe = subscription.drain  # type: ignore[method-assign,assignment]
-        return subscription
+        """Subscribe, and remember it."""
+        self._subscriptions.append(await self._client.subscribe(*args, **options))
+        return self._subscriptions[-1]
+
+    async def drain(self, patience_s: float) -> None:
+        """Receive what the broker has sent before it hears of this, and no more; try for so long if it hangs."""
+        ending = [
+            asyncio.create_task(each.drain(), name="rpc.drain")  # type: ignore[no-untyped-call]
+            for each in self._subscriptions
+        ]
+        _, late = await asyncio.wait(ending, timeout=patience_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
 
 def _starter(

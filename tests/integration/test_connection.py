@@ -80,3 +80,30 @@ async def test_an_answer_to_a_ping_proves_that_all_before_it_has_arrived() -> No
             order = [await said.get() for _ in range(said.qsize())]
 
     assert order[-3:] == [b"PUB", b"", b"PING"]
+
+
+async def test_an_answer_that_comes_too_late_for_its_ping_does_no_harm() -> None:
+    """The client's read loop used to die of it: the connection looked well, and heard nothing any more."""
+    asked, late = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        pings = 0
+        while line := await reader.readline():
+            if line == b"PING\r\n":
+                pings += 1
+                if pings == 2:
+                    asked.set()
+                    await late.wait()
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(30), open_bus(NatsSettings(url=f"nats://127.0.0.1:{port}"), "x") as bus:
+            impatient = asyncio.create_task(bus.client.flush(), name="impatient")
+            await asked.wait()
+            impatient.cancel()
+            await asyncio.wait({impatient})
+            late.set()
+            await bus.ping()
