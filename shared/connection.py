@@ -198,6 +198,17 @@ class HealingClient(Client):
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
+        # Servers that have left a cluster leave the list; the client's own only grows, by an address for each pod that
+        # ever was, and each would be tried for two seconds.
+        if listed := info.get("connect_urls"):
+            self._server_pool = [
+                each
+                for each in self._server_pool
+                if not each.discovered or each is self._current_server or each.uri.netloc in listed
+            ]
+        await super()._process_info(info, initial_connection)
+
     async def _connect_to_server(self, s: Srv) -> None:
         self._hang_up()  # on a broker that was reached and would not have us: the client forgets that connection
         await super()._connect_to_server(s)

@@ -26,15 +26,21 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def good(answer: httpx.Response) -> Any:
+    """What a successful answer says in JSON; any other fails the test with its words."""
+    assert answer.is_success, f"{answer.request.url}: {answer.status_code} {answer.text[:500]}"
+    return answer.json()
+
+
 async def upload(client: httpx.AsyncClient, data: bytes) -> str:
     """Store a picture and return its name."""
     answer = await client.post("/v1/images", content=data, headers={"Content-Type": "image/jpeg"})
-    return str(answer.raise_for_status().json()["sha256"])
+    return str(good(answer)["sha256"])
 
 
 async def order(client: httpx.AsyncClient, **fields: Any) -> str:
     """Submit a job and return its id."""
-    return str((await client.post("/v1/jobs", json=fields)).raise_for_status().json()["id"])
+    return str(good(await client.post("/v1/jobs", json=fields))["id"])
 
 
 async def ended(client: httpx.AsyncClient, job: str, timeout_s: float = 60) -> dict[str, Any]:
@@ -43,7 +49,7 @@ async def ended(client: httpx.AsyncClient, job: str, timeout_s: float = 60) -> d
 
     async def over() -> bool:
         nonlocal last
-        last = (await client.get(f"/v1/jobs/{job}")).raise_for_status().json()
+        last = good(await client.get(f"/v1/jobs/{job}"))
         return last["status"] in _ENDS
 
     await wait_until(over, f"{job} has ended", timeout_s=timeout_s)
@@ -61,7 +67,7 @@ async def remove_the_spoon(client: httpx.AsyncClient) -> None:
     """Photo, mask, removal, result; nothing but the spoon has changed."""
     photo = PHOTO.read_bytes()
     image = await upload(client, photo)
-    found = (await client.post("/v1/masks", json={"image": image, "box": SPOON_BOX})).raise_for_status().json()
+    found = good(await client.post("/v1/masks", json={"image": image, "box": SPOON_BOX}))
     job = await order(client, task="removal", image=image, mask=found["sha256"])
     assert (await ended(client, job))["status"] == "done"
 

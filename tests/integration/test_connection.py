@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 from shared.bus import open_bus
@@ -107,3 +108,24 @@ async def test_an_answer_that_comes_too_late_for_its_ping_does_no_harm() -> None
             await asyncio.wait({impatient})
             late.set()
             await bus.ping()
+
+
+async def test_a_server_that_has_left_its_cluster_is_not_tried_any_more() -> None:
+    """In Kubernetes each pod has an address of its own, and each that is gone costs two seconds at every attempt."""
+    pods = [["10.0.0.1:4222", "10.0.0.2:4222"], ["10.0.0.2:4222", "10.0.0.3:4222"]]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for listed in pods:
+            writer.write(b"INFO " + json.dumps({"max_payload": 1048576, "connect_urls": listed}).encode() + b"\r\n")
+            await reader.readuntil(b"PING\r\n")
+            writer.write(b"PONG\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(30), open_bus(NatsSettings(url=f"nats://{address}"), "x") as bus:
+            await bus.ping()  # after the second list
+            known = {each.netloc for each in bus.client.servers}
+
+    assert known == {address, *pods[1]}
