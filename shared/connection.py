@@ -9,22 +9,20 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
-from nats.aio.client import Client
 
 from shared import metrics, subjects
+from shared.client import HealingClient
 from shared.errors import ArtMancerError, BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from nats.aio.client import Srv
     from nats.aio.msg import Msg
 
     from shared.settings import NatsSettings
 
 log = logging.getLogger(__name__)
-_CLOSE_S = 1.0
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
 _PING_S = 1.0
 
@@ -80,7 +78,7 @@ class Connection:
         self.require_connection()
         pong = asyncio.get_running_loop().create_future()
         with translated():
-            # Not `flush`: where the client's read loop has died that says yes, and has not asked.
+            # Not `flush`: where the client's loops have ended that says yes, and has not asked.
             await self.client._send_ping(pong)  # noqa: SLF001
         if not (await asyncio.wait({pong}, timeout=_PING_S))[0]:
             raise BrokerUnavailable
@@ -111,7 +109,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
             raise ConfigError(refusal) from error  # out of the client's endless attempts
         _tell(error, refusal, told, away=not connection.up.is_set())
         if refusal is not None:
-            connection.client.renew_seed(settings)
+            _renew_seed(connection.client, settings)
 
     async def on_disconnect() -> None:
         connection.up.clear()
@@ -139,6 +137,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; the annotation is too narrow
         ping_interval=10,
+        flusher_queue_size=0,  # without a limit: with one, the very ping waits that would find a hung broker
         **_credentials(settings),
     )
     admitted = True
@@ -158,75 +157,6 @@ def _tell(error: Exception, refusal: str | None, told: set[str], *, away: bool) 
             log.error("bus.refused", extra={"reason": reason})
     if away:
         told.add(reason)
-
-
-class HealingClient(Client):
-    """The client, but it never gives up: its own closes for good on an error by which the broker ends a connection."""
-
-    async def _process_err(self, err_msg: str) -> None:
-        if "permissions violation" in err_msg:  # which ends nothing
-            await super()._process_err(err_msg)
-            return
-        error = nats.errors.Error(f"nats: {err_msg}")
-        await self._error_cb(error)
-        await self._process_op_err(error)
-
-    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 (as the client has it)
-        attempts = self._reconnection_task
-        while attempts is not None and attempts is not asyncio.current_task() and not attempts.done():
-            attempts.cancel()  # the client's wait_for may lose one, see `Connection.request`
-            await asyncio.wait({attempts}, timeout=0.1)
-        # asyncio tells nobody that a connection is closed whose TLS handshake has failed.
-        try:
-            async with asyncio.timeout(_CLOSE_S):
-                await super()._close(status, do_cbs)
-        except TimeoutError:
-            self._status = status
-            self._hang_up()
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        # The client's own overtakes what is still to be written, so its answer would prove nothing: a subscription that
-        # ends would miss what comes before the broker has heard of that.
-        if self.is_connected and self._pending:
-            self._transport.writelines(self._pending)  # type: ignore[union-attr] # there is one while it is connected
-            self._pending, self._pending_data_size = [], 0
-        await super()._send_ping(future)
-
-    async def _process_pong(self) -> None:
-        # For a ping whose asker has given up. The client's own answers it nonetheless, of which its read loop dies.
-        if self._pongs and self._pongs[0].done():
-            self._pongs[0] = asyncio.get_running_loop().create_future()
-        await super()._process_pong()
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
-        # Servers that have left a cluster leave the list; the client's own only grows, by an address for each pod that
-        # ever was, and each would be tried for two seconds.
-        if listed := info.get("connect_urls"):
-            self._server_pool = [
-                each
-                for each in self._server_pool
-                if not each.discovered or each is self._current_server or each.uri.netloc in listed
-            ]
-        await super()._process_info(info, initial_connection)
-
-    async def _connect_to_server(self, s: Srv) -> None:
-        self._hang_up()  # on a broker that was reached and would not have us: the client forgets that connection
-        await super()._connect_to_server(s)
-
-    def _hang_up(self) -> None:
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if writer is not None and not writer.transport.is_closing():  # some Pythons cannot abort TLS that is closed
-            writer.transport.abort()
-
-    def renew_seed(self, settings: NatsSettings) -> None:
-        """Read the key again: it may have been rotated since. The one that is there stays if that cannot be done."""
-        if settings.nkey_file is not None:
-            try:
-                self._nkeys_seed_str = _seed(settings.nkey_file)
-            except ConfigError as error:
-                log.warning("bus.key-not-renewed", extra={"reason": error.message})
-            else:
-                self._setup_nkeys_connect()
 
 
 def _credentials(settings: NatsSettings) -> dict[str, Any]:
@@ -260,6 +190,15 @@ def _seed(nkey_file: Path) -> str:
     except (ValueError, nkeys.NkeysError) as error:
         raise ConfigError(f"The file {nkey_file}, which NATS_NKEY_FILE names, holds no key (SU...).") from error
     return seed
+
+
+def _renew_seed(client: HealingClient, settings: NatsSettings) -> None:
+    """Read the key again: it may have been rotated since. The one that is there stays if that cannot be done."""
+    if settings.nkey_file is not None:
+        try:
+            client.use_seed(_seed(settings.nkey_file))
+        except ConfigError as error:
+            log.warning("bus.key-not-renewed", extra={"reason": error.message})
 
 
 def _refusal(error: Exception, settings: NatsSettings) -> str | None:

@@ -29,10 +29,10 @@ LONGER_MODULES = {
     "shared/messages.py": 480,  # all that the services ever say to each other, to be read in one go
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
-SHARED = {"subjects", "messages", "jobs", "topology", "settings", "connection", "bus", "deliveries", "rpc",
+SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
           "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "png"}  # fmt: skip
-NATS_ADAPTERS = {f"shared/{name}.py" for name in ("connection", "bus", "deliveries", "rpc", "topology")}
+NATS_ADAPTERS = {f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology")}
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
     "services/__init__.py",  # onnxruntime is told to report nothing, which it reads nowhere else

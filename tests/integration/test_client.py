@@ -1,0 +1,220 @@
+"""What the client of NATS does at a broker that hangs, answers too late, or says what cannot be read.
+
+nats-server does none of that on order, so a few lines stand in for it; all else is tested with the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+from nats.errors import StaleConnectionError
+
+from shared.bus import open_bus
+from shared.errors import BrokerUnavailable
+from shared.settings import NatsSettings
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from shared.bus import Bus
+
+    Talk: TypeAlias = Callable[[StreamReader, StreamWriter], Awaitable[None]]
+
+MORE_THAN_A_SOCKET_TAKES = b"x" * 32 * 1024**2
+PING, PONG = b"PING\r\n", b"PONG\r\n"
+pytestmark = pytest.mark.timeout(60)
+
+
+@asynccontextmanager
+async def broker(talk: Talk, **info: Any) -> AsyncIterator[str]:
+    """A server that greets each client and then talks like this; yields its address."""
+    greeting = json.dumps({"max_payload": 64 * 1024**2, "headers": True, **info})
+    talks: list[asyncio.Task[None]] = []
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(f"INFO {greeting}\r\n".encode())
+        try:
+            await talk(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    def accept(reader: StreamReader, writer: StreamWriter) -> None:
+        talks.append(asyncio.create_task(serve(reader, writer), name="broker.serve"))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+
+
+def settings(address: str) -> NatsSettings:
+    """Connect to it."""
+    return NatsSettings(url=f"nats://{address}")
+
+
+async def answer_pings(reader: StreamReader, writer: StreamWriter) -> None:
+    """Until the client goes."""
+    while line := await reader.readline():
+        if line == PING:
+            writer.write(PONG)
+
+
+async def hang(reader: StreamReader, writer: StreamWriter) -> None:
+    """Let it in, and then neither read nor say anything until the test ends."""
+    await reader.readuntil(PING)
+    writer.write(PONG)
+    writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket has it
+    await asyncio.Event().wait()
+
+
+def reconnected(bus: Bus) -> asyncio.Event:
+    """Set when the connection has come back."""
+    event = asyncio.Event()
+
+    async def note() -> None:
+        event.set()
+
+    bus.on_reconnect(note)
+    return event
+
+
+async def test_a_broker_that_refuses_is_hung_up_on() -> None:
+    """Before it is asked again, though it keeps the connection open itself: else sockets would pile up."""
+    callers: asyncio.Queue[StreamReader] = asyncio.Queue()
+    answers = itertools.chain([PONG], itertools.repeat(b"-ERR 'maximum connections exceeded'\r\n"))
+    welcome = asyncio.Event()  # to the first, who is sent away again
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(next(answers))
+        callers.put_nowait(reader)
+        if welcome.is_set():
+            await reader.read()
+        welcome.set()
+        await writer.drain()
+        writer.close()
+
+    async with broker(talk) as address, open_bus(settings(address), "x"):
+        _, second, _ = [await callers.get() for _ in range(3)]
+        said = await second.read()
+
+    assert said == b""
+
+
+async def test_an_answer_to_a_ping_proves_that_all_before_it_has_arrived() -> None:
+    """What is said first leaves first, also in one breath: a drained subscription relies on that."""
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        while line := await reader.readline():
+            said.put_nowait(line.split(b" ")[0].strip())
+            if line == PING:
+                writer.write(PONG)
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        await bus.emit("a")
+        await bus.ping()
+        order = [await said.get() for _ in range(said.qsize())]
+
+    assert order.index(b"PUB") < len(order) - 1 - order[::-1].index(b"PING")
+
+
+async def test_an_answer_that_comes_too_late_for_its_ping_does_no_harm() -> None:
+    """The client's read loop used to die of it: the connection looked well, and heard nothing any more."""
+    asked, late = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(PONG)
+        await reader.readuntil(PING)
+        asked.set()
+        await late.wait()
+        writer.write(PONG)
+        await answer_pings(reader, writer)
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        impatient = asyncio.create_task(bus.client.flush(), name="impatient")
+        await asked.wait()
+        impatient.cancel()
+        await asyncio.wait({impatient})
+        late.set()
+        await bus.ping()
+
+        assert bus.client.stats["reconnects"] == 0
+
+
+async def test_a_server_that_has_left_its_cluster_is_not_tried_any_more() -> None:
+    """In Kubernetes each pod has an address of its own, and each that is gone costs two seconds at every attempt."""
+    pods = [["10.0.0.1:4222", "10.0.0.2:4222"], ["10.0.0.2:4222", "10.0.0.3:4222"]]
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(PONG + b"INFO " + json.dumps({"connect_urls": pods[1]}).encode() + b"\r\n")
+        await answer_pings(reader, writer)
+
+    async with broker(talk, connect_urls=pods[0]) as address, open_bus(settings(address), "x") as bus:
+        await bus.ping()  # after the second list
+        known = {each.netloc for each in bus.client.servers}
+
+    assert known == {address, *pods[1]}
+
+
+async def test_a_limit_holds_though_the_broker_takes_nothing() -> None:
+    """The client swallowed it while a large message waited to be sent, and the request waited for ever."""
+    async with broker(hang) as address, open_bus(settings(address), "x") as bus:
+        with pytest.raises(BrokerUnavailable):
+            await bus.request("a", MORE_THAN_A_SOCKET_TAKES, timeout_s=0.1)
+
+
+async def test_a_connection_that_hangs_is_given_up() -> None:
+    """Also with words that the broker has not taken; the client would wait until it has."""
+    guests = iter([hang])
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await next(guests, answer_pings)(reader, writer)
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        with pytest.raises(BrokerUnavailable):
+            await bus.request("a", MORE_THAN_A_SOCKET_TAKES, timeout_s=0.1)
+        back = reconnected(bus)
+        await bus.client._process_op_err(StaleConnectionError())  # noqa: SLF001 (three pings would take half a minute)
+        await back.wait()
+        await bus.ping()
+
+
+async def test_nobody_queues_for_a_broker_that_hangs() -> None:
+    """Least of all the ping that would find out."""
+    async with broker(hang) as address, open_bus(settings(address), "x") as bus:
+        with pytest.raises(BrokerUnavailable):
+            await bus.request("a", MORE_THAN_A_SOCKET_TAKES, timeout_s=0.1)
+        for number in range(1500):
+            await bus.client.subscribe(f"a.{number}")
+
+
+async def test_what_cannot_be_read_costs_one_reconnect() -> None:
+    """And not half a minute in which nothing is heard."""
+    speak = asyncio.Event()
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(PONG)
+        if not speak.is_set():
+            await speak.wait()
+            writer.write(b"MSG \xff 1 2\r\nhi\r\n")
+        await answer_pings(reader, writer)
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        back = reconnected(bus)
+        await bus.client.subscribe("a")
+        speak.set()
+        await back.wait()
+        await bus.ping()
+
+        assert bus.client.stats["reconnects"] == 1
