@@ -6,14 +6,14 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import credentials
-from services.devstack import free_port
 from services.program import ProcessGroup, Program
 from shared.bus import open_bus
 from shared.settings import NatsSettings
@@ -48,6 +48,13 @@ class Keys:
         """The same for a process."""
         files = {"NATS_NKEY_FILE": self.folder / user / "nats.nk", "NATS_CA_FILE": self.folder / "ca.crt"}
         return {"NATS_URL": url, **{name: str(path) for name, path in files.items()}}
+
+
+def free_ports(count: int) -> list[int]:
+    """Free ports, each another: asked for one by one, two of them are the same once in some thousand times."""
+    with ExitStack() as probes:
+        found = [probes.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in found]
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -132,8 +139,8 @@ async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node]:
     """The single server of deploy/nats-server.conf, but for its monitoring, which is on a port of its own."""
-    monitor = free_port(HOST, 0)
-    environment = {"NATS_LISTEN": f"{HOST}:{free_port(HOST, 0)}", "NATS_STORE": json.dumps(str(store))}
+    monitor, port = free_ports(2)
+    environment = {"NATS_LISTEN": f"{HOST}:{port}", "NATS_STORE": json.dumps(str(store))}
     argv = ["-c", "nats-server.conf", "-m", str(monitor), *arguments]
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(ProcessGroup())
@@ -148,12 +155,13 @@ async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node
 async def cluster(keys: Keys, folder: Path) -> AsyncIterator[list[Node]]:
     """Three servers as deploy/nats-cluster.conf says; yields them once each takes connections."""
     names = ("n1", "n2", "n3")
-    routes = {name: f"{HOST}:{free_port(HOST, 0)}" for name in names}
+    addresses = [f"{HOST}:{port}" for port in free_ports(2 * len(names))]
+    routes, clients = dict(zip(names, addresses, strict=False)), dict(zip(names, addresses[3:], strict=True))
 
     def environment(name: str) -> dict[str, str]:
         return {
             "NATS_NAME": name,
-            "NATS_LISTEN": f"{HOST}:{free_port(HOST, 0)}",
+            "NATS_LISTEN": clients[name],
             "NATS_ROUTE_LISTEN": routes[name],
             "NATS_ROUTES": "[" + ", ".join(f"nats-route://{route}" for route in routes.values()) + "]",
             "NATS_STORE": json.dumps(str(folder / name)),

@@ -65,9 +65,10 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
     configuration.write_text(configuration.read_text() + "\nmax_traced_msg_len: 1 # pictures are not for the log\n")
     access.make(folder / ACCESS)
     key = gateway_keys.new(folder / ACCESS / "keys.json", "owner", frozenset(KeyScope), None)
-    port, lines = free_port(HOST, 0), list[str]()
+    lines: list[str] = []
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(locked(keys, folder / "store", "-V"))
+        port = free_port(HOST, 0)  # not before the broker has its own
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)
         programs = {

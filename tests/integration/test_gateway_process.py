@@ -19,6 +19,7 @@ from shared import topology
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway
+from tests.keys import free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
     tmp_path: Path, stream_settings: StreamSettings
 ) -> None:
     """Degraded first, healthy later, without a restart."""
-    port, broker = free_port(HOST, 0), free_port(HOST, 0)
+    port, broker = free_ports(2)
     variables = {"GATEWAY_PORT": str(port), "NATS_URL": f"nats://{HOST}:{broker}"}
     async with process(**variables), Client(port) as client:
         await healthy(client, "degraded")

@@ -23,6 +23,7 @@ from services.devstack import free_port
 from services.gateway.server import Server, listen
 from services.gateway.settings import Settings
 from services.program import ROOT, ProcessGroup
+from tests.keys import free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def app() -> App:
 @pytest.fixture
 async def lone_front(tmp_path: Path) -> AsyncIterator[Front]:
     """Caddy, and nobody behind it yet."""
-    gateway_port = free_port(HTTPS_HOST, 0)
-    caddy = Caddy(tmp_path, free_port(HTTPS_HOST, 0), f"{HTTPS_HOST}:{gateway_port}")
+    gateway_port, https_port = free_ports(2)
+    caddy = Caddy(tmp_path, https_port, f"{HTTPS_HOST}:{gateway_port}")
     async with ProcessGroup() as group:
         program = caddy.program(group, on_line=lambda _: None)
         await program.start()

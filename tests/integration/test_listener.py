@@ -26,6 +26,7 @@ from services.segmentation.settings import Settings as SegmentationSettings
 from shared.errors import ConfigError
 from shared.listener import probed
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
+from tests.keys import free_ports
 from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ class Prober(httpx.AsyncClient):
 async def running(name: str, nats_url: str, stream_settings: StreamSettings, **settings: Any) -> AsyncIterator[Prober]:
     """One service in this event loop, and its probes."""
     service, settings_type = SERVICES[name]
-    stop, port = asyncio.Event(), free_port(HOST, 0)
+    stop, (port, http) = asyncio.Event(), free_ports(2)
     if name == "gateway":
-        settings["port"] = free_port(HOST, 0)
+        settings["port"] = http
     chosen = settings_type(
         nats=NatsSettings(url=nats_url), streams=stream_settings, probe=ProbeSettings(port=port), **settings
     )
@@ -162,8 +163,8 @@ def gated(path: Path) -> Iterator[Callable[[], object]]:
 async def test_a_start_that_waits_for_the_broker_has_nothing_to_drain(name: str) -> None:
     """A stop ends it at once, however long running work may take to end."""
     service, settings_type = SERVICES[name]
-    stop, port = asyncio.Event(), free_port(HOST, 0)
-    nobody = NatsSettings(url=f"nats://{HOST}:{free_port(HOST, 0)}")
+    stop, (port, other) = asyncio.Event(), free_ports(2)
+    nobody = NatsSettings(url=f"nats://{HOST}:{other}")
     settings = settings_type(nats=nobody, probe=ProbeSettings(port=port), drain_s=3600)
     running = asyncio.create_task(service.run(settings, stop), name=name)
     try:
