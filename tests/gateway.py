@@ -9,6 +9,7 @@ import json
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import httpx
 from PIL import Image, ImageDraw
@@ -130,10 +131,10 @@ class WorkerByHand:
         self._user = user
 
     async def say(self, event: JobEvent) -> int:
-        """Store an event of a job."""
+        """Store an event of a job, once."""
         ends = isinstance(event, Done | Failed | Cancelled)
         subject = subjects.end(event.job_id) if ends else subjects.event(event.job_id, event.type)
-        return await self._bus.publish(subject, event)
+        return await self._bus.publish(subject, event, msg_id=uuid4().hex)
 
     async def queue(self, job_id: str, steps: int = 3) -> None:
         """The job manager has queued the job."""

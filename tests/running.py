@@ -10,6 +10,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from services.a100worker import service as a100worker
 from services.a100worker.settings import Settings as WorkerSettings
@@ -47,11 +48,15 @@ class Desk:
     ) -> int:
         """Log a job (a white balance of the photo, unless `fields` say otherwise) and return its sequence."""
         job = JobSubmit.model_validate({"task": Task.WHITE_BALANCE, "image": self.photo, "prompt": prompt, **fields})
-        return await self.bus.publish(subjects.submit(job_class, user, job_id), job)
+        return await self._publish(subjects.submit(job_class, user, job_id), job)
 
     async def submit_raw(self, job_id: str, body: bytes) -> int:
         """Log whatever somebody wrote by hand."""
-        return await self.bus.publish(subjects.submit("interactive", "ops", job_id), body)
+        return await self._publish(subjects.submit("interactive", "ops", job_id), body)
+
+    async def _publish(self, subject: str, message: JobSubmit | bytes) -> int:
+        """Once, also where the broker's answer comes too late and it is sent again."""
+        return await self.bus.publish(subject, message, msg_id=uuid4().hex)
 
     async def cancel(self, job_id: str) -> bool:
         """What the gateway does: write the end, unless there is one. Whether it came in time."""
@@ -131,7 +136,7 @@ class Desk:
         """A job manager."""
         stop = asyncio.Event()
         settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead)
-        async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, stop):
+        async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, settings.instance, stop):
             yield
 
     @asynccontextmanager
@@ -150,28 +155,31 @@ class Desk:
             retry_delay_s=0.05,
             **more,
         )
-        async with self._running(a100worker.run(settings, stop), a100worker.NAME, stop):
+        async with self._running(a100worker.run(settings, stop), a100worker.NAME, settings.instance, stop):
             yield stop
 
     @asynccontextmanager
-    async def _running(self, service: Awaitable[None], name: str, stop: asyncio.Event) -> AsyncIterator[None]:
+    async def _running(
+        self, service: Awaitable[None], name: str, instance: str, stop: asyncio.Event
+    ) -> AsyncIterator[None]:
         async def run() -> None:
             await service
 
         async with asyncio.TaskGroup() as group:
             group.create_task(run(), name=name)
-            await wait_until(lambda: self._healthy(name), f"{name} is healthy", timeout_s=60)
+            await wait_until(lambda: self._healthy(name, instance), f"{instance} is healthy")
             try:
                 yield
             finally:
                 stop.set()
 
-    async def _healthy(self, name: str) -> bool:
+    async def _healthy(self, name: str, instance: str) -> bool:
+        """Whether this one says so; another worker may answer in its place."""
         try:
             reply = await rpc.call(self.bus, subjects.health(name), HealthRequest(), HealthReply, timeout_s=1)
         except Unavailable:
             return False
-        return reply.status == "healthy"
+        return (reply.status, reply.instance) == ("healthy", instance)
 
     def worker_process(self, backend: str = "scripted", **variables: str) -> WorkerProcess:
         """A worker of its own, to be entered."""
