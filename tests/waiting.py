@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from shared.errors import BrokerUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LOOK_EVERY_S = 0.01
-PATIENCE_S = 30.0  # only a failure takes so long; a loaded machine may take some of it
+PATIENCE_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
 
 
 async def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = PATIENCE_S) -> None:
-    """Return once the predicate, plain or async, is truthy. Fails with the description."""
+    """Return once the predicate, plain or async, is truthy; a broker that does not answer is asked again.
+
+    Fails with the description.
+    """
     try:
         async with asyncio.timeout(timeout_s):
             while not await _answer(predicate):  # noqa: ASYNC110 (what is waited for may be outside of this process)
@@ -35,4 +40,6 @@ def gone(pid: int) -> bool:
 
 async def _answer(predicate: Callable[[], object]) -> object:
     answer: object | Awaitable[object] = predicate()
-    return await answer if inspect.isawaitable(answer) else answer
+    with contextlib.suppress(BrokerUnavailable):
+        return await answer if inspect.isawaitable(answer) else answer
+    return False
