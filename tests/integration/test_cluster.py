@@ -208,7 +208,7 @@ async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys
         delivery = await next_in(worker, worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL))
         await delivery.extend()
         for kind in ("started", "progress"):
-            await worker.publish(subjects.event("j1", kind), b"{}")
+            await worker.publish(subjects.event("j1", kind), b"{}", msg_id=kind)
         await delivery.ack()
         await gateway.publish(subjects.submit("interactive", "ann", "j1"), BODY)
         told = [stored.subject for stored in await gateway.history(JOB_EV, subjects.events_of("j1"))]
@@ -216,7 +216,11 @@ async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys
 
     assert told == [subjects.event("j1", kind) for kind in ("started", "progress")]
     assert [subject for subject in live if ".j1." in subject] == wanted
-    assert await bus.subjects_in(JOB_Q, ">") == []
+    await wait_until(lambda: is_empty(bus, JOB_Q), "all copies have settled the job")
+
+
+async def is_empty(bus: Bus, stream: str) -> bool:
+    return await bus.subjects_in(stream, ">") == []
 
 
 async def answered(bus: Bus, subject: str) -> bool:

@@ -268,8 +268,8 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
     """Its lease of a day need not be waited for; what it had settled does not come again."""
     for name in ("settled", "held"):
         await log(bus, name)
-    first = await take(bus, JOB_LOG, DISPATCHER)
-    held = await take(bus, JOB_LOG, DISPATCHER)
+    first = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
+    held = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
     assert first
     assert held
     await first.ack()
@@ -277,7 +277,7 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
 
     await redeliver_unsettled(bus, JOB_LOG, DISPATCHER)
 
-    again = await take(bus, JOB_LOG, DISPATCHER)
+    again = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
     assert again is not None
     assert again.data == b"held"
     assert await take(bus, JOB_LOG, DISPATCHER) is None

@@ -228,7 +228,7 @@ async def test_each_kind_of_job_has_its_own_queue(bus: Bus, job_class: JobClass,
     others = [worker_consumer(a, b) for a in JobClass for b in Task if (a, b) != (job_class, task)]
 
     assert [await deliveries.take(bus, JOB_Q, other) for other in others] == [None] * 5
-    assert await deliveries.take(bus, JOB_Q, worker_consumer(job_class, task)) is not None
+    assert await deliveries.take(bus, JOB_Q, worker_consumer(job_class, task), wait_s=1.0) is not None
 
 
 async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:
