@@ -67,7 +67,7 @@ async def test_a_full_disk_costs_no_accepted_job(
     async with desk.manager(), desk.worker():
         await desk.submit("before")
         await desk.done("before")
-        await desk.submit("running", script(20, interval_ms=100))
+        await desk.submit("running", script(50, interval_ms=100))  # longer than the broker needs to start anew
         await desk.submit("waiting")
         await desk.started("running")
         with filled(tmp_path / "nats"):

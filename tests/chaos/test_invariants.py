@@ -316,7 +316,7 @@ async def test_a_stream_is_taken_up_again_after_the_gateway_died(
         gateway = Program("gateway", command, group, env=environment, on_line=lambda _: None)
         await gateway.start()
         await wait_until(lambda: answers(http), "the gateway answers")
-        await desk.submit("j1", script(500, interval_ms=50), user="local")
+        await desk.submit("j1", script(3600, interval_ms=50), user="local")
         before: list[str] = []
         with pytest.raises(httpx.RemoteProtocolError):
             await follow(http, "j1", before, at_work=kill)

@@ -138,7 +138,7 @@ async def test_a_rotated_key_is_picked_up_by_a_running_service(keys: Keys, node:
         new = (keys.folder / "gateway/nats.nk").read_text()
         (keys.folder / "gateway/nats.nk").write_text(old)  # a secret that arrives later than the broker's users
         node.reload()
-        await wait_until(lambda: not gateway.connected, "the old key is out")
+        await wait_until(lambda: not gateway.up.is_set(), "the old key is out")
         (keys.folder / "gateway/nats.nk").write_text(new)
         await wait_until(gateway.up.is_set, "the new key is in")
         seq = await gateway.publish(subjects.end("j1"), b"{}")

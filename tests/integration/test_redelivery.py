@@ -158,8 +158,11 @@ async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
         stop.set()
         await desk.cancel("j1")
 
+    async def one_waits() -> bool:
+        return len(await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)) == 1
+
+    await wait_until(one_waits, "the broker has settled the other")
     assert await desk.attempts("j2") == []
-    assert len(await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ async def test_sigterm_ends_a_worker_in_good_order(desk: Desk, drain_s: str, pro
 async def test_a_broker_that_stays_away_costs_no_finished_work(desk: Desk, nats_server: NatsServer) -> None:
     """Steps that cannot be told are not worth a job: it is done in its first attempt all the same."""
     async with desk.manager(), desk.worker():
-        await desk.submit("j1", script(30, interval_ms=100))
+        await desk.submit("j1", script(60, interval_ms=100))  # longer than the broker is away
         await desk.started("j1")
         await nats_server.kill()
         await wait_until(lambda: not desk.bus.connected, "the client has noticed")

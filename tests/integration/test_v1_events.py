@@ -14,6 +14,7 @@ from shared.settings import NatsSettings
 from shared.topology import JOB_EV
 from tests.gateway import HOST, ORIGIN, Wire, gateway
 from tests.v1_client import all_told, next_told, submit, told
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from services.nats_server import NatsServer
@@ -229,6 +230,11 @@ async def test_a_stream_waits_for_a_broker_that_is_away(
     job_id = await submit(client)
     await worker.queue(job_id)
     await nats_server.kill()
+
+    async def has_noticed() -> bool:
+        return bool((await client.get("/api/health")).json()["status"] == "degraded")
+
+    await wait_until(has_noticed, "the gateway has noticed")
     async with asyncio.TaskGroup() as group:
         opening = group.create_task(client.open_stream(f"/v1/jobs/{job_id}/events"), name="open")
         await nats_server.start()
