@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import nats.errors
 
 from services.nats_server import HOST
 from shared import topology
@@ -143,7 +144,7 @@ async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
         try:
             await topology.ensure(bus, STREAMS)
             restless = await ledger.unquiet(bus, STREAMS)
-        except BrokerUnavailable:
+        except (BrokerUnavailable, nats.errors.Error, TimeoutError):
             pass
         await parts.happens(asyncio.Event(), 0.5)
     say("all is quiet" if not restless else f"not quiet: {'; '.join(restless[:10])}")

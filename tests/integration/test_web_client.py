@@ -85,8 +85,8 @@ async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> Asy
         (tmp_path / f"{name}.key").write_text(house.keys.get(owner, ""))
     (tmp_path / "users").write_text("".join(f"{name} {hashed}\n" for name in users))
     (tmp_path / "owners").write_text("".join(f"{name} {{file.{tmp_path}/{name}.key}}\n" for name in ("alice", "bob")))
-    address = f"http://{HOST}:{free_port(HOST, 0)}"
     async with web_client() as client_port, ProcessGroup() as group:
+        address = f"http://{HOST}:{free_port(HOST, 0)}"
         environment = {
             "SITE_ADDRESS": address,
             "GATEWAY": f"{HOST}:{house.nobody.port}",
@@ -164,9 +164,12 @@ async def test_no_log_has_a_key_a_password_or_a_signature_in_it(site: str, house
     """Neither as they are nor as they travel."""
     async with browser(site, "alice") as client:
         await client.get("/api/generate/stream/x?key=k1&signature=c2VjcmV0")
-    said = [line for line in log if "/api/generate/stream/x" in line]
+
+    def said() -> list[str]:
+        return [line for line in log if "/api/generate/stream/x" in line]
+
+    await wait_until(said, "Caddy has said something of it")
     travelling = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
 
-    assert said
-    assert all("signature=REDACTED" in line for line in said)
+    assert all("signature=REDACTED" in line for line in said())
     assert not any(secret in line for line in log for secret in ("c2VjcmV0", house.keys["alice"][16:], travelling))
