@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
 _LOOK_EVERY_S, _LOOK_AGAIN_EVERY = 0.4, 12
+_START_S = 25.0  # less than any start_period: what fails in that does not count
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def health_checked(engine: Engine) -> Iterator[None]:
 
 
 def _check_until(engine: Engine, ended: threading.Event) -> None:
-    """Ask often while a container is not healthy, and now and then afterwards."""
+    """Ask often while a container starts, and now and then afterwards: who fails three times is not waited for."""
     transport = httpx.HTTPTransport(uds=str(engine.socket))
     rounds = 0
     with httpx.Client(transport=transport, base_url="http://podman/v4.0.0/libpod", timeout=10) as api:
@@ -140,7 +142,8 @@ def _check_until(engine: Engine, ended: threading.Event) -> None:
             rounds += 1
             try:
                 for container in api.get("/containers/json").json():
-                    if "(healthy)" not in container["Status"] or rounds % _LOOK_AGAIN_EVERY == 0:
+                    starts = "(healthy)" not in container["Status"] and time.time() - container["StartedAt"] < _START_S
+                    if starts or rounds % _LOOK_AGAIN_EVERY == 0:
                         api.get(f"/containers/{container['Id']}/healthcheck")
             except (httpx.HTTPError, ValueError):
                 continue  # the engine starts or stops; the next round sees

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.containers.project import Project
 
 OURS = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 async def test_the_system_is_healthy(client: httpx.AsyncClient, project: Project) -> None:
@@ -35,7 +35,7 @@ async def test_a_photo_is_edited_through_https(client: httpx.AsyncClient) -> Non
 async def test_http_leads_to_https(project: Project) -> None:
     """Who forgets the s is told."""
     del project
-    async with httpx.AsyncClient() as plain:
+    async with httpx.AsyncClient(timeout=60) as plain:
         answer = await plain.get("http://localhost/")
 
     assert answer.status_code == 308

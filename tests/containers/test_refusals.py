@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.containers.project import Project
 
 EXIT_CONFIG = 78
-LOGGED = re.compile(r" (INFO|WARNING) |systemd")  # by the service, and by Podman, which misses systemd
+LOGGED = re.compile(r' (INFO|WARNING) |systemd|^time="')  # by the service, and by Podman, which misses systemd
 KEY, CA = "/run/secrets/nats.nk", "/run/secrets/ca.crt"
 ACCESS = {
     "GATEWAY_HOST": "0.0.0.0",  # noqa: S104 (in the container)

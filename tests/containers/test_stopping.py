@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from tests.containers.project import Project
 
 GRACE_S = {"gateway": 15, "segmentation": 15, "imageutils": 15, "jobmanager": 10, "a100worker": 25}  # of compose.yaml
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 def script(steps: int, interval_ms: int) -> str:
@@ -30,13 +29,10 @@ def script(steps: int, interval_ms: int) -> str:
 
 
 async def stop(project: Project, name: str) -> None:
-    """Send SIGTERM; the container must end by itself and well, within its service's grace."""
+    """Send SIGTERM; the container must end by itself and well, within its service's grace: else it is killed (137)."""
     grace_s = GRACE_S[name.split("-")[1]]
-    began = time.monotonic()
     await asyncio.to_thread(project.engine.podman, "stop", "--time", str(grace_s), name)
-    took_s = time.monotonic() - began
     assert project.container(name).exit_code == 0, project.logs(name)[-3000:]
-    assert took_s < grace_s
 
 
 async def start(project: Project, name: str) -> None:
@@ -47,13 +43,13 @@ async def start(project: Project, name: str) -> None:
 
 @pytest.fixture
 async def scripted(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """One worker whose jobs take as long as the test says, and which gives back what takes longer than 3 s."""
+    """One worker whose jobs take as long as the test says; told to stop, it gives back what takes 7 s more."""
     alone = ("--no-deps", "a100worker")  # or Compose, which takes Podman's answers amiss, makes the broker anew as well
-    project.up(*alone, A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="3")
-    await project.recovered(60)
+    project.up(*alone, A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="10")  # of which 3 s are for giving it back
+    await project.recovered()
     yield
     project.up(*alone)
-    await project.recovered(60)
+    await project.recovered()
     await remove_the_spoon(client)
 
 
@@ -61,13 +57,13 @@ async def scripted(project: Project, client: httpx.AsyncClient) -> AsyncIterator
 async def test_a_worker_finishes_its_job_or_hands_it_back(client: httpx.AsyncClient, project: Project) -> None:
     """A job that ends in time ends; a longer one goes back, at no cost, and the next worker does it."""
     image = await upload(client, PHOTO.read_bytes())
-    short = await order(client, task="white-balance", image=image, prompt=script(10, 200))
+    short = await order(client, task="white-balance", image=image, prompt=script(20, 150))
     await running(client, short)
     await stop(project, "artmancer-a100worker-1")
     assert (await ended(client, short))["status"] == "done"
     await start(project, "artmancer-a100worker-1")
 
-    long = await order(client, task="white-balance", image=image, prompt=script(40, 200))
+    long = await order(client, task="white-balance", image=image, prompt=script(70, 200))
     await running(client, long)
     await stop(project, "artmancer-a100worker-1")
     await start(project, "artmancer-a100worker-1")
@@ -83,7 +79,7 @@ async def running(client: httpx.AsyncClient, job: str) -> None:
     async def begun() -> bool:
         return bool(good(await client.get(f"/v1/jobs/{job}"))["status"] == "running")
 
-    await wait_until(begun, f"{job} runs", timeout_s=30)
+    await wait_until(begun, f"{job} runs")
 
 
 async def mask(client: httpx.AsyncClient, image: str) -> httpx.Response:
@@ -117,9 +113,10 @@ async def test_a_service_answers_what_it_was_asked(client: httpx.AsyncClient, pr
 async def test_three_workers_share_the_work(client: httpx.AsyncClient, project: Project) -> None:
     """`--scale a100worker=3`: six jobs at once are done by more than one of them."""
     project.up("--no-recreate", "--scale", "a100worker=3")
-    await project.recovered(60)
+    await project.recovered()
     image = await upload(client, PHOTO.read_bytes())
-    jobs = [await order(client, task="white-balance", image=image, seed=seed) for seed in range(6)]
+    ordered = (order(client, task="white-balance", image=image, seed=seed) for seed in range(6))
+    jobs = await asyncio.gather(*ordered)
     assert {(await ended(client, job))["status"] for job in jobs} == {"done"}
 
     workers = {facts["worker"] for job in jobs for name, facts in await events(client, job) if name == "started"}
@@ -159,7 +156,7 @@ async def test_a_rolling_restart_fails_nobody(
     """Two of each service, stopped and started one by one under load: not one request fails, not one job is lost."""
     services = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
     project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=2")))
-    await project.recovered(120)
+    await project.recovered()
     image = await upload(client, PHOTO.read_bytes())
     drawn = good(await mask(client, image))["sha256"]
     done = {"edits": 0, "masks": 0, "extractions": 0, "pages": 0}

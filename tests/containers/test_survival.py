@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from tests.containers.project import Project
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,6 @@ async def test_the_system_edits_after_a_death(client: httpx.AsyncClient, project
             return False
         return answer.is_success and answer.json()["status"] == "healthy"
 
-    await wait_until(back, f"{service} runs again", timeout_s=40)
-    await wait_until(well, "all are healthy again", timeout_s=40)
+    await wait_until(back, f"{service} runs again")
+    await wait_until(well, "all are healthy again")
     await remove_the_spoon(client)
