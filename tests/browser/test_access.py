@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.browser.studio import Studio
     from tests.stack import RunningStack
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 
 

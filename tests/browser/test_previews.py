@@ -51,6 +51,23 @@ async def shows_so_far(studio: Studio) -> None:
     await expect(studio.divider).to_be_visible()
 
 
+async def cancelled(studio: Studio) -> None:
+    """Cancel the edit and wait until that is known: the next test needs the worker."""
+    await studio.cancel.click()
+    await expect(studio.progress).to_be_hidden()
+
+
+async def test_progress_is_shown_and_read_out(painting: Studio) -> None:
+    """A bar with a value for those who see and those who listen, and what is being done."""
+    await painting.run.click()
+    await painting.is_working()
+    await painting.shoot("working")
+
+    await expect(painting.track).to_have_attribute("aria-valuetext", "25 percent. Step 1 of 4")
+    await expect(painting.hint).to_have_text("You may close this page; the edit goes on, and you find it again here.")
+    await cancelled(painting)
+
+
 async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
     """The preview is small and coarse; around the mask the photo stays as sharp as it is."""
     outside = await painting.colour(FREE)
@@ -60,7 +77,7 @@ async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
 
     assert is_green(await painting.colour(MARKED))
     assert await painting.colour(FREE) == outside
-    await painting.cancel.click()
+    await cancelled(painting)
 
 
 async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
@@ -73,7 +90,7 @@ async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
     assert is_green(await painting.colour(FREE))
     await painting.divider.press("End")
     assert not is_green(await painting.colour(FREE))
-    await painting.cancel.click()
+    await cancelled(painting)
 
 
 async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
@@ -84,7 +101,7 @@ async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
 
     await shows_so_far(painting)
     assert is_green(await painting.colour(MARKED))
-    await painting.cancel.click()
+    await cancelled(painting)
 
 
 async def test_a_cancel_takes_it_away(painting: Studio) -> None:
@@ -92,8 +109,7 @@ async def test_a_cancel_takes_it_away(painting: Studio) -> None:
     before = await painting.colour(MARKED)
     await painting.run.click()
     await shows_so_far(painting)
-    await painting.cancel.click()
-    await expect(painting.progress).to_be_hidden()
+    await cancelled(painting)
 
     await expect(painting.divider).to_be_hidden()
     assert await painting.colour(MARKED) == before
@@ -108,4 +124,4 @@ async def test_an_estimate_that_was_wrong_is_taken_back(painting: Studio) -> Non
     await painting.run.click()
 
     await expect(painting.progress).to_contain_text("longer than expected")
-    await painting.cancel.click()
+    await cancelled(painting)

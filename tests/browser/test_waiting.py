@@ -38,16 +38,6 @@ async def begin(studio: Studio, photo: Path) -> None:
     await studio.is_working()
 
 
-async def test_progress_is_shown_and_read_out(studio: Studio, large_photo: Path) -> None:
-    """A bar with a value for those who see and those who listen, and what is being done."""
-    await begin(studio, large_photo)
-    await studio.shoot("working")
-
-    await expect(studio.track).to_have_attribute("aria-valuetext", "33 percent. Step 1 of 3")
-    await expect(studio.hint).to_have_text("You may close this page; the edit goes on, and you find it again here.")
-    await studio.cancel.click()
-
-
 async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """The mask is still there, and another run can begin at once, whatever the worker does."""
     await begin(studio, large_photo)
