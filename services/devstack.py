@@ -140,6 +140,7 @@ class Stack:
             "NATS_URL": url,
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),
+            "A100WORKER_DRAIN_S": str(STAGE_S),  # what takes longer is handed back while the broker is there
             "PYTHONUNBUFFERED": "1",
         }
         if https is not None:

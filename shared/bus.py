@@ -1,6 +1,7 @@
 """The one way to the streams: durable publish, reads by subject, live subscriptions.
 
-A publish is retried with its `Nats-Msg-Id` until a deadline, because a leader election answers nothing for seconds.
+A publish is retried with its `Nats-Msg-Id` until a deadline, because a leader election answers nothing for seconds; a
+read is tried three times.
 Reads use direct get: it needs no consumer, so nothing is left behind. What has been stored is found by the next read,
 also in a cluster, where the copy that answers may be behind: before it says "nothing", the leader is asked.
 """
@@ -16,7 +17,8 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nats.errors
 
@@ -25,7 +27,7 @@ from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, t
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from nats.aio.msg import Msg
     from pydantic import BaseModel
@@ -38,6 +40,8 @@ _NO_MESSAGE = 10037
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
 _READ_BATCH = 1000
+_ASKED = 3  # times, where the broker is silent
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +126,22 @@ class Bus(Connection):
                 await self.up.wait()
         return self.connected
 
+    async def _ask(self, subject: str, body: bytes = b"") -> Msg:
+        return await self._patiently(lambda: self.request(subject, body))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask what may be asked twice again where the broker is silent: its disk may hold it up for seconds."""
+        for _ in range(_ASKED - 1):
+            try:
+                return await ask()
+            except BrokerUnavailable as error:
+                if not (self.connected and isinstance(error.__cause__, TimeoutError)):
+                    raise
+        return await ask()
+
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
-        reply = await self.request(subjects.api("DIRECT.GET", stream, subject))
+        reply = await self._ask(subjects.api("DIRECT.GET", stream, subject))
         return await self._absent(stream, {"last_by_subj": subject}, reply) if status_of(reply) else _stored(reply)
 
     async def get(self, stream: str, seq: int) -> Stored | None:
@@ -140,7 +157,8 @@ class Bus(Connection):
         messages: list[Stored] = []
         more = True
         while more:
-            found, more = await self._read(stream, {"seq": after + 1, "next_by_subj": pattern, "batch": _READ_BATCH})
+            query = {"seq": after + 1, "next_by_subj": pattern, "batch": _READ_BATCH}
+            found, more = await self._patiently(partial(self._read, stream, query))
             messages += found
             after = messages[-1].seq if messages else after
         while late := await self._at_leader(stream, {"seq": after + 1, "next_by_subj": pattern}):
@@ -149,7 +167,7 @@ class Bus(Connection):
         return messages
 
     async def _one(self, stream: str, query: dict[str, Any]) -> Stored | None:
-        reply = await self.request(subjects.api("DIRECT.GET", stream), json.dumps(query).encode())
+        reply = await self._ask(subjects.api("DIRECT.GET", stream), json.dumps(query).encode())
         return await self._absent(stream, query, reply) if status_of(reply) else _stored(reply)
 
     async def _absent(self, stream: str, query: dict[str, Any], reply: Msg) -> Stored | None:
@@ -224,7 +242,7 @@ class Bus(Connection):
         return answer
 
     async def _manage(self, subject: str, query: dict[str, Any]) -> dict[str, Any]:
-        return dict(json.loads((await self.request(subject, json.dumps(query).encode())).data))
+        return dict(json.loads((await self._ask(subject, json.dumps(query).encode())).data))
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Callable[[Stored], None]) -> AsyncIterator[None]:

@@ -141,8 +141,8 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
     finally:
         end = time.monotonic() + drain_s
         await client.drain(min(_UNSUBSCRIBE_S, drain_s))
-        if in_flight:
-            await asyncio.wait(in_flight, timeout=end - time.monotonic())
+        while in_flight and (left_s := end - time.monotonic()) > 0:  # a broker that hung may bring more
+            await asyncio.wait(in_flight, timeout=left_s)
         for task in list(in_flight):
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)

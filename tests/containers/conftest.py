@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import ssl
+import subprocess
 from typing import TYPE_CHECKING
 
 import httpx
@@ -56,13 +58,26 @@ def secrets(engine: Engine) -> Path:
 @pytest.fixture(scope="session")
 def project(engine: Engine, secrets: Path) -> Project:
     """The whole system, healthy. Its weights come from this machine: nothing needs the network."""
-    project = Project(engine, {"SECRETS": str(secrets), "GATEWAY_KEY_RATE_PER_S": "1000"})
+    # Room for an address for each container that ever is: under one that is used again the others look for the last one.
+    addresses = {"FRONT_SUBNET": "10.213.77.0/24"}
+    project = Project(engine, {"SECRETS": str(secrets), "GATEWAY_KEY_RATE_PER_S": "1000", **addresses})
     weights = f"{ROOT / '.models/u2netp'}:/from:ro"
     fetch = ("models", "pull", "u2netp", "--from", "/from")
     project.compose("run", "--rm", "--no-deps", "--volume", weights, *fetch)
     project.up()
+    keep_addresses()
     asyncio.run(project.recovered(150))
     return project
+
+
+def keep_addresses() -> None:
+    """Give each bridge the MAC address that it has, as Docker does and Podman does not.
+
+    Left alone a bridge has the lowest of its members', which changes as containers come and go; for some ten seconds
+    the others ask the DNS server at the old one.
+    """
+    for bridge in json.loads(subprocess.check_output(["ip", "-json", "link", "show", "type", "bridge"])):
+        subprocess.run(["ip", "link", "set", "dev", bridge["ifname"], "address", bridge["address"]], check=True)
 
 
 @pytest.fixture(scope="session")

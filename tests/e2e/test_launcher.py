@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import psutil
 import pytest
 
@@ -19,18 +23,18 @@ from tests.waiting import gone, wait_until
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
+PHOTO = Path(__file__).parents[2] / "services/gateway/static/samples/coffee.jpg"
 READY_S = 60.0  # a loaded machine; the benchmarks hold the real figure
 pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
-async def launched(data: Path) -> AsyncIterator[tuple[Process, int]]:
-    """The launcher once it has printed its two lines, and the port of the gateway."""
+async def launched(data: Path, **variables: str) -> AsyncIterator[tuple[Process, int]]:
+    """The launcher once it has printed its two lines, and the port of the gateway; variables are of its environment."""
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services", "--port", "0", "--data", str(data),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | variables,
     )  # fmt: skip
     try:
         assert launcher.stdout is not None
@@ -83,3 +87,36 @@ async def test_every_part_that_is_killed_comes_back(tmp_path: Path) -> None:
             await wait_until(lambda: stack_is_healthy("127.0.0.1", port), "all is well again", timeout_s=READY_S)
 
         assert launcher.returncode is None
+
+
+async def test_a_stop_hands_back_what_runs(tmp_path: Path) -> None:
+    """While the broker is still there to hear of it; the third stop would be the end of the job otherwise."""
+    url = ""
+    for evening in range(2):
+        async with (
+            launched(tmp_path, A100WORKER_BACKEND="scripted", STREAMS_LEASE_S="5") as (_, port),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            url = url or await order(client)
+            told = await told_until_started(client, url, times=evening + 1)
+            assert told.count("returned") == evening
+
+
+async def order(client: httpx.AsyncClient) -> str:
+    """Submit a job of five minutes; returns where its events are."""
+    image = (await client.post("/v1/images", content=PHOTO.read_bytes())).raise_for_status().json()["sha256"]
+    script = json.dumps({"steps": 3000, "interval_ms": 100})
+    job = await client.post("/v1/jobs", json={"task": "white-balance", "image": image, "prompt": script})
+    return f"/v1/jobs/{job.raise_for_status().json()['id']}/events"
+
+
+async def told_until_started(client: httpx.AsyncClient, url: str, times: int) -> list[str]:
+    """Names of all events of a job, until it has been started so often."""
+    told: list[str] = []
+    async with asyncio.timeout(READY_S), client.stream("GET", url, timeout=READY_S) as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                told.append(line.removeprefix("event: "))
+            if told.count("started") == times:
+                break
+    return told
