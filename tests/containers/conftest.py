@@ -58,7 +58,7 @@ def secrets(engine: Engine) -> Path:
 @pytest.fixture(scope="session")
 def project(engine: Engine, secrets: Path) -> Project:
     """The whole system, healthy. Its weights come from this machine: nothing needs the network."""
-    # Room for an address for each container that ever is: under one that is used again the others look for the last one.
+    # With room for a new address for each container: at one that is used again the others look for its last owner.
     addresses = {"FRONT_SUBNET": "10.213.77.0/24"}
     project = Project(engine, {"SECRETS": str(secrets), "GATEWAY_KEY_RATE_PER_S": "1000", **addresses})
     weights = f"{ROOT / '.models/u2netp'}:/from:ro"
