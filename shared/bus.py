@@ -88,7 +88,7 @@ class Bus(Connection):
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str], give_up: float) -> int:
         while True:
             try:
-                return await self._attempt(subject, body, headers)
+                return await self._attempt(subject, body, headers, min(ATTEMPT_S, give_up - time.monotonic()))
             except BrokerUnavailable:
                 patience = give_up if self.connected else min(give_up, time.monotonic() + _DISCONNECTED_GRACE_S)
                 if not await self._usable_before(patience):
@@ -109,8 +109,8 @@ class Bus(Connection):
                 return stored.seq
             raise
 
-    async def _attempt(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
-        ack = json.loads((await self.request(subject, body, headers=headers)).data)
+    async def _attempt(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> int:
+        ack = json.loads((await self.request(subject, body, headers=headers, timeout_s=timeout_s)).data)
         if "error" in ack:
             _raise_refusal(ack["error"])
         return int(ack["seq"])

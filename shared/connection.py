@@ -107,7 +107,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         refusal = _refusal(error, settings)
         if refusal is not None and not admitted:
             raise ConfigError(refusal) from error  # out of the client's endless attempts
-        _tell(error, refusal, told, away=not connection.up.is_set())
+        _tell(_silence(error, settings) or error, refusal, told, away=not connection.up.is_set())
         if refusal is not None:
             _renew_seed(connection.client, settings)
 
@@ -147,7 +147,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     log.info("bus.connected")
 
 
-def _tell(error: Exception, refusal: str | None, told: set[str], *, away: bool) -> None:
+def _tell(error: Exception | str, refusal: str | None, told: set[str], *, away: bool) -> None:
     """Log what is wrong, while the connection is away each thing once."""
     reason = refusal or str(error) or type(error).__name__
     if reason not in told:
@@ -215,6 +215,15 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
     if settings.user is not None or "@" in settings.url:
         return "The broker does not accept the user and password in NATS_USER and NATS_PASSWORD, or in NATS_URL."
     return "The broker lets in nobody without a key; set NATS_NKEY_FILE."
+
+
+def _silence(error: Exception, settings: NatsSettings) -> str | None:
+    if not isinstance(error, TimeoutError) or str(error):
+        return None
+    spoken = settings.ca_file is not None or settings.url.startswith("tls://")
+    return "The broker does not answer in time" + (
+        "." if spoken else "; if it speaks TLS, NATS_URL must begin with tls."
+    )
 
 
 @contextlib.contextmanager

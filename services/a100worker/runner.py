@@ -189,7 +189,7 @@ class Runner:
     async def _watch(self, stop: asyncio.Event, reporter: Reporter) -> None:
         """When the service stops, let the job finish within the drain time, then stop it to hand it back."""
         await stop.wait()
-        await asyncio.sleep(self._settings.drain_s * 0.7)
+        await asyncio.sleep(self._settings.drain_s - self._settings.hand_back_s)
         reporter.cancelled.set()
 
 

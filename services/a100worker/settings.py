@@ -37,6 +37,11 @@ class Settings(ServiceSettings):
         """Several workers may run on one host."""
         return self.name
 
+    @property
+    def hand_back_s(self) -> float:
+        """What of `drain_s` is left for handing back a job that has not ended in the rest."""
+        return 0.3 * self.drain_s
+
     # The engine "qwen"; docs/models.md says what each costs and gives.
     qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
     qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.deliveries import Delivery
 
+_RETURN_S = 15.0
 log = logging.getLogger(__name__)
 
 
@@ -90,7 +91,8 @@ class Settlement:
             error = EngineFailed("The engine stopped before it had finished this job.")
         handed_back = isinstance(error, JobCancelled)
         try:
-            await self._return(jobs.STOPPING if handed_back else error.code)
+            deadline_s = self._settings.hand_back_s if stopping else _RETURN_S
+            await self._return(jobs.STOPPING if handed_back else error.code, deadline_s)
         except WrongLastSequence:
             self._count("cancelled")
             log.info("job.cancelled", extra=self._facts())
@@ -103,10 +105,10 @@ class Settlement:
         else:
             await self._delivery.retry(self._settings.retry_delay_s)
 
-    async def _return(self, reason: str) -> None:
+    async def _return(self, reason: str, deadline_s: float) -> None:
         """Also after the last attempt: the dead letter tells of each. Raises WrongLastSequence if the job has ended."""
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
-        await jobs.tell(self._bus, returned, msg_id=uuid4().hex)
+        await jobs.tell(self._bus, returned, msg_id=uuid4().hex, deadline_s=deadline_s)
         self._count("returned")
         log.warning("job.returned", extra=self._facts(reason=reason))
 

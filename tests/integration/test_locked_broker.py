@@ -101,6 +101,18 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     assert told == list(wrong)
 
 
+async def test_whoever_forgets_tls_is_told_why_nothing_is_heard(
+    keys: Keys, node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker waits for a handshake and the service for a greeting: neither ever says a word."""
+    plain = keys.settings(node.url.replace("tls://", "nats://"), "imageutils").model_copy(update={"ca_file": None})
+    async with open_bus(plain, "imageutils", wait=False):
+        await wait_until(
+            lambda: any("if it wants TLS" in vars(record).get("reason", "") for record in caplog.records),
+            "it is told",
+        )
+
+
 async def test_a_manager_that_may_not_declare_waits_until_it_may(
     keys: Keys, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:

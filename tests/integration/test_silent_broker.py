@@ -6,14 +6,18 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import psutil
+import pytest
 
 from shared import subjects
+from shared.errors import BrokerUnavailable
 from shared.topology import JOB_DLQ
+from tests.running import script
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from services.nats_server import NatsServer
     from shared.bus import Bus
+    from tests.running import Desk
 
 
 LETTER = subjects.dead("test", "j1")
@@ -25,6 +29,8 @@ async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server
     process = psutil.Process(nats_server.pid)
     process.suspend()
     try:
+        with pytest.raises(BrokerUnavailable):  # it may answer once more
+            await bus.ping()
         reading = asyncio.create_task(bus.history(JOB_DLQ, LETTER), name="read-all")
         last = asyncio.create_task(bus.last(JOB_DLQ, LETTER), name="read-last")
         asked = bus.client.stats["out_msgs"]
@@ -36,3 +42,19 @@ async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server
     assert newest is not None
     assert newest.seq == stored
     assert [message.seq for message in await reading] == [stored]
+
+
+async def test_a_worker_that_stops_does_not_wait_for_it(desk: Desk, nats_server: NatsServer) -> None:
+    """Its job comes back when the lease is over; a process that is told to end and does not is taken for hung."""
+    async with desk.manager(), desk.worker_process(A100WORKER_DRAIN_S="1") as worker:
+        await desk.submit("j1", script(6000, interval_ms=50))
+        await desk.started("j1")
+        broker = psutil.Process(nats_server.pid)
+        broker.suspend()
+        try:
+            worker.terminate()
+            code = await worker.wait()
+        finally:
+            broker.resume()
+
+    assert code == 0
