@@ -218,12 +218,11 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
 
 
 def _silence(error: Exception, settings: NatsSettings) -> str | None:
-    if not isinstance(error, TimeoutError) or str(error):
+    """Tell of a broker that greets nobody; one that waits for TLS hangs up on us as soon as we do on it."""
+    if not (isinstance(error, TimeoutError) and not str(error)) and "empty response" not in str(error):
         return None
     spoken = settings.ca_file is not None or settings.url.startswith("tls://")
-    return "The broker does not answer in time" + (
-        "." if spoken else "; if it speaks TLS, NATS_URL must begin with tls."
-    )
+    return "The broker says nothing" + ("" if spoken else "; if it wants TLS, begin NATS_URL with tls://")
 
 
 @contextlib.contextmanager
