@@ -1,9 +1,9 @@
 """The one way to the streams: durable publish, reads by subject, live subscriptions.
 
 A publish is retried with its `Nats-Msg-Id` until a deadline, because a leader election answers nothing for seconds; a
-read is tried three times.
-Reads use direct get: it needs no consumer, so nothing is left behind. What has been stored is found by the next read,
-also in a cluster, where the copy that answers may be behind: before it says "nothing", the leader is asked.
+read is tried three times. Reads use direct get: it needs no consumer, so nothing is left behind. What has been stored
+is found by the next read, also in a cluster, where the copy that answers may be behind: before it says "nothing", the
+leader is asked.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 
     from shared.settings import NatsSettings
 
+T = TypeVar("T")
+PUBLISH_S = 15.0  # so long a publish is tried, unless it is told otherwise
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 _STREAM_FULL = 10077
 _NO_MESSAGE = 10037
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
 _READ_BATCH = 1000
-_ASKED = 3  # times, where the broker is silent
-T = TypeVar("T")
+_READ_ATTEMPTS = 3  # where the broker is silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Bus(Connection):
         expect_last: int | None = None,
         expect_on: str | None = None,
         headers: dict[str, str] | None = None,
-        deadline_s: float = 15.0,
+        deadline_s: float = PUBLISH_S,
     ) -> int:
         """Store a message and return its sequence once the broker has it.
 
@@ -131,7 +132,7 @@ class Bus(Connection):
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask what may be asked twice again where the broker is silent: its disk may hold it up for seconds."""
-        for _ in range(_ASKED - 1):
+        for _ in range(_READ_ATTEMPTS - 1):
             try:
                 return await ask()
             except BrokerUnavailable as error:

@@ -107,7 +107,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         refusal = _refusal(error, settings)
         if refusal is not None and not admitted:
             raise ConfigError(refusal) from error  # out of the client's endless attempts
-        _tell(_silence(error, settings) or error, refusal, told, away=not connection.up.is_set())
+        _tell(refusal, _reason(error, settings), told, away=not connection.up.is_set())
         if refusal is not None:
             _renew_seed(connection.client, settings)
 
@@ -147,22 +147,22 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     log.info("bus.connected")
 
 
-def _tell(error: Exception | str, refusal: str | None, told: set[str], *, away: bool) -> None:
-    """Log what is wrong, while the connection is away each thing once."""
-    reason = refusal or str(error) or type(error).__name__
-    if reason not in told:
+def _tell(refusal: str | None, reason: str, told: set[str], *, away: bool) -> None:
+    """Log a refusal, or else another reason, while the connection is away each thing once."""
+    said = refusal or reason
+    if said not in told:
         if refusal is None:
-            log.warning("bus.error", extra={"reason": reason})
+            log.warning("bus.error", extra={"reason": said})
         else:
-            log.error("bus.refused", extra={"reason": reason})
+            log.error("bus.refused", extra={"reason": said})
     if away:
-        told.add(reason)
+        told.add(said)
 
 
 def _credentials(settings: NatsSettings) -> dict[str, Any]:
     """By what we know the broker, and it us. Raises ConfigError."""
     options: dict[str, Any] = {}
-    if settings.ca_file is not None or settings.url.startswith("tls://"):
+    if settings.tls:
         options["tls"] = _trust(settings.ca_file)
         options["tls_handshake_first"] = True  # or whoever stands in between could say that the broker needs no TLS
     if settings.nkey_file is not None:
@@ -217,12 +217,12 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
     return "The broker lets in nobody without a key; set NATS_NKEY_FILE."
 
 
-def _silence(error: Exception, settings: NatsSettings) -> str | None:
-    """Tell of a broker that greets nobody; one that waits for TLS hangs up on us as soon as we do on it."""
-    if not (isinstance(error, TimeoutError) and not str(error)) and "empty response" not in str(error):
-        return None
-    spoken = settings.ca_file is not None or settings.url.startswith("tls://")
-    return "The broker says nothing" + ("" if spoken else "; if it wants TLS, begin NATS_URL with tls://")
+def _reason(error: Exception, settings: NatsSettings) -> str:
+    said = str(error)
+    # A broker that waits for TLS greets nobody, and hangs up on us as soon as we do on it.
+    if "empty response" in said or (isinstance(error, TimeoutError) and not said):
+        return "The broker says nothing" + ("" if settings.tls else "; if it wants TLS, begin NATS_URL with tls://")
+    return said or type(error).__name__
 
 
 @contextlib.contextmanager

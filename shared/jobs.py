@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from shared import metrics, subjects
+from shared.bus import PUBLISH_S
 from shared.errors import WrongLastSequence
 from shared.messages import (
     JOB_EVENT,
@@ -145,7 +146,7 @@ async def tell(
     *,
     msg_id: str | None = None,
     headers: dict[str, str] | None = None,
-    deadline_s: float = 15.0,
+    deadline_s: float = PUBLISH_S,
 ) -> None:
     """Store what happens to a job that has not ended: nothing is heard of it after its end.
 

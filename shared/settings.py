@@ -28,6 +28,11 @@ class NatsSettings(BaseSettings):
     ca_file: Path | None = None
     inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: one of the service's own
 
+    @property
+    def tls(self) -> bool:
+        """Whether the broker must speak TLS."""
+        return self.ca_file is not None or self.url.startswith("tls://")
+
     @field_validator("url")
     @classmethod
     def _names_servers(cls, value: str) -> str:

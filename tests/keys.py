@@ -6,9 +6,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from deploy import credentials
 from services.program import ProcessGroup, Program
 from shared.bus import open_bus
 from shared.settings import NatsSettings
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,13 +48,6 @@ class Keys:
         """The same for a process."""
         files = {"NATS_NKEY_FILE": self.folder / user / "nats.nk", "NATS_CA_FILE": self.folder / "ca.crt"}
         return {"NATS_URL": url, **{name: str(path) for name, path in files.items()}}
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports, each another: asked for one by one, two of them are the same once in some thousand times."""
-    with ExitStack() as probes:
-        found = [probes.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in found]
 
 
 def matches(pattern: str, subject: str) -> bool:

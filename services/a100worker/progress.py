@@ -12,6 +12,7 @@ from services.a100worker import metrics
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.previews import Previews
 from shared import tracing
+from shared.bus import PUBLISH_S
 from shared.errors import BrokerUnavailable, JobCancelled, WrongLastSequence
 from shared.jobs import tell
 from shared.messages import Preview, Progress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 _KEPT = {Progress: None, Preview: {"Nats-Rollup": "sub"}}
-_PATIENCE_S = {Progress: 15.0, Preview: 1.0}  # the steps behind it wait for it
+_PATIENCE_S = {Progress: PUBLISH_S, Preview: 1.0}  # the steps behind it wait for it
 log = logging.getLogger(__name__)
 
 

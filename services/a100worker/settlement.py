@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from services.a100worker import metrics
 from shared import jobs, subjects
+from shared.bus import PUBLISH_S
 from shared.errors import (
     ArtMancerError,
     BadInput,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.deliveries import Delivery
 
-_RETURN_S = 15.0
+_LAST_TRY_S = 1.0  # at least; a broker that is well needs milliseconds
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +92,7 @@ class Settlement:
             error = EngineFailed("The engine stopped before it had finished this job.")
         handed_back = isinstance(error, JobCancelled)
         try:
-            deadline_s = self._settings.hand_back_s if stopping else _RETURN_S
+            deadline_s = max(self._settings.hand_back_s, _LAST_TRY_S) if stopping else PUBLISH_S
             await self._return(jobs.STOPPING if handed_back else error.code, deadline_s)
         except WrongLastSequence:
             self._count("cancelled")

@@ -218,3 +218,25 @@ async def test_what_cannot_be_read_costs_one_reconnect() -> None:
         await bus.ping()
 
         assert bus.client.stats["reconnects"] == 1
+
+
+async def test_a_broker_that_lets_us_in_and_then_says_nothing_leaves_nothing_behind() -> None:
+    """After ten seconds it is tried anew. The last one's pings would go on, and find the next one stale too soon."""
+    visits: list[StreamReader] = []
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(PONG)
+        visits.append(reader)
+        if len(visits) != 2:  # the second time it says no more
+            await answer_pings(reader, writer)
+        await reader.read()
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        back = reconnected(bus)
+        await bus.client._process_op_err(StaleConnectionError())  # noqa: SLF001 (three pings would take half a minute)
+        await back.wait()
+        running = " ".join(repr(task.get_coro()) for task in asyncio.all_tasks())
+
+    assert len(visits) == 3
+    assert (running.count("Client._ping_interval "), running.count("Client._flusher ")) == (1, 1)

@@ -19,7 +19,7 @@ from shared import topology
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway
-from tests.keys import free_ports
+from tests.ports import free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from services.devstack import free_port
 from services.gateway.server import Server, listen
 from services.gateway.settings import Settings
 from services.program import ROOT, ProcessGroup
-from tests.keys import free_ports
+from tests.ports import free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from services.segmentation.settings import Settings as SegmentationSettings
 from shared.errors import ConfigError
 from shared.listener import probed
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
-from tests.keys import free_ports
+from tests.ports import free_ports
 from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

@@ -123,12 +123,12 @@ async def test_a_service_that_does_not_answer_is_named(bus: Bus) -> None:
     """After the time-out, and not later."""
     never = asyncio.Event()
 
-    async def sleep(_: SaliencyRequest) -> SaliencyReply:
+    async def say_nothing(_: SaliencyRequest) -> SaliencyReply:
         await never.wait()
         return SaliencyReply(png=None)
 
     request = SaliencyRequest(image="ab" * 32)
-    async with serve(bus, "seg", [Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, sleep)], drain_s=0):
+    async with serve(bus, "seg", [Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, say_nothing)], drain_s=0):
         with pytest.raises(Unavailable, match=r"The service segmentation did not answer in time\."):
             await rpc.call(bus, subjects.SEG_SALIENCY, request, SaliencyReply, timeout_s=0.2)
 
