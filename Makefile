@@ -70,7 +70,7 @@ secrets: .venv/.credentials
 	@$(PY) -m deploy.access $(SECRETS)/access
 
 openapi: .venv/.runtime
-	@$(PY) -m services.gateway.openapi
+	@$(PY) -m services.gateway.v1.openapi
 
 tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from services.devstack import Options, Stack, five_services
+from services.stack.stack import Options, Stack, five_services
 from shared.errors import EXIT_CONFIG, ConfigError
 
 _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground

@@ -10,7 +10,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # A new volume takes over the owner of the folder that it is mounted on.
 RUN ["install", "--directory", "--owner=10001", "--group=10001", "/models", "/models/u2netp", "/models/fastsam", "/models/birefnet", "/models/lama", "/models/qwen"]
 COPY shared /app/shared
-COPY services/__init__.py services/models.py services/model_manifest.py services/model_sources.py /app/services/
+COPY services/__init__.py /app/services/
+COPY services/models /app/services/models
 WORKDIR /app
 USER 10001:10001
 ENV HOME=/tmp \

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from services.nats_server import NatsServer
+from services.stack.nats_server import NatsServer
 from shared import topology
 from shared.bus import Bus, open_bus
 from shared.image_store import NatsImageStore

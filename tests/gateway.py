@@ -14,9 +14,9 @@ from uuid import uuid4
 import httpx
 from PIL import Image, ImageDraw
 
-from services.devstack import free_port
 from services.gateway.service import run
 from services.gateway.settings import Settings
+from services.stack.stack import free_port
 from shared import subjects
 from shared.messages import Cancelled, Done, Failed, Progress, Queued, Started, Task
 from shared.topology import JOB_EV

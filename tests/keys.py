@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import credentials
-from services.program import ProcessGroup, Program
+from services.stack.process import ProcessGroup, Program
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.ports import free_ports

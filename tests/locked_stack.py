@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from deploy import access
 from deploy.credentials import BROKER
 from deploy.permissions import DUTIES
-from services.devstack import Service, five_services, free_port
 from services.gateway import keys as gateway_keys
-from services.gateway.caller import KeyScope
-from services.probes import stack_is_healthy
-from services.program import ProcessGroup, Program
+from services.gateway.access.caller import KeyScope
+from services.stack.health import stack_is_healthy
+from services.stack.process import ProcessGroup, Program
+from services.stack.stack import Service, five_services, free_port
 from tests.gateway import Client
 from tests.keys import HOST, Keys, Node, locked
 from tests.waiting import wait_until

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     """Hears which phase of its loading an engine has come to. May raise, to end it."""
 
 BACKENDS = {  # name → import path; nothing heavy is imported until chosen
-    "classical": "services.a100worker.backends.classical:Classical",
+    "classical": "services.a100worker.backends.classical.engine:Classical",
     "qwen": "services.a100worker.backends.qwen.opening:open_engine",
     "scripted": "services.a100worker.backends.scripted:Scripted",
 }

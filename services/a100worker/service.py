@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
-from services.a100worker.intake import Intake, first_of
-from services.a100worker.look_ahead import LookAhead
-from services.a100worker.runner import Runner
+from services.a100worker.job.intake import Intake, first_of
+from services.a100worker.job.prefetch import LookAhead
+from services.a100worker.job.runner import Runner
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung

@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from services.gateway import openapi, problems, static_files
-from services.gateway.admission import Admission
+from services.gateway.access.ownership import Ledger, OneOwner
+from services.gateway.api.routes import debug, generation, images, masks, system, visualization
+from services.gateway.background import kept_up
+from services.gateway.core.admission import Admission
+from services.gateway.core.durability import Durability
+from services.gateway.core.ended_jobs import EndedJobs
+from services.gateway.core.feed import Feed
+from services.gateway.core.system_health import SystemHealth
+from services.gateway.core.uploads import Uploads
 from services.gateway.deps import Deps
-from services.gateway.durability import Durability
-from services.gateway.ended_jobs import EndedJobs
-from services.gateway.feed import Feed
-from services.gateway.ownership import Ledger, OneOwner
-from services.gateway.routes import debug, generation, images, masks, system, v1_docs, visualization
-from services.gateway.system_health import SystemHealth
-from services.gateway.upkeep import kept_up
-from services.gateway.uploads import Uploads
+from services.gateway.http import exception_handlers, static_files
+from services.gateway.v1 import openapi
+from services.gateway.v1.routes import docs
 from shared.bus import open_bus
 from shared.image_store import NatsImageStore, RecentPictures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.gate import Gate
-    from services.gateway.ownership import Ownership
+    from services.gateway.access.authentication import Gate
+    from services.gateway.access.ownership import Ownership
     from services.gateway.settings import Settings
     from shared.bus import Bus
 
@@ -45,8 +47,8 @@ def create_app(deps: Deps) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the pictures
     )
     app.state.deps = deps
-    problems.install(app)
-    of_api = (system, generation, masks, images, debug, visualization, v1_docs)
+    exception_handlers.install(app)
+    of_api = (system, generation, masks, images, debug, visualization, docs)
     routers = (*(routes.router for routes in of_api), *openapi.ROUTERS)
     for router in routers:
         app.include_router(router)

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
-from services.gateway.caller import Caller, KeyScope
+from services.gateway.access.caller import Caller, KeyScope
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from services.gateway.admission import Admission
-    from services.gateway.durability import Durability
-    from services.gateway.ended_jobs import EndedJobs
-    from services.gateway.feed import Feed
-    from services.gateway.gate import Gate
-    from services.gateway.ownership import Ownership
+    from services.gateway.access.authentication import Gate
+    from services.gateway.access.ownership import Ownership
+    from services.gateway.core.admission import Admission
+    from services.gateway.core.durability import Durability
+    from services.gateway.core.ended_jobs import EndedJobs
+    from services.gateway.core.feed import Feed
+    from services.gateway.core.system_health import SystemHealth
+    from services.gateway.core.uploads import Uploads
     from services.gateway.settings import Settings
-    from services.gateway.system_health import SystemHealth
-    from services.gateway.uploads import Uploads
     from shared.bus import Bus
     from shared.image_store import ImageStore
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from services.gateway.front import Front, guarded
-from services.gateway.gate import gate_of
-from services.gateway.observed import Observed
-from services.gateway.server import Server, listen
+from services.gateway.access.authentication import gate_of
+from services.gateway.http.front import Front, guarded
+from services.gateway.http.instrumentation import Observed
+from services.gateway.http.server import Server, listen
 from shared.errors import ConfigError
 from shared.listener import probed
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from services.gateway.gate import Gate
-    from services.gateway.observed import Exchange
+    from services.gateway.access.authentication import Gate
+    from services.gateway.http.instrumentation import Exchange
     from services.gateway.settings import Settings
 
     Open = Callable[[Settings, Gate | None], AbstractAsyncContextManager[FastAPI]]
@@ -59,7 +59,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 def _import_app() -> tuple[Open, Callable[[Exchange], None]]:
     # Takes 0.4 s, so it runs beside the event loop.
     from services.gateway.app import opened  # noqa: PLC0415
-    from services.gateway.metrics import count  # noqa: PLC0415
+    from services.gateway.http.metrics import count  # noqa: PLC0415
 
     return opened, count
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from services.jobmanager import open_jobs
-from services.jobmanager.entrance import Entrance, Waiting
-from services.jobmanager.lane import Lane
-from services.jobmanager.pace import UNKNOWN_MS
+from services.jobmanager.durations import UNKNOWN_MS
+from services.jobmanager.fair_queue import Lane
+from services.jobmanager.submissions import Entrance, Waiting
 from shared import deliveries, jobs, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import JobState, JobWork, Queued
@@ -26,7 +26,7 @@ from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from services.jobmanager.pace import Pace
+    from services.jobmanager.durations import Pace
     from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
     from shared.image_store import ImageStore

@@ -17,7 +17,7 @@ from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progr
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
 if TYPE_CHECKING:
-    from services.jobmanager.pace import Pace
+    from services.jobmanager.durations import Pace
     from shared.bus import Bus
 
 _REMEMBERED, _BATCH = 4096, 500

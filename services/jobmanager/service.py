@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.jobmanager import metrics
 from services.jobmanager.dispatcher import Dispatcher
-from services.jobmanager.pace import Pace
+from services.jobmanager.durations import Pace
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay

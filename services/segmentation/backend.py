@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from services.segmentation.geometry import Window
     from services.segmentation.settings import Settings
-    from services.segmentation.windows import Window
     from shared.image_codec import Grey, Rgb
     from shared.messages import Stroke
 
 BACKENDS = {
     "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
-    "fastsam": "services.segmentation.backends.fastsam:FastSam",
-    "grabcut": "services.segmentation.backends.grabcut:GrabCut",
+    "fastsam": "services.segmentation.backends.fastsam.engine:FastSam",
+    "grabcut": "services.segmentation.backends.grabcut.engine:GrabCut",
 }
 
 

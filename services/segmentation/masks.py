@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.segmentation.windows import around
+from services.segmentation.geometry import around
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from services.segmentation.windows import Window
+    from services.segmentation.geometry import Window
     from shared.image_codec import Grey
 
 INSIDE = 127

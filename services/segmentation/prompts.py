@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.segmentation.backend import Click, Prompt
+from services.segmentation.geometry import Window
 from services.segmentation.masks import binary, fit
-from services.segmentation.windows import Window
 from shared.errors import BadInput
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from services.segmentation.windows import resized
+from services.segmentation.geometry import resized
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from services.segmentation.backend import Recall
-    from services.segmentation.windows import Window
+    from services.segmentation.geometry import Window
     from shared.image_codec import Grey, Rgb
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"

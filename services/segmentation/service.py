@@ -8,11 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from services.segmentation import saliency
-from services.segmentation.answers import Answers
 from services.segmentation.cancellations import Cancellations
 from services.segmentation.engines import Engines
-from services.segmentation.memory import Memory
-from services.segmentation.pictures import Pictures
+from services.segmentation.feature_cache import Memory
+from services.segmentation.handlers import Answers
+from services.segmentation.image_cache import Pictures
 from shared import rpc, subjects, topology
 from shared.bus import Stored, open_bus
 from shared.image_store import NatsImageStore

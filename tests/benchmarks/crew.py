@@ -7,7 +7,7 @@ import sys
 import time
 from uuid import uuid4
 
-from services.a100worker.progress import Reporter
+from services.a100worker.job.progress import Reporter
 from shared import subjects
 from shared.bus import Bus, open_bus
 from shared.messages import Cancelled, JobClass, Queued, Task

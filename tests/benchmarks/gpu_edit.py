@@ -28,7 +28,7 @@ from services.a100worker.backends.qwen import conditions
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.cancel_flag import CancelFlag
-from services.a100worker.previews import Previews
+from services.a100worker.job.previews import Previews
 from services.a100worker.settings import Settings
 from shared.image_codec import decode_photo
 from shared.messages import Task

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from services.devstack import free_port
+from services.stack.stack import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

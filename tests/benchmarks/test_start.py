@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.devstack import free_port
+from services.stack.stack import free_port
 from tests.benchmarks.servers import HOST, await_answer, running_stack, uvicorn
 
 if TYPE_CHECKING:

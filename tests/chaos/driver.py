@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import nats.errors
 
-from services.nats_server import HOST
+from services.stack.nats_server import HOST
 from shared import topology
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from services.devstack import free_port
-from services.nats_server import HOST, NatsServer
-from services.probes import stack_is_healthy
-from services.program import ProcessGroup, Program
+from services.stack.health import stack_is_healthy
+from services.stack.nats_server import HOST, NatsServer
+from services.stack.process import ProcessGroup, Program
+from services.stack.stack import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from services.keeper import Startable
+    from services.stack.supervisor import Startable
 
 _PAUSE_S = 0.2
 _START_S = 60.0

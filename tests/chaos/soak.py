@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
-from services.devstack import ALLOCATOR
-from services.nats_server import HOST
+from services.stack.nats_server import HOST
+from services.stack.stack import ALLOCATOR
 from shared.bus import Bus, open_bus
 from shared.settings import NatsSettings, StreamSettings
 from tests.chaos import ledger, parts, plot, samples
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STREAMS = StreamSettings(picture_bytes=4 * 1024**3)
 FORGETFUL = ("JOB_LOG", "JOB_EV", "JOB_DLQ", "KV_jobs", "OBJ_results", "OBJ_cache")
 FORGET_S, REPEATS_S = 120.0, 60.0
-LIMITS_MB = {"nats": 256 * 1024**2 / 1e6}  # GOMEMLIMIT, see services/nats_server.py
+LIMITS_MB = {"nats": 256 * 1024**2 / 1e6}  # GOMEMLIMIT, see services/stack/nats_server.py
 _EVERY_S = 5.0
 _QUIET_S = 60.0
 

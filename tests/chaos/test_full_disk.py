@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.devstack import Options, Stack
-from services.nats_server import NatsServer
+from services.stack.nats_server import NatsServer
+from services.stack.stack import Options, Stack
 from shared import subjects, topology
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import httpx
 import pytest
 
-from services.devstack import free_port
-from services.nats_server import HOST
-from services.program import ProcessGroup, Program
+from services.stack.nats_server import HOST
+from services.stack.process import ProcessGroup, Program
+from services.stack.stack import free_port
 from shared import subjects, topology
 from shared.deliveries import redeliver_from, take
 from shared.errors import EXIT_HUNG, Busy

@@ -16,8 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from services.devstack import NICE
-from services.probes import stack_is_healthy
+from services.stack.health import stack_is_healthy
+from services.stack.stack import NICE
 from tests.waiting import gone, wait_until
 
 if TYPE_CHECKING:

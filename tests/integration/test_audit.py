@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.key_ring import id_of
+from services.gateway.access.key_ring import id_of
 from shared import subjects
 from shared.settings import NatsSettings
 from shared.topology import OWNED

@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
 

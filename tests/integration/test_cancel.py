@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.jobmanager.dispatcher import Dispatcher
-from services.jobmanager.pace import Pace
+from services.jobmanager.durations import Pace
 from services.jobmanager.settings import Settings
 from shared import jobs, subjects
 from shared.errors import WrongLastSequence

@@ -9,7 +9,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     import pytest
 
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4, uuid5
 import pytest
 from PIL import Image
 
-from services.gateway.job_orders import _KEYS
+from services.gateway.v1.submissions import _KEYS
 from shared import rpc, subjects
 from shared.messages import DebugSession, JobState, JobSubmit, Mask, MaskReply, MaskRequest, Task
 from shared.settings import NatsSettings

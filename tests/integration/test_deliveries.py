@@ -17,7 +17,7 @@ from shared.topology import ADVISORY, DISPATCHERS, JOB_LOG, JOB_Q, REAPER, ensur
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
 REMOVALS = worker_consumer(JobClass.BATCH, Task.REMOVAL)

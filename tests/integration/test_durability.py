@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.gateway.durability import Durability
+from services.gateway.core.durability import Durability
 from shared.topology import JOB_DLQ
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
     from shared.settings import StreamSettings
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.feed import INBOX_LIMIT, Feed
+from services.gateway.core.feed import INBOX_LIMIT, Feed
 from shared.messages import Cancelled, Progress, Started
 from tests.gateway import WorkerByHand
 from tests.waiting import wait_until

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from services.devstack import free_port
-from services.nats_server import NatsServer
+from services.stack.nats_server import NatsServer
+from services.stack.stack import free_port
 from shared import topology
 from shared.bus import open_bus
 from shared.settings import NatsSettings

@@ -18,11 +18,11 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from services.caddy import HTTPS_HOST, Caddy
-from services.devstack import free_port
-from services.gateway.server import Server, listen
+from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
-from services.program import ROOT, ProcessGroup
+from services.stack.caddy import HTTPS_HOST, Caddy
+from services.stack.process import ROOT, ProcessGroup
+from services.stack.stack import free_port
 from tests.ports import free_ports
 from tests.waiting import wait_until
 

@@ -24,7 +24,7 @@ from tests.fakes import FakeImageStore
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
     from shared.image_store import ImageStore, NamedStore
 

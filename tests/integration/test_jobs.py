@@ -20,7 +20,7 @@ from tests.running import script
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
     from shared.image_codec import Grey
     from shared.image_store import NatsImageStore

@@ -14,7 +14,6 @@ import pytest
 
 from services.a100worker import service as a100worker
 from services.a100worker.settings import Settings as WorkerSettings
-from services.devstack import free_port
 from services.gateway import service as gateway
 from services.gateway.settings import Settings as GatewaySettings
 from services.imageutils import service as imageutils
@@ -23,6 +22,7 @@ from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
 from services.segmentation import service as segmentation
 from services.segmentation.settings import Settings as SegmentationSettings
+from services.stack.stack import free_port
 from shared.errors import ConfigError
 from shared.listener import probed
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
 HOST = "127.0.0.1"

@@ -14,7 +14,7 @@ from deploy import credentials
 from deploy.permissions import DUTIES
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings
-from services.nats_server import NatsServer
+from services.stack.nats_server import NatsServer
 from shared import subjects, topology
 from shared.bus import open_bus
 from shared.errors import ConfigError

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from services.nats_server import NatsServer
-from services.probes import broker_answers
+from services.stack.health import broker_answers
+from services.stack.nats_server import NatsServer
 from shared.errors import ConfigError
 from tests.waiting import wait_until
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.ownership import Ledger
-from services.gateway.uploads import Uploads
+from services.gateway.access.ownership import Ledger
+from services.gateway.core.uploads import Uploads
 from shared import subjects
 from shared.errors import BadMessage
 from shared.messages import JobRecord, JobState, JobSubmit, Task

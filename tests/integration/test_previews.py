@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.a100worker.previews import Previews
-from services.a100worker.progress import Reporter
+from services.a100worker.job.previews import Previews
+from services.a100worker.job.progress import Reporter
 from shared.image_codec import decode_photo
 from shared.messages import Preview
 from tests.fakes import ShowingEditor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.probes import broker_answers, stack_is_healthy
+from services.stack.health import broker_answers, stack_is_healthy
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tests.running import script
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from tests.running import Desk
 
 

@@ -17,7 +17,7 @@ from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare, differences, ensure
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
 SETTINGS = StreamSettings(lease_s=2.0, picture_bytes=1024**3)

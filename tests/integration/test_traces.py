@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.devstack import free_port
+from services.stack.stack import free_port
 from shared import rpc, subjects
 from shared.messages import JobWork, ReplayReply, ReplayRequest
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q

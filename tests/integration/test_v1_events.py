@@ -17,7 +17,7 @@ from tests.v1_client import all_told, next_told, submit, told
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from services.nats_server import NatsServer
+    from services.stack.nats_server import NatsServer
     from shared.bus import Bus
     from shared.settings import StreamSettings
     from tests.gateway import Client, WorkerByHand

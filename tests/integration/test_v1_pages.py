@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.openapi import SNAPSHOT
-from services.gateway.static_files import FOLDER
+from services.gateway.http.static_files import FOLDER
+from services.gateway.v1.openapi import SNAPSHOT
 
 if TYPE_CHECKING:
     from tests.gateway import Client

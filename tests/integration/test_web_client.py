@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from services.devstack import free_port
-from services.gateway.server import Server, listen
+from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
-from services.program import ROOT, ProcessGroup, Program
+from services.stack.process import ROOT, ProcessGroup, Program
+from services.stack.stack import free_port
 from shared.settings import NatsSettings
 from tests.gateway import HOST, edit
 from tests.keyed import guarded

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.a100worker.backends.qwen.fill import HoleFiller
-from services.a100worker.backends.qwen.lama import Lama, providers
+from services.a100worker.backends.lama.fill import HoleFiller
+from services.a100worker.backends.lama.lama import Lama, providers
 from shared.errors import ConfigError, EngineFailed
 from shared.messages import Task
 from tests.models.edits import HEIGHT, MASK, WIDTH, edit_of, piece

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from services.a100worker.backends.qwen.engine import Qwen
-from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from shared.image_codec import decode_photo, encode_png
 from shared.messages import Done, Failed, Progress, Task
 from tests.models.conftest import ON_THE_CPU

@@ -13,8 +13,8 @@ from diffusers import QwenImageEditPlusPipeline
 from PIL import Image
 
 from services.a100worker.backends.qwen.engine import Qwen
-from services.a100worker.backends.qwen.ladder import Rung
 from services.a100worker.backends.qwen.latent_colours import LatentColours
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from services.a100worker.backends.qwen.painter import Order
 from shared.errors import BadInput, EngineFailed, JobCancelled
 from shared.messages import Task

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.nats_server import NatsServer
+from services.stack.nats_server import NatsServer
 from shared import jobs, subjects, topology
 from shared.bus import open_bus
 from shared.image_codec import encode_png

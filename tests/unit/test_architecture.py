@@ -36,24 +36,24 @@ NATS_ADAPTERS = {f"shared/{name}.py" for name in ("client", "connection", "bus",
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
     "services/__init__.py",  # onnxruntime is told to report nothing, which it reads nowhere else
-    "services/program.py",  # a child gets this process's environment and more
+    "services/stack/process.py",  # a child gets this process's environment and more
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
-    "services/models.py",  # a command of its own: MODEL_DIR is its only setting
+    "services/models/__main__.py",  # a command of its own: MODEL_DIR is its only setting
     "services/a100worker/settings.py",
-    "services/segmentation/backends/fastsam.py",  # ultralytics is told by nothing else to stay off the network
+    "services/segmentation/backends/fastsam/engine.py",  # ultralytics is told by nothing else to stay off the network
 }
 SIGNAL_OWNERS = {
     "shared/lifecycle.py",
     "services/__main__.py",  # the launcher is no service, and should not carry pydantic
-    "services/a100worker/backends/filler_process.py",  # a helper process leaves Ctrl-C to its owner
+    "services/a100worker/backends/patchmatch/child.py",  # a helper process leaves Ctrl-C to its owner
 }
 TASK_OWNERS = {
     "shared/bus.py",  # the connection outlives the call that asked for it
     "shared/listener.py",  # one task per connection, cut when the listener closes
     "shared/lifecycle.py",  # the one task per process that all others hang on
     "shared/rpc.py",  # one task per request, drained by `serve`
-    "services/a100worker/intake.py",  # first of two events
-    "services/a100worker/runner.py",  # ends with its job, whichever way that ends
+    "services/a100worker/job/intake.py",  # first of two events
+    "services/a100worker/job/runner.py",  # ends with its job, whichever way that ends
 }
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Module:
     def service(self) -> str | None:
         """The service whose folder the file is in."""
         parts = self.path.split("/")
-        return parts[1] if parts[0] == "services" and len(parts) > 2 else None
+        return parts[1] if parts[0] == "services" and parts[1] in SERVICES else None
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Line and dotted name of everything imported, inside functions too."""

@@ -14,11 +14,10 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from services.segmentation import choice
 from services.segmentation.backend import Candidate
-from services.segmentation.backends import fastsam
+from services.segmentation.backends.fastsam import engine, selection
+from services.segmentation.geometry import Window, resized, whole
 from services.segmentation.masks import INSIDE, bbox, cropped, overlap
-from services.segmentation.windows import Window, resized, whole
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
 from shared.volumes import Volume
 
@@ -73,7 +72,7 @@ class BiRefNet:
     def __init__(self, settings: Settings) -> None:
         volume = Volume(settings.model_dir, "birefnet")
         path, facts = volume.checked(settings.birefnet_file), volume.manifest.files[settings.birefnet_file]
-        self._finder = fastsam.load(settings)
+        self._finder = engine.load(settings)
         self._network = Network(path, settings.device)
         self.note = None if self._network.on_gpu else "BiRefNet runs on the processor here, which takes long."
         self._name = f"birefnet-{facts.sha256[:16]}"
@@ -97,8 +96,8 @@ class BiRefNet:
         if prompt.box is not None:
             return [Region(_roomy(prompt.box, image), within=prompt.box)]
         things = self._finder.look(image, recall)
-        without = choice.ruled_out(things, prompt)
-        masks = [candidate.mask for candidate in choice.find(things, prompt)]
+        without = selection.ruled_out(things, prompt)
+        masks = [candidate.mask for candidate in selection.find(things, prompt)]
         boxes = [(bbox(mask), mask) for mask in masks]
         return [Region(_roomy(box, image), touching=mask, without=without) for box, mask in boxes if box]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.windows import Window, around
+from services.segmentation.geometry import Window, around
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ import pytest
 
 from services.segmentation.backend import Click, Prompt, load
 from services.segmentation.backends.birefnet import Network, Region
+from services.segmentation.geometry import Window, whole
 from services.segmentation.masks import overlap
-from services.segmentation.windows import Window, whole
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
 from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
 from tests.models.segmentation.scenes import scenes

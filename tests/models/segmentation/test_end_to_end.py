@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from services.segmentation import service as segmentation
+from services.segmentation.feature_cache import packed, unpacked
 from services.segmentation.masks import overlap
-from services.segmentation.memory import packed, unpacked
 from shared.image_codec import decode_mask, encode_jpeg, encode_png
 from shared.settings import NatsSettings
 from tests.gateway import b64

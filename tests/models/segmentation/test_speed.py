@@ -13,8 +13,8 @@ import pytest
 
 from services.segmentation import service as segmentation
 from services.segmentation.backend import Click, Prompt, load
+from services.segmentation.geometry import resized
 from services.segmentation.masks import overlap
-from services.segmentation.windows import resized
 from shared.image_codec import decode_mask, encode_jpeg
 from shared.settings import NatsSettings
 from tests.benchmarks.conftest import table  # noqa: F401 (a fixture)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.devstack import free_port
+from services.stack.stack import free_port
 from shared.errors import BrokerUnavailable
 from shared.listener import probed
 from shared.probes import LIVE, Probes, ask

@@ -12,13 +12,13 @@ from diffusers.hooks import apply_layerwise_casting
 from diffusers.models import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from safetensors import SafetensorError
 
-from services.a100worker.backends.qwen import adapters as lora
-from services.a100worker.backends.qwen.memory import Plan, chosen
+from services.a100worker.backends.qwen.adapters import files as lora
+from services.a100worker.backends.qwen.memory.plans import Plan, chosen
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Loading
-    from services.a100worker.backends.qwen.adapters import Adapter
+    from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker import holes, placement
 from services.a100worker.backend import grey_as_rgb
-from services.a100worker.harmony import contact_shadow
-from services.a100worker.placement import Box
-from services.a100worker.reference import aligned, marks_something
+from services.a100worker.imaging import holes, placement
+from services.a100worker.imaging.harmony import contact_shadow
+from services.a100worker.imaging.placement import Box
+from services.a100worker.imaging.reference import aligned, marks_something
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from services.a100worker.backend import EditInputs
-    from services.a100worker.backends.qwen.fill import Fill
+    from services.a100worker.backends.lama.fill import Fill
     from services.a100worker.backends.qwen.frames import Frame
-    from services.a100worker.cutout import Floats
+    from services.a100worker.imaging.cutout import Floats
     from shared.image_codec import Grey, Rgb
 
     Labelled = tuple[tuple[str, Rgb], ...]

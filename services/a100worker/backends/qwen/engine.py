@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from services.a100worker.backend import Edit, finish
-from services.a100worker.backends.qwen import adapters, assembly, conditions
-from services.a100worker.backends.qwen.fill import HoleFiller
+from services.a100worker.backends.lama.fill import HoleFiller
+from services.a100worker.backends.qwen import assembly, conditions
+from services.a100worker.backends.qwen.adapters import files as adapter_files
 from services.a100worker.backends.qwen.frames import Frame
-from services.a100worker.backends.qwen.ladder import Rung, is_shortage
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
 from services.a100worker.backends.qwen.opening import look
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
 from services.a100worker.cancel_flag import CancelFlag
@@ -116,7 +117,7 @@ class Qwen:
         )
 
     def _chosen(self, task: Task) -> list[str]:
-        return [name for name in (task.value, adapters.LIGHTNING) if name in self._adapters]
+        return [name for name in (task.value, adapter_files.LIGHTNING) if name in self._adapters]
 
     def _warm_up(self) -> None:
         """Paint what nobody sees: what is slow the first time is slow now, and what does not work does not start."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.a100worker.backends.qwen import adapters, checkpoint
+from services.a100worker.backends.qwen import checkpoint
+from services.a100worker.backends.qwen.adapters import files
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Editor, Loading
-    from services.a100worker.backends.qwen.adapters import Adapter
+    from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
 
@@ -19,7 +20,7 @@ def look(settings: Settings) -> tuple[Checkpoint, list[Adapter]]:
     volume = Volume(settings.model_dir, checkpoint.MODEL)
     found = checkpoint.inspect(volume)
     lightning, bare = settings.qwen_lightning, settings.qwen_bare
-    return found, adapters.find(volume, found.blocks, lightning=lightning, bare=bare)
+    return found, files.find(volume, found.blocks, lightning=lightning, bare=bare)
 
 
 def open_engine(settings: Settings, loading: Loading) -> Editor:

@@ -14,9 +14,9 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as librar
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from services.a100worker.backends.qwen.adapters import Switch
-from services.a100worker.backends.qwen.ladder import Rung
+from services.a100worker.backends.qwen.adapters.files import Switch
 from services.a100worker.backends.qwen.latent_colours import LATENT_PX, LatentColours
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from services.a100worker.backends.qwen.schedules import Schedules
 from shared.errors import BadInput, EngineFailed, JobCancelled
 

@@ -47,7 +47,9 @@ def test_an_engine_from_elsewhere_loads_by_its_path() -> None:
     assert load(ELSEWHERE, WITHOUT_WEIGHTS).name == "everything"
 
 
-@pytest.mark.parametrize("name", ["sam", "no.such.module:Engine", "services.segmentation.cut:NoSuchClass"])
+@pytest.mark.parametrize(
+    "name", ["sam", "no.such.module:Engine", "services.segmentation.backends.grabcut.cut:NoSuchClass"]
+)
 def test_an_unknown_engine_is_a_wrong_setting(name: str) -> None:
     """The service ends with a sentence, not a stack."""
     with pytest.raises(ConfigError, match="engine"):

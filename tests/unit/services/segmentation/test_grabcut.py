@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
+from services.segmentation.geometry import Window
 from services.segmentation.masks import bbox, overlap
-from services.segmentation.windows import Window
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import (

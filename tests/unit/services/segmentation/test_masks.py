@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from services.segmentation.geometry import Window
 from services.segmentation.masks import bbox, binary, feather, fit, grow, kept_parts, overlap, without_holes
-from services.segmentation.windows import Window
 
 
 def block(size: int, box: Window) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt
+from services.segmentation.geometry import Window
 from services.segmentation.prompts import from_request
-from services.segmentation.windows import Window
 from shared.errors import BadInput
 from shared.messages import MaskRequest, Stroke
 

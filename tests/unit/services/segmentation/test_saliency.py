@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.program import ROOT
 from services.segmentation import saliency
+from services.segmentation.geometry import Window, whole
 from services.segmentation.saliency import Saliency
-from services.segmentation.windows import Window, whole
+from services.stack.process import ROOT
 from shared.errors import ConfigError
 from tests.unit.services.segmentation.photos import MODELS, Remembered, ball, needs_weights, photo
 

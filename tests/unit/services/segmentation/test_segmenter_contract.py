@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Candidate, Click, Prompt, load
-from services.segmentation.windows import Window
+from services.segmentation.geometry import Window
 from shared.errors import JobCancelled, NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import WITH_WEIGHTS, Remembered, ball, carry_on

@@ -1,0 +1,69 @@
+"""Insertion: cut the object out of the reference and set it into each marked region, with its shadow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.a100worker.backend import Edit, grey_as_rgb
+from services.a100worker.imaging import cutout, placement
+from services.a100worker.imaging.harmony import composed, toned
+from services.a100worker.imaging.reference import marks_something, object_mask
+from shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.imaging.cutout import Cutout
+    from services.a100worker.imaging.placement import Box
+    from shared.image_codec import Grey, Rgb
+
+
+def insert(job: EditInputs, step: Step) -> Edit:
+    """Set a copy of the object into each region of the mask. Raises BadInput or JobCancelled."""
+    if job.mask is None:
+        raise BadInput("An insertion needs a mask that says where.")
+    if job.reference is None:
+        raise BadInput("An insertion needs a reference picture.")
+    regions = placement.regions(job.mask)
+    total = 2 + len(regions)
+    step(0, total, "Looking for the object")
+    shape = object_mask(job.reference, job.reference_mask, job.reference_saliency)
+    step(1, total, "Cutting out the object")
+    thing = cutout.whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
+    picture, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)
+    for number, region in enumerate(regions, start=1):
+        step(1 + number, total, f"Placing {number} of {len(regions)}", picture if number > 1 else None)
+        box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
+        copy = toned(thing.resized(box.width, box.height), job.image, box)
+        picture, touched = composed(picture, copy, box)
+        changed = np.maximum(changed, touched)
+        placed = np.maximum(placed, _positioned(copy, box, placed.shape))
+    step(total, total)
+    labelled = marks_something(job.reference_mask)
+    masked = None if shape is None or not labelled else np.where(shape[..., None] > 0, job.reference, np.uint8(0))
+    return Edit(picture, changed, _conditions(job.image, job.mask, job.reference, masked, placed))
+
+
+def _positioned(copy: Cutout, box: Box, shape: tuple[int, ...]) -> Grey:
+    placed = np.zeros(shape, np.uint8)
+    placed[box.window] = np.rint(copy.alpha * 255).astype(np.uint8)
+    return placed
+
+
+def _conditions(
+    image: Rgb, mask: Grey, reference: Rgb, masked_reference: Rgb | None, placed: Grey
+) -> tuple[tuple[str, Rgb], ...]:
+    """Label the pictures as the client knows them: one list with a reference mask, another without."""
+    mask_rgb, positioned = grey_as_rgb(mask), grey_as_rgb(placed)
+    if masked_reference is None:
+        background = np.where(mask_rgb > placement.MASK_THRESHOLD, np.uint8(0), image)
+        return ("ref_img", reference), ("mask", mask_rgb), ("masked_bg", background), ("positioned_mask", positioned)
+    return (
+        ("original", image),
+        ("mask_A", mask_rgb),
+        ("masked_R", masked_reference),
+        ("reference_image", reference),
+        ("positioned_mask_R", positioned),
+        ("positioned_mask", positioned),
+    )

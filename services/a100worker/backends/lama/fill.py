@@ -1,0 +1,64 @@
+"""The picture with its hole filled, which a removal is conditioned on: by LaMa where its file is, or PatchMatch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from services.a100worker.backends.classical.removal import filled, smooth
+from services.a100worker.backends.lama.lama import Lama
+from services.a100worker.backends.patchmatch.filler import Filler
+from services.a100worker.imaging import holes
+
+try:
+    from patchmatch import patchmatch_available
+except ImportError:
+    patchmatch_available = False
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backends.classical.removal import Search
+    from shared.image_codec import Grey, Rgb
+
+
+class Fill(Protocol):
+    """What fills holes."""
+
+    def __call__(self, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+        """Return the picture with all filled that is not 0 in `hole`. Raises JobCancelled, EngineFailed."""
+
+
+class HoleFiller:
+    """Owns what fills holes; `close` gives it back. For one job at a time."""
+
+    def __init__(self, models: Path, device: str) -> None:
+        """Raises ConfigError when there is a LaMa that cannot be read."""
+        self._lama = Lama.find(models, device)
+        self._patches = Filler() if patchmatch_available else None
+
+    def of(self, job: EditInputs, step: Step) -> Fill:
+        """Return the fill of one job; it stops when the job is cancelled."""
+        return partial(_fill, self._search(job, step), job.seed)
+
+    def _search(self, job: EditInputs, step: Step) -> Search:
+        if self._lama is not None:
+            return self._lama.fill
+        if self._patches is not None:
+            return partial(self._patches.fill, seed=job.seed, cancelled=step.cancelled)
+        return smooth
+
+    def close(self) -> None:
+        """End the child process, if there is one."""
+        if self._patches is not None:
+            self._patches.close()
+
+
+def _fill(search: Search, seed: int, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+    parts, specks = holes.split(hole, saliency)
+    for part in parts:
+        picture = filled(picture, part, search, seed)
+    return smooth(picture, specks, np.zeros_like(hole)) if specks.any() else picture

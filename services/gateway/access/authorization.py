@@ -1,0 +1,88 @@
+"""Who may do what: every address asks for a key unless it is named here, so a new one is closed from the beginning."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from services.gateway.access.authentication import NO_KEY
+from services.gateway.access.caller import LOCAL, KeyScope
+from services.gateway.error_responses import failure
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from services.gateway.access.authentication import Gate
+
+_PAGES = ("/static/", "/v1/docs/assets/")  # files that come with the program
+_OPEN = frozenset({"/", "/v1/docs", "/v1/openapi.json", "/v1/samples", "/api", "/api/", "/api/health"})
+_SUMMED_UP = frozenset({"/api/system/health", "/v1/health"})  # without a key for `admin` they tell no details
+_EXCEPTIONS = {
+    ("POST", "/v1/signed-urls"): KeyScope.READ,  # changes nothing
+    ("POST", "/api/clear-cache"): KeyScope.ADMIN,
+}
+_LOOKING = frozenset({"GET", "HEAD"})
+_REALM = 'Bearer realm="artmancer"'
+_TOO_OFTEN = "Too many requests without a valid API key came from this address, please wait a moment."
+_TOO_MUCH = "This API key asks for too much at once, please wait a moment."
+
+
+def needed(method: str, path: str) -> KeyScope | None:
+    """Return what a key must be good for; None if none is needed."""
+    if method == "OPTIONS":  # tells which methods there are
+        return None
+    if method not in _LOOKING:
+        return _EXCEPTIONS.get((method, path), KeyScope.WRITE)
+    return None if path in _OPEN or path in _SUMMED_UP or path.startswith(_PAGES) else KeyScope.READ
+
+
+class Access:
+    """ASGI middleware. It names the caller in `scope["caller"]`, and answers 401, 403 and 429 itself."""
+
+    def __init__(self, app: ASGIApp, gate: Gate | None) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if self._gate is None:
+            scope["caller"] = LOCAL
+            await self._app(scope, receive, send)
+        else:
+            await self._with_key(self._gate, scope, receive, send)
+
+    async def _with_key(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
+        caller, why_not = gate.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
+        scope["caller"] = caller
+        wanted = needed(method, path)
+        if wanted is None:
+            await self._app(scope, receive, send)
+        elif why_not:
+            wait_s = gate.strangers.refuse((scope.get("client") or ("",))[0])
+            scope["untold"] = wait_s > 0
+            answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, wanted, why_not)
+            await answer(scope, receive, send)
+        elif wait_s := gate.limits.enter(caller.key_id):
+            await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
+        else:
+            try:
+                app = self._app if caller.may(wanted) else _refusal(path, wanted, why_not)
+                await app(scope, receive, send)
+            finally:
+                gate.limits.leave(caller.key_id)
+
+
+def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:
+    return failure(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
+
+
+def _refusal(path: str, wanted: KeyScope, why_not: str) -> ASGIApp:
+    """Answer as RFC 6750 has it: no key, a wrong key, or a key that is not good for this."""
+    if not why_not:
+        realm = f'{_REALM}, error="insufficient_scope", scope="{wanted}"'
+        return failure(path, 403, f"This API key lacks the scope {wanted}.", headers={"WWW-Authenticate": realm})
+    realm = _REALM if why_not == NO_KEY else f'{_REALM}, error="invalid_token"'
+    return failure(path, 401, why_not, headers={"WWW-Authenticate": realm})

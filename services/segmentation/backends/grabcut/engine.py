@@ -1,0 +1,88 @@
+"""The default engine: saliency says what, GrabCut says where exactly, and a guided filter draws the edge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from services.segmentation import saliency
+from services.segmentation.backend import Candidate
+from services.segmentation.backends.grabcut import coarse, edges, regions, views
+from services.segmentation.backends.grabcut.cut import grab
+from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
+from services.segmentation.backends.grabcut.scene import Scene
+from services.segmentation.masks import cropped, overlap
+from shared.errors import BadInput, NothingFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from services.segmentation.backend import Prompt, Recall
+    from services.segmentation.backends.grabcut.hints import Hints
+    from services.segmentation.backends.grabcut.scene import Draft
+    from services.segmentation.geometry import Window
+    from services.segmentation.settings import Settings
+    from shared.image_codec import Grey, Rgb
+
+_COARSE = "The coarse method was used, because the weights of u2netp are not installed."
+_SAME = 0.9  # intersection over union from which two masks are one answer
+_ALL = 0.97  # of what could be taken: a cut that takes so much has separated nothing
+_LEAST_PX = 12  # at work size
+
+
+class GrabCut:
+    """Works at 512 pixels whatever the picture's size. Keeps nothing; threads may share it."""
+
+    name = "grabcut"
+
+    def __init__(self, settings: Settings) -> None:
+        self._saliency = saliency.load(settings.model_dir)
+        self.note = None if self._saliency else _COARSE
+
+    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
+        """See Segmenter.segment."""
+        scene = Scene(image, self._saliency, recall, checkpoint)
+        found: list[Candidate] = []
+        for draft in _drafts(scene, prompt):
+            mask = _cut(scene, draft)
+            if mask is not None and all(overlap(mask, other.mask) <= _SAME for other in found):
+                found.append(Candidate(mask, draft.score))
+        if not found:
+            raise NothingFound
+        return found
+
+
+def _drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
+    if prompt.box is not None:
+        return [regions.of_box(scene, prompt.box)]
+    if prompt.auto:
+        return regions.of_subjects(scene, prompt.candidates) or [regions.of_box(scene, regions.central(scene.limits))]
+    hints = _hints(prompt, scene.limits)
+    if not any(click.positive for click in hints.clicks):  # painted over by negative strokes
+        return []
+    return views.drafts(scene, hints, prompt.candidates) or coarse.drafts(scene, hints, prompt.candidates)
+
+
+def _hints(prompt: Prompt, limits: Window) -> Hints:
+    if prompt.points:
+        return Clicks(prompt.points)
+    if prompt.strokes:
+        return Strokes(prompt.strokes, limits)
+    if prompt.guidance is not None:
+        return Painting(prompt.guidance, limits)
+    raise BadInput("The prompt is empty.")
+
+
+def _cut(scene: Scene, draft: Draft) -> Grey | None:
+    """Turn a draft into a mask of the picture's size, or None where GrabCut finds nothing to separate."""
+    small = draft.frame.view(scene.image)
+    mask = grab(small, draft.labels, scene.checkpoint)
+    taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
+    has_model = bool((draft.labels == cv2.GC_FGD).any())
+    if taken < _LEAST_PX or (taken >= _ALL * allowed and not has_model):
+        return None
+    scene.checkpoint()
+    refined = edges.refine(scene.image, draft.frame, small, mask)
+    return refined if draft.within is None else cropped(refined, draft.within)

@@ -1,0 +1,122 @@
+"""What the user drew, as the stages of the default engine need it: a few points to choose by, and labels to write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+
+from services.segmentation.backend import Click
+from services.segmentation.backends.grabcut.scene import components
+from services.segmentation.backends.grabcut.trimap import disc
+from services.segmentation.geometry import Frame, around
+from services.segmentation.masks import binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.segmentation.geometry import Window
+    from shared.image_codec import Grey
+    from shared.messages import Stroke
+
+_DOT_SHARE = 0.01  # a click is a hard disc of this share of the frame's long side
+_SAMPLED_PX = 512  # strokes and masks are turned into points at this size
+_SAMPLES = 12  # points per kind: enough to tell views apart, few enough to rate them quickly
+_FAR_PX = 30_000  # OpenCV draws no line that begins farther away
+_CORE = 0.5  # of the half-width of a painted area is sure; the rim may have been painted loosely
+
+
+class Hints(Protocol):
+    """Something that the user drew."""
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """Points of the drawing, enough to choose a view by."""
+
+    @property
+    def extent_px(self) -> float:
+        """How large the object is, in pixels of the picture, if the drawing tells; else 0."""
+
+    def write(self, labels: Grey, frame: Frame) -> None:
+        """Write the drawing into the labels (cv2.GC_*) of a frame, in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clicks:
+    """Single points; each is a small hard disc."""
+
+    clicks: tuple[Click, ...]
+    extent_px: float = 0.0
+
+    def write(self, labels: Grey, frame: Frame) -> None:
+        """Label the discs as surely the object, or surely not."""
+        radius = _DOT_SHARE * max(labels.shape)
+        for click in self.clicks:
+            x, y = frame.place(click.x, click.y)
+            disc(labels, x, y, radius, cv2.GC_FGD if click.positive else cv2.GC_BGD)
+
+
+class Strokes:
+    """Lines drawn by hand; all that they cover is hard."""
+
+    def __init__(self, strokes: Sequence[Stroke], limits: Window) -> None:
+        self._strokes = strokes
+        self.extent_px = 0.0  # a scribble covers any part of its object
+        frame = Frame.fit(limits, _SAMPLED_PX)
+        labels = np.full((frame.height, frame.width), cv2.GC_PR_BGD, np.uint8)
+        self.write(labels, frame)
+        self.clicks = (
+            *_sampled(labels == cv2.GC_FGD, frame, positive=True),
+            *_sampled(labels == cv2.GC_BGD, frame, positive=False),
+        )
+
+    def write(self, labels: Grey, frame: Frame) -> None:
+        """Label the lines as surely the object, or surely not; later ones lie on top."""
+        for stroke in self._strokes:
+            value = cv2.GC_FGD if stroke.positive else cv2.GC_BGD
+            corners = np.rint([frame.place(x, y) for x, y in stroke.points])
+            corners = corners.clip(-_FAR_PX, _FAR_PX).astype(np.int32)
+            width = max(1, round(2 * stroke.radius_px * frame.scale))
+            cv2.polylines(labels, [corners], isClosed=False, color=value, thickness=width)
+
+
+class Painting:
+    """An area painted over the object, perhaps past its edge: the core is sure, the rim is not."""
+
+    def __init__(self, area: Grey, limits: Window) -> None:
+        self._area = area
+        box = around(area)
+        self.extent_px = float(box.long_side) if box else 0.0
+        frame = Frame.fit(limits, _SAMPLED_PX)
+        self.clicks = tuple(_sampled(self._core(frame), frame, positive=True))
+
+    def write(self, labels: Grey, frame: Frame) -> None:
+        """Label the core as surely the object, and leave the rim to GrabCut."""
+        labels[(self._seen(frame) > 0) & (labels == cv2.GC_BGD)] = cv2.GC_PR_BGD
+        labels[self._core(frame)] = cv2.GC_FGD
+
+    def _seen(self, frame: Frame) -> Grey:
+        return binary(frame.view(self._area) > 0)
+
+    def _core(self, frame: Frame) -> Grey:
+        """Return where the painted area is deep, judged part by part so that thin parts and rings have a core too."""
+        seen = self._seen(frame)
+        depth = np.asarray(cv2.distanceTransform(seen, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+        parts = components(seen > 0)
+        deepest = np.zeros(parts.max() + 1, np.float32)
+        np.maximum.at(deepest, parts, depth)
+        return np.asarray((seen > 0) & (depth >= _CORE * deepest[parts]))
+
+
+def _sampled(area: Grey, frame: Frame, *, positive: bool) -> Iterable[Click]:
+    """Yield points of the picture, spread evenly (in reading order) over an area of a frame."""
+    rows, columns = np.nonzero(area)
+    if not rows.size:
+        return
+    step = max(1, rows.size // _SAMPLES)
+    for row, column in zip(rows[step // 2 :: step][:_SAMPLES], columns[step // 2 :: step][:_SAMPLES], strict=True):
+        x = frame.window.x0 + (int(column) + 0.5) * frame.window.width / frame.width
+        y = frame.window.y0 + (int(row) + 0.5) * frame.window.height / frame.height
+        yield Click(x, y, positive)

@@ -1,0 +1,155 @@
+"""Which of five views of the picture, from all of it to a fifth, shows what the user's drawing points at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from services.segmentation.backends.grabcut import trimap
+from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
+from services.segmentation.geometry import Frame, around, enclosing, square
+from services.segmentation.masks import binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from services.segmentation.backend import Click
+    from services.segmentation.backends.grabcut.hints import Hints
+    from services.segmentation.backends.grabcut.scene import Scene
+    from services.segmentation.geometry import Window
+    from shared.image_codec import Grey
+
+_SHARES = (0.7, 0.45, 0.3, 0.2)  # of the long side
+_ROOM = 1.4  # a view is at least this much larger than the drawing
+_SPREAD_SHARE = 0.1  # of the long side: a drawing larger than this shows how large the object is
+_SPREAD_MARGIN = 0.25  # of the drawing's long side
+_RATED_PX = 320  # as fine as the saliency is
+_MARGIN = 0.15  # of the object's long side: background for GrabCut to learn from
+_DEEP_SHARE = 0.05  # a negative click this far inside (of the view's long side) means that another object was meant
+_BORDER_COST, _UNSURE_COST, _DEEP_COST, _SIZE_COST, _WHOLE_BONUS = 0.35, 0.15, 1.5, 0.3, 0.06
+_CUT = 4.0  # an object over a quarter of the border is as bad as can be
+_HAZE = (38, 217)  # saliency .15 to .85
+_FIT = 0.6  # mean saliency, over the positive points, from which the whole picture is taken without looking closer
+_BELIEVED = 0.45  # below it, GrabCut from the drawing alone is the better guess
+_ALTERNATIVE = 0.75  # to be offered beside the best, a view must be convincing by itself
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The object that a window shows under the positive points; `fits` if nothing speaks for a closer look."""
+
+    window: Window
+    object_box: Window
+    score: float
+    fits: bool
+
+
+def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
+    """Return up to `wanted` drafts, best first, or none; closer views are taken only if they may be needed."""
+    seen = []
+    for window in _windows(scene.limits, hints.clicks):
+        view = _rated(scene, window, hints)
+        if view is not None:
+            seen.append(view)
+            if wanted == 1 and view.fits:
+                break
+    seen.sort(key=lambda view: -view.score)
+    good = [view for rank, view in enumerate(seen) if view.score >= (_ALTERNATIVE if rank else _BELIEVED)]
+    return [_draft(scene, view, hints) for view in good[:wanted]]
+
+
+def _windows(limits: Window, clicks: Sequence[Click]) -> Iterable[Window]:
+    """Return the whole picture, then squares round what was drawn that are large enough to hold it."""
+    drawn = enclosing((click.x, click.y) for click in clicks if click.positive)
+    x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
+    windows = [limits]
+    if drawn.long_side > _SPREAD_SHARE * limits.long_side:
+        windows.append(drawn.grown(_SPREAD_MARGIN * drawn.long_side, limits))
+    for share in _SHARES:
+        side = max(1, round(share * limits.long_side), round(_ROOM * drawn.long_side))
+        windows.append(square(x, y, side, limits))
+    return dict.fromkeys(windows)  # each once
+
+
+def _rated(scene: Scene, window: Window, hints: Hints) -> View | None:
+    """Look at a window and rate the object in it; None if nothing stands out under the positive points."""
+    frame = Frame.fit(window, _RATED_PX)
+    prior = scene.look(window, frame)
+    chosen = _under(prior, frame, hints.clicks)
+    box = around(chosen)
+    if box is None:
+        return None
+    object_box, is_whole = frame.lift(box), window == scene.limits
+    sure = float(prior[chosen > 0].mean()) / 255 * _covered(chosen, frame, hints.clicks)
+    doubts = _DEEP_COST * _denied(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(object_box, hints.extent_px)
+    vague = _BORDER_COST * _cut_off(chosen, window, scene.limits) + _UNSURE_COST * _unsure(prior, chosen)
+    score = sure - doubts - vague + _WHOLE_BONUS * is_whole
+    return View(window, object_box, float(score), fits=is_whole and not doubts and sure > _FIT)
+
+
+def _draft(scene: Scene, view: View, hints: Hints) -> Draft:
+    positive = [(click.x, click.y) for click in hints.clicks if click.positive]
+    box = enclosing([*positive, view.object_box[:2], (view.object_box.x1 - 1, view.object_box.y1 - 1)])
+    frame = Frame.fit(box.grown(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
+    prior = scene.look(view.window, frame)
+    labels = trimap.from_saliency(prior, _under(prior, frame, hints.clicks))
+    trimap.open_round(labels, frame, hints.clicks)
+    hints.write(labels, frame)
+    return Draft(frame, labels, min(1.0, view.score))
+
+
+def _under(prior: Grey, frame: Frame, clicks: Sequence[Click]) -> Grey:
+    """Return the salient parts, 255, that hold a positive point."""
+    parts = components(np.asarray(prior > SALIENT))
+    held = {int(_at(parts, frame, click)) for click in clicks if click.positive} - {0}
+    return binary(np.isin(parts, list(held)))
+
+
+def _at(values: NDArray[Any], frame: Frame, click: Click) -> float:
+    """Read a value of the frame under a click; 0 where the frame does not reach."""
+    if not frame.window.holds(click.x, click.y):
+        return 0.0
+    x, y = frame.place(click.x, click.y)
+    height, width = values.shape
+    return float(values[min(int(y), height - 1), min(int(x), width - 1)])
+
+
+def _covered(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
+    """Return the share of the positive points that the object covers."""
+    covered = [_at(chosen, frame, click) > 0 for click in clicks if click.positive]
+    return sum(covered) / len(covered)
+
+
+def _denied(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
+    """Count the negative points inside the object; those near its edge count less."""
+    depth = np.asarray(cv2.distanceTransform(chosen, cv2.DIST_L2, cv2.DIST_MASK_5))
+    deep = _DEEP_SHARE * max(depth.shape)
+    return float(sum(min(1.0, _at(depth, frame, click) / deep) for click in clicks if not click.positive))
+
+
+def _oversize(object_box: Window, extent_px: float) -> float:
+    """Return how many times the object's size has to be halved to be twice that of what was drawn."""
+    return max(0.0, math.log2(object_box.long_side / extent_px) - 1) if extent_px else 0.0
+
+
+def _cut_off(chosen: Grey, window: Window, limits: Window) -> float:
+    """Return 0 to 1: how much of the window's border the object touches, where that is not the picture's own."""
+    lines = (
+        (window.x0 > limits.x0, chosen[:, 0]),
+        (window.x1 < limits.x1, chosen[:, -1]),
+        (window.y0 > limits.y0, chosen[0]),
+        (window.y1 < limits.y1, chosen[-1]),
+    )
+    inner = [line for is_inner, line in lines if is_inner]
+    return min(1.0, _CUT * float((np.concatenate(inner) > 0).mean())) if inner else 0.0
+
+
+def _unsure(prior: Grey, chosen: Grey) -> float:
+    haze = np.count_nonzero((prior > _HAZE[0]) & (prior < _HAZE[1]))
+    return min(1.0, haze / np.count_nonzero(chosen))

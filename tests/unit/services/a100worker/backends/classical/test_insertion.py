@@ -1,0 +1,129 @@
+"""Insertion of an object from a reference."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from services.a100worker.backends.classical.insertion import insert
+from shared.errors import BadInput
+from shared.messages import Task
+from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, job, noise, photo
+
+
+def red_ball() -> tuple[np.ndarray, np.ndarray]:
+    """A red ball on white, and its mask."""
+    mask = cv2.circle(np.zeros((200, 200), np.uint8), (120, 90), 50, 255, -1)
+    picture = np.full((200, 200, 3), 255, np.uint8)
+    picture[mask > 0] = (220, 20, 20)
+    return frozen(picture), np.asarray(mask, np.uint8)
+
+
+def test_the_object_stands_on_the_floor_of_the_region() -> None:
+    """Fitted to its height, centred from left to right."""
+    ball, shape = red_ball()
+    scene = np.full((300, 400, 3), (120, 130, 120), np.uint8)
+    work = job(Task.INSERTION, scene, box_mask(300, 400, (100, 100, 300, 200)), reference=ball, reference_mask=shape)
+
+    edit = insert(work, Recorder())
+
+    red = edit.image[..., 0].astype(int) - edit.image[..., 1] > 60
+    x, y, width, height = cv2.boundingRect(red.astype(np.uint8))
+    assert abs(x + width / 2 - 200) <= 2
+    assert abs(y + height - 200) <= 3
+    assert 92 <= height <= 101
+    assert abs(width - height) <= 3
+
+
+def test_each_region_gets_a_copy() -> None:
+    """Two boxes, two balls, and a step for each."""
+    ball, shape = red_ball()
+    scene = np.full((300, 400, 3), (120, 130, 120), np.uint8)
+    mask = box_mask(300, 400, (20, 20, 120, 120), (200, 100, 360, 260))
+    recorder = Recorder()
+
+    edit = insert(job(Task.INSERTION, scene, mask, reference=ball, reference_mask=shape), recorder)
+
+    red = (edit.image[..., 0].astype(int) - edit.image[..., 1] > 60).astype(np.uint8)
+    assert cv2.connectedComponents(red)[0] - 1 == 2
+    assert recorder.steps == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("reference", ["astronaut", "cat", "coffee", "rocket"])
+def test_a_reference_without_mask_is_set_in_as_a_whole(reference: str) -> None:
+    """Where nothing tells the object from the rest; outside the region not a byte changes."""
+    scene = photo("rocket")
+    work = job(Task.INSERTION, scene, box_mask(427, 640, (200, 100, 300, 220)), reference=photo(reference))
+
+    edit = insert(work, Recorder())
+
+    assert edit.region is not None
+    assert np.array_equal(edit.image[edit.region == 0], scene[edit.region == 0])
+    assert np.any(edit.image != scene)
+
+
+def test_what_stands_out_in_the_reference_is_the_object() -> None:
+    """Nothing of the rest of it is set in."""
+    reference = np.full((200, 200, 3), (20, 200, 20), np.uint8)
+    reference[50:150, 50:150] = (200, 20, 20)
+    scene = np.full((300, 400, 3), (120, 120, 120), np.uint8)
+    saliency = box_mask(200, 200, (50, 50, 150, 150))
+    work = job(
+        Task.INSERTION, scene, box_mask(300, 400, (100, 100, 200, 200)),
+        reference=reference, reference_saliency=lambda: saliency,
+    )  # fmt: skip
+
+    edit = insert(work, Recorder())
+
+    assert not np.any(edit.image[..., 1].astype(int) - edit.image[..., 0] > 30)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 12, 12), (30, 20, 41, 53), (0, 0, 41, 53), (0, 43, 41, 53)])
+def test_regions_at_the_border_are_no_special_case(box: tuple[int, int, int, int]) -> None:
+    """The shadow is cut off there, the size stays."""
+    ball, shape = red_ball()
+    scene = noise(53, 41)
+
+    edit = insert(job(Task.INSERTION, scene, box_mask(53, 41, box), reference=ball, reference_mask=shape), Recorder())
+
+    assert edit.image.shape == scene.shape
+    assert edit.region is not None
+    assert np.array_equal(edit.image[edit.region == 0], scene[edit.region == 0])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (8, 8), (700, 2000)])
+def test_references_of_any_size_are_taken(size: tuple[int, int]) -> None:
+    """Down to a single pixel."""
+    edit = insert(
+        job(Task.INSERTION, noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)), reference=noise(*size)), Recorder()
+    )
+
+    assert edit.image.shape == (100, 100, 3)
+
+
+def test_a_job_without_mask_or_reference_is_bad_input() -> None:
+    """With a sentence for the user."""
+    with pytest.raises(BadInput, match="mask"):
+        insert(job(Task.INSERTION, noise(50, 60), reference=noise(9, 9)), Recorder())
+    with pytest.raises(BadInput, match="reference"):
+        insert(job(Task.INSERTION, noise(50, 60), box_mask(50, 60, (0, 0, 20, 20))), Recorder())
+
+
+@pytest.mark.parametrize(
+    ("masked", "labels"),
+    [
+        (True, ["original", "mask_A", "masked_R", "reference_image", "positioned_mask_R", "positioned_mask"]),
+        (False, ["ref_img", "mask", "masked_bg", "positioned_mask"]),
+    ],
+)
+def test_the_pictures_for_debugging_come_in_the_client_s_order(*, masked: bool, labels: list[str]) -> None:
+    """One list with a reference mask, another when it is all black."""
+    ball, shape = red_ball()
+    reference_mask = shape if masked else np.zeros_like(shape)
+    work = job(
+        Task.INSERTION, noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)),
+        reference=ball, reference_mask=reference_mask,
+    )  # fmt: skip
+
+    assert [label for label, _ in insert(work, Recorder()).conditions] == labels

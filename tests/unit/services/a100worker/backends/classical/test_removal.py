@@ -1,0 +1,142 @@
+"""Removal, on photos and on pictures that no camera makes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from services.a100worker.backends.classical.removal import remove
+from services.a100worker.backends.patchmatch.filler import Filler
+from shared.errors import BadInput
+from shared.messages import Task
+from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, job, noise, photo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shared.image_codec import Grey, Rgb
+
+MASKS = {
+    "in the middle": lambda h, w: box_mask(h, w, (w // 3, h // 3, 2 * w // 3 + 1, 2 * h // 3 + 1)),
+    "in a corner": lambda h, w: box_mask(h, w, (0, 0, (w + 1) // 2, h // 2 + 1)),
+    "on the left": lambda h, w: box_mask(h, w, (0, 0, (w + 1) // 2, max(1, h - 1))),
+    "a speck": lambda h, w: box_mask(h, w, (w // 2, h // 2, w // 2 + 1, h // 2 + 1)),
+    "all but one pixel": lambda h, w: ~box_mask(h, w, (w - 1, h - 1, w, h)),
+}
+
+
+@pytest.fixture
+def filler() -> Iterator[Filler]:
+    """A filler that is closed."""
+    with closing(Filler()) as opened:
+        yield opened
+
+
+def sky_with_disc() -> tuple[Rgb, Grey]:
+    """A red disc in a grainy blue gradient, and its mask."""
+    height, width = 200, 300
+    sky = np.zeros((height, width, 3), np.float32)
+    sky[..., 2] = np.linspace(120, 220, height)[:, None]
+    sky += np.random.default_rng(1).normal(0, 3, sky.shape)
+    picture = np.clip(sky, 0, 255).astype(np.uint8)
+    disc = cv2.circle(np.zeros((height, width), np.uint8), (150, 100), 30, 255, -1)
+    picture[disc > 0] = (230, 20, 20)
+    return frozen(picture), np.asarray(disc, np.uint8)
+
+
+def test_the_object_is_gone_and_the_background_goes_on(filler: Filler) -> None:
+    """No red is left, and the gradient runs through where the disc was."""
+    picture, disc = sky_with_disc()
+
+    result = remove(job(Task.REMOVAL, picture, disc), Recorder(), filler).image
+
+    assert result[..., 0].max() < 60
+    rows = result[75:125, 140:160, 2].mean(axis=1)
+    assert np.abs(rows - picture[75:125, 20:40, 2].mean(axis=1)).max() < 25
+
+
+def test_without_a_filler_the_hole_is_filled_smoothly() -> None:
+    """The method of last resort, where PatchMatch has no wheel."""
+    picture, disc = sky_with_disc()
+
+    result = remove(job(Task.REMOVAL, picture, disc), Recorder(), None).image
+
+    assert result[..., 0].max() < 60
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 300), (300, 1), (5, 40), (91, 53)])
+@pytest.mark.parametrize("where", MASKS)
+def test_odd_pictures_keep_their_size_and_all_outside_the_region(
+    filler: Filler, size: tuple[int, int], where: str
+) -> None:
+    """Down to pictures that have no whole patch."""
+    picture, mask = noise(*size), MASKS[where](*size)
+
+    edit = remove(job(Task.REMOVAL, picture, mask), Recorder(), filler)
+
+    assert edit.image.shape == picture.shape
+    assert edit.region is not None
+    assert np.array_equal(edit.image[edit.region == 0], picture[edit.region == 0])
+    assert np.all(edit.region[mask > 0] == 255)
+
+
+def test_a_large_picture_is_filled_at_a_smaller_scale(filler: Filler) -> None:
+    """With grain, and with nothing changed outside."""
+    picture = frozen(np.clip(np.random.default_rng(1).normal(120, 15, (700, 1500, 3)), 0, 255).astype(np.uint8))
+    mask = box_mask(700, 1500, (700, 300, 800, 400))
+
+    edit = remove(job(Task.REMOVAL, picture, mask), Recorder(), filler)
+
+    assert edit.region is not None
+    assert np.array_equal(edit.image[edit.region == 0], picture[edit.region == 0])
+    assert edit.image[mask > 0].std() > 7
+
+
+def test_there_is_one_step_for_each_hole(filler: Filler) -> None:
+    """Besides looking and blending, and one for all specks."""
+    recorder = Recorder()
+    mask = box_mask(300, 451, (50, 50, 90, 90), (200, 100, 260, 160), (400, 20, 402, 21))
+
+    remove(job(Task.REMOVAL, photo("cat"), mask), recorder, filler)
+
+    assert recorder.steps == [(0, 0), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert recorder.messages[1:3] == ["Filling 1 of 2", "Filling 2 of 2"]
+
+
+def test_the_fill_takes_nothing_from_what_stands_out(filler: Filler) -> None:
+    """The map of what stands out keeps a red block beside the hole from being copied into it."""
+    picture = np.asarray(np.random.default_rng(3).integers(90, 160, (200, 300, 3)), np.uint8)
+    picture[60:140, 190:250] = (250, 0, 0)
+    saliency = box_mask(200, 300, (190, 60, 250, 140))
+    work = job(Task.REMOVAL, frozen(picture), box_mask(200, 300, (110, 70, 170, 130)), saliency=lambda: saliency)
+
+    result = remove(work, Recorder(), filler).image
+
+    hole = result[70:130, 110:170].astype(int)
+    assert (hole[..., 0] - hole[..., 1]).max() < 100
+
+
+@pytest.mark.parametrize(("mask", "why"), [(0, "nothing to remove"), (255, "whole picture")])
+def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
+    """With a sentence for the user."""
+    with pytest.raises(BadInput, match=why):
+        remove(job(Task.REMOVAL, noise(50, 60), np.full((50, 60), mask, np.uint8)), Recorder(), None)
+
+
+def test_a_missing_mask_is_bad_input() -> None:
+    """With a sentence for the user."""
+    with pytest.raises(BadInput, match="mask"):
+        remove(job(Task.REMOVAL, noise(50, 60)), Recorder(), None)
+
+
+def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
+    """What the engine added comes last."""
+    work = job(Task.REMOVAL, photo("cat"), box_mask(300, 451, (50, 50, 90, 90)))
+
+    conditions = remove(work, Recorder(), None).conditions
+
+    assert [label for label, _ in conditions] == ["original", "mask", "mae", "dilated_mask"]

@@ -1,0 +1,65 @@
+"""Cutting an object out of its picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from services.a100worker.imaging.cutout import cut_out, whole
+from tests.unit.services.a100worker.recorder import box_mask, photo
+
+
+def test_a_cut_out_is_cropped_to_its_object() -> None:
+    """Opaque in the middle, clear in the corners of what is not a box, no larger than the object and a soft edge."""
+    picture = np.full((200, 300, 3), (20, 40, 200), np.uint8)
+    picture[50:150, 100:220] = (220, 30, 30)
+
+    thing = cut_out(picture, box_mask(200, 300, (100, 50, 220, 150)))
+
+    assert thing.alpha.shape == thing.colour.shape[:2]
+    assert 100 <= thing.alpha.shape[0] <= 106
+    assert 120 <= thing.alpha.shape[1] <= 126
+    assert thing.alpha[50, 60] == 1
+
+
+def test_the_old_background_does_not_shine_through_the_edge() -> None:
+    """Blue is mixed into the blurred edge of a red square; hardly any of it is left in the colours."""
+    picture = np.full((600, 600, 3), (20, 40, 240), np.uint8)
+    picture[100:500, 100:500] = (220, 30, 30)
+    blurred = np.asarray(cv2.GaussianBlur(picture, (0, 0), 2), np.uint8)
+
+    thing = cut_out(blurred, box_mask(600, 600, (100, 100, 500, 500)))
+
+    left = int(np.argmax(thing.alpha[200] > 0.5))
+    assert thing.colour[200, left, 2] < 0.3
+
+
+def test_a_large_object_is_cut_out_at_no_more_than_1024_px() -> None:
+    """What is larger would only be shrunk again."""
+    picture = np.zeros((1500, 2500, 3), np.uint8)
+
+    thing = cut_out(picture, box_mask(1500, 2500, (100, 100, 2400, 1400)))
+
+    assert max(thing.alpha.shape) <= 1024
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (451, 300), (900, 600)])
+def test_a_resized_cut_out_has_the_size_asked_for(size: tuple[int, int]) -> None:
+    """Both layers, and all values between 0 and 1."""
+    thing = cut_out(photo("cat"), box_mask(300, 451, (50, 20, 300, 280))).resized(*size)
+
+    assert thing.alpha.shape == size[::-1]
+    assert thing.colour.shape == (*size[::-1], 3)
+    assert thing.colour.min() >= 0
+    assert thing.colour.max() <= 1
+    assert thing.alpha.min() >= 0
+    assert thing.alpha.max() <= 1
+
+
+def test_a_whole_picture_fades_at_its_rim() -> None:
+    """From nearly nothing at the corner to all in the middle."""
+    thing = whole(photo("cat"))
+
+    assert thing.alpha[0, 0] < 0.05
+    assert thing.alpha[150, 225] == 1

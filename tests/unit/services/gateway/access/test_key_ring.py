@@ -1,0 +1,275 @@
+"""API keys: what the file keeps, who is let in, and what happens when the file changes under a running gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from services.gateway import keys
+from services.gateway.access.caller import KeyScope
+from services.gateway.access.key_file import read_keys
+from services.gateway.access.key_ring import KeyRing, id_of
+from services.gateway.access.watched_file import WatchedFile
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+READ, WRITE = frozenset({KeyScope.READ}), frozenset({KeyScope.READ, KeyScope.WRITE})
+
+
+class Clock:
+    """Time that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).timestamp()
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the keys are."""
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock for the ring."""
+    return Clock()
+
+
+def test_a_key_opens_what_is_its_owners(file: Path, clock: Clock) -> None:
+    """It names owner, id and scopes."""
+    text = keys.new(file, "alice", WRITE, None)
+    caller = KeyRing(file, clock).find(text)
+
+    assert caller is not None
+    assert (caller.owner, caller.key_id, caller.scopes) == ("alice", id_of(text), WRITE)
+    assert caller.may(KeyScope.WRITE)
+    assert not caller.may(KeyScope.ADMIN)
+
+
+def test_the_file_keeps_no_secret(file: Path) -> None:
+    """Who reads the file, or a backup of it, cannot use what is in it; nobody else may read it anyway."""
+    text = keys.new(file, "alice", READ, None)
+
+    assert text[16:] not in file.read_text()
+    assert len(text) == len("am_") + 12 + 1 + 43
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+WRONG: dict[str, Callable[[str], str]] = {
+    "one letter": lambda text: text[:-1] + ("A" if text[-1] != "A" else "B"),
+    "shorter": lambda text: text[:-1],
+    "longer": lambda text: f"{text}A",
+    "another id": lambda text: f"am_000000000000_{text[16:]}",
+    "no key": lambda text: text.upper(),
+    "nothing": lambda _: "",
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_anything_else_opens_nothing(file: Path, clock: Clock, change: Callable[[str], str]) -> None:
+    """Nearly right is wrong."""
+    text = keys.new(file, "alice", READ, None)
+
+    assert KeyRing(file, clock).find(change(text)) is None
+
+
+def test_a_key_ends_at_its_expiry(file: Path, clock: Clock) -> None:
+    """To the second."""
+    text = keys.new(file, "alice", READ, 1)
+    (key,) = read_keys(file).keys
+    assert key.expires is not None
+    ring = KeyRing(file, clock)
+    clock.now = key.expires.timestamp() - 0.001
+    before = ring.find(text)
+    clock.now = key.expires.timestamp()
+
+    assert before is not None
+    assert ring.find(text) is None
+    assert ring.owner_of(key.id) is None
+
+
+def test_an_owner_has_two_live_keys_at_most(file: Path) -> None:
+    """Enough to change keys; an expired one does not count."""
+    expired = keys.new(file, "alice", READ, 0)
+    first, _second = keys.new(file, "alice", READ, None), keys.new(file, "alice", READ, None)
+    with pytest.raises(ConfigError, match="alice has more than 2 live keys"):
+        keys.new(file, "alice", READ, None)
+    keys.revoke(file, id_of(first))
+    keys.new(file, "alice", READ, None)
+
+    assert len(read_keys(file).keys) == 3
+    assert id_of(expired) in {key.id for key in read_keys(file).keys}
+
+
+def test_a_change_of_the_file_counts_within_a_second(file: Path, clock: Clock) -> None:
+    """A new key opens, a revoked one does not any more; no restart."""
+    old = keys.new(file, "alice", READ, None)
+    ring = KeyRing(file, clock)
+    new = keys.new(file, "bob", READ, None)
+    keys.revoke(file, id_of(old))
+    at_once = ring.find(old), ring.find(new)
+    clock.now += 1
+    later = ring.find(old), ring.find(new)
+
+    assert (at_once[0] is None, at_once[1] is None) == (False, True)
+    assert (later[0] is None, later[1] is None) == (True, False)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"keys": [{}]}', None])
+def test_a_bad_file_changes_nothing_while_it_runs(
+    file: Path, clock: Clock, content: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last good keys stay, and the log says so once."""
+    text = keys.new(file, "alice", READ, None)
+    ring = KeyRing(file, clock)
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    clock.now += 1
+    found = ring.find(text)
+    clock.now += 1
+
+    assert found is not None
+    assert ring.find(text) == found
+    assert [record.getMessage() for record in caplog.records] == ["access.file-refused"]
+
+
+def test_a_file_that_can_be_read_again_counts(file: Path, clock: Clock) -> None:
+    """Though nothing in it has changed since: its rights were wrong, or the process had no descriptor to spare."""
+    file.write_text("first")
+    troubles: list[str] = []
+
+    def read(found: Path) -> str:
+        if troubles:
+            raise ConfigError(troubles[0])
+        return found.read_text()
+
+    watched = WatchedFile(file, read, clock)
+    file.write_text("second")
+    troubles.append("Permission denied.")
+    clock.now += 1
+    meanwhile = watched.content
+    troubles.clear()
+    clock.now += 1
+
+    assert (meanwhile, watched.content) == ("first", "second")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_changed_file_stays_whose_it_was(file: Path) -> None:
+    """An operator revokes as root, and the gateway must still be able to read the file, or the key stays good."""
+    text = keys.new(file, "alice", READ, None)
+    os.chown(file, 1234, 2345)
+    file.chmod(0o640)
+    keys.revoke(file, id_of(text))
+    found = file.stat()
+
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 2345, 0o640)
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1e12", "1e12"])
+def test_a_time_that_cannot_be_is_refused_in_a_sentence(file: Path, days: str) -> None:
+    """And no key is made."""
+    with pytest.raises(ConfigError, match=r"A key cannot be good for .* days[.]"):
+        keys.main(["--file", str(file), "new", "alice", f"--days={days}"])
+
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"owner": "a.b"}, "keys.0.owner"),
+        ({"scopes": []}, "keys.0.scopes"),
+        ({"scopes": ["all"]}, "keys.0.scopes"),
+        ({"sha256": "x"}, "keys.0.sha256"),
+        ({"note": "x"}, "keys.0.note"),
+    ],
+)
+def test_a_bad_file_is_explained_in_a_sentence(file: Path, change: dict[str, Any], reason: str) -> None:
+    """It names the setting, the file and the field, and nothing of what is in it."""
+    keys.new(file, "alice", READ, None)
+    stored = json.loads(file.read_text())
+    stored["keys"][0] |= change
+    file.write_text(json.dumps(stored))
+    with pytest.raises(ConfigError) as refusal:
+        KeyRing(file)
+
+    assert refusal.value.message.startswith(f"GATEWAY_KEYS_FILE: {file} is not a file of keys: {reason}")
+    assert "\n" not in refusal.value.message
+
+
+def test_a_missing_file_is_explained_too(file: Path) -> None:
+    """With its name."""
+    with pytest.raises(ConfigError) as refusal:
+        KeyRing(file)
+
+    assert refusal.value.message == f"GATEWAY_KEYS_FILE: cannot read {file}: No such file or directory."
+
+
+def test_a_key_that_leaked_is_revoked_as_it_was_found(file: Path) -> None:
+    """Nobody has to take it apart; and a typing error does not print it again."""
+    text = keys.new(file, "alice", READ, None)
+    keys.revoke(file, text)
+    with pytest.raises(ConfigError) as refusal:
+        keys.revoke(file, text)
+
+    assert read_keys(file).keys == ()
+    assert refusal.value.message == f"There is no such key in {file}."
+
+
+def test_one_id_belongs_to_one_key(file: Path) -> None:
+    """A file that was merged by hand is refused."""
+    keys.new(file, "alice", READ, None)
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({"keys": [stored["keys"][0], {**stored["keys"][0], "owner": "bob"}]}))
+    with pytest.raises(ConfigError, match="two keys have the id"):
+        KeyRing(file)
+
+
+def test_the_command_makes_lists_and_revokes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The key is printed once, the list shows everything but the secret."""
+    expiry = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+    keys.main(["--file", str(file), "new", "alice", "--scopes", "read,admin", "--days", "30"])
+    text = capsys.readouterr().out.strip()
+    keys.main(["--file", str(file), "list"])
+    listed = capsys.readouterr().out
+    keys.main(["--file", str(file), "revoke", id_of(text)])
+
+    assert listed.split()[:4] == [id_of(text), "alice", "admin,read", "live"]
+    assert listed.split()[4].startswith(expiry)
+    assert text[16:] not in listed
+    assert read_keys(file).keys == ()
+    with pytest.raises(ConfigError, match="There is no such key"):
+        keys.revoke(file, id_of(text))
+
+
+def test_the_command_keeps_the_files_mode(file: Path) -> None:
+    """The gateway may run as another user, whom the operator has let read it."""
+    keys.new(file, "alice", READ, None)
+    file.chmod(0o640)
+    keys.new(file, "bob", READ, None)
+
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in file.parent.iterdir()] == ["keys.json"]
+
+
+def test_an_owner_must_fit_into_a_subject(file: Path) -> None:
+    """It becomes the user of jobs."""
+    with pytest.raises(ConfigError, match="letters, digits"):
+        keys.new(file, "alice smith", READ, None)
+
+    assert not file.exists()

@@ -1,0 +1,62 @@
+"""How often an address may be refused, by a clock that stands still."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.gateway.access.refusal_limits import MOST, Strangers
+
+
+class Door:
+    """Two refusals a second, three at once after a pause."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.strangers = Strangers(rate_per_s=2, burst=3, clock=lambda: self.now)
+
+    def knock(self, address: str, times: int) -> list[float]:
+        """What each knock is answered with."""
+        return [self.strangers.refuse(address) for _ in range(times)]
+
+
+def test_a_burst_is_refused_and_then_the_rate_holds() -> None:
+    """The answer says when to come again, and to come too early costs nothing."""
+    door = Door()
+    burst = door.knock("192.0.2.1", 6)
+    door.now += 0.5
+
+    assert burst == [0, 0, 0, pytest.approx(0.5), pytest.approx(0.5), pytest.approx(0.5)]
+    assert door.knock("192.0.2.1", 2) == [0, pytest.approx(0.5)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "are_one"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("", "", True),
+        ("what a proxy tells", "what another tells", False),
+    ],
+)
+def test_whose_address_it_is(first: str, second: str, are_one: bool) -> None:  # noqa: FBT001
+    """An IPv6 network is one home."""
+    door = Door()
+    door.knock(first, 3)
+
+    assert (door.knock(second, 1)[0] > 0) is are_one
+
+
+def test_the_memory_is_bounded() -> None:
+    """A flood from everywhere pushes out who was refused longest ago, and nobody who has just been."""
+    door = Door()
+    door.knock("first", 4)
+    door.knock("second", 3)
+    for number in range(MOST - 2):
+        door.knock(f"n{number}", 1)
+    door.knock("second", 1)
+    door.knock("one more", 1)
+
+    assert door.knock("second", 1)[0] > 0
+    assert door.knock("first", 1) == [0]

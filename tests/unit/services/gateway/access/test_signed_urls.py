@@ -1,0 +1,184 @@
+"""Signed addresses: what they open, for how long, and everything that they do not open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from services.gateway import keys
+from services.gateway.access.caller import Caller, KeyScope
+from services.gateway.access.signed_urls import SKEW_S, BadSignature, Signer, read_secrets, signable
+from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATH = "/v1/jobs/j1/events"
+ALICE = Caller("alice", "0123456789ab", frozenset({KeyScope.READ}))
+NOON = 1_772_366_400.0
+
+
+def owner_of(key_id: str) -> Caller | None:
+    """Only Alice has a key."""
+    return ALICE if key_id == ALICE.key_id else None
+
+
+class Desk:
+    """A signer whose clock can be set."""
+
+    def __init__(self, file: Path, lifetime_s: float = 300) -> None:
+        self.now = NOON
+        self.signer = Signer(file, lifetime_s, lambda: self.now)
+
+    def query(self, path: str = PATH, lifetime_s: float | None = None) -> str:
+        """What is behind the path of a signed address."""
+        address, _ = self.signer.sign(ALICE, path, lifetime_s)
+        assert address.startswith(f"{path}?")
+        return address.partition("?")[2]
+
+    def opens(self, query: str, *, method: str = "GET", path: str = PATH) -> bool:
+        """Whether a request gets in."""
+        try:
+            return self.signer.check(method, path, query, owner_of) is ALICE
+        except BadSignature:
+            return False
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A secret, as the command makes it."""
+    keys.main(["signing-key", str(tmp_path / "secret")])
+    return tmp_path / "secret"
+
+
+@pytest.fixture
+def desk(file: Path) -> Desk:
+    """Signs for five minutes."""
+    return Desk(file)
+
+
+def test_a_signed_address_opens_its_path(desk: Desk) -> None:
+    """Also with more in the query, which an EventSource that resumes needs."""
+    query = desk.query()
+
+    assert desk.opens(query)
+    assert desk.opens(f"{query}&last_event_id=41")
+
+
+OTHERS = [("DELETE", PATH), ("HEAD", PATH), *(("GET", f"/v1/jobs/{rest}") for rest in ("j2/events", "j1/result", "j1"))]
+
+
+@pytest.mark.parametrize(("method", "path"), OTHERS)
+def test_it_opens_nothing_else(desk: Desk, method: str, path: str) -> None:
+    """It is bound to method and path."""
+    assert not desk.opens(desk.query(), method=method, path=path)
+
+
+@pytest.mark.parametrize("field", ["key", "expires", "signature"])
+def test_every_part_of_it_counts(desk: Desk, field: str) -> None:
+    """A part that is changed, emptied or left out spoils it."""
+    parts = dict(part.split("=") for part in desk.query().split("&"))
+    value = parts[field]
+    changed = value[:-1] + ("0" if value[-1] != "0" else "4")
+    spoilt = [{**parts, field: changed}, {**parts, field: ""}, {k: v for k, v in parts.items() if k != field}]
+
+    assert [desk.opens("&".join(f"{k}={v}" for k, v in one.items())) for one in spoilt] == [False] * 3
+
+
+def test_it_ends(desk: Desk) -> None:
+    """With 30 s of patience for the clock of the gateway that signed it."""
+    query = desk.query()
+    moments = [NOON + 300, NOON + 300 + SKEW_S - 1, NOON + 300 + SKEW_S]
+    opened = []
+    for desk.now in moments:
+        opened.append(desk.opens(query))
+
+    assert opened == [True, True, False]
+
+
+def test_it_cannot_come_from_far_in_the_future(desk: Desk) -> None:
+    """A clock that ran an hour ahead must not have made keys for an hour; one half a minute ahead may."""
+    desk.now = NOON + SKEW_S
+    near = desk.query()
+    desk.now = NOON + 3600
+    far = desk.query()
+    desk.now = NOON
+
+    assert (desk.opens(near), desk.opens(far)) == (True, False)
+
+
+def test_nobody_gets_more_time_than_the_setting_allows(desk: Desk) -> None:
+    """Less is fine."""
+    _, long = desk.signer.sign(ALICE, PATH, 86_400)
+    _, short = desk.signer.sign(ALICE, PATH, 10)
+
+    assert (long, short) == (NOON + 300, NOON + 10)
+
+
+def test_it_dies_with_its_key(desk: Desk) -> None:
+    """Revoked or expired: the id belongs to nobody any more."""
+    with pytest.raises(BadSignature):
+        desk.signer.check("GET", PATH, desk.query(), lambda _: None)
+
+
+def test_it_is_bound_to_the_owner(desk: Desk) -> None:
+    """An id that comes to belong to somebody else opens nothing of theirs."""
+    bob = Caller("bob", ALICE.key_id, ALICE.scopes)
+    with pytest.raises(BadSignature):
+        desk.signer.check("GET", PATH, desk.query(), lambda _: bob)
+
+
+def test_a_secret_can_be_changed_in_two_steps(file: Path) -> None:
+    """New above old: the new one signs, both are believed; then the old one goes."""
+    desk = Desk(file)
+    old_query, old = desk.query(), file.read_text()
+    file.write_text("n" * 43 + "\n" + old)
+    desk.now += 1
+    both = desk.opens(old_query), desk.opens(desk.query())
+    new_query = desk.query()
+    file.write_text("n" * 43 + "\n")
+    desk.now += 1
+
+    assert both == (True, True)
+    assert (desk.opens(old_query), desk.opens(new_query)) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"short", b"x" * 43 + b"\nshort"])
+def test_a_weak_secret_is_refused(tmp_path: Path, content: bytes) -> None:
+    """In a sentence that names setting and file."""
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(ConfigError) as refusal:
+        read_secrets(tmp_path / "secret")
+
+    assert refusal.value.message == (
+        f"GATEWAY_SIGNING_KEY_FILE: {tmp_path}/secret needs a secret of 32 characters or more on each line."
+    )
+
+
+def test_a_secret_is_not_written_over(file: Path) -> None:
+    """That would end all addresses at once."""
+    with pytest.raises(ConfigError, match="is there already"):
+        keys.main(["signing-key", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/jobs/0f8fad5b-d9cb-469f-a165-70867728950e/result", True),
+        (f"/v1/images/{'0' * 64}", True),
+        ("/api/generate/stream/x", True),
+        ("/api/debug/sessions/20260301_093000_00000001/images/01_input_image.png", True),
+        ("/v1/jobs", False),
+        ("/v1/jobs/x", False),
+        ("/v1/jobs/x/receipt", False),
+        ("/v1/jobs/x/events/", False),
+        ("/v1/jobs/../images/events", False),
+        ("/v1/jobs/x\n/events", False),
+        (f"/v1/images/{'0' * 64}\n", False),
+        ("/api/generate/async", False),
+    ],
+)
+def test_only_streams_and_pictures_can_be_signed(path: str, expected: bool) -> None:  # noqa: FBT001
+    """Everything else has a header to put a key into."""
+    assert signable(path) is expected

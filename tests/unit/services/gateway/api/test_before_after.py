@@ -1,0 +1,44 @@
+"""Pictures as PNG."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from services.gateway.api.before_after import as_png
+from shared.errors import BadImage
+from tests.gateway import png, saved
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def test_a_png_stays_as_it_is() -> None:
+    """Byte for byte."""
+    assert as_png(png()) == png()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_becomes_a_png(mode: str) -> None:
+    """Whatever its colours are made of."""
+    after = opened(as_png(saved(Image.new(mode, (30, 20)), "JPEG")))
+
+    assert (after.format, after.size) == ("PNG", (30, 20))
+
+
+def test_it_is_turned_upright() -> None:
+    """As the camera was held."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    after = opened(as_png(saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)))
+
+    assert after.size == (20, 30)
+
+
+def test_a_damaged_picture_is_refused() -> None:
+    """With a sentence."""
+    with pytest.raises(BadImage):
+        as_png(saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])

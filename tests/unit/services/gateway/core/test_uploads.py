@@ -1,0 +1,117 @@
+"""Pictures as clients send them: which are taken, which are refused, and in which words."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NoReturn
+
+import pytest
+from PIL import Image
+
+from services.gateway.access.ownership import OneOwner
+from services.gateway.core.uploads import Uploads
+from shared.errors import BadImage, BadInput, TooLarge
+from tests.gateway import b64, mask_png, png, saved
+
+BLOB = "Image: this is an address inside your browser, not a picture; return to the original photo and try again."
+
+
+class NoStore:
+    """A store that must not be asked: nothing is stored before all is checked."""
+
+    async def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise AssertionError
+
+    put = get = head = _refuse
+
+
+@pytest.fixture
+def uploads() -> Uploads:
+    return Uploads(NoStore(), OneOwner(), reads_at_once=2)
+
+
+def giant_header() -> bytes:
+    """The beginning of a PNG of 30,000 by 30,000 pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 9999) + b"IDAT"
+
+
+def many_frames(file_format: str) -> bytes:
+    """An animation; only its first frame counts."""
+    frames = [Image.new("L", (8, 8), shade) for shade in range(200)]
+    return saved(frames[0], file_format, save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+async def test_every_format_is_known_by_its_content(uploads: Uploads, file_format: str) -> None:
+    """Whatever the data URL says it is."""
+    data = saved(Image.new("RGB", (20, 10), "red"), file_format)
+    upload = await uploads.read("data:text/plain;base64," + b64(data), "Image")
+
+    assert upload.data == data
+    assert (upload.ref.width, upload.ref.height, upload.ref.size_bytes) == (20, 10, len(data))
+    assert upload.ref.content_type == f"image/{file_format.lower()}"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
+async def test_every_kind_of_pixel_is_taken(uploads: Uploads, mode: str) -> None:
+    """The services turn them into RGB."""
+    upload = await uploads.read(b64(saved(Image.new(mode, (9, 9)))), "Image")
+
+    assert upload.ref.width == 9
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG"])
+async def test_of_an_animation_the_first_frame_counts(uploads: Uploads, file_format: str) -> None:
+    """As a mask too: it is black."""
+    mask = await uploads.read_mask(b64(many_frames(file_format)), "Mask")
+
+    assert mask is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "sentence"),
+    [
+        ("", BadInput, "Image: there is none in the request."),
+        ("data:image/png;base64,", BadInput, "Image: there is none in the request."),
+        ("ab!d", BadImage, "Image: this is not valid base64."),
+        ("abc", BadImage, "Image: this is not valid base64."),
+        ("grün", BadImage, "Image: this is not valid base64."),
+        (b64(b"hello"), BadImage, "Image: the file is not a readable picture (PNG, JPEG, WEBP, BMP, GIF, TIFF)."),
+        (b64(png()[:-12]), BadImage, "Image: the picture is cut short."),
+        (b64(saved(Image.effect_noise((99, 99), 9), "JPEG")[:-999]), BadImage,
+         "Image: the picture is damaged or cut short."),
+        (b64(giant_header()), TooLarge,
+         "Image: the picture is 30000 x 30000 pixels; at most 16384 a side and 64 megapixels are accepted."),
+        ("blob:http://localhost:3000/1", BadImage, BLOB),
+    ],
+)  # fmt: skip
+async def test_what_is_no_picture_is_refused(uploads: Uploads, text: str, error: type[BadInput], sentence: str) -> None:
+    """In one sentence that names the field."""
+    with pytest.raises(error) as refused:
+        await uploads.read(text, "Image")
+
+    assert type(refused.value) is error
+    assert refused.value.message == sentence
+
+
+async def test_a_mask_that_marks_nothing_is_none(uploads: Uploads) -> None:
+    """A single pixel is something."""
+    nothing = await uploads.read_mask(b64(mask_png(box=None)), "Mask")
+    something = await uploads.read_mask(b64(mask_png(box=(5, 5, 5, 5))), "Mask")
+
+    assert nothing is None
+    assert something is not None
+
+
+async def test_a_mask_that_comes_again_is_judged_alike(uploads: Uploads) -> None:
+    """It is unpacked only once; more masks than are remembered do no harm."""
+    first = [await uploads.read_mask(b64(mask_png((40, 30), box)), "Mask") for box in (None, (1, 1, 2, 2))]
+    for width in range(1, 1100):
+        await uploads.read_mask(b64(png("white", (width, 1), "L")), "Mask")
+    again = [await uploads.read_mask(b64(mask_png((40, 30), box)), "Mask") for box in (None, (1, 1, 2, 2))]
+
+    assert first[0] is None
+    assert first == again

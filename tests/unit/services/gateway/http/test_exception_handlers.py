@@ -1,0 +1,52 @@
+"""Every error has a status, on purpose."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.gateway.http.exception_handlers import STATUS, first_problem
+from shared import errors
+
+
+def codes(root: type[errors.ArtMancerError]) -> set[str]:
+    return {root.code}.union(*(codes(child) for child in root.__subclasses__()))
+
+
+def test_every_error_that_is_not_ours_to_mend_has_a_status() -> None:
+    """What is left out is a fault of the system: 500, and a line in the log."""
+    missing = codes(errors.ArtMancerError) - STATUS.keys()
+
+    assert missing == {"internal", "engine_failed", "engine_hung", "config", "max_deliver"}
+
+
+def test_only_what_helps_to_try_again_says_so() -> None:
+    """429 and 503 are for errors that call themselves retryable, and for no others."""
+    again = {code for code, status in STATUS.items() if status in {429, 503}}
+
+    assert again == {code for code in STATUS if errors.from_code(code, "x").retryable} | {"queue_full"}
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ({"type": "json_invalid", "loc": (), "msg": "Invalid JSON: …"}, "The body is not valid JSON."),
+        ({"type": "missing", "loc": ("body", "prompt"), "msg": "Field required"},
+         "The field prompt is not valid: field required."),
+        ({"type": "x", "loc": ("bbox", 2), "msg": "Input should be a valid number"},
+         "The field bbox.2 is not valid: input should be a valid number."),
+        ({"type": "model_type", "loc": (), "msg": "Input should be an object"},
+         "The request is not valid: input should be an object."),
+    ],
+)  # fmt: skip
+def test_what_pydantic_says_becomes_a_sentence(error: dict[str, object], sentence: str) -> None:
+    """One, about the first problem, without what was sent."""
+    said = first_problem([{**error, "input": "SECRET"}])
+
+    assert said == sentence
+
+
+def test_a_name_that_somebody_made_up_is_cut_short() -> None:
+    """A body of megabytes is not answered with as many."""
+    said = first_problem([{"type": "extra_forbidden", "loc": ("Q" * 10**6,), "msg": "Extra inputs are not permitted"}])
+
+    assert said == f"The field {'Q' * 100} is not valid: extra inputs are not permitted."

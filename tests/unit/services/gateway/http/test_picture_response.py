@@ -1,0 +1,98 @@
+"""Pictures as HTTP answers: whole, in part, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from services.gateway.http.picture_response import parse_range, picture_answer
+from tests.fakes import FakeImageStore
+from tests.gateway import png
+
+SIZES = st.integers(1, 10_000)
+
+
+@given(first=st.integers(0, 20_000), last=st.integers(0, 20_000), size=SIZES)
+def test_a_range_with_both_ends_is_cut_at_the_end_of_the_picture(first: int, last: int, size: int) -> None:
+    """RFC 9110, 14.1.2; one that ends before it begins is no range."""
+    span = parse_range(f"bytes={first}-{last}", size)
+
+    if last < first:
+        assert span is None
+    else:
+        assert span is not None
+        assert list(range(*span)) == list(range(size))[first : last + 1]
+
+
+@given(first=st.integers(0, 20_000), size=SIZES)
+def test_a_range_without_an_end_goes_to_the_end(first: int, size: int) -> None:
+    """As a download that is taken up again asks for it."""
+    span = parse_range(f"bytes={first}-", size)
+
+    assert span is not None
+    assert list(range(*span)) == list(range(size))[first:]
+
+
+@given(count=st.integers(0, 20_000), size=SIZES)
+def test_a_range_without_a_beginning_is_the_end(count: int, size: int) -> None:
+    """So many bytes, or all there are."""
+    span = parse_range(f"bytes=-{count}", size)
+
+    assert span is not None
+    assert list(range(*span)) == list(range(size))[max(0, size - count) :]
+
+
+@pytest.mark.parametrize("header", ["", "bytes=-", "bytes=a-b", "items=0-1", "bytes=0-1,4-5", "bytes=0-" + "9" * 30])
+def test_what_cannot_be_read_is_no_range(header: str) -> None:
+    """Then all is sent."""
+    assert parse_range(header, 10) is None
+
+
+@given(header=st.text(max_size=30))
+def test_any_text_can_be_read(header: str) -> None:
+    """None of it raises, and none of it leads outside."""
+    span = parse_range("bytes=" + header, 10)
+
+    assert span is None or (span[0] >= 0 and span[1] <= 10)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 200),
+        ({"range": "bytes=0-3"}, 206),
+        ({"range": "bytes=0-3", "if-range": '"{sha256}"'}, 206),
+        ({"range": "bytes=0-3", "if-range": '"another"'}, 200),
+        ({"range": "bytes=0-1,4-5"}, 200),
+        ({"if-none-match": '"{sha256}"'}, 304),
+        ({"if-none-match": '"another", W/"{sha256}"'}, 304),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": '"another"'}, 200),
+        ({"if-none-match": '"{sha256}"', "range": "bytes=0-3"}, 304),
+    ],
+)
+async def test_the_headers_decide_what_is_sent(asked: dict[str, str], status: int) -> None:
+    """All of it, a part, or word that nothing has changed."""
+    images, data = FakeImageStore(), png()
+    ref = await images.put("results", data)
+    headers = {name: value.replace("{sha256}", ref.sha256) for name, value in asked.items()}
+
+    answer = await picture_answer(images, ref, headers)
+
+    assert answer.status_code == status
+    assert answer.body == {200: data, 206: data[:4], 304: b""}[status]
+    assert answer.headers["etag"] == f'"{ref.sha256}"'
+
+
+async def test_a_range_behind_the_end_is_refused() -> None:
+    """With the size, so that the client can ask again."""
+    images, data = FakeImageStore(), png()
+    ref = await images.put("results", data)
+
+    with pytest.raises(HTTPException) as refusal:
+        await picture_answer(images, ref, {"range": f"bytes={len(data)}-"})
+
+    assert refusal.value.status_code == 416
+    assert refusal.value.headers == {"Content-Range": f"bytes */{len(data)}"}

@@ -1,0 +1,102 @@
+"""How a job looks on /v1."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.gateway.v1.job_views import Job, Receipt, progress_of
+from shared.messages import Cancelled, Done, Failed, ImageRef, JobRecord, JobState, JobSubmit, Task, Terminal
+
+RESULT = ImageRef(bucket="results", sha256="a" * 64, content_type="image/png", width=4, height=3, size_bytes=99)
+DONE = Done(
+    job_id="j1", at=2.5, worker="w1", engine="e1", attempt=2, result=RESULT, duration_ms=1500, seed=7,
+    changed_outside_px=0, timings_ms={"edit": 9},
+)  # fmt: skip
+FAILED = Failed(job_id="j1", code="engine_failed", message="It broke.")
+
+
+def record(state: JobState = JobState.RUNNING, ended: Terminal | None = None, **changes: object) -> JobRecord:
+    """A job that has come to step 2 of 4."""
+    facts = {
+        "job_id": "j1", "user": "u1", "state": state, "ended": ended, "task": Task.REMOVAL, "job_class": "batch",
+        "phase": "processing", "fraction": 0.5, "step": 2, "total_steps": 4, "message": "Painting", "created_at": 1.0,
+        "updated_at": 2.5, "last_seq": 9, **changes,
+    }  # fmt: skip
+    return JobRecord.model_validate(facts)
+
+
+def test_a_running_job_tells_its_steps() -> None:
+    """With what it does, and how much of it is done."""
+    job = Job.of(record())
+
+    assert (job.status, job.step, job.total_steps, job.message, job.progress) == ("running", 2, 4, "Painting", 0.5)
+    assert (job.result, job.error, job.duration_ms) == (None, None, None)
+
+
+def test_loading_is_no_progress() -> None:
+    """It can take a minute, and nothing of the edit is done."""
+    assert progress_of(record(phase="loading", fraction=0.9)) == 0.0
+
+
+def test_a_done_job_has_its_result() -> None:
+    """And no message any more."""
+    job = Job.of(record(JobState.DONE, DONE))
+
+    assert job.result is not None
+    assert job.result.model_dump() == {
+        "sha256": "a" * 64, "width": 4, "height": 3, "content_type": "image/png", "bytes": 99
+    }  # fmt: skip
+    assert (job.progress, job.duration_ms, job.message) == (1.0, 1500, None)
+
+
+def test_a_failed_job_says_why() -> None:
+    """With a word for programs and a sentence for people."""
+    job = Job.of(record(JobState.FAILED, FAILED))
+
+    assert job.error is not None
+    assert job.error.model_dump() == {"code": "engine_failed", "message": "It broke."}
+    assert job.progress == 0.0
+
+
+def test_before_the_first_step_there_are_none() -> None:
+    """How many steps were ordered says nothing: an engine has its own."""
+    job = Job.of(record(step=None, total_steps=15, fraction=0.0))
+
+    assert (job.step, job.total_steps) == (None, None)
+
+
+@pytest.mark.parametrize(("step", "total", "progress"), [(1, 4, 0.25), (None, None, 0.0)])
+def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int | None, progress: float) -> None:
+    """From its end alone, so a listing, which knows no steps, shows the same."""
+    end = Cancelled(job_id="j1", step=step, total_steps=total or 15)
+    fresh = Job.of(record(JobState.CANCELLED, end))
+    listed = Job.of(record(JobState.CANCELLED, end, fraction=0.0, step=None, total_steps=15))
+
+    assert fresh == listed
+    assert (fresh.step, fresh.total_steps, fresh.progress, fresh.error) == (step, total, progress, None)
+
+
+def test_dates_are_written_for_every_program() -> None:
+    """RFC 3339, in UTC; and the names are those of the API."""
+    written = Job.of(record()).model_dump(mode="json", by_alias=True)
+
+    assert written["created_at"] == "1970-01-01T00:00:01Z"
+    assert written["updated_at"] == "1970-01-01T00:00:02.500000Z"
+    assert (written["class"], written["links"]["self"]) == ("batch", "/v1/jobs/j1")
+
+
+def test_a_receipt_names_what_went_in_and_came_out() -> None:
+    """By hash."""
+    order = JobSubmit(task=Task.REMOVAL, image="b" * 64, mask="c" * 64, steps=20)
+
+    receipt = Receipt.of(record(JobState.DONE, DONE, replay_of="j0"), DONE, order)
+
+    assert receipt.inputs == {"image": "b" * 64, "mask": "c" * 64}
+    assert (receipt.output, receipt.seed, receipt.steps, receipt.replay_of) == ("a" * 64, 7, 20, "j0")
+
+
+def test_a_receipt_can_be_written_without_the_order() -> None:
+    """The log keeps it for a week only."""
+    receipt = Receipt.of(record(JobState.DONE, DONE), DONE, None)
+
+    assert (receipt.inputs, receipt.steps, receipt.pixels_changed_outside_mask) == ({}, None, 0)

@@ -1,0 +1,136 @@
+"""The description of /v1: complete, with examples that are true, and the same as the snapshot."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from services.gateway.v1 import job_views, schemas
+from services.gateway.v1.openapi import SNAPSHOT, document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DESCRIBED: dict[str, Any] = json.loads(document())
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, operations in DESCRIBED["paths"].items()
+    for method, operation in operations.items()
+}
+MODELS = {
+    name: model
+    for module in (schemas, job_views)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and issubclass(model, BaseModel)
+}
+
+
+def contents(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield where it is, its media type and the description of every body of an operation."""
+    for where, part in {"request": operation.get("requestBody", {}), **operation["responses"]}.items():
+        for kind, content in part.get("content", {}).items():
+            yield where, kind, content
+
+
+def type_of(schema: dict[str, Any]) -> Any:
+    """Return the model that a schema points at."""
+    if schema.get("type") == "array":
+        return list[type_of(schema["items"])]  # type: ignore[misc]
+    return MODELS[schema["$ref"].rpartition("/")[2]]
+
+
+def test_the_snapshot_is_up_to_date() -> None:
+    """Who changes the API sees it in the diff of docs/openapi-v1.json; `make openapi` writes it."""
+    assert SNAPSHOT.read_bytes() == document(), "The API has changed: run `make openapi` and look at the difference."
+
+
+def test_it_describes_v1_and_nothing_else() -> None:
+    """The deployed client's /api has its own contract."""
+    assert all(path.startswith("/v1/") for path in DESCRIBED["paths"])
+
+
+def test_it_describes_all_operations() -> None:
+    """As they were decided."""
+    assert set(OPERATIONS) == {
+        "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "POST /v1/extractions",
+        "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
+        "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
+        "POST /v1/signed-urls", "GET /v1/health", "GET /v1/samples",
+    }  # fmt: skip
+
+
+def test_it_says_what_a_key_must_be_good_for() -> None:
+    """Pictures and streams also open by their address; the page's own needs have no key."""
+    security = {name: operation["security"] for name, operation in OPERATIONS.items()}
+    opens_by_address = {name for name, ways in security.items() if {"signature": []} in ways}
+
+    assert [name for name, ways in security.items() if not ways] == ["GET /v1/health", "GET /v1/samples"]
+    assert security["POST /v1/jobs"] == [{"key": ["write"]}]
+    assert security["POST /v1/signed-urls"] == security["GET /v1/jobs"] == [{"key": ["read"]}]
+    assert opens_by_address == {
+        "GET /v1/images/{sha256}", "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/events",
+    }  # fmt: skip
+    assert all({"401", "403", "429"} <= OPERATIONS[name]["responses"].keys() for name, ways in security.items() if ways)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_has_an_example(name: str) -> None:
+    """Of what it takes, gives or answers when it fails."""
+    assert any("example" in content for _, _, content in contents(OPERATIONS[name]))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_text_body_has_an_example(name: str) -> None:
+    """Only bytes of pictures have none."""
+    bare = [
+        (where, kind)
+        for where, kind, content in contents(OPERATIONS[name])
+        if "example" not in content and not kind.startswith(("image/", "application/octet-stream", "multipart/"))
+    ]
+
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_examples_are_valid(name: str) -> None:
+    """Each follows the schema beside it."""
+    for _, kind, content in contents(OPERATIONS[name]):
+        if kind.endswith("json"):
+            TypeAdapter(type_of(content["schema"])).validate_json(json.dumps(content["example"]))
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if "examples" in str(model.model_config)])
+def test_the_examples_in_the_schemas_are_valid(name: str) -> None:
+    """All of them."""
+    examples = DESCRIBED["components"]["schemas"][name]["examples"]
+
+    assert all(MODELS[name].model_validate_json(json.dumps(example)) for example in examples)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_failures_are_problem_details(name: str) -> None:
+    """With the status that they are listed under."""
+    for where, kind, content in contents(OPERATIONS[name]):
+        if where >= "4" and where != "request":
+            assert kind == "application/problem+json"
+            assert content["example"]["status"] == int(where)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """Also those in bodies that are not read by FastAPI."""
+    text = document().decode()
+    wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
+
+    assert "$defs" not in text
+    assert wanted <= DESCRIBED["components"]["schemas"].keys()
+
+
+def test_operations_are_named_for_programs() -> None:
+    """Generated clients have functions of these names."""
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+
+    assert len(set(names)) == len(names)
+    assert "submit_job" in names

@@ -1,0 +1,89 @@
+"""GrabCut, step by step."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from services.segmentation.backends.grabcut.cut import grab
+from services.segmentation.masks import overlap
+from shared.errors import JobCancelled
+from tests.unit.services.segmentation.photos import ball, carry_on
+
+
+def rough_labels(truth: np.ndarray) -> np.ndarray:
+    """Say "maybe" for all but a frame round the picture."""
+    labels = np.full(truth.shape, cv2.GC_PR_FGD, np.uint8)
+    labels[:15], labels[-15:], labels[:, :15], labels[:, -15:] = (cv2.GC_BGD,) * 4
+    return labels
+
+
+def test_the_object_is_cut_out() -> None:
+    """A red ball on a grey-green ground, from a box round it."""
+    picture, truth = ball()
+
+    assert overlap(grab(picture, rough_labels(truth), carry_on), truth) > 0.98
+
+
+def test_the_labels_are_left_alone() -> None:
+    """GrabCut writes into its labels; the caller's stay."""
+    picture, truth = ball()
+    labels = rough_labels(truth)
+
+    grab(picture, labels, carry_on)
+
+    assert np.array_equal(labels, rough_labels(truth))
+
+
+def test_labels_of_one_kind_are_the_answer() -> None:
+    """There is nothing to learn from."""
+    picture, truth = ball()
+
+    assert grab(picture, np.full(truth.shape, cv2.GC_FGD, np.uint8), carry_on).all()
+    assert not grab(picture, np.full(truth.shape, cv2.GC_BGD, np.uint8), carry_on).any()
+
+
+def test_every_step_can_be_the_last() -> None:
+    """The checkpoint is asked before each of the three iterations."""
+    picture, truth = ball()
+    asked: list[None] = []
+
+    def cancel_at_the_third() -> None:
+        asked.append(None)
+        if len(asked) == 3:
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        grab(picture, rough_labels(truth), cancel_at_the_third)
+
+
+def test_threads_do_not_disturb_one_another() -> None:
+    """The random numbers inside belong to the thread."""
+    picture, truth = ball()
+    expected = grab(picture, rough_labels(truth), carry_on)
+    masks: list[np.ndarray] = []
+    threads = [
+        threading.Thread(target=lambda: masks.append(grab(picture, rough_labels(truth), carry_on))) for _ in range(4)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(masks) == 4
+    assert all(np.array_equal(mask, expected) for mask in masks)
+
+
+@pytest.mark.timeout(20)
+def test_a_chessboard_takes_no_minutes() -> None:
+    """Without grain its equal squares kept GrabCut busy for 210 s."""
+    rows, columns = np.mgrid[:512, :512]
+    board = np.repeat((((rows // 32 + columns // 32) % 2) * 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+    labels = np.zeros((512, 512), np.uint8)
+    labels[60:450, 60:450] = cv2.GC_PR_FGD
+
+    assert grab(board, labels, carry_on).shape == (512, 512)

@@ -1,0 +1,92 @@
+"""What the user drew, as points and as labels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from services.segmentation.backend import Click
+from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
+from services.segmentation.geometry import Frame, Window
+from shared.messages import Stroke
+
+LIMITS = Window(0, 0, 200, 100)
+FRAME = Frame.fit(LIMITS, 200)
+
+
+def written(hints: Clicks | Strokes | Painting) -> np.ndarray:
+    """Return what the hints write into a frame without an object."""
+    labels = np.full((100, 200), cv2.GC_BGD, np.uint8)
+    hints.write(labels, FRAME)
+    return labels
+
+
+def test_a_click_is_a_small_hard_disc() -> None:
+    """One percent of the long side."""
+    labels = written(Clicks((Click(50, 50, positive=True),)))
+
+    assert labels[50, 50] == labels[50, 52] == cv2.GC_FGD
+    assert labels[50, 54] == cv2.GC_BGD
+
+
+def test_a_stroke_is_as_wide_as_it_was_drawn() -> None:
+    """Its radius is in pixels of the picture."""
+    labels = written(Strokes([Stroke(points=[(20, 50), (180, 50)], radius_px=5)], LIMITS))
+
+    assert np.count_nonzero(labels[:, 100] == cv2.GC_FGD) in {10, 11}
+
+
+def test_a_later_stroke_lies_on_top() -> None:
+    """A negative stroke erases what it crosses."""
+    lines = [Stroke(points=[(20, 50), (180, 50)]), Stroke(points=[(100, 10), (100, 90)], positive=False)]
+
+    hints = Strokes(lines, LIMITS)
+
+    assert written(hints)[50, 100] == cv2.GC_BGD
+    assert not any(click.positive and abs(click.x - 100) < 7 for click in hints.clicks)
+
+
+def test_points_of_a_stroke_spread_over_its_length() -> None:
+    """They stand in for it where views are compared."""
+    clicks = Strokes([Stroke(points=[(20, 20), (20, 90), (180, 90)])], LIMITS).clicks
+
+    assert 10 <= len(clicks) <= 12
+    assert min(click.y for click in clicks) < 35
+    assert max(click.x for click in clicks) > 150
+
+
+def test_a_stroke_far_outside_is_no_error() -> None:
+    """Numbers that no drawing library takes are cut down."""
+    hints = Strokes([Stroke(points=[(20, 50), (1e300, 50)])], LIMITS)
+
+    assert hints.clicks
+
+
+def test_the_rim_of_a_painting_is_not_sure() -> None:
+    """Brushes slip over edges."""
+    area = np.zeros((100, 200), np.uint8)
+    cv2.circle(area, (100, 50), 30, 255, -1)
+
+    labels = written(Painting(area, LIMITS))
+
+    assert [labels[50, column] for column in (100, 72, 60)] == [cv2.GC_FGD, cv2.GC_PR_BGD, cv2.GC_BGD]
+
+
+def test_the_points_of_a_painted_ring_lie_on_the_ring() -> None:
+    """Its centre, which is outside, is none of them."""
+    area = np.zeros((100, 200), np.uint8)
+    cv2.circle(area, (100, 50), 30, 255, 6)
+
+    clicks = Painting(area, LIMITS).clicks
+
+    assert len(clicks) >= 10
+    assert all(area[int(click.y), int(click.x)] for click in clicks)
+
+
+def test_a_thin_part_of_a_painting_has_a_core_too() -> None:
+    """Depth is judged part by part."""
+    area = np.zeros((100, 200), np.uint8)
+    cv2.circle(area, (50, 50), 30, 255, -1)
+    area[40:43, 120:180] = 255
+
+    assert (written(Painting(area, LIMITS))[41, 130:170] == cv2.GC_FGD).all()

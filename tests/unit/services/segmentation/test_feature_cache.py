@@ -1,0 +1,146 @@
+"""What networks have seen is remembered: here, and for every replica."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from services.segmentation.feature_cache import Memory, packed, unpacked
+from shared.errors import BrokerUnavailable
+from tests.fakes import FakeImageStore
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shared.image_store import Bucket
+
+
+class NoStore(FakeImageStore):
+    """A store whose broker is gone."""
+
+    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+        """Raises BrokerUnavailable."""
+        del bucket, name, data
+        raise BrokerUnavailable
+
+    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+        """Raises BrokerUnavailable."""
+        del bucket, name
+        raise BrokerUnavailable
+
+
+class Eye:
+    """Counts how often it has looked."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __call__(self) -> NDArray[Any]:
+        """See something."""
+        self.looks += 1
+        return np.arange(100, dtype=np.uint8).reshape(4, 25)
+
+
+async def recalled(memory: Memory, eye: Eye, image: str = "a", name: str = "net-1") -> NDArray[Any]:
+    """Ask from a thread, as engines do."""
+    return await asyncio.to_thread(memory.of(image), name, eye)
+
+
+async def test_a_second_look_is_spared() -> None:
+    """The same array comes back, and nobody can write to it."""
+    memory, eye = Memory(FakeImageStore(), 1000), Eye()
+
+    first = await recalled(memory, eye)
+
+    assert await recalled(memory, eye) is first
+    assert eye.looks == 1
+    assert not first.flags.writeable
+
+
+@pytest.mark.parametrize("other", [{"image": "b"}, {"name": "net-2"}], ids=["picture", "network"])
+async def test_another_picture_or_network_is_another_look(other: dict[str, str]) -> None:
+    """Neither is taken for the other."""
+    memory, eye = Memory(FakeImageStore(), 1000), Eye()
+
+    await recalled(memory, eye)
+    await recalled(memory, eye, **other)
+
+    assert eye.looks == 2
+
+
+async def test_what_one_replica_saw_another_need_not_look_at() -> None:
+    """They share the store."""
+    store, eye = FakeImageStore(), Eye()
+
+    first = await recalled(Memory(store, 1000), eye)
+    second = await recalled(Memory(store, 1000), eye)
+
+    assert np.array_equal(first, second)
+    assert eye.looks == 1
+
+
+async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
+    """A small memory costs time, never the answer."""
+    memory, eye = Memory(FakeImageStore(), 0), Eye()
+
+    assert np.array_equal(await recalled(memory, eye), await recalled(memory, eye))
+    assert eye.looks == 1
+
+
+async def test_without_the_store_there_is_still_an_answer() -> None:
+    """It is only not shared."""
+    memory, eye = Memory(NoStore(), 1000), Eye()
+
+    assert (await recalled(memory, eye)).shape == (4, 25)
+
+
+async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
+    """Whoever wrote them."""
+    store, eye = FakeImageStore(), Eye()
+    await store.keep("cache", "a/net-1", b"nonsense")
+
+    assert (await recalled(Memory(store, 1000), eye)).shape == (4, 25)
+    assert eye.looks == 1
+
+
+async def test_two_prompts_on_a_new_picture_look_once() -> None:
+    """The second waits for what the first one sees."""
+    memory, entered, seen = Memory(FakeImageStore(), 1000), threading.Event(), threading.Event()
+    eye = Eye()
+
+    def slow() -> NDArray[Any]:
+        entered.set()
+        seen.wait(5)
+        return eye()
+
+    first = asyncio.create_task(asyncio.to_thread(memory.of("a"), "net-1", slow), name="first")
+    await asyncio.to_thread(entered.wait, 5)
+    second = asyncio.create_task(asyncio.to_thread(memory.of("a"), "net-1", slow), name="second")
+    seen.set()
+
+    assert await first is await second
+    assert eye.looks == 1
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((320, 320), np.uint8), np.zeros(0, [("score", "u1"), ("map", "u1", (3, 4))]), np.ones(2, "<f4")],
+    ids=["plain", "structured and empty", "real numbers"],
+)
+def test_an_array_survives_the_way_through_the_store(array: NDArray[Any]) -> None:
+    """Shape, type and values."""
+    again = unpacked(packed(array))
+
+    assert again is not None
+    assert (again.shape, again.dtype) == (array.shape, array.dtype)
+    assert np.array_equal(again, array)
+
+
+def test_objects_are_not_unpickled() -> None:
+    """Bytes of the store can hold no code."""
+    with pytest.raises(ValueError, match="Object arrays"):
+        packed(np.array([object()]))
