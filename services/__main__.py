@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from services.stack.stack import Options, Stack, five_services
+from services.stack.stack import Options, Stack, all_services
 from shared.errors import EXIT_CONFIG, ConfigError
 
 _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark and light ground
@@ -77,7 +77,7 @@ def _flaw(nats_url: str) -> str:
 
 async def run(chosen: Options) -> None:
     """Hold the stack up until a signal. Raises ConfigError."""
-    stack = Stack(chosen, five_services(chosen.workers), announce=lambda line: print(line, flush=True), log=Log())
+    stack = Stack(chosen, all_services(chosen.workers), announce=lambda line: print(line, flush=True), log=Log())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stack.stop)
     await stack.run()

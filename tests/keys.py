@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import credentials
-from services.stack.process import ProcessGroup, Program
+from services.stack.process import Process, ProcessGroup
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.ports import free_ports
@@ -79,14 +79,14 @@ class Node:
         self.url = f"tls://{environment['NATS_LISTEN']}"
         self._ready = asyncio.Event()
         self.said: list[str] = []
-        self._program = Program(
+        self._program = Process(
             name,
             [str(NATS_SERVER), *argv],
             group,
             env=environment,
             cwd=keys.folder / credentials.BROKER,
             on_line=self._read,
-            on_silence=self._ready.set,
+            on_output_end=self._ready.set,
         )
 
     async def start(self) -> None:

@@ -17,8 +17,8 @@ from deploy.permissions import DUTIES
 from services.gateway import keys as gateway_keys
 from services.gateway.access.caller import KeyScope
 from services.stack.health import stack_is_healthy
-from services.stack.process import ProcessGroup, Program
-from services.stack.stack import Service, five_services, free_port
+from services.stack.process import Process, ProcessGroup
+from services.stack.stack import Service, all_services, free_port
 from tests.gateway import Client
 from tests.keys import HOST, Keys, Node, locked
 from tests.waiting import wait_until
@@ -41,7 +41,7 @@ class LockedStack:
     client: Client
     """Has a key that may do everything."""
     nobody: Client
-    programs: dict[str, Program]
+    programs: dict[str, Process]
     lines: list[str] = field(default_factory=list)
 
     def violations(self) -> list[str]:
@@ -75,7 +75,7 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
             service.name: _program(
                 service, keys.variables(broker.url, service.name) | _access(folder), port, group, lines
             )
-            for service in five_services(1)
+            for service in all_services(1)
         }
         for program in programs.values():
             await program.start()
@@ -103,7 +103,7 @@ def _access(folder: Path) -> dict[str, str]:
     }
 
 
-def _program(service: Service, own: dict[str, str], port: int, group: ProcessGroup, lines: list[str]) -> Program:
+def _program(service: Service, own: dict[str, str], port: int, group: ProcessGroup, lines: list[str]) -> Process:
     assert service.name in DUTIES
     environment = {
         **own,
@@ -116,6 +116,6 @@ def _program(service: Service, own: dict[str, str], port: int, group: ProcessGro
         "LOG_LEVEL": "WARNING",
         "PYTHONUNBUFFERED": "1",
     }
-    return Program(
+    return Process(
         service.name, service.argv, group, env=environment, on_line=lambda line: lines.append(f"{service.name}: {line}")
     )

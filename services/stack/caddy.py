@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.stack.health import stack_is_healthy
-from services.stack.process import ROOT, ProcessGroup, Program
+from services.stack.process import ROOT, Process, ProcessGroup
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Caddy:
         """The authority's certificate, in PEM; written at the first start."""
         return self._storage / "pki/authorities/local/root.crt"
 
-    def program(self, group: ProcessGroup, on_line: Callable[[str], None]) -> Program:
+    def process(self, group: ProcessGroup, on_line: Callable[[str], None]) -> Process:
         """Return it, to be started; `on_line` gets its errors."""
         environment = {
             "SITE_ADDRESS": self.url,
@@ -56,7 +56,7 @@ class Caddy:
             "XDG_DATA_HOME": str(self._storage.parent),  # it would leave an id in the home folder
         }
         argv = (str(_EXECUTABLE), "run", "--config", str(ROOT / "deploy/Caddyfile"))
-        return Program("caddy", argv, group, env=environment, on_line=on_line)
+        return Process("caddy", argv, group, env=environment, on_line=on_line)
 
     async def serves(self) -> bool:
         """Whether the whole stack answers through it, with a certificate of its authority."""

@@ -42,7 +42,7 @@ async def stack_is_healthy(host: str, port: int, trust: SSLContext | None = None
     return b" 200 " in head and isinstance(report, dict) and report.get("status") == "healthy"
 
 
-async def until(answer: Callable[[], Awaitable[bool]]) -> None:
+async def poll_until(answer: Callable[[], Awaitable[bool]]) -> None:
     """Ask until the answer is yes; a server that is not there yet has no event to wait for."""
     while not await answer():  # noqa: ASYNC110 (the other side is another process)
         await asyncio.sleep(_ASK_EVERY_S)

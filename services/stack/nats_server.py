@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.stack.process import ProcessGroup, Program
+from services.stack.process import Process, ProcessGroup
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class NatsServer:
         self._disk_full = asyncio.Event()
         self._told = asyncio.Event()  # it is ready, or has fallen silent before
         self._ready = False
-        self._program = Program(
+        self._program = Process(
             "nats",
             [str(Path(sys.executable).parent / "nats-server"), "-c", str(self._config)],
             self._group,
             # Its file caches grow to 600 MB after 300 MB of pictures if nothing holds them back.
             env={"GOMEMLIMIT": "256MiB"},
             on_line=self._read,
-            on_silence=self._silent,
+            on_output_end=self._silent,
         )
 
     async def __aenter__(self) -> Self:
@@ -121,7 +121,7 @@ class NatsServer:
         """Return its exit code once it has ended."""
         return await self._program.wait()
 
-    async def reopen(self) -> None:
+    async def restart_after_full_disk(self) -> None:
         """Have it end, for whoever keeps it to start it again, each time its disk was full and has room; never returns.
 
         What is stored is safe, but a stream that could not be written stays closed as long as the server lives.

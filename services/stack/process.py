@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
+    from asyncio.subprocess import Process as Subprocess
     from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
@@ -40,7 +40,7 @@ class ProcessGroup:
         await self._guard.wait()
         os.close(self._read_end)
 
-    async def keep_guarded(self) -> None:
+    async def keep_guard(self) -> None:
         """Replace the guard whenever somebody kills it; never returns."""
         while True:
             await self._guard.wait()
@@ -51,14 +51,14 @@ class ProcessGroup:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.id, signal.SIGKILL)
 
-    async def _start_guard(self, group: int) -> Process:
+    async def _start_guard(self, group: int) -> Subprocess:
         silent = asyncio.subprocess.DEVNULL
         return await asyncio.create_subprocess_exec(
             "/bin/sh", "-c", _GUARD, stdin=self._read_end, stdout=silent, stderr=silent, process_group=group
         )
 
 
-class Program:
+class Process:
     """One program, which may be started again after it ended. Not for programs that read their input."""
 
     def __init__(
@@ -70,17 +70,17 @@ class Program:
         env: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
         on_line: Callable[[str], None],
-        on_silence: Callable[[], None] = lambda: None,
+        on_output_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`env` adds to this process's own; `on_line` gets each line that it prints, `on_silence` follows the last."""
+        """`env` adds to the environment; `on_line` gets each line of output, `on_output_end` follows the last."""
         self.name = name
         self._argv = argv
         self._group = group
         self._cwd = cwd
         self._env = {**os.environ, **(env or {})}
         self._on_line = on_line
-        self._on_silence = on_silence
-        self._process: Process | None = None
+        self._on_output_end = on_output_end
+        self._process: Subprocess | None = None
 
     @property
     def pid(self) -> int | None:
@@ -107,7 +107,7 @@ class Program:
             raise
         finally:
             os.close(write_end)
-        self._output = _Lines(self._on_line, self._on_silence)
+        self._output = _Lines(self._on_line, self._on_output_end)
         self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, reader)
 
     async def wait(self) -> int:
@@ -138,9 +138,9 @@ class Program:
 class _Lines(asyncio.Protocol):
     """Cuts the output of a program into lines."""
 
-    def __init__(self, on_line: Callable[[str], None], on_silence: Callable[[], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None], on_output_end: Callable[[], None]) -> None:
         self._on_line = on_line
-        self._on_silence = on_silence
+        self._on_output_end = on_output_end
         self._rest = b""
         self.ended = asyncio.Event()
 
@@ -154,5 +154,5 @@ class _Lines(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self._rest:
             self._on_line(self._rest.decode(errors="replace"))
-        self._on_silence()
+        self._on_output_end()
         self.ended.set()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.stack.caddy import HTTPS_HOST, Caddy
-from services.stack.health import broker_answers, stack_is_healthy, until
+from services.stack.health import broker_answers, poll_until, stack_is_healthy
 from services.stack.nats_server import NatsServer
-from services.stack.process import ProcessGroup, Program
-from services.stack.supervisor import Keeper
+from services.stack.process import Process, ProcessGroup
+from services.stack.supervisor import Supervisor
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Service:
     stage: int
 
 
-def five_services(workers: int) -> list[Service]:
+def all_services(workers: int) -> list[Service]:
     """Return the services of the system, the worker as often as asked for."""
     crew = ["a100worker"] if workers == 1 else [f"a100worker-{number}" for number in range(1, workers + 1)]
     return [
@@ -94,7 +94,7 @@ class Stack:
         self._programs = programs
         self._announce = announce
         self._log = log
-        self._stages: dict[int, list[Keeper]] = {}
+        self._stages: dict[int, list[Supervisor]] = {}
         self._watching: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._failure: ConfigError | None = None
@@ -110,9 +110,9 @@ class Stack:
         """
         port = free_port(self._options.host, self._options.port)
         https = self._https(port)
-        with claimed(self._options.data):
+        with lock_data_folder(self._options.data):
             async with ProcessGroup() as group, asyncio.TaskGroup() as tasks:
-                guarding = tasks.create_task(group.keep_guarded(), name="guard")
+                guarding = tasks.create_task(group.keep_guard(), name="guard")
                 starting = tasks.create_task(self._bring_up(group, tasks, port, https), name="bring-up")
                 await self._stopping.wait()
                 starting.cancel()
@@ -133,7 +133,7 @@ class Stack:
         url = self._options.nats_url or await self._start_broker(group, tasks)
         if not await broker_answers(url):
             self._log("stack", "waits for the broker")
-            await until(lambda: broker_answers(url))
+            await poll_until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
         environment = {
             **ALLOCATOR,
@@ -145,17 +145,17 @@ class Stack:
         }
         if https is not None:
             environment["GATEWAY_TRUSTED_PROXIES"] = self._options.host
-            self._keep(tasks, "caddy", https.program(group, self._lines_of("caddy")), 1)
+            self._keep(tasks, "caddy", https.process(group, self._lines_of("caddy")), 1)
         probes = {each.name: free_port(_LOOPBACK, 0) for each in self._programs} if self._options.metrics else {}
         for service in self._programs:
             own = {"PROBE_PORT": str(probes[service.name])} if probes else {}
             lines = self._lines_of(service.name)
-            program = Program(service.name, service.argv, group, env=environment | own, on_line=lines)
+            program = Process(service.name, service.argv, group, env=environment | own, on_line=lines)
             self._keep(tasks, service.name, program, service.stage)
-        await until(lambda: stack_is_healthy(self._options.host, port))
+        await poll_until(lambda: stack_is_healthy(self._options.host, port))
         self._announce(f"ready http://{self._options.host}:{port}")
         if https is not None:
-            await until(https.serves)
+            await poll_until(https.serves)
             self._announce(f"ready {https.url}")
             self._announce(f"root certificate {https.root}")
         for name, probe in probes.items():
@@ -165,15 +165,15 @@ class Stack:
         server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))
         last = max((service.stage for service in self._programs), default=0) + 1
         await self._keep(tasks, "nats", server, last).up.wait()
-        self._watching.append(tasks.create_task(server.reopen(), name="reopen"))
+        self._watching.append(tasks.create_task(server.restart_after_full_disk(), name="reopen"))
         return server.url
 
-    def _keep(self, tasks: asyncio.TaskGroup, name: str, program: Startable, stage: int) -> Keeper:
+    def _keep(self, tasks: asyncio.TaskGroup, name: str, program: Startable, stage: int) -> Supervisor:
         def give_up(why: str) -> None:
             self._failure = self._failure or ConfigError(f"{name} {why}")
             self.stop()
 
-        keeper = Keeper(program, report=lambda death: self._log("stack", f"{name} {death}"), give_up=give_up)
+        keeper = Supervisor(program, report=lambda death: self._log("stack", f"{name} {death}"), give_up=give_up)
         self._stages.setdefault(stage, []).append(keeper)
         tasks.create_task(keeper.run(), name=f"keep-{name}")
         return keeper
@@ -192,7 +192,7 @@ class Stack:
         await _ended([keeper for stage in self._stages.values() for keeper in stage], deadline)
 
 
-async def _ended(keepers: Sequence[Keeper], deadline: float) -> None:
+async def _ended(keepers: Sequence[Supervisor], deadline: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):
             for keeper in keepers:
@@ -215,7 +215,7 @@ def free_port(host: str, port: int) -> int:
 
 
 @contextlib.contextmanager
-def claimed(data: Path) -> Iterator[None]:
+def lock_data_folder(data: Path) -> Iterator[None]:
     """Hold the data folder for one stack; the lock goes with this process, however it ends. Raises ConfigError."""
     try:
         data.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ STEADY_S = 30.0  # a program that lived so long did not die of its start
 
 
 class Startable(Protocol):
-    """What can be kept running: a Program, a NatsServer."""
+    """What can be kept running: a Process, a NatsServer."""
 
     async def start(self) -> None:
         """Return once it serves. Raises ConfigError or OSError."""
@@ -28,7 +28,7 @@ class Startable(Protocol):
         """Ask it to end."""
 
 
-class Keeper:
+class Supervisor:
     """Keeps one program running until it is told to stop; `up` and `ended` are events to wait for."""
 
     def __init__(self, program: Startable, *, report: Callable[[str], None], give_up: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ import psutil
 
 from services.stack.health import stack_is_healthy
 from services.stack.nats_server import HOST, NatsServer
-from services.stack.process import ProcessGroup, Program
+from services.stack.process import Process, ProcessGroup
 from services.stack.stack import free_port
 from tests.waiting import wait_until
 
@@ -31,8 +31,8 @@ SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager")
 class Parts:
     """All parts by name; `nats` is one of them."""
 
-    def __init__(self, server: NatsServer, programs: dict[str, Program], port: int) -> None:
-        self._programs: dict[str, NatsServer | Program] = {"nats": server, **programs}
+    def __init__(self, server: NatsServer, programs: dict[str, Process], port: int) -> None:
+        self._programs: dict[str, NatsServer | Process] = {"nats": server, **programs}
         self.over = asyncio.Event()
         self.port = port
         self.server = server
@@ -78,7 +78,7 @@ class Parts:
         await wait_until(lambda: self.server.pid is None, "nats-server has ended", _STOP_S)
 
 
-def _process(part: NatsServer | Program) -> psutil.Process | None:
+def _process(part: NatsServer | Process) -> psutil.Process | None:
     """Return it if it runs; one that has just died by itself may still be thought to."""
     try:
         return None if part.pid is None else psutil.Process(part.pid)
@@ -110,7 +110,7 @@ async def running(
         own = {**environment, "NATS_URL": server.url, "GATEWAY_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         modules = {name: name for name in SERVICES} | {f"worker-{n}": "a100worker" for n in range(1, workers + 1)}
         programs = {
-            name: Program(name, [sys.executable, *launch, f"services.{module}"], group, env=own, on_line=lines_of(name))
+            name: Process(name, [sys.executable, *launch, f"services.{module}"], group, env=own, on_line=lines_of(name))
             for name, module in modules.items()
         }
         parts = Parts(server, programs, port)

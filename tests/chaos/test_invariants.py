@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from services.stack.nats_server import HOST
-from services.stack.process import ProcessGroup, Program
+from services.stack.process import Process, ProcessGroup
 from services.stack.stack import free_port
 from shared import subjects, topology
 from shared.deliveries import redeliver_from, take
@@ -313,7 +313,7 @@ async def test_a_stream_is_taken_up_again_after_the_gateway_died(
         async def cancel() -> None:
             await http.post("/api/generate/async/cancel/j1")
 
-        gateway = Program("gateway", command, group, env=environment, on_line=lambda _: None)
+        gateway = Process("gateway", command, group, env=environment, on_line=lambda _: None)
         await gateway.start()
         await wait_until(lambda: answers(http), "the gateway answers")
         await desk.submit("j1", script(3600, interval_ms=50), user="local")

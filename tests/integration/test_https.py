@@ -124,7 +124,7 @@ async def lone_front(tmp_path: Path) -> AsyncIterator[Front]:
     gateway_port, https_port = free_ports(2)
     caddy = Caddy(tmp_path, https_port, f"{HTTPS_HOST}:{gateway_port}")
     async with ProcessGroup() as group:
-        program = caddy.program(group, on_line=lambda _: None)
+        program = caddy.process(group, on_line=lambda _: None)
         await program.start()
         try:
             await wait_until(lambda: has_certificate(caddy), "Caddy has a certificate")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from services.stack.health import broker_answers
-from services.stack.stack import Options, Service, Stack, claimed, free_port
+from services.stack.stack import Options, Service, Stack, free_port, lock_data_folder
 from shared.errors import ConfigError
 from tests.keys import Keys, locked
 from tests.waiting import gone, wait_until
@@ -251,7 +251,7 @@ def test_an_unusable_data_folder_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_data_folder_belongs_to_one_stack(tmp_path: Path) -> None:
     """A second stack on the same folder would corrupt the first one's streams."""
-    with claimed(tmp_path):
+    with lock_data_folder(tmp_path):
         ended = launch("--data", str(tmp_path), "--port", "0")
 
     assert ended.returncode == 78

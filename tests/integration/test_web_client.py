@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
-from services.stack.process import ROOT, ProcessGroup, Program
+from services.stack.process import ROOT, Process, ProcessGroup
 from services.stack.stack import free_port
 from shared.settings import NatsSettings
 from tests.gateway import HOST, edit
@@ -99,7 +99,7 @@ async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> Asy
             "XDG_DATA_HOME": str(tmp_path),
         }
         argv = (str(CADDY), "run", "--config", str(ROOT / "deploy/Caddyfile.web-client"))
-        program = Program("caddy", argv, group, env=environment, on_line=log.append)
+        program = Process("caddy", argv, group, env=environment, on_line=log.append)
         await program.start()
         try:
             await wait_until(lambda: answers(address), "Caddy answers")
