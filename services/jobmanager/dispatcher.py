@@ -1,6 +1,6 @@
 """From the log of submitted jobs to the queue that workers pull from.
 
-The order of a queue cannot be changed, so the queue is kept short: jobs wait in a lane here, unsettled in the log.
+The order of a queue cannot be changed, so the queue is kept short: jobs wait in a queue here, unsettled in the log.
 Each step may be repeated: after a crash the log delivers again what was not settled, and the broker refuses doubles.
 """
 
@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from services.jobmanager import open_jobs
 from services.jobmanager.durations import UNKNOWN_MS
-from services.jobmanager.fair_queue import Lane
-from services.jobmanager.submissions import Entrance, Waiting
+from services.jobmanager.fair_queue import FairQueue
+from services.jobmanager.submissions import SubmissionExaminer, WaitingJob
 from shared import deliveries, jobs, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import JobState, JobWork, Queued
@@ -26,7 +26,7 @@ from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from services.jobmanager.durations import Pace
+    from services.jobmanager.durations import DurationEstimator
     from services.jobmanager.settings import Settings
     from shared.bus import Bus, Stored
     from shared.image_store import ImageStore
@@ -42,17 +42,19 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """Dispatches one class of jobs, fairly between users; of those in JOB_Q only few are unstarted: one a worker."""
 
-    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace, settings: Settings) -> None:
+    def __init__(
+        self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator, settings: Settings
+    ) -> None:
         self._bus = bus
-        self._entrance = Entrance(bus, images, job_class, pace)
+        self._examiner = SubmissionExaminer(bus, images, job_class, estimator)
         self._class = job_class
-        self._pace = pace
+        self._estimator = estimator
         self._lookahead = settings.lookahead
         self._lease_s = settings.streams.lease_s
-        self._lane: Lane[Waiting] = Lane(_QUANTUM_MS)
+        self._queue: FairQueue[WaitingJob] = FairQueue(_QUANTUM_MS)
         self._unstarted: set[str] = set()  # in JOB_Q
         self._unended: dict[str, JobWork] = {}  # put into JOB_Q; kept over a restart, because JOB_Q may be lost
-        self._cancelled: list[Waiting] = []
+        self._cancelled: list[WaitingJob] = []
         self._moved = asyncio.Event()
         self._line_changed = asyncio.Event()
         self._feeding = asyncio.Lock()
@@ -64,7 +66,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Dispatch until the connection was away. Raises BrokerUnavailable."""
         self._reconnected.clear()
-        self._lane = Lane(_QUANTUM_MS)
+        self._queue = FairQueue(_QUANTUM_MS)
         self._undelivered, self._is_whole = 0, False
         await self._audit()
         await deliveries.redeliver_unsettled(self._bus, JOB_LOG, DISPATCHERS[self._class])
@@ -91,28 +93,28 @@ class Dispatcher:
         async for arrived in deliveries.consume(self._bus, JOB_LOG, DISPATCHERS[self._class]):
             async with asyncio.TaskGroup() as group:
                 examined = [
-                    group.create_task(self._entrance.examine(delivery), name=f"dispatch.examine-{delivery.seq}")
+                    group.create_task(self._examiner.examine(delivery), name=f"dispatch.examine-{delivery.seq}")
                     for delivery in arrived
                 ]
             self._undelivered = arrived[-1].pending
             await self._line_up([waiting for task in examined if (waiting := task.result()) is not None])
             await self._feed()
 
-    async def _line_up(self, jobs_in_order: list[Waiting]) -> None:
+    async def _line_up(self, jobs_in_order: list[WaitingJob]) -> None:
         # With the lock, or a job might be queued and started before its first event is stored.
         async with self._feeding, asyncio.TaskGroup() as group:
             for waiting in jobs_in_order:
                 work = waiting.work
-                ahead = len(self._unstarted) + self._lane.ahead_of_new(work.user)
-                self._lane.add(work.user, work.job_id, waiting.expected_ms or UNKNOWN_MS, waiting)
+                ahead = len(self._unstarted) + self._queue.ahead_of_new(work.user)
+                self._queue.add(work.user, work.job_id, waiting.expected_ms or UNKNOWN_MS, waiting)
                 group.create_task(self._welcome(waiting, ahead), name=f"dispatch.welcome-{work.log_seq}")
         self._line_changed.set()
 
-    async def _welcome(self, waiting: Waiting, ahead: int) -> None:
+    async def _welcome(self, waiting: WaitingJob, ahead: int) -> None:
         try:
             await self._announce(waiting, ahead, msg_id=f"{waiting.work.job_id}.queued")
         except WrongLastSequence:  # cancelled before it was queued, or settled before a crash
-            if self._lane.remove(waiting.work.job_id) is not None:
+            if self._queue.remove(waiting.work.job_id) is not None:
                 await waiting.delivery.ack_soon()
 
     async def _feed_when_moved(self) -> None:
@@ -143,7 +145,7 @@ class Dispatcher:
     async def _recall(self) -> None:
         """Know also the jobs that JOB_Q lost while no manager was there to see it."""
         for work in await open_jobs.find(self._bus, self._class):
-            if work.job_id not in self._lane:
+            if work.job_id not in self._queue:
                 self._unended.setdefault(work.job_id, work)
         self._is_whole = True
 
@@ -182,15 +184,17 @@ class Dispatcher:
             while self._cancelled:
                 await self._cancelled.pop().delivery.ack_soon()
                 self._line_changed.set()
-            room = max(self._lookahead, self._pace.workers())  # one for each worker to take, and the rest stays fair
-            while len(self._unstarted) < room and (waiting := self._lane.pop()) is not None:
+            room = max(
+                self._lookahead, self._estimator.worker_count()
+            )  # one for each worker to take, and the rest stays fair
+            while len(self._unstarted) < room and (waiting := self._queue.pop()) is not None:
                 # First, because a worker may start it before the broker's answer is here.
                 self._unended[waiting.work.job_id] = waiting.work
                 self._unstarted.add(waiting.work.job_id)
-                group.create_task(self._queue(waiting), name=f"dispatch.queue-{waiting.work.log_seq}")
+                group.create_task(self._put_into_queue(waiting), name=f"dispatch.queue-{waiting.work.log_seq}")
                 self._line_changed.set()
 
-    async def _queue(self, waiting: Waiting) -> None:
+    async def _put_into_queue(self, waiting: WaitingJob) -> None:
         work = waiting.work
         try:
             with tracing.span("job.queue", parent=_context(work)):
@@ -208,7 +212,7 @@ class Dispatcher:
     def unstarted(self) -> list[JobWork]:
         """Return the jobs that no worker has, as far as is known without asking the broker."""
         queued = [work for job_id, work in self._unended.items() if job_id in self._unstarted]
-        return queued + [waiting.work for waiting in self._lane.in_turn(len(self._lane))]
+        return queued + [waiting.work for waiting in self._queue.in_turn(len(self._queue))]
 
     def oldest_wait_s(self) -> float:
         """How long the oldest of them has waited."""
@@ -222,7 +226,7 @@ class Dispatcher:
     async def waiting(self) -> list[tuple[str, str]]:
         """User and id of each job that no worker has. Raises BrokerUnavailable."""
         queued = [(user, job_id) for job_id, user in (await self._unstarted_in_queue()).items()]
-        return queued + [(waiting.work.user, waiting.work.job_id) for waiting in self._lane.in_turn(len(self._lane))]
+        return queued + [(waiting.work.user, waiting.work.job_id) for waiting in self._queue.in_turn(len(self._queue))]
 
     async def _unstarted_in_queue(self) -> dict[str, str]:
         """Read jobs and their users from JOB_Q, which keeps also those that run until they are settled."""
@@ -236,7 +240,7 @@ class Dispatcher:
         self._unstarted.discard(job_id)
         if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
             self._unended.pop(job_id, None)
-        waiting = self._lane.remove(job_id)
+        waiting = self._queue.remove(job_id)
         if waiting is not None:
             self._cancelled.append(waiting)
         self._moved.set()
@@ -250,7 +254,7 @@ class Dispatcher:
             now = dict(told)
             told = {}
             async with self._feeding:  # or a job might be told that it waits after it was started
-                for place, waiting in enumerate(self._lane.in_turn(_TOLD)):
+                for place, waiting in enumerate(self._queue.in_turn(_TOLD)):
                     ahead = len(self._unstarted) + place
                     told[waiting.work.job_id] = ahead
                     if now.get(waiting.work.job_id) not in {None, ahead}:
@@ -258,10 +262,10 @@ class Dispatcher:
                             await self._announce(waiting, ahead)
             await asyncio.sleep(_BETWEEN_TELLINGS_S)
 
-    async def _announce(self, waiting: Waiting, ahead: int, msg_id: str | None = None) -> None:
+    async def _announce(self, waiting: WaitingJob, ahead: int, msg_id: str | None = None) -> None:
         """Tell that a job waits. Raises WrongLastSequence if it has ended: an end is the last that is heard of it."""
         work, expected_ms = waiting.work, waiting.expected_ms
-        eta_ms = None if expected_ms is None else round((ahead // self._pace.workers() + 1) * expected_ms)
+        eta_ms = None if expected_ms is None else round((ahead // self._estimator.worker_count() + 1) * expected_ms)
         queued = Queued(
             job_id=work.job_id,
             user=work.user,

@@ -16,7 +16,7 @@ _WEIGHT = 0.2  # of the newest measurement: a handful of jobs after a change of 
 _AT_WORK_S = 120.0  # a worker that started nothing for so long is not counted on
 
 
-class Pace:
+class DurationEstimator:
     """Exponentially weighted mean durations by task, size and steps, and the number of workers at work."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,13 +24,13 @@ class Pace:
         self._mean_ms: dict[tuple[Task, int, int], float] = {}
         self._workers: dict[str, float] = {}
 
-    def learn(self, task: Task, pixels: int, steps: int, took_ms: float) -> None:
+    def record(self, task: Task, pixels: int, steps: int, took_ms: float) -> None:
         """Take one measurement in."""
         kind = _kind(task, pixels, steps)
         mean = self._mean_ms.get(kind, took_ms)
         self._mean_ms[kind] = mean + _WEIGHT * (took_ms - mean)
 
-    def expect(self, task: Task, pixels: int, steps: int) -> float | None:
+    def duration_ms(self, task: Task, pixels: int, steps: int) -> float | None:
         """Expected milliseconds, from the nearest size of the same task; None if the task was never measured."""
         _, size, count = _kind(task, pixels, steps)
         known = [(kind, mean) for kind, mean in self._mean_ms.items() if kind[0] == task]
@@ -38,13 +38,13 @@ class Pace:
             return None
         return min(known, key=lambda item: (abs(item[0][1] - size), abs(item[0][2] - count)))[1]
 
-    def saw(self, worker: str) -> None:
+    def see_worker(self, worker: str) -> None:
         """Note that a worker has just started a job."""
         now = self._clock()
         self._workers[worker] = now
         self._workers = {name: at for name, at in self._workers.items() if now - at < _AT_WORK_S}
 
-    def workers(self) -> int:
+    def worker_count(self) -> int:
         """Return how many workers share the work, at least one."""
         return max(1, len(self._workers))
 

@@ -17,7 +17,7 @@ class _Share(Generic[T]):
     deficit: float = 0.0
 
 
-class Lane(Generic[T]):
+class FairQueue(Generic[T]):
     """Deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): each turn a user may spend one quantum of cost.
 
     A user with ten thousand jobs delays another's first job by one turn only, and whoever sends expensive jobs gets

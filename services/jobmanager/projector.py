@@ -17,7 +17,7 @@ from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progr
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
 if TYPE_CHECKING:
-    from services.jobmanager.durations import Pace
+    from services.jobmanager.durations import DurationEstimator
     from shared.bus import Bus
 
 _REMEMBERED, _BATCH = 4096, 500
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 class Projector:
     """Keeps one record for each job, written with the revision it was read at, so two projectors do no harm."""
 
-    def __init__(self, bus: Bus, pace: Pace) -> None:
+    def __init__(self, bus: Bus, estimator: DurationEstimator) -> None:
         self._bus = bus
-        self._pace = pace
+        self._estimator = estimator
         self._records: LRUCache[str, tuple[JobRecord, int]] = LRUCache(_REMEMBERED)  # with its revision in the bucket
         self._newest = 0  # revision in the bucket
         self._last: Delivery | None = None
@@ -122,10 +122,10 @@ class Projector:
 
     def _learn(self, event: JobEvent, record: JobRecord) -> None:
         if isinstance(event, Started):
-            self._pace.saw(event.worker)
+            self._estimator.see_worker(event.worker)
         elif isinstance(event, Done) and record.task is not None:
             pixels = event.result.width * event.result.height
-            self._pace.learn(record.task, pixels, record.total_steps or 1, event.duration_ms)
+            self._estimator.record(record.task, pixels, record.total_steps or 1, event.duration_ms)
 
     async def _read(self, job_id: str, event: JobEvent, seq: int) -> tuple[JobRecord | None, int]:
         stored = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))

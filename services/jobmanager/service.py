@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.jobmanager import metrics
 from services.jobmanager.dispatcher import Dispatcher
-from services.jobmanager.durations import Pace
+from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
@@ -37,9 +37,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await unless_stopped(stop, _declare_at_last(bus, settings.streams))
-        pace = Pace()
-        projector, reaper, images = Projector(bus, pace), Reaper(bus), NatsImageStore(bus)
-        dispatchers = {job_class: Dispatcher(bus, images, job_class, pace, settings) for job_class in JobClass}
+        estimator = DurationEstimator()
+        projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus)
+        dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher)
         endpoints = _endpoints(bus, list(dispatchers.values()), settings.instance)

@@ -20,7 +20,7 @@ from shared.topology import JOB_EV, JOB_LOG, JOBS
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from services.jobmanager.durations import Pace
+    from services.jobmanager.durations import DurationEstimator
     from shared.bus import Bus
     from shared.deliveries import Delivery
     from shared.image_store import ImageStore
@@ -31,7 +31,7 @@ _NAME_LENGTH = 100  # of a field that we do not know: it may be the sender's pro
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingJob:
     """A job that waits for its turn; its submit stays unsettled for so long."""
 
     work: JobWork
@@ -39,21 +39,21 @@ class Waiting:
     expected_ms: float | None
 
 
-class Entrance:
+class SubmissionExaminer:
     """Examines the submits of one class."""
 
-    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, pace: Pace) -> None:
+    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator) -> None:
         self._bus = bus
         self._images = images
         self._class = job_class
-        self._pace = pace
+        self._estimator = estimator
 
-    async def examine(self, delivery: Delivery) -> Waiting | None:
+    async def examine(self, delivery: Delivery) -> WaitingJob | None:
         """Return the job, or None if there is none to run: it has ended, or cannot work. Raises BrokerUnavailable."""
         with tracing.span("job.admit", parent=_context(delivery)):
             return await self._examine(delivery)
 
-    async def _examine(self, delivery: Delivery) -> Waiting | None:
+    async def _examine(self, delivery: Delivery) -> WaitingJob | None:
         try:
             address = subjects.parse_submit(delivery.subject)
         except BadMessage as error:
@@ -72,7 +72,7 @@ class Entrance:
                 replay_of=replay_of,
                 submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current()}),
             )
-            return Waiting(work, delivery, await self._expected_ms(work.submit))
+            return WaitingJob(work, delivery, await self._expected_ms(work.submit))
         except (BadMessage, ImageNotFound) as error:
             await self._refuse(job_id, delivery, error)
             return None
@@ -100,7 +100,7 @@ class Entrance:
                 raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
             if name == "image":
                 pixels = picture.width * picture.height
-        return self._pace.expect(submit.task, pixels, submit.steps)
+        return self._estimator.duration_ms(submit.task, pixels, submit.steps)
 
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
         letter = DeadLetter(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.jobmanager.dispatcher import Dispatcher
-from services.jobmanager.durations import Pace
+from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.settings import Settings
 from shared import jobs, subjects
 from shared.errors import WrongLastSequence
@@ -79,7 +79,7 @@ async def test_an_end_is_the_last_that_is_heard_of_a_job(desk: Desk) -> None:
     """Also when it overtakes the announcement: whoever counts what waits would count the job for ever."""
     settings = Settings(streams=StreamSettings(picture_bytes=1024**3))
     store = CancellingStore(desk, "j1")
-    dispatcher = Dispatcher(desk.bus, store, JobClass.INTERACTIVE, Pace(), settings)
+    dispatcher = Dispatcher(desk.bus, store, JobClass.INTERACTIVE, DurationEstimator(), settings)
 
     async def settled() -> bool:
         if not await desk.stored_events("j1"):  # a consumer hears of a submit a moment after it is stored

@@ -5,21 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.jobmanager.fair_queue import Lane
+from services.jobmanager.fair_queue import FairQueue
 
 JOBS = st.lists(st.tuples(st.sampled_from("abcd"), st.floats(1, 50)), max_size=60)
 
 
-def _filled(jobs: list[tuple[str, float]], quantum: float = 10.0) -> Lane[str]:
-    lane: Lane[str] = Lane(quantum)
+def _filled(jobs: list[tuple[str, float]], quantum: float = 10.0) -> FairQueue[str]:
+    queue: FairQueue[str] = FairQueue(quantum)
     for number, (user, cost) in enumerate(jobs):
-        lane.add(user, f"{user}{number}", cost, f"{user}{number}")
-    return lane
+        queue.add(user, f"{user}{number}", cost, f"{user}{number}")
+    return queue
 
 
-def _drained(lane: Lane[str]) -> list[str]:
+def _drained(queue: FairQueue[str]) -> list[str]:
     order = []
-    while (item := lane.pop()) is not None:
+    while (item := queue.pop()) is not None:
         order.append(item)
     return order
 
@@ -27,31 +27,31 @@ def _drained(lane: Lane[str]) -> list[str]:
 @given(JOBS)
 def test_every_job_leaves_once_and_in_its_users_order(jobs: list[tuple[str, float]]) -> None:
     """Nothing is lost, doubled or overtaken by a later job of the same user."""
-    lane = _filled(jobs)
+    queue = _filled(jobs)
 
-    order = _drained(lane)
+    order = _drained(queue)
 
     assert sorted(order) == sorted(f"{user}{number}" for number, (user, _) in enumerate(jobs))
     for user in "abcd":
         numbers = [int(item[1:]) for item in order if item[0] == user]
         assert numbers == sorted(numbers)
-    assert len(lane) == 0
+    assert len(queue) == 0
 
 
 def test_a_flood_delays_another_users_first_job_by_one_turn() -> None:
     """Ten thousand jobs of one user stand before nobody else's first."""
-    lane = _filled([("a", 10.0)] * 10_000)
+    queue = _filled([("a", 10.0)] * 10_000)
 
-    lane.add("b", "b0", 10.0, "b0")
+    queue.add("b", "b0", 10.0, "b0")
 
-    assert "b0" in [lane.pop() for _ in range(3)]
+    assert "b0" in [queue.pop() for _ in range(3)]
 
 
 def test_work_is_shared_by_cost_not_by_count() -> None:
     """A user whose jobs cost ten times as much gets a tenth of them through meanwhile."""
-    lane = _filled([("a", 10.0)] * 100 + [("b", 1.0)] * 100)
+    queue = _filled([("a", 10.0)] * 100 + [("b", 1.0)] * 100)
 
-    first = [lane.pop() for _ in range(44)]
+    first = [queue.pop() for _ in range(44)]
 
     cheap = sum(1 for item in first if item is not None and item[0] == "b")
     assert 36 <= cheap <= 42
@@ -60,39 +60,39 @@ def test_work_is_shared_by_cost_not_by_count() -> None:
 @given(JOBS, st.data())
 def test_a_removed_job_does_not_come(jobs: list[tuple[str, float]], data: st.DataObject) -> None:
     """A cancelled job leaves the line from wherever it stands, once."""
-    lane = _filled(jobs)
+    queue = _filled(jobs)
     names = [f"{user}{number}" for number, (user, _) in enumerate(jobs)]
     gone = data.draw(st.sets(st.sampled_from(names)) if names else st.just(set[str]()))
 
-    removed = {lane.remove(name) for name in gone}
-    again = {lane.remove(name) for name in gone}
+    removed = {queue.remove(name) for name in gone}
+    again = {queue.remove(name) for name in gone}
 
     assert removed == gone
     assert again <= {None}
-    assert sorted(_drained(lane)) == sorted(set(names) - gone)
+    assert sorted(_drained(queue)) == sorted(set(names) - gone)
 
 
 def test_the_same_job_waits_once() -> None:
     """A job that the log delivers again keeps its place and is not doubled."""
-    lane = _filled([("a", 1.0), ("a", 1.0)])
+    queue = _filled([("a", 1.0), ("a", 1.0)])
 
-    lane.add("a", "a0", 1.0, "again")
+    queue.add("a", "a0", 1.0, "again")
 
-    assert _drained(lane) == ["a0", "a1"]
+    assert _drained(queue) == ["a0", "a1"]
 
 
 def test_a_new_job_waits_for_its_own_and_for_one_round_of_the_others() -> None:
     """The place told to a user is the number of jobs that will start first."""
-    lane = _filled([("a", 1.0)] * 5 + [("b", 1.0)])
+    queue = _filled([("a", 1.0)] * 5 + [("b", 1.0)])
 
-    assert lane.ahead_of_new("c") == 2
-    assert lane.ahead_of_new("b") == 3
-    assert lane.ahead_of_new("a") == 6
+    assert queue.ahead_of_new("c") == 2
+    assert queue.ahead_of_new("b") == 3
+    assert queue.ahead_of_new("a") == 6
 
 
 def test_the_head_of_the_line_is_one_job_of_each_user_a_round() -> None:
     """What is shown as the order is the order of the rounds."""
-    lane = _filled([("a", 1.0), ("a", 1.0), ("b", 1.0)])
+    queue = _filled([("a", 1.0), ("a", 1.0), ("b", 1.0)])
 
-    assert lane.in_turn(10) == ["a0", "b2", "a1"]
-    assert lane.in_turn(1) == ["a0"]
+    assert queue.in_turn(10) == ["a0", "b2", "a1"]
+    assert queue.in_turn(1) == ["a0"]
