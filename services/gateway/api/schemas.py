@@ -27,7 +27,7 @@ class _Answer(BaseModel):
 # --- edits --------------------------------------------------------------------------------------------------------
 
 
-class GenerateRequest(_Request):
+class GenerateSubmission(_Request):
     """An edit of a picture."""
 
     prompt: Text

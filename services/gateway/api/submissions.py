@@ -9,7 +9,7 @@ from shared.errors import BadInput
 from shared.messages import JobSubmit, Task
 
 if TYPE_CHECKING:
-    from services.gateway.api.schemas import GenerateRequest
+    from services.gateway.api.schemas import GenerateSubmission
     from services.gateway.core.uploads import Upload, Uploads
 
 _STEPS = 10
@@ -17,7 +17,7 @@ _GUIDANCE, _GUIDANCE_WHITE_BALANCE = 4.0, 3.3
 _SEEDS = 2**31  # as many as the client's own field offers
 
 
-async def prepare(uploads: Uploads, user: str, request: GenerateRequest) -> JobSubmit:
+async def prepare(uploads: Uploads, user: str, request: GenerateSubmission) -> JobSubmit:
     """Check the request, store its pictures, and return the job. Raises BadInput and as Uploads does."""
     task = request.task_type or Task.REMOVAL
     image = await uploads.read(request.input_image, "Input image")
@@ -41,7 +41,7 @@ async def prepare(uploads: Uploads, user: str, request: GenerateRequest) -> JobS
     )
 
 
-async def _mask(uploads: Uploads, request: GenerateRequest) -> Upload:
+async def _mask(uploads: Uploads, request: GenerateSubmission) -> Upload:
     text = next(iter(request.conditional_images or ()), None) or request.mask_image
     if not text:
         raise BadInput("Please mark the region to edit: the request has no mask.")
@@ -51,7 +51,7 @@ async def _mask(uploads: Uploads, request: GenerateRequest) -> Upload:
     return mask
 
 
-async def _reference(uploads: Uploads, request: GenerateRequest) -> tuple[Upload, Upload | None]:
+async def _reference(uploads: Uploads, request: GenerateSubmission) -> tuple[Upload, Upload | None]:
     if not request.reference_image:
         raise BadInput("Please add a reference image: it shows what to insert.")
     reference = await uploads.read(request.reference_image, "Reference image")
@@ -61,6 +61,6 @@ async def _reference(uploads: Uploads, request: GenerateRequest) -> tuple[Upload
     return reference, await uploads.read_mask(request.reference_mask_R, "Reference mask")
 
 
-def _guidance(request: GenerateRequest, task: Task) -> float:
+def _guidance(request: GenerateSubmission, task: Task) -> float:
     default = _GUIDANCE_WHITE_BALANCE if task is Task.WHITE_BALANCE else _GUIDANCE
     return request.true_cfg_scale or request.guidance_scale or default

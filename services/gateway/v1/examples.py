@@ -25,14 +25,14 @@ FOUND_MASKS = {
 }
 EXTRACTION = {"image": PHOTO, "mask": MASK}
 
-ORDER = {"task": "removal", "image": PHOTO, "mask": MASK, "seed": 42, "class": "interactive"}
+SUBMISSION = {"task": "removal", "image": PHOTO, "mask": MASK, "seed": 42, "class": "interactive"}
 LINKS = {
     "self": f"/v1/jobs/{JOB}",
     "events": f"/v1/jobs/{JOB}/events",
     "result": f"/v1/jobs/{JOB}/result",
     "receipt": f"/v1/jobs/{JOB}/receipt",
 }
-SIGNED_URL_ORDER = {"path": f"/v1/jobs/{JOB}/events", "lifetime_s": 60}
+SIGNED_URL_REQUEST = {"path": f"/v1/jobs/{JOB}/events", "lifetime_s": 60}
 SIGNED_URL = {
     "url": f"/v1/jobs/{JOB}/events?key=0f1e2d3c4b5a&expires=1772357460&signature=uYk0w7Q4n5t2cVx9TjZ1"
     "hP6rGdLq8sWmBfEaNvRyKoI",

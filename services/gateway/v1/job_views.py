@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 Text = Annotated[str, Field(max_length=10_000)]
 
 
-class JobOrder(Resource):
+class JobSubmission(Resource):
     """An edit. All pictures are named by the SHA-256 under which they were uploaded or found."""
 
-    model_config = shown(examples.ORDER)
+    model_config = shown(examples.SUBMISSION)
 
     task: Task
     image: Sha256

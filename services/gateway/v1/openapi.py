@@ -12,14 +12,14 @@ from pydantic.json_schema import models_json_schema
 
 from services.gateway.access.authorization import needed
 from services.gateway.access.signed_urls import PARAMETER, signable
-from services.gateway.v1.job_views import JobOrder
+from services.gateway.v1.job_views import JobSubmission
 from services.gateway.v1.openapi_responses import can_fail
 from services.gateway.v1.routes import events, images, jobs, masks, signed_urls, system
-from services.gateway.v1.schemas import ExtractionOrder, MaskQuery, Problem, Resource, SignedUrlOrder
+from services.gateway.v1.schemas import ExtractionRequest, MaskQuery, Problem, Resource, SignedUrlRequest
 
 SNAPSHOT = Path(__file__).parents[3] / "docs" / "openapi-v1.json"
 ROUTERS = tuple(routes.router for routes in (images, masks, jobs, events, signed_urls, system))
-_READ_BY_HAND = (ExtractionOrder, MaskQuery, JobOrder, SignedUrlOrder, Problem)
+_READ_BY_HAND = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem)
 _ANY = {"job_id": "x", "sha256": "0" * 64}
 _NOT_OURS = ("HTTPValidationError", "ValidationError")
 _SECURITY = {

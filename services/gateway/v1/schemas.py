@@ -54,7 +54,7 @@ class Picture(Resource):
         )
 
 
-class ExtractionOrder(Resource):
+class ExtractionRequest(Resource):
     """Cut the masked object out."""
 
     model_config = shown(examples.EXTRACTION)
@@ -118,10 +118,10 @@ class FoundMasks(FoundMask):
 # --- access -------------------------------------------------------------------------------------------------------
 
 
-class SignedUrlOrder(Resource):
+class SignedUrlRequest(Resource):
     """Let something in that cannot send a key."""
 
-    model_config = shown(examples.SIGNED_URL_ORDER)
+    model_config = shown(examples.SIGNED_URL_REQUEST)
 
     path: Annotated[str, Field(max_length=300, description="Of a picture or of a stream of events.")]
     lifetime_s: Annotated[FiniteFloat, Field(ge=1)] | None = Field(

@@ -19,7 +19,7 @@ from shared.topology import JOB_LOG
 
 if TYPE_CHECKING:
     from services.gateway.deps import Deps
-    from services.gateway.v1.job_views import JobOrder
+    from services.gateway.v1.job_views import JobSubmission
     from shared.bus import Stored
 
 _KEYS = UUID("5d0c3f0a-6b1e-4e0b-9a77-0d6f1f3c2b58")
@@ -27,7 +27,7 @@ _SEEDS = 2**31
 _NOT_COMPARED = {"submitted_at", "traceparent"}
 
 
-async def submit(deps: Deps, user: str, key: str | None, order: JobOrder) -> tuple[str, bool]:
+async def submit(deps: Deps, user: str, key: str | None, order: JobSubmission) -> tuple[str, bool]:
     """Submit the order, unless that has been done under this key; return the job's id and whether it is new.
 
     Raises BadInput, also if the key belongs to another order, and ImageNotFound, Busy, BrokerUnavailable.
@@ -44,7 +44,7 @@ async def submit(deps: Deps, user: str, key: str | None, order: JobOrder) -> tup
     return job_id, True
 
 
-def to_submit(order: JobOrder, job_id: str) -> JobSubmit:
+def to_submit(order: JobSubmission, job_id: str) -> JobSubmit:
     """Return the order as the bus has it; a seed that is not given follows from the job's id. Raises BadInput."""
     if order.task is not Task.WHITE_BALANCE and order.mask is None:
         raise BadInput(f"The field mask is missing: it says where the {order.task} is.")
@@ -54,14 +54,14 @@ def to_submit(order: JobOrder, job_id: str) -> JobSubmit:
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 
 
-async def _known(deps: Deps, job_id: str, wanted: JobSubmit, order: JobOrder) -> bool:
+async def _known(deps: Deps, job_id: str, wanted: JobSubmit, order: JobSubmission) -> bool:
     logged = await deps.bus.first(JOB_LOG, subjects.submits_of(job_id))
     if logged is not None and not _same(logged, wanted, order):
         raise BadInput("The Idempotency-Key belongs to another order; use a new key for a new order.")
     return logged is not None
 
 
-def _same(logged: Stored, wanted: JobSubmit, order: JobOrder) -> bool:
+def _same(logged: Stored, wanted: JobSubmit, order: JobSubmission) -> bool:
     try:
         known = JobSubmit.model_validate_json(logged.data)
     except ValidationError:

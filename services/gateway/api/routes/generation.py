@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from services.gateway.api.debug_info import debug_info
 from services.gateway.api.job_views import status_of
-from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, GenerateRequest, Result, Status
+from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, GenerateSubmission, Result, Status
 from services.gateway.api.submissions import prepare
 from services.gateway.core import debug_sessions, jobs
 from services.gateway.deps import Parts, User
@@ -16,8 +16,8 @@ from shared.messages import Done as JobDone
 from shared.messages import JobRecord, JobSubmit
 
 router = APIRouter(prefix="/api/generate", tags=["edits"])
-Order = Annotated[GenerateRequest, Depends(body_of(GenerateRequest))]
-_BODY = described(GenerateRequest)
+Order = Annotated[GenerateSubmission, Depends(body_of(GenerateSubmission))]
+_BODY = described(GenerateSubmission)
 _FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
 
 

@@ -10,7 +10,7 @@ from services.gateway.deps import Deps, Parts, User
 from services.gateway.http.json_body import body_of
 from services.gateway.http.picture_response import describe, picture_answer
 from services.gateway.v1.openapi_responses import BYTES, PICTURE, by_name, can_fail, taking
-from services.gateway.v1.schemas import ExtractionOrder, Picture
+from services.gateway.v1.schemas import ExtractionRequest, Picture
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
 from shared.errors import BadInput, ImageNotFound
@@ -18,7 +18,7 @@ from shared.messages import ExtractRequest, ImageRef, PictureReply
 
 router = APIRouter(prefix="/v1", tags=["pictures"], generate_unique_id_function=by_name)
 Name = Annotated[str, Path(description="The SHA-256 of the picture's bytes.")]
-Cut = Annotated[ExtractionOrder, Depends(body_of(ExtractionOrder))]
+Cut = Annotated[ExtractionRequest, Depends(body_of(ExtractionRequest))]
 _FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": BYTES}}
 _UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -78,7 +78,7 @@ async def download_image(sha256: Name, request: Request, deps: Parts, user: User
     "/extractions",
     status_code=201,
     response_description="It is cut out and stored.",
-    openapi_extra=taking(ExtractionOrder),
+    openapi_extra=taking(ExtractionRequest),
     responses=can_fail(413, 422, 429, 503),
 )
 async def extract_object(order: Cut, response: Response, deps: Parts, user: User) -> Picture:

@@ -9,13 +9,13 @@ from services.gateway.deps import Asker, Parts, User
 from services.gateway.http.json_body import body_of
 from services.gateway.http.picture_response import picture_answer
 from services.gateway.v1 import submissions
-from services.gateway.v1.job_views import AcceptedJob, Job, JobOrder, JobPage, Links, Receipt
+from services.gateway.v1.job_views import AcceptedJob, Job, JobPage, JobSubmission, Links, Receipt
 from services.gateway.v1.openapi_responses import PICTURE, by_name, can_fail, taking
 from shared.errors import JobCancelled
 from shared.messages import Done, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=by_name)
-Order = Annotated[JobOrder, Depends(body_of(JobOrder))]
+Order = Annotated[JobSubmission, Depends(body_of(JobSubmission))]
 Key = Annotated[
     str | None,
     Header(
@@ -31,7 +31,7 @@ Key = Annotated[
     "",
     status_code=202,
     response_description="It is accepted.",
-    openapi_extra=taking(JobOrder),
+    openapi_extra=taking(JobSubmission),
     responses={
         200: {"model": AcceptedJob, "description": "The job that this key began before."},
         **can_fail(413, 422, 429, 503),

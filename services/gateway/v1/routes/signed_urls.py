@@ -9,7 +9,7 @@ from services.gateway.access.signed_urls import signable
 from services.gateway.deps import Asker, Parts
 from services.gateway.http.json_body import body_of
 from services.gateway.v1.openapi_responses import by_name, can_fail, taking
-from services.gateway.v1.schemas import SignedUrl, SignedUrlOrder
+from services.gateway.v1.schemas import SignedUrl, SignedUrlRequest
 from shared.errors import BadInput
 
 router = APIRouter(prefix="/v1/signed-urls", tags=["access"], generate_unique_id_function=by_name)
@@ -19,11 +19,11 @@ router = APIRouter(prefix="/v1/signed-urls", tags=["access"], generate_unique_id
     "",
     status_code=201,
     response_description="It opens at once.",
-    openapi_extra=taking(SignedUrlOrder),
+    openapi_extra=taking(SignedUrlRequest),
     responses=can_fail(413, 422),
 )
 async def sign_url(
-    order: Annotated[SignedUrlOrder, Depends(body_of(SignedUrlOrder))], deps: Parts, caller: Asker
+    order: Annotated[SignedUrlRequest, Depends(body_of(SignedUrlRequest))], deps: Parts, caller: Asker
 ) -> SignedUrl:
     """Make an address that opens a picture or a stream of yours for some minutes, for an EventSource or an <img>."""
     if not signable(order.path):
