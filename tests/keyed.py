@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from services.gateway import keys
-from services.gateway.access.caller import KeyScope
+from services.gateway.access.principal import KeyScope
 from tests.gateway import Client, gateway
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from deploy import access
 from deploy.credentials import BROKER
 from deploy.permissions import DUTIES
 from services.gateway import keys as gateway_keys
-from services.gateway.access.caller import KeyScope
+from services.gateway.access.principal import KeyScope
 from services.stack.health import stack_is_healthy
 from services.stack.process import Process, ProcessGroup
 from services.stack.stack import Service, all_services, free_port

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
-from services.gateway.access.caller import Caller, KeyScope
+from services.gateway.access.principal import KeyScope, Principal
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Deps:
     declared: asyncio.Event
     """Set while the broker is known to have all that is declared."""
 
-    def signed_for(self, caller: Caller) -> Callable[[str], str]:
+    def signed_for(self, principal: Principal) -> Callable[[str], str]:
         """Return what turns an address into one that opens without a header, where headers are asked for."""
-        if self.gate is None or not caller.may(KeyScope.READ):
+        if self.gate is None or not principal.may(KeyScope.READ):
             return str
         signer = self.gate.signer
-        return lambda path: signer.sign(caller, path)[0]
+        return lambda path: signer.sign(principal, path)[0]
 
     @property
     def ready(self) -> bool:
@@ -72,16 +72,16 @@ async def _deps(request: Request) -> Deps:
     return cast("Deps", request.app.state.deps)
 
 
-async def _caller(request: Request) -> Caller:
-    return cast("Caller", request.scope["caller"])
+async def _principal(request: Request) -> Principal:
+    return cast("Principal", request.scope["principal"])
 
 
-async def _current_user(request: Request) -> str:
-    return cast("Caller", request.scope["caller"]).owner
+async def _owner(request: Request) -> str:
+    return cast("Principal", request.scope["principal"]).owner
 
 
-Parts = Annotated[Deps, Depends(_deps)]
-Asker = Annotated[Caller, Depends(_caller)]
+InjectedDeps = Annotated[Deps, Depends(_deps)]
+CurrentPrincipal = Annotated[Principal, Depends(_principal)]
 """Who asks, and what their key is good for."""
-User = Annotated[str, Depends(_current_user)]
+CurrentOwner = Annotated[str, Depends(_owner)]
 """Whose request it is; jobs are bound to their user."""

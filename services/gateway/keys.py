@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.gateway.access.caller import KeyScope
 from services.gateway.access.key_file import Key, KeyFile, made, read_keys
 from services.gateway.access.key_ring import id_of
+from services.gateway.access.principal import KeyScope
 from shared.errors import EXIT_CONFIG, ConfigError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from playwright.async_api import expect
 
 from services.gateway import keys
-from services.gateway.access.caller import KeyScope
 from services.gateway.access.key_ring import id_of
+from services.gateway.access.principal import KeyScope
 from tests.stack import running_stack
 from tests.waiting import wait_until
 

@@ -15,7 +15,7 @@ import pytest
 
 from deploy import access, credentials
 from services.gateway import keys
-from services.gateway.access.caller import KeyScope
+from services.gateway.access.principal import KeyScope
 from tests.containers.engine import ROOT, Engine
 from tests.containers.project import Project, health_checked
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.caller import KeyScope
 from services.gateway.access.key_ring import id_of
+from services.gateway.access.principal import KeyScope
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png
 from tests.keyed import guarded

@@ -12,7 +12,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from services.gateway.access.caller import NOBODY
+from services.gateway.access.principal import ANONYMOUS
 from shared import telemetry
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Audit:
                 self._write(scope, request_id, status, time.perf_counter() - began)
 
     def _write(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
-        caller = scope.get("caller", NOBODY)
+        principal = scope.get("principal", ANONYMOUS)
         facts = {
             "request_id": request_id,
-            "key_id": caller.key_id or None,
-            "owner": caller.owner or None,
+            "key_id": principal.key_id or None,
+            "owner": principal.owner or None,
             "client": (scope.get("client") or (None,))[0],  # all that is known of who has no key
             "method": scope["method"][:_METHOD_LENGTH],
             "route": self._template(scope),

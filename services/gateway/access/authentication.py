@@ -7,9 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.gateway.access.caller import NOBODY, Caller
 from services.gateway.access.key_limits import Limits
 from services.gateway.access.key_ring import KeyRing, id_of
+from services.gateway.access.principal import ANONYMOUS, Principal
 from services.gateway.access.refusal_limits import Strangers
 from services.gateway.access.signed_urls import PARAMETER, BadSignature, Signer
 from shared.errors import ConfigError
@@ -34,23 +34,23 @@ class Gate:
     limits: Limits
     strangers: Strangers
 
-    def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Caller, str]:
+    def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Principal, str]:
         """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not.
 
         `shown` are the headers Authorization: of two, a proxy and we could believe different ones.
         """
         if len(shown) > 1:
-            return NOBODY, _TWO_KEYS
+            return ANONYMOUS, _TWO_KEYS
         if shown:
             scheme, _, text = shown[0].partition(" ")
-            caller = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
-            return (caller, "") if caller else (Caller("", id_of(text.strip(" ")), frozenset()), _WRONG_KEY)
+            principal = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
+            return (principal, "") if principal else (Principal("", id_of(text.strip(" ")), frozenset()), _WRONG_KEY)
         if f"{PARAMETER}=" in query:
             try:
                 return self.signer.check(method, path, query, self.keys.owner_of), ""
             except BadSignature as error:
-                return NOBODY, str(error)
-        return NOBODY, NO_KEY
+                return ANONYMOUS, str(error)
+        return ANONYMOUS, NO_KEY
 
 
 def gate_of(settings: Settings) -> Gate | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from services.gateway.access.authentication import NO_KEY
-from services.gateway.access.caller import LOCAL, KeyScope
+from services.gateway.access.principal import LOCAL, KeyScope
 from services.gateway.error_responses import failure
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def needed(method: str, path: str) -> KeyScope | None:
 
 
 class Access:
-    """ASGI middleware. It names the caller in `scope["caller"]`, and answers 401, 403 and 429 itself."""
+    """ASGI middleware. It names the caller in `scope["principal"]`, and answers 401, 403 and 429 itself."""
 
     def __init__(self, app: ASGIApp, gate: Gate | None) -> None:
         self._app = app
@@ -48,15 +48,15 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if self._gate is None:
-            scope["caller"] = LOCAL
+            scope["principal"] = LOCAL
             await self._app(scope, receive, send)
         else:
             await self._with_key(self._gate, scope, receive, send)
 
     async def _with_key(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
-        caller, why_not = gate.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
-        scope["caller"] = caller
+        principal, why_not = gate.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
+        scope["principal"] = principal
         wanted = needed(method, path)
         if wanted is None:
             await self._app(scope, receive, send)
@@ -65,14 +65,14 @@ class Access:
             scope["untold"] = wait_s > 0
             answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, wanted, why_not)
             await answer(scope, receive, send)
-        elif wait_s := gate.limits.enter(caller.key_id):
+        elif wait_s := gate.limits.enter(principal.key_id):
             await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
         else:
             try:
-                app = self._app if caller.may(wanted) else _refusal(path, wanted, why_not)
+                app = self._app if principal.may(wanted) else _refusal(path, wanted, why_not)
                 await app(scope, receive, send)
             finally:
-                gate.limits.leave(caller.key_id)
+                gate.limits.leave(principal.key_id)
 
 
 def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:

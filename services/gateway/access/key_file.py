@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from services.gateway.access.caller import KeyScope
 from services.gateway.access.key_ring import hash_of
+from services.gateway.access.principal import KeyScope
 from shared.errors import ConfigError
 from shared.messages import Token
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.gateway.access.caller import Caller
+from services.gateway.access.principal import Principal
 from services.gateway.access.watched_file import WatchedFile
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def id_of(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     sha256: str
-    caller: Caller
+    principal: Principal
     expires: float  # seconds since the epoch
 
 
@@ -46,7 +46,7 @@ class KeyRing:
         self._clock = clock
         self._file = WatchedFile(file, _by_id, clock)
 
-    def find(self, text: str) -> Caller | None:
+    def find(self, text: str) -> Principal | None:
         """Return who has this key; None if nobody has it, or not any more."""
         match = _KEY.fullmatch(text)
         if match is None:
@@ -55,10 +55,10 @@ class KeyRing:
         same = hmac.compare_digest(hash_of(match[2]), entry.sha256 if entry else _NO_HASH)
         return self.owner_of(match[1]) if same else None
 
-    def owner_of(self, key_id: str) -> Caller | None:
+    def owner_of(self, key_id: str) -> Principal | None:
         """Return who has the key of this id, if it is live."""
         entry = self._file.content.get(key_id)
-        return entry.caller if entry and self._clock() < entry.expires else None
+        return entry.principal if entry and self._clock() < entry.expires else None
 
 
 def _by_id(file: Path) -> dict[str, _Entry]:
@@ -67,7 +67,7 @@ def _by_id(file: Path) -> dict[str, _Entry]:
     return {
         key.id: _Entry(
             key.sha256,
-            Caller(key.owner, key.id, key.scopes),
+            Principal(key.owner, key.id, key.scopes),
             key.expires.timestamp() if key.expires else math.inf,
         )
         for key in read_keys(file).keys

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode
 
-from services.gateway.access.caller import KeyScope
+from services.gateway.access.principal import KeyScope
 from services.gateway.access.watched_file import WatchedFile
 from shared.errors import ConfigError
 from shared.subjects import TOKEN
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from services.gateway.access.caller import Caller
+    from services.gateway.access.principal import Principal
 
 PARAMETER = "signature"
 SKEW_S = 30.0  # by so much the clocks of two gateways may differ, both ways
@@ -66,20 +66,20 @@ class Signer:
         self._lifetime_s = lifetime_s
         self._clock = clock
 
-    def sign(self, caller: Caller, path: str, lifetime_s: float | None = None) -> tuple[str, int]:
+    def sign(self, principal: Principal, path: str, lifetime_s: float | None = None) -> tuple[str, int]:
         """Return the address and when it ends, in seconds since the epoch; no later than the setting allows."""
         expires = int(self._clock() + min(lifetime_s or self._lifetime_s, self._lifetime_s))
-        signature = _signature(self._secrets.content[0], "GET", path, caller.owner, caller.key_id, str(expires))
-        return f"{path}?{urlencode({'key': caller.key_id, 'expires': expires, PARAMETER: signature})}", expires
+        signature = _signature(self._secrets.content[0], "GET", path, principal.owner, principal.key_id, str(expires))
+        return f"{path}?{urlencode({'key': principal.key_id, 'expires': expires, PARAMETER: signature})}", expires
 
-    def check(self, method: str, path: str, query: str, owner_of: Callable[[str], Caller | None]) -> Caller:
+    def check(self, method: str, path: str, query: str, owner_of: Callable[[str], Principal | None]) -> Principal:
         """Return who has signed this request. `owner_of` names who has a key, if it is live. Raises BadSignature."""
         sent = {name: values[-1] for name, values in parse_qs(query).items()}
-        caller = owner_of(sent.get("key", ""))
+        principal = owner_of(sent.get("key", ""))
         expires = sent.get("expires", "")
-        if caller is None or not signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
+        if principal is None or not signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
             raise BadSignature(_SPOILT)
-        facts = (method, path, caller.owner, caller.key_id, expires)
+        facts = (method, path, principal.owner, principal.key_id, expires)
         given = sent.get(PARAMETER, "").encode()
         good = [hmac.compare_digest(given, _signature(one, *facts).encode()) for one in self._secrets.content]
         if not any(good):
@@ -87,7 +87,7 @@ class Signer:
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
             raise BadSignature("The signed address has expired.")
-        return caller
+        return principal
 
 
 def _signature(secret: bytes, method: str, path: str, owner: str, key_id: str, expires: str) -> str:

@@ -32,7 +32,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limit:
-            if "expect" not in headers and scope["caller"].owner:
+            if "expect" not in headers and scope["principal"].owner:
                 await self._drop_rest(receive)
             answer = failure(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
             await answer(scope, receive, send)

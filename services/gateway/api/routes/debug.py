@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from services.gateway.core import debug_sessions
-from services.gateway.deps import Deps, Parts, User
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from shared.errors import BadInput, NotFound
 from shared.messages import DebugSession
 
@@ -22,14 +22,14 @@ class CleanUp(BaseModel):
 
 
 @router.get("/sessions")
-async def sessions(deps: Parts, user: User) -> dict[str, Any]:
+async def sessions(deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
     """List the sessions, newest first."""
     found = await debug_sessions.every(deps.bus, user)
     return {"enabled": True, "sessions": [_summary(session) for session in found], "total": len(found)}
 
 
 @router.get("/sessions/{name}")
-async def details(name: str, deps: Parts, user: User) -> dict[str, Any]:
+async def details(name: str, deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
     """Tell what there is of a session."""
     session = await _session(deps, user, name)
     return {
@@ -41,7 +41,7 @@ async def details(name: str, deps: Parts, user: User) -> dict[str, Any]:
 
 
 @router.get("/sessions/{name}/images/{file}", response_class=Response)
-async def image(name: str, file: str, deps: Parts, user: User) -> Response:
+async def image(name: str, file: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give one picture."""
     for shot in debug_sessions.shots(await _session(deps, user, name)):
         if shot.file == file:
@@ -50,7 +50,7 @@ async def image(name: str, file: str, deps: Parts, user: User) -> Response:
 
 
 @router.get("/sessions/{name}/download", response_class=Response)
-async def download(name: str, deps: Parts, user: User) -> Response:
+async def download(name: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give everything in one archive."""
     session = await _session(deps, user, name)
     pictures = await debug_sessions.developed(deps.images, session)
@@ -58,7 +58,7 @@ async def download(name: str, deps: Parts, user: User) -> Response:
 
 
 @router.get("/status")
-async def status(deps: Parts, user: User) -> dict[str, Any]:
+async def status(deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
     """Tell how much there is."""
     found = await debug_sessions.every(deps.bus, user)
     size = await _size_bytes(deps, {image.sha256 for session in found for image in session.images})
@@ -72,7 +72,7 @@ async def status(deps: Parts, user: User) -> dict[str, Any]:
 
 @router.post("/cleanup")
 async def cleanup(
-    request: Request, deps: Parts, user: User, keep_last_n: Annotated[int | None, Query(ge=0)] = None
+    request: Request, deps: InjectedDeps, user: CurrentOwner, keep_last_n: Annotated[int | None, Query(ge=0)] = None
 ) -> dict[str, Any]:
     """Remove all sessions but the newest."""
     keep = await _asked(request) if keep_last_n is None else keep_last_n

@@ -9,7 +9,7 @@ from services.gateway.api.job_views import status_of
 from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, GenerateSubmission, Result, Status
 from services.gateway.api.submissions import prepare
 from services.gateway.core import debug_sessions, jobs
-from services.gateway.deps import Parts, User
+from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.http.json_body import body_of, described
 from services.gateway.http.sse import job_stream
 from shared.messages import Done as JobDone
@@ -23,40 +23,40 @@ _FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
 
 @router.post("", openapi_extra=_BODY)
 @router.post("/async", openapi_extra=_BODY)
-async def submit(order: Order, deps: Parts, user: User) -> Accepted:
+async def submit(order: Order, deps: InjectedDeps, user: CurrentOwner) -> Accepted:
     """Accept an edit; it is logged when this answers."""
     deps.admission.check(user)
     return Accepted(task_id=await jobs.submit(deps, user, await prepare(deps.uploads, user, order)))
 
 
 @router.post("/stream", openapi_extra=_BODY, response_class=Response)
-async def submit_and_stream(order: Order, deps: Parts, user: User) -> Response:
+async def submit_and_stream(order: Order, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Accept an edit and answer with its stream."""
     accepted = await submit(order, deps, user)
     return await stream(accepted.task_id, deps, user)
 
 
 @router.get("/stream/{task_id}", response_class=Response)
-async def stream(task_id: str, deps: Parts, user: User) -> Response:
+async def stream(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell each change of the job's state as a server-sent event, and end with the job."""
     return job_stream(deps.feed, await jobs.find(deps, user, task_id), deps.settings.heartbeat_s)
 
 
 @router.get("/status/{task_id}")
-async def status(task_id: str, deps: Parts, user: User) -> Status:
+async def status(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Status:
     """Tell the job's state now."""
     return status_of(await jobs.find(deps, user, task_id))
 
 
 @router.post("/async/cancel/{task_id}")
-async def cancel(task_id: str, deps: Parts, user: User) -> Cancelled:
+async def cancel(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Cancelled:
     """End the job at once, waiting or running."""
     ended = await jobs.cancel(deps, user, task_id)
     return Cancelled(message="The job is cancelled." if ended else "The job had ended before.", task_id=task_id)
 
 
 @router.get("/result/{task_id}", response_model=Result | DebuggedResult)
-async def result(task_id: str, deps: Parts, user: User) -> Response:
+async def result(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell how the job went, once it is done; its failure is this request's failure."""
     record, done = await jobs.result(deps, user, task_id)
     answer = Result(
@@ -73,7 +73,7 @@ async def result(task_id: str, deps: Parts, user: User) -> Response:
 
 @router.get("/result-image/{task_id}", response_class=Response)
 async def result_image(
-    task_id: str, deps: Parts, user: User, if_none_match: Annotated[str | None, Header()] = None
+    task_id: str, deps: InjectedDeps, user: CurrentOwner, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """Give the picture as the worker encoded it, once the job is done."""
     _, done = await jobs.result(deps, user, task_id)

@@ -14,7 +14,7 @@ from services.gateway.api.schemas import (
     ShadowPreviewRequest,
     WhiteBalanced,
 )
-from services.gateway.deps import Deps, Parts, User
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import body_of, described
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
@@ -26,7 +26,7 @@ Knob = Annotated[FiniteFloat, Form(ge=-100, le=100)]
 
 @router.post("/extract-object", openapi_extra=described(ExtractObjectRequest), response_model=Extracted)
 async def extract_object(
-    ask: Annotated[ExtractObjectRequest, Depends(body_of(ExtractObjectRequest))], deps: Parts, user: User
+    ask: Annotated[ExtractObjectRequest, Depends(body_of(ExtractObjectRequest))], deps: InjectedDeps, user: CurrentOwner
 ) -> Response:
     """Cut the masked object out and fit it into a white square."""
     image = await deps.uploads.read(ask.image, "Image")
@@ -37,7 +37,7 @@ async def extract_object(
 
 @router.post("/add-shadow-preview", openapi_extra=described(ShadowPreviewRequest))
 async def add_shadow_preview(
-    ask: Annotated[ShadowPreviewRequest, Depends(body_of(ShadowPreviewRequest))], deps: Parts, user: User
+    ask: Annotated[ShadowPreviewRequest, Depends(body_of(ShadowPreviewRequest))], deps: InjectedDeps, user: CurrentOwner
 ) -> ShadowPreview:
     """Show an extracted object with a shadow; failures come with status 200."""
     try:
@@ -49,8 +49,8 @@ async def add_shadow_preview(
 @router.post("/white-balance", response_model=WhiteBalanced)
 async def white_balance(
     file: Annotated[UploadFile, File()],
-    deps: Parts,
-    user: User,
+    deps: InjectedDeps,
+    user: CurrentOwner,
     method: Annotated[Literal["auto", "manual", "ai"], Form()] = "auto",
     temperature: Knob = 0.0,
     tint: Knob = 0.0,

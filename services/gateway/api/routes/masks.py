@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from services.gateway.api.mask_requests import mask_request
 from services.gateway.api.schemas import Detected, DetectRequest, MaskCancelled, SmartMask, SmartMaskRequest
-from services.gateway.deps import Deps, Parts, User
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import body_of, described
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/smart-mask", tags=["masks"])
 
 @router.post("", openapi_extra=described(SmartMaskRequest), response_model=SmartMask)
 async def smart_mask(
-    ask: Annotated[SmartMaskRequest, Depends(body_of(SmartMaskRequest))], deps: Parts, user: User
+    ask: Annotated[SmartMaskRequest, Depends(body_of(SmartMaskRequest))], deps: InjectedDeps, user: CurrentOwner
 ) -> Response:
     """Answer with a mask of the picture's size."""
     request = await mask_request(deps, user, ask)
@@ -29,7 +29,9 @@ async def smart_mask(
 
 
 @router.post("/detect", openapi_extra=described(DetectRequest))
-async def detect(ask: Annotated[DetectRequest, Depends(body_of(DetectRequest))], deps: Parts, user: User) -> Detected:
+async def detect(
+    ask: Annotated[DetectRequest, Depends(body_of(DetectRequest))], deps: InjectedDeps, user: CurrentOwner
+) -> Detected:
     """Answer as older clients expect it: failures with status 200."""
     try:
         request = await mask_request(deps, user, SmartMaskRequest(**ask.model_dump()))
@@ -39,7 +41,7 @@ async def detect(ask: Annotated[DetectRequest, Depends(body_of(DetectRequest))],
 
 
 @router.post("/cancel/{request_id}")
-async def cancel(request_id: str, deps: Parts, user: User) -> MaskCancelled:
+async def cancel(request_id: str, deps: InjectedDeps, user: CurrentOwner) -> MaskCancelled:
     """Tell every segmentation replica to drop the request; whether one has it, nobody knows."""
     with suppress(ArtMancerError):
         if deps.ownership.has_request(user, request_id):

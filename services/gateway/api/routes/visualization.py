@@ -9,21 +9,21 @@ from services.gateway.api import before_after
 from services.gateway.api.routes.debug import zipped
 from services.gateway.core import jobs
 from services.gateway.core.debug_sessions import archive
-from services.gateway.deps import Parts, User
+from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1.job_views import Job
 
 router = APIRouter(prefix="/api/visualization", tags=["debug"])
 
 
 @router.get("/{job_id}/original", response_class=Response)
-async def original(job_id: str, deps: Parts, user: User) -> Response:
+async def original(job_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the upload."""
     record = await jobs.find(deps, user, job_id)
     return Response(await before_after.original(deps, record), media_type="image/png")
 
 
 @router.get("/{job_id}/generated", response_class=Response)
-async def generated(job_id: str, deps: Parts, user: User) -> Response:
+async def generated(job_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the result."""
     record = await jobs.find(deps, user, job_id)
     return Response(await before_after.generated(deps, record), media_type="image/png")
@@ -31,7 +31,7 @@ async def generated(job_id: str, deps: Parts, user: User) -> Response:
 
 @router.get("/{job_id}/download", response_class=Response)
 async def download(
-    job_id: str, deps: Parts, user: User, kind: Annotated[str, Query(alias="format")] = "zip"
+    job_id: str, deps: InjectedDeps, user: CurrentOwner, kind: Annotated[str, Query(alias="format")] = "zip"
 ) -> Response:
     """Give both, and what is known of the job, in one archive."""
     if kind != "zip":

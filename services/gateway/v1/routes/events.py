@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from services.gateway.deps import Parts, User
+from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1 import examples
 from services.gateway.v1.events import job_events
 from services.gateway.v1.openapi_responses import by_name, can_fail
@@ -29,8 +29,8 @@ _RESUME = "The `id` of the last event you have; what came after it follows."
 )
 async def follow_job(
     job_id: str,
-    deps: Parts,
-    user: User,
+    deps: InjectedDeps,
+    user: CurrentOwner,
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, description=_RESUME)] = None,
     first_after: Annotated[int, Query(alias="last_event_id", ge=0, description="The same, for a first visit.")] = 0,
 ) -> Response:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from services.gateway.deps import Deps, Parts, User
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import body_of
 from services.gateway.http.picture_response import describe, picture_answer
 from services.gateway.v1.openapi_responses import BYTES, PICTURE, by_name, can_fail, taking
@@ -42,7 +42,7 @@ _UPLOAD: dict[str, Any] = {
         **can_fail(400, 413, 415, 422, 429, 503),
     },
 )
-async def upload_image(request: Request, response: Response, deps: Parts, user: User) -> Picture:
+async def upload_image(request: Request, response: Response, deps: InjectedDeps, user: CurrentOwner) -> Picture:
     """Store a picture, sent as it is or as the file of a form."""
     picture = await deps.uploads.read_bytes(await _sent(request), "Image")
     known = await deps.uploads.known(user, picture.ref.sha256)
@@ -57,7 +57,7 @@ async def upload_image(request: Request, response: Response, deps: Parts, user: 
     response_class=Response,
     responses={200: {"description": "It is there."}, 404: {"description": "It is not; upload it."}, **can_fail(503)},
 )
-async def look_for_image(sha256: Name, deps: Parts, user: User) -> Response:
+async def look_for_image(sha256: Name, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell whether a picture is there, which can spare an upload."""
     ref = await _known(deps, user, sha256)
     headers = {**describe(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
@@ -69,7 +69,7 @@ async def look_for_image(sha256: Name, deps: Parts, user: User) -> Response:
     response_class=Response,
     responses=PICTURE | can_fail(404, 416, 503),
 )
-async def download_image(sha256: Name, request: Request, deps: Parts, user: User) -> Response:
+async def download_image(sha256: Name, request: Request, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give a picture back as it was sent, or a mask as it was found."""
     return await picture_answer(deps.images, await _known(deps, user, sha256), request.headers)
 
@@ -81,7 +81,7 @@ async def download_image(sha256: Name, request: Request, deps: Parts, user: User
     openapi_extra=taking(ExtractionRequest),
     responses=can_fail(413, 422, 429, 503),
 )
-async def extract_object(order: Cut, response: Response, deps: Parts, user: User) -> Picture:
+async def extract_object(order: Cut, response: Response, deps: InjectedDeps, user: CurrentOwner) -> Picture:
     """Cut the masked object out and fit it into a white square, which can be the reference of an insertion."""
     await require(deps, user, image=order.image, mask=order.mask)
     question = ExtractRequest(image=order.image, mask=order.mask)

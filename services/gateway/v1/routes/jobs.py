@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from services.gateway.core import jobs, listing
-from services.gateway.deps import Asker, Parts, User
+from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import body_of
 from services.gateway.http.picture_response import picture_answer
 from services.gateway.v1 import submissions
@@ -37,11 +37,13 @@ Key = Annotated[
         **can_fail(413, 422, 429, 503),
     },
 )
-async def submit_job(order: Order, response: Response, deps: Parts, caller: Asker, key: Key = None) -> AcceptedJob:
+async def submit_job(
+    order: Order, response: Response, deps: InjectedDeps, principal: CurrentPrincipal, key: Key = None
+) -> AcceptedJob:
     """Accept an edit; it is logged when this answers, and runs even if nobody watches."""
-    job_id, is_new = await submissions.submit(deps, caller.owner, key, order)
-    status = JobState.QUEUED if is_new else (await jobs.find(deps, caller.owner, job_id)).state
-    links = Links.of(job_id, deps.signed_for(caller))
+    job_id, is_new = await submissions.submit(deps, principal.owner, key, order)
+    status = JobState.QUEUED if is_new else (await jobs.find(deps, principal.owner, job_id)).state
+    links = Links.of(job_id, deps.signed_for(principal))
     response.status_code = 202 if is_new else 200
     response.headers["Location"] = links.self_
     return AcceptedJob(id=job_id, status=status, links=links)
@@ -49,28 +51,28 @@ async def submit_job(order: Order, response: Response, deps: Parts, caller: Aske
 
 @router.get("", response_description="A part of the list.", responses=can_fail(422, 503))
 async def list_jobs(
-    deps: Parts,
-    caller: Asker,
+    deps: InjectedDeps,
+    principal: CurrentPrincipal,
     status: JobState | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=200, description="The `next_cursor` of the part before.")] = None,
 ) -> JobPage:
     """List your jobs, newest first; only those in one state, if that is given."""
-    records, behind = await listing.page(deps.bus, caller.owner, status=status, limit=limit, cursor=cursor)
-    return JobPage(jobs=[Job.of(record, deps.signed_for(caller)) for record in records], next_cursor=behind)
+    records, behind = await listing.page(deps.bus, principal.owner, status=status, limit=limit, cursor=cursor)
+    return JobPage(jobs=[Job.of(record, deps.signed_for(principal)) for record in records], next_cursor=behind)
 
 
 @router.get("/{job_id}", response_description="Its state.", responses=can_fail(404, 503))
-async def read_job(job_id: str, deps: Parts, caller: Asker) -> Job:
+async def read_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
     """Tell where a job stands."""
-    return Job.of(await jobs.find(deps, caller.owner, job_id), deps.signed_for(caller))
+    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.signed_for(principal))
 
 
 @router.delete("/{job_id}", response_description="Its state after that.", responses=can_fail(404, 503))
-async def cancel_job(job_id: str, deps: Parts, caller: Asker) -> Job:
+async def cancel_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
     """End a job at once, waiting or running; one that has ended stays as it is."""
-    await jobs.cancel(deps, caller.owner, job_id)
-    return Job.of(await jobs.find(deps, caller.owner, job_id), deps.signed_for(caller))
+    await jobs.cancel(deps, principal.owner, job_id)
+    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.signed_for(principal))
 
 
 @router.head("/{job_id}/result", include_in_schema=False)  # how large it is, and whether it has changed
@@ -79,14 +81,14 @@ async def cancel_job(job_id: str, deps: Parts, caller: Asker) -> Job:
     response_class=Response,
     responses=PICTURE | can_fail(404, 409, 410, 416, 503),
 )
-async def download_result(job_id: str, request: Request, deps: Parts, user: User) -> Response:
+async def download_result(job_id: str, request: Request, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the picture as the worker encoded it. `Range` and `If-None-Match` are heard."""
     done = _done(await jobs.find(deps, user, job_id))
     return await picture_answer(deps.images, done.result, request.headers)
 
 
 @router.get("/{job_id}/receipt", response_description="The receipt.", responses=can_fail(404, 409, 410, 503))
-async def read_receipt(job_id: str, deps: Parts, user: User) -> Receipt:
+async def read_receipt(job_id: str, deps: InjectedDeps, user: CurrentOwner) -> Receipt:
     """Certify what went in, what came out, and how many pixels changed outside the edited region."""
     record = await jobs.find(deps, user, job_id)
     return Receipt.of(record, _done(record), await jobs.order_of(deps, record))

@@ -6,7 +6,7 @@ from uuid import uuid4
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
-from services.gateway.deps import Deps, Parts, User
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.disconnect import unless_gone
 from services.gateway.http.json_body import body_of
 from services.gateway.http.picture_response import describe
@@ -38,8 +38,8 @@ _FOUND: Responses = {
 async def find_masks(
     query: Annotated[MaskQuery, Depends(body_of(MaskQuery))],
     request: Request,
-    deps: Parts,
-    user: User,
+    deps: InjectedDeps,
+    user: CurrentOwner,
     accept: Annotated[str, Header()] = "*/*",
 ) -> FoundMasks | Response:
     """Answer with masks of the picture's size, best first; who hangs up needs none any more."""

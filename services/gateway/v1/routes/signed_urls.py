@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from services.gateway.access.signed_urls import signable
-from services.gateway.deps import Asker, Parts
+from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import body_of
 from services.gateway.v1.openapi_responses import by_name, can_fail, taking
 from services.gateway.v1.schemas import SignedUrl, SignedUrlRequest
@@ -23,12 +23,14 @@ router = APIRouter(prefix="/v1/signed-urls", tags=["access"], generate_unique_id
     responses=can_fail(413, 422),
 )
 async def sign_url(
-    order: Annotated[SignedUrlRequest, Depends(body_of(SignedUrlRequest))], deps: Parts, caller: Asker
+    order: Annotated[SignedUrlRequest, Depends(body_of(SignedUrlRequest))],
+    deps: InjectedDeps,
+    principal: CurrentPrincipal,
 ) -> SignedUrl:
     """Make an address that opens a picture or a stream of yours for some minutes, for an EventSource or an <img>."""
     if not signable(order.path):
         raise BadInput("The field path is the address neither of a picture nor of a stream of events.")
     if deps.gate is None:
         return SignedUrl(url=order.path, expires_at=None)
-    url, expires = deps.gate.signer.sign(caller, order.path, order.lifetime_s)
+    url, expires = deps.gate.signer.sign(principal, order.path, order.lifetime_s)
     return SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC))

@@ -10,7 +10,7 @@ import pytest
 from services.gateway import keys
 from services.gateway.access.authentication import gate_of
 from services.gateway.access.authorization import needed
-from services.gateway.access.caller import KeyScope
+from services.gateway.access.principal import KeyScope
 from services.gateway.settings import Settings
 from shared.errors import ConfigError
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.caller import KeyScope
 from services.gateway.access.key_file import read_keys
 from services.gateway.access.key_ring import KeyRing, id_of
+from services.gateway.access.principal import KeyScope
 from services.gateway.access.watched_file import WatchedFile
 from shared.errors import ConfigError
 
@@ -49,12 +49,12 @@ def clock() -> Clock:
 def test_a_key_opens_what_is_its_owners(file: Path, clock: Clock) -> None:
     """It names owner, id and scopes."""
     text = keys.new(file, "alice", WRITE, None)
-    caller = KeyRing(file, clock).find(text)
+    principal = KeyRing(file, clock).find(text)
 
-    assert caller is not None
-    assert (caller.owner, caller.key_id, caller.scopes) == ("alice", id_of(text), WRITE)
-    assert caller.may(KeyScope.WRITE)
-    assert not caller.may(KeyScope.ADMIN)
+    assert principal is not None
+    assert (principal.owner, principal.key_id, principal.scopes) == ("alice", id_of(text), WRITE)
+    assert principal.may(KeyScope.WRITE)
+    assert not principal.may(KeyScope.ADMIN)
 
 
 def test_the_file_keeps_no_secret(file: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.caller import Caller, KeyScope
+from services.gateway.access.principal import KeyScope, Principal
 from services.gateway.access.signed_urls import SKEW_S, BadSignature, Signer, read_secrets, signable
 from shared.errors import ConfigError
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATH = "/v1/jobs/j1/events"
-ALICE = Caller("alice", "0123456789ab", frozenset({KeyScope.READ}))
+ALICE = Principal("alice", "0123456789ab", frozenset({KeyScope.READ}))
 NOON = 1_772_366_400.0
 
 
-def owner_of(key_id: str) -> Caller | None:
+def owner_of(key_id: str) -> Principal | None:
     """Only Alice has a key."""
     return ALICE if key_id == ALICE.key_id else None
 
@@ -124,7 +124,7 @@ def test_it_dies_with_its_key(desk: Desk) -> None:
 
 def test_it_is_bound_to_the_owner(desk: Desk) -> None:
     """An id that comes to belong to somebody else opens nothing of theirs."""
-    bob = Caller("bob", ALICE.key_id, ALICE.scopes)
+    bob = Principal("bob", ALICE.key_id, ALICE.scopes)
     with pytest.raises(BadSignature):
         desk.signer.check("GET", PATH, desk.query(), lambda _: bob)
 

@@ -18,7 +18,7 @@ class KeyScope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """The owner of what a request makes, and the only one who may read it again."""
 
     owner: str
@@ -30,7 +30,7 @@ class Caller:
         return scope in self.scopes
 
 
-LOCAL = Caller("local", "", frozenset(KeyScope))
+LOCAL = Principal("local", "", frozenset(KeyScope))
 """Everybody, where there is no access control."""
-NOBODY = Caller("", "", frozenset())
+ANONYMOUS = Principal("", "", frozenset())
 """Somebody without a key, at an address that is open to all."""
