@@ -27,7 +27,7 @@ from shared.image_store import NatsImageStore, RecentPictures
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.access.authentication import Gate
+    from services.gateway.access.authentication import Authenticator
     from services.gateway.access.ownership import Ownership
     from services.gateway.settings import Settings
     from shared.bus import Bus
@@ -57,10 +57,10 @@ def create_app(deps: Deps) -> FastAPI:
     return app
 
 
-def assemble(settings: Settings, bus: Bus, gate: Gate | None) -> Deps:
+def assemble(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
     """Make the parts."""
     store = RecentPictures(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
-    ownership: Ownership = OneOwner() if gate is None else Ledger(bus)
+    ownership: Ownership = OneOwner() if authenticator is None else Ledger(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     return Deps(
@@ -74,15 +74,15 @@ def assemble(settings: Settings, bus: Bus, gate: Gate | None) -> Deps:
         ended=EndedJobs(),
         durability=durability,
         system=SystemHealth(bus, durability, settings.health_timeout_s),
-        gate=gate,
+        authenticator=authenticator,
         declared=asyncio.Event(),
     )
 
 
 @asynccontextmanager
-async def opened(settings: Settings, gate: Gate | None) -> AsyncIterator[FastAPI]:
+async def opened(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
     """Yield the app at once, connected to the broker as soon as there is one. Raises ConfigError."""
     async with open_bus(settings.nats, NAME, wait=False) as bus:
-        deps = assemble(settings, bus, gate)
+        deps = assemble(settings, bus, authenticator)
         async with kept_up(deps):
             yield create_app(deps)

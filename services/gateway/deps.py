@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from services.gateway.access.authentication import Gate
+    from services.gateway.access.authentication import Authenticator
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.durability import Durability
@@ -41,16 +41,16 @@ class Deps:
     ended: EndedJobs
     durability: Durability
     system: SystemHealth
-    gate: Gate | None
+    authenticator: Authenticator | None
     """What lets people in; None: everybody may come."""
     declared: asyncio.Event
     """Set while the broker is known to have all that is declared."""
 
     def signed_for(self, principal: Principal) -> Callable[[str], str]:
         """Return what turns an address into one that opens without a header, where headers are asked for."""
-        if self.gate is None or not principal.may(KeyScope.READ):
+        if self.authenticator is None or not principal.may(KeyScope.READ):
             return str
-        signer = self.gate.signer
+        signer = self.authenticator.signer
         return lambda path: signer.sign(principal, path)[0]
 
     @property

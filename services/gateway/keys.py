@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.gateway.access.key_file import Key, KeyFile, made, read_keys
-from services.gateway.access.key_ring import id_of
+from services.gateway.access.key_file import Key, KeyFile, generate_key, read_keys
+from services.gateway.access.key_ring import parse_key_id
 from services.gateway.access.principal import KeyScope
 from shared.errors import EXIT_CONFIG, ConfigError
 
@@ -62,7 +62,7 @@ def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | Non
     with _locked(file):
         known = read_keys(file) if file.exists() else KeyFile()
         try:
-            text, key = made(owner, good_for, expires)
+            text, key = generate_key(owner, good_for, expires)
         except ValidationError:
             raise ConfigError("An owner is 1 to 64 letters, digits, dashes and underscores.") from None
         keys = KeyFile(keys=(*known.keys, key))
@@ -81,7 +81,7 @@ def _in_days(days: float) -> datetime:
 
 def revoke(file: Path, key_id: str) -> None:
     """Take a key out, named by its id or, as it was found, by the whole of it. Raises ConfigError."""
-    key_id = id_of(key_id) or key_id
+    key_id = parse_key_id(key_id) or key_id
     with _locked(file):
         known = read_keys(file)
         left = tuple(key for key in known.keys if key.id != key_id)

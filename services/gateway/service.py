@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from services.gateway.access.authentication import gate_of
+from services.gateway.access.authentication import create_authenticator
 from services.gateway.http.front import Front, guarded
 from services.gateway.http.instrumentation import Observed
 from services.gateway.http.server import Server, listen
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from services.gateway.access.authentication import Gate
+    from services.gateway.access.authentication import Authenticator
     from services.gateway.http.instrumentation import Exchange
     from services.gateway.settings import Settings
 
-    Open = Callable[[Settings, Gate | None], AbstractAsyncContextManager[FastAPI]]
+    Open = Callable[[Settings, Authenticator | None], AbstractAsyncContextManager[FastAPI]]
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Raises ConfigError when it is not said who may come in, the address cannot be had, or the broker cannot keep what
     is declared.
     """
-    gate = gate_of(settings)
+    authenticator = create_authenticator(settings)
     front = Front()
-    observed = Observed(guarded(front, settings, gate))
+    observed = Observed(guarded(front, settings, authenticator))
     server = Server(observed, settings)
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
@@ -44,7 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
                 opened, observed.report = await asyncio.to_thread(_import_app)
-                async with opened(settings, gate) as app:
+                async with opened(settings, authenticator) as app:
                     front.open(app)
                     probes.require(app.state.deps.check)
                     probes.has_started()

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from services.gateway import keys
-from services.gateway.access.key_ring import id_of
+from services.gateway.access.key_ring import parse_key_id
 from services.gateway.access.principal import KeyScope
 from tests.stack import running_stack
 from tests.waiting import wait_until
@@ -95,7 +95,7 @@ async def test_a_key_is_entered_once(
     assert [one["id"] for one in faults["violations"] if one["impact"] in {"serious", "critical"}] == []
     assert (await download.value).suggested_filename == "coffee-removed.png"
     assert streams
-    assert all(parse_qs(urlsplit(url).query)["key"] == [id_of(key)] for url in streams)
+    assert all(parse_qs(urlsplit(url).query)["key"] == [parse_key_id(key)] for url in streams)
     assert all(key[16:] not in url for url in urls)
 
 
@@ -134,7 +134,7 @@ async def test_a_key_that_ends_is_asked_for_again(
     await studio.is_marked()
     choices = studio.page.get_by_role("group", name="Which one is meant?").get_by_role("button")
     await expect(choices.last).to_be_visible()  # nothing more is asked by itself, which would bring the question
-    keys.revoke(keys_file, id_of(old))
+    keys.revoke(keys_file, parse_key_id(old))
     new = keys.new(keys_file, "bob", scopes, None)
 
     async def is_known() -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.key_ring import id_of
+from services.gateway.access.key_ring import parse_key_id
 from services.gateway.access.principal import KeyScope
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png
@@ -193,7 +193,7 @@ async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
     """So do the addresses that it has signed; a new key opens."""
     order = {"path": "/v1/jobs/x1/events"}
     signed = (await house.bob.post("/v1/signed-urls", json=order)).json()["url"]
-    keys.revoke(house.file, id_of(house.keys["bob"]))
+    keys.revoke(house.file, parse_key_id(house.keys["bob"]))
     new = keys.new(house.file, "bob", frozenset({KeyScope.READ}), None)
 
     async def closed() -> bool:

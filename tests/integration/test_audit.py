@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.access.key_ring import id_of
+from services.gateway.access.key_ring import parse_key_id
 from shared import subjects
 from shared.settings import NatsSettings
 from shared.topology import OWNED
@@ -86,7 +86,7 @@ async def test_the_audit_log_tells_who_did_what(house: House, caplog: pytest.Log
         (None, "GET", "/v1/jobs", 401),
     ]
     assert [line["key_id"] for line in written[-4:]] == [
-        id_of(house.keys["alice"]), id_of(house.keys["viewer"]), None, id_of(house.keys["bob"]),
+        parse_key_id(house.keys["alice"]), parse_key_id(house.keys["viewer"]), None, parse_key_id(house.keys["bob"]),
     ]  # fmt: skip
     assert {line["client"] for line in written} == {HOST}
     assert written[3]["request_id"] == "r-1"

@@ -1,6 +1,6 @@
 """An id for every request, and a line in the log for each that changes something or is refused.
 
-Who is refused without a pause is not written down each time (`untold`): a flood would fill the disk with itself.
+Who is refused without a pause is not written down each time (`unlogged`): a flood would fill the disk with itself.
 The line tells who, what and how it ended; never what was sent: no body, no prompt, no query, in which a signature is.
 """
 
@@ -60,7 +60,7 @@ class Audit:
             with telemetry.bound(request_id=request_id):
                 await self._app(scope, receive, answer)
         finally:
-            if self._writes and (scope["method"] not in _LOOKING or status in _REFUSED) and not scope.get("untold"):
+            if self._writes and (scope["method"] not in _LOOKING or status in _REFUSED) and not scope.get("unlogged"):
                 self._write(scope, request_id, status, time.perf_counter() - began)
 
     def _write(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:

@@ -7,10 +7,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.gateway.access.key_limits import Limits
-from services.gateway.access.key_ring import KeyRing, id_of
+from services.gateway.access.key_limits import KeyLimits
+from services.gateway.access.key_ring import KeyRing, parse_key_id
 from services.gateway.access.principal import ANONYMOUS, Principal
-from services.gateway.access.refusal_limits import Strangers
+from services.gateway.access.refusal_limits import RefusalLimits
 from services.gateway.access.signed_urls import PARAMETER, BadSignature, Signer
 from shared.errors import ConfigError
 
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Authenticator:
     """What is needed to let people in who have a key."""
 
     keys: KeyRing
     signer: Signer
-    limits: Limits
-    strangers: Strangers
+    limits: KeyLimits
+    refusal_limits: RefusalLimits
 
     def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Principal, str]:
         """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not.
@@ -44,17 +44,21 @@ class Gate:
         if shown:
             scheme, _, text = shown[0].partition(" ")
             principal = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
-            return (principal, "") if principal else (Principal("", id_of(text.strip(" ")), frozenset()), _WRONG_KEY)
+            return (
+                (principal, "")
+                if principal
+                else (Principal("", parse_key_id(text.strip(" ")), frozenset()), _WRONG_KEY)
+            )
         if f"{PARAMETER}=" in query:
             try:
-                return self.signer.check(method, path, query, self.keys.owner_of), ""
+                return self.signer.check(method, path, query, self.keys.find_by_id), ""
             except BadSignature as error:
                 return ANONYMOUS, str(error)
         return ANONYMOUS, NO_KEY
 
 
-def gate_of(settings: Settings) -> Gate | None:
-    """Return the gate; None where everybody may come in. Raises ConfigError.
+def create_authenticator(settings: Settings) -> Authenticator | None:
+    """Return the authenticator; None where everybody may come in. Raises ConfigError.
 
     What only this machine reaches is open, unless there are keys; what others reach is open only if somebody says so.
     """
@@ -71,13 +75,13 @@ def gate_of(settings: Settings) -> Gate | None:
     if settings.keys_file is None or settings.signing_key_file is None:
         missing = "GATEWAY_KEYS_FILE" if settings.keys_file is None else "GATEWAY_SIGNING_KEY_FILE"
         raise ConfigError(f"API keys are asked for, and the setting {missing} names no file.")
-    return Gate(
+    return Authenticator(
         keys=KeyRing(settings.keys_file),
         signer=Signer(settings.signing_key_file, settings.signed_url_s),
-        limits=Limits(
+        limits=KeyLimits(
             rate_per_s=settings.key_rate_per_s, burst=settings.key_burst, at_once=settings.key_requests_at_once
         ),
-        strangers=Strangers(rate_per_s=settings.refusal_rate_per_s, burst=settings.refusal_burst),
+        refusal_limits=RefusalLimits(rate_per_s=settings.refusal_rate_per_s, burst=settings.refusal_burst),
     )
 
 

@@ -14,7 +14,7 @@ from services.gateway.error_responses import failure
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from services.gateway.access.authentication import Gate
+    from services.gateway.access.authentication import Authenticator
 
 _PAGES = ("/static/", "/v1/docs/assets/")  # files that come with the program
 _OPEN = frozenset({"/", "/v1/docs", "/v1/openapi.json", "/v1/samples", "/api", "/api/", "/api/health"})
@@ -29,7 +29,7 @@ _TOO_OFTEN = "Too many requests without a valid API key came from this address, 
 _TOO_MUCH = "This API key asks for too much at once, please wait a moment."
 
 
-def needed(method: str, path: str) -> KeyScope | None:
+def required_scope(method: str, path: str) -> KeyScope | None:
     """Return what a key must be good for; None if none is needed."""
     if method == "OPTIONS":  # tells which methods there are
         return None
@@ -38,51 +38,51 @@ def needed(method: str, path: str) -> KeyScope | None:
     return None if path in _OPEN or path in _SUMMED_UP or path.startswith(_PAGES) else KeyScope.READ
 
 
-class Access:
+class AuthorizationMiddleware:
     """ASGI middleware. It names the caller in `scope["principal"]`, and answers 401, 403 and 429 itself."""
 
-    def __init__(self, app: ASGIApp, gate: Gate | None) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator | None) -> None:
         self._app = app
-        self._gate = gate
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if self._gate is None:
+        if self._authenticator is None:
             scope["principal"] = LOCAL
             await self._app(scope, receive, send)
         else:
-            await self._with_key(self._gate, scope, receive, send)
+            await self._with_key(self._authenticator, scope, receive, send)
 
-    async def _with_key(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _with_key(self, authenticator: Authenticator, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
-        principal, why_not = gate.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
+        principal, refusal = authenticator.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
         scope["principal"] = principal
-        wanted = needed(method, path)
-        if wanted is None:
+        required = required_scope(method, path)
+        if required is None:
             await self._app(scope, receive, send)
-        elif why_not:
-            wait_s = gate.strangers.refuse((scope.get("client") or ("",))[0])
-            scope["untold"] = wait_s > 0
-            answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, wanted, why_not)
+        elif refusal:
+            wait_s = authenticator.refusal_limits.count_refusal((scope.get("client") or ("",))[0])
+            scope["unlogged"] = wait_s > 0
+            answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, required, refusal)
             await answer(scope, receive, send)
-        elif wait_s := gate.limits.enter(principal.key_id):
+        elif wait_s := authenticator.limits.enter(principal.key_id):
             await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
         else:
             try:
-                app = self._app if principal.may(wanted) else _refusal(path, wanted, why_not)
+                app = self._app if principal.may(required) else _refusal(path, required, refusal)
                 await app(scope, receive, send)
             finally:
-                gate.limits.leave(principal.key_id)
+                authenticator.limits.leave(principal.key_id)
 
 
 def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:
     return failure(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
 
 
-def _refusal(path: str, wanted: KeyScope, why_not: str) -> ASGIApp:
+def _refusal(path: str, required: KeyScope, refusal: str) -> ASGIApp:
     """Answer as RFC 6750 has it: no key, a wrong key, or a key that is not good for this."""
-    if not why_not:
-        realm = f'{_REALM}, error="insufficient_scope", scope="{wanted}"'
-        return failure(path, 403, f"This API key lacks the scope {wanted}.", headers={"WWW-Authenticate": realm})
-    realm = _REALM if why_not == NO_KEY else f'{_REALM}, error="invalid_token"'
-    return failure(path, 401, why_not, headers={"WWW-Authenticate": realm})
+    if not refusal:
+        realm = f'{_REALM}, error="insufficient_scope", scope="{required}"'
+        return failure(path, 403, f"This API key lacks the scope {required}.", headers={"WWW-Authenticate": realm})
+    realm = _REALM if refusal == NO_KEY else f'{_REALM}, error="invalid_token"'
+    return failure(path, 401, refusal, headers={"WWW-Authenticate": realm})

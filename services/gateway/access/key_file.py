@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from services.gateway.access.key_ring import hash_of
+from services.gateway.access.key_ring import hash_secret
 from services.gateway.access.principal import KeyScope
 from shared.errors import ConfigError
 from shared.messages import Token
@@ -74,9 +74,9 @@ def read_keys(file: Path) -> KeyFile:
     return found
 
 
-def made(owner: str, scopes: frozenset[KeyScope], expires: datetime | None) -> tuple[str, Key]:
+def generate_key(owner: str, scopes: frozenset[KeyScope], expires: datetime | None) -> tuple[str, Key]:
     """Make a key; return what its owner sends, which is kept nowhere, and what the file keeps."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     created = datetime.now(UTC).replace(microsecond=0)
-    key = Key(id=key_id, owner=owner, scopes=scopes, sha256=hash_of(secret), created=created, expires=expires)
+    key = Key(id=key_id, owner=owner, scopes=scopes, sha256=hash_secret(secret), created=created, expires=expires)
     return f"am_{key_id}_{secret}", key

@@ -19,7 +19,7 @@ class _Account:
     running: int = 0
 
 
-class Limits:
+class KeyLimits:
     """Of this gateway alone: replicas do not ask one another, so behind three of them a key may do three times more."""
 
     def __init__(

@@ -25,7 +25,7 @@ _KEY = re.compile(r"am_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _NO_HASH = "0" * 64  # what an unknown id is compared with
 
 
-def id_of(text: str) -> str:
+def parse_key_id(text: str) -> str:
     """Return the id in what somebody sent as a key, for the log; nothing if it is not one."""
     match = _KEY.fullmatch(text)
     return match[1] if match else ""
@@ -52,10 +52,10 @@ class KeyRing:
         if match is None:
             return None
         entry = self._file.content.get(match[1])
-        same = hmac.compare_digest(hash_of(match[2]), entry.sha256 if entry else _NO_HASH)
-        return self.owner_of(match[1]) if same else None
+        same = hmac.compare_digest(hash_secret(match[2]), entry.sha256 if entry else _NO_HASH)
+        return self.find_by_id(match[1]) if same else None
 
-    def owner_of(self, key_id: str) -> Principal | None:
+    def find_by_id(self, key_id: str) -> Principal | None:
         """Return who has the key of this id, if it is live."""
         entry = self._file.content.get(key_id)
         return entry.principal if entry and self._clock() < entry.expires else None
@@ -74,6 +74,6 @@ def _by_id(file: Path) -> dict[str, _Entry]:
     }
 
 
-def hash_of(secret: str) -> str:
+def hash_secret(secret: str) -> str:
     """Return what is kept of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -18,7 +18,7 @@ MOST = 10_000  # addresses that are remembered; about 2 MB
 _HOME_BITS = 64  # of an IPv6 address: whoever has one has all that begin so
 
 
-class Strangers:
+class RefusalLimits:
     """A token bucket for each address that was refused lately. Whoever has a key is not counted here."""
 
     def __init__(self, *, rate_per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Strangers:
         self._clock = clock
         self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(MOST)  # what is left in it, at which time
 
-    def refuse(self, address: str) -> float:
+    def count_refusal(self, address: str) -> float:
         """Count a refusal and return 0; or return after how many seconds to come again, which costs nothing."""
         home, now = _home(address), self._clock()
         left, at = self._buckets.get(home, (self._burst, now))

@@ -40,7 +40,7 @@ class BadSignature(Exception):
     """The address opens nothing; the sentence says why."""
 
 
-def signable(path: str) -> bool:
+def is_signable(path: str) -> bool:
     """Whether the path leads to a picture or a stream, which is all that may be opened by its address."""
     return _SIGNABLE.fullmatch(path) is not None
 
@@ -72,12 +72,12 @@ class Signer:
         signature = _signature(self._secrets.content[0], "GET", path, principal.owner, principal.key_id, str(expires))
         return f"{path}?{urlencode({'key': principal.key_id, 'expires': expires, PARAMETER: signature})}", expires
 
-    def check(self, method: str, path: str, query: str, owner_of: Callable[[str], Principal | None]) -> Principal:
+    def check(self, method: str, path: str, query: str, find_by_id: Callable[[str], Principal | None]) -> Principal:
         """Return who has signed this request. `owner_of` names who has a key, if it is live. Raises BadSignature."""
         sent = {name: values[-1] for name, values in parse_qs(query).items()}
-        principal = owner_of(sent.get("key", ""))
+        principal = find_by_id(sent.get("key", ""))
         expires = sent.get("expires", "")
-        if principal is None or not signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
+        if principal is None or not is_signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
             raise BadSignature(_SPOILT)
         facts = (method, path, principal.owner, principal.key_id, expires)
         given = sent.get(PARAMETER, "").encode()
@@ -91,6 +91,6 @@ class Signer:
 
 
 def _signature(secret: bytes, method: str, path: str, owner: str, key_id: str, expires: str) -> str:
-    # No field can hold a line break: `signable` keeps the path to a few characters, the others are tokens.
+    # No field can hold a line break: `is_signable` keeps the path to a few characters, the others are tokens.
     text = f"artmancer-1\n{method}\n{path}\n{owner}\n{KeyScope.READ}\n{key_id}\n{expires}"
     return base64.urlsafe_b64encode(hmac.digest(secret, text.encode(), hashlib.sha256)).decode().rstrip("=")

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from services.gateway.access.audit_log import Audit
-from services.gateway.access.authorization import Access
+from services.gateway.access.authorization import AuthorizationMiddleware
 from services.gateway.http.body_limit import BodyLimit
 from services.gateway.http.own_health import own_health
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from services.gateway.access.authentication import Gate
+    from services.gateway.access.authentication import Authenticator
     from services.gateway.settings import Settings
 
 _READABLE = (
@@ -63,17 +63,17 @@ class Front:
             await self._app(scope, receive, send)
 
 
-def guarded(front: Front, settings: Settings, gate: Gate | None) -> ASGIApp:
+def guarded(front: Front, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
     """Put what holds for every answer around the app.
 
     From outside in: the request's id and the audit log, CORS headers, on refusals too, access, the size limit.
     """
     with_cors = CORSMiddleware(
-        Access(BodyLimit(front, settings.max_body_bytes), gate),
+        AuthorizationMiddleware(BodyLimit(front, settings.max_body_bytes), authenticator),
         allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
         allow_headers=_SENDABLE,
         expose_headers=_READABLE,
         max_age=3600,
     )
-    return Audit(with_cors, lambda: front.routes, writes=gate is not None)
+    return Audit(with_cors, lambda: front.routes, writes=authenticator is not None)

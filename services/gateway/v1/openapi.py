@@ -10,8 +10,8 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from services.gateway.access.authorization import needed
-from services.gateway.access.signed_urls import PARAMETER, signable
+from services.gateway.access.authorization import required_scope
+from services.gateway.access.signed_urls import PARAMETER, is_signable
 from services.gateway.v1.job_views import JobSubmission
 from services.gateway.v1.openapi_responses import can_fail
 from services.gateway.v1.routes import events, images, jobs, masks, signed_urls, system
@@ -71,12 +71,12 @@ def document() -> bytes:
 
 def _guard(method: str, path: str, operation: dict[str, Any]) -> None:
     """Say what a key must be good for, and what is answered to those who have none; as access.py decides it."""
-    scope = needed(method, path)
+    scope = required_scope(method, path)
     if scope is None:
         operation["security"] = []
         return
     operation["security"] = [{"key": [str(scope)]}]
-    if method == "GET" and signable(path.format_map(_ANY)):
+    if method == "GET" and is_signable(path.format_map(_ANY)):
         operation["security"].append({"signature": []})
     operation["responses"] |= {str(status): answer for status, answer in can_fail(401, 403, 429).items()}
 

@@ -80,7 +80,7 @@ async def result_image(
     etag = f'"{done.result.sha256}"'
     headers = {
         "ETag": etag,
-        "Cache-Control": f"{'private' if deps.gate else 'public'}, {_FOR_EVER}",
+        "Cache-Control": f"{'private' if deps.authenticator else 'public'}, {_FOR_EVER}",
         "X-Content-Type-Options": "nosniff",
     }
     if if_none_match and etag in if_none_match:

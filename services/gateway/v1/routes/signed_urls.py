@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from services.gateway.access.signed_urls import signable
+from services.gateway.access.signed_urls import is_signable
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import body_of
 from services.gateway.v1.openapi_responses import by_name, can_fail, taking
@@ -28,9 +28,9 @@ async def sign_url(
     principal: CurrentPrincipal,
 ) -> SignedUrl:
     """Make an address that opens a picture or a stream of yours for some minutes, for an EventSource or an <img>."""
-    if not signable(order.path):
+    if not is_signable(order.path):
         raise BadInput("The field path is the address neither of a picture nor of a stream of events.")
-    if deps.gate is None:
+    if deps.authenticator is None:
         return SignedUrl(url=order.path, expires_at=None)
-    url, expires = deps.gate.signer.sign(principal, order.path, order.lifetime_s)
+    url, expires = deps.authenticator.signer.sign(principal, order.path, order.lifetime_s)
     return SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.authentication import gate_of
-from services.gateway.access.authorization import needed
+from services.gateway.access.authentication import create_authenticator
+from services.gateway.access.authorization import required_scope
 from services.gateway.access.principal import KeyScope
 from services.gateway.settings import Settings
 from shared.errors import ConfigError
@@ -32,14 +32,14 @@ def files(tmp_path: Path) -> dict[str, Any]:
 def sentence(**settings: Any) -> str:
     """Why the gateway does not start."""
     with pytest.raises(ConfigError) as refusal:
-        gate_of(Settings(**settings))
+        create_authenticator(Settings(**settings))
     return refusal.value.message
 
 
 @pytest.mark.parametrize("host", NEAR)
 def test_a_laptop_is_open_to_itself(host: str) -> None:
     """Nobody else can come."""
-    assert gate_of(Settings(host=host)) is None
+    assert create_authenticator(Settings(host=host)) is None
 
 
 @pytest.mark.parametrize("host", FAR)
@@ -54,19 +54,19 @@ def test_nobody_is_let_in_by_oversight(host: str) -> None:
 @pytest.mark.parametrize("host", FAR)
 def test_everybody_is_let_in_where_somebody_says_so(host: str, caplog: pytest.LogCaptureFixture) -> None:
     """In so many words, and the log says it again."""
-    assert gate_of(Settings(host=host, access="open")) is None
+    assert create_authenticator(Settings(host=host, access="open")) is None
     assert [record.getMessage() for record in caplog.records] == ["access.open"]
 
 
 @pytest.mark.parametrize("host", [*NEAR, *FAR])
 def test_who_has_keys_is_asked_for_them(host: str, files: dict[str, Any]) -> None:
     """Also on loopback: a proxy may stand in front."""
-    assert gate_of(Settings(host=host, **files)) is not None
+    assert create_authenticator(Settings(host=host, **files)) is not None
 
 
 def test_open_is_open(files: dict[str, Any]) -> None:
     """Even if there are keys."""
-    assert gate_of(Settings(access="open", **files)) is None
+    assert create_authenticator(Settings(access="open", **files)) is None
 
 
 @pytest.mark.parametrize("name", ["keys_file", "signing_key_file"])
@@ -114,12 +114,12 @@ def test_a_word_that_is_neither_is_refused() -> None:
 )
 def test_what_a_key_must_be_good_for(method: str, path: str, scope: KeyScope | None) -> None:
     """What is not named asks for a key."""
-    assert needed(method, path) is scope
+    assert required_scope(method, path) is scope
 
 
 def test_no_log_is_written_where_all_is_well(files: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """Least of all with a secret in it."""
     caplog.set_level(logging.DEBUG)
-    gate_of(Settings(**files))
+    create_authenticator(Settings(**files))
 
     assert caplog.records == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.access.key_limits import Limits
+from services.gateway.access.key_limits import KeyLimits
 
 
 class Desk:
@@ -12,7 +12,7 @@ class Desk:
 
     def __init__(self, *, at_once: int = 100) -> None:
         self.now = 0.0
-        self.limits = Limits(rate_per_s=2, burst=5, at_once=at_once, clock=lambda: self.now)
+        self.limits = KeyLimits(rate_per_s=2, burst=5, at_once=at_once, clock=lambda: self.now)
 
     def ask(self, key: str = "k1") -> float:
         """One request that is answered at once."""

@@ -11,7 +11,7 @@ import pytest
 
 from services.gateway import keys
 from services.gateway.access.key_file import read_keys
-from services.gateway.access.key_ring import KeyRing, id_of
+from services.gateway.access.key_ring import KeyRing, parse_key_id
 from services.gateway.access.principal import KeyScope
 from services.gateway.access.watched_file import WatchedFile
 from shared.errors import ConfigError
@@ -52,7 +52,7 @@ def test_a_key_opens_what_is_its_owners(file: Path, clock: Clock) -> None:
     principal = KeyRing(file, clock).find(text)
 
     assert principal is not None
-    assert (principal.owner, principal.key_id, principal.scopes) == ("alice", id_of(text), WRITE)
+    assert (principal.owner, principal.key_id, principal.scopes) == ("alice", parse_key_id(text), WRITE)
     assert principal.may(KeyScope.WRITE)
     assert not principal.may(KeyScope.ADMIN)
 
@@ -96,7 +96,7 @@ def test_a_key_ends_at_its_expiry(file: Path, clock: Clock) -> None:
 
     assert before is not None
     assert ring.find(text) is None
-    assert ring.owner_of(key.id) is None
+    assert ring.find_by_id(key.id) is None
 
 
 def test_an_owner_has_two_live_keys_at_most(file: Path) -> None:
@@ -105,11 +105,11 @@ def test_an_owner_has_two_live_keys_at_most(file: Path) -> None:
     first, _second = keys.new(file, "alice", READ, None), keys.new(file, "alice", READ, None)
     with pytest.raises(ConfigError, match="alice has more than 2 live keys"):
         keys.new(file, "alice", READ, None)
-    keys.revoke(file, id_of(first))
+    keys.revoke(file, parse_key_id(first))
     keys.new(file, "alice", READ, None)
 
     assert len(read_keys(file).keys) == 3
-    assert id_of(expired) in {key.id for key in read_keys(file).keys}
+    assert parse_key_id(expired) in {key.id for key in read_keys(file).keys}
 
 
 def test_a_change_of_the_file_counts_within_a_second(file: Path, clock: Clock) -> None:
@@ -117,7 +117,7 @@ def test_a_change_of_the_file_counts_within_a_second(file: Path, clock: Clock) -
     old = keys.new(file, "alice", READ, None)
     ring = KeyRing(file, clock)
     new = keys.new(file, "bob", READ, None)
-    keys.revoke(file, id_of(old))
+    keys.revoke(file, parse_key_id(old))
     at_once = ring.find(old), ring.find(new)
     clock.now += 1
     later = ring.find(old), ring.find(new)
@@ -173,7 +173,7 @@ def test_a_changed_file_stays_whose_it_was(file: Path) -> None:
     text = keys.new(file, "alice", READ, None)
     os.chown(file, 1234, 2345)
     file.chmod(0o640)
-    keys.revoke(file, id_of(text))
+    keys.revoke(file, parse_key_id(text))
     found = file.stat()
 
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 2345, 0o640)
@@ -247,14 +247,14 @@ def test_the_command_makes_lists_and_revokes(file: Path, capsys: pytest.CaptureF
     text = capsys.readouterr().out.strip()
     keys.main(["--file", str(file), "list"])
     listed = capsys.readouterr().out
-    keys.main(["--file", str(file), "revoke", id_of(text)])
+    keys.main(["--file", str(file), "revoke", parse_key_id(text)])
 
-    assert listed.split()[:4] == [id_of(text), "alice", "admin,read", "live"]
+    assert listed.split()[:4] == [parse_key_id(text), "alice", "admin,read", "live"]
     assert listed.split()[4].startswith(expiry)
     assert text[16:] not in listed
     assert read_keys(file).keys == ()
     with pytest.raises(ConfigError, match="There is no such key"):
-        keys.revoke(file, id_of(text))
+        keys.revoke(file, parse_key_id(text))
 
 
 def test_the_command_keeps_the_files_mode(file: Path) -> None:

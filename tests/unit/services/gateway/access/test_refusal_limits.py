@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.access.refusal_limits import MOST, Strangers
+from services.gateway.access.refusal_limits import MOST, RefusalLimits
 
 
 class Door:
@@ -12,11 +12,11 @@ class Door:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.strangers = Strangers(rate_per_s=2, burst=3, clock=lambda: self.now)
+        self.refusal_limits = RefusalLimits(rate_per_s=2, burst=3, clock=lambda: self.now)
 
     def knock(self, address: str, times: int) -> list[float]:
         """What each knock is answered with."""
-        return [self.strangers.refuse(address) for _ in range(times)]
+        return [self.refusal_limits.count_refusal(address) for _ in range(times)]
 
 
 def test_a_burst_is_refused_and_then_the_rate_holds() -> None:

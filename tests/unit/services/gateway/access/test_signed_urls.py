@@ -8,7 +8,7 @@ import pytest
 
 from services.gateway import keys
 from services.gateway.access.principal import KeyScope, Principal
-from services.gateway.access.signed_urls import SKEW_S, BadSignature, Signer, read_secrets, signable
+from services.gateway.access.signed_urls import SKEW_S, BadSignature, Signer, is_signable, read_secrets
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ ALICE = Principal("alice", "0123456789ab", frozenset({KeyScope.READ}))
 NOON = 1_772_366_400.0
 
 
-def owner_of(key_id: str) -> Principal | None:
+def find_by_id(key_id: str) -> Principal | None:
     """Only Alice has a key."""
     return ALICE if key_id == ALICE.key_id else None
 
@@ -40,7 +40,7 @@ class Desk:
     def opens(self, query: str, *, method: str = "GET", path: str = PATH) -> bool:
         """Whether a request gets in."""
         try:
-            return self.signer.check(method, path, query, owner_of) is ALICE
+            return self.signer.check(method, path, query, find_by_id) is ALICE
         except BadSignature:
             return False
 
@@ -181,4 +181,4 @@ def test_a_secret_is_not_written_over(file: Path) -> None:
 )
 def test_only_streams_and_pictures_can_be_signed(path: str, expected: bool) -> None:  # noqa: FBT001
     """Everything else has a header to put a key into."""
-    assert signable(path) is expected
+    assert is_signable(path) is expected
