@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from services.gateway.access.ownership import Ledger, OneOwner
+from services.gateway.access.ownership import SingleOwner, StoredOwnership
 from services.gateway.api.routes import debug, generation, images, masks, system, visualization
 from services.gateway.background import kept_up
 from services.gateway.core.admission import Admission
@@ -60,7 +60,7 @@ def create_app(deps: Deps) -> FastAPI:
 def assemble(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
     """Make the parts."""
     store = RecentPictures(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
-    ownership: Ownership = OneOwner() if authenticator is None else Ledger(bus)
+    ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     return Deps(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.access.ownership import Ledger
+from services.gateway.access.ownership import StoredOwnership
 from services.gateway.core.uploads import Uploads
 from shared import subjects
 from shared.errors import BadMessage
@@ -41,33 +41,33 @@ def clock() -> Clock:
 
 async def test_a_picture_is_its_owners_for_every_replica(bus: Bus, clock: Clock) -> None:
     """And nobody else's, also for those who know its name."""
-    await Ledger(bus, clock).give_picture("alice", SHA256)
-    replica = Ledger(bus, clock)
+    await StoredOwnership(bus, clock).add_image("alice", SHA256)
+    replica = StoredOwnership(bus, clock)
 
-    assert await replica.has_picture("alice", SHA256)
-    assert not await replica.has_picture("bob", SHA256)
-    assert not await replica.has_picture("alice", "1" * 64)
+    assert await replica.owns_image("alice", SHA256)
+    assert not await replica.owns_image("bob", SHA256)
+    assert not await replica.owns_image("alice", "1" * 64)
 
 
 async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
     """Each has sent it; one who forgets it takes it from nobody."""
-    ledger = Ledger(bus, clock)
-    await ledger.give_picture("alice", SHA256)
-    await ledger.give_picture("bob", SHA256)
+    ledger = StoredOwnership(bus, clock)
+    await ledger.add_image("alice", SHA256)
+    await ledger.add_image("bob", SHA256)
     await bus.purge(OWNED, subjects.owned_picture("alice", SHA256))
-    replica = Ledger(bus, clock)
+    replica = StoredOwnership(bus, clock)
 
-    assert not await replica.has_picture("alice", SHA256)
-    assert await replica.has_picture("bob", SHA256)
+    assert not await replica.owns_image("alice", SHA256)
+    assert await replica.owns_image("bob", SHA256)
 
 
 async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
     """An entry older than half of its life is written again, as the picture is; a younger one is not."""
     subject = subjects.owned_picture("alice", SHA256)
-    await Ledger(bus, clock).give_picture("alice", SHA256)
+    await StoredOwnership(bus, clock).add_image("alice", SHA256)
     written = []
     for clock.now in (NOON + 3 * DAY, NOON + 4 * DAY):
-        assert await Ledger(bus, clock).has_picture("alice", SHA256)
+        assert await StoredOwnership(bus, clock).owns_image("alice", SHA256)
         entry = await bus.last(OWNED, subject)
         assert entry is not None
         written.append(float(entry.data))
@@ -77,35 +77,35 @@ async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
 
 async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -> None:
     """An operator who forgets a user is heard after that."""
-    ledger = Ledger(bus, clock)
-    await ledger.give_picture("alice", SHA256)
+    ledger = StoredOwnership(bus, clock)
+    await ledger.add_image("alice", SHA256)
     await bus.purge(OWNED, subjects.owned_picture("alice", SHA256))
-    believed = await ledger.has_picture("alice", SHA256)
+    believed = await ledger.owns_image("alice", SHA256)
     clock.now += 60
 
     assert believed
-    assert not await ledger.has_picture("alice", SHA256)
+    assert not await ledger.owns_image("alice", SHA256)
 
 
 async def test_a_job_is_its_owners_as_soon_as_it_is_logged(bus: Bus, clock: Clock) -> None:
     """With a job manager or without."""
     order = JobSubmit(task=Task.WHITE_BALANCE, image=SHA256)
     await bus.publish(subjects.submit("batch", "alice", "j1"), order)
-    ledger = Ledger(bus, clock)
+    ledger = StoredOwnership(bus, clock)
 
-    assert await ledger.has_job("alice", "j1")
-    assert not await ledger.has_job("bob", "j1")
-    assert not await ledger.has_job("bob", "j2")
+    assert await ledger.owns_job("alice", "j1")
+    assert not await ledger.owns_job("bob", "j1")
+    assert not await ledger.owns_job("bob", "j2")
 
 
 async def test_a_replay_is_the_owners_too(bus: Bus, clock: Clock) -> None:
     """Its id is in no submit, but in the view."""
     record = JobRecord(job_id="j1-r7", user="alice", state=JobState.QUEUED, created_at=1, updated_at=1, last_seq=1)
     await bus.publish(subjects.job_record("alice", "j1-r7"), record)
-    ledger = Ledger(bus, clock)
+    ledger = StoredOwnership(bus, clock)
 
-    assert await ledger.has_job("alice", "j1-r7")
-    assert not await ledger.has_job("bob", "j1-r7")
+    assert await ledger.owns_job("alice", "j1-r7")
+    assert not await ledger.owns_job("bob", "j1-r7")
 
 
 @pytest.mark.parametrize("job_id", ["*", ">", "a.b", "", "x" * 65])
@@ -113,22 +113,22 @@ async def test_what_is_no_id_is_nobodys(bus: Bus, clock: Clock, job_id: str) -> 
     """A wildcard must not find a job."""
     await bus.publish(subjects.submit("batch", "alice", "j1"), JobSubmit(task=Task.WHITE_BALANCE, image=SHA256))
     with pytest.raises(BadMessage):
-        await Ledger(bus, clock).has_job("alice", job_id)
+        await StoredOwnership(bus, clock).owns_job("alice", job_id)
 
 
 def test_a_question_is_its_owners(bus: Bus, clock: Clock) -> None:
     """The id says so itself, to every replica."""
-    request = Ledger(bus, clock).new_request("alice")
-    replica = Ledger(bus, clock)
+    request = StoredOwnership(bus, clock).new_request_id("alice")
+    replica = StoredOwnership(bus, clock)
 
-    assert replica.has_request("alice", request)
-    assert not replica.has_request("bob", request)
+    assert replica.owns_request("alice", request)
+    assert not replica.owns_request("bob", request)
     assert subjects.seg_cancel(request)
 
 
 async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
     """Who sends what somebody else has sent waits for as long as if they were the first; their own is stored once."""
-    uploads = Uploads(images, Ledger(bus, clock), reads_at_once=1)
+    uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
     upload = await uploads.read_bytes(png(), "Image")
     written = []
     for owner in ("alice", "alice", "bob", "bob"):
@@ -140,7 +140,7 @@ async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: Nats
 
 async def test_a_picture_is_found_by_its_owner_only(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
     """Its name is no key, nor is what is not a name."""
-    uploads = Uploads(images, Ledger(bus, clock), reads_at_once=1)
+    uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
     sha256 = await uploads.store("alice", await uploads.read_bytes(png(), "Image"))
     found = await uploads.known("alice", sha256)
 

@@ -29,56 +29,56 @@ _KEPT = 8192
 class Ownership(Protocol):
     """What belongs to whom. All questions raise BrokerUnavailable, those about jobs BadMessage for what is no id."""
 
-    async def has_picture(self, owner: str, sha256: str) -> bool:
+    async def owns_image(self, owner: str, sha256: str) -> bool:
         """Whether the owner has sent this picture, or got it from a service; keeps it theirs for half a week more."""
 
-    async def give_picture(self, owner: str, sha256: str) -> None:
+    async def add_image(self, owner: str, sha256: str) -> None:
         """Make the picture theirs, beside all others who have the same."""
 
-    async def has_job(self, owner: str, job_id: str) -> bool:
+    async def owns_job(self, owner: str, job_id: str) -> bool:
         """Whether the owner has submitted this job."""
 
-    def give_job(self, owner: str, job_id: str) -> None:
+    def add_job(self, owner: str, job_id: str) -> None:
         """Remember what has just been submitted; the broker's log knows it already."""
 
-    def new_request(self, owner: str) -> str:
+    def new_request_id(self, owner: str) -> str:
         """Return an id for a question to a service."""
 
-    def has_request(self, owner: str, request_id: str) -> bool:
+    def owns_request(self, owner: str, request_id: str) -> bool:
         """Whether the question is theirs."""
 
 
-class OneOwner:
+class SingleOwner:
     """Without access control there is one owner, who has all that exists."""
 
-    async def has_picture(self, owner: str, sha256: str) -> bool:
+    async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
         del owner, sha256
         return True
 
-    async def give_picture(self, owner: str, sha256: str) -> None:
+    async def add_image(self, owner: str, sha256: str) -> None:
         """See Ownership."""
 
-    async def has_job(self, owner: str, job_id: str) -> bool:
+    async def owns_job(self, owner: str, job_id: str) -> bool:
         """See Ownership."""
         del owner, job_id
         return True
 
-    def give_job(self, owner: str, job_id: str) -> None:
+    def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
 
-    def new_request(self, owner: str) -> str:
+    def new_request_id(self, owner: str) -> str:
         """See Ownership."""
         del owner
         return uuid4().hex
 
-    def has_request(self, owner: str, request_id: str) -> bool:
+    def owns_request(self, owner: str, request_id: str) -> bool:
         """See Ownership."""
         del owner, request_id
         return True
 
 
-class Ledger:
+class StoredOwnership:
     """Ownership in the broker, so that every replica knows it; what was found is believed for a minute."""
 
     def __init__(self, bus: Bus, clock: Callable[[], float] = time.time) -> None:
@@ -87,7 +87,7 @@ class Ledger:
         self._clock = clock
         self._believed: TTLCache[tuple[str, str], bool] = TTLCache(_KEPT, _BELIEVED_S, clock)
 
-    async def has_picture(self, owner: str, sha256: str) -> bool:
+    async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
         if (owner, sha256) in self._believed:
             return True
@@ -95,16 +95,16 @@ class Ledger:
         if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty one
             return False
         if self._clock() - int(entry.data) > _RENEWED_S:
-            await self.give_picture(owner, sha256)
+            await self.add_image(owner, sha256)
         self._believed[owner, sha256] = True
         return True
 
-    async def give_picture(self, owner: str, sha256: str) -> None:
+    async def add_image(self, owner: str, sha256: str) -> None:
         """See Ownership."""
         await self._bus.publish(subjects.owned_picture(owner, sha256), str(int(self._clock())).encode())
         self._believed[owner, sha256] = True
 
-    async def has_job(self, owner: str, job_id: str) -> bool:
+    async def owns_job(self, owner: str, job_id: str) -> bool:
         """See Ownership."""
         if (owner, job_id) in self._believed:
             return True
@@ -116,15 +116,15 @@ class Ledger:
             self._believed[owner, job_id] = True
         return found is not None
 
-    def give_job(self, owner: str, job_id: str) -> None:
+    def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
         self._believed[owner, job_id] = True
 
-    def new_request(self, owner: str) -> str:
+    def new_request_id(self, owner: str) -> str:
         """See Ownership. The id begins with the owner's mark, so that no replica has to remember it."""
         return _mark(owner) + uuid4().hex
 
-    def has_request(self, owner: str, request_id: str) -> bool:
+    def owns_request(self, owner: str, request_id: str) -> bool:
         """See Ownership."""
         return request_id.startswith(_mark(owner))
 

@@ -29,7 +29,7 @@ async def mask_request(deps: Deps, user: str, ask: SmartMaskRequest) -> MaskRequ
     if upload is not None:
         await deps.uploads.store(user, upload)
     return MaskRequest(
-        request_id=deps.ownership.new_request(user),
+        request_id=deps.ownership.new_request_id(user),
         image=ref.sha256,
         engine="default" if ask.model_type == "segmentation" else ask.model_type,
         points=[(x, y, 1) for x, y in ask.points or ()],

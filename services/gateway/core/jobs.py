@@ -32,7 +32,7 @@ async def submit(
     order = order.model_copy(update={"traceparent": tracing.current()})
     with deps.admission.place(user, job_id):
         await deps.bus.publish(subjects.submit(job_class, user, job_id), order, msg_id=job_id)
-    deps.ownership.give_job(user, job_id)
+    deps.ownership.add_job(user, job_id)
     log.info("job.submitted", extra={"job_id": job_id, "task": order.task})
     return job_id
 
@@ -40,7 +40,7 @@ async def submit(
 async def find(deps: Deps, user: str, job_id: str) -> JobRecord:
     """Return the state of the user's job. Raises NotFound, also for other users' jobs, and BrokerUnavailable."""
     try:
-        theirs = await deps.ownership.has_job(user, job_id)
+        theirs = await deps.ownership.owns_job(user, job_id)
         record = (deps.ended.get(job_id) or await load(deps.bus, job_id)) if theirs else None
     except BadMessage:
         record = None

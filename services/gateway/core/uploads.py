@@ -66,7 +66,7 @@ class Uploads:
 
         Raises BrokerUnavailable.
         """
-        if not _SHA256.fullmatch(sha256) or not await self._ownership.has_picture(owner, sha256):
+        if not _SHA256.fullmatch(sha256) or not await self._ownership.owns_image(owner, sha256):
             return None
         return await self._images.head("inputs", sha256)
 
@@ -85,10 +85,10 @@ class Uploads:
     async def store(self, owner: str, upload: Upload) -> str:
         """Store it, if the owner has not done so yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
         sha256 = upload.ref.sha256
-        owned = await self._ownership.has_picture(owner, sha256)
+        owned = await self._ownership.owns_image(owner, sha256)
         await self._images.put("inputs", upload.data, upload.ref, anew=not owned)
         if not owned:
-            await self._ownership.give_picture(owner, sha256)
+            await self._ownership.add_image(owner, sha256)
         return sha256
 
     async def adopt(self, owner: str, ref: ImageRef) -> Upload:

@@ -44,7 +44,7 @@ async def detect(
 async def cancel(request_id: str, deps: InjectedDeps, user: CurrentOwner) -> MaskCancelled:
     """Tell every segmentation replica to drop the request; whether one has it, nobody knows."""
     with suppress(ArtMancerError):
-        if deps.ownership.has_request(user, request_id):
+        if deps.ownership.owns_request(user, request_id):
             await deps.bus.emit(subjects.seg_cancel(request_id))
     return MaskCancelled(request_id=request_id)
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 from PIL import Image
 
-from services.gateway.access.ownership import OneOwner
+from services.gateway.access.ownership import SingleOwner
 from services.gateway.core.uploads import Uploads
 from shared.errors import BadImage, BadInput, TooLarge
 from tests.gateway import b64, mask_png, png, saved
@@ -28,7 +28,7 @@ class NoStore:
 
 @pytest.fixture
 def uploads() -> Uploads:
-    return Uploads(NoStore(), OneOwner(), reads_at_once=2)
+    return Uploads(NoStore(), SingleOwner(), reads_at_once=2)
 
 
 def giant_header() -> bytes:
