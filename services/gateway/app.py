@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from services.gateway.access.ownership import SingleOwner, StoredOwnership
 from services.gateway.api.routes import debug, generation, images, masks, system, visualization
-from services.gateway.background import kept_up
+from services.gateway.background import run_background_tasks
 from services.gateway.core.admission import Admission
 from services.gateway.core.durability import Durability
 from services.gateway.core.ended_jobs import EndedJobs
@@ -37,7 +37,7 @@ VERSION = "0.1.0"
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Put the routes together. Access, CORS and the size limit are around all of it, in front.py."""
+    """Put the routes together. Access, CORS and the size limit are around all of it, in startup_shell.py."""
     app = FastAPI(
         title="ArtMancer",
         version=VERSION,
@@ -57,7 +57,7 @@ def create_app(deps: Deps) -> FastAPI:
     return app
 
 
-def assemble(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
+def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
     """Make the parts."""
     store = RecentPictures(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
@@ -80,9 +80,9 @@ def assemble(settings: Settings, bus: Bus, authenticator: Authenticator | None) 
 
 
 @asynccontextmanager
-async def opened(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
+async def open_app(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
     """Yield the app at once, connected to the broker as soon as there is one. Raises ConfigError."""
     async with open_bus(settings.nats, NAME, wait=False) as bus:
-        deps = assemble(settings, bus, authenticator)
-        async with kept_up(deps):
+        deps = create_deps(settings, bus, authenticator)
+        async with run_background_tasks(deps):
             yield create_app(deps)

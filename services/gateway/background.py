@@ -20,7 +20,7 @@ _ANSWER_S = 2.0
 
 
 @asynccontextmanager
-async def kept_up(deps: Deps) -> AsyncIterator[None]:
+async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
     """Do all of it while the block runs. Raises ConfigError if the broker will not let us in."""
     async with asyncio.TaskGroup() as group:
         tasks = [

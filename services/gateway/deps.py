@@ -46,7 +46,7 @@ class Deps:
     declared: asyncio.Event
     """Set while the broker is known to have all that is declared."""
 
-    def signed_for(self, principal: Principal) -> Callable[[str], str]:
+    def url_signer(self, principal: Principal) -> Callable[[str], str]:
         """Return what turns an address into one that opens without a header, where headers are asked for."""
         if self.authenticator is None or not principal.may(KeyScope.READ):
             return str

@@ -24,7 +24,7 @@ _CODES = {
 }
 
 
-def failure(
+def error_response(
     path: str, status: int, sentence: str, code: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """Make the answer to a request that failed; nothing that was sent is echoed, but the name of a field.

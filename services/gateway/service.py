@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.gateway.access.authentication import create_authenticator
-from services.gateway.http.front import Front, guarded
-from services.gateway.http.instrumentation import Observed
+from services.gateway.http.instrumentation import InstrumentationMiddleware
 from services.gateway.http.server import Server, listen
+from services.gateway.http.startup_shell import StartupShell, add_middleware
 from shared.errors import ConfigError
 from shared.listener import probed
 
@@ -35,17 +35,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     is declared.
     """
     authenticator = create_authenticator(settings)
-    front = Front()
-    observed = Observed(guarded(front, settings, authenticator))
-    server = Server(observed, settings)
+    shell = StartupShell()
+    instrumented = InstrumentationMiddleware(add_middleware(shell, settings, authenticator))
+    server = Server(instrumented, settings)
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:
             async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
-                opened, observed.report = await asyncio.to_thread(_import_app)
-                async with opened(settings, authenticator) as app:
-                    front.open(app)
+                open_app, instrumented.report = await asyncio.to_thread(_import_app)
+                async with open_app(settings, authenticator) as app:
+                    shell.open(app)
                     probes.require(app.state.deps.check)
                     probes.has_started()
                     await stop.wait()
@@ -58,10 +58,10 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 def _import_app() -> tuple[Open, Callable[[Exchange], None]]:
     # Takes 0.4 s, so it runs beside the event loop.
-    from services.gateway.app import opened  # noqa: PLC0415
+    from services.gateway.app import open_app  # noqa: PLC0415
     from services.gateway.http.metrics import count  # noqa: PLC0415
 
-    return opened, count
+    return open_app, count
 
 
 def _first_of(errors: BaseExceptionGroup[ConfigError]) -> ConfigError:

@@ -31,7 +31,7 @@ log = logging.getLogger("audit")
 log.setLevel(logging.INFO)  # LOG_LEVEL says how much is told of the program, not whether it is told who did what
 
 
-class Audit:
+class AuditMiddleware:
     """ASGI middleware around all others that answer. The id is in whatever is logged meanwhile, too."""
 
     def __init__(self, app: ASGIApp, routes: Callable[[], Sequence[BaseRoute]], *, writes: bool) -> None:

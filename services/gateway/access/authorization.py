@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 
 from services.gateway.access.authentication import NO_KEY
 from services.gateway.access.principal import LOCAL, KeyScope
-from services.gateway.error_responses import failure
+from services.gateway.error_responses import error_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -76,13 +76,15 @@ class AuthorizationMiddleware:
 
 
 def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:
-    return failure(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
+    return error_response(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
 
 
 def _refusal(path: str, required: KeyScope, refusal: str) -> ASGIApp:
     """Answer as RFC 6750 has it: no key, a wrong key, or a key that is not good for this."""
     if not refusal:
         realm = f'{_REALM}, error="insufficient_scope", scope="{required}"'
-        return failure(path, 403, f"This API key lacks the scope {required}.", headers={"WWW-Authenticate": realm})
+        return error_response(
+            path, 403, f"This API key lacks the scope {required}.", headers={"WWW-Authenticate": realm}
+        )
     realm = _REALM if refusal == NO_KEY else f'{_REALM}, error="invalid_token"'
-    return failure(path, 401, refusal, headers={"WWW-Authenticate": realm})
+    return error_response(path, 401, refusal, headers={"WWW-Authenticate": realm})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from services.gateway.error_responses import failure
+from services.gateway.error_responses import error_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +34,7 @@ class BodyLimit:
         if length.isdecimal() and int(length) > self._limit:
             if "expect" not in headers and scope["principal"].owner:
                 await self._drop_rest(receive)
-            answer = failure(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
+            answer = error_response(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
             await answer(scope, receive, send)
             return
         received = 0

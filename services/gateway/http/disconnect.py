@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what the work returns. Raises what it raises, and ClientDisconnect. The body must have been read."""
     try:
         async with asyncio.TaskGroup() as group:

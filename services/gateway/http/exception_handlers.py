@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
-from services.gateway.error_responses import failure
+from services.gateway.error_responses import error_response
 from shared.errors import ArtMancerError, ImageNotFound
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _NAME_LENGTH = 100
 _NO_METHOD, _CLIENT_GONE = 405, 499
 
 
-def first_problem(errors: Sequence[Any]) -> str:
+def validation_message(errors: Sequence[Any]) -> str:
     """Say in a sentence what is wrong with a request that pydantic refused."""
     first = errors[0]
     if first["type"] == "json_invalid":
@@ -78,7 +78,7 @@ def install(app: FastAPI) -> None:
 async def _answer_ours(request: Request, error: ArtMancerError) -> Response:
     if error.code not in STATUS:
         log.error("http.error", extra={"code": error.code, "reason": error.message})
-    return failure(request.url.path, _status(request, error), error.message, error.code)
+    return error_response(request.url.path, _status(request, error), error.message, error.code)
 
 
 def _status(request: Request, error: ArtMancerError) -> int:
@@ -97,7 +97,7 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
         if request.method == "OPTIONS":
             return Response(headers=headers)
     sentence = _SENTENCES.get(error.status_code, error.detail)
-    return failure(request.url.path, error.status_code, sentence, headers=headers)
+    return error_response(request.url.path, error.status_code, sentence, headers=headers)
 
 
 def _methods(request: Request) -> list[str]:
@@ -107,7 +107,7 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
-    return failure(request.url.path, 422, first_problem(error.errors()))
+    return error_response(request.url.path, 422, validation_message(error.errors()))
 
 
 async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
@@ -115,4 +115,4 @@ async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
 
 
 async def _answer_unexpected(request: Request, _: Exception) -> Response:
-    return failure(request.url.path, 500, _UNEXPECTED)
+    return error_response(request.url.path, 500, _UNEXPECTED)

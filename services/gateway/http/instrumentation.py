@@ -32,7 +32,7 @@ class Exchange:
     ended: bool = False
 
 
-class Observed:
+class InstrumentationMiddleware:
     """ASGI middleware, outermost: goes on with the trace that `traceparent` names, or begins one, and answers its name.
 
     `report` gets each exchange when its answer begins and when it has ended. It may come late: what counts is imported

@@ -1,7 +1,7 @@
 """JSON bodies of up to 64 MiB, parsed once, straight from their bytes into the model.
 
-FastAPI would run json.loads first and validate the result, at five times the cost; so the routes depend on `body_of`
-and tell OpenAPI with `described`.
+FastAPI would run json.loads first and validate the result, at five times the cost; so the routes depend on `json_body`
+and tell OpenAPI with `openapi_body`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request  # noqa: TC002 (FastAPI reads the annotation)
 
-from services.gateway.http.exception_handlers import first_problem
+from services.gateway.http.exception_handlers import validation_message
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 
-def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
+def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
     """Make the dependency that reads a request's body as this model. It raises BadInput with one sentence."""
 
     async def read(request: Request) -> M:
@@ -30,12 +30,12 @@ def body_of(model: type[M]) -> Callable[[Request], Awaitable[M]]:
         try:
             return model.model_validate_json(raw)
         except ValidationError as error:
-            raise BadInput(first_problem(error.errors(include_input=False, include_url=False))) from None
+            raise BadInput(validation_message(error.errors(include_input=False, include_url=False))) from None
 
     return read
 
 
-def described(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what a route passes as `openapi_extra` for a body that `body_of` reads."""
+def openapi_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what a route passes as `openapi_extra` for a body that `json_body` reads."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

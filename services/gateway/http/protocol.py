@@ -23,7 +23,7 @@ _CLOSE = (b"connection", b"close")
 _LINGER_S = 1.0  # after a stop, for a last request; a proxy with work has one for each of its connections by then
 
 
-class Connection(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """Is closed when it has waited too long for the rest of a header, or for the end of a body that is not read.
 
     What an app reads is the app's to wait for, and the pause between two requests is uvicorn's.
@@ -88,6 +88,6 @@ class Connection(H11Protocol):
             self._closing = None
 
 
-def patient(patience_s: float) -> type[Connection]:
+def protocol_with_timeout(patience_s: float) -> type[TimeoutProtocol]:
     """Return the class of connections that wait for so many seconds."""
-    return type("PatientConnection", (Connection,), {"patience_s": patience_s})
+    return type("TimeoutProtocol", (TimeoutProtocol,), {"patience_s": patience_s})

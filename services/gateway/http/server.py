@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from services.gateway.http.protocol import patient
+from services.gateway.http.protocol import protocol_with_timeout
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=patient(settings.patience_s),
+                http=protocol_with_timeout(settings.patience_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -51,22 +51,22 @@ _TAGS = [
 def document() -> bytes:
     """Return the description as JSON."""
     routes = [route for router in ROUTERS for route in router.routes]
-    described = get_openapi(title="ArtMancer", version="1", description=_ABOUT, routes=routes, tags=_TAGS)
+    document = get_openapi(title="ArtMancer", version="1", description=_ABOUT, routes=routes, tags=_TAGS)
     _, definitions = models_json_schema(
         [(model, "validation") for model in _READ_BY_HAND], ref_template="#/components/schemas/{model}"
     )
-    schemas = described["components"]["schemas"]
+    schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"]
     for name in _NOT_OURS:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)
-    described["components"]["securitySchemes"] = _SECURITY
-    for path, operations in described["paths"].items():
+    document["components"]["securitySchemes"] = _SECURITY
+    for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _guard(method.upper(), path, operation)
             _drop_foreign(operation["responses"])
             _add_examples(operation, schemas)
-    return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _guard(method: str, path: str, operation: dict[str, Any]) -> None:

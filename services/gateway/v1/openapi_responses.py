@@ -32,7 +32,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, str]:
 
 
 def taking(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route whose body `body_of` reads."""
+    """Return the `openapi_extra` of a route whose body `json_body` reads."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema_of(model)}}}}
 
 

@@ -10,14 +10,14 @@ from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, Ge
 from services.gateway.api.submissions import prepare
 from services.gateway.core import debug_sessions, jobs
 from services.gateway.deps import CurrentOwner, InjectedDeps
-from services.gateway.http.json_body import body_of, described
+from services.gateway.http.json_body import json_body, openapi_body
 from services.gateway.http.sse import job_stream
 from shared.messages import Done as JobDone
 from shared.messages import JobRecord, JobSubmit
 
 router = APIRouter(prefix="/api/generate", tags=["edits"])
-Order = Annotated[GenerateSubmission, Depends(body_of(GenerateSubmission))]
-_BODY = described(GenerateSubmission)
+Order = Annotated[GenerateSubmission, Depends(json_body(GenerateSubmission))]
+_BODY = openapi_body(GenerateSubmission)
 _FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
 
 

@@ -15,7 +15,7 @@ from services.gateway.api.schemas import (
     WhiteBalanced,
 )
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
-from services.gateway.http.json_body import body_of, described
+from services.gateway.http.json_body import json_body, openapi_body
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
 from shared.messages import ExtractRequest, Message, PictureReply, ShadowRequest, WhiteBalanceRequest
@@ -24,9 +24,11 @@ router = APIRouter(prefix="/api/image-utils", tags=["pictures"])
 Knob = Annotated[FiniteFloat, Form(ge=-100, le=100)]
 
 
-@router.post("/extract-object", openapi_extra=described(ExtractObjectRequest), response_model=Extracted)
+@router.post("/extract-object", openapi_extra=openapi_body(ExtractObjectRequest), response_model=Extracted)
 async def extract_object(
-    ask: Annotated[ExtractObjectRequest, Depends(body_of(ExtractObjectRequest))], deps: InjectedDeps, user: CurrentOwner
+    ask: Annotated[ExtractObjectRequest, Depends(json_body(ExtractObjectRequest))],
+    deps: InjectedDeps,
+    user: CurrentOwner,
 ) -> Response:
     """Cut the masked object out and fit it into a white square."""
     image = await deps.uploads.read(ask.image, "Image")
@@ -35,9 +37,11 @@ async def extract_object(
     return _json(Extracted(extracted_image=await _made(deps, subjects.IMG_EXTRACT, request)))
 
 
-@router.post("/add-shadow-preview", openapi_extra=described(ShadowPreviewRequest))
+@router.post("/add-shadow-preview", openapi_extra=openapi_body(ShadowPreviewRequest))
 async def add_shadow_preview(
-    ask: Annotated[ShadowPreviewRequest, Depends(body_of(ShadowPreviewRequest))], deps: InjectedDeps, user: CurrentOwner
+    ask: Annotated[ShadowPreviewRequest, Depends(json_body(ShadowPreviewRequest))],
+    deps: InjectedDeps,
+    user: CurrentOwner,
 ) -> ShadowPreview:
     """Show an extracted object with a shadow; failures come with status 200."""
     try:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from services.gateway.api.mask_requests import mask_request
 from services.gateway.api.schemas import Detected, DetectRequest, MaskCancelled, SmartMask, SmartMaskRequest
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
-from services.gateway.http.json_body import body_of, described
+from services.gateway.http.json_body import json_body, openapi_body
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
 from shared.messages import MaskReply, MaskRequest
@@ -17,9 +17,9 @@ from shared.messages import MaskReply, MaskRequest
 router = APIRouter(prefix="/api/smart-mask", tags=["masks"])
 
 
-@router.post("", openapi_extra=described(SmartMaskRequest), response_model=SmartMask)
+@router.post("", openapi_extra=openapi_body(SmartMaskRequest), response_model=SmartMask)
 async def smart_mask(
-    ask: Annotated[SmartMaskRequest, Depends(body_of(SmartMaskRequest))], deps: InjectedDeps, user: CurrentOwner
+    ask: Annotated[SmartMaskRequest, Depends(json_body(SmartMaskRequest))], deps: InjectedDeps, user: CurrentOwner
 ) -> Response:
     """Answer with a mask of the picture's size."""
     request = await mask_request(deps, user, ask)
@@ -28,9 +28,9 @@ async def smart_mask(
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-@router.post("/detect", openapi_extra=described(DetectRequest))
+@router.post("/detect", openapi_extra=openapi_body(DetectRequest))
 async def detect(
-    ask: Annotated[DetectRequest, Depends(body_of(DetectRequest))], deps: InjectedDeps, user: CurrentOwner
+    ask: Annotated[DetectRequest, Depends(json_body(DetectRequest))], deps: InjectedDeps, user: CurrentOwner
 ) -> Detected:
     """Answer as older clients expect it: failures with status 200."""
     try:

@@ -7,8 +7,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
-from services.gateway.http.json_body import body_of
-from services.gateway.http.picture_response import describe, picture_answer
+from services.gateway.http.image_response import image_headers, image_response
+from services.gateway.http.json_body import json_body
 from services.gateway.v1.openapi_responses import BYTES, PICTURE, by_name, can_fail, taking
 from services.gateway.v1.schemas import ExtractionRequest, Picture
 from services.gateway.v1.submissions import require
@@ -18,7 +18,7 @@ from shared.messages import ExtractRequest, ImageRef, PictureReply
 
 router = APIRouter(prefix="/v1", tags=["pictures"], generate_unique_id_function=by_name)
 Name = Annotated[str, Path(description="The SHA-256 of the picture's bytes.")]
-Cut = Annotated[ExtractionRequest, Depends(body_of(ExtractionRequest))]
+Cut = Annotated[ExtractionRequest, Depends(json_body(ExtractionRequest))]
 _FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": BYTES}}
 _UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -60,7 +60,7 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
 async def look_for_image(sha256: Name, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell whether a picture is there, which can spare an upload."""
     ref = await _known(deps, user, sha256)
-    headers = {**describe(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
+    headers = {**image_headers(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
 
 
@@ -71,7 +71,7 @@ async def look_for_image(sha256: Name, deps: InjectedDeps, user: CurrentOwner) -
 )
 async def download_image(sha256: Name, request: Request, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give a picture back as it was sent, or a mask as it was found."""
-    return await picture_answer(deps.images, await _known(deps, user, sha256), request.headers)
+    return await image_response(deps.images, await _known(deps, user, sha256), request.headers)
 
 
 @router.post(

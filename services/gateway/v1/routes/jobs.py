@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from services.gateway.core import jobs, listing
 from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
-from services.gateway.http.json_body import body_of
-from services.gateway.http.picture_response import picture_answer
+from services.gateway.http.image_response import image_response
+from services.gateway.http.json_body import json_body
 from services.gateway.v1 import submissions
 from services.gateway.v1.job_views import AcceptedJob, Job, JobPage, JobSubmission, Links, Receipt
 from services.gateway.v1.openapi_responses import PICTURE, by_name, can_fail, taking
@@ -15,7 +15,7 @@ from shared.errors import JobCancelled
 from shared.messages import Done, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=by_name)
-Order = Annotated[JobSubmission, Depends(body_of(JobSubmission))]
+Order = Annotated[JobSubmission, Depends(json_body(JobSubmission))]
 Key = Annotated[
     str | None,
     Header(
@@ -43,7 +43,7 @@ async def submit_job(
     """Accept an edit; it is logged when this answers, and runs even if nobody watches."""
     job_id, is_new = await submissions.submit(deps, principal.owner, key, order)
     status = JobState.QUEUED if is_new else (await jobs.find(deps, principal.owner, job_id)).state
-    links = Links.of(job_id, deps.signed_for(principal))
+    links = Links.of(job_id, deps.url_signer(principal))
     response.status_code = 202 if is_new else 200
     response.headers["Location"] = links.self_
     return AcceptedJob(id=job_id, status=status, links=links)
@@ -59,20 +59,20 @@ async def list_jobs(
 ) -> JobPage:
     """List your jobs, newest first; only those in one state, if that is given."""
     records, behind = await listing.page(deps.bus, principal.owner, status=status, limit=limit, cursor=cursor)
-    return JobPage(jobs=[Job.of(record, deps.signed_for(principal)) for record in records], next_cursor=behind)
+    return JobPage(jobs=[Job.of(record, deps.url_signer(principal)) for record in records], next_cursor=behind)
 
 
 @router.get("/{job_id}", response_description="Its state.", responses=can_fail(404, 503))
 async def read_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
     """Tell where a job stands."""
-    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.signed_for(principal))
+    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.url_signer(principal))
 
 
 @router.delete("/{job_id}", response_description="Its state after that.", responses=can_fail(404, 503))
 async def cancel_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
     """End a job at once, waiting or running; one that has ended stays as it is."""
     await jobs.cancel(deps, principal.owner, job_id)
-    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.signed_for(principal))
+    return Job.of(await jobs.find(deps, principal.owner, job_id), deps.url_signer(principal))
 
 
 @router.head("/{job_id}/result", include_in_schema=False)  # how large it is, and whether it has changed
@@ -84,7 +84,7 @@ async def cancel_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipa
 async def download_result(job_id: str, request: Request, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the picture as the worker encoded it. `Range` and `If-None-Match` are heard."""
     done = _done(await jobs.find(deps, user, job_id))
-    return await picture_answer(deps.images, done.result, request.headers)
+    return await image_response(deps.images, done.result, request.headers)
 
 
 @router.get("/{job_id}/receipt", response_description="The receipt.", responses=can_fail(404, 409, 410, 503))

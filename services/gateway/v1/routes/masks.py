@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.requests import ClientDisconnect
 
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
-from services.gateway.http.disconnect import unless_gone
-from services.gateway.http.json_body import body_of
-from services.gateway.http.picture_response import describe
+from services.gateway.http.disconnect import cancel_on_disconnect
+from services.gateway.http.image_response import image_headers
+from services.gateway.http.json_body import json_body
 from services.gateway.v1.openapi_responses import BYTES, Responses, by_name, can_fail, taking
 from services.gateway.v1.schemas import FoundMask, FoundMasks, MaskQuery
 from services.gateway.v1.submissions import require
@@ -36,7 +36,7 @@ _FOUND: Responses = {
     responses={**_FOUND, **can_fail(413, 422, 429, 503)},
 )
 async def find_masks(
-    query: Annotated[MaskQuery, Depends(body_of(MaskQuery))],
+    query: Annotated[MaskQuery, Depends(json_body(MaskQuery))],
     request: Request,
     deps: InjectedDeps,
     user: CurrentOwner,
@@ -71,7 +71,7 @@ def _question(query: MaskQuery) -> MaskRequest:
 async def _ask(deps: Deps, request: Request, question: MaskRequest) -> MaskReply:
     asking = rpc.call(deps.bus, subjects.SEG_MASK, question, MaskReply, timeout_s=deps.settings.mask_timeout_s)
     try:
-        return await unless_gone(request, asking)
+        return await cancel_on_disconnect(request, asking)
     except ClientDisconnect:
         await deps.bus.emit(subjects.seg_cancel(question.request_id))
         raise
@@ -83,5 +83,5 @@ async def _adopt(deps: Deps, user: str, mask: Mask) -> FoundMask:
 
 async def _png(deps: Deps, user: str, reply: MaskReply) -> Response:
     mask = await deps.uploads.adopt(user, reply.masks[0].png)
-    headers = {**describe(mask.ref), "X-Score": str(reply.masks[0].score), "X-Engine": reply.engine}
+    headers = {**image_headers(mask.ref), "X-Score": str(reply.masks[0].score), "X-Engine": reply.engine}
     return Response(mask.data, media_type="image/png", headers=headers)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 
 from services.gateway.access.signed_urls import is_signable
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
-from services.gateway.http.json_body import body_of
+from services.gateway.http.json_body import json_body
 from services.gateway.v1.openapi_responses import by_name, can_fail, taking
 from services.gateway.v1.schemas import SignedUrl, SignedUrlRequest
 from shared.errors import BadInput
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/signed-urls", tags=["access"], generate_unique_id
     responses=can_fail(413, 422),
 )
 async def sign_url(
-    order: Annotated[SignedUrlRequest, Depends(body_of(SignedUrlRequest))],
+    order: Annotated[SignedUrlRequest, Depends(json_body(SignedUrlRequest))],
     deps: InjectedDeps,
     principal: CurrentPrincipal,
 ) -> SignedUrl:

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from services.gateway.error_responses import failure
+from services.gateway.error_responses import error_response
 
 
 def test_under_api_there_is_only_a_detail() -> None:
     """The deployed client shows it as it is."""
-    answer = failure("/api/generate/async", 422, "No.", "bad_input")
+    answer = error_response("/api/generate/async", 422, "No.", "bad_input")
 
     assert json.loads(bytes(answer.body)) == {"detail": "No."}
     assert answer.headers["content-type"] == "application/json"
@@ -19,7 +19,7 @@ def test_under_api_there_is_only_a_detail() -> None:
 
 def test_under_v1_there_are_problem_details() -> None:
     """RFC 9457, and a code for programs."""
-    answer = failure("/v1/jobs", 404, "No such job.", "not_found")
+    answer = error_response("/v1/jobs", 404, "No such job.", "not_found")
 
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(bytes(answer.body)) == {
@@ -33,11 +33,11 @@ def test_under_v1_there_are_problem_details() -> None:
 )
 def test_a_code_follows_from_the_status(status: int, code: str) -> None:
     """Where the failure is none of ours."""
-    assert json.loads(bytes(failure("/v1/x", status, "No.").body))["code"] == code
+    assert json.loads(bytes(error_response("/v1/x", status, "No.").body))["code"] == code
 
 
 @pytest.mark.parametrize("path", ["/api/x", "/v1/x"])
 @pytest.mark.parametrize("status", [429, 503])
 def test_who_shall_come_again_is_told_when(path: str, status: int) -> None:
     """In seconds."""
-    assert int(failure(path, status, "No.").headers["retry-after"]) > 0
+    assert int(error_response(path, status, "No.").headers["retry-after"]) > 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from services.gateway.http.disconnect import unless_gone
+from services.gateway.http.disconnect import cancel_on_disconnect
 from shared.errors import NothingFound
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def test_the_work_is_returned() -> None:
     async def work() -> str:
         return "done"
 
-    assert await unless_gone(request(hangs_up=False), work()) == "done"
+    assert await cancel_on_disconnect(request(hangs_up=False), work()) == "done"
 
 
 async def test_a_failure_of_the_work_comes_through_as_it_is() -> None:
@@ -42,7 +42,7 @@ async def test_a_failure_of_the_work_comes_through_as_it_is() -> None:
         raise NothingFound
 
     with pytest.raises(NothingFound):
-        await unless_gone(request(hangs_up=False), work())
+        await cancel_on_disconnect(request(hangs_up=False), work())
 
 
 async def test_the_work_ends_when_the_client_hangs_up() -> None:
@@ -56,7 +56,7 @@ async def test_the_work_ends_when_the_client_hangs_up() -> None:
             ended.append(True)
 
     with pytest.raises(ClientDisconnect):
-        await unless_gone(request(hangs_up=True), work())
+        await cancel_on_disconnect(request(hangs_up=True), work())
 
     assert ended == [True]
 
@@ -67,4 +67,4 @@ async def test_work_that_is_done_already_counts() -> None:
     async def work() -> str:
         return "done"
 
-    assert await unless_gone(request(hangs_up=True), work()) == "done"
+    assert await cancel_on_disconnect(request(hangs_up=True), work()) == "done"

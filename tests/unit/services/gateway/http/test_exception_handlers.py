@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.http.exception_handlers import STATUS, first_problem
+from services.gateway.http.exception_handlers import STATUS, validation_message
 from shared import errors
 
 
@@ -40,13 +40,15 @@ def test_only_what_helps_to_try_again_says_so() -> None:
 )  # fmt: skip
 def test_what_pydantic_says_becomes_a_sentence(error: dict[str, object], sentence: str) -> None:
     """One, about the first problem, without what was sent."""
-    said = first_problem([{**error, "input": "SECRET"}])
+    said = validation_message([{**error, "input": "SECRET"}])
 
     assert said == sentence
 
 
 def test_a_name_that_somebody_made_up_is_cut_short() -> None:
     """A body of megabytes is not answered with as many."""
-    said = first_problem([{"type": "extra_forbidden", "loc": ("Q" * 10**6,), "msg": "Extra inputs are not permitted"}])
+    said = validation_message(
+        [{"type": "extra_forbidden", "loc": ("Q" * 10**6,), "msg": "Extra inputs are not permitted"}]
+    )
 
     assert said == f"The field {'Q' * 100} is not valid: extra inputs are not permitted."

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from services.gateway.http.picture_response import parse_range, picture_answer
+from services.gateway.http.image_response import image_response, parse_range
 from tests.fakes import FakeImageStore
 from tests.gateway import png
 
@@ -79,7 +79,7 @@ async def test_the_headers_decide_what_is_sent(asked: dict[str, str], status: in
     ref = await images.put("results", data)
     headers = {name: value.replace("{sha256}", ref.sha256) for name, value in asked.items()}
 
-    answer = await picture_answer(images, ref, headers)
+    answer = await image_response(images, ref, headers)
 
     assert answer.status_code == status
     assert answer.body == {200: data, 206: data[:4], 304: b""}[status]
@@ -92,7 +92,7 @@ async def test_a_range_behind_the_end_is_refused() -> None:
     ref = await images.put("results", data)
 
     with pytest.raises(HTTPException) as refusal:
-        await picture_answer(images, ref, {"range": f"bytes={len(data)}-"})
+        await image_response(images, ref, {"range": f"bytes={len(data)}-"})
 
     assert refusal.value.status_code == 416
     assert refusal.value.headers == {"Content-Range": f"bytes */{len(data)}"}

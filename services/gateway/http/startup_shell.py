@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
-from services.gateway.access.audit_log import Audit
+from services.gateway.access.audit_log import AuditMiddleware
 from services.gateway.access.authorization import AuthorizationMiddleware
 from services.gateway.http.body_limit import BodyLimit
 from services.gateway.http.own_health import own_health
@@ -36,7 +36,7 @@ _SENDABLE = (
 )  # fmt: skip
 
 
-class Front:
+class StartupShell:
     """An ASGI app that passes on to another one, once `open` has named it."""
 
     def __init__(self) -> None:
@@ -63,17 +63,17 @@ class Front:
             await self._app(scope, receive, send)
 
 
-def guarded(front: Front, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
+def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
     """Put what holds for every answer around the app.
 
     From outside in: the request's id and the audit log, CORS headers, on refusals too, access, the size limit.
     """
     with_cors = CORSMiddleware(
-        AuthorizationMiddleware(BodyLimit(front, settings.max_body_bytes), authenticator),
+        AuthorizationMiddleware(BodyLimit(shell, settings.max_body_bytes), authenticator),
         allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
         allow_headers=_SENDABLE,
         expose_headers=_READABLE,
         max_age=3600,
     )
-    return Audit(with_cors, lambda: front.routes, writes=authenticator is not None)
+    return AuditMiddleware(with_cors, lambda: shell.routes, writes=authenticator is not None)

@@ -18,7 +18,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _FOR_EVER = "private, max-age=31536000, immutable"  # a hash never names another picture
 
 
-def describe(ref: ImageRef) -> dict[str, str]:
+def image_headers(ref: ImageRef) -> dict[str, str]:
     """Return the headers that hold for the picture, however much of it is sent."""
     return {
         "ETag": f'"{ref.sha256}"',
@@ -28,12 +28,12 @@ def describe(ref: ImageRef) -> dict[str, str]:
     }
 
 
-async def picture_answer(images: ImageStore, ref: ImageRef, asked: Mapping[str, str]) -> Response:
+async def image_response(images: ImageStore, ref: ImageRef, asked: Mapping[str, str]) -> Response:
     """Answer with the picture, or with what the headers of the request ask for of it.
 
     Raises HTTPException (416) for a range behind its end, ImageNotFound, BrokerUnavailable.
     """
-    headers = describe(ref)
+    headers = image_headers(ref)
     if _names(asked.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = _span(asked, headers["ETag"], ref.size_bytes)
