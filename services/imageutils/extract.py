@@ -24,19 +24,19 @@ def extract_object(image: Rgb, mask: Grey) -> Rgb:
     A mask of another size is stretched to the image first. The scaled mask is the object's opacity, so its soft edge
     stays soft. Raises BadInput if the mask marks nothing.
     """
-    stretched = _fitted(mask, image)
+    stretched = _stretch(mask, image)
     left, top, right, bottom = _bounds(stretched)
     width, height = right - left, bottom - top
     side = _SMALL_SIDE_PX if max(width, height) <= _SMALL_SIDE_PX else _LARGE_SIDE_PX
     scale = min(side / width, side / height)
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
-    cut = _scaled(image[top:bottom, left:right], stretched[top:bottom, left:right], size)
+    cut = _scale(image[top:bottom, left:right], stretched[top:bottom, left:right], size)
     square = Image.new("RGB", (side, side), "white")
     square.paste(cut, ((side - size[0]) // 2, (side - size[1]) // 2), cut.getchannel("X"))
     return np.array(square)
 
 
-def _fitted(mask: Grey, image: Rgb) -> Grey:
+def _stretch(mask: Grey, image: Rgb) -> Grey:
     height, width = image.shape[:2]
     if mask.shape == (height, width):
         return mask
@@ -52,7 +52,7 @@ def _bounds(mask: Grey) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _scaled(rgb: Rgb, mask: Grey, size: tuple[int, int]) -> Image.Image:
+def _scale(rgb: Rgb, mask: Grey, size: tuple[int, int]) -> Image.Image:
     """Scale both in one go: Pillow filters each channel by itself, so the mask may travel as the unused fourth one."""
     # Pillow and not OpenCV: its Lanczos filter widens when it shrinks, and clients compare with its very bytes.
     height, width = mask.shape

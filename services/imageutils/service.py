@@ -40,58 +40,58 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await unless_stopped(stop, topology.declared(bus))
-        studio = Studio(NatsImageStore(bus), settings.at_once)
-        async with rpc.serve(bus, NAME, _endpoints(studio, settings), drain_s=settings.drain_s):
+        handlers = Handlers(NatsImageStore(bus), settings.at_once)
+        async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
             probes.has_started()
             await stop.wait()
 
 
-class Studio:
+class Handlers:
     """Makes new pictures out of stored ones, at most `at_once` at a time. All of its verbs raise ImageNotFound."""
 
     def __init__(self, images: ImageStore, at_once: int) -> None:
         self._images = images
-        self._seats = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(at_once)
 
     async def extract(self, request: ExtractRequest) -> PictureReply:
         """Cut an object out and fit it into a white square."""
-        return await self._make(_extracted, request.image, request.mask)
+        return await self._make(_extract, request.image, request.mask)
 
     async def shadow(self, request: ShadowRequest) -> PictureReply:
         """Show an extracted object with a soft shadow on a light ground."""
         shadow = Shadow(request.offset_x_px, request.offset_y_px, request.opacity, request.blur_px)
-        return await self._make(partial(_shadowed, shadow), request.image, request.mask)
+        return await self._make(partial(_add_shadow, shadow), request.image, request.mask)
 
     async def white_balance(self, request: WhiteBalanceRequest) -> PictureReply:
         """Correct the colour cast."""
-        return await self._make(partial(_balanced, request), request.image)
+        return await self._make(partial(_balance, request), request.image)
 
     async def _make(self, work: Callable[..., Photo], *pictures: str | None) -> PictureReply:
         """Hand the bytes of the pictures to the work, and store what it returns."""
-        async with self._seats:  # before the bytes are fetched, so that waiting costs no memory
+        async with self._slots:  # before the bytes are fetched, so that waiting costs no memory
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in pictures]
-            png, ref = await asyncio.to_thread(lambda: _encoded(work(*data)))
+            png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
             return PictureReply(png=await self._images.put("cache", png, ref))
 
 
-def _extracted(image: bytes, mask: bytes) -> Photo:
+def _extract(image: bytes, mask: bytes) -> Photo:
     photo = decode_photo(image)
     return Photo(extract_object(photo.rgb, decode_mask(mask)), photo.icc)
 
 
-def _shadowed(shadow: Shadow, image: bytes, mask: bytes | None) -> Photo:
+def _add_shadow(shadow: Shadow, image: bytes, mask: bytes | None) -> Photo:
     photo = decode_photo(image)
     return Photo(add_shadow(photo.rgb, None if mask is None else decode_mask(mask), shadow), photo.icc)
 
 
-def _balanced(request: WhiteBalanceRequest, image: bytes) -> Photo:
+def _balance(request: WhiteBalanceRequest, image: bytes) -> Photo:
     photo = decode_photo(image)
     if request.method == "auto":
         return Photo(balance_auto(photo.rgb, request.strength), photo.icc)
     return Photo(balance_manual(photo.rgb, request.temperature, request.tint, request.strength), photo.icc)
 
 
-def _encoded(photo: Photo) -> tuple[bytes, ImageRef]:
+def _encode(photo: Photo) -> tuple[bytes, ImageRef]:
     png = encode_png(photo.rgb, photo.icc)
     height, width = photo.rgb.shape[:2]
     ref = ImageRef(
@@ -105,14 +105,14 @@ def _encoded(photo: Photo) -> tuple[bytes, ImageRef]:
     return png, ref
 
 
-def _endpoints(studio: Studio, settings: Settings) -> list[rpc.Endpoint[Any]]:
+def _endpoints(handlers: Handlers, settings: Settings) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
         return HealthReply(service=NAME, instance=settings.instance, status="healthy")
 
     limit = settings.in_flight
     return [
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
-        rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, studio.extract, limit),
-        rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, studio.shadow, limit),
-        rpc.Endpoint(subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest, studio.white_balance, limit),
+        rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, handlers.extract, limit),
+        rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, handlers.shadow, limit),
+        rpc.Endpoint(subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest, handlers.white_balance, limit),
     ]

@@ -48,7 +48,7 @@ def add_shadow(extracted: Rgb, mask: Grey | None, shadow: Shadow) -> Rgb:
     """
     if max(extracted.shape) > _MAX_SIDE_PX:
         raise TooLarge(f"A shadow can be shown in pictures of at most {_MAX_SIDE_PX} pixels a side.")
-    outline = _found(extracted) if mask is None else _marked(mask, extracted)
+    outline = _find_object(extracted) if mask is None else _stretch(mask, extracted)
     if not outline.any():
         raise BadInput("There is no object in the picture.")
     solid = _solidity(extracted, outline, _EDGE_PX)
@@ -59,14 +59,14 @@ def add_shadow(extracted: Rgb, mask: Grey | None, shadow: Shadow) -> Rgb:
     return np.clip(np.rint(extracted - exchanged[..., None]), 0, 255).astype(np.uint8)
 
 
-def _marked(mask: Grey, extracted: Rgb) -> Grey:
+def _stretch(mask: Grey, extracted: Rgb) -> Grey:
     """Return what the mask marks as 0 and 255, stretched to the picture."""
     height, width = extracted.shape[:2]
     stretched = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.threshold(stretched, _INSIDE, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
-def _found(extracted: Rgb) -> Grey:
+def _find_object(extracted: Rgb) -> Grey:
     """Tell the object from the white round it, as 0 and 255; white spots enclosed by it are its highlights."""
     white = cv2.inRange(extracted, (_ALMOST_WHITE,) * 3, (255,) * 3)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(white)

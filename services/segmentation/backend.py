@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 from shared.errors import ConfigError
 
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from services.segmentation.geometry import Window
+    from services.segmentation.geometry import Box
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
     from shared.messages import Stroke
+
+    Checkpoint: TypeAlias = Callable[[], None]
+    """Called between stages; raises JobCancelled to stop the request."""
 
 BACKENDS = {
     "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
@@ -38,7 +41,7 @@ class Prompt:
     """What the user pointed at, checked and in pixels of the picture. Exactly one of the first five is given."""
 
     points: tuple[Click, ...] = ()
-    box: Window | None = None
+    box: Box | None = None
     strokes: tuple[Stroke, ...] = ()
     guidance: Grey | None = None
     """Painted over the object, of the picture's size, 255 inside."""
@@ -56,7 +59,7 @@ class Candidate:
     score: float
 
 
-class Recall(Protocol):
+class CachedFeatures(Protocol):
     """What networks have seen in one picture: it is looked at once, whichever replica is asked about it again."""
 
     def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -67,7 +70,7 @@ class Recall(Protocol):
         """
 
 
-class Segmenter(Protocol):
+class Engine(Protocol):
     """Finds what a prompt points at. Deterministic, leaves its input alone, and may be called from several threads."""
 
     @property
@@ -78,7 +81,7 @@ class Segmenter(Protocol):
     def note(self) -> str | None:
         """What the user should know about every answer of this engine, e.g. that it is coarse, or None."""
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """Return 1 to `prompt.candidates` different masks, best first.
 
         `checkpoint` is called between stages and raises JobCancelled to stop. Raises NothingFound, and EngineFailed
@@ -86,7 +89,7 @@ class Segmenter(Protocol):
         """
 
 
-def load(name: str, settings: Settings) -> Segmenter:
+def load(name: str, settings: Settings) -> Engine:
     """Import and start an engine by its registered name or as `module:Class`. Raises ConfigError."""
     path = BACKENDS.get(name, name)
     module_name, _, class_name = path.partition(":")
@@ -96,4 +99,4 @@ def load(name: str, settings: Settings) -> Segmenter:
         engine = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"The segmentation engine {name} cannot be imported: {error}.") from error
-    return cast("Segmenter", engine(settings))
+    return cast("Engine", engine(settings))

@@ -8,7 +8,7 @@ from services.segmentation import backend
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
     from services.segmentation.settings import Settings
 
 
@@ -22,7 +22,7 @@ class Engines:
             raise ConfigError("The setting SEGMENTATION_BACKENDS names no engine.")
         self._engines = [backend.load(name, settings) for name in names]
 
-    def choose(self, wanted: str) -> tuple[Segmenter, str | None]:
+    def choose(self, wanted: str) -> tuple[Engine, str | None]:
         """Return the engine for a request, and what the user should know about the choice or the engine."""
         by_name = {engine.name: engine for engine in self._engines}
         default = self._engines[0]

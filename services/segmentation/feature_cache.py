@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import Recall
+    from services.segmentation.backend import CachedFeatures
     from shared.image_store import NamedStore
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _PATIENCE_S = 2.0  # to look again is an alternative
 _FAST = 1  # zlib's level: what was seen is mostly zeros
 
 
-class Memory:
+class FeatureCache:
     """Remembers arrays by picture and name. Made in the event loop, asked from the threads of engines."""
 
     def __init__(self, store: NamedStore, cache_bytes: int) -> None:
@@ -46,7 +46,7 @@ class Memory:
         self._looking: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
 
-    def of(self, image_id: str) -> Recall:
+    def for_image(self, image_id: str) -> CachedFeatures:
         """Return the memory of one picture; equal ids mean equal pixels."""
         return partial(self._recall, image_id)
 
@@ -66,14 +66,14 @@ class Memory:
                 metrics.looked_up("seen-by-anyone", hit=known is not None)
                 if known is None:
                     known = look()
-                    self._ask(self._store.keep(_BUCKET, key, packed(known)), key)
+                    self._ask(self._store.keep(_BUCKET, key, pack(known)), key)
                 known.setflags(write=False)
                 self._here.put(key, known)
         return known
 
     def _fetch(self, key: str) -> NDArray[Any] | None:
         data = self._ask(self._store.kept(_BUCKET, key), key)
-        return None if data is None else unpacked(data)
+        return None if data is None else unpack(data)
 
     def _ask(self, question: Coroutine[Any, Any, T], key: str) -> T | None:
         """Wait in an engine's thread for the store; what it cannot do is done without it."""
@@ -96,14 +96,14 @@ class _Lock:
         self.held = threading.Lock()
 
 
-def packed(seen: NDArray[Any]) -> bytes:
+def pack(seen: NDArray[Any]) -> bytes:
     """Return an array, of whatever shape and plain or structured type, as few bytes."""
     file = io.BytesIO()
     np.lib.format.write_array(file, seen, allow_pickle=False)
     return zlib.compress(file.getvalue(), _FAST)
 
 
-def unpacked(data: bytes) -> NDArray[Any] | None:
+def unpack(data: bytes) -> NDArray[Any] | None:
     """Return the array, or None if the bytes are not one."""
     try:
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(zlib.decompress(data)), allow_pickle=False)

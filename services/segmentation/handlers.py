@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.segmentation import masks, metrics, prompts
-from services.segmentation.geometry import resized, whole
+from services.segmentation.geometry import resize, whole_image
 from shared.errors import NothingFound
 from shared.image_codec import encode_png
 from shared.messages import Mask, MaskReply, SaliencyReply
@@ -17,11 +17,11 @@ from shared.messages import Mask, MaskReply, SaliencyReply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.segmentation.backend import Candidate, Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
     from services.segmentation.cancellations import Cancellations
     from services.segmentation.engines import Engines
-    from services.segmentation.feature_cache import Memory
-    from services.segmentation.image_cache import Pictures
+    from services.segmentation.feature_cache import FeatureCache
+    from services.segmentation.image_cache import ImageCache
     from services.segmentation.saliency import Saliency
     from services.segmentation.settings import Settings
     from shared.image_codec import Rgb
@@ -31,59 +31,64 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Answers:
-    """Answers requests, a few at a time; the others wait for their turn."""
+class Handlers:
+    """Handlers requests, a few at a time; the others wait for their turn."""
 
     def __init__(
-        self, settings: Settings, images: ImageStore, pictures: Pictures, memory: Memory, cancelled: Cancellations
+        self,
+        settings: Settings,
+        images: ImageStore,
+        cache: ImageCache,
+        features: FeatureCache,
+        cancelled: Cancellations,
     ) -> None:
         self._images = images
-        self._pictures = pictures
-        self._memory = memory
+        self._cache = cache
+        self._features = features
         self._cancelled = cancelled
-        self._turns = asyncio.Semaphore(settings.concurrency)
+        self._slots = asyncio.Semaphore(settings.concurrency)
 
     async def mask(self, engines: Engines, request: MaskRequest) -> MaskReply:
         """Find what the request points at. Raises NothingFound, BadInput, ImageNotFound, JobCancelled."""
         started = time.monotonic()
         engine, note = engines.choose(request.engine)
         with self._cancelled.watch(request.request_id) as checkpoint:
-            async with self._turns:
+            async with self._slots:
                 checkpoint()
-                image = await self._pictures.photo(request.image)
+                image = await self._cache.photo(request.image)
                 prompt = await self._prompt(request, image)
-                recall = self._memory.of(request.image)
-                masks_of = partial(engine.segment, image, prompt, recall, checkpoint)
-                found = await asyncio.to_thread(_shaped, masks_of, request, checkpoint)
-            answers = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
+                cached = self._features.for_image(request.image)
+                segment = partial(engine.segment, image, prompt, cached, checkpoint)
+                found = await asyncio.to_thread(_shape_and_encode, segment, request, checkpoint)
+            stored = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
         took_s = time.monotonic() - started
         metrics.MASK_SECONDS.labels(engine.name, metrics.prompt_of(request)).observe(took_s)
         facts = {"request_id": request.request_id, "engine": engine.name, "took_ms": round(took_s * 1000)}
         log.info("mask.found", extra=facts)
-        return MaskReply(masks=answers, engine=engine.name, note=note)
+        return MaskReply(masks=stored, engine=engine.name, note=note)
 
-    async def saliency(self, seer: Saliency | None, request: SaliencyRequest) -> SaliencyReply:
+    async def saliency(self, saliency: Saliency | None, request: SaliencyRequest) -> SaliencyReply:
         """Map what stands out, at the picture's size; without weights there is no map. Raises ImageNotFound."""
-        if seer is None:
+        if saliency is None:
             return SaliencyReply(png=None)
-        async with self._turns:
-            image = await self._pictures.photo(request.image)
-            png = await asyncio.to_thread(_map, seer, image, self._memory.of(request.image))
+        async with self._slots:
+            image = await self._cache.photo(request.image)
+            png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))
 
     async def _prompt(self, request: MaskRequest, image: Rgb) -> Prompt:
         needed = request.mask is not None and not (request.points or request.box or request.strokes)
-        guidance = await self._pictures.mask(request.mask) if needed and request.mask else None
+        guidance = await self._cache.mask(request.mask) if needed and request.mask else None
         height, width = image.shape[:2]
         return prompts.from_request(request, width, height, guidance)
 
 
-def _shaped(
-    masks_of: Callable[[], list[Candidate]], request: MaskRequest, checkpoint: Callable[[], None]
+def _shape_and_encode(
+    segment: Callable[[], list[Candidate]], request: MaskRequest, checkpoint: Checkpoint
 ) -> list[tuple[bytes, float]]:
     """Return PNG files and scores, best first."""
     found = []
-    for candidate in masks_of():
+    for candidate in segment():
         checkpoint()
         shaped = masks.feather(masks.grow(candidate.mask, request.grow_px), request.feather_px)
         if shaped.any():
@@ -93,6 +98,6 @@ def _shaped(
     return found
 
 
-def _map(seer: Saliency, image: Rgb, recall: Recall) -> bytes:
+def _predict_png(saliency: Saliency, image: Rgb, cached: CachedFeatures) -> bytes:
     height, width = image.shape[:2]
-    return encode_png(resized(seer.look(image, recall, whole(image)), width, height))
+    return encode_png(resize(saliency.predict(image, cached, whole_image(image)), width, height))

@@ -1,4 +1,4 @@
-"""Pictures by their id, decoded once: the second click on a photo moves a few hundred bytes."""
+"""ImageCache by their id, decoded once: the second click on a photo moves a few hundred bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.image_store import ImageStore
 
 
-class Pictures:
+class ImageCache:
     """What users uploaded, from the bucket `inputs`; decoded photos are remembered up to a number of bytes."""
 
     def __init__(self, images: ImageStore, cache_bytes: int) -> None:

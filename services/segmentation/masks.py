@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.segmentation.geometry import around
+from services.segmentation.geometry import bounding_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from services.segmentation.geometry import Window
+    from services.segmentation.geometry import Box
     from shared.image_codec import Grey
 
 INSIDE = 127
@@ -26,12 +26,12 @@ def binary(inside: NDArray[np.bool_]) -> Grey:
     return np.where(inside, np.uint8(255), np.uint8(0))
 
 
-def bbox(mask: Grey) -> Window | None:
+def bbox(mask: Grey) -> Box | None:
     """Return the bounding box of the inside, or None if there is none."""
-    return around(binary(mask > INSIDE))
+    return bounding_box(binary(mask > INSIDE))
 
 
-def cropped(mask: Grey, window: Window) -> Grey:
+def keep_inside(mask: Grey, window: Box) -> Grey:
     """Return the mask with nothing outside the window."""
     inside = np.zeros_like(mask)
     x0, y0, x1, y1 = window
@@ -39,14 +39,14 @@ def cropped(mask: Grey, window: Window) -> Grey:
     return inside
 
 
-def overlap(mask: Grey, other: Grey) -> float:
+def iou(mask: Grey, other: Grey) -> float:
     """Return intersection over union, 0 to 1, of two masks of one size; two empty ones are the same."""
     one, two = mask > INSIDE, other > INSIDE
     union = np.count_nonzero(one | two)
     return np.count_nonzero(one & two) / union if union else 1.0
 
 
-def fit(mask: Grey, width: int, height: int) -> Grey:
+def resize_nearest(mask: Grey, width: int, height: int) -> Grey:
     """Resize to a picture's size without inventing values in between."""
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST))
 
@@ -80,7 +80,7 @@ def feather(mask: Grey, sigma_px: float) -> Grey:
     return mask
 
 
-def kept_parts(mask: Grey, sure: Grey) -> Grey:
+def keep_parts(mask: Grey, sure: Grey) -> Grey:
     """Keep the connected parts that hold a sure pixel, or, if none does, those of at least a tenth of the largest."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count == 1:
@@ -92,7 +92,7 @@ def kept_parts(mask: Grey, sure: Grey) -> Grey:
     return binary(np.isin(parts, held))
 
 
-def without_holes(mask: Grey, kept: Grey) -> Grey:
+def fill_holes(mask: Grey, kept: Grey) -> Grey:
     """Fill holes of less than 3 % of the mask, except those with a pixel in `kept`."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats(255 - mask, connectivity=4)
     edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])

@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.geometry import Window
-from services.segmentation.masks import binary, fit
+from services.segmentation.geometry import Box
+from services.segmentation.masks import binary, resize_nearest
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared import messages
     from shared.image_codec import Grey
-    from shared.messages import Box, MaskRequest, Stroke
+    from shared.messages import MaskRequest, Stroke
 
 PAINTED = 100  # brighter pixels of a guidance mask are meant
 
@@ -31,11 +32,11 @@ def _chosen(request: MaskRequest, width: int, height: int, guidance: Grey | None
     if request.points:
         return Prompt(points=_clicks(request.points, width, height))
     if request.box is not None:
-        return Prompt(box=_box(request.box, width, height))
+        return Prompt(box=_clip_box(request.box, width, height))
     if request.strokes:
         return Prompt(strokes=_strokes(request.strokes, width, height))
     if guidance is not None:
-        painted = binary(fit(guidance, width, height) > PAINTED)
+        painted = binary(resize_nearest(guidance, width, height) > PAINTED)
         return Prompt(guidance=painted) if painted.any() else Prompt(auto=True)
     if request.auto:
         return Prompt(auto=True)
@@ -52,11 +53,11 @@ def _clicks(points: Sequence[tuple[float, float, int]], width: int, height: int)
     return clicks
 
 
-def _box(box: Box, width: int, height: int) -> Window:
+def _clip_box(box: messages.Box, width: int, height: int) -> Box:
     """Cut a box down to whole pixels of the picture, at least one."""
     x0 = min(max(0, int(box[0])), width - 1)
     y0 = min(max(0, int(box[1])), height - 1)
-    return Window(x0, y0, min(max(int(box[2]), x0 + 1), width), min(max(int(box[3]), y0 + 1), height))
+    return Box(x0, y0, min(max(int(box[2]), x0 + 1), width), min(max(int(box[3]), y0 + 1), height))
 
 
 def _strokes(strokes: list[Stroke], width: int, height: int) -> tuple[Stroke, ...]:

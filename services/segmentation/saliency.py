@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 
-from services.segmentation.geometry import resized
+from services.segmentation.geometry import resize
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.segmentation.backend import Recall
-    from services.segmentation.geometry import Window
+    from services.segmentation.backend import CachedFeatures
+    from services.segmentation.geometry import Box
     from shared.image_codec import Grey, Rgb
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
@@ -45,16 +45,16 @@ class Saliency:
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
-    def look(self, image: Rgb, recall: Recall, window: Window) -> Grey:
+    def predict(self, image: Rgb, cached: CachedFeatures, window: Box) -> Grey:
         """Return the saliency of a window, 320 x 320 whatever its shape, 255 where something stands out for sure.
 
         All 0 where nothing does. The array is shared and read-only.
         """
         x0, y0, x1, y1 = window
-        return recall(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[y0:y1, x0:x1]))
+        return cached(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[y0:y1, x0:x1]))
 
     def _run(self, crop: Rgb) -> Grey:
-        small = resized(crop, SIDE_PX, SIDE_PX).astype(np.float32)
+        small = resize(crop, SIDE_PX, SIDE_PX).astype(np.float32)
         planes = (small / max(small.max(), 1.0) - _MEAN) / _DEVIATION
         raw = self._session.run([self._output], {self._input: planes.transpose(2, 0, 1)[np.newaxis]})[0][0, 0]
         if raw.max() < _EMPTY_BELOW:

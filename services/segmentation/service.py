@@ -1,4 +1,4 @@
-"""The segmentation service: joins the engines to the bus and answers until told to stop."""
+"""The segmentation service: joins the engines to the bus and handlers until told to stop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from services.segmentation import saliency
 from services.segmentation.cancellations import Cancellations
 from services.segmentation.engines import Engines
-from services.segmentation.feature_cache import Memory
-from services.segmentation.handlers import Answers
-from services.segmentation.image_cache import Pictures
+from services.segmentation.feature_cache import FeatureCache
+from services.segmentation.handlers import Handlers
+from services.segmentation.image_cache import ImageCache
 from shared import rpc, subjects, topology
 from shared.bus import Stored, open_bus
 from shared.image_store import NatsImageStore
@@ -37,7 +37,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> None:
     engines = await asyncio.to_thread(Engines, settings)
-    seer = await asyncio.to_thread(saliency.load, settings.model_dir)
+    saliency_network = await asyncio.to_thread(saliency.load, settings.model_dir)
     log.info("engines.ready", extra=engines.describe())
     cancelled = Cancellations()
 
@@ -48,23 +48,24 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         probes.require(bus.ping)
         await unless_stopped(stop, topology.declared(bus))
         images = NatsImageStore(bus)
-        memory = Memory(images, settings.evidence_cache_bytes)
-        answers = Answers(settings, images, Pictures(images, settings.image_cache_bytes), memory, cancelled)
-        served = rpc.serve(bus, NAME, _endpoints(settings, engines, seer, answers), drain_s=settings.drain_s)
+        features = FeatureCache(images, settings.evidence_cache_bytes)
+        handlers = Handlers(settings, images, ImageCache(images, settings.image_cache_bytes), features, cancelled)
+        endpoints = _endpoints(settings, engines, saliency_network, handlers)
+        served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
             probes.has_started()
             await stop.wait()
 
 
 def _endpoints(
-    settings: Settings, engines: Engines, seer: Saliency | None, answers: Answers
+    settings: Settings, engines: Engines, saliency_network: Saliency | None, handlers: Handlers
 ) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
         return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=engines.describe())
 
     limit = settings.concurrency + settings.waiting
     return [
-        rpc.Endpoint(subjects.SEG_MASK, MaskRequest, partial(answers.mask, engines), limit),
-        rpc.Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, partial(answers.saliency, seer), limit),
+        rpc.Endpoint(subjects.SEG_MASK, MaskRequest, partial(handlers.mask, engines), limit),
+        rpc.Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, partial(handlers.saliency, saliency_network), limit),
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
     ]

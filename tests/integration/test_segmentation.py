@@ -21,9 +21,9 @@ from shared.settings import NatsSettings
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from services.segmentation.backend import Candidate, Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
     from shared.bus import Bus
     from shared.image_codec import Grey, Rgb
     from shared.image_store import NatsImageStore
@@ -48,9 +48,9 @@ class Endless:
     def __init__(self, settings: Settings) -> None:
         """Need nothing."""
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """Ask the checkpoint for ever."""
-        Endless.begun.append(f"{recall} {prompt} {image.shape}")
+        Endless.begun.append(f"{cached} {prompt} {image.shape}")
         pause = threading.Event()
         while not pause.wait(0.005):
             checkpoint()

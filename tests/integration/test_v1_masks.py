@@ -20,11 +20,11 @@ from tests.v1_client import UNKNOWN, beside, removal, upload
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     import httpx
 
-    from services.segmentation.backend import Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Checkpoint, Prompt
     from shared.bus import Bus
     from shared.image_codec import Rgb
     from shared.image_store import NatsImageStore
@@ -43,9 +43,9 @@ class Striped:
     def __init__(self, settings: Settings) -> None:
         """Need nothing."""
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """Answer with both, best first."""
-        del recall
+        del cached
         height, width = image.shape[:2]
         if width == 13:
             self._wait_for_ever(checkpoint)
@@ -54,7 +54,7 @@ class Striped:
         upper[: height // 2] = 255
         return [Candidate(left, 0.9), Candidate(upper, 0.6)][: prompt.candidates]
 
-    def _wait_for_ever(self, checkpoint: Callable[[], None]) -> None:
+    def _wait_for_ever(self, checkpoint: Checkpoint) -> None:
         Striped.begun.set()
         pause = threading.Event()
         try:

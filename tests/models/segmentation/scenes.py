@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.geometry import Window, around
+from services.segmentation.geometry import Box, bounding_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +31,9 @@ class Shape:
         return float(x), float(y)
 
     @property
-    def box(self) -> Window:
+    def box(self) -> Box:
         """Its bounding box."""
-        box = around(self.mask)
+        box = bounding_box(self.mask)
         assert box is not None
         return box
 

@@ -11,8 +11,8 @@ import pytest
 
 from services.segmentation.backend import Click, Prompt, load
 from services.segmentation.backends.birefnet import Network, Region
-from services.segmentation.geometry import Window, whole
-from services.segmentation.masks import overlap
+from services.segmentation.geometry import Box, whole_image
+from services.segmentation.masks import iou
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
 from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
 from tests.models.segmentation.scenes import scenes
@@ -21,7 +21,7 @@ from tests.unit.services.segmentation.photos import Remembered, ball, carry_on
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
     from tests.models.segmentation.tiny_birefnet import Variant
@@ -32,36 +32,34 @@ PICTURE, TRUTH = ball()
 
 
 @pytest.fixture(scope="module")
-def engine(tiny: Settings) -> Segmenter:
+def engine(tiny: Settings) -> Engine:
     """BiRefNet."""
     return load("birefnet", tiny)
 
 
-def best(engine: Segmenter, image: Rgb, prompt: Prompt, memory: Remembered | None = None) -> Grey:
+def best(engine: Engine, image: Rgb, prompt: Prompt, memory: Remembered | None = None) -> Grey:
     """The best mask."""
     return engine.segment(image, prompt, memory or Remembered(), carry_on)[0].mask
 
 
 @pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
-def test_one_thing_is_found_among_several(engine: Segmenter, pointing: str) -> None:
+def test_one_thing_is_found_among_several(engine: Engine, pointing: str) -> None:
     """The region says which, and the network where exactly; what else is in the region stays out."""
     found = [
-        overlap(best(engine, seen.image, shape.prompts[pointing]), shape.mask)
-        for seen in SCENES
-        for shape in seen.shapes
+        iou(best(engine, seen.image, shape.prompts[pointing]), shape.mask) for seen in SCENES for shape in seen.shapes
     ]
 
     assert min(found) > RIGHT
 
 
-def test_without_a_prompt_it_is_all_that_stands_out(engine: Segmenter) -> None:
+def test_without_a_prompt_it_is_all_that_stands_out(engine: Engine) -> None:
     """In the whole picture."""
     everything = np.max([shape.mask for shape in SCENES[0].shapes], axis=0)
 
-    assert overlap(best(engine, SCENES[0].image, Prompt(auto=True)), everything) > RIGHT
+    assert iou(best(engine, SCENES[0].image, Prompt(auto=True)), everything) > RIGHT
 
 
-def test_the_object_is_white_and_its_edge_is_soft(engine: Segmenter) -> None:
+def test_the_object_is_white_and_its_edge_is_soft(engine: Engine) -> None:
     """As a sigmoid makes it: not turned round, not stretched, not cut off at a threshold."""
     mask = best(engine, PICTURE, Prompt(auto=True))
 
@@ -69,12 +67,12 @@ def test_the_object_is_white_and_its_edge_is_soft(engine: Segmenter) -> None:
     assert len(np.unique(mask)) > 20
 
 
-def test_a_box_is_a_limit(engine: Segmenter) -> None:
+def test_a_box_is_a_limit(engine: Engine) -> None:
     """Half a ball, where the box holds half of it."""
-    mask = best(engine, PICTURE, Prompt(box=Window(120, 20, 220, 160)))
+    mask = best(engine, PICTURE, Prompt(box=Box(120, 20, 220, 160)))
 
     assert not mask[:, :120].any()
-    assert overlap(mask[:, 120:], TRUTH[:, 120:]) > RIGHT
+    assert iou(mask[:, 120:], TRUTH[:, 120:]) > RIGHT
 
 
 def test_of_the_answer_only_what_is_meant_is_kept() -> None:
@@ -83,13 +81,13 @@ def test_of_the_answer_only_what_is_meant_is_kept() -> None:
     matte[5:30, 5:40] = matte[5:30, 50:58] = 200
     thing[10:20, 8:20] = other[5:30, 25:40] = 255
 
-    kept = Region(whole(matte), touching=thing, without=other).own_part(matte)
+    kept = Region(whole_image(matte), touching=thing, without=other).own_part(matte)
 
     assert (kept[5:30, 5:25] == 200).all()
     assert not kept[:, 25:].any()
 
 
-def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Segmenter) -> None:
+def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Engine) -> None:
     """Neither network looks again."""
     memory = Remembered()
     best(engine, PICTURE, Prompt(points=(Click(120, 90, positive=True),)), memory)
@@ -98,7 +96,7 @@ def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Segmenter
     assert memory.looks == 2
 
 
-def test_a_click_on_nothing_finds_nothing(engine: Segmenter) -> None:
+def test_a_click_on_nothing_finds_nothing(engine: Engine) -> None:
     """Without a region there is nothing to look at."""
     with pytest.raises(NothingFound):
         best(engine, PICTURE, Prompt(points=(Click(5, 5, positive=True),)))
@@ -108,12 +106,12 @@ def test_a_click_on_nothing_finds_nothing(engine: Segmenter) -> None:
 
 
 @pytest.mark.parametrize("variant", ["half", "open size"])
-def test_other_exports_give_the_same_mask(own_models: Path, engine: Segmenter, variant: Variant) -> None:
+def test_other_exports_give_the_same_mask(own_models: Path, engine: Engine, variant: Variant) -> None:
     """In half precision, or with the size left open."""
     with_birefnet(own_models, variant)
     other = load("birefnet", settings_for(own_models))
 
-    assert overlap(best(other, PICTURE, Prompt(auto=True)), best(engine, PICTURE, Prompt(auto=True))) > 0.98
+    assert iou(best(other, PICTURE, Prompt(auto=True)), best(engine, PICTURE, Prompt(auto=True))) > 0.98
 
 
 def test_an_answer_of_another_shape_ends_the_start(own_models: Path) -> None:
@@ -132,7 +130,7 @@ def test_numbers_that_get_lost_are_no_mask(own_models: Path) -> None:
 
     with pytest.raises(EngineFailed, match=r"^BiRefNet lost its numbers in this picture\.$"):
         best(engine, black, Prompt(auto=True))
-    assert overlap(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
+    assert iou(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
 
 
 def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
@@ -148,7 +146,7 @@ def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
         begun.set()
 
     with pytest.raises(JobCancelled):
-        network.look(white, checkpoint)
+        network.predict(white, checkpoint)
     assert cancelled.is_set()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.segmentation.backend import BACKENDS, load
-from tests.unit.services.segmentation.test_segmenter_contract import (  # noqa: F401 (collected here again)
+from tests.unit.services.segmentation.backends.test_engine_contract import (  # noqa: F401 (collected here again)
     cold,
     prompt,
     test_a_cancelled_request_stops,
@@ -19,11 +19,11 @@ from tests.unit.services.segmentation.test_segmenter_contract import (  # noqa: 
 )
 
 if TYPE_CHECKING:
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
     from services.segmentation.settings import Settings
 
 
 @pytest.fixture(scope="module", params=sorted(BACKENDS.keys() - {"grabcut"}))  # that one is asked in tests/unit
-def engine(request: pytest.FixtureRequest, tiny: Settings) -> Segmenter:
+def engine(request: pytest.FixtureRequest, tiny: Settings) -> Engine:
     """Each of them; nothing is skipped."""
     return load(request.param, tiny)

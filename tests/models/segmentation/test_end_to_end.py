@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from services.segmentation import service as segmentation
-from services.segmentation.feature_cache import packed, unpacked
-from services.segmentation.masks import overlap
+from services.segmentation.feature_cache import pack, unpack
+from services.segmentation.masks import iou
 from shared.image_codec import decode_mask, encode_jpeg, encode_png
 from shared.settings import NatsSettings
 from tests.gateway import b64
@@ -79,7 +79,7 @@ async def test_each_shape_is_found_through_all_services(
     """By a point, a box and a painted area; `segmentation` is the first engine, FastSAM."""
     async with replica(bus, settings):
         found = {
-            (number, how): overlap(await smart_mask(client, SCENE, model_type=model, **prompt), shape.mask)
+            (number, how): iou(await smart_mask(client, SCENE, model_type=model, **prompt), shape.mask)
             for number, shape in enumerate(SCENE.shapes)
             for how, prompt in prompts(shape).items()
         }
@@ -94,7 +94,7 @@ async def test_requests_at_once_get_their_own_masks(bus: Bus, settings: Settings
     async with replica(bus, settings.model_copy(update={"waiting": 30, "concurrency": 4})):
         masks = await asyncio.gather(*(smart_mask(client, seen, points=[list(shape.middle)]) for seen, shape in work))
 
-    assert min(overlap(mask, shape.mask) for mask, (_, shape) in zip(masks, work, strict=True)) > RIGHT
+    assert min(iou(mask, shape.mask) for mask, (_, shape) in zip(masks, work, strict=True)) > RIGHT
 
 
 async def test_a_click_on_nothing_is_told_in_the_clients_words(bus: Bus, settings: Settings, client: Client) -> None:
@@ -124,13 +124,13 @@ async def test_what_one_replica_saw_the_next_one_believes(
     """Shown by a lie: between two replicas, what was seen is replaced by nothing at all."""
     photo, prompt = await upload(client, encode_png(SCENE.image)), prompts(SCENE.shapes[0])["box"]
     async with replica(bus, settings):
-        assert overlap(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT
+        assert iou(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT
         (name,) = [entry async for entry in _names(bus, photo)]
-        seen = unpacked(await images.kept("cache", name) or b"")
+        seen = unpack(await images.kept("cache", name) or b"")
         assert seen is not None
         assert len(seen) >= 4
-        await images.keep("cache", name, packed(seen[:0]))
-        assert overlap(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT  # it remembers
+        await images.keep("cache", name, pack(seen[:0]))
+        assert iou(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT  # it remembers
 
     async with replica(bus, settings):
         answer = await client.post("/api/smart-mask", json={"image": b64(encode_png(SCENE.image)), **prompt})

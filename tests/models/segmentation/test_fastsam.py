@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.masks import overlap
+from services.segmentation.masks import iou
 from shared.errors import ConfigError, NothingFound
 from shared.messages import Stroke
 from tests.models.segmentation.conftest import FASTSAM, sealed, settings_for
@@ -22,7 +22,7 @@ from tests.models.segmentation.scenes import Scene, scenes
 from tests.unit.services.segmentation.photos import Remembered, carry_on
 
 if TYPE_CHECKING:
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey
 
@@ -31,7 +31,7 @@ SCENES = list(scenes(15))
 
 
 @pytest.fixture(scope="module")
-def engine(tiny: Settings) -> Segmenter:
+def engine(tiny: Settings) -> Engine:
     """FastSAM."""
     return load("fastsam", tiny)
 
@@ -42,18 +42,18 @@ def memories() -> list[Remembered]:
     return [Remembered() for _ in SCENES]
 
 
-def best(engine: Segmenter, seen: Scene, prompt: Prompt, memory: Remembered | None = None) -> Grey:
+def best(engine: Engine, seen: Scene, prompt: Prompt, memory: Remembered | None = None) -> Grey:
     """The best mask."""
     return engine.segment(seen.image, prompt, memory or Remembered(), carry_on)[0].mask
 
 
 @pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
 def test_each_thing_is_found_by_whatever_points_at_it(
-    engine: Segmenter, memories: list[Remembered], pointing: str
+    engine: Engine, memories: list[Remembered], pointing: str
 ) -> None:
     """Sixty shapes, and every mask is the right one, with its edge in the right place."""
     found = [
-        overlap(best(engine, seen, shape.prompts[pointing], memory), shape.mask)
+        iou(best(engine, seen, shape.prompts[pointing], memory), shape.mask)
         for seen, memory in zip(SCENES, memories, strict=True)
         for shape in seen.shapes
     ]
@@ -62,7 +62,7 @@ def test_each_thing_is_found_by_whatever_points_at_it(
     assert np.mean(found) > 0.88
 
 
-def test_the_network_looks_once_at_a_picture(engine: Segmenter) -> None:
+def test_the_network_looks_once_at_a_picture(engine: Engine) -> None:
     """However many prompts follow."""
     memory = Remembered()
 
@@ -73,7 +73,7 @@ def test_the_network_looks_once_at_a_picture(engine: Segmenter) -> None:
     assert memory.looks == 1
 
 
-def test_masks_have_a_soft_edge_of_a_few_pixels(engine: Segmenter) -> None:
+def test_masks_have_a_soft_edge_of_a_few_pixels(engine: Engine) -> None:
     """Most of it is 0 or 255."""
     shape = SCENES[0].shapes[0]
     mask = best(engine, SCENES[0], shape.prompts["box"])
@@ -82,28 +82,28 @@ def test_masks_have_a_soft_edge_of_a_few_pixels(engine: Segmenter) -> None:
     assert 0 < soft < 0.25 * np.count_nonzero(shape.mask)
 
 
-def test_several_points_add_up(engine: Segmenter) -> None:
+def test_several_points_add_up(engine: Engine) -> None:
     """Two shapes were meant: both are found, and nothing else."""
     one, two, *_ = SCENES[0].shapes
     both = Prompt(points=(Click(*one.middle, positive=True), Click(*two.middle, positive=True)))
 
-    assert overlap(best(engine, SCENES[0], both), np.maximum(one.mask, two.mask)) > RIGHT
+    assert iou(best(engine, SCENES[0], both), np.maximum(one.mask, two.mask)) > RIGHT
 
 
-def test_a_negative_point_excludes(engine: Segmenter) -> None:
+def test_a_negative_point_excludes(engine: Engine) -> None:
     """What lies under it is not in the mask; where all does, nothing was found."""
     one, two, *_ = SCENES[0].shapes
     without = Prompt(points=(Click(*one.middle, positive=True), Click(*two.middle, positive=False)))
     nothing = Prompt(points=(Click(*one.middle, positive=True), Click(*one.middle, positive=False)))
 
     mask = best(engine, SCENES[0], without)
-    assert overlap(mask, one.mask) > RIGHT
+    assert iou(mask, one.mask) > RIGHT
     assert not (mask[two.mask > 0] > 127).any()
     with pytest.raises(NothingFound):
         best(engine, SCENES[0], nothing)
 
 
-def test_a_stroke_means_what_it_lies_on(engine: Segmenter) -> None:
+def test_a_stroke_means_what_it_lies_on(engine: Engine) -> None:
     """And a negative one what it does not."""
     one, two, *_ = SCENES[0].shapes
     (x, y), (u, v) = one.middle, two.middle
@@ -112,24 +112,24 @@ def test_a_stroke_means_what_it_lies_on(engine: Segmenter) -> None:
         Stroke(points=[(u - 6, v), (u + 6, v)], radius_px=3, positive=False),
     )
 
-    assert overlap(best(engine, SCENES[0], Prompt(strokes=strokes)), one.mask) > RIGHT
+    assert iou(best(engine, SCENES[0], Prompt(strokes=strokes)), one.mask) > RIGHT
 
 
-def test_without_a_prompt_the_shapes_are_the_subjects(engine: Segmenter) -> None:
+def test_without_a_prompt_the_shapes_are_the_subjects(engine: Engine) -> None:
     """Each of the four, none of them twice."""
     found = engine.segment(SCENES[0].image, Prompt(auto=True, candidates=4), Remembered(), carry_on)
 
-    matches = [[overlap(candidate.mask, shape.mask) > RIGHT for shape in SCENES[0].shapes] for candidate in found]
+    matches = [[iou(candidate.mask, shape.mask) > RIGHT for shape in SCENES[0].shapes] for candidate in found]
     assert np.array_equal(np.sum(matches, axis=0), [1, 1, 1, 1])
 
 
-def test_a_click_on_the_ground_finds_nothing(engine: Segmenter) -> None:
+def test_a_click_on_the_ground_finds_nothing(engine: Engine) -> None:
     """There is no thing."""
     with pytest.raises(NothingFound, match=r"^No masks found"):
         engine.segment(SCENES[0].image, Prompt(points=(Click(160, 3, positive=True),)), Remembered(), carry_on)
 
 
-def test_prompts_at_once_get_their_own_answers(engine: Segmenter) -> None:
+def test_prompts_at_once_get_their_own_answers(engine: Engine) -> None:
     """Eight threads, other pictures and prompts: what the library by itself gets wrong, without a word."""
     work = [(seen, shape) for seen in SCENES[:8] for shape in seen.shapes]
     found: dict[int, Grey] = {}
@@ -146,10 +146,10 @@ def test_prompts_at_once_get_their_own_answers(engine: Segmenter) -> None:
         thread.join()
 
     assert len(found) == len(work)
-    assert min(overlap(found[number], shape.mask) for number, (_, shape) in enumerate(work)) > RIGHT
+    assert min(iou(found[number], shape.mask) for number, (_, shape) in enumerate(work)) > RIGHT
 
 
-def test_the_masks_are_those_of_the_library(engine: Segmenter, tiny: Settings) -> None:
+def test_the_masks_are_those_of_the_library(engine: Engine, tiny: Settings) -> None:
     """Asked for the same pictures by its own interface, ultralytics marks the same pixels."""
     from ultralytics import FastSAM  # noqa: PLC0415 (seconds)
 
@@ -162,12 +162,12 @@ def test_the_masks_are_those_of_the_library(engine: Segmenter, tiny: Settings) -
                 device="cpu", verbose=False,
             )  # fmt: skip
             theirs = result.masks.data[0].cpu().numpy().astype(np.uint8) * 255
-            agreed.append(overlap(best(engine, seen, shape.prompts["box"]), theirs))
+            agreed.append(iou(best(engine, seen, shape.prompts["box"]), theirs))
 
     assert np.mean(agreed) > 0.9
 
 
-def test_a_small_picture_is_no_trouble(engine: Segmenter) -> None:
+def test_a_small_picture_is_no_trouble(engine: Engine) -> None:
     """Nor is a narrow one; there is just nothing in them."""
     for size in ((1, 1), (5, 3), (2, 900)):
         with pytest.raises(NothingFound):

@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.masks import INSIDE, overlap
+from services.segmentation.masks import INSIDE, iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.models.segmentation.scenes import Scene, scenes
 from tests.unit.services.segmentation.photos import Remembered, carry_on
 
 if TYPE_CHECKING:
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
 
@@ -48,7 +48,7 @@ def asked(seen: Scene) -> dict[str, tuple[Prompt, Grey]]:
     }
 
 
-def found_by(engine: Segmenter, seen: Scene, prompt: Prompt, memory: Remembered) -> Grey:
+def found_by(engine: Engine, seen: Scene, prompt: Prompt, memory: Remembered) -> Grey:
     """All that an engine offers for a prompt, as one mask."""
     try:
         return np.asarray(np.max([each.mask for each in engine.segment(seen.image, prompt, memory, carry_on)], axis=0))
@@ -80,7 +80,7 @@ def drawn(image: Rgb, prompt: Prompt) -> Rgb:
 
 
 def sheet(rows: list[list[tuple[Rgb, str]]]) -> Image.Image:
-    """Pictures in rows, each with a line of text below."""
+    """ImageCache in rows, each with a line of text below."""
     across, down = _TILE[0] + _GAP, _TILE[1] + _LINE + _GAP
     page = Image.new("RGB", (across * max(map(len, rows)) + _GAP, down * len(rows) + _GAP), "white")
     pen = ImageDraw.Draw(page)
@@ -103,7 +103,7 @@ def test_the_sheet_shows_right_masks(tiny: Settings) -> None:
             tiles = [(drawn(seen.image, prompt), way)]
             for name, engine in engines.items():
                 mask = found_by(engine, seen, prompt, memory)
-                fits.append(overlap(mask, meant))
+                fits.append(iou(mask, meant))
                 tiles.append((shown(seen.image, mask), f"{name}, {fits[-1]:.2f} of the union"))
             rows.append(tiles)
     SHEET.parent.mkdir(exist_ok=True)

@@ -13,8 +13,8 @@ import pytest
 
 from services.segmentation import service as segmentation
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.geometry import resized
-from services.segmentation.masks import overlap
+from services.segmentation.geometry import resize
+from services.segmentation.masks import iou
 from shared.image_codec import decode_mask, encode_jpeg
 from shared.settings import NatsSettings
 from tests.benchmarks.conftest import table  # noqa: F401 (a fixture)
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.meter import Table
 
 SCENE = scene(3)
-PHOTO = resized(SCENE.image, 1024, 768)
+PHOTO = resize(SCENE.image, 1024, 768)
 POINTS = [(shape.middle[0] * 3.2, shape.middle[1] * 3.2) for shape in SCENE.shapes] * 8
 TARGET_MS = 10.0
 
@@ -121,4 +121,4 @@ async def test_a_prompt_through_the_gateway(
         answer = await client.post("/api/smart-mask", json={"image_id": photo, "points": [POINTS[1]]})
     mask = decode_mask(base64.b64decode(answer.json()["mask_base64"]))
     truth = cv2.resize(SCENE.shapes[1].mask, (1024, 768), interpolation=cv2.INTER_NEAREST)
-    assert overlap(mask, np.asarray(truth)) > 0.75
+    assert iou(mask, np.asarray(truth)) > 0.75

@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from services.segmentation.backends.fastsam import selection
-from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Things, record
-from services.segmentation.geometry import resized
+from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Instances, record
+from services.segmentation.geometry import resize
 from shared.errors import ConfigError, EngineFailed
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import Candidate, Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
     from services.segmentation.settings import Settings
     from shared.image_codec import Rgb
 
@@ -45,17 +44,17 @@ class FastSam:
     note = None
 
     def __init__(self, settings: Settings) -> None:
-        self._eye = load(settings)
+        self._network = load(settings)
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
-        """See Segmenter.segment."""
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
+        """See Engine.segment."""
         checkpoint()
-        things = self._eye.look(image, recall)
+        instances = self._network.detect(image, cached)
         checkpoint()
-        return selection.find(things, prompt)
+        return selection.find(instances, prompt)
 
 
-class Eye:
+class Network:
     """The network. It looks at one picture at a time."""
 
     def __init__(self, path: Path, digest: str, side_px: int, confidence: float, device: str) -> None:
@@ -69,20 +68,20 @@ class Eye:
         self._name = f"fastsam-{digest[:16]}-{side_px}-{confidence:g}"
         self._alone = threading.Lock()  # the network keeps the grid of the last size
         try:
-            self._see(np.full((side_px, side_px, 3), _GREY, np.uint8))
+            self._detect(np.full((side_px, side_px, 3), _GREY, np.uint8))
         except EngineFailed as error:
             raise ConfigError(f"The file fastsam/{path.name} is no FastSAM network.") from error
 
-    def look(self, image: Rgb, recall: Recall) -> Things:
+    def detect(self, image: Rgb, cached: CachedFeatures) -> Instances:
         """Return all that is in a picture. Raises EngineFailed."""
-        return Things.of(image, recall(self._name, lambda: self._see(image)))
+        return Instances.from_records(image, cached(self._name, lambda: self._detect(image)))
 
-    def _see(self, image: Rgb) -> NDArray[Any]:
+    def _detect(self, image: Rgb) -> NDArray[Any]:
         height, width = image.shape[:2]
         scale = self._side_px / max(height, width) / _CELL
         across, down = (max(1, round(side * scale)) * _CELL for side in (width, height))
         canvas = np.full((_padded(down), _padded(across), 3), _GREY, np.uint8)
-        canvas[:down, :across] = resized(image, across, down)
+        canvas[:down, :across] = resize(image, across, down)
         try:
             with self._alone, self._torch.inference_mode():
                 belief, boxes, scores = self._run(canvas)
@@ -114,11 +113,11 @@ def _device(torch: Any, wanted: str) -> str:
 
 
 @functools.cache
-def load(settings: Settings) -> Eye:
+def load(settings: Settings) -> Network:
     """Load the network once per process, whichever engines look through it. Raises ConfigError."""
     volume = Volume(settings.model_dir, "fastsam")
     path, digest = volume.checked(settings.fastsam_file), volume.manifest.files[settings.fastsam_file].sha256
-    return Eye(path, digest, settings.fastsam_px, settings.fastsam_confidence, settings.device)
+    return Network(path, digest, settings.fastsam_px, settings.fastsam_confidence, settings.device)
 
 
 def _imported(path: Path) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from services.segmentation.geometry import Frame, Window, whole
+from services.segmentation.geometry import Box, Frame, whole_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,40 +67,40 @@ def _distinct(inside: NDArray[np.bool_]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Things:
+class Instances:
     """All that was seen in one picture, numbered from 0, surest first."""
 
-    seen: NDArray[Any]
+    records: NDArray[Any]
     """As `record` returns it."""
-    limits: Window
+    limits: Box
     """The picture."""
 
     @classmethod
-    def of(cls, image: Rgb, seen: NDArray[Any]) -> Things:
+    def from_records(cls, image: Rgb, seen: NDArray[Any]) -> Instances:
         """Join the picture and what was seen in it."""
-        return cls(seen, whole(image))
+        return cls(seen, whole_image(image))
 
     def __len__(self) -> int:
-        return len(self.seen)
+        return len(self.records)
 
     @property
     def areas(self) -> NDArray[np.float32]:
         """(n,), shares of the picture."""
-        return np.asarray(self.seen["area"])
+        return np.asarray(self.records["area"])
 
     @property
     def boxes(self) -> NDArray[np.float32]:
         """(n, 4): x0, y0, x1, y1 in pixels of the picture."""
         width, height = self.limits.width, self.limits.height
-        return np.asarray(self.seen["box"] * np.array([width, height, width, height], np.float32))
+        return np.asarray(self.records["box"] * np.array([width, height, width, height], np.float32))
 
     def score(self, number: int) -> float:
         """How sure the network is of a thing, 0 to 1."""
-        return float(self.seen["score"][number]) / _BYTE
+        return float(self.records["score"][number]) / _BYTE
 
-    def under(self, places: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    def contain(self, places: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
         """Return (n, places): which things hold the pixels in which these places of the picture lie."""
-        belief, limits = self.seen["belief"], self.limits
+        belief, limits = self.records["belief"], self.limits
         _, height, width = belief.shape
         x, y = np.floor(np.array(places, np.float32)).T + 0.5
         columns, right = _between(x * width / limits.width - 0.5, width)
@@ -111,11 +111,11 @@ class Things:
         x0, y0, x1, y1 = self.boxes.T[..., np.newaxis]
         return np.asarray((level >= EDGE) & (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1), np.bool_)
 
-    def shared_with(self, area: Grey) -> tuple[NDArray[np.float32], float]:
+    def overlap_with(self, area: Grey) -> tuple[NDArray[np.float32], float]:
         """Return how much of each thing lies in an area of the picture (255 inside), and the area: shares of it all."""
-        _, height, width = self.seen["belief"].shape
+        _, height, width = self.records["belief"].shape
         small = cv2.resize(area, (width, height), interpolation=cv2.INTER_AREA) >= EDGE
-        together = (self.seen["belief"] >= EDGE) & small
+        together = (self.records["belief"] >= EDGE) & small
         return together.mean(axis=(1, 2), dtype=np.float32), float(small.mean())
 
     def mask(self, take: Iterable[int], leave: Iterable[int] = ()) -> Grey:
@@ -129,10 +129,10 @@ class Things:
             np.minimum(mask[y0:y1, x0:x1], _BYTE - one, out=mask[y0:y1, x0:x1])
         return mask
 
-    def _drawn(self, number: int) -> tuple[Window, Grey]:
+    def _drawn(self, number: int) -> tuple[Box, Grey]:
         x0, y0, x1, y1 = self.boxes[number].round().astype(int).tolist()
-        box = Window(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
-        level = Frame(box, box.width, box.height).sample(self.seen["belief"][number], self.limits)
+        box = Box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+        level = Frame(box, box.width, box.height).sample(self.records["belief"][number], self.limits)
         return box, np.asarray(cv2.LUT(level, _SOFT), np.uint8)
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
-from services.segmentation.backends.grabcut.cut import grab
+from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft
-from services.segmentation.geometry import Frame, around
+from services.segmentation.geometry import Frame, bounding_box
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ _CLEAR_STEP = 100.0  # in OpenCV's 8-bit Lab: the step across a very clear edge
 _TRUST = 0.5  # the best score that a coarse answer can have
 
 
-def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
+def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     """Return up to `wanted` drafts, the ones with the clearest edge first."""
     frame = Frame.fit(scene.limits, _SMALL_PX)
-    small = frame.view(scene.image)
+    small = frame.crop(scene.image)
     tries = []
     for reach in _REACHES:
         mask = _grown(scene, hints, frame, small, reach)
@@ -46,9 +46,9 @@ def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
 
 def _grown(scene: Scene, hints: Hints, frame: Frame, small: Rgb, reach: float) -> Grey:
     labels = np.full(small.shape[:2], cv2.GC_PR_BGD, np.uint8)
-    trimap.open_round(labels, frame, hints.clicks, reach)
+    trimap.loosen_around(labels, frame, hints.clicks, reach)
     hints.write(labels, frame)
-    return grab(small, labels, scene.checkpoint)
+    return run_grabcut(small, labels, scene.checkpoint)
 
 
 def _rating(small: Rgb, mask: Grey) -> float:
@@ -71,9 +71,9 @@ def _local_mean(lab: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArra
 
 def _draft(scene: Scene, hints: Hints, small: Frame, mask: Grey, score: float) -> Draft:
     """Turn the quick answer into a draft at full work size: unsure near its edge."""
-    box = around(mask)
-    window = small.window if box is None else small.lift(box)
-    frame = Frame.fit(window.grown(_MARGIN * window.long_side + 8, scene.limits), WORK_PX)
+    box = bounding_box(mask)
+    window = small.window if box is None else small.to_image(box)
+    frame = Frame.fit(window.with_margin(_MARGIN * window.long_side + 8, scene.limits), WORK_PX)
     side = 2 * round(_RIM * WORK_PX / 2) + 1
     prior = np.asarray(cv2.blur(frame.sample(mask, small.window), (side, side)), np.uint8)
     labels = trimap.from_saliency(prior, binary(prior > SALIENT))

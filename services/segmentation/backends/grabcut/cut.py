@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.segmentation.masks import binary, kept_parts, without_holes
+from services.segmentation.masks import binary, fill_holes, keep_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from services.segmentation.backend import Checkpoint
     from shared.image_codec import Grey, Rgb
 
 OBJECT = (cv2.GC_FGD, cv2.GC_PR_FGD)
@@ -27,7 +26,7 @@ _NO_RECT = (0, 0, 0, 0)  # the labels say it all
 _MODEL_SIZE = (1, 65)  # five Gaussians of 13 numbers
 
 
-def grab(pixels: Rgb, labels: Grey, checkpoint: Callable[[], None]) -> Grey:
+def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
     """Return the object's hard mask, (h, w), 0 or 255; `labels` are cv2.GC_* and are not changed.
 
     Keeps the parts that hold a sure pixel, or the large ones if nothing was sure. The same input gives the same mask.
@@ -43,7 +42,7 @@ def grab(pixels: Rgb, labels: Grey, checkpoint: Callable[[], None]) -> Grey:
         mode = cv2.GC_INIT_WITH_MASK if step == 0 else cv2.GC_EVAL
         cv2.grabCut(pixels, cut, _NO_RECT, background, foreground, 1, mode)
     smooth = np.asarray(cv2.medianBlur(binary(np.isin(cut, OBJECT)), _SMOOTHING_PX), np.uint8)
-    return without_holes(kept_parts(smooth, binary(labels == cv2.GC_FGD)), binary(labels == cv2.GC_BGD))
+    return fill_holes(keep_parts(smooth, binary(labels == cv2.GC_FGD)), binary(labels == cv2.GC_BGD))
 
 
 def _grainy(pixels: Rgb) -> Rgb:

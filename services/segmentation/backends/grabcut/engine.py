@@ -10,19 +10,19 @@ import numpy as np
 from services.segmentation import saliency
 from services.segmentation.backend import Candidate
 from services.segmentation.backends.grabcut import coarse, edges, regions, views
-from services.segmentation.backends.grabcut.cut import grab
+from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
-from services.segmentation.masks import cropped, overlap
+from services.segmentation.masks import iou, keep_inside
 from shared.errors import BadInput, NothingFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from services.segmentation.backend import Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Checkpoint, Prompt
     from services.segmentation.backends.grabcut.hints import Hints
     from services.segmentation.backends.grabcut.scene import Draft
-    from services.segmentation.geometry import Window
+    from services.segmentation.geometry import Box
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
 
@@ -41,13 +41,13 @@ class GrabCut:
         self._saliency = saliency.load(settings.model_dir)
         self.note = None if self._saliency else _COARSE
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:
-        """See Segmenter.segment."""
-        scene = Scene(image, self._saliency, recall, checkpoint)
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
+        """See Engine.segment."""
+        scene = Scene(image, self._saliency, cached, checkpoint)
         found: list[Candidate] = []
         for draft in _drafts(scene, prompt):
             mask = _cut(scene, draft)
-            if mask is not None and all(overlap(mask, other.mask) <= _SAME for other in found):
+            if mask is not None and all(iou(mask, other.mask) <= _SAME for other in found):
                 found.append(Candidate(mask, draft.score))
         if not found:
             raise NothingFound
@@ -56,16 +56,17 @@ class GrabCut:
 
 def _drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
     if prompt.box is not None:
-        return [regions.of_box(scene, prompt.box)]
+        return [regions.draft_box(scene, prompt.box)]
     if prompt.auto:
-        return regions.of_subjects(scene, prompt.candidates) or [regions.of_box(scene, regions.central(scene.limits))]
+        subjects = regions.draft_subjects(scene, prompt.candidates)
+        return subjects or [regions.draft_box(scene, regions.central_box(scene.limits))]
     hints = _hints(prompt, scene.limits)
     if not any(click.positive for click in hints.clicks):  # painted over by negative strokes
         return []
-    return views.drafts(scene, hints, prompt.candidates) or coarse.drafts(scene, hints, prompt.candidates)
+    return views.make_drafts(scene, hints, prompt.candidates) or coarse.make_drafts(scene, hints, prompt.candidates)
 
 
-def _hints(prompt: Prompt, limits: Window) -> Hints:
+def _hints(prompt: Prompt, limits: Box) -> Hints:
     if prompt.points:
         return Clicks(prompt.points)
     if prompt.strokes:
@@ -77,12 +78,12 @@ def _hints(prompt: Prompt, limits: Window) -> Hints:
 
 def _cut(scene: Scene, draft: Draft) -> Grey | None:
     """Turn a draft into a mask of the picture's size, or None where GrabCut finds nothing to separate."""
-    small = draft.frame.view(scene.image)
-    mask = grab(small, draft.labels, scene.checkpoint)
+    small = draft.frame.crop(scene.image)
+    mask = run_grabcut(small, draft.labels, scene.checkpoint)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
     has_model = bool((draft.labels == cv2.GC_FGD).any())
     if taken < _LEAST_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
     refined = edges.refine(scene.image, draft.frame, small, mask)
-    return refined if draft.within is None else cropped(refined, draft.within)
+    return refined if draft.within is None else keep_inside(refined, draft.within)

@@ -10,14 +10,14 @@ import numpy as np
 
 from services.segmentation.backend import Click
 from services.segmentation.backends.grabcut.scene import components
-from services.segmentation.backends.grabcut.trimap import disc
-from services.segmentation.geometry import Frame, around
+from services.segmentation.backends.grabcut.trimap import fill_disc
+from services.segmentation.geometry import Frame, bounding_box
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from services.segmentation.geometry import Window
+    from services.segmentation.geometry import Box
     from shared.image_codec import Grey
     from shared.messages import Stroke
 
@@ -54,14 +54,14 @@ class Clicks:
         """Label the discs as surely the object, or surely not."""
         radius = _DOT_SHARE * max(labels.shape)
         for click in self.clicks:
-            x, y = frame.place(click.x, click.y)
-            disc(labels, x, y, radius, cv2.GC_FGD if click.positive else cv2.GC_BGD)
+            x, y = frame.to_frame(click.x, click.y)
+            fill_disc(labels, x, y, radius, cv2.GC_FGD if click.positive else cv2.GC_BGD)
 
 
 class Strokes:
     """Lines drawn by hand; all that they cover is hard."""
 
-    def __init__(self, strokes: Sequence[Stroke], limits: Window) -> None:
+    def __init__(self, strokes: Sequence[Stroke], limits: Box) -> None:
         self._strokes = strokes
         self.extent_px = 0.0  # a scribble covers any part of its object
         frame = Frame.fit(limits, _SAMPLED_PX)
@@ -76,7 +76,7 @@ class Strokes:
         """Label the lines as surely the object, or surely not; later ones lie on top."""
         for stroke in self._strokes:
             value = cv2.GC_FGD if stroke.positive else cv2.GC_BGD
-            corners = np.rint([frame.place(x, y) for x, y in stroke.points])
+            corners = np.rint([frame.to_frame(x, y) for x, y in stroke.points])
             corners = corners.clip(-_FAR_PX, _FAR_PX).astype(np.int32)
             width = max(1, round(2 * stroke.radius_px * frame.scale))
             cv2.polylines(labels, [corners], isClosed=False, color=value, thickness=width)
@@ -85,9 +85,9 @@ class Strokes:
 class Painting:
     """An area painted over the object, perhaps past its edge: the core is sure, the rim is not."""
 
-    def __init__(self, area: Grey, limits: Window) -> None:
+    def __init__(self, area: Grey, limits: Box) -> None:
         self._area = area
-        box = around(area)
+        box = bounding_box(area)
         self.extent_px = float(box.long_side) if box else 0.0
         frame = Frame.fit(limits, _SAMPLED_PX)
         self.clicks = tuple(_sampled(self._core(frame), frame, positive=True))
@@ -98,7 +98,7 @@ class Painting:
         labels[self._core(frame)] = cv2.GC_FGD
 
     def _seen(self, frame: Frame) -> Grey:
-        return binary(frame.view(self._area) > 0)
+        return binary(frame.crop(self._area) > 0)
 
     def _core(self, frame: Frame) -> Grey:
         """Return where the painted area is deep, judged part by part so that thin parts and rings have a core too."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
-from services.segmentation.geometry import Frame, Window, around
+from services.segmentation.geometry import Box, Frame, bounding_box
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ _PLAIN_SCORE = 0.4
 _CENTRAL = 0.1  # of each side is left out of the central box
 
 
-def of_box(scene: Scene, box: Window) -> Draft:
+def draft_box(scene: Scene, box: Box) -> Draft:
     """Draft what stands out in a box, or all of it if nothing does; nothing outside the box is taken."""
-    frame = Frame.fit(box.grown(_BOX_MARGIN * box.long_side + 2, scene.limits), WORK_PX)
+    frame = Frame.fit(box.with_margin(_BOX_MARGIN * box.long_side + 2, scene.limits), WORK_PX)
     inside = frame.sample(np.full((1, 1), 255, np.uint8), box) > 0
-    prior = np.where(inside, scene.look(frame.window, frame), np.uint8(0))
+    prior = np.where(inside, scene.predict_saliency(frame.window, frame), np.uint8(0))
     parts = list(_parts(prior))
     chosen = np.zeros_like(prior)
     for part in parts:
@@ -40,32 +40,32 @@ def of_box(scene: Scene, box: Window) -> Draft:
     fills = np.count_nonzero(chosen) >= _FILLS * np.count_nonzero(inside)
     if fills or (inside.all() and parts):
         labels, score = trimap.from_saliency(prior, chosen), float(prior[chosen > 0].mean()) / 255
-    elif inside.all() and box != central(box):
-        return of_box(scene, central(box))  # a box round everything leaves no background to learn from
+    elif inside.all() and box != central_box(box):
+        return draft_box(scene, central_box(box))  # a box round everything leaves no background to learn from
     else:
         labels, score = np.full(prior.shape, cv2.GC_PR_FGD, np.uint8), _PLAIN_SCORE
     labels[~inside] = cv2.GC_BGD
     return Draft(frame, labels, score, within=box)
 
 
-def of_subjects(scene: Scene, wanted: int) -> list[Draft]:
+def draft_subjects(scene: Scene, wanted: int) -> list[Draft]:
     """Draft what stands out in the picture, the largest first."""
     seen = Frame.fit(scene.limits, WORK_PX)
-    prior = scene.look(scene.limits, seen)
+    prior = scene.predict_saliency(scene.limits, seen)
     parts = [part for part in _parts(prior) if (part > 0).mean() >= _SUBJECT]
     return [_subject(scene, seen, part, float(prior[part > 0].mean()) / 255) for part in parts[:wanted]]
 
 
-def central(window: Window) -> Window:
+def central_box(window: Box) -> Box:
     """Return the middle of a window, 80 % of each side."""
     across, down = int(_CENTRAL * window.width), int(_CENTRAL * window.height)
-    return Window(window.x0 + across, window.y0 + down, window.x1 - across, window.y1 - down)
+    return Box(window.x0 + across, window.y0 + down, window.x1 - across, window.y1 - down)
 
 
 def _subject(scene: Scene, seen: Frame, part: Grey, score: float) -> Draft:
-    box = seen.lift(around(part) or Window(0, 0, seen.width, seen.height))
-    frame = Frame.fit(box.grown(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
-    prior = scene.look(scene.limits, frame)
+    box = seen.to_image(bounding_box(part) or Box(0, 0, seen.width, seen.height))
+    frame = Frame.fit(box.with_margin(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
+    prior = scene.predict_saliency(scene.limits, frame)
     chosen = binary((prior > SALIENT) & (frame.sample(part, seen.window) > 0))
     return Draft(frame, trimap.from_saliency(prior, chosen), score)
 

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.segmentation.geometry import whole
+from services.segmentation.geometry import whole_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import Recall
-    from services.segmentation.geometry import Frame, Window
+    from services.segmentation.backend import CachedFeatures, Checkpoint
+    from services.segmentation.geometry import Box, Frame
     from services.segmentation.saliency import Saliency
     from shared.image_codec import Grey, Rgb
 
@@ -30,20 +28,20 @@ class Scene:
 
     image: Rgb
     saliency: Saliency | None
-    recall: Recall
-    checkpoint: Callable[[], None]
+    cached: CachedFeatures
+    checkpoint: Checkpoint
 
     @property
-    def limits(self) -> Window:
+    def limits(self) -> Box:
         """The whole picture."""
-        return whole(self.image)
+        return whole_image(self.image)
 
-    def look(self, window: Window, frame: Frame) -> Grey:
+    def predict_saliency(self, window: Box, frame: Frame) -> Grey:
         """Look at a window for what stands out in it; return that in the frame, 0 where the window does not reach."""
         self.checkpoint()
         if self.saliency is None:
             return np.zeros((frame.height, frame.width), np.uint8)
-        return frame.sample(self.saliency.look(self.image, self.recall, window), window)
+        return frame.sample(self.saliency.predict(self.image, self.cached, window), window)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +51,7 @@ class Draft:
     frame: Frame
     labels: Grey
     score: float
-    within: Window | None = None
+    within: Box | None = None
     """Nothing outside of it is taken, not even a soft edge."""
 
 

@@ -32,18 +32,18 @@ def from_saliency(prior: Grey, chosen: Grey) -> Grey:
     return labels
 
 
-def open_round(labels: Grey, frame: Frame, clicks: Sequence[Click], reach_share: float = _REACH_SHARE) -> None:
+def loosen_around(labels: Grey, frame: Frame, clicks: Sequence[Click], reach_share: float = _REACH_SHARE) -> None:
     """Where a click contradicts the labels, let GrabCut decide within a disc round it, in place.
 
     The disc reaches 0.7 of the way to the nearest opposite click and at most `reach_share` of the frame's long side.
     """
-    placed = [(*frame.place(click.x, click.y), click.positive) for click in clicks]
+    placed = [(*frame.to_frame(click.x, click.y), click.positive) for click in clicks]
     for x, y, positive in placed:
         if positive == is_object(labels, x, y):
             continue
         gaps = [float(np.hypot(x - other_x, y - other_y)) for other_x, other_y, other in placed if other != positive]
         opened = np.zeros_like(labels)
-        disc(opened, x, y, min([_REACH * gap for gap in gaps] + [reach_share * max(labels.shape)]))
+        fill_disc(opened, x, y, min([_REACH * gap for gap in gaps] + [reach_share * max(labels.shape)]))
         overruled = (cv2.GC_BGD, cv2.GC_PR_BGD) if positive else (cv2.GC_FGD, cv2.GC_PR_FGD)
         labels[(opened > 0) & np.isin(labels, overruled)] = cv2.GC_PR_FGD if positive else cv2.GC_PR_BGD
 
@@ -56,6 +56,6 @@ def is_object(labels: Grey, x: float, y: float) -> bool:
     return labels[int(y), int(x)] in {cv2.GC_FGD, cv2.GC_PR_FGD}
 
 
-def disc(pixels: Grey, x: float, y: float, radius: float, value: int = 255) -> None:
+def fill_disc(pixels: Grey, x: float, y: float, radius: float, value: int = 255) -> None:
     """Fill a disc of at least one pixel's radius in place; the part outside the array is left out."""
     cv2.circle(pixels, (round(x), round(y)), max(1, round(radius)), value, thickness=-1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
-from services.segmentation.geometry import Frame, around, enclosing, square
+from services.segmentation.geometry import Frame, bounding_box, enclosing_box, square_box
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.segmentation.backend import Click
     from services.segmentation.backends.grabcut.hints import Hints
     from services.segmentation.backends.grabcut.scene import Scene
-    from services.segmentation.geometry import Window
+    from services.segmentation.geometry import Box
     from shared.image_codec import Grey
 
 _SHARES = (0.7, 0.45, 0.3, 0.2)  # of the long side
@@ -44,13 +44,13 @@ _ALTERNATIVE = 0.75  # to be offered beside the best, a view must be convincing 
 class View:
     """The object that a window shows under the positive points; `fits` if nothing speaks for a closer look."""
 
-    window: Window
-    object_box: Window
+    window: Box
+    object_box: Box
     score: float
     fits: bool
 
 
-def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
+def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     """Return up to `wanted` drafts, best first, or none; closer views are taken only if they may be needed."""
     seen = []
     for window in _windows(scene.limits, hints.clicks):
@@ -64,28 +64,28 @@ def drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     return [_draft(scene, view, hints) for view in good[:wanted]]
 
 
-def _windows(limits: Window, clicks: Sequence[Click]) -> Iterable[Window]:
+def _windows(limits: Box, clicks: Sequence[Click]) -> Iterable[Box]:
     """Return the whole picture, then squares round what was drawn that are large enough to hold it."""
-    drawn = enclosing((click.x, click.y) for click in clicks if click.positive)
+    drawn = enclosing_box((click.x, click.y) for click in clicks if click.positive)
     x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
     windows = [limits]
     if drawn.long_side > _SPREAD_SHARE * limits.long_side:
-        windows.append(drawn.grown(_SPREAD_MARGIN * drawn.long_side, limits))
+        windows.append(drawn.with_margin(_SPREAD_MARGIN * drawn.long_side, limits))
     for share in _SHARES:
         side = max(1, round(share * limits.long_side), round(_ROOM * drawn.long_side))
-        windows.append(square(x, y, side, limits))
+        windows.append(square_box(x, y, side, limits))
     return dict.fromkeys(windows)  # each once
 
 
-def _rated(scene: Scene, window: Window, hints: Hints) -> View | None:
+def _rated(scene: Scene, window: Box, hints: Hints) -> View | None:
     """Look at a window and rate the object in it; None if nothing stands out under the positive points."""
     frame = Frame.fit(window, _RATED_PX)
-    prior = scene.look(window, frame)
+    prior = scene.predict_saliency(window, frame)
     chosen = _under(prior, frame, hints.clicks)
-    box = around(chosen)
+    box = bounding_box(chosen)
     if box is None:
         return None
-    object_box, is_whole = frame.lift(box), window == scene.limits
+    object_box, is_whole = frame.to_image(box), window == scene.limits
     sure = float(prior[chosen > 0].mean()) / 255 * _covered(chosen, frame, hints.clicks)
     doubts = _DEEP_COST * _denied(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(object_box, hints.extent_px)
     vague = _BORDER_COST * _cut_off(chosen, window, scene.limits) + _UNSURE_COST * _unsure(prior, chosen)
@@ -95,11 +95,11 @@ def _rated(scene: Scene, window: Window, hints: Hints) -> View | None:
 
 def _draft(scene: Scene, view: View, hints: Hints) -> Draft:
     positive = [(click.x, click.y) for click in hints.clicks if click.positive]
-    box = enclosing([*positive, view.object_box[:2], (view.object_box.x1 - 1, view.object_box.y1 - 1)])
-    frame = Frame.fit(box.grown(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
-    prior = scene.look(view.window, frame)
+    box = enclosing_box([*positive, view.object_box[:2], (view.object_box.x1 - 1, view.object_box.y1 - 1)])
+    frame = Frame.fit(box.with_margin(_MARGIN * box.long_side + 8, scene.limits), WORK_PX)
+    prior = scene.predict_saliency(view.window, frame)
     labels = trimap.from_saliency(prior, _under(prior, frame, hints.clicks))
-    trimap.open_round(labels, frame, hints.clicks)
+    trimap.loosen_around(labels, frame, hints.clicks)
     hints.write(labels, frame)
     return Draft(frame, labels, min(1.0, view.score))
 
@@ -113,9 +113,9 @@ def _under(prior: Grey, frame: Frame, clicks: Sequence[Click]) -> Grey:
 
 def _at(values: NDArray[Any], frame: Frame, click: Click) -> float:
     """Read a value of the frame under a click; 0 where the frame does not reach."""
-    if not frame.window.holds(click.x, click.y):
+    if not frame.window.contains(click.x, click.y):
         return 0.0
-    x, y = frame.place(click.x, click.y)
+    x, y = frame.to_frame(click.x, click.y)
     height, width = values.shape
     return float(values[min(int(y), height - 1), min(int(x), width - 1)])
 
@@ -133,12 +133,12 @@ def _denied(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
     return float(sum(min(1.0, _at(depth, frame, click) / deep) for click in clicks if not click.positive))
 
 
-def _oversize(object_box: Window, extent_px: float) -> float:
+def _oversize(object_box: Box, extent_px: float) -> float:
     """Return how many times the object's size has to be halved to be twice that of what was drawn."""
     return max(0.0, math.log2(object_box.long_side / extent_px) - 1) if extent_px else 0.0
 
 
-def _cut_off(chosen: Grey, window: Window, limits: Window) -> float:
+def _cut_off(chosen: Grey, window: Box, limits: Box) -> float:
     """Return 0 to 1: how much of the window's border the object touches, where that is not the picture's own."""
     lines = (
         (window.x0 > limits.x0, chosen[:, 0]),

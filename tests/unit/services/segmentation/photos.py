@@ -1,4 +1,4 @@
-"""Pictures and shapes for the tests of the segmentation service."""
+"""ImageCache and shapes for the tests of the segmentation service."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Remembered:
         self.looks = 0
 
     def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """See Recall."""
+        """See CachedFeatures."""
         if name not in self.seen:
             self.looks += 1
             self.seen[name] = look()

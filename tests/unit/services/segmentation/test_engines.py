@@ -13,9 +13,7 @@ from shared.errors import ConfigError
 from tests.unit.services.segmentation.photos import WITHOUT_WEIGHTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from services.segmentation.backend import Prompt, Recall
+    from services.segmentation.backend import CachedFeatures, Checkpoint, Prompt
     from services.segmentation.settings import Settings
     from shared.image_codec import Rgb
 
@@ -29,7 +27,7 @@ class Everything:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def segment(self, image: Rgb, prompt: Prompt, recall: Recall, checkpoint: Callable[[], None]) -> list[Candidate]:  # noqa: ARG002 (the seam)
+    def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:  # noqa: ARG002 (the seam)
         """Take it all."""
         return [Candidate(np.full(image.shape[:2], 255, np.uint8), 1.0)]
 

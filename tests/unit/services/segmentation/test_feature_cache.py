@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from services.segmentation.feature_cache import Memory, packed, unpacked
+from services.segmentation.feature_cache import FeatureCache, pack, unpack
 from shared.errors import BrokerUnavailable
 from tests.fakes import FakeImageStore
 
@@ -33,7 +33,7 @@ class NoStore(FakeImageStore):
         raise BrokerUnavailable
 
 
-class Eye:
+class Network:
     """Counts how often it has looked."""
 
     def __init__(self) -> None:
@@ -45,14 +45,14 @@ class Eye:
         return np.arange(100, dtype=np.uint8).reshape(4, 25)
 
 
-async def recalled(memory: Memory, eye: Eye, image: str = "a", name: str = "net-1") -> NDArray[Any]:
+async def recalled(memory: FeatureCache, eye: Network, image: str = "a", name: str = "net-1") -> NDArray[Any]:
     """Ask from a thread, as engines do."""
-    return await asyncio.to_thread(memory.of(image), name, eye)
+    return await asyncio.to_thread(memory.for_image(image), name, eye)
 
 
 async def test_a_second_look_is_spared() -> None:
     """The same array comes back, and nobody can write to it."""
-    memory, eye = Memory(FakeImageStore(), 1000), Eye()
+    memory, eye = FeatureCache(FakeImageStore(), 1000), Network()
 
     first = await recalled(memory, eye)
 
@@ -64,7 +64,7 @@ async def test_a_second_look_is_spared() -> None:
 @pytest.mark.parametrize("other", [{"image": "b"}, {"name": "net-2"}], ids=["picture", "network"])
 async def test_another_picture_or_network_is_another_look(other: dict[str, str]) -> None:
     """Neither is taken for the other."""
-    memory, eye = Memory(FakeImageStore(), 1000), Eye()
+    memory, eye = FeatureCache(FakeImageStore(), 1000), Network()
 
     await recalled(memory, eye)
     await recalled(memory, eye, **other)
@@ -74,10 +74,10 @@ async def test_another_picture_or_network_is_another_look(other: dict[str, str])
 
 async def test_what_one_replica_saw_another_need_not_look_at() -> None:
     """They share the store."""
-    store, eye = FakeImageStore(), Eye()
+    store, eye = FakeImageStore(), Network()
 
-    first = await recalled(Memory(store, 1000), eye)
-    second = await recalled(Memory(store, 1000), eye)
+    first = await recalled(FeatureCache(store, 1000), eye)
+    second = await recalled(FeatureCache(store, 1000), eye)
 
     assert np.array_equal(first, second)
     assert eye.looks == 1
@@ -85,7 +85,7 @@ async def test_what_one_replica_saw_another_need_not_look_at() -> None:
 
 async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
     """A small memory costs time, never the answer."""
-    memory, eye = Memory(FakeImageStore(), 0), Eye()
+    memory, eye = FeatureCache(FakeImageStore(), 0), Network()
 
     assert np.array_equal(await recalled(memory, eye), await recalled(memory, eye))
     assert eye.looks == 1
@@ -93,33 +93,33 @@ async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
 
 async def test_without_the_store_there_is_still_an_answer() -> None:
     """It is only not shared."""
-    memory, eye = Memory(NoStore(), 1000), Eye()
+    memory, eye = FeatureCache(NoStore(), 1000), Network()
 
     assert (await recalled(memory, eye)).shape == (4, 25)
 
 
 async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
     """Whoever wrote them."""
-    store, eye = FakeImageStore(), Eye()
+    store, eye = FakeImageStore(), Network()
     await store.keep("cache", "a/net-1", b"nonsense")
 
-    assert (await recalled(Memory(store, 1000), eye)).shape == (4, 25)
+    assert (await recalled(FeatureCache(store, 1000), eye)).shape == (4, 25)
     assert eye.looks == 1
 
 
 async def test_two_prompts_on_a_new_picture_look_once() -> None:
     """The second waits for what the first one sees."""
-    memory, entered, seen = Memory(FakeImageStore(), 1000), threading.Event(), threading.Event()
-    eye = Eye()
+    memory, entered, seen = FeatureCache(FakeImageStore(), 1000), threading.Event(), threading.Event()
+    eye = Network()
 
     def slow() -> NDArray[Any]:
         entered.set()
         seen.wait(5)
         return eye()
 
-    first = asyncio.create_task(asyncio.to_thread(memory.of("a"), "net-1", slow), name="first")
+    first = asyncio.create_task(asyncio.to_thread(memory.for_image("a"), "net-1", slow), name="first")
     await asyncio.to_thread(entered.wait, 5)
-    second = asyncio.create_task(asyncio.to_thread(memory.of("a"), "net-1", slow), name="second")
+    second = asyncio.create_task(asyncio.to_thread(memory.for_image("a"), "net-1", slow), name="second")
     seen.set()
 
     assert await first is await second
@@ -133,7 +133,7 @@ async def test_two_prompts_on_a_new_picture_look_once() -> None:
 )
 def test_an_array_survives_the_way_through_the_store(array: NDArray[Any]) -> None:
     """Shape, type and values."""
-    again = unpacked(packed(array))
+    again = unpack(pack(array))
 
     assert again is not None
     assert (again.shape, again.dtype) == (array.shape, array.dtype)
@@ -143,4 +143,4 @@ def test_an_array_survives_the_way_through_the_store(array: NDArray[Any]) -> Non
 def test_objects_are_not_unpickled() -> None:
     """Bytes of the store can hold no code."""
     with pytest.raises(ValueError, match="Object arrays"):
-        packed(np.array([object()]))
+        pack(np.array([object()]))

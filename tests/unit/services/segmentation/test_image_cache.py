@@ -1,4 +1,4 @@
-"""Pictures by their id, decoded once."""
+"""ImageCache by their id, decoded once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.segmentation.image_cache import Pictures
+from services.segmentation.image_cache import ImageCache
 from shared.errors import ImageNotFound
 from shared.image_codec import encode_png
 
@@ -44,7 +44,7 @@ class Shelf:
 async def test_the_second_click_on_a_photo_fetches_nothing() -> None:
     """It is decoded already."""
     shelf = Shelf(a=encode_png(PICTURE))
-    pictures = Pictures(shelf, cache_bytes=10_000)
+    pictures = ImageCache(shelf, cache_bytes=10_000)
 
     first, second = await pictures.photo("a"), await pictures.photo("a")
 
@@ -56,7 +56,7 @@ async def test_the_second_click_on_a_photo_fetches_nothing() -> None:
 async def test_a_photo_that_does_not_fit_is_fetched_again() -> None:
     """The memory is bounded."""
     shelf = Shelf(a=encode_png(PICTURE))
-    pictures = Pictures(shelf, cache_bytes=100)
+    pictures = ImageCache(shelf, cache_bytes=100)
 
     await pictures.photo("a")
     await pictures.photo("a")
@@ -67,4 +67,4 @@ async def test_a_photo_that_does_not_fit_is_fetched_again() -> None:
 async def test_an_unknown_picture_is_named_in_the_clients_words() -> None:
     """It looks for them to send the picture again."""
     with pytest.raises(ImageNotFound, match="Image ID not found or expired: b"):
-        await Pictures(Shelf(), cache_bytes=100).mask("b")
+        await ImageCache(Shelf(), cache_bytes=100).mask("b")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.geometry import Window
+from services.segmentation.geometry import Box
 from services.segmentation.prompts import from_request
 from shared.errors import BadInput
 from shared.messages import MaskRequest, Stroke
@@ -37,7 +37,7 @@ def test_a_box_wins_over_strokes() -> None:
     """The order is points, box, strokes, mask, auto."""
     given = prompt(box=(0, 0, 9, 9), strokes=[Stroke(points=[(1, 1)])])
 
-    assert given.box == Window(0, 0, 9, 9)
+    assert given.box == Box(0, 0, 9, 9)
     assert given.strokes == ()
 
 
@@ -54,13 +54,13 @@ def test_strokes_win_over_a_mask() -> None:
 @pytest.mark.parametrize(
     ("box", "window"),
     [
-        ((1.9, 2.9, 10.9, 20.9), Window(1, 2, 10, 20)),
-        ((-5, -5, 500, 500), Window(0, 0, 100, 50)),
-        ((40, 30, 20, 10), Window(40, 30, 41, 31)),
-        ((200, 200, 300, 300), Window(99, 49, 100, 50)),
+        ((1.9, 2.9, 10.9, 20.9), Box(1, 2, 10, 20)),
+        ((-5, -5, 500, 500), Box(0, 0, 100, 50)),
+        ((40, 30, 20, 10), Box(40, 30, 41, 31)),
+        ((200, 200, 300, 300), Box(99, 49, 100, 50)),
     ],
 )
-def test_a_box_is_cut_down_to_pixels_of_the_picture(box: tuple[float, ...], window: Window) -> None:
+def test_a_box_is_cut_down_to_pixels_of_the_picture(box: tuple[float, ...], window: Box) -> None:
     """Whole pixels, inside, at least one."""
     assert prompt(box=box).box == window
 

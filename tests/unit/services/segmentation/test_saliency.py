@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from services.segmentation import saliency
-from services.segmentation.geometry import Window, whole
+from services.segmentation.geometry import Box, whole_image
 from services.segmentation.saliency import Saliency
 from services.stack.process import ROOT
 from shared.errors import ConfigError
@@ -24,17 +24,17 @@ WEIGHTS = MODELS / "u2netp" / "u2netp.onnx"
 
 
 @pytest.fixture(scope="module")
-def seer() -> Saliency:
+def network() -> Saliency:
     """The real network."""
     return Saliency(WEIGHTS.read_bytes())
 
 
 @needs_weights
-def test_the_subject_stands_out(seer: Saliency) -> None:
+def test_the_subject_stands_out(network: Saliency) -> None:
     """In the photo of the rocket, the rocket does and the sky does not."""
     image = photo("rocket")
 
-    seen = seer.look(image, Remembered(), whole(image))
+    seen = network.predict(image, Remembered(), whole_image(image))
 
     assert seen.shape == (320, 320)
     assert seen[190, 161] > 200
@@ -42,31 +42,31 @@ def test_the_subject_stands_out(seer: Saliency) -> None:
 
 
 @needs_weights
-def test_nothing_stands_out_in_a_plain_picture(seer: Saliency) -> None:
+def test_nothing_stands_out_in_a_plain_picture(network: Saliency) -> None:
     """The network's noise is not stretched into a subject."""
     plain = np.full((200, 300, 3), 128, np.uint8)
 
-    assert not seer.look(plain, Remembered(), whole(plain)).any()
+    assert not network.predict(plain, Remembered(), whole_image(plain)).any()
 
 
 @needs_weights
-def test_a_black_picture_is_no_division_by_zero(seer: Saliency) -> None:
+def test_a_black_picture_is_no_division_by_zero(network: Saliency) -> None:
     """The brightest value is what the input is divided by."""
     black = np.zeros((20, 30, 3), np.uint8)
 
-    assert not seer.look(black, Remembered(), whole(black)).any()
+    assert not network.predict(black, Remembered(), whole_image(black)).any()
 
 
 @needs_weights
-def test_each_window_is_looked_at_once(seer: Saliency) -> None:
+def test_each_window_is_looked_at_once(network: Saliency) -> None:
     """What stands out depends on what is in view."""
-    (image, _), recall = ball(), Remembered()
+    (image, _), features = ball(), Remembered()
 
-    everything = seer.look(image, recall, whole(image))
+    everything = network.predict(image, features, whole_image(image))
 
-    assert seer.look(image, recall, whole(image)) is everything
-    assert not np.array_equal(seer.look(image, recall, Window(0, 0, 100, 100)), everything)
-    assert recall.looks == 2
+    assert network.predict(image, features, whole_image(image)) is everything
+    assert not np.array_equal(network.predict(image, features, Box(0, 0, 100, 100)), everything)
+    assert features.looks == 2
 
 
 @needs_weights

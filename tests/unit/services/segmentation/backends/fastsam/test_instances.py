@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Things, record
-from services.segmentation.geometry import Window
-from services.segmentation.masks import overlap
+from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Instances, record
+from services.segmentation.geometry import Box
+from services.segmentation.masks import iou
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 320, 240  # the network saw a quarter of it
-Box = tuple[int, int, int, int]
+Corners = tuple[int, int, int, int]
 
 
-def seen(*boxes: Box, scores: list[float] | None = None) -> Things:
+def seen(*boxes: Corners, scores: list[float] | None = None) -> Instances:
     """Rectangles of the picture as things; the first is the surest."""
     belief = np.full((len(boxes), HEIGHT // 4, WIDTH // 4), EDGE - 6 * LEVELS, np.uint8)
     for plane, (x0, y0, x1, y1) in zip(belief, boxes, strict=True):
@@ -26,10 +26,10 @@ def seen(*boxes: Box, scores: list[float] | None = None) -> Things:
     sizes = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT], np.float32)
     shares = np.asarray(np.array(boxes, np.float32).reshape(-1, 4) / sizes, np.float32)
     sure = np.array(scores or [0.9 - 0.1 * number for number in range(len(boxes))], np.float32)
-    return Things(record(belief, shares, sure), Window(0, 0, WIDTH, HEIGHT))
+    return Instances(record(belief, shares, sure), Box(0, 0, WIDTH, HEIGHT))
 
 
-def filled(*boxes: Box) -> NDArray[np.uint8]:
+def filled(*boxes: Corners) -> NDArray[np.uint8]:
     """The true mask of rectangles."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for x0, y0, x1, y1 in boxes:
@@ -42,15 +42,15 @@ A, B, INNER = (40, 40, 120, 120), (200, 80, 280, 200), (60, 60, 100, 100)
 
 def test_a_mask_lies_where_the_thing_was_seen() -> None:
     """At the picture's size, and to the pixel."""
-    assert overlap(seen(A, B).mask([1]), filled(B)) > 0.99
+    assert iou(seen(A, B).mask([1]), filled(B)) > 0.99
 
 
 def test_masks_are_joined_and_cut_out() -> None:
     """Several things, and things that are left out."""
     things = seen(A, B, INNER)
 
-    assert overlap(things.mask([0, 1]), filled(A, B)) > 0.98
-    assert overlap(things.mask([0], leave=[2]), filled(A) - filled(INNER)) > 0.95
+    assert iou(things.mask([0, 1]), filled(A, B)) > 0.98
+    assert iou(things.mask([0], leave=[2]), filled(A) - filled(INNER)) > 0.95
 
 
 def test_the_surest_comes_first_and_nothing_comes_twice() -> None:
@@ -63,12 +63,12 @@ def test_the_surest_comes_first_and_nothing_comes_twice() -> None:
 def test_belief_counts_only_within_the_box() -> None:
     """What the network says elsewhere means nothing."""
     belief = np.full((1, 60, 80), EDGE + 99, np.uint8)
-    things = Things(
+    things = Instances(
         record(belief, np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), np.array([0.9], np.float32)),
-        Window(0, 0, WIDTH, HEIGHT),
+        Box(0, 0, WIDTH, HEIGHT),
     )
 
-    assert overlap(things.mask([0]), filled((80, 60, 160, 120))) == 1
+    assert iou(things.mask([0]), filled((80, 60, 160, 120))) == 1
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -77,7 +77,7 @@ def test_a_place_is_under_a_thing_where_its_mask_is(number: int) -> None:
     things = seen(A, B, INNER)
     places = [(float(x), float(y)) for y in range(0, HEIGHT, 3) for x in range(0, WIDTH, 3)]
 
-    inside = things.under(places)[number]
+    inside = things.contain(places)[number]
 
     mask = things.mask([number])
     assert inside.tolist() == [mask[int(y), int(x)] >= 128 for x, y in places]
@@ -87,14 +87,14 @@ def test_the_corners_of_the_picture_can_be_asked_about() -> None:
     """They are outside of no array."""
     things = seen((0, 0, WIDTH, HEIGHT))
 
-    assert things.under([(0, 0), (WIDTH - 1, HEIGHT - 1), (WIDTH - 0.01, 0)]).all()
+    assert things.contain([(0, 0), (WIDTH - 1, HEIGHT - 1), (WIDTH - 0.01, 0)]).all()
 
 
 def test_what_things_share_with_an_area_is_measured() -> None:
     """As parts of the picture."""
     things = seen(A, B)
 
-    shared, painted = things.shared_with(filled((40, 40, 120, 80)))
+    shared, painted = things.overlap_with(filled((40, 40, 120, 80)))
 
     assert shared == pytest.approx([0.5 * 80 * 80 / (WIDTH * HEIGHT), 0], abs=1e-3)
     assert painted == pytest.approx(80 * 40 / (WIDTH * HEIGHT), abs=1e-3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt
-from services.segmentation.backends.fastsam.selection import Meant, find, readings, ruled_out
-from services.segmentation.geometry import Window
-from services.segmentation.masks import overlap
+from services.segmentation.backends.fastsam.selection import Selection, excluded_mask, find, rank_selections
+from services.segmentation.geometry import Box
+from services.segmentation.masks import iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.backends.fastsam.test_instances import INNER, A, B, filled, seen
@@ -26,58 +26,58 @@ def points(*meant: tuple[float, float], denied: tuple[tuple[float, float], ...] 
 
 def test_a_point_means_the_smallest_thing_under_it() -> None:
     """The larger one is the second guess."""
-    assert readings(THINGS, points(ON_INNER)) == [Meant((2,)), Meant((0,))]
+    assert rank_selections(THINGS, points(ON_INNER)) == [Selection((2,)), Selection((0,))]
 
 
 def test_two_points_mean_the_smallest_thing_that_holds_both() -> None:
     """Not two of its parts."""
-    assert readings(THINGS, points(ON_A, ON_INNER))[0] == Meant((0,))
+    assert rank_selections(THINGS, points(ON_A, ON_INNER))[0] == Selection((0,))
 
 
 def test_points_on_separate_things_mean_both() -> None:
     """Together."""
-    assert readings(THINGS, points(ON_A, ON_B)) == [Meant((0, 1))]
+    assert rank_selections(THINGS, points(ON_A, ON_B)) == [Selection((0, 1))]
 
 
 def test_what_is_much_larger_than_its_parts_is_the_ground_they_lie_on() -> None:
     """It comes after them."""
     ground = seen(A, B, (0, 0, 320, 240))
 
-    assert readings(ground, points(ON_A, ON_B)) == [Meant((0, 1)), Meant((2,))]
+    assert rank_selections(ground, points(ON_A, ON_B)) == [Selection((0, 1)), Selection((2,))]
 
 
 def test_a_negative_point_rules_things_out() -> None:
     """The one below it, but not the smaller one beside it."""
-    assert readings(THINGS, points(ON_INNER, denied=(ON_A,))) == [Meant((2,))]
+    assert rank_selections(THINGS, points(ON_INNER, denied=(ON_A,))) == [Selection((2,))]
 
 
 def test_a_negative_point_cuts_the_thing_below_it_out() -> None:
     """Where whatever was meant lies below it as well."""
-    assert readings(THINGS, points(ON_A, denied=(ON_INNER,))) == [Meant((0,), leave=(2,))]
+    assert rank_selections(THINGS, points(ON_A, denied=(ON_INNER,))) == [Selection((0,), leave=(2,))]
 
 
 def test_what_is_meant_and_denied_at_once_is_nothing() -> None:
     """There is nothing that could be cut out."""
-    assert readings(THINGS, points(ON_B, denied=((210.0, 90.0),))) == []
+    assert rank_selections(THINGS, points(ON_B, denied=((210.0, 90.0),))) == []
 
 
 def test_what_was_ruled_out_has_a_mask() -> None:
     """The smallest thing under each negative point, unless it is also meant."""
-    out = ruled_out(THINGS, points(ON_A, denied=(ON_INNER, ON_B, FAR)))
+    out = excluded_mask(THINGS, points(ON_A, denied=(ON_INNER, ON_B, FAR)))
 
     assert out is not None
-    assert overlap(out, filled(INNER, B)) > 0.98
-    assert ruled_out(THINGS, points(ON_A, denied=(ON_A,))) is None
-    assert ruled_out(THINGS, points(ON_A)) is None
+    assert iou(out, filled(INNER, B)) > 0.98
+    assert excluded_mask(THINGS, points(ON_A, denied=(ON_A,))) is None
+    assert excluded_mask(THINGS, points(ON_A)) is None
 
 
 def test_a_box_means_the_thing_that_fits_it() -> None:
     """The better, the earlier; where none fits, all that lies in it."""
-    assert readings(THINGS, Prompt(box=Window(55, 55, 105, 105)))[0] == Meant((2,))
-    assert readings(THINGS, Prompt(box=Window(40, 40, 120, 120)))[0] == Meant((0,))
+    assert rank_selections(THINGS, Prompt(box=Box(55, 55, 105, 105)))[0] == Selection((2,))
+    assert rank_selections(THINGS, Prompt(box=Box(40, 40, 120, 120)))[0] == Selection((0,))
     small = seen((20, 20, 40, 40), (280, 200, 300, 220))
-    assert readings(small, Prompt(box=Window(0, 0, 320, 240))) == [Meant((0, 1))]
-    assert readings(small, Prompt(box=Window(100, 100, 200, 200))) == []
+    assert rank_selections(small, Prompt(box=Box(0, 0, 320, 240))) == [Selection((0, 1))]
+    assert rank_selections(small, Prompt(box=Box(100, 100, 200, 200))) == []
 
 
 def test_a_stroke_is_held_by_what_most_of_it_lies_on() -> None:
@@ -85,27 +85,27 @@ def test_a_stroke_is_held_by_what_most_of_it_lies_on() -> None:
     over = Stroke(points=[(60, 106), (60, 122)], radius_px=3)
     beside = Stroke(points=[ON_INNER, (82, 82)], radius_px=3, positive=False)
 
-    assert readings(THINGS, Prompt(strokes=(over,))) == [Meant((0,))]
-    assert readings(THINGS, Prompt(strokes=(over, beside))) == [Meant((0,), leave=(2,))]
+    assert rank_selections(THINGS, Prompt(strokes=(over,))) == [Selection((0,))]
+    assert rank_selections(THINGS, Prompt(strokes=(over, beside))) == [Selection((0,), leave=(2,))]
 
 
 def test_a_painted_area_means_what_has_its_shape() -> None:
     """Else what it covers, else what it lies on."""
-    assert readings(THINGS, Prompt(guidance=np.roll(filled(B), 8, axis=0)))[0] == Meant((1,))
-    assert readings(seen((20, 20, 40, 40), (280, 20, 300, 40)), Prompt(guidance=filled((0, 0, 320, 60)))) == [
-        Meant((0, 1))
+    assert rank_selections(THINGS, Prompt(guidance=np.roll(filled(B), 8, axis=0)))[0] == Selection((1,))
+    assert rank_selections(seen((20, 20, 40, 40), (280, 20, 300, 40)), Prompt(guidance=filled((0, 0, 320, 60)))) == [
+        Selection((0, 1))
     ]
-    assert readings(THINGS, Prompt(guidance=filled((44, 44, 52, 52)))) == [Meant((0,))]
+    assert rank_selections(THINGS, Prompt(guidance=filled((44, 44, 52, 52)))) == [Selection((0,))]
 
 
 def test_without_a_prompt_large_and_central_things_come_first() -> None:
     """And the ground not at all."""
     things = seen((0, 0, 20, 20), (120, 80, 200, 160), (0, 0, 320, 240))
 
-    assert readings(things, Prompt(auto=True)) == [Meant((1,)), Meant((0,))]
+    assert rank_selections(things, Prompt(auto=True)) == [Selection((1,)), Selection((0,))]
 
 
-@pytest.mark.parametrize("prompt", [points(FAR), points(ON_A, FAR), Prompt(box=Window(0, 200, 20, 220))])
+@pytest.mark.parametrize("prompt", [points(FAR), points(ON_A, FAR), Prompt(box=Box(0, 200, 20, 220))])
 def test_where_nothing_fits_nothing_was_found(prompt: Prompt) -> None:
     """Rather than the nearest best."""
     with pytest.raises(NothingFound):
@@ -114,7 +114,7 @@ def test_where_nothing_fits_nothing_was_found(prompt: Prompt) -> None:
 
 def test_in_an_empty_picture_nothing_is_found() -> None:
     """By whatever prompt."""
-    for prompt in (points(ON_A), Prompt(auto=True), Prompt(box=Window(0, 0, 9, 9)), Prompt(guidance=filled(A))):
+    for prompt in (points(ON_A), Prompt(auto=True), Prompt(box=Box(0, 0, 9, 9)), Prompt(guidance=filled(A))):
         with pytest.raises(NothingFound):
             find(seen(), prompt)
 

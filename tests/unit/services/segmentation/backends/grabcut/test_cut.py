@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.segmentation.backends.grabcut.cut import grab
-from services.segmentation.masks import overlap
+from services.segmentation.backends.grabcut.cut import run_grabcut
+from services.segmentation.masks import iou
 from shared.errors import JobCancelled
 from tests.unit.services.segmentation.photos import ball, carry_on
 
@@ -25,7 +25,7 @@ def test_the_object_is_cut_out() -> None:
     """A red ball on a grey-green ground, from a box round it."""
     picture, truth = ball()
 
-    assert overlap(grab(picture, rough_labels(truth), carry_on), truth) > 0.98
+    assert iou(run_grabcut(picture, rough_labels(truth), carry_on), truth) > 0.98
 
 
 def test_the_labels_are_left_alone() -> None:
@@ -33,7 +33,7 @@ def test_the_labels_are_left_alone() -> None:
     picture, truth = ball()
     labels = rough_labels(truth)
 
-    grab(picture, labels, carry_on)
+    run_grabcut(picture, labels, carry_on)
 
     assert np.array_equal(labels, rough_labels(truth))
 
@@ -42,8 +42,8 @@ def test_labels_of_one_kind_are_the_answer() -> None:
     """There is nothing to learn from."""
     picture, truth = ball()
 
-    assert grab(picture, np.full(truth.shape, cv2.GC_FGD, np.uint8), carry_on).all()
-    assert not grab(picture, np.full(truth.shape, cv2.GC_BGD, np.uint8), carry_on).any()
+    assert run_grabcut(picture, np.full(truth.shape, cv2.GC_FGD, np.uint8), carry_on).all()
+    assert not run_grabcut(picture, np.full(truth.shape, cv2.GC_BGD, np.uint8), carry_on).any()
 
 
 def test_every_step_can_be_the_last() -> None:
@@ -57,16 +57,17 @@ def test_every_step_can_be_the_last() -> None:
             raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        grab(picture, rough_labels(truth), cancel_at_the_third)
+        run_grabcut(picture, rough_labels(truth), cancel_at_the_third)
 
 
 def test_threads_do_not_disturb_one_another() -> None:
     """The random numbers inside belong to the thread."""
     picture, truth = ball()
-    expected = grab(picture, rough_labels(truth), carry_on)
+    expected = run_grabcut(picture, rough_labels(truth), carry_on)
     masks: list[np.ndarray] = []
     threads = [
-        threading.Thread(target=lambda: masks.append(grab(picture, rough_labels(truth), carry_on))) for _ in range(4)
+        threading.Thread(target=lambda: masks.append(run_grabcut(picture, rough_labels(truth), carry_on)))
+        for _ in range(4)
     ]
 
     for thread in threads:
@@ -86,4 +87,4 @@ def test_a_chessboard_takes_no_minutes() -> None:
     labels = np.zeros((512, 512), np.uint8)
     labels[60:450, 60:450] = cv2.GC_PR_FGD
 
-    assert grab(board, labels, carry_on).shape == (512, 512)
+    assert run_grabcut(board, labels, carry_on).shape == (512, 512)

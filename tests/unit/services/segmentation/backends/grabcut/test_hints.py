@@ -7,10 +7,10 @@ import numpy as np
 
 from services.segmentation.backend import Click
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
-from services.segmentation.geometry import Frame, Window
+from services.segmentation.geometry import Box, Frame
 from shared.messages import Stroke
 
-LIMITS = Window(0, 0, 200, 100)
+LIMITS = Box(0, 0, 200, 100)
 FRAME = Frame.fit(LIMITS, 200)
 
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from services.segmentation.backend import Click
-from services.segmentation.backends.grabcut.trimap import from_saliency, open_round
-from services.segmentation.geometry import Frame, Window
+from services.segmentation.backends.grabcut.trimap import from_saliency, loosen_around
+from services.segmentation.geometry import Box, Frame
 
-FRAME = Frame.fit(Window(0, 0, 100, 100), 100)
+FRAME = Frame.fit(Box(0, 0, 100, 100), 100)
 
 
 def blank() -> np.ndarray:
@@ -33,7 +33,7 @@ def test_a_click_that_agrees_changes_nothing() -> None:
     """There is nothing to decide anew."""
     labels = blank()
 
-    open_round(labels, FRAME, [Click(50, 50, positive=False)])
+    loosen_around(labels, FRAME, [Click(50, 50, positive=False)])
 
     assert np.array_equal(labels, blank())
 
@@ -42,7 +42,7 @@ def test_a_click_that_contradicts_opens_a_disc() -> None:
     """It reaches 18 % of the long side."""
     labels = blank()
 
-    open_round(labels, FRAME, [Click(50, 50, positive=True)])
+    loosen_around(labels, FRAME, [Click(50, 50, positive=True)])
 
     assert labels[50, 50] == labels[50, 67] == cv2.GC_PR_FGD
     assert labels[50, 70] == cv2.GC_BGD
@@ -52,7 +52,7 @@ def test_the_disc_stops_short_of_the_opposite_click() -> None:
     """At 0.7 of the way."""
     labels = blank()
 
-    open_round(labels, FRAME, [Click(50, 50, positive=True), Click(60, 50, positive=False)])
+    loosen_around(labels, FRAME, [Click(50, 50, positive=True), Click(60, 50, positive=False)])
 
     assert labels[50, 57] == cv2.GC_PR_FGD
     assert labels[50, 59] == cv2.GC_BGD
@@ -62,6 +62,6 @@ def test_a_click_outside_of_the_frame_is_no_error() -> None:
     """Negative clicks may lie far from the object."""
     labels = blank()
 
-    open_round(labels, FRAME, [Click(500, 500, positive=True)])
+    loosen_around(labels, FRAME, [Click(500, 500, positive=True)])
 
     assert np.array_equal(labels, blank())

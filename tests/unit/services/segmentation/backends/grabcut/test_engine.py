@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.geometry import Window
-from services.segmentation.masks import bbox, overlap
+from services.segmentation.geometry import Box
+from services.segmentation.masks import bbox, iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import (
@@ -41,13 +41,13 @@ def click(*points: tuple[float, float, bool], candidates: int = 1) -> Prompt:
 @needs_weights
 def test_one_click_takes_the_whole_object() -> None:
     """A click on the coffee takes cup, saucer and spoon."""
-    assert overlap(find(COFFEE, click((280, 90, True))), CUP_AND_SAUCER) > 0.9
+    assert iou(find(COFFEE, click((280, 90, True))), CUP_AND_SAUCER) > 0.9
 
 
 @needs_weights
 def test_a_negative_click_narrows_the_choice_to_a_part() -> None:
     """The suit is not meant, so the patch on it is."""
-    assert overlap(find(ASTRONAUT, click((170, 385, True), (200, 300, False))), PATCH) > 0.85
+    assert iou(find(ASTRONAUT, click((170, 385, True), (200, 300, False))), PATCH) > 0.85
 
 
 @needs_weights
@@ -56,26 +56,26 @@ def test_an_ambiguous_click_offers_parts_too() -> None:
     found = load("grabcut", WITH_WEIGHTS).segment(CAT, click((170, 110, True), candidates=5), Remembered(), carry_on)
 
     assert len(found) >= 2
-    assert max(overlap(candidate.mask, EYE) for candidate in found[1:]) > 0.7
-    assert all(overlap(one.mask, other.mask) <= 0.9 for rank, one in enumerate(found) for other in found[rank + 1 :])
+    assert max(iou(candidate.mask, EYE) for candidate in found[1:]) > 0.7
+    assert all(iou(one.mask, other.mask) <= 0.9 for rank, one in enumerate(found) for other in found[rank + 1 :])
 
 
 @needs_weights
 def test_a_box_takes_the_thing_inside() -> None:
     """The patch on the suit, from a loose box."""
-    mask = find(ASTRONAUT, Prompt(box=Window(115, 330, 225, 440)))
+    mask = find(ASTRONAUT, Prompt(box=Box(115, 330, 225, 440)))
 
-    assert overlap(mask, PATCH) > 0.85
+    assert iou(mask, PATCH) > 0.85
 
 
 def test_nothing_outside_a_box_is_taken() -> None:
     """The user drew a border."""
-    box = Window(110, 10, 310, 300)
+    box = Box(110, 10, 310, 300)
 
     found = bbox(find(ASTRONAUT, Prompt(box=box)))
 
     assert found is not None
-    assert found.grown(0, box) == found
+    assert found.with_margin(0, box) == found
 
 
 @needs_weights
@@ -84,13 +84,13 @@ def test_a_painted_ring_means_what_it_surrounds() -> None:
     ring = np.zeros(COFFEE.shape[:2], np.uint8)
     cv2.ellipse(ring, (278, 205), (180, 165), 0, 0, 360, 255, 12)
 
-    assert overlap(find(COFFEE, Prompt(guidance=ring)), CUP_AND_SAUCER) > 0.9
+    assert iou(find(COFFEE, Prompt(guidance=ring)), CUP_AND_SAUCER) > 0.9
 
 
 @needs_weights
 def test_a_painted_part_is_not_taken_for_the_whole() -> None:
     """Who paints over the patch means the patch."""
-    assert overlap(find(ASTRONAUT, Prompt(guidance=ellipse(ASTRONAUT, 172, 384, 42, 42))), PATCH) > 0.85
+    assert iou(find(ASTRONAUT, Prompt(guidance=ellipse(ASTRONAUT, 172, 384, 42, 42))), PATCH) > 0.85
 
 
 def test_strokes_are_kept() -> None:
@@ -127,17 +127,17 @@ def test_the_main_subject_is_found_by_itself() -> None:
 @needs_weights
 def test_a_box_round_everything_is_the_main_subject() -> None:
     """A user who draws all over the photo."""
-    mask = find(COFFEE, Prompt(box=Window(0, 0, 600, 400)))
+    mask = find(COFFEE, Prompt(box=Box(0, 0, 600, 400)))
 
-    assert overlap(mask, CUP_AND_SAUCER) > 0.9
+    assert iou(mask, CUP_AND_SAUCER) > 0.9
 
 
 @pytest.mark.parametrize(
     "prompt",
     [
         Prompt(points=(Click(120, 90, positive=True),)),
-        Prompt(box=Window(60, 30, 180, 150)),
-        Prompt(box=Window(0, 0, 240, 180)),
+        Prompt(box=Box(60, 30, 180, 150)),
+        Prompt(box=Box(0, 0, 240, 180)),
         Prompt(strokes=(Stroke(points=[(100, 90), (140, 90)]),)),
         Prompt(auto=True),
     ],
@@ -147,7 +147,7 @@ def test_without_weights_grabcut_finds_a_clear_object(prompt: Prompt) -> None:
     """The coarse method is a method."""
     picture, truth = ball()
 
-    assert overlap(find(picture, prompt, WITHOUT_WEIGHTS), truth) > 0.9
+    assert iou(find(picture, prompt, WITHOUT_WEIGHTS), truth) > 0.9
 
 
 @needs_weights
@@ -155,11 +155,11 @@ def test_large_pictures_get_large_masks() -> None:
     """Work is done small, but the mask is as exact as the picture."""
     picture, truth = ball(2400, 1800)
 
-    assert overlap(find(picture, Prompt(auto=True)), truth) > 0.99
+    assert iou(find(picture, Prompt(auto=True)), truth) > 0.99
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("prompt", [Prompt(auto=True), Prompt(box=Window(0, 0, 1, 1)), click((0, 0, True))])
+@pytest.mark.parametrize("prompt", [Prompt(auto=True), Prompt(box=Box(0, 0, 1, 1)), click((0, 0, True))])
 def test_specks_hold_nothing(shape: tuple[int, int], prompt: Prompt) -> None:
     """A picture too small for an object is an answer, not a crash."""
     plain = np.full((*shape, 3), 90, np.uint8)

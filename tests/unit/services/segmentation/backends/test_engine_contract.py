@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Candidate, Click, Prompt, load
-from services.segmentation.geometry import Window
+from services.segmentation.geometry import Box
 from shared.errors import JobCancelled, NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import WITH_WEIGHTS, Remembered, ball, carry_on
 
 if TYPE_CHECKING:
-    from services.segmentation.backend import Segmenter
+    from services.segmentation.backend import Engine
 
 PICTURE, TRUTH = ball()
 PICTURE.setflags(write=False)
@@ -23,7 +23,7 @@ HEIGHT, WIDTH = TRUTH.shape
 PROMPTS = {
     "point": Prompt(points=(Click(WIDTH / 2, HEIGHT / 2, positive=True),)),
     "points": Prompt(points=(Click(WIDTH / 2, HEIGHT / 2, positive=True), Click(5, 5, positive=False)), candidates=3),
-    "box": Prompt(box=Window(60, 30, 180, 150)),
+    "box": Prompt(box=Box(60, 30, 180, 150)),
     "strokes": Prompt(
         strokes=(
             Stroke(points=[(100, 90), (140, 90)], radius_px=4),
@@ -39,11 +39,11 @@ class Answer(NamedTuple):
     """What an engine has found, and what was remembered meanwhile."""
 
     found: list[Candidate]
-    recall: Remembered
+    features: Remembered
 
 
 @pytest.fixture(scope="module")
-def engine() -> Segmenter:
+def engine() -> Engine:
     """The default engine; tests/models asks the others, with tiny models."""
     return load("grabcut", WITH_WEIGHTS)
 
@@ -55,10 +55,10 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
 
 
 @pytest.fixture(scope="module")
-def cold(engine: Segmenter, prompt: Prompt) -> Answer:
+def cold(engine: Engine, prompt: Prompt) -> Answer:
     """The answer on a picture that nobody has looked at before."""
-    recall = Remembered()
-    return Answer(engine.segment(PICTURE, prompt, recall, carry_on), recall)
+    features = Remembered()
+    return Answer(engine.segment(PICTURE, prompt, features, carry_on), features)
 
 
 def test_masks_fit_the_picture(cold: Answer, prompt: Prompt) -> None:
@@ -72,23 +72,23 @@ def test_masks_fit_the_picture(cold: Answer, prompt: Prompt) -> None:
     assert all(0 <= candidate.score <= 1 for candidate in found)
 
 
-def test_an_engine_is_deterministic_cold_or_warm(engine: Segmenter, prompt: Prompt, cold: Answer) -> None:
+def test_an_engine_is_deterministic_cold_or_warm(engine: Engine, prompt: Prompt, cold: Answer) -> None:
     """Whether it has seen the picture before makes no difference."""
-    looks = cold.recall.looks
-    warm = engine.segment(PICTURE, prompt, cold.recall, carry_on)
+    looks = cold.features.looks
+    warm = engine.segment(PICTURE, prompt, cold.features, carry_on)
 
-    assert cold.recall.looks == looks
+    assert cold.features.looks == looks
     assert [candidate.score for candidate in warm] == [candidate.score for candidate in cold.found]
     assert all(np.array_equal(one.mask, other.mask) for one, other in zip(warm, cold.found, strict=True))
 
 
 def test_the_input_is_left_alone(cold: Answer) -> None:
-    """Pictures are shared between requests and read-only."""
+    """ImageCache are shared between requests and read-only."""
     assert cold.found
     assert np.array_equal(PICTURE, ball()[0])
 
 
-def test_a_cancelled_request_stops(engine: Segmenter, prompt: Prompt) -> None:
+def test_a_cancelled_request_stops(engine: Engine, prompt: Prompt) -> None:
     """The checkpoint's exception comes out as it is."""
 
     def cancelled() -> None:
@@ -98,7 +98,7 @@ def test_a_cancelled_request_stops(engine: Segmenter, prompt: Prompt) -> None:
         engine.segment(PICTURE, prompt, Remembered(), cancelled)
 
 
-def test_a_plain_picture_holds_nothing(engine: Segmenter) -> None:
+def test_a_plain_picture_holds_nothing(engine: Engine) -> None:
     """There is no object, and that is said in the words that the client knows."""
     plain = np.full((120, 160, 3), 128, np.uint8)
 
@@ -106,9 +106,9 @@ def test_a_plain_picture_holds_nothing(engine: Segmenter) -> None:
         engine.segment(plain, Prompt(auto=True), Remembered(), carry_on)
 
 
-def test_two_requests_at_once_get_their_own_answers(engine: Segmenter) -> None:
+def test_two_requests_at_once_get_their_own_answers(engine: Engine) -> None:
     """Threads share an engine."""
-    left, right = Prompt(box=Window(60, 30, 180, 150)), Prompt(box=Window(100, 60, 240, 180))
+    left, right = Prompt(box=Box(60, 30, 180, 150)), Prompt(box=Box(100, 60, 240, 180))
     alone = {id(prompt): engine.segment(PICTURE, prompt, Remembered(), carry_on)[0].mask for prompt in (left, right)}
     together: list[tuple[int, np.ndarray]] = []
 
