@@ -19,7 +19,7 @@ _ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them
 class NatsSettings(BaseSettings):
     """Where the broker is (NATS_URL, ...)."""
 
-    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True, use_attribute_docstrings=True)
 
     url: str = "nats://127.0.0.1:4222"
     user: str | None = None
@@ -55,7 +55,9 @@ def _is_server(text: str) -> bool:
 class StreamSettings(BaseSettings):
     """How much the streams keep and how safely (STREAMS_REPLICAS, ...)."""
 
-    model_config = SettingsConfigDict(env_prefix="STREAMS_", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMS_", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     replicas: int = Field(default=1, ge=1, le=5)
     lease_s: float = Field(default=30.0, ge=0.5)  # a worker silent for this long loses its job
@@ -68,7 +70,7 @@ class StreamSettings(BaseSettings):
 class LogSettings(BaseSettings):
     """How the log looks (LOG_LEVEL, LOG_FORMAT)."""
 
-    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True, use_attribute_docstrings=True)
 
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     format: Literal["text", "json"] = "text"  # for a person, or for a machine that collects logs
@@ -77,7 +79,7 @@ class LogSettings(BaseSettings):
 class ProbeSettings(BaseSettings):
     """Where a process answers probes and scrapes (PROBE_PORT, ...); nowhere without a port."""
 
-    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free one, told in the log
@@ -86,7 +88,7 @@ class ProbeSettings(BaseSettings):
 class TraceSettings(BaseSettings):
     """Where spans go (OTEL_EXPORTER_OTLP_ENDPOINT), if anywhere. OpenTelemetry reads its other variables itself."""
 
-    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True, use_attribute_docstrings=True)
 
     endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
 
@@ -94,7 +96,8 @@ class TraceSettings(BaseSettings):
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
-    model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False)  # nothing here may last for ever
+    # No infinity: nothing here may last forever.
+    model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     nats: NatsSettings = Field(default_factory=NatsSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
