@@ -54,9 +54,9 @@ class Duties:
     fetches: tuple[Bucket, ...] = ()
     """Buckets that it only reads pictures from (`images.get`)."""
     lists_streams: bool = False
-    """Whether it compares the streams with the declaration (`topology.weaknesses`)."""
+    """Whether it compares the streams with the declaration (`declaring.find_weaknesses`)."""
     declares: bool = False
-    """Whether it makes streams and consumers (`topology.ensure`)."""
+    """Whether it makes streams and consumers (`declaring.declare_streams`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _subscribed(service: str, duties: Duties) -> Iterator[str]:
 def _published(duties: Duties) -> Iterator[str]:
     yield from (*duties.asks, *duties.says)
     if not duties.declares:
-        yield subjects.api("STREAM.NAMES")  # everybody else waits until all is there (`topology.declared`)
+        yield subjects.api("STREAM.NAMES")  # everybody else waits until all is there (`declaring.wait_until_declared`)
     yield from _replied(duties)
     yield from _read(duties)
     yield from _taken(duties)
@@ -200,7 +200,7 @@ def _taken(duties: Duties) -> Iterator[str]:
 
 
 def _declared() -> Iterator[str]:
-    declared = topology.declare(StreamSettings())
+    declared = topology.build_topology(StreamSettings())
     for stream in declared.streams:
         yield from (subjects.api(f"STREAM.{verb}", str(stream.name)) for verb in ("INFO", "CREATE", "UPDATE"))
     for stream_name, consumer in declared.consumers:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from services.stack.nats_server import NatsServer
-from shared import topology
+from shared import declaring
 from shared.bus import Bus, open_bus
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
@@ -119,7 +119,7 @@ async def bare_bus(nats_url: str) -> AsyncIterator[Bus]:
 @pytest.fixture
 async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
     """A connection to the test's nats-server, with all streams, consumers and buckets declared."""
-    await topology.ensure(bare_bus, stream_settings)
+    await declaring.declare_streams(bare_bus, stream_settings)
     return bare_bus
 
 

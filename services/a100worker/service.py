@@ -12,7 +12,7 @@ from services.a100worker import backend, metrics
 from services.a100worker.job.intake import Intake, first_of
 from services.a100worker.job.prefetch import LookAhead
 from services.a100worker.job.runner import Runner
-from shared import rpc, subjects, topology
+from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
 from shared.image_store import NatsImageStore, RecentPictures
@@ -36,7 +36,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until told to stop; a job that does not end within the drain time is handed back. Raises EngineHung."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, topology.declared(bus))
+        await unless_stopped(stop, declaring.wait_until_declared(bus))
         readiness = _Readiness(settings, stop)
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
             try:

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from shared import rpc, subjects, topology
+from shared import declaring, rpc, subjects
 from shared.errors import ArtMancerError
 from shared.messages import QueueQuery, QueueReport
 
@@ -47,7 +47,7 @@ async def _look(deps: Deps) -> None:
     while True:
         await due.wait()
         due.clear()
-        await topology.declared(deps.bus)
+        await declaring.wait_until_declared(deps.bus)
         if not due.is_set():
             deps.declared.set()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.imageutils.extract import extract_object
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.white_balance import balance_auto, balance_manual
-from shared import rpc, subjects, topology
+from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_store import NatsImageStore
@@ -39,7 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer requests until told to stop."""
     async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, topology.declared(bus))
+        await unless_stopped(stop, declaring.wait_until_declared(bus))
         handlers = Handlers(NatsImageStore(bus), settings.at_once)
         async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
             probes.has_started()

@@ -18,7 +18,7 @@ from services.jobmanager import open_jobs
 from services.jobmanager.durations import UNKNOWN_MS
 from services.jobmanager.fair_queue import FairQueue
 from services.jobmanager.submissions import SubmissionExaminer, WaitingJob
-from shared import deliveries, jobs, subjects, tracing
+from shared import deliveries, job_events, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import JobState, JobWork, Queued
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
@@ -166,7 +166,7 @@ class Dispatcher:
 
     async def _restore(self, work: JobWork) -> None:
         """Queue a job again that has left JOB_Q without an end: the stream was deleted or purged, or has lost it."""
-        record = await jobs.load(self._bus, work.job_id)
+        record = await job_events.load_record(self._bus, work.job_id)
         forgotten = await self._bus.get(JOB_LOG, work.log_seq) is None  # as an operator does who forgets a user
         if record is None or record.ended is not None or forgotten:
             self._unended.pop(work.job_id, None)
@@ -279,7 +279,7 @@ class Dispatcher:
             eta_ms=eta_ms,
         )
         with tracing.span("job.announce", parent=_context(work)):
-            await jobs.tell(self._bus, queued, msg_id=msg_id)
+            await job_events.publish_event(self._bus, queued, msg_id=msg_id)
 
 
 def _context(work: JobWork) -> Context:

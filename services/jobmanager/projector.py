@@ -137,7 +137,7 @@ class Projector:
     async def _refold(self, job_id: str, until: int) -> JobRecord | None:
         """Make a record anew of the events before a sequence, where there is none or it was lost."""
         logged = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
-        record = None if logged is None else jobs.accepted(logged)
+        record = None if logged is None else jobs.initial_record(logged)
         for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):
             event = jobs.parse_event(stored.data)
             if event is not None and stored.seq < until and not isinstance(event, Progress | Preview):

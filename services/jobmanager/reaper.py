@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from shared.deliveries import Delivery, consume
 from shared.errors import TriedTooOften
-from shared.jobs import bury
+from shared.job_events import dead_letter_job
 from shared.messages import DeadLetter, JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
 
@@ -54,7 +54,7 @@ class Reaper:
                     log_seq=work.log_seq,
                     work=work,
                 )
-                await bury(self._bus, letter)
+                await dead_letter_job(self._bus, letter)
                 log.error("job.buried", extra={"job_id": work.job_id, "deliveries": deliveries})
             await self._bus.delete(JOB_Q, stored.seq)
         await delivery.ack()

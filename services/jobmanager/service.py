@@ -13,7 +13,7 @@ from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
-from shared import rpc, subjects, topology
+from shared import declaring, rpc, subjects
 from shared.bus import Bus, Stored, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
@@ -65,7 +65,7 @@ async def _declare_at_last(bus: Bus, streams: StreamSettings) -> None:
     told = False
     while True:
         try:
-            return await topology.ensure(bus, streams)
+            return await declaring.declare_streams(bus, streams)
         except BrokerUnavailable:
             if not told:
                 log.warning("jobmanager.not-declared")
@@ -90,9 +90,9 @@ class _Declaration:
                 await self._due.wait()
                 self._due.clear()
                 try:
-                    await topology.ensure(self._bus, self._streams)
+                    await declaring.declare_streams(self._bus, self._streams)
                     await asyncio.sleep(_PAUSE_S)  # what is just being deleted may have been found still there
-                    await topology.ensure(self._bus, self._streams)
+                    await declaring.declare_streams(self._bus, self._streams)
                 except BrokerUnavailable:
                     self._due.set()  # or nobody would try again before the next deletion
                     raise
@@ -114,7 +114,7 @@ async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, 
         await asyncio.sleep(_PAUSE_S)
         await bus.up.wait()
         try:
-            await topology.ensure(bus, settings.streams)
+            await declaring.declare_streams(bus, settings.streams)
         except BrokerUnavailable:
             log.warning("jobmanager.not-mended", extra={"part": name})
 

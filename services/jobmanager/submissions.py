@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from shared import subjects, tracing
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound
-from shared.jobs import bury
+from shared.job_events import dead_letter_job
 from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
@@ -111,7 +111,7 @@ class SubmissionExaminer:
             log_seq=delivery.seq,
             raw=delivery.data.decode(errors="replace"),
         )
-        await bury(self._bus, letter)
+        await dead_letter_job(self._bus, letter)
         await delivery.ack_soon()
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 

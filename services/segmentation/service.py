@@ -13,7 +13,7 @@ from services.segmentation.engines import Engines
 from services.segmentation.feature_cache import FeatureCache
 from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import ImageCache
-from shared import rpc, subjects, topology
+from shared import declaring, rpc, subjects
 from shared.bus import Stored, open_bus
 from shared.image_store import NatsImageStore
 from shared.lifecycle import unless_stopped
@@ -46,7 +46,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
 
     async with open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, topology.declared(bus))
+        await unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus)
         features = FeatureCache(images, settings.evidence_cache_bytes)
         handlers = Handlers(settings, images, ImageCache(images, settings.image_cache_bytes), features, cancelled)

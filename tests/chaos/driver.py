@@ -24,7 +24,7 @@ import httpx
 import nats.errors
 
 from services.stack.nats_server import HOST
-from shared import topology
+from shared import declaring
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
@@ -142,7 +142,7 @@ async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
     restless: list[str] = ["the broker has not answered"]
     while restless and time.monotonic() < give_up:
         try:
-            await topology.ensure(bus, STREAMS)
+            await declaring.declare_streams(bus, STREAMS)
             restless = await ledger.unquiet(bus, STREAMS)
         except (BrokerUnavailable, nats.errors.Error, TimeoutError):
             pass

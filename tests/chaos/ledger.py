@@ -53,7 +53,7 @@ class Story:
             if event is not None and not isinstance(event, Progress | Preview):
                 if record is None and event.type != "queued":
                     logged = [stored for stored in self.submits if stored.subject.endswith(f".{self.job_id}")]
-                    record = jobs.accepted(logged[0]) if logged else None
+                    record = jobs.initial_record(logged[0]) if logged else None
                 record = jobs.fold(record, event, stored.seq)
         return record
 
@@ -124,7 +124,7 @@ def _undated(record: JobRecord | None) -> JobRecord | None:
 
 async def unquiet(bus: Bus, settings: StreamSettings) -> list[str]:
     """What still moves or waits, in words; nothing when all is settled. Raises BrokerUnavailable."""
-    declared = topology.declare(settings)
+    declared = topology.build_topology(settings)
     jetstream = bus.client.jetstream(timeout=5)
     waiting = [f"{subject} is queued" for subject in await bus.subjects_in(topology.JOB_Q, subjects.ALL_QUEUED)]
     for stream in {name for name, _ in declared.consumers}:

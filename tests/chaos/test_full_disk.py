@@ -10,7 +10,7 @@ import pytest
 
 from services.stack.nats_server import NatsServer
 from services.stack.stack import Options, Stack
-from shared import subjects, topology
+from shared import declaring, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable
 from shared.settings import NatsSettings
@@ -82,7 +82,7 @@ async def test_a_full_disk_costs_no_accepted_job(
             await desk.done(job_id)
         await desk.submit("after")
         await desk.done("after")
-        await topology.ensure(bus, stream_settings)
+        await declaring.declare_streams(bus, stream_settings)
         stories = await all_kept()
 
     refused = [story for story in stories.values() if story.end == "failed:bad_message"]

@@ -13,7 +13,7 @@ import pytest
 from services.stack.nats_server import HOST
 from services.stack.process import Process, ProcessGroup
 from services.stack.stack import free_port
-from shared import subjects, topology
+from shared import declaring, subjects, topology
 from shared.deliveries import redeliver_from, take
 from shared.errors import EXIT_HUNG, Busy
 from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
@@ -233,7 +233,7 @@ async def test_a_view_that_is_lost_is_made_again(
         await desk.started("j2")
         await desk.bus.client.jetstream().delete_stream(JOBS)
         if again == "by somebody else":
-            await topology.ensure(desk.bus, stream_settings)
+            await declaring.declare_streams(desk.bus, stream_settings)
         await desk.submit("j3")
         await desk.done("j3")
 

@@ -57,7 +57,7 @@ class Violence:
         self._parts = parts
         self._bus = bus
         self._consumers = [
-            (stream, str(consumer.durable_name)) for stream, consumer in topology.declare(settings).consumers
+            (stream, str(consumer.durable_name)) for stream, consumer in topology.build_topology(settings).consumers
         ]
         self._say = say
         self._disk = disk

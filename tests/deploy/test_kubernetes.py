@@ -115,7 +115,7 @@ def test_workers_follow_the_whole_queue(overlay: str, built: Callable[[str], lis
     triggers = {trigger["name"]: trigger["metadata"] for trigger in spec["triggers"]}
     declared = {
         (stream, str(consumer.durable_name))
-        for stream, consumer in topology.declare(StreamSettings()).consumers
+        for stream, consumer in topology.build_topology(StreamSettings()).consumers
         if stream in {topology.JOB_LOG, topology.JOB_Q}
     }
 

@@ -38,7 +38,7 @@ def test_what_is_accepted_is_on_disk_as_soon(config: dict[str, Any]) -> None:
 
 def test_the_volume_holds_all_that_may_be_kept(config: dict[str, Any]) -> None:
     """Every stream at its limit fits into the store, and the store into its volume."""
-    limits = sum(int(stream.max_bytes or 0) for stream in topology.declare(StreamSettings()).streams)
+    limits = sum(int(stream.max_bytes or 0) for stream in topology.build_topology(StreamSettings()).streams)
     store = config["jetstream"]["fileStore"]
 
     assert limits < gibibytes(store["maxSize"]) < gibibytes(store["pvc"]["size"])

@@ -15,10 +15,10 @@ import pytest
 
 from deploy.accounts import STORE, account_of, passages
 from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
-from shared import subjects, topology
+from shared import declaring, subjects, topology
 from shared.messages import JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
-from shared.topology import JOB_EV, JOB_LOG, OWNED, bucket_stream, declare
+from shared.topology import JOB_EV, JOB_LOG, OWNED, bucket_stream, build_topology
 from tests.keys import Keys, connected, locked, matches
 from tests.waiting import wait_until
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.keys import Node
 
 SETTINGS = StreamSettings(picture_bytes=1024**3)
-DECLARED = declare(SETTINGS)
+DECLARED = build_topology(SETTINGS)
 STREAMS = [str(stream.name) for stream in DECLARED.streams]
 KEPT_APART = sorted(service for service in DUTIES if account_of(service) != STORE)
 BY_WORD = {  # in each stream, a subject of its own
@@ -51,7 +51,7 @@ async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """A locked broker in which all is declared, with a message in each stream."""
     async with locked(keys, tmp_path / "store") as node:
         async with connected(keys, node, "jobmanager") as manager:
-            await topology.ensure(manager, SETTINGS)
+            await declaring.declare_streams(manager, SETTINGS)
         async with connected(keys, node, OPERATOR) as operator:
             for subject in BY_WORD.values():
                 await operator.publish(subject, b"{}")

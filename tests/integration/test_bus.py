@@ -10,10 +10,11 @@ import pytest
 
 from shared import subjects
 from shared.bus import Stored, open_bus
+from shared.declaring import declare_streams
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import Cancelled, Started
 from shared.settings import NatsSettings, StreamSettings
-from shared.topology import JOB_DLQ, JOB_EV, JOB_Q, bucket_stream, ensure
+from shared.topology import JOB_DLQ, JOB_EV, JOB_Q, bucket_stream
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -389,7 +390,7 @@ async def test_declaring_again_keeps_what_is_stored(bus: Bus, stream_settings: S
     """Every service does it at every start."""
     seq = await bus.publish(letters(1), b"one")
 
-    await ensure(bus, stream_settings)
+    await declare_streams(bus, stream_settings)
 
     assert await bus.get(JOB_DLQ, seq) is not None
 

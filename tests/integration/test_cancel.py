@@ -10,7 +10,7 @@ import pytest
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.settings import Settings
-from shared import jobs, subjects
+from shared import job_events, subjects
 from shared.errors import WrongLastSequence
 from shared.messages import Cancelled, Done, ImageRef, JobClass, Started
 from shared.settings import StreamSettings
@@ -124,7 +124,7 @@ async def test_a_job_may_be_cancelled_without_the_manager(desk: Desk) -> None:
         await desk.submit("j2")
         await desk.done("j2")
 
-    record = await jobs.load(desk.bus, "j1")
+    record = await job_events.load_record(desk.bus, "j1")
     assert record is not None
     assert record.state == "cancelled"
     assert await desk.story("j1") == ["cancelled"]
@@ -224,6 +224,6 @@ async def test_what_comes_after_a_cancel_changes_nothing(desk: Desk) -> None:
 
     assert sum(isinstance(event, Cancelled | Done) for event in events) == 1
     assert sum(isinstance(event, Started) for event in events) == 1
-    record = await jobs.load(desk.bus, "j1")
+    record = await job_events.load_record(desk.bus, "j1")
     assert record is not None
     assert record.state == "cancelled"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import nats.errors
 import pytest
 
-from shared import subjects, topology
+from shared import declaring, subjects
 from shared.bus import Stored, open_bus
 from shared.deliveries import take
 from shared.errors import ArtMancerError, BrokerUnavailable
@@ -107,7 +107,7 @@ async def elected(bus: Bus) -> bool:
 
 async def declared(bus: Bus) -> bool:
     try:
-        await topology.ensure(bus, SETTINGS)
+        await declaring.declare_streams(bus, SETTINGS)
     except BrokerUnavailable:
         return False
     return True
@@ -180,7 +180,7 @@ async def test_three_copies_are_as_declared(bus: Bus) -> None:
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(num_replicas=1))
 
-    assert await topology.weaknesses(bus, SETTINGS) == [
+    assert await declaring.find_weaknesses(bus, SETTINGS) == [
         "JOB_LOG has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_LOG --replicas=3 -f`."
     ]
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
+from shared.declaring import declare_streams
 from shared.deliveries import Delivery, consume, redeliver_unsettled, take
 from shared.errors import BrokerUnavailable
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
-from shared.topology import ADVISORY, DISPATCHERS, JOB_LOG, JOB_Q, REAPER, ensure, worker_consumer
+from shared.topology import ADVISORY, DISPATCHERS, JOB_LOG, JOB_Q, REAPER, worker_consumer
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
     assert first
     assert held
     await first.ack()
-    await ensure(bus, stream_settings)
+    await declare_streams(bus, stream_settings)
 
     await redeliver_unsettled(bus, JOB_LOG, DISPATCHER)
 

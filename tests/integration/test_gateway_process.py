@@ -15,7 +15,7 @@ import pytest
 
 from services.stack.nats_server import NatsServer
 from services.stack.stack import free_port
-from shared import topology
+from shared import declaring
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway
@@ -73,7 +73,7 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
         early = await client.post("/api/generate/async", json=edit())
         async with NatsServer(tmp_path / "nats", broker) as server:
             async with open_bus(NatsSettings(url=server.url), "test") as bus:
-                await topology.ensure(bus, stream_settings)  # as the job manager does
+                await declaring.declare_streams(bus, stream_settings)  # as the job manager does
             await healthy(client, "healthy")
             later = await client.post("/api/generate/async", json=edit())
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from shared import jobs, rpc, subjects
+from shared import job_events, rpc, subjects
 from shared.image_codec import decode_photo, encode_png
 from shared.messages import Cancelled, JobRecord, JobState, Progress, Queued, QueueQuery, QueueReport, Task
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS
@@ -153,7 +153,7 @@ async def test_a_job_is_known_as_soon_as_it_is_logged(desk: Desk) -> None:
     """Before any service has seen it."""
     await desk.submit("j1", user="u7", steps=20)
 
-    record = await jobs.load(desk.bus, "j1")
+    record = await job_events.load_record(desk.bus, "j1")
 
     assert record is not None
     assert (record.state, record.user, record.task, record.total_steps) == ("queued", "u7", "white-balance", 20)
@@ -161,7 +161,7 @@ async def test_a_job_is_known_as_soon_as_it_is_logged(desk: Desk) -> None:
 
 async def test_an_unknown_job_is_not_known(bus: Bus) -> None:
     """Nothing is made up."""
-    assert await jobs.load(bus, "nobody") is None
+    assert await job_events.load_record(bus, "nobody") is None
 
 
 async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
@@ -170,7 +170,7 @@ async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
         await desk.submit("j1", user="u7")
         await desk.done("j1")
         await wait_until(lambda: viewed(desk.bus, "u7", "j1", JobState.DONE), "the view shows the end")
-    loaded = await jobs.load(desk.bus, "j1")
+    loaded = await job_events.load_record(desk.bus, "j1")
     stored = await desk.bus.last(JOBS, subjects.job_record("u7", "j1"))
 
     assert stored is not None
@@ -203,7 +203,7 @@ async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:
         await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
     await desk.bus.purge(JOB_EV, subjects.ALL_EVENTS)
 
-    record = await jobs.load(desk.bus, "j1")
+    record = await job_events.load_record(desk.bus, "j1")
 
     assert record is not None
     assert record.ended == end

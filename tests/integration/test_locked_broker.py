@@ -15,7 +15,7 @@ from deploy.permissions import DUTIES
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings
 from services.stack.nats_server import NatsServer
-from shared import subjects, topology
+from shared import declaring, subjects
 from shared.bus import open_bus
 from shared.errors import ConfigError
 from shared.settings import NatsSettings, StreamSettings
@@ -144,7 +144,7 @@ async def test_a_rotated_key_is_picked_up_by_a_running_service(keys: Keys, node:
         open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus,
         open_bus(keys.settings(node.url, "gateway"), "gateway") as gateway,
     ):
-        await topology.ensure(bus, StreamSettings(picture_bytes=1024**3))
+        await declaring.declare_streams(bus, StreamSettings(picture_bytes=1024**3))
         old = (keys.folder / "gateway/nats.nk").read_text()
         credentials.make(keys.folder, rotate=frozenset({"gateway"}))
         new = (keys.folder / "gateway/nats.nk").read_text()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared import subjects, topology
+from shared import declaring, subjects
 from shared.deliveries import take
 from shared.messages import Cancelled, JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
@@ -95,7 +95,7 @@ async def test_what_was_lost_while_no_manager_was_there_comes_back(desk: Desk, s
     end = Cancelled(job_id="cancelled")
     await desk.bus.publish_first(JOB_EV, subjects.end("cancelled"), end, msg_id="cancel")
     await lose_the_queue(desk)
-    await topology.ensure(desk.bus, stream_settings)
+    await declaring.declare_streams(desk.bus, stream_settings)
     async with desk.manager(), desk.worker(HASTY):
         for job_id in ("waiting", "running"):
             await desk.done(job_id)
@@ -157,7 +157,7 @@ async def test_an_advisory_of_a_lost_queue_harms_no_other_job(desk: Desk, stream
     before = await put("j1")
     await wait_until(given_up, "the broker has given up")
     await lose_the_queue(desk)
-    await topology.ensure(desk.bus, stream_settings)
+    await declaring.declare_streams(desk.bus, stream_settings)
     after = await put("j2")
     async with desk.manager():
         await wait_until(heard, "the reaper has heard of it")

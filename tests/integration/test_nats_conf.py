@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from shared import topology
+from shared import declaring
 from shared.bus import open_bus
 from shared.settings import StreamSettings
 from tests.keys import NATS_SERVER, Keys, locked
@@ -68,8 +68,8 @@ async def test_the_single_server_keeps_what_it_accepts(keys: Keys, tmp_path: Pat
         open_bus(keys.settings(node.url, "operator"), "operator") as bus,
         httpx.AsyncClient(base_url=node.monitor_url) as monitoring,
     ):
-        await topology.ensure(bus, settings)
-        weak = await topology.weaknesses(bus, settings)
+        await declaring.declare_streams(bus, settings)
+        weak = await declaring.find_weaknesses(bus, settings)
         told = (await monitoring.get("/varz")).json()
 
     assert weak == []

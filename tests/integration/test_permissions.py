@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
-from shared import subjects, topology
+from shared import declaring, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, ConfigError
 from shared.messages import JobClass, Task
 from shared.settings import NatsSettings, StreamSettings
-from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, build_topology
 from tests.keys import Keys, connected, locked, matches
 from tests.waiting import wait_until
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.keys import Node
 
 SETTINGS = StreamSettings(picture_bytes=1024**3)
-STREAMS = [str(stream.name) for stream in declare(SETTINGS).streams]
-CONSUMERS = [(stream, str(consumer.durable_name)) for stream, consumer in declare(SETTINGS).consumers]
+STREAMS = [str(stream.name) for stream in build_topology(SETTINGS).streams]
+CONSUMERS = [(stream, str(consumer.durable_name)) for stream, consumer in build_topology(SETTINGS).consumers]
 MANAGING = ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.INFO", "STREAM.MSG.GET",
             "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "STREAM.RESTORE", "DIRECT.GET", "CONSUMER.CREATE",
             "CONSUMER.LIST")  # fmt: skip
@@ -54,7 +54,7 @@ async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """A locked broker in which all is declared, by the one who may."""
     async with locked(keys, tmp_path / "store") as node:
         async with open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus:
-            await topology.ensure(bus, SETTINGS)
+            await declaring.declare_streams(bus, SETTINGS)
         yield node
 
 

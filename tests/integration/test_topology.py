@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
 
-from shared import deliveries, subjects, topology
+from shared import declaring, deliveries, subjects, topology
 from shared.bus import open_bus
+from shared.declaring import declare_streams, differences
 from shared.errors import BrokerUnavailable, ConfigError
 from shared.messages import Cancelled, JobClass, Task
 from shared.settings import NatsSettings, StreamSettings
-from shared.topology import JOB_EV, JOB_LOG, JOB_Q, declare, differences, ensure, worker_consumer
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, build_topology, worker_consumer
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SETTINGS = StreamSettings(lease_s=2.0, picture_bytes=1024**3)
 async def drift(bus: Bus, settings: StreamSettings) -> dict[str, dict[str, tuple[object, object]]]:
     """Where the broker differs from the declaration."""
     jetstream = bus.client.jetstream()
-    declared = declare(settings)
+    declared = build_topology(settings)
     found = {str(wanted.name): differences(wanted, (await jetstream.stream_info(str(wanted.name))).config)
              for wanted in declared.streams}  # fmt: skip
     for stream, wanted in declared.consumers:
@@ -39,14 +40,14 @@ async def drift(bus: Bus, settings: StreamSettings) -> dict[str, dict[str, tuple
 
 async def test_the_broker_looks_as_declared(bare_bus: Bus) -> None:
     """Every field of every stream and consumer."""
-    await ensure(bare_bus, SETTINGS)
+    await declare_streams(bare_bus, SETTINGS)
 
     assert await drift(bare_bus, SETTINGS) == {}
 
 
 def test_everything_is_bounded_and_expires() -> None:
     """Each stream and bucket, in bytes and in time; and every reader is declared, so none is left behind."""
-    declared = declare(SETTINGS)
+    declared = build_topology(SETTINGS)
 
     assert [stream.name for stream in declared.streams if not (stream.max_age or 0) > 0] == []
     assert [stream.name for stream in declared.streams if not (stream.max_bytes or 0) > 0] == []
@@ -55,9 +56,9 @@ def test_everything_is_bounded_and_expires() -> None:
 
 async def test_declaring_twice_changes_nothing(bare_bus: Bus) -> None:
     """The job manager does it at every start, and after each reconnect."""
-    await ensure(bare_bus, SETTINGS)
+    await declare_streams(bare_bus, SETTINGS)
     created = (await bare_bus.client.jetstream().stream_info(JOB_LOG)).created
-    await ensure(bare_bus, SETTINGS)
+    await declare_streams(bare_bus, SETTINGS)
 
     assert await drift(bare_bus, SETTINGS) == {}
     assert (await bare_bus.client.jetstream().stream_info(JOB_LOG)).created == created
@@ -68,7 +69,7 @@ async def test_all_services_may_declare_at_once(bare_bus: Bus, nats_url: str) ->
 
     async def start() -> None:
         async with open_bus(NatsSettings(url=nats_url), "service") as bus:
-            await ensure(bus, SETTINGS)
+            await declare_streams(bus, SETTINGS)
 
     await asyncio.gather(*(start() for _ in range(5)))
 
@@ -89,7 +90,7 @@ async def test_a_changed_setting_changes_the_broker(bus: Bus, changed: StreamSet
     """Without losing what is stored."""
     seq = await bus.publish(subjects.end("j1"), Cancelled(job_id="j1"))
 
-    await ensure(bus, changed)
+    await declare_streams(bus, changed)
 
     assert await drift(bus, changed) == {}
     assert await bus.get(JOB_EV, seq) is not None
@@ -102,7 +103,7 @@ async def test_a_drift_is_mended(bus: Bus, stream_settings: StreamSettings) -> N
     await jetstream.update_stream(config.evolve(max_msgs_per_subject=9, discard_new_per_subject=False))
     await jetstream.delete_consumer(JOB_EV, topology.PROJECTOR)
 
-    await ensure(bus, stream_settings)
+    await declare_streams(bus, stream_settings)
 
     assert await drift(bus, stream_settings) == {}
 
@@ -114,11 +115,11 @@ async def test_a_drift_is_mended(bus: Bus, stream_settings: StreamSettings) -> N
 )
 async def test_what_cannot_be_changed_is_an_error_with_its_cure(bare_bus: Bus, wrong: dict[str, Any]) -> None:
     """A stream in memory would lose jobs; nobody deletes it but the operator."""
-    log = next(stream for stream in declare(SETTINGS).streams if stream.name == JOB_LOG)
+    log = next(stream for stream in build_topology(SETTINGS).streams if stream.name == JOB_LOG)
     await bare_bus.client.jetstream().add_stream(log.evolve(**wrong))
 
     with pytest.raises(ConfigError, match=r"JOB_LOG exists .*; remove it with `nats stream rm JOB_LOG`\.$"):
-        await ensure(bare_bus, SETTINGS)
+        await declare_streams(bare_bus, SETTINGS)
 
 
 async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
@@ -126,13 +127,13 @@ async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
     settings = SETTINGS.model_copy(update={"picture_bytes": 10**16})
 
     with pytest.raises(ConfigError, match=r"no room for OBJ_inputs; lower STREAMS_PICTURE_BYTES"):
-        await ensure(bare_bus, settings)
+        await declare_streams(bare_bus, settings)
 
 
 async def test_a_single_broker_keeps_no_copies(bare_bus: Bus) -> None:
     """Whoever asks for three of a single server hears which setting is wrong."""
     with pytest.raises(ConfigError, match=r"^The broker is no cluster and cannot keep 3 copies; set STREAMS_REPLICAS"):
-        await ensure(bare_bus, SETTINGS.model_copy(update={"replicas": 3}))
+        await declare_streams(bare_bus, SETTINGS.model_copy(update={"replicas": 3}))
 
 
 async def test_what_is_as_declared_is_not_weak(bus: Bus, stream_settings: StreamSettings) -> None:
@@ -141,7 +142,7 @@ async def test_what_is_as_declared_is_not_weak(bus: Bus, stream_settings: Stream
     log = (await jetstream.stream_info(JOB_LOG)).config
     await jetstream.update_stream(log.evolve(max_age=0, max_bytes=2 * 1024**3))
 
-    assert await topology.weaknesses(bus, stream_settings) == []
+    assert await declaring.find_weaknesses(bus, stream_settings) == []
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ async def test_a_weakness_comes_with_the_line_that_mends_it(
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(stream)).config.evolve(**change))
 
-    assert await topology.weaknesses(bus, stream_settings) == [
+    assert await declaring.find_weaknesses(bus, stream_settings) == [
         f"{stream} has {what}; mend it with `nats stream edit {stream} {edit} -f`."
     ]
 
@@ -188,7 +189,7 @@ async def test_a_weakness_for_good_is_told_too(
     await jetstream.delete_stream(JOB_LOG)
     await jetstream.add_stream(log.evolve(**wrong))
 
-    assert await topology.weaknesses(bus, stream_settings) == [
+    assert await declaring.find_weaknesses(bus, stream_settings) == [
         f"JOB_LOG has {words}; remove it with `nats stream rm JOB_LOG -f`, the job manager makes it anew."
     ]
 
@@ -198,11 +199,11 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
     await bus.client.jetstream().delete_stream(JOB_EV)
     three = stream_settings.model_copy(update={"replicas": 3})
 
-    told = await topology.weaknesses(bus, three)
+    told = await declaring.find_weaknesses(bus, three)
 
     assert "JOB_EV is missing; the job manager makes it: see that it runs." in told
     assert "JOB_Q has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_Q --replicas=3 -f`." in told
-    assert len(told) == len(declare(three).streams)
+    assert len(told) == len(build_topology(three).streams)
 
 
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
@@ -211,7 +212,7 @@ async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bar
     await wait_until(lambda: not bare_bus.connected, "the client has noticed")
 
     with pytest.raises(BrokerUnavailable):
-        await asyncio.wait_for(ensure(bare_bus, SETTINGS), 30)
+        await asyncio.wait_for(declare_streams(bare_bus, SETTINGS), 30)
 
 
 async def test_the_broker_itself_refuses_an_unknown_class(bus: Bus) -> None:
@@ -243,7 +244,7 @@ async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:
 
 async def test_a_cache_makes_room_and_a_store_does_not() -> None:
     """What can be computed again may go; an upload that a job names may not."""
-    policies = {stream.name: stream.discard for stream in declare(SETTINGS).streams}
+    policies = {stream.name: stream.discard for stream in build_topology(SETTINGS).streams}
 
     assert policies["OBJ_cache"] is DiscardPolicy.OLD
     assert policies["OBJ_inputs"] is policies["OBJ_results"] is DiscardPolicy.NEW

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
-from shared.jobs import load
+from shared.job_events import load_record
 from shared.messages import JobRecord, Preview
 from shared.settings import NatsSettings
 from shared.topology import JOB_EV
@@ -263,7 +263,7 @@ async def test_an_end_is_told_also_when_the_events_have_expired(client: Client, 
 
 async def _keep_in_view(bus: Bus, job_id: str, seq: int) -> None:
     """Do what the projector does."""
-    record = await load(bus, job_id)
+    record = await load_record(bus, job_id)
     assert isinstance(record, JobRecord)
     assert record.last_seq == seq
     await bus.publish(subjects.job_record("local", job_id), record)

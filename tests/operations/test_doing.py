@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from services.stack.nats_server import NatsServer
-from shared import jobs, subjects, topology
+from shared import declaring, job_events, subjects
 from shared.bus import open_bus
 from shared.image_codec import encode_png
 from shared.image_store import NatsImageStore
@@ -35,7 +35,7 @@ STRANGE = 'a "red" {{boat}} and {{Count}} \\ \n\ttwo\r\nlines, 猫 🐈 ' + "lon
 async def record(bus: Bus, user: str, job_id: str) -> JobRecord | None:
     """What the bucket `jobs` says."""
     stored = await bus.last(JOBS, subjects.job_record(user, job_id))
-    return None if stored is None else await jobs.load(bus, job_id)
+    return None if stored is None else await job_events.load_record(bus, job_id)
 
 
 # --- by hand ------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ async def test_a_pause_holds_all_jobs_until_it_is_over(
     """They are accepted and wait, also when a service starts meanwhile and declares everything."""
     async with desk.manager(), desk.worker():
         await operator.run("pause", HOW_LONG="1h")
-        await topology.ensure(desk.bus, stream_settings)
+        await declaring.declare_streams(desk.bus, stream_settings)
         await desk.submit("j1")
         await wait_until(lambda: desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED), "the job is in the queue")
         infos = await desk.bus.client.jetstream().consumers_info(JOB_Q)
@@ -270,8 +270,8 @@ async def test_a_restore_brings_everything_back(
         open_bus(NatsSettings(url=server.url), "test") as bus,
     ):
         await Operator(nats_command, server.url, operator.folder).run("restore", FOLDER=folder)
-        await topology.ensure(bus, stream_settings)
-        again = await jobs.load(bus, "j1")
+        await declaring.declare_streams(bus, stream_settings)
+        again = await job_events.load_record(bus, "j1")
         picture = await NatsImageStore(bus).get("results", end.result.sha256)
         elsewhere = Desk(bus, server.url, stream_settings, desk.photo)
         async with elsewhere.manager(), elsewhere.worker():
@@ -302,8 +302,8 @@ async def test_the_line_that_comes_with_a_weakness_mends_it(
     """As it stands in the sentence."""
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(stream)).config.evolve(**change))
-    (sentence,) = await topology.weaknesses(bus, stream_settings)
+    (sentence,) = await declaring.find_weaknesses(bus, stream_settings)
 
     await operator.shell(sentence.split("`")[1])
 
-    assert await topology.weaknesses(bus, stream_settings) == []
+    assert await declaring.find_weaknesses(bus, stream_settings) == []

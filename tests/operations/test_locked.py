@@ -13,7 +13,7 @@ from services.imageutils import service as imageutils
 from services.imageutils.settings import Settings as ImageUtilsSettings
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
-from shared import subjects, topology
+from shared import declaring, subjects, topology
 from shared.bus import open_bus
 from shared.image_store import NatsImageStore
 from shared.messages import JobSubmit, Task
@@ -42,7 +42,7 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
         open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as manager,
         open_bus(keys.settings(node.url, OPERATOR), OPERATOR) as bus,
     ):
-        await topology.ensure(manager, StreamSettings(picture_bytes=1024**3))
+        await declaring.declare_streams(manager, StreamSettings(picture_bytes=1024**3))
         photo = await NatsImageStore(bus).put("inputs", CAT.read_bytes())
         order = JobSubmit(task=Task.WHITE_BALANCE, image=photo.sha256)
         await bus.publish(subjects.submit("batch", "ann", "j1"), order)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared import jobs
+from shared import job_events
 from shared.messages import Task
 from shared.topology import JOB_Q
 from tests.operations.recipes import PAGE, ROOT, recipes
@@ -122,7 +122,7 @@ async def test_the_record_of_a_job_is_the_fold_of_its_events(operator: Operator,
 
         await wait_until(folded, "the record is up to date")
         shown = json.loads(await operator.run("job-record", JOB="j1", OWNER="ann"))
-    record = await jobs.load(bus, "j1")
+    record = await job_events.load_record(bus, "j1")
 
     assert record is not None
     for field in ("state", "user", "log_seq", "worker", "attempt", "ended"):  # steps are not projected one by one

@@ -31,8 +31,10 @@ LONGER_MODULES = {
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
           "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
-          "volumes", "png"}  # fmt: skip
-NATS_ADAPTERS = {f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology")}
+          "volumes", "png", "job_events", "declaring"}  # fmt: skip
+NATS_ADAPTERS = {
+    f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")
+}
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
     "services/__init__.py",  # onnxruntime is told to report nothing, which it reads nowhere else

@@ -14,7 +14,7 @@ from services.a100worker.job.previews import Previews
 from shared import tracing
 from shared.bus import PUBLISH_S
 from shared.errors import BrokerUnavailable, JobCancelled, WrongLastSequence
-from shared.jobs import tell
+from shared.job_events import publish_event
 from shared.messages import Preview, Progress
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Reporter:
         while (event := await self._events.get()) is not None:
             sent += 1
             try:
-                await tell(
+                await publish_event(
                     self._bus,
                     event,
                     msg_id=f"{self._run}.{sent}",

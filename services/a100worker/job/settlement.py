@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.a100worker import metrics
-from shared import jobs, subjects
+from shared import job_events, subjects
 from shared.bus import PUBLISH_S
 from shared.errors import (
     ArtMancerError,
@@ -48,7 +48,7 @@ class Settlement:
     async def begin(self, engine: str) -> bool:
         """Tell that the job is started; False if it is over: ended elsewhere, or tried too often and buried now."""
         if self._delivery.attempt > 1 or self._work.again:
-            self.attempt = jobs.spent(await jobs.attempts(self._bus, self._work.job_id))
+            self.attempt = job_events.count_used_attempts(await job_events.load_attempts(self._bus, self._work.job_id))
             if self.attempt >= self._settings.streams.max_deliver:
                 if not await self._has_ended():
                     await self._bury(TriedTooOften())
@@ -56,7 +56,7 @@ class Settlement:
         self.attempt += 1
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
         try:
-            await jobs.tell(self._bus, started, msg_id=uuid4().hex)
+            await job_events.publish_event(self._bus, started, msg_id=uuid4().hex)
         except WrongLastSequence:
             await self._delivery.ack_soon()
             return False
@@ -93,7 +93,7 @@ class Settlement:
         handed_back = isinstance(error, JobCancelled)
         try:
             deadline_s = max(self._settings.hand_back_s, _LAST_TRY_S) if stopping else PUBLISH_S
-            await self._return(jobs.STOPPING if handed_back else error.code, deadline_s)
+            await self._return(job_events.STOPPING if handed_back else error.code, deadline_s)
         except WrongLastSequence:
             self._count("cancelled")
             log.info("job.cancelled", extra=self._facts())
@@ -109,7 +109,7 @@ class Settlement:
     async def _return(self, reason: str, deadline_s: float) -> None:
         """Also after the last attempt: the dead letter tells of each. Raises WrongLastSequence if the job has ended."""
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
-        await jobs.tell(self._bus, returned, msg_id=uuid4().hex, deadline_s=deadline_s)
+        await job_events.publish_event(self._bus, returned, msg_id=uuid4().hex, deadline_s=deadline_s)
         self._count("returned")
         log.warning("job.returned", extra=self._facts(reason=reason))
 
@@ -122,7 +122,7 @@ class Settlement:
             log_seq=self._work.log_seq,
             work=self._work,
         )
-        await jobs.bury(self._bus, letter)
+        await job_events.dead_letter_job(self._bus, letter)
         await self._delivery.ack()
 
     def _count(self, outcome: str) -> None:
@@ -147,5 +147,5 @@ async def refuse(bus: Bus, delivery: Delivery) -> None:
         attempts=delivery.attempt,
         raw=delivery.data.decode(errors="replace"),
     )
-    await jobs.bury(bus, letter)
+    await job_events.dead_letter_job(bus, letter)
     await delivery.ack()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from shared import topology
+from shared import declaring
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _VALID_S = 10.0
 
 
 class Durability:
-    """Remembers for ten seconds what `topology.weaknesses` has found."""
+    """Remembers for ten seconds what `declaring.find_weaknesses` has found."""
 
     def __init__(self, bus: Bus, streams: StreamSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._bus = bus
@@ -34,7 +34,7 @@ class Durability:
         async with self._looking:
             if self._clock() >= self._until:
                 try:
-                    self._found = await topology.weaknesses(self._bus, self._streams)
+                    self._found = await declaring.find_weaknesses(self._bus, self._streams)
                 except BrokerUnavailable as error:
                     return [error.message]
                 self._until = self._clock() + _VALID_S

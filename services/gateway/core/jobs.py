@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from shared import subjects, tracing
 from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable, WrongLastSequence
-from shared.jobs import fold, load
+from shared.job_events import load_record
+from shared.jobs import fold
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
 from shared.topology import JOB_EV, JOB_LOG
 
@@ -41,7 +42,7 @@ async def find(deps: Deps, user: str, job_id: str) -> JobRecord:
     """Return the state of the user's job. Raises NotFound, also for other users' jobs, and BrokerUnavailable."""
     try:
         theirs = await deps.ownership.owns_job(user, job_id)
-        record = (deps.ended.get(job_id) or await load(deps.bus, job_id)) if theirs else None
+        record = (deps.ended.get(job_id) or await load_record(deps.bus, job_id)) if theirs else None
     except BadMessage:
         record = None
     if record is None or record.user != user:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from shared import subjects
 from shared.errors import BadInput
-from shared.jobs import load
+from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
 from shared.topology import JOBS
 
@@ -54,7 +54,7 @@ def _selected(stored: list[Stored], status: JobState | None, before: Place | Non
 async def _now(bus: Bus, record: JobRecord) -> JobRecord:
     if record.state is not JobState.RUNNING:
         return record
-    return await load(bus, record.job_id) or record
+    return await load_record(bus, record.job_id) or record
 
 
 def _place(record: JobRecord) -> Place:

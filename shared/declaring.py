@@ -1,0 +1,169 @@
+"""Create the declared streams and consumers on the broker, wait for them, and find those kept less safely.
+
+`declare_streams` adds and updates; it never deletes, and it raises ConfigError on a stream whose storage or retention
+cannot be changed to the declared one. Only the job manager may run it; all other services call `wait_until_declared`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from nats.js.api import PersistMode
+from nats.js.errors import APIError, NotFoundError
+
+from shared import subjects
+from shared.connection import ATTEMPT_S, translated
+from shared.errors import BrokerUnavailable, ConfigError
+from shared.settings import StreamSettings
+from shared.topology import build_topology
+
+if TYPE_CHECKING:
+    from nats.js.api import StreamConfig
+    from nats.js.client import JetStreamContext
+
+    from shared.bus import Bus
+
+log = logging.getLogger(__name__)
+_LOOK_EVERY_S = 0.2
+_ANSWER_S = 5.0  # a stream with three copies takes one second; while a cluster elects, it answers nothing at all
+_IMMUTABLE = 10052
+_NO_ROOM = 10047
+_NO_CLUSTER = 10074
+# What must not be weaker than declared, and the argument of `nats stream edit` that mends it.
+_AMOUNTS = {
+    "num_replicas": "--replicas={}",
+    "max_age": "--max-age={:.0f}s",
+    "max_msgs": "--max-msgs={}",
+    "max_bytes": "--max-bytes={}",
+    "duplicate_window": "--dupe-window={:.0f}s",
+}
+_RULES = {
+    "discard": "--discard={}",
+    "discard_new_per_subject": "--discard-per-subject",
+    "max_msgs_per_subject": "--max-msgs-per-subject={}",
+    "allow_direct": "--allow-direct",
+}
+_FIXED = ("storage", "retention")
+
+
+async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
+    """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
+    bus.require_connection()
+    jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
+    topology = build_topology(settings)
+    with translated():
+        for stream in topology.streams:  # each with its consumers: `wait_until_declared` looks for streams only
+            async with asyncio.timeout(_ANSWER_S):
+                await _ensure_stream(jetstream, stream)
+            for stream_name, consumer in topology.consumers:
+                if stream_name == stream.name:
+                    async with asyncio.timeout(_ANSWER_S):
+                        await jetstream.add_consumer(stream_name, config=consumer)
+
+
+async def wait_until_declared(bus: Bus) -> None:
+    """Wait until there is a broker and it has all that is declared, for everybody but the job manager.
+
+    Raises ConfigError when the broker will never let us in.
+    """
+    await bus.opened()
+    told: set[str] = set()
+    while missing := await _missing(bus):
+        if missing != told:
+            log.info("streams.awaited", extra={"streams": sorted(missing)})
+            told = missing
+        await asyncio.sleep(_LOOK_EVERY_S)  # it may be another broker than the one that would tell us
+
+
+async def _missing(bus: Bus) -> set[str]:
+    wanted = {str(stream.name) for stream in build_topology(StreamSettings()).streams}
+    try:
+        answer = json.loads((await bus.request(subjects.api("STREAM.NAMES"))).data)
+    except BrokerUnavailable:
+        return wanted
+    return wanted - set(answer.get("streams") or ())
+
+
+async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    name = str(wanted.name)
+    try:
+        live = (await jetstream.stream_info(name)).config
+    except NotFoundError:
+        live = None
+    try:
+        if live is None:
+            await jetstream.add_stream(wanted)
+        elif differences(wanted, live):
+            await jetstream.update_stream(wanted)
+    except APIError as error:
+        if error.err_code == _IMMUTABLE:
+            raise ConfigError(
+                f"The stream {name} exists with another storage or retention; remove it with `nats stream rm {name}`."
+            ) from error
+        if error.err_code == _NO_ROOM:
+            raise ConfigError(
+                f"The broker has no room for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
+            ) from error
+        if error.err_code == _NO_CLUSTER:
+            raise ConfigError(
+                f"The broker is no cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
+            ) from error
+        raise
+
+
+def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the fields that are declared and differ, as (wanted, live)."""
+    return {
+        field: (value, getattr(live, field))
+        for field, value in vars(wanted).items()
+        if value is not None and getattr(live, field) != value
+    }
+
+
+async def find_weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
+    """Tell where accepted work is kept less safely than declared: a sentence for each stream, with the line to fix it.
+
+    Raises BrokerUnavailable.
+    """
+    bus.require_connection()
+    with translated():
+        async with asyncio.timeout(ATTEMPT_S):
+            infos = await bus.client.jetstream(timeout=None).streams_info()  # see Connection.request
+    live = {str(info.config.name): info.config for info in infos}
+    told = [_weakness(wanted, live.get(str(wanted.name))) for wanted in build_topology(settings).streams]
+    return [sentence for sentence in told if sentence]
+
+
+def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
+    name = wanted.name
+    if live is None:
+        return f"{name} is missing; the job manager makes it: see that it runs."
+    weak = {
+        field: (_plain(wants), _plain(has))
+        for field, (wants, has) in differences(wanted, live).items()
+        if field in {*_RULES, *_FIXED} or (field in _AMOUNTS and _limit(has) < _limit(wants))
+    }
+    if live.persist_mode == PersistMode.ASYNC:
+        weak["persist_mode"] = ("default", "async")
+    if not weak:
+        return ""
+    what = " and ".join(f"{field} {has} instead of {wants}" for field, (wants, has) in weak.items())
+    arguments = {**_AMOUNTS, **_RULES}
+    if not weak.keys() <= arguments.keys():
+        return f"{name} has {what}; remove it with `nats stream rm {name} -f`, the job manager makes it anew."
+    edit = " ".join(arguments[field].format(wants) for field, (wants, _) in weak.items())
+    return f"{name} has {what}; mend it with `nats stream edit {name} {edit} -f`."
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def _limit(value: float) -> float:
+    """The broker writes 0 or -1 for no limit."""
+    return value if value > 0 else math.inf
