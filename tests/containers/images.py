@@ -1,4 +1,4 @@
-"""The images: built from the project's own Dockerfiles, on stand-ins for the three that come from elsewhere.
+"""The images: built from the project's own Dockerfile, on stand-ins for the three that come from elsewhere.
 
 A stand-in has the name, the release and the programs of the original, not its content: Debian's own Python 3.11 in
 place of the official image's, the servers out of their Python wheels.

@@ -22,12 +22,15 @@ OURS = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
 ENGINES = ("segmentation", "a100worker")  # the services that exist once for CPUs and once for GPUs
 UNREAD = {"MODEL_DIR", "HF_HOME"}
 
-pytestmark = pytest.mark.parametrize("profile", ["cpu", "gpu"])
+DEFAULT = ""  # no --profile, no COMPOSE_PROFILES and no .env file
+
+pytestmark = pytest.mark.parametrize("profile", [DEFAULT, "cpu", "gpu"])
 
 
 def compose(profile: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Docker Compose on the file; this needs no engine."""
-    command: list[str | Path] = [COMPOSE, "--profile", profile, "config", *arguments]
+    chosen = ["--profile", profile] if profile else []
+    command: list[str | Path] = [COMPOSE, "--env-file", "/dev/null", *chosen, "config", *arguments]
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -62,7 +65,7 @@ def test_it_follows_the_specification(profile: str) -> None:
 
 
 def test_each_service_runs_once(profile: str) -> None:
-    """On CPUs or on GPUs: a worker of the other kind would take jobs from the queue that are not meant for it."""
+    """On CPUs, which is the default, or on GPUs: a worker of the other kind would take its jobs from the queue."""
     suffix = "-gpu" if profile == "gpu" else ""
     own = {f"{name}{suffix}" if name in ENGINES else name for name in OURS}
 

@@ -1,4 +1,4 @@
-"""Dockerfiles and their lock files, as far as they can be judged without building; `make test-containers` builds."""
+"""Check the Dockerfile and its lock files without building; `make test-containers` builds the images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVICES = ("a100worker", "gateway", "imageutils", "jobmanager", "segmentation")
-DOCKERFILES = sorted(ROOT.glob("services/**/*Dockerfile"))
+DOCKERFILE = ROOT / "deploy/Dockerfile"
+TARGETS = {*SERVICES, "segmentation-cuda", "a100worker-cuda", "models"}
 HADOLINT = Path(sys.executable).parent / "hadolint"
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
-
-
-def named(path: Path) -> str:
-    """A file as it is called in the repository."""
-    return path.relative_to(ROOT).as_posix()
 
 
 def pins(lock: str) -> dict[str, set[str]]:
@@ -64,12 +60,9 @@ def closure(wanted: list[Requirement]) -> set[str]:
     return found
 
 
-def test_every_service_has_its_dockerfile() -> None:
-    """And the one-shot that fetches weights has one."""
-    assert {named(path) for path in DOCKERFILES} == {
-        "services/models.Dockerfile",
-        *(f"services/{service}/Dockerfile" for service in SERVICES),
-    }
+def test_every_service_has_its_target() -> None:
+    """The two services with GPU engines have a second one, and the weights' fetcher has its own."""
+    assert {name for name, stage in stages().items() if "CMD" in stage} == TARGETS
 
 
 def test_segmentation_on_a_gpu_needs_what_it_needs_without() -> None:
@@ -80,68 +73,66 @@ def test_segmentation_on_a_gpu_needs_what_it_needs_without() -> None:
     assert {Requirement(each).name for each in cuda - plain} == {"onnxruntime-gpu"}
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=named)
-def test_hadolint_finds_nothing(path: Path) -> None:
-    """What is ignored is ignored in the file, by name."""
-    judged = subprocess.run([HADOLINT, "--format", "json", path], capture_output=True, text=True, check=False)
+def test_hadolint_finds_nothing() -> None:
+    """Exceptions stand in the file, by name."""
+    judged = subprocess.run([HADOLINT, "--format", "json", DOCKERFILE], capture_output=True, text=True, check=False)
 
     assert json.loads(judged.stdout) == []
     assert judged.returncode == 0
 
 
-def instructions(path: Path) -> Iterator[tuple[str, str]]:
-    """Each instruction of a Dockerfile with what follows it, on one line."""
-    lines = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+def instructions() -> Iterator[tuple[str, str]]:
+    """Yield each instruction of the Dockerfile with its arguments, on one line."""
+    lines = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     for line in lines.splitlines():
         if line.strip():
             word, _, rest = line.strip().partition(" ")
             yield word, rest.strip()
 
 
-def stages(path: Path) -> Iterator[dict[str, str]]:
-    """The stages of a Dockerfile; of an instruction that comes several times the last counts."""
-    stage: dict[str, str] = {}
-    for word, rest in instructions(path):
-        if word == "FROM" and stage:
-            yield stage
-            stage = {}
-        stage[word] = rest
-    yield stage
+def stages() -> dict[str, dict[str, list[str]]]:
+    """Return the instructions of each stage by its name."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for word, rest in instructions():
+        if word == "FROM":
+            stage = found.setdefault(rest.rpartition(" AS ")[2], {})
+        stage.setdefault(word, []).append(rest)
+    return found
 
 
-@pytest.mark.parametrize("path", DOCKERFILES, ids=named)
-def test_an_image_needs_neither_root_nor_a_shell(path: Path) -> None:
-    """Every stage that runs names its user by number and starts its programs directly."""
-    running = [stage for stage in stages(path) if "CMD" in stage]
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_an_image_needs_neither_root_nor_a_shell(target: str) -> None:
+    """Each image names its user by number and starts its program directly."""
+    stage = stages()[target]
 
-    assert running
-    for stage in running:
-        assert stage["USER"] == "10001:10001"
-        assert stage["CMD"].startswith("[")
-        assert stage.get("ENTRYPOINT", "[").startswith("[")
-        assert "HEALTHCHECK" not in stage or " CMD [" in stage["HEALTHCHECK"]
+    assert stage["USER"] == ["10001:10001"]
+    assert stage["CMD"][0].startswith("[")
+    assert stage.get("ENTRYPOINT", ["["])[0].startswith("[")
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_an_image_holds_its_own_folder_only(service: str) -> None:
-    """What it copies from the repository is shared/ and the service."""
-    copied = {
-        rest.split()[0]
-        for word, rest in instructions(ROOT / f"services/{service}/Dockerfile")
-        if word == "COPY" and not rest.startswith("--from")
-    }
+@pytest.mark.parametrize("runtime", ["runtime", "runtime-cuda"])
+def test_a_health_check_needs_no_shell(runtime: str) -> None:
+    """Both bases of the services run the probe directly."""
+    assert " CMD [" in stages()[runtime]["HEALTHCHECK"][0]
 
-    assert {source for source in copied if not source.endswith(".lock")} == {
+
+@pytest.mark.parametrize("target", sorted(TARGETS - {"models"}))
+def test_an_image_holds_its_own_folder_only(target: str) -> None:
+    """A build copies shared/, its own service and its own lock file from the repository."""
+    copied = {arguments.split()[0] for arguments in stages()[f"build-{target}"]["COPY"]}
+
+    assert copied == {
         "shared",
         "services/__init__.py",
-        f"services/{service}",
+        f"services/{target.removesuffix('-cuda')}",
+        f"locks/requirements-{target}.lock",
     }
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_installs_its_own_extra_only(service: str) -> None:
     """Its lock file has all that it needs, in the versions that are tested, and nothing more."""
-    locked, tested = pins(f"services/{service}/requirements.lock"), pins("requirements-dev.lock")
+    locked, tested = pins(f"locks/requirements-{service}.lock"), pins("locks/requirements-dev.lock")
 
     assert {name: tested.get(name) for name in locked} == locked, "`make lock` makes them agree."
     assert closure(extra(service)) - set(locked) == set(), "`make lock` adds it."
