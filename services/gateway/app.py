@@ -13,8 +13,8 @@ from services.gateway.api.routes import debug, generation, images, masks, system
 from services.gateway.background import run_background_tasks
 from services.gateway.core.admission import Admission
 from services.gateway.core.durability import Durability
-from services.gateway.core.ended_jobs import EndedJobs
 from services.gateway.core.feed import Feed
+from services.gateway.core.jobs import Jobs
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
 from services.gateway.deps import Deps
@@ -63,15 +63,16 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
+    feed = Feed(bus, admission.note)
     return Deps(
         settings=settings,
         bus=bus,
         images=store,
         ownership=ownership,
         uploads=Uploads(store, ownership, settings.reads_at_once),
-        feed=Feed(bus, admission.note),
+        feed=feed,
         admission=admission,
-        ended=EndedJobs(),
+        jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s),
         durability=durability,
         system=SystemHealth(bus, durability, settings.health_timeout_s),
         authenticator=authenticator,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.durability import Durability
-    from services.gateway.core.ended_jobs import EndedJobs
     from services.gateway.core.feed import Feed
+    from services.gateway.core.jobs import Jobs
     from services.gateway.core.system_health import SystemHealth
     from services.gateway.core.uploads import Uploads
     from services.gateway.settings import Settings
@@ -38,7 +38,7 @@ class Deps:
     uploads: Uploads
     feed: Feed
     admission: Admission
-    ended: EndedJobs
+    jobs: Jobs
     durability: Durability
     system: SystemHealth
     authenticator: Authenticator | None

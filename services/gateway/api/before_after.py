@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
-from services.gateway.core import jobs
 from shared.errors import BadImage, NotFound
 from shared.messages import Done
 
@@ -20,10 +19,10 @@ _AS_IT_IS = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})  # modes that PNG an
 
 async def original(deps: Deps, record: JobRecord) -> bytes:
     """Return the upload of a job. Raises NotFound, BrokerUnavailable."""
-    order = await jobs.order_of(deps, record)
-    if order is None:
+    submission = await deps.jobs.submission_of(record)
+    if submission is None:
         raise NotFound("What this job was made from is not known any more.")
-    return await deps.uploads.unpack(as_png, await deps.images.get("inputs", order.image))
+    return await deps.uploads.unpack(as_png, await deps.images.get("inputs", submission.image))
 
 
 async def generated(deps: Deps, record: JobRecord) -> bytes:

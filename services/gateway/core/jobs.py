@@ -1,4 +1,4 @@
-"""What can be done with a job: submit it, find it, cancel it, wait for its end. All faces of the gateway use these."""
+"""The operations on jobs that /api and /v1 share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from cachetools import FIFOCache
 from pydantic import ValidationError
 
 from shared import subjects, tracing
@@ -19,73 +20,127 @@ from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
 from shared.topology import JOB_EV, JOB_LOG
 
 if TYPE_CHECKING:
-    from services.gateway.deps import Deps
-    from shared.messages import JobRecord
+    from collections.abc import AsyncGenerator
+
+    from services.gateway.access.ownership import Ownership
+    from services.gateway.core.admission import Admission
+    from services.gateway.core.feed import Feed
+    from shared.bus import Bus, Stored
+    from shared.messages import JobEvent, JobRecord
 
 log = logging.getLogger(__name__)
+_ENDED_JOBS = 256
 
 
-async def submit(
-    deps: Deps, user: str, order: JobSubmit, job_class: JobClass = JobClass.INTERACTIVE, job_id: str | None = None
-) -> str:
-    """Log the job and return its id once the broker has it. Raises Busy, BrokerUnavailable."""
-    job_id = job_id or str(uuid4())
-    order = order.model_copy(update={"traceparent": tracing.current()})
-    with deps.admission.place(user, job_id):
-        await deps.bus.publish(subjects.submit(job_class, user, job_id), order, msg_id=job_id)
-    deps.ownership.add_job(user, job_id)
-    log.info("job.submitted", extra={"job_id": job_id, "task": order.task})
-    return job_id
+class EndedJobs:
+    """A cache of the states of ended jobs, which cannot change."""
+
+    def __init__(self) -> None:
+        self._records: FIFOCache[str, JobRecord] = FIFOCache(_ENDED_JOBS)
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Return the job's final state if it is in the cache."""
+        return self._records.get(job_id)
+
+    def keep(self, record: JobRecord) -> None:
+        """Add the state if it is final."""
+        if record.ended is not None:
+            self._records.setdefault(record.job_id, record)
 
 
-async def find(deps: Deps, user: str, job_id: str) -> JobRecord:
-    """Return the state of the user's job. Raises NotFound, also for other users' jobs, and BrokerUnavailable."""
-    try:
-        theirs = await deps.ownership.owns_job(user, job_id)
-        record = (deps.ended.get(job_id) or await load_record(deps.bus, job_id)) if theirs else None
-    except BadMessage:
-        record = None
-    if record is None or record.user != user:
-        raise NotFound("This job is unknown or has expired.")
-    deps.ended.keep(record)
-    return record
+class Jobs:
+    """Submit, find, follow and cancel jobs on behalf of their owner."""
 
+    def __init__(self, bus: Bus, ownership: Ownership, admission: Admission, feed: Feed, result_wait_s: float) -> None:
+        """`result_wait_s` limits the wait of `result` for a job that still runs."""
+        self._bus = bus
+        self._ownership = ownership
+        self._admission = admission
+        self._feed = feed
+        self._result_wait_s = result_wait_s
+        self._ended = EndedJobs()
 
-async def cancel(deps: Deps, user: str, job_id: str) -> bool:
-    """End the job, whether it waits or runs; False if it had ended before. Raises NotFound, BrokerUnavailable."""
-    record = await find(deps, user, job_id)
-    if record.ended is not None:
-        return False
-    end = Cancelled(job_id=job_id, step=record.step, total_steps=record.total_steps)
-    try:
-        await deps.bus.publish_first(JOB_EV, subjects.end(job_id), end, msg_id=uuid4().hex)
-    except WrongLastSequence:
-        return False
-    log.info("job.cancelled", extra={"job_id": job_id})
-    return True
+    async def submit(
+        self,
+        owner: str,
+        submission: JobSubmit,
+        job_class: JobClass = JobClass.INTERACTIVE,
+        job_id: str | None = None,
+    ) -> str:
+        """Store the submission in the broker's log and return the job's id. Raises Busy, BrokerUnavailable."""
+        job_id = job_id or str(uuid4())
+        submission = submission.model_copy(update={"traceparent": tracing.current()})
+        with self._admission.place(owner, job_id):
+            await self._bus.publish(subjects.submit(job_class, owner, job_id), submission, msg_id=job_id)
+        self._ownership.add_job(owner, job_id)
+        log.info("job.submitted", extra={"job_id": job_id, "task": submission.task})
+        return job_id
 
+    async def logged(self, job_id: str) -> Stored | None:
+        """Return the log entry of the job's submission, None if there is none. Raises BrokerUnavailable."""
+        return await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
 
-async def wait_ended(deps: Deps, user: str, job_id: str, patience_s: float) -> JobRecord:
-    """Return the job's state when it has ended, or as it is when patience has. Raises as `find`, and Unavailable."""
-    record = await find(deps, user, job_id)
-    if record.ended is None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s), aclosing(deps.feed.follow(job_id, record.last_seq)) as events:
-                async for seq, event in events:
-                    record = fold(record, event, seq)
-                if record.ended is None:
-                    raise Unavailable("The gateway is restarting, please try again in a moment.")
-    return record
+    async def submission_of(self, record: JobRecord) -> JobSubmit | None:
+        """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""
+        logged = None if record.log_seq is None else await self._bus.get(JOB_LOG, record.log_seq)
+        try:
+            return None if logged is None else JobSubmit.model_validate_json(logged.data)
+        except ValidationError:
+            return None
 
+    async def find(self, owner: str, job_id: str) -> JobRecord:
+        """Return the state of the owner's job. Raises NotFound (also for a job of another owner), BrokerUnavailable."""
+        try:
+            owned = await self._ownership.owns_job(owner, job_id)
+            record = (self._ended.get(job_id) or await load_record(self._bus, job_id)) if owned else None
+        except BadMessage:
+            record = None
+        if record is None or record.user != owner:
+            raise NotFound("This job is unknown or has expired.")
+        self._ended.keep(record)
+        return record
 
-async def result(deps: Deps, user: str, job_id: str) -> tuple[JobRecord, Done]:
-    """Wait for the job's result. Raises JobFailed, JobCancelled, Conflict if it still runs, and as `wait_ended`."""
-    record = await wait_ended(deps, user, job_id, deps.settings.result_wait_s)
-    return record, done_of(record)
+    async def cancel(self, owner: str, job_id: str) -> bool:
+        """Cancel the job, queued or running; return False if it had ended. Raises NotFound, BrokerUnavailable."""
+        record = await self.find(owner, job_id)
+        if record.ended is not None:
+            return False
+        end = Cancelled(job_id=job_id, step=record.step, total_steps=record.total_steps)
+        try:
+            await self._bus.publish_first(JOB_EV, subjects.end(job_id), end, msg_id=uuid4().hex)
+        except WrongLastSequence:
+            return False
+        log.info("job.cancelled", extra={"job_id": job_id})
+        return True
+
+    def follow(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, JobEvent], None]:
+        """Yield the job's events after a sequence number, see Feed.follow."""
+        return self._feed.follow(job_id, after)
+
+    async def is_end_stored(self, job_id: str) -> bool:
+        """Return whether the job's terminal event is still in its stream. Raises BrokerUnavailable."""
+        return await self._bus.last(JOB_EV, subjects.end(job_id)) is not None
+
+    async def wait_ended(self, owner: str, job_id: str, timeout_s: float) -> JobRecord:
+        """Return the job's state after its end, or after the timeout. Raises as `find`, and Unavailable."""
+        record = await self.find(owner, job_id)
+        if record.ended is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s), aclosing(self.follow(job_id, record.last_seq)) as events:
+                    async for seq, event in events:
+                        record = fold(record, event, seq)
+                    if record.ended is None:
+                        raise Unavailable("The gateway is restarting, please try again in a moment.")
+        return record
+
+    async def result(self, owner: str, job_id: str) -> tuple[JobRecord, Done]:
+        """Wait for the job's result. Raises JobFailed, JobCancelled, Conflict if it still runs, and as `wait_ended`."""
+        record = await self.wait_ended(owner, job_id, self._result_wait_s)
+        return record, done_of(record)
 
 
 def done_of(record: JobRecord) -> Done:
-    """Return how the job ended well. Raises JobFailed, JobCancelled, Conflict if it has not ended."""
+    """Return the terminal event of a successful job. Raises JobFailed, JobCancelled, Conflict if it still runs."""
     match record.ended:
         case Done() as done:
             return done
@@ -93,13 +148,5 @@ def done_of(record: JobRecord) -> Done:
             raise JobFailed(failed.message)
         case Cancelled():
             raise JobCancelled
-    raise Conflict("The job is still running.")
-
-
-async def order_of(deps: Deps, record: JobRecord) -> JobSubmit | None:
-    """Return what was asked for, or None if the log has forgotten it. Raises BrokerUnavailable."""
-    logged = None if record.log_seq is None else await deps.bus.get(JOB_LOG, record.log_seq)
-    try:
-        return None if logged is None else JobSubmit.model_validate_json(logged.data)
-    except ValidationError:
-        return None
+        case None:
+            raise Conflict("The job is still running.")

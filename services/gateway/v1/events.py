@@ -1,58 +1,50 @@
-"""A job's events as /v1 tells them: named, numbered by their place in the stream, and resumable from any of them."""
+"""A job's events in the format of /v1: named, numbered by their stream sequence, resumable after each of them."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 from starlette.responses import Response
 
-from services.gateway.core import jobs
 from services.gateway.http.sse import event_stream
 from services.gateway.v1.job_views import progress_of
 from services.gateway.v1.schemas import Picture
-from shared import subjects
 from shared.jobs import fold
 from shared.messages import Done
-from shared.topology import JOB_EV
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.deps import Deps
+    from services.gateway.core.jobs import Jobs
     from shared.messages import JobEvent, JobRecord
 
-# A browser's EventSource that is refused gives up for good, so a gateway that has just started lets it wait instead.
-_PATIENCE_S = 10.0
 
+async def job_stream(jobs: Jobs, record: JobRecord, after: int, heartbeat_s: float) -> Response:
+    """Stream the job's events after a sequence number until its terminal event.
 
-async def job_events(deps: Deps, user: str, job_id: str, after: int) -> Response:
-    """Answer with all events behind a sequence number, as they come, until the job's end.
-
-    If that end has been told already, the answer is 204, which makes a browser's EventSource stop asking. Raises
-    NotFound, BrokerUnavailable.
+    Respond 204 if the client has the terminal event: a browser's EventSource then stops reconnecting.
+    Raises BrokerUnavailable.
     """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENCE_S):
-            await deps.bus.up.wait()
-    record = await jobs.find(deps, user, job_id)
-    if record.ended is not None:
-        if after >= record.last_seq:
-            return Response(status_code=204)
-        if await deps.bus.last(JOB_EV, subjects.end(record.job_id)) is None:  # expired, but the view knows the end
-            return event_stream(_only(frame(record.last_seq, record.ended, record)), deps.settings.heartbeat_s)
-    return event_stream(_frames(deps, record.job_id, after), deps.settings.heartbeat_s)
+    if record.ended is None or after < record.last_seq:
+        return event_stream(await _frames(jobs, record, after), heartbeat_s)
+    return Response(status_code=204)
 
 
-async def _only(event: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+async def _frames(jobs: Jobs, record: JobRecord, after: int) -> AsyncIterator[dict[str, Any]]:
+    if record.ended is None or await jobs.is_end_stored(record.job_id):
+        return _stored_frames(jobs, record.job_id, after)
+    return _only_frame(frame(record.last_seq, record.ended, record))  # the events have expired, the record has the end
+
+
+async def _only_frame(event: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     yield event
 
 
-async def _frames(deps: Deps, job_id: str, after: int) -> AsyncIterator[dict[str, Any]]:
+async def _stored_frames(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[dict[str, Any]]:
     record = None
-    async with aclosing(deps.feed.follow(job_id, 0)) as events:  # from the start: progress is a sum of events
+    async with aclosing(jobs.follow(job_id, 0)) as events:  # from the first: progress is a sum over all events
         async for seq, event in events:
             record = fold(record, event, seq)
             if seq > after:
@@ -60,7 +52,7 @@ async def _frames(deps: Deps, job_id: str, after: int) -> AsyncIterator[dict[str
 
 
 def frame(seq: int, event: JobEvent, record: JobRecord) -> dict[str, Any]:
-    """Write one event, as sse-starlette takes it; the record is the job's state with the event in it."""
+    """Return one event in sse-starlette's form; `record` is the job's state after the event."""
     facts = event.model_dump(mode="json", exclude={"v", "type"})
     if isinstance(event, Done):
         facts["result"] = Picture.of(event.result).model_dump()

@@ -1,6 +1,6 @@
-"""From an order of /v1 to a job that is submitted once, however often the order is sent under one key.
+"""Submits jobs for /v1, at most once for each Idempotency-Key.
 
-The job's id follows from the user and the key, so the broker's log alone tells, to any replica, whether it is known.
+The job's id is derived from the owner and the key, so each replica finds an earlier submission in the broker's log.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from uuid import UUID, uuid4, uuid5
 
 from pydantic import ValidationError
 
-from services.gateway.core import jobs
 from shared import subjects
 from shared.errors import BadInput, ImageNotFound
 from shared.messages import JobSubmit, Task
-from shared.topology import JOB_LOG
 
 if TYPE_CHECKING:
-    from services.gateway.deps import Deps
+    from services.gateway.core.jobs import Jobs
+    from services.gateway.core.uploads import Uploads
     from services.gateway.v1.job_views import JobSubmission
     from shared.bus import Stored
 
@@ -27,59 +26,61 @@ _SEEDS = 2**31
 _NOT_COMPARED = {"submitted_at", "traceparent"}
 
 
-async def submit(deps: Deps, user: str, key: str | None, order: JobSubmission) -> tuple[str, bool]:
-    """Submit the order, unless that has been done under this key; return the job's id and whether it is new.
+async def submit(
+    jobs: Jobs, uploads: Uploads, owner: str, key: str | None, submission: JobSubmission
+) -> tuple[str, bool]:
+    """Submit a job unless this key has one; return the job's id and whether the job is new.
 
-    Raises BadInput, also if the key belongs to another order, and ImageNotFound, Busy, BrokerUnavailable.
+    Raises BadInput, also for a key with another submission, and ImageNotFound, Busy, BrokerUnavailable.
     """
-    job_id = str(uuid4() if key is None else uuid5(_KEYS, f"{user}/{key}"))
-    wanted = to_submit(order, job_id)
-    if key is not None and await _known(deps, job_id, wanted, order):
+    job_id = str(uuid4() if key is None else uuid5(_KEYS, f"{owner}/{key}"))
+    message = message_of(submission, job_id)
+    if key is not None and await _is_known(jobs, job_id, message, submission):
         return job_id, False
-    await _check(deps, user, wanted)
-    await jobs.submit(deps, user, wanted, order.job_class, job_id)
+    await _check(uploads, owner, message)
+    await jobs.submit(owner, message, submission.job_class, job_id)
     if key is not None:
-        # The broker drops the second of two with one id; if that was ours, the first must be the same order.
-        await _known(deps, job_id, wanted, order)
+        # The broker drops the second of two messages with one id. If it dropped this one, compare with the first.
+        await _is_known(jobs, job_id, message, submission)
     return job_id, True
 
 
-def to_submit(order: JobSubmission, job_id: str) -> JobSubmit:
-    """Return the order as the bus has it; a seed that is not given follows from the job's id. Raises BadInput."""
-    if order.task is not Task.WHITE_BALANCE and order.mask is None:
-        raise BadInput(f"The field mask is missing: it says where the {order.task} is.")
-    if order.task is Task.INSERTION and order.reference is None:
+def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
+    """Return the submission as a bus message; a missing seed is derived from the job's id. Raises BadInput."""
+    if submission.task is not Task.WHITE_BALANCE and submission.mask is None:
+        raise BadInput(f"The field mask is missing: it says where the {submission.task} is.")
+    if submission.task is Task.INSERTION and submission.reference is None:
         raise BadInput("The field reference is missing: it shows what to insert.")
-    fields = order.model_dump(exclude={"job_class"}, exclude_none=True)
+    fields = submission.model_dump(exclude={"job_class"}, exclude_none=True)
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 
 
-async def _known(deps: Deps, job_id: str, wanted: JobSubmit, order: JobSubmission) -> bool:
-    logged = await deps.bus.first(JOB_LOG, subjects.submits_of(job_id))
-    if logged is not None and not _same(logged, wanted, order):
-        raise BadInput("The Idempotency-Key belongs to another order; use a new key for a new order.")
+async def _is_known(jobs: Jobs, job_id: str, message: JobSubmit, submission: JobSubmission) -> bool:
+    logged = await jobs.logged(job_id)
+    if logged is not None and not _is_same(logged, message, submission):
+        raise BadInput("The Idempotency-Key belongs to another submission; use a new key for a new submission.")
     return logged is not None
 
 
-def _same(logged: Stored, wanted: JobSubmit, order: JobSubmission) -> bool:
+def _is_same(logged: Stored, message: JobSubmit, submission: JobSubmission) -> bool:
     try:
         known = JobSubmit.model_validate_json(logged.data)
     except ValidationError:
         return False
-    same_class = subjects.parse_submit(logged.subject).job_class == order.job_class
-    return same_class and known.model_dump(exclude=_NOT_COMPARED) == wanted.model_dump(exclude=_NOT_COMPARED)
+    same_class = subjects.parse_submit(logged.subject).job_class == submission.job_class
+    return same_class and known.model_dump(exclude=_NOT_COMPARED) == message.model_dump(exclude=_NOT_COMPARED)
 
 
-async def _check(deps: Deps, user: str, wanted: JobSubmit) -> None:
-    await require(deps, user, **wanted.pictures())
-    if wanted.task is not Task.WHITE_BALANCE and wanted.mask and await deps.uploads.marks_nothing(wanted.mask):
+async def _check(uploads: Uploads, owner: str, message: JobSubmit) -> None:
+    await require(uploads, owner, **message.pictures())
+    if message.task is not Task.WHITE_BALANCE and message.mask and await uploads.marks_nothing(message.mask):
         raise BadInput("The field mask names an empty mask; mark the region to edit.")
 
 
-async def require(deps: Deps, user: str, **pictures: str | None) -> None:
-    """Check that the user has all these pictures. Raises ImageNotFound with the field's name, BrokerUnavailable."""
-    named = {field: sha256 for field, sha256 in pictures.items() if sha256 is not None}
-    found = await asyncio.gather(*(deps.uploads.has(user, sha256) for sha256 in named.values()))
+async def require(uploads: Uploads, owner: str, **images: str | None) -> None:
+    """Check that the owner has all these images, by field. Raises ImageNotFound with the field, BrokerUnavailable."""
+    named = {field: sha256 for field, sha256 in images.items() if sha256 is not None}
+    found = await asyncio.gather(*(uploads.has(owner, sha256) for sha256 in named.values()))
     for field, is_there in zip(named, found, strict=True):
         if not is_there:
-            raise ImageNotFound(f"The field {field} names a picture that is not there; upload it first.")
+            raise ImageNotFound(f"The field {field} names an image that is not there; upload it first.")

@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Response
 
 from services.gateway.api.debug_info import debug_info
+from services.gateway.api.events import job_stream
 from services.gateway.api.job_views import status_of
 from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, GenerateSubmission, Result, Status
 from services.gateway.api.submissions import prepare
-from services.gateway.core import debug_sessions, jobs
+from services.gateway.core import debug_sessions
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.http.json_body import json_body, openapi_body
-from services.gateway.http.sse import job_stream
 from shared.messages import Done as JobDone
 from shared.messages import JobRecord, JobSubmit
 
@@ -26,7 +26,7 @@ _FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
 async def submit(order: Order, deps: InjectedDeps, user: CurrentOwner) -> Accepted:
     """Accept an edit; it is logged when this answers."""
     deps.admission.check(user)
-    return Accepted(task_id=await jobs.submit(deps, user, await prepare(deps.uploads, user, order)))
+    return Accepted(task_id=await deps.jobs.submit(user, await prepare(deps.uploads, user, order)))
 
 
 @router.post("/stream", openapi_extra=_BODY, response_class=Response)
@@ -39,31 +39,31 @@ async def submit_and_stream(order: Order, deps: InjectedDeps, user: CurrentOwner
 @router.get("/stream/{task_id}", response_class=Response)
 async def stream(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell each change of the job's state as a server-sent event, and end with the job."""
-    return job_stream(deps.feed, await jobs.find(deps, user, task_id), deps.settings.heartbeat_s)
+    return job_stream(deps.jobs, await deps.jobs.find(user, task_id), deps.settings.heartbeat_s)
 
 
 @router.get("/status/{task_id}")
 async def status(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Status:
     """Tell the job's state now."""
-    return status_of(await jobs.find(deps, user, task_id))
+    return status_of(await deps.jobs.find(user, task_id))
 
 
 @router.post("/async/cancel/{task_id}")
 async def cancel(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Cancelled:
     """End the job at once, waiting or running."""
-    ended = await jobs.cancel(deps, user, task_id)
+    ended = await deps.jobs.cancel(user, task_id)
     return Cancelled(message="The job is cancelled." if ended else "The job had ended before.", task_id=task_id)
 
 
 @router.get("/result/{task_id}", response_model=Result | DebuggedResult)
 async def result(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Tell how the job went, once it is done; its failure is this request's failure."""
-    record, done = await jobs.result(deps, user, task_id)
+    record, done = await deps.jobs.result(user, task_id)
     answer = Result(
         task_id=task_id,
         generation_time=done.duration_ms / 1000,
         model_used=done.engine,
-        parameters_used=_parameters(await jobs.order_of(deps, record), record, done),
+        parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
     )
     session = done.debug and await debug_sessions.find(deps.bus, user, done.debug)
     if session:
@@ -76,7 +76,7 @@ async def result_image(
     task_id: str, deps: InjectedDeps, user: CurrentOwner, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """Give the picture as the worker encoded it, once the job is done."""
-    _, done = await jobs.result(deps, user, task_id)
+    _, done = await deps.jobs.result(user, task_id)
     etag = f'"{done.result.sha256}"'
     headers = {
         "ETag": etag,

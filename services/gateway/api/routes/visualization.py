@@ -7,7 +7,6 @@ from starlette.exceptions import HTTPException
 
 from services.gateway.api import before_after
 from services.gateway.api.routes.debug import zipped
-from services.gateway.core import jobs
 from services.gateway.core.debug_sessions import archive
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1.job_views import Job
@@ -18,14 +17,14 @@ router = APIRouter(prefix="/api/visualization", tags=["debug"])
 @router.get("/{job_id}/original", response_class=Response)
 async def original(job_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the upload."""
-    record = await jobs.find(deps, user, job_id)
+    record = await deps.jobs.find(user, job_id)
     return Response(await before_after.original(deps, record), media_type="image/png")
 
 
 @router.get("/{job_id}/generated", response_class=Response)
 async def generated(job_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
     """Give the result."""
-    record = await jobs.find(deps, user, job_id)
+    record = await deps.jobs.find(user, job_id)
     return Response(await before_after.generated(deps, record), media_type="image/png")
 
 
@@ -36,7 +35,7 @@ async def download(
     """Give both, and what is known of the job, in one archive."""
     if kind != "zip":
         raise HTTPException(400, "Only the format zip is offered.")
-    record = await jobs.find(deps, user, job_id)
+    record = await deps.jobs.find(user, job_id)
     pictures = {
         "original.png": await before_after.original(deps, record),
         "generated.png": await before_after.generated(deps, record),

@@ -1,16 +1,20 @@
 """/v1/jobs/{job_id}/events: a job, as it happens."""
 
+import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1 import examples
-from services.gateway.v1.events import job_events
+from services.gateway.v1.events import job_stream
 from services.gateway.v1.openapi_responses import by_name, can_fail
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=by_name)
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS}}
+# A browser's EventSource never reconnects after an error response, so wait for the broker after a start.
+_CONNECT_TIMEOUT_S = 10.0
 _RESUME = "The `id` of the last event you have; what came after it follows."
 
 
@@ -37,4 +41,8 @@ async def follow_job(
     """Tell all that happens to a job as server-sent events, from the beginning or from where you were."""
     # A browser that reconnects sends the header, and the address still has the query it began with.
     after = first_after if last_event_id is None else last_event_id
-    return await job_events(deps, user, job_id, after)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await deps.bus.up.wait()
+    record = await deps.jobs.find(user, job_id)
+    return await job_stream(deps.jobs, record, after, deps.settings.heartbeat_s)

@@ -83,7 +83,7 @@ async def download_image(sha256: Name, request: Request, deps: InjectedDeps, use
 )
 async def extract_object(order: Cut, response: Response, deps: InjectedDeps, user: CurrentOwner) -> Picture:
     """Cut the masked object out and fit it into a white square, which can be the reference of an insertion."""
-    await require(deps, user, image=order.image, mask=order.mask)
+    await require(deps.uploads, user, image=order.image, mask=order.mask)
     question = ExtractRequest(image=order.image, mask=order.mask)
     reply = await rpc.call(
         deps.bus, subjects.IMG_EXTRACT, question, PictureReply, timeout_s=deps.settings.image_timeout_s

@@ -43,7 +43,7 @@ async def find_masks(
     accept: Annotated[str, Header()] = "*/*",
 ) -> FoundMasks | Response:
     """Answer with masks of the picture's size, best first; who hangs up needs none any more."""
-    await require(deps, user, image=query.image, mask=query.mask)
+    await require(deps.uploads, user, image=query.image, mask=query.mask)
     reply = await _ask(deps, request, _question(query))
     if "image/png" in accept and "application/json" not in accept:
         return await _png(deps, user, reply)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.gateway.core.ended_jobs import EndedJobs
+from services.gateway.core.jobs import EndedJobs
 from shared.messages import Cancelled, JobRecord, JobState
 
 
