@@ -67,7 +67,7 @@ class Permissions:
     subscribe: tuple[str, ...]
 
 
-SUBMITS = tuple(subjects.submits_in(job_class) for job_class in JobClass)
+SUBMITS = tuple(subjects.submissions_in(job_class) for job_class in JobClass)
 WORK = tuple((JOB_Q, topology.worker_consumer(job_class, task)) for job_class in JobClass for task in Task)
 DISPATCH = tuple((JOB_LOG, consumer) for consumer in topology.DISPATCHERS.values())
 PROJECT, REAP = (JOB_EV, topology.PROJECTOR), (ADVISORY, topology.REAPER)
@@ -105,7 +105,7 @@ DUTIES = {
         hears=(subjects.LIVE_STARTS, subjects.LIVE_ENDS, subjects.STREAM_DELETED, subjects.CONSUMER_DELETED),
         says=(
             *SUBMITS,  # a replay is a new job
-            *(subjects.queued_in(job_class, task) for job_class in JobClass for task in Task),
+            *(subjects.queue_entries_in(job_class, task) for job_class in JobClass for task in Task),
             subjects.events_of_kind("queued"),
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,

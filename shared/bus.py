@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import nats.errors
 
 from shared import subjects, tracing
-from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translated
+from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translate_errors
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _READ_ATTEMPTS = 3  # where the broker is silent
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredMessage:
     """A message as a stream keeps it."""
 
     seq: int
@@ -83,7 +83,7 @@ class Bus(Connection):
             sent["Nats-Expected-Last-Subject-Sequence"] = str(expect_last)
         if expect_on is not None:
             sent["Nats-Expected-Last-Subject-Sequence-Subject"] = expect_on
-        with tracing.sending(f"publish {subjects.kind(subject)}", sent):
+        with tracing.publish_span(f"publish {subjects.kind(subject)}", sent):
             return await self._publish(subject, body, sent, time.monotonic() + deadline_s)
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str], give_up: float) -> int:
@@ -91,7 +91,7 @@ class Bus(Connection):
             try:
                 return await self._attempt(subject, body, headers, min(ATTEMPT_S, give_up - time.monotonic()))
             except BrokerUnavailable:
-                patience = give_up if self.connected else min(give_up, time.monotonic() + _DISCONNECTED_GRACE_S)
+                patience = give_up if self.is_connected else min(give_up, time.monotonic() + _DISCONNECTED_GRACE_S)
                 if not await self._usable_before(patience):
                     raise
 
@@ -125,7 +125,7 @@ class Bus(Connection):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left):
                 await self.up.wait()
-        return self.connected
+        return self.is_connected
 
     async def _ask(self, subject: str, body: bytes = b"") -> Msg:
         return await self._patiently(lambda: self.request(subject, body))
@@ -136,26 +136,26 @@ class Bus(Connection):
             try:
                 return await ask()
             except BrokerUnavailable as error:
-                if not (self.connected and isinstance(error.__cause__, TimeoutError)):
+                if not (self.is_connected and isinstance(error.__cause__, TimeoutError)):
                     raise
         return await ask()
 
-    async def last(self, stream: str, subject: str) -> Stored | None:
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
         """Return the newest message on one exact subject. Raises BrokerUnavailable."""
         reply = await self._ask(subjects.api("DIRECT.GET", stream, subject))
         return await self._absent(stream, {"last_by_subj": subject}, reply) if status_of(reply) else _stored(reply)
 
-    async def get(self, stream: str, seq: int) -> Stored | None:
+    async def get(self, stream: str, seq: int) -> StoredMessage | None:
         """Return one message by its sequence. Raises BrokerUnavailable."""
         return await self._one(stream, {"seq": seq})
 
-    async def first(self, stream: str, pattern: str, after: int = 0) -> Stored | None:
+    async def first(self, stream: str, pattern: str, after: int = 0) -> StoredMessage | None:
         """Return the oldest message on a subject pattern, behind a sequence. Raises BrokerUnavailable."""
         return await self._one(stream, {"seq": after + 1, "next_by_subj": pattern})
 
-    async def history(self, stream: str, pattern: str, after: int = 0) -> list[Stored]:
+    async def history(self, stream: str, pattern: str, after: int = 0) -> list[StoredMessage]:
         """Return all messages on a subject pattern, oldest first, behind a sequence. Raises BrokerUnavailable."""
-        messages: list[Stored] = []
+        messages: list[StoredMessage] = []
         more = True
         while more:
             query = {"seq": after + 1, "next_by_subj": pattern, "batch": _READ_BATCH}
@@ -167,18 +167,18 @@ class Bus(Connection):
             after = late.seq
         return messages
 
-    async def _one(self, stream: str, query: dict[str, Any]) -> Stored | None:
+    async def _one(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
         reply = await self._ask(subjects.api("DIRECT.GET", stream), json.dumps(query).encode())
         return await self._absent(stream, query, reply) if status_of(reply) else _stored(reply)
 
-    async def _absent(self, stream: str, query: dict[str, Any], reply: Msg) -> Stored | None:
+    async def _absent(self, stream: str, query: dict[str, Any], reply: Msg) -> StoredMessage | None:
         if status_of(reply) == "503":  # no leader at the moment, which is not "nothing stored"
             raise BrokerUnavailable
         return await self._at_leader(stream, query)
 
-    async def _at_leader(self, stream: str, query: dict[str, Any]) -> Stored | None:
+    async def _at_leader(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
         """Ask whether there is more: the copy in a cluster that answers a direct get may be milliseconds behind."""
-        if not self.clustered:
+        if not self.is_clustered:
             return None
         answer = await self._manage(subjects.api("STREAM.MSG.GET", stream), query)
         if "message" in answer:
@@ -187,13 +187,13 @@ class Bus(Connection):
             return None
         raise BrokerUnavailable
 
-    async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[Stored], bool]:
+    async def _read(self, stream: str, query: dict[str, Any]) -> tuple[list[StoredMessage], bool]:
         """Direct get of a batch; returns the messages and whether more are stored."""
         self.require_connection()
         replies: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = self.client.new_inbox()
-        found: list[Stored] = []
-        with translated():
+        found: list[StoredMessage] = []
+        with translate_errors():
             subscription = await self.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
             try:
                 await self.client.publish(subjects.api("DIRECT.GET", stream), json.dumps(query).encode(), reply=inbox)
@@ -229,7 +229,7 @@ class Bus(Connection):
             if not more or len(listed) >= page.get("total", 0):
                 return list(listed)
 
-    async def created(self, stream: str) -> datetime:
+    async def creation_time(self, stream: str) -> datetime:
         """Return since when this stream exists; one that was deleted and declared again counts from 1 again.
 
         Raises BrokerUnavailable.
@@ -246,13 +246,13 @@ class Bus(Connection):
         return dict(json.loads((await self._ask(subject, json.dumps(query).encode())).data))
 
     @asynccontextmanager
-    async def subscribe(self, subject: str, handle: Callable[[Stored], None]) -> AsyncIterator[None]:
+    async def subscribe(self, subject: str, handle: Callable[[StoredMessage], None]) -> AsyncIterator[None]:
         """Call `handle` for each message sent from now on; `seq` is 0 unless a stream republished it."""
 
         async def receive(msg: Msg) -> None:
-            handle(Stored(int((msg.headers or {}).get("Nats-Sequence", "0")), msg.subject, msg.data))
+            handle(StoredMessage(int((msg.headers or {}).get("Nats-Sequence", "0")), msg.subject, msg.data))
 
-        with translated():
+        with translate_errors():
             subscription = await self.client.subscribe(subject, cb=receive)
         try:
             yield
@@ -266,13 +266,13 @@ async def open_bus(settings: NatsSettings, name: str, *, wait: bool = True) -> A
     """Connect, and stay connected until the block ends.
 
     With `wait=False` the block starts at once; until the broker is there, every call raises BrokerUnavailable, and
-    `opened` tells when it is. Raises ConfigError when the broker will never let us in.
+    `wait_until_open` returns when it is. Raises ConfigError when the broker will never let us in.
     """
     bus = Bus()
     bus.opening = asyncio.create_task(connect(bus, settings, name), name="bus.connect")
     try:
         if wait:
-            await bus.opened()
+            await bus.wait_until_open()
         yield bus
     finally:
         bus.opening.cancel()
@@ -294,12 +294,14 @@ def _raise_refusal(error: dict[str, Any]) -> None:
     raise BrokerUnavailable(f"The message broker refused: {error.get('description', 'no reason given')}.")
 
 
-def _stored(msg: Msg) -> Stored:
+def _stored(msg: Msg) -> StoredMessage:
     headers = msg.headers or {}
-    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, headers.get("Nats-Msg-Id", ""))
+    return StoredMessage(
+        int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, headers.get("Nats-Msg-Id", "")
+    )
 
 
-def _stored_at_leader(message: dict[str, Any]) -> Stored:
+def _stored_at_leader(message: dict[str, Any]) -> StoredMessage:
     msg_id = re.search(rb"Nats-Msg-Id: *(\S+)", base64.b64decode(message.get("hdrs", "")))
     data = base64.b64decode(message.get("data", ""))
-    return Stored(message["seq"], message["subject"], data, msg_id[1].decode() if msg_id else "")
+    return StoredMessage(message["seq"], message["subject"], data, msg_id[1].decode() if msg_id else "")

@@ -37,16 +37,16 @@ class Connection:
         self._reconnected: list[Callable[[], Awaitable[None]]] = []
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the broker answers at the moment."""
         return bool(self.client.is_connected)
 
     @property
-    def clustered(self) -> bool:
+    def is_clustered(self) -> bool:
         """Whether the broker is one of several, each with its own copies."""
         return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 (the client tells nobody)
 
-    async def opened(self) -> None:
+    async def wait_until_open(self) -> None:
         """Wait until the broker has let us in for the first time. Raises ConfigError when it never will."""
         if self.opening is not None:
             await asyncio.shield(self.opening)
@@ -69,7 +69,7 @@ class Connection:
         """Send and return the one reply. Raises BrokerUnavailable, also when nobody listens or replies in time."""
         self.require_connection()
         # The client has asyncio.wait_for as its limit: until Python 3.12 it loses a cancel that comes with the reply.
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(timeout_s):
                 return await self.client.request(subject, body, timeout=None, headers=headers or None)  # type: ignore[arg-type]
 
@@ -77,7 +77,7 @@ class Connection:
         """Have the broker answer. Raises BrokerUnavailable, also when it hangs behind an open connection."""
         self.require_connection()
         pong = asyncio.get_running_loop().create_future()
-        with translated():
+        with translate_errors():
             # Not `flush`: where the client's loops have ended that says yes, and has not asked.
             await self.client._send_ping(pong)  # noqa: SLF001
         if not (await asyncio.wait({pong}, timeout=_PING_S))[0]:
@@ -86,7 +86,7 @@ class Connection:
     async def emit(self, subject: str, body: bytes = b"") -> None:
         """Send to whoever listens now. Raises BrokerUnavailable."""
         self.require_connection()
-        with translated():
+        with translate_errors():
             await self.client.publish(subject, body)
 
     def require_connection(self) -> None:
@@ -226,7 +226,7 @@ def _reason(error: Exception, settings: NatsSettings) -> str:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what nats raises into our errors: all of it means that the broker cannot serve now."""
     try:
         yield

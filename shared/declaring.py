@@ -17,7 +17,7 @@ from nats.js.api import PersistMode
 from nats.js.errors import APIError, NotFoundError
 
 from shared import subjects
-from shared.connection import ATTEMPT_S, translated
+from shared.connection import ATTEMPT_S, translate_errors
 from shared.errors import BrokerUnavailable, ConfigError
 from shared.settings import StreamSettings
 from shared.topology import build_topology
@@ -56,7 +56,7 @@ async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
     bus.require_connection()
     jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
     topology = build_topology(settings)
-    with translated():
+    with translate_errors():
         for stream in topology.streams:  # each with its consumers: `wait_until_declared` looks for streams only
             async with asyncio.timeout(_ANSWER_S):
                 await _ensure_stream(jetstream, stream)
@@ -71,7 +71,7 @@ async def wait_until_declared(bus: Bus) -> None:
 
     Raises ConfigError when the broker will never let us in.
     """
-    await bus.opened()
+    await bus.wait_until_open()
     told: set[str] = set()
     while missing := await _missing(bus):
         if missing != told:
@@ -131,7 +131,7 @@ async def find_weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
     Raises BrokerUnavailable.
     """
     bus.require_connection()
-    with translated():
+    with translate_errors():
         async with asyncio.timeout(ATTEMPT_S):
             infos = await bus.client.jetstream(timeout=None).streams_info()  # see Connection.request
     live = {str(info.config.name): info.config for info in infos}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import nats.errors
 
 from shared import metrics, subjects
-from shared.connection import ATTEMPT_S, into, status_of, translated
+from shared.connection import ATTEMPT_S, into, status_of, translate_errors
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PULL_S = 30.0
 class Delivery:
     """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
 
-    __slots__ = ("_msg", "attempt", "data", "headers", "order", "pending", "seq", "subject")
+    __slots__ = ("_msg", "attempt", "consumer_seq", "data", "headers", "pending", "seq", "subject")
 
     def __init__(self, msg: Msg) -> None:
         self._msg = msg
@@ -40,43 +40,43 @@ class Delivery:
         if self.attempt > 1:
             metrics.REDELIVERIES.labels(metadata.consumer).inc()
         self.seq: int = metadata.sequence.stream
-        self.order: int = metadata.sequence.consumer  # without gaps, where one reader gets all
+        self.consumer_seq: int = metadata.sequence.consumer  # without gaps, where one reader gets all
         self.pending: int = metadata.num_pending  # that are still to be delivered
 
     async def ack(self) -> None:
         """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(ATTEMPT_S):
                 await self._msg.ack_sync(timeout=None)  # type: ignore[arg-type]  # see Connection.request
 
-    async def ack_soon(self) -> None:
+    async def ack_nowait(self) -> None:
         """Settle without waiting, where a second delivery does no harm."""
-        with translated():
+        with translate_errors():
             await self._msg.ack()
 
     async def extend(self) -> None:
         """Keep the lease for another period."""
-        with translated():
+        with translate_errors():
             await self._msg.in_progress()
 
     async def retry(self, delay_s: float = 0.0) -> None:
         """Give it back, to be delivered again after the delay."""
-        with translated():
+        with translate_errors():
             await self._msg.nak(delay=delay_s or None)
 
     async def drop(self, reason: str) -> None:
         """Settle as unusable; the reason shows in the broker's advisory."""
-        with translated():
+        with translate_errors():
             await self._msg._client.publish(self._msg.reply, b"+TERM " + reason.encode())  # noqa: SLF001
 
 
-async def take(bus: Bus, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
-    """Pull one message as `Taker.take` does."""
-    async with Taker(bus) as taker:
-        return await taker.take(stream, consumer, wait_s=wait_s)
+async def pull(bus: Bus, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
+    """Pull one message as `Puller.pull` does."""
+    async with Puller(bus) as puller:
+        return await puller.pull(stream, consumer, wait_s=wait_s)
 
 
-class Taker:
+class Puller:
     """Takes one message at a time, from any consumer, over one subscription of its own. To be entered."""
 
     def __init__(self, bus: Bus) -> None:
@@ -90,7 +90,7 @@ class Taker:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def take(self, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
+    async def pull(self, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
         """Pull one message if there is one within `wait_s`.
 
         A consumer hears of a message only a moment after it is stored, so whoever knows that there is one should wait.
@@ -103,7 +103,7 @@ class Taker:
         self._clean = False
         patience = {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
         await _ask(self._bus, stream, consumer, self._inbox, {"batch": 1, **patience})
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(ATTEMPT_S):
                 reply = await self._replies.get()
         self._clean = True
@@ -148,13 +148,13 @@ async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
 
     For the single reader of a consumer when it starts: what its predecessor held would wait for the lease otherwise.
     """
-    with translated():
+    with translate_errors():
         await bus.client.jetstream().reset_consumer(stream, consumer)
 
 
 async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None:
     """Have everything from a sequence on delivered again, settled or not. Raises BrokerUnavailable."""
-    with translated():
+    with translate_errors():
         await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
 
 
@@ -182,7 +182,7 @@ async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
     replies: asyncio.Queue[Msg] = asyncio.Queue()
     inbox = bus.client.new_inbox()
     bus.require_connection()
-    with translated():
+    with translate_errors():
         subscription = await bus.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
     try:
         yield inbox, replies
@@ -193,7 +193,7 @@ async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
 
 async def _ask(bus: Bus, stream: str, consumer: str, inbox: str, ask: dict[str, int | bool]) -> None:
     subject = subjects.api("CONSUMER.MSG.NEXT", stream, consumer)
-    with translated():
+    with translate_errors():
         await bus.client.publish(subject, json.dumps(ask).encode(), reply=inbox)
 
 

@@ -11,7 +11,7 @@ ArtMancerError
 ├── Conflict              the state of the thing forbids it
 │   └── WrongLastSequence somebody else wrote to the subject first
 ├── JobFailed             the job ended without a result
-│   └── TriedTooOften     each worker that took it stopped without an answer
+│   └── TooManyAttempts     each worker that took it stopped without an answer
 ├── JobCancelled          somebody asked for it
 ├── Busy                  full for now: try again
 │   └── StreamFull        the broker takes no more messages of this kind
@@ -100,7 +100,7 @@ class JobFailed(ArtMancerError):
     code = "job_failed"
 
 
-class TriedTooOften(JobFailed):
+class TooManyAttempts(JobFailed):
     """The job was tried too often: each time the worker stopped without an answer."""
 
     code = "max_deliver"

@@ -23,7 +23,7 @@ from shared.messages import ImageRef
 from shared.topology import BUCKET_LIFE_S, bucket_stream
 
 if TYPE_CHECKING:
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
 
 Bucket = Literal["inputs", "results", "cache", "debug"]
 CHUNK_BYTES = 512 * 1024
@@ -35,10 +35,10 @@ _STILL_YOUNG = 0.5  # of the bucket's life: an older picture is stored again, so
 class ImageStore(Protocol):
     """Where pictures are kept between services."""
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """Store a picture once and return its reference. Raises BadImage, Busy when full, BrokerUnavailable.
 
-        With `anew` it is stored whether or not it is there, so that the time does not tell.
+        With `force` it is stored whether or not it is there, so that the time does not tell.
         """
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
@@ -51,10 +51,10 @@ class ImageStore(Protocol):
 class NamedStore(Protocol):
     """What was made of pictures, under names that whoever needs it again can work out."""
 
-    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+    async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """Keep bytes under a name, in the place of what had it. Raises Busy when full, BrokerUnavailable."""
 
-    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+    async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
         """Return the bytes of a name, or None where they are not, or no longer, whole. Raises BrokerUnavailable."""
 
 
@@ -64,11 +64,11 @@ class NatsImageStore:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """See ImageStore. `ref` spares the probe where the caller has just made the picture itself."""
         sha256 = await digest(data)
-        entry = None if anew else await self._entry(bucket, sha256)
-        if entry is not None and _described(entry) and _young(bucket, entry):
+        entry = None if force else await self._entry(bucket, sha256)
+        if entry is not None and _has_size(entry) and _is_young(bucket, entry):
             return _ref(bucket, sha256, entry)
         if ref is None:
             from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no pictures and has no Pillow)
@@ -88,7 +88,7 @@ class NatsImageStore:
         await self._write(bucket, sha256, data, sha256, metadata)
         return ref
 
-    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+    async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """See NamedStore."""
         await self._write(bucket, name, data, await digest(data), {})
 
@@ -139,7 +139,7 @@ class NatsImageStore:
             raise ImageNotFound
         return data
 
-    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+    async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
         """See NamedStore."""
         entry = await self._entry(bucket, name)
         if entry is None:
@@ -153,7 +153,7 @@ class NatsImageStore:
         chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
         return chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
 
-    async def _chunks(self, bucket: Bucket, entry: dict[str, Any]) -> list[Stored]:
+    async def _chunks(self, bucket: Bucket, entry: dict[str, Any]) -> list[StoredMessage]:
         stream, subject = bucket_stream(bucket), _chunks(bucket, entry["nuid"])
         if entry["chunks"] == 1:  # most masks: one request, where a batch needs a subscription of its own
             only = await self._bus.last(stream, subject)
@@ -165,7 +165,7 @@ class NatsImageStore:
         entry = await self._entry(bucket, sha256)
         if entry is None:
             return None
-        if _described(entry) and _young(bucket, entry):
+        if _has_size(entry) and _is_young(bucket, entry):
             return _ref(bucket, sha256, entry)
         return await self._put_again(bucket, sha256)
 
@@ -184,7 +184,7 @@ class NatsImageStore:
         return None if entry.get("deleted") else entry
 
 
-class RecentPictures:
+class CachedImageStore:
     """An ImageStore that keeps in memory what it has read last from one bucket; it passes on everything else."""
 
     def __init__(self, images: ImageStore, bucket: Bucket, limit_bytes: int) -> None:
@@ -193,9 +193,9 @@ class RecentPictures:
         self._bucket = bucket
         self._kept: LRUCache[str, bytes] = LRUCache(limit_bytes, getsizeof=len)
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """See ImageStore."""
-        return await self._images.put(bucket, data, ref, anew=anew)
+        return await self._images.put(bucket, data, ref, force=force)
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
@@ -206,7 +206,7 @@ class RecentPictures:
         if bucket != self._bucket:
             return await self._images.get(bucket, sha256)
         kept = self._kept.get(sha256)
-        metrics.looked_up(bucket, hit=kept is not None)
+        metrics.count_lookup(bucket, hit=kept is not None)
         if kept is not None:
             return kept
         data = await self._images.get(bucket, sha256)
@@ -222,11 +222,11 @@ async def digest(data: bytes) -> str:
     return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
 
 
-def _described(entry: dict[str, Any]) -> bool:
+def _has_size(entry: dict[str, Any]) -> bool:
     return "width" in (entry.get("metadata") or {})
 
 
-def _young(bucket: Bucket, entry: dict[str, Any]) -> bool:
+def _is_young(bucket: Bucket, entry: dict[str, Any]) -> bool:
     age = time.time() - datetime.fromisoformat(entry["mtime"]).timestamp()
     return age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 

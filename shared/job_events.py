@@ -40,7 +40,7 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
     viewed = await bus.first(JOBS, subjects.job_record_anywhere(job_id))
     if viewed is not None and viewed.data:
         return JobRecord.model_validate_json(viewed.data)
-    logged = await bus.first(JOB_LOG, subjects.submits_of(job_id))
+    logged = await bus.first(JOB_LOG, subjects.submissions_of(job_id))
     return None if logged is None else initial_record(logged)
 
 
@@ -93,7 +93,7 @@ async def dead_letter_job(bus: Bus, letter: DeadLetter) -> None:
     """Keep the dead letter, with the history of the job's attempts, then end the job. Both steps may be repeated."""
     metrics.DEAD_LETTERS.labels(letter.reason).inc()
     letter = letter.model_copy(update={"history": await load_attempts(bus, letter.job_id)})
-    await bus.publish(subjects.dead(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
+    await bus.publish(subjects.dead_letter(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
     failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
     try:
         await bus.publish_first(JOB_EV, subjects.end(letter.job_id), failed, msg_id=f"{letter.job_id}.dead.end")

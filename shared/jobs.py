@@ -27,14 +27,14 @@ from shared.messages import (
 )
 
 if TYPE_CHECKING:
-    from shared.bus import Stored
+    from shared.bus import StoredMessage
 
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
 
 
-def initial_record(stored: Stored) -> JobRecord:
+def initial_record(stored: StoredMessage) -> JobRecord:
     """Return the state of a job of which only the logged submit is known; one that cannot be read has no task."""
-    address = subjects.parse_submit(stored.subject)
+    address = subjects.parse_submission(stored.subject)
     try:
         submit = JobSubmit.model_validate_json(stored.data)
     except ValidationError:

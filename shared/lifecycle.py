@@ -46,7 +46,7 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
         sys.exit(1)
 
 
-async def unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
+async def run_unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
     """Wait for what a start waits for, but not beyond a stop, when nothing is there yet to drain.
 
     Raises CancelledError at a stop, and what `start` raises.

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def probed(settings: ProbeSettings, stop: asyncio.Event) -> AsyncIterator[Probes]:
+async def serve_probes(settings: ProbeSettings, stop: asyncio.Event) -> AsyncIterator[Probes]:
     """Answer probes and scrapes while the block runs, or nothing at all where no port is set. Raises ConfigError."""
     probes = Probes(stop)
     if settings.port is None:
@@ -88,8 +88,8 @@ class _Listener:
             return 200, _TEXT_OF_PROMETHEUS, scrape()
         questions: dict[str, Callable[[], Awaitable[str]]] = {
             LIVE: _alive,
-            STARTED: self._probes.started,
-            READY: self._probes.ready,
+            STARTED: self._probes.check_started,
+            READY: self._probes.check_ready,
         }
         if path not in questions:
             return _plain(404, f"Here are {LIVE}, {STARTED}, {READY} and {METRICS}.")

@@ -86,7 +86,7 @@ class JobSubmit(Message):
     submitted_at: float = Field(default_factory=time.time)  # seconds since the epoch
     traceparent: str | None = None
 
-    def pictures(self) -> dict[str, str]:
+    def image_hashes(self) -> dict[str, str]:
         """Return the pictures that the job needs, by field; `image` comes first."""
         names = ("image", "mask", "reference", "reference_mask")
         return {name: sha256 for name in names if (sha256 := getattr(self, name)) is not None}
@@ -429,7 +429,7 @@ class WhiteBalanceRequest(Message):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
-class PictureReply(Message):
+class ImageReply(Message):
     """A new picture (bucket cache)."""
 
     png: ImageRef

@@ -33,7 +33,7 @@ for _code in CODES:  # from zero on: Prometheus sees no increase in a series tha
 CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Looks into a memory of this process", ("cache", "outcome"))
 
 
-def looked_up(cache: str, *, hit: bool) -> None:
+def count_lookup(cache: str, *, hit: bool) -> None:
     """Count a look into a memory."""
     CACHE_LOOKUPS.labels(cache, "hit" if hit else "miss").inc()
 

@@ -35,15 +35,15 @@ class Probes:
         """Ask this before saying "ready"; the check raises an ArtMancerError, whose message is the reason why not."""
         self._checks.append(check)
 
-    def has_started(self) -> None:
+    def mark_started(self) -> None:
         """Note that engines are loaded and requests are listened to."""
         self._started = True
 
-    async def started(self) -> str:
+    async def check_started(self) -> str:
         """Whether the start is over; from then on a silent process hangs, and is not merely slow."""
         return "" if self._started else "The service is starting."
 
-    async def ready(self) -> str:
+    async def check_ready(self) -> str:
         """Whether work may be sent here now."""
         if self._stop.is_set():
             return "The service is stopping."
@@ -52,10 +52,10 @@ class Probes:
                 await check()
         except ArtMancerError as error:
             return error.message
-        return await self.started()
+        return await self.check_started()
 
 
-def ask(port: int, path: str = READY, *, patience_s: float = _PATIENCE_S) -> str:
+def probe(port: int, path: str = READY, *, patience_s: float = _PATIENCE_S) -> str:
     """Ask the process that listens on a port of this machine; returns why the answer was no, or nothing."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=patience_s) as connection:
@@ -71,7 +71,7 @@ def ask(port: int, path: str = READY, *, patience_s: float = _PATIENCE_S) -> str
 
 def main(port: str) -> int:
     """Return the exit code for Docker: 0 for ready, 1 after a sentence that says why not."""
-    why = ask(int(port)) if port.isdecimal() else "PROBE_PORT is not set, so there is nobody to ask."
+    why = probe(int(port)) if port.isdecimal() else "PROBE_PORT is not set, so there is nobody to ask."
     if why:
         print(why)  # noqa: T201 (Docker keeps it with the container's state)
     return 1 if why else 0

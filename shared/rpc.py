@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import ValidationError
 
 from shared import metrics, tracing
-from shared.connection import translated
+from shared.connection import translate_errors
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
     in_flight: set[asyncio.Task[None]] = set()
     client = _Listening(bus.client)
     tallies = {endpoint.subject: _Tally() for endpoint in endpoints}
-    with translated():
+    with translate_errors():
         service = await nats.micro.add_service(
             cast("Client", client),
             name=name,
@@ -194,7 +194,7 @@ def _starter(
 
 async def _work(endpoint: Endpoint[Any], tally: _Tally, request: Request) -> None:
     began_ns = time.perf_counter_ns()
-    with tracing.span(endpoint.subject, parent=tracing.received(request.headers), kind=SpanKind.SERVER) as span:
+    with tracing.span(endpoint.subject, parent=tracing.extract(request.headers), kind=SpanKind.SERVER) as span:
         error = await _answer(endpoint, request)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error.code))

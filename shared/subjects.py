@@ -75,12 +75,12 @@ def token(text: str) -> str:
     return text
 
 
-def submit(job_class: str, user: str, job_id: str) -> str:
+def submission(job_class: str, user: str, job_id: str) -> str:
     """Where a new job is logged."""
     return f"job.submit.{POOL}.{token(job_class)}.{token(user)}.{token(job_id)}"
 
 
-def submits_in(job_class: str) -> str:
+def submissions_in(job_class: str) -> str:
     """Every submit of one class; JOB_LOG holds nothing else, so the broker itself refuses a wrong class."""
     return f"job.submit.{POOL}.{token(job_class)}.*.*"
 
@@ -96,27 +96,27 @@ def unnamed_id(log_seq: int) -> str:
     return replay_id("unnamed", log_seq)
 
 
-def submits_of(job_id: str) -> str:
+def submissions_of(job_id: str) -> str:
     """Every logged submit of one job, whatever its class and user."""
     return f"job.submit.*.*.*.{token(job_id)}"
 
 
-def submits_by(user: str, job_id: str) -> str:
+def submissions_by(user: str, job_id: str) -> str:
     """Every logged submit of one job by one user."""
     return f"job.submit.*.*.{token(user)}.{token(job_id)}"
 
 
-def queued(job_class: str, task: str, user: str, job_id: str) -> str:
+def queue_entry(job_class: str, task: str, user: str, job_id: str) -> str:
     """Where a job waits for a worker; JOB_Q holds at most one message on each of these."""
     return f"job.q.{POOL}.{token(job_class)}.{token(task)}.{token(user)}.{token(job_id)}"
 
 
-def queued_in(job_class: str, task: str) -> str:
+def queue_entries_in(job_class: str, task: str) -> str:
     """The jobs of one class and task; JOB_Q holds nothing else, so nothing can lie there that no worker looks for."""
     return f"job.q.{POOL}.{token(job_class)}.{token(task)}.*.*"
 
 
-def queued_in_class(job_class: str) -> str:
+def queue_entries_in_class(job_class: str) -> str:
     """The jobs of one class."""
     return f"job.q.{POOL}.{token(job_class)}.>"
 
@@ -151,7 +151,7 @@ def live_end(job_id: str) -> str:
     return f"live.ev.{token(job_id)}.{TERMINAL}"
 
 
-def dead(reason: str, job_id: str) -> str:
+def dead_letter(reason: str, job_id: str) -> str:
     """Where a job that could not be run is kept."""
     return f"job.dlq.{POOL}.{token(reason)}.{token(job_id)}"
 
@@ -196,7 +196,7 @@ def job_record_anywhere(job_id: str) -> str:
     return f"$KV.jobs.*.{token(job_id)}"
 
 
-def owned_picture(owner: str, sha256: str) -> str:
+def image_ownership(owner: str, sha256: str) -> str:
     """Where the bucket `owned` says that a picture is somebody's."""
     return f"$KV.owned.{token(owner)}.{token(sha256)}"
 
@@ -217,7 +217,7 @@ def job_records_of(user: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitAddress:
+class SubmissionAddress:
     """What the subject of a submit says."""
 
     pool: str
@@ -226,12 +226,12 @@ class SubmitAddress:
     job_id: str
 
 
-def parse_submit(subject: str) -> SubmitAddress:
+def parse_submission(subject: str) -> SubmissionAddress:
     """Take a submit's subject apart. Raises BadMessage."""
     parts = subject.split(".")
     if len(parts) != 6 or parts[:2] != ["job", "submit"]:  # noqa: PLR2004
         raise BadMessage("A job is submitted on job.submit.<pool>.<class>.<user>.<job>.")
-    return SubmitAddress(*(token(part) for part in parts[2:]))
+    return SubmissionAddress(*(token(part) for part in parts[2:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class QueueAddress:
     job_id: str
 
 
-def parse_queued(subject: str) -> QueueAddress:
+def parse_queue_entry(subject: str) -> QueueAddress:
     """Take a queued job's subject apart, `job.q...` or its live copy."""
     return QueueAddress(*subject.split(".")[2:])
 

@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         """Write one line. Of an error it tells the type, and at DEBUG where it came from; never its text."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line: dict[str, object] = {"time": at, "level": record.levelname, **_event(record), **self._who}
-        if (running := tracing.ids()) is not None:
+        if (running := tracing.current_ids()) is not None:
             line["trace_id"], line["span_id"] = running
         line |= {key: value for key, value in _fields(record).items() if key not in line}
         if record.exc_info and record.exc_info[1] is not None:
@@ -62,7 +62,7 @@ class JsonFormatter(logging.Formatter):
 
 
 @contextlib.contextmanager
-def bound(**fields: object) -> Iterator[None]:
+def log_context(**fields: object) -> Iterator[None]:
     """Add these fields to whatever is logged in the block, also in tasks and threads that it starts."""
     token = _bound.set({**_bound.get({}), **fields})
     try:

@@ -76,8 +76,8 @@ def build_topology(settings: StreamSettings) -> Topology:
 
 
 def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
-    logged = _stream(JOB_LOG, *map(subjects.submits_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
-    waiting = (subjects.queued_in(job_class, task) for job_class in JobClass for task in Task)
+    logged = _stream(JOB_LOG, *map(subjects.submissions_in, JobClass), max_age=7 * _DAY, max_bytes=512 * _MIB)
+    waiting = (subjects.queue_entries_in(job_class, task) for job_class in JobClass for task in Task)
     queue = _stream(JOB_Q, *waiting, max_age=7 * _DAY, max_bytes=256 * _MIB)
     events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
     return (
@@ -140,7 +140,7 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
                 JOB_Q,
                 # No back-off list: it would replace ack_wait, and a GPU job would be delivered twice.
                 replace(
-                    _consumer(worker_consumer(job_class, task), subjects.queued_in(job_class, task)),
+                    _consumer(worker_consumer(job_class, task), subjects.queue_entries_in(job_class, task)),
                     ack_wait=settings.lease_s,
                     # The backstop: workers count attempts by the job's events, the broker counts every delivery.
                     max_deliver=settings.max_deliver + settings.max_handbacks,
@@ -156,7 +156,7 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
 def _dispatcher(job_class: JobClass) -> ConsumerConfig:
     """Holds submits unsettled for as long as they wait; a new dispatcher asks for them again itself."""
     return replace(
-        _consumer(DISPATCHERS[job_class], subjects.submits_in(job_class), ack_wait=1 * _DAY), max_ack_pending=50_000
+        _consumer(DISPATCHERS[job_class], subjects.submissions_in(job_class), ack_wait=1 * _DAY), max_ack_pending=50_000
     )
 
 

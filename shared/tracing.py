@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared.settings import TraceSettings
 
-NOWHERE = Context()
+NO_PARENT = Context()
 """No parent: a trace begins here."""
 TRACEPARENT = "traceparent"
 _EXPORT_S = 1.5
@@ -82,11 +82,11 @@ def span(
             raise
 
 
-def received(headers: Mapping[str, str] | None, traceparent: str | None = None) -> Context:
+def extract(headers: Mapping[str, str] | None, traceparent: str | None = None) -> Context:
     """Return the context in which a message was sent: by its headers, or by what its body says where they do not."""
     if headers is not None and (TRACEPARENT in headers):
-        return _W3C.extract(headers, NOWHERE)
-    return _W3C.extract({TRACEPARENT: traceparent}, NOWHERE) if traceparent else NOWHERE
+        return _W3C.extract(headers, NO_PARENT)
+    return _W3C.extract({TRACEPARENT: traceparent}, NO_PARENT) if traceparent else NO_PARENT
 
 
 def link_to(context: Context) -> tuple[Link, ...]:
@@ -96,7 +96,7 @@ def link_to(context: Context) -> tuple[Link, ...]:
 
 
 @contextlib.contextmanager
-def sending(name: str, headers: MutableMapping[str, str]) -> Iterator[None]:
+def publish_span(name: str, headers: MutableMapping[str, str]) -> Iterator[None]:
     """Send a message with these headers as a part of what runs now; outside of any trace it is only sent."""
     if not trace.get_current_span().get_span_context().is_valid:
         yield
@@ -106,7 +106,7 @@ def sending(name: str, headers: MutableMapping[str, str]) -> Iterator[None]:
         yield
 
 
-def note(event: str, **attributes: AttributeValue) -> None:
+def add_event(event: str, **attributes: AttributeValue) -> None:
     """Mark a moment within the span that runs now."""
     trace.get_current_span().add_event(event, attributes)
 
@@ -116,14 +116,14 @@ def inject(headers: MutableMapping[str, str]) -> None:
     _W3C.inject(headers)
 
 
-def current() -> str | None:
+def current_traceparent() -> str | None:
     """Return the `traceparent` of what runs now."""
     headers: dict[str, str] = {}
     _W3C.inject(headers)
     return headers.get(TRACEPARENT)
 
 
-def ids() -> tuple[str, str] | None:
+def current_ids() -> tuple[str, str] | None:
     """Return the ids of the trace and the span that run now, in hexadecimal, for the log."""
     running = trace.get_current_span().get_span_context()
     return (f"{running.trace_id:032x}", f"{running.span_id:016x}") if running.is_valid else None

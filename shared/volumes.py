@@ -65,7 +65,7 @@ class Volume:
             raise self._problem(name, "is not the one that was pulled")
         return path
 
-    def checked(self, name: str) -> Path:
+    def verify(self, name: str) -> Path:
         """Return where a file lies whose every byte is as it was pulled: a second for each GB. Raises ConfigError."""
         path = self.path(name)
         if digest(path) != self.manifest.files[name].sha256:

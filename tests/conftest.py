@@ -139,7 +139,7 @@ async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings:
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
     """A browser page, or a program, before a running gateway that does not wait long for results."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, result_wait_s=0.3) as client:
         yield client
 

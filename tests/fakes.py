@@ -26,10 +26,10 @@ class FakeImageStore:
         self._kept: dict[tuple[Bucket, str], tuple[ImageRef, bytes]] = {}
         self._named: dict[tuple[Bucket, str], bytes] = {}
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """See ImageStore."""
         sha256 = hashlib.sha256(data).hexdigest()
-        if (bucket, sha256) in self._kept and not anew:
+        if (bucket, sha256) in self._kept and not force:
             return self._kept[bucket, sha256][0]
         if ref is None:
             info = probe(data)
@@ -57,11 +57,11 @@ class FakeImageStore:
         kept = self._kept.get((bucket, sha256))
         return None if kept is None else kept[0]
 
-    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+    async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """See NamedStore."""
         self._named[bucket, name] = data
 
-    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+    async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
         """See NamedStore."""
         return self._named.get((bucket, name))
 

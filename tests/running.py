@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from typing import Self
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent
 
 ROOT = Path(__file__).parents[1]
@@ -48,11 +48,11 @@ class Desk:
     ) -> int:
         """Log a job (a white balance of the photo, unless `fields` say otherwise) and return its sequence."""
         job = JobSubmit.model_validate({"task": Task.WHITE_BALANCE, "image": self.photo, "prompt": prompt, **fields})
-        return await self._publish(subjects.submit(job_class, user, job_id), job)
+        return await self._publish(subjects.submission(job_class, user, job_id), job)
 
     async def submit_raw(self, job_id: str, body: bytes) -> int:
         """Log whatever somebody wrote by hand."""
-        return await self._publish(subjects.submit("interactive", "ops", job_id), body)
+        return await self._publish(subjects.submission("interactive", "ops", job_id), body)
 
     async def _publish(self, subject: str, message: JobSubmit | bytes) -> int:
         """Once, also where the broker's answer comes too late and it is sent again."""
@@ -67,7 +67,7 @@ class Desk:
             return False
         return True
 
-    async def stored_events(self, job_id: str) -> list[Stored]:
+    async def stored_events(self, job_id: str) -> list[StoredMessage]:
         """What JOB_EV holds of a job."""
         return await self.bus.history(JOB_EV, subjects.events_of(job_id))
 

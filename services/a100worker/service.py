@@ -15,9 +15,9 @@ from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
-from shared.image_store import NatsImageStore, RecentPictures
-from shared.lifecycle import unless_stopped
-from shared.listener import probed
+from shared.image_store import CachedImageStore, NatsImageStore
+from shared.lifecycle import run_unless_stopped
+from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until told to stop; a job that does not end within the drain time is handed back. Raises EngineHung."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
+    async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, declaring.wait_until_declared(bus))
+        await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         readiness = _Readiness(settings, stop)
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
             try:
@@ -44,7 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             except _StoppedWhileLoading:
                 return
             readiness.loaded(engine.name)
-            probes.has_started()
+            probes.mark_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             async with _closing(engine):
                 await _work(settings, bus, engine, stop)
@@ -104,7 +104,7 @@ class _Readiness:
 
 
 async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
-    pictures = RecentPictures(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
+    pictures = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
     async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
         runner = Runner(settings, bus, pictures, engine, LookAhead(bus, pictures, intake.lines))
         while not stop.is_set():
@@ -120,5 +120,5 @@ async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Even
 async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
     """Wait for the broker; what it may have lost, the job manager makes anew."""
     await first_of(bus.up, stop, within_s=settings.idle_poll_s)
-    if bus.connected and not stop.is_set():
+    if bus.is_connected and not stop.is_set():
         await asyncio.sleep(_PAUSE_S)

@@ -22,7 +22,7 @@ from services.gateway.http import exception_handlers, static_files
 from services.gateway.v1 import openapi
 from services.gateway.v1.routes import docs
 from shared.bus import open_bus
-from shared.image_store import NatsImageStore, RecentPictures
+from shared.image_store import CachedImageStore, NatsImageStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ def create_app(deps: Deps) -> FastAPI:
 
 def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
     """Make the parts."""
-    store = RecentPictures(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
+    store = CachedImageStore(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)

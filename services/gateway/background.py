@@ -42,7 +42,7 @@ async def _look(deps: Deps) -> None:
         due.set()
 
     deps.bus.on_reconnect(look_again)
-    await deps.bus.opened()
+    await deps.bus.wait_until_open()
     due.set()
     while True:
         await due.wait()

@@ -11,7 +11,7 @@ from services.gateway.http.instrumentation import InstrumentationMiddleware
 from services.gateway.http.server import Server, listen
 from services.gateway.http.startup_shell import StartupShell, add_middleware
 from shared.errors import ConfigError
-from shared.listener import probed
+from shared.listener import serve_probes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +41,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:
-            async with probed(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
+            async with serve_probes(settings.probe, stop) as probes, asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
                 open_app, instrumented.report = await asyncio.to_thread(_import_app)
                 async with open_app(settings, authenticator) as app:
                     shell.open(app)
                     probes.require(app.state.deps.check)
-                    probes.has_started()
+                    probes.mark_started()
                     await stop.wait()
                     app.state.deps.feed.close()
                     server.stop()

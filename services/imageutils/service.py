@@ -14,14 +14,14 @@ from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_store import NatsImageStore
-from shared.lifecycle import unless_stopped
-from shared.listener import probed
+from shared.lifecycle import run_unless_stopped
+from shared.listener import serve_probes
 from shared.messages import (
     ExtractRequest,
     HealthReply,
     HealthRequest,
     ImageRef,
-    PictureReply,
+    ImageReply,
     ShadowRequest,
     WhiteBalanceRequest,
 )
@@ -37,12 +37,12 @@ NAME = "imageutils"
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer requests until told to stop."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
+    async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, declaring.wait_until_declared(bus))
+        await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         handlers = Handlers(NatsImageStore(bus), settings.at_once)
         async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
-            probes.has_started()
+            probes.mark_started()
             await stop.wait()
 
 
@@ -53,25 +53,25 @@ class Handlers:
         self._images = images
         self._slots = asyncio.Semaphore(at_once)
 
-    async def extract(self, request: ExtractRequest) -> PictureReply:
+    async def extract(self, request: ExtractRequest) -> ImageReply:
         """Cut an object out and fit it into a white square."""
         return await self._make(_extract, request.image, request.mask)
 
-    async def shadow(self, request: ShadowRequest) -> PictureReply:
+    async def shadow(self, request: ShadowRequest) -> ImageReply:
         """Show an extracted object with a soft shadow on a light ground."""
         shadow = Shadow(request.offset_x_px, request.offset_y_px, request.opacity, request.blur_px)
         return await self._make(partial(_add_shadow, shadow), request.image, request.mask)
 
-    async def white_balance(self, request: WhiteBalanceRequest) -> PictureReply:
+    async def white_balance(self, request: WhiteBalanceRequest) -> ImageReply:
         """Correct the colour cast."""
         return await self._make(partial(_balance, request), request.image)
 
-    async def _make(self, work: Callable[..., Photo], *pictures: str | None) -> PictureReply:
+    async def _make(self, work: Callable[..., Photo], *pictures: str | None) -> ImageReply:
         """Hand the bytes of the pictures to the work, and store what it returns."""
         async with self._slots:  # before the bytes are fetched, so that waiting costs no memory
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in pictures]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
-            return PictureReply(png=await self._images.put("cache", png, ref))
+            return ImageReply(png=await self._images.put("cache", png, ref))
 
 
 def _extract(image: bytes, mask: bytes) -> Photo:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from services.jobmanager.durations import DurationEstimator
     from services.jobmanager.settings import Settings
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.image_store import ImageStore
     from shared.messages import JobClass
 
@@ -115,7 +115,7 @@ class Dispatcher:
             await self._announce(waiting, ahead, msg_id=f"{waiting.work.job_id}.queued")
         except WrongLastSequence:  # cancelled before it was queued, or settled before a crash
             if self._queue.remove(waiting.work.job_id) is not None:
-                await waiting.delivery.ack_soon()
+                await waiting.delivery.ack_nowait()
 
     async def _feed_when_moved(self) -> None:
         while True:
@@ -134,8 +134,8 @@ class Dispatcher:
     async def _audit(self) -> None:
         """Compare what is known with JOB_Q. Raises BrokerUnavailable, also when that stream is gone."""
         async with self._feeding:
-            listed = await self._bus.subjects_in(JOB_Q, subjects.queued_in_class(self._class))
-            present = {subjects.parse_queued(subject).job_id: subject for subject in listed}
+            listed = await self._bus.subjects_in(JOB_Q, subjects.queue_entries_in_class(self._class))
+            present = {subjects.parse_queue_entry(subject).job_id: subject for subject in listed}
             for job_id in present.keys() - self._unended.keys():
                 await self._adopt(present[job_id])
             for work in [work for job_id, work in self._unended.items() if job_id not in present]:
@@ -182,7 +182,7 @@ class Dispatcher:
     async def _feed(self) -> None:
         async with self._feeding, asyncio.TaskGroup() as group:
             while self._cancelled:
-                await self._cancelled.pop().delivery.ack_soon()
+                await self._cancelled.pop().delivery.ack_nowait()
                 self._line_changed.set()
             room = max(
                 self._lookahead, self._estimator.worker_count()
@@ -206,7 +206,7 @@ class Dispatcher:
                 self._unended.pop(work.job_id, None)
                 await waiting.delivery.retry(_AUDIT_S)
                 return
-        await waiting.delivery.ack_soon()
+        await waiting.delivery.ack_nowait()
         log.info("job.queued", extra={"job_id": work.job_id, "task": work.submit.task, "class": work.job_class})
 
     def unstarted(self) -> list[JobWork]:
@@ -230,12 +230,12 @@ class Dispatcher:
 
     async def _unstarted_in_queue(self) -> dict[str, str]:
         """Read jobs and their users from JOB_Q, which keeps also those that run until they are settled."""
-        found = await self._bus.subjects_in(JOB_Q, subjects.queued_in_class(self._class))
-        addresses = [subjects.parse_queued(subject) for subject in found]
+        found = await self._bus.subjects_in(JOB_Q, subjects.queue_entries_in_class(self._class))
+        addresses = [subjects.parse_queue_entry(subject) for subject in found]
         started = [await self._bus.last(JOB_EV, subjects.event(each.job_id, "started")) for each in addresses]
         return {each.job_id: each.user for each, event in zip(addresses, started, strict=True) if event is None}
 
-    def _hear(self, stored: Stored) -> None:
+    def _hear(self, stored: StoredMessage) -> None:
         job_id = subjects.job_of_event(stored.subject)
         self._unstarted.discard(job_id)
         if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
@@ -283,8 +283,8 @@ class Dispatcher:
 
 
 def _context(work: JobWork) -> Context:
-    return tracing.received(None, work.submit.traceparent)
+    return tracing.extract(None, work.submit.traceparent)
 
 
 def _subject(work: JobWork) -> str:
-    return subjects.queued(work.job_class, work.submit.task, work.user, work.job_id)
+    return subjects.queue_entry(work.job_class, work.submit.task, work.user, work.job_id)

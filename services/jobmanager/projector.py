@@ -76,11 +76,11 @@ class Projector:
                 group.create_task(self._project(job_id, events, newest), name=f"project.{job_id}")
         if not self._again_from:
             for delivery in in_order:
-                await delivery.ack_soon()
+                await delivery.ack_nowait()
 
     def _until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
         for place, delivery in enumerate(arrived):
-            if self._last is not None and delivery.order != self._last.order + 1:
+            if self._last is not None and delivery.consumer_seq != self._last.consumer_seq + 1:
                 # What lies between was sent to a connection that is no more; folded after this it would be ignored.
                 self._again_from = self._last.seq + 1
                 return arrived[:place]
@@ -136,7 +136,7 @@ class Projector:
 
     async def _refold(self, job_id: str, until: int) -> JobRecord | None:
         """Make a record anew of the events before a sequence, where there is none or it was lost."""
-        logged = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
+        logged = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
         record = None if logged is None else jobs.initial_record(logged)
         for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):
             event = jobs.parse_event(stored.data)

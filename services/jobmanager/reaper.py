@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from shared.deliveries import Delivery, consume
-from shared.errors import TriedTooOften
+from shared.errors import TooManyAttempts
 from shared.job_events import dead_letter_job
 from shared.messages import DeadLetter, JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
@@ -35,7 +35,7 @@ class Reaper:
 
     async def _settle(self, delivery: Delivery) -> None:
         advisory = json.loads(delivery.data)
-        if datetime.fromisoformat(advisory["timestamp"]) < await self._bus.created(JOB_Q):
+        if datetime.fromisoformat(advisory["timestamp"]) < await self._bus.creation_time(JOB_Q):
             await delivery.ack()  # of a queue that is no more; under its sequence another job waits now
             return
         stored = await self._bus.get(JOB_Q, int(advisory["stream_seq"]))
@@ -45,7 +45,7 @@ class Reaper:
             except ValidationError:
                 log.exception("job.unreadable-in-queue")
             else:
-                deliveries, error = int(advisory["deliveries"]), TriedTooOften()
+                deliveries, error = int(advisory["deliveries"]), TooManyAttempts()
                 letter = DeadLetter(
                     job_id=work.job_id,
                     reason=error.code,

@@ -13,7 +13,7 @@ from shared.messages import DeadLetter, JobSubmit, RedriveRequest, ReplayedJob, 
 from shared.topology import JOB_DLQ, JOB_LOG
 
 if TYPE_CHECKING:
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.messages import JobClass
 
 _AT_ONCE = 1000  # a reply must fit into one message
@@ -45,7 +45,7 @@ class Replay:
         jobs = [await self._redrive_one(stored, request) for stored in letters]
         return ReplayReply(dry_run=request.dry_run, jobs=jobs)
 
-    async def _redrive_one(self, stored: Stored, request: RedriveRequest) -> ReplayedJob:
+    async def _redrive_one(self, stored: StoredMessage, request: RedriveRequest) -> ReplayedJob:
         letter = DeadLetter.model_validate_json(stored.data)
         logged = None if letter.log_seq is None else await self._bus.get(JOB_LOG, letter.log_seq)
         if logged is None:
@@ -55,9 +55,9 @@ class Replay:
             await self._bus.delete(JOB_DLQ, stored.seq)
         return job
 
-    async def _again(self, stored: Stored, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
+    async def _again(self, stored: StoredMessage, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
         try:
-            address = subjects.parse_submit(stored.subject)
+            address = subjects.parse_submission(stored.subject)
         except BadMessage as error:
             return ReplayedJob(log_seq=stored.seq, job_id=subjects.unnamed_id(stored.seq), problem=error.message)
         try:
@@ -66,9 +66,9 @@ class Replay:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, problem=BadMessage().message)
         if dry_run:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id)
-        subject = subjects.submit(job_class or address.job_class, address.user, address.job_id)
+        subject = subjects.submission(job_class or address.job_class, address.user, address.job_id)
         # A trace of its own: the replay's header outweighs what the body says of the trace that it links to.
-        with tracing.span("job.replay", links=tracing.link_to(tracing.received(None, submit.traceparent))):
+        with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submit.traceparent))):
             seq = await self._bus.publish(subject, stored.data)
         new_id = subjects.replay_id(address.job_id, seq)
         log.info("job.replayed", extra={"job_id": address.job_id, "new_job_id": new_id})

@@ -14,11 +14,11 @@ from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
 from shared import declaring, rpc, subjects
-from shared.bus import Bus, Stored, open_bus
+from shared.bus import Bus, StoredMessage, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
-from shared.lifecycle import unless_stopped
-from shared.listener import probed
+from shared.lifecycle import run_unless_stopped
+from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
-    async with probed(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
+    async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, _declare_at_last(bus, settings.streams))
+        await run_unless_stopped(stop, _declare_at_last(bus, settings.streams))
         estimator = DurationEstimator()
         projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
@@ -53,7 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             tasks = [
                 group.create_task(_keep_going(name, part, bus, settings), name=name) for name, part in parts.items()
             ]
-            probes.has_started()
+            probes.mark_started()
             await stop.wait()
             for task in tasks:
                 task.cancel()
@@ -61,7 +61,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _declare_at_last(bus: Bus, streams: StreamSettings) -> None:
     """Declare everything, as soon as the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
-    await bus.opened()
+    await bus.wait_until_open()
     told = False
     while True:
         try:
@@ -100,7 +100,7 @@ class _Declaration:
     async def _doubt(self) -> None:
         self._due.set()
 
-    def _note(self, _: Stored) -> None:
+    def _note(self, _: StoredMessage) -> None:
         self._due.set()
 
 

@@ -55,13 +55,13 @@ class SubmissionExaminer:
 
     async def _examine(self, delivery: Delivery) -> WaitingJob | None:
         try:
-            address = subjects.parse_submit(delivery.subject)
+            address = subjects.parse_submission(delivery.subject)
         except BadMessage as error:
             await self._refuse(subjects.unnamed_id(delivery.seq), delivery, error)
             return None
         job_id, replay_of = await self._identify(address.job_id, delivery.seq)
         if await self._has_ended(address.user, job_id):
-            await delivery.ack_soon()  # cancelled before it was queued, or settled before a crash
+            await delivery.ack_nowait()  # cancelled before it was queued, or settled before a crash
             return None
         try:
             work = JobWork(
@@ -70,7 +70,7 @@ class SubmissionExaminer:
                 job_class=self._class,
                 log_seq=delivery.seq,
                 replay_of=replay_of,
-                submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current()}),
+                submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current_traceparent()}),
             )
             return WaitingJob(work, delivery, await self._expected_ms(work.submit))
         except (BadMessage, ImageNotFound) as error:
@@ -79,7 +79,7 @@ class SubmissionExaminer:
 
     async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
         """A job id that the log knows already is a replay: a new job. Only the log decides, so this may be repeated."""
-        first = await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
+        first = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
         if first is None or first.seq >= log_seq:
             return job_id, None
         return subjects.replay_id(job_id, log_seq), job_id
@@ -94,7 +94,7 @@ class SubmissionExaminer:
         )
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
-        for name, sha256 in submit.pictures().items():
+        for name, sha256 in submit.image_hashes().items():
             picture = await self._images.head("inputs", sha256)
             if picture is None:
                 raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
@@ -112,7 +112,7 @@ class SubmissionExaminer:
             raw=delivery.data.decode(errors="replace"),
         )
         await dead_letter_job(self._bus, letter)
-        await delivery.ack_soon()
+        await delivery.ack_nowait()
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 
 
@@ -122,7 +122,7 @@ def _context(delivery: Delivery) -> Context:
         in_body = None if tracing.TRACEPARENT in delivery.headers else _read(delivery.data).traceparent
     except BadMessage:
         in_body = None
-    return tracing.received(delivery.headers, in_body)
+    return tracing.extract(delivery.headers, in_body)
 
 
 def _read(body: bytes) -> JobSubmit:

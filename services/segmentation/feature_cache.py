@@ -54,25 +54,25 @@ class FeatureCache:
         key = f"{image_id}/{name}"
         known = self._here.get(key)
         if known is not None:
-            metrics.looked_up("seen", hit=True)
+            metrics.count_lookup("seen", hit=True)
             return known
         with self._guard:
             lock = self._looking.setdefault(key, _Lock())
         with lock.held:  # two prompts on a new picture: one of them looks, the other waits for what it saw
             known = self._here.get(key)
-            metrics.looked_up("seen", hit=known is not None)
+            metrics.count_lookup("seen", hit=known is not None)
             if known is None:
                 known = self._fetch(key)
-                metrics.looked_up("seen-by-anyone", hit=known is not None)
+                metrics.count_lookup("seen-by-anyone", hit=known is not None)
                 if known is None:
                     known = look()
-                    self._ask(self._store.keep(_BUCKET, key, pack(known)), key)
+                    self._ask(self._store.put_named(_BUCKET, key, pack(known)), key)
                 known.setflags(write=False)
                 self._here.put(key, known)
         return known
 
     def _fetch(self, key: str) -> NDArray[Any] | None:
-        data = self._ask(self._store.kept(_BUCKET, key), key)
+        data = self._ask(self._store.get_named(_BUCKET, key), key)
         return None if data is None else unpack(data)
 
     def _ask(self, question: Coroutine[Any, Any, T], key: str) -> T | None:

@@ -25,7 +25,7 @@ class ImageCache:
     async def photo(self, sha256: str) -> Rgb:
         """Return a picture; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
         known = self._decoded.get(sha256)
-        metrics.looked_up("photo", hit=known is not None)
+        metrics.count_lookup("photo", hit=known is not None)
         if known is None:
             known = (await asyncio.to_thread(decode_photo, await self._bytes(sha256))).rgb
             self._decoded.put(sha256, known)

@@ -14,10 +14,10 @@ from services.segmentation.feature_cache import FeatureCache
 from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import ImageCache
 from shared import declaring, rpc, subjects
-from shared.bus import Stored, open_bus
+from shared.bus import StoredMessage, open_bus
 from shared.image_store import NatsImageStore
-from shared.lifecycle import unless_stopped
-from shared.listener import probed
+from shared.lifecycle import run_unless_stopped
+from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Answer until told to stop; what does not end within the drain time is dropped at its next checkpoint."""
-    async with probed(settings.probe, stop) as probes:
+    async with serve_probes(settings.probe, stop) as probes:
         await _serve(settings, stop, probes)
 
 
@@ -41,19 +41,19 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
     log.info("engines.ready", extra=engines.describe())
     cancelled = Cancellations()
 
-    def cancel(message: Stored) -> None:
+    def cancel(message: StoredMessage) -> None:
         cancelled.cancel(subjects.request_of_cancel(message.subject))
 
     async with open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await unless_stopped(stop, declaring.wait_until_declared(bus))
+        await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus)
         features = FeatureCache(images, settings.evidence_cache_bytes)
         handlers = Handlers(settings, images, ImageCache(images, settings.image_cache_bytes), features, cancelled)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
-            probes.has_started()
+            probes.mark_started()
             await stop.wait()
 
 

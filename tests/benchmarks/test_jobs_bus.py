@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nats.js.client import JetStreamContext
 
-    from shared.bus import Stored
+    from shared.bus import StoredMessage
     from tests.benchmarks.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
@@ -116,7 +116,7 @@ async def idle_order(bus: Bus) -> JobSubmit:
 
 async def submit(bus: Bus, order: JobSubmit, job_class: JobClass = JobClass.INTERACTIVE) -> str:
     job_id = uuid4().hex
-    await bus.publish(subjects.submit(job_class, "bench", job_id), order, msg_id=job_id)
+    await bus.publish(subjects.submission(job_class, "bench", job_id), order, msg_id=job_id)
     return job_id
 
 
@@ -137,7 +137,7 @@ async def test_a_job_starts_soon(table: Table, stack: Stack, stack_bus: Bus) -> 
     ended: asyncio.Queue[str] = asyncio.Queue()
     took = []
 
-    def hear(stored: Stored) -> None:
+    def hear(stored: StoredMessage) -> None:
         kind = subjects.kind_of_event(stored.subject)
         if kind in {"started", subjects.TERMINAL}:
             (started if kind == "started" else ended).put_nowait(subjects.job_of_event(stored.subject))
@@ -163,7 +163,7 @@ async def test_whole_jobs_are_fast(table: Table, stack: Stack, stack_bus: Bus) -
     ends: Counter[str] = Counter()
     all_ended = asyncio.Event()
 
-    def hear(stored: Stored) -> None:
+    def hear(stored: StoredMessage) -> None:
         if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
             ends[subjects.job_of_event(stored.subject)] += 1
             if len(ends) == JOBS:

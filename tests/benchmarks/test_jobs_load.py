@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from shared.bus import Stored
+    from shared.bus import StoredMessage
     from tests.benchmarks.meter import Table
 
 pytestmark = pytest.mark.timeout(600)
@@ -101,7 +101,7 @@ class Heard:
         self.ended: dict[str, float] = {}
         self.news = asyncio.Event()
 
-    def hear(self, stored: Stored) -> None:
+    def hear(self, stored: StoredMessage) -> None:
         """Note an event."""
         kind, job_id = subjects.kind_of_event(stored.subject), subjects.job_of_event(stored.subject)
         (self.ended if kind == subjects.TERMINAL else self.started).setdefault(job_id, time.monotonic())
@@ -255,7 +255,9 @@ async def test_a_backlog_delays_nobody_by_more_than_a_job(
         for number in range(PROBES):
             job_id = f"probe-{number}"
             asked = time.monotonic()
-            await stack_bus.publish(subjects.submit("interactive", f"visitor-{number}", job_id), short, msg_id=job_id)
+            await stack_bus.publish(
+                subjects.submission("interactive", f"visitor-{number}", job_id), short, msg_id=job_id
+            )
             await heard.until(heard.started, job_id)
             delays.append(1000 * (heard.started[job_id] - asked))
 

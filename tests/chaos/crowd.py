@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
 
 _NOTHING = json.dumps({"steps": 0, "interval_ms": 0})
 _FEW_STEPS = json.dumps({"steps": 5, "interval_ms": 10})
@@ -48,7 +48,7 @@ class Crowd:
             for number in range(customers):
                 group.create_task(self._live(closing), name=f"customer-{number}")
 
-    def _hear(self, stored: Stored) -> None:
+    def _hear(self, stored: StoredMessage) -> None:
         waiting = self._waiting.pop(subjects.job_of_event(stored.subject), None)
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
@@ -65,7 +65,7 @@ class Crowd:
         job_class = JobClass.BATCH if kind == "batch" else JobClass.INTERACTIVE
         body = self._dice.choice(bad_bodies(self._pictures[0])) if kind == "bad" else self._body(kind)
         user = f"u{self._dice.randint(1, 20)}"
-        await self._bus.publish(subjects.submit(job_class, user, job_id), body, msg_id=job_id)
+        await self._bus.publish(subjects.submission(job_class, user, job_id), body, msg_id=job_id)
         async with asyncio.timeout(_PATIENCE_S):
             await ended
 

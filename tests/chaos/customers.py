@@ -82,7 +82,7 @@ class Customers:
         return Promise(answer.json()["task_id"], order, time.time())
 
     async def _write(self, order: Order, job_id: str) -> Promise | None:
-        subject = subjects.submit(order.job_class, order.user, job_id)
+        subject = subjects.submission(order.job_class, order.user, job_id)
         if order.bad_id is not None:
             subject = subject.removesuffix(job_id) + order.bad_id
         try:

@@ -11,7 +11,7 @@ from shared.errors import BadMessage
 from shared.messages import Cancelled, Done, Failed, JobRecord, Preview, Progress, Started
 
 if TYPE_CHECKING:
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent
     from shared.settings import StreamSettings
 
@@ -23,8 +23,8 @@ class Story:
     """All that is stored of one job."""
 
     job_id: str
-    submits: list[Stored] = field(default_factory=list)
-    events: list[tuple[Stored, JobEvent | None]] = field(default_factory=list)
+    submits: list[StoredMessage] = field(default_factory=list)
+    events: list[tuple[StoredMessage, JobEvent | None]] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
     record: JobRecord | None = None
 
@@ -93,7 +93,7 @@ async def read(bus: Bus) -> dict[str, Story]:
 def job_of_submit(subject: str, seq: int, known: set[str]) -> str:
     """The id that a logged submit runs under; `known` are the ids that were logged before it."""
     try:
-        given = subjects.parse_submit(subject).job_id
+        given = subjects.parse_submission(subject).job_id
     except BadMessage:
         return subjects.unnamed_id(seq)
     return subjects.replay_id(given, seq) if given in known else given

@@ -52,7 +52,7 @@ def skipped(error: CannotMount) -> None:
 async def submit_until_refused(bus: Bus) -> None:
     """The first ones may fit into what the broker has taken from the disk already."""
     while True:
-        await bus.publish(subjects.submit("batch", "u1", "large"), b"x" * 100_000, deadline_s=0.5)
+        await bus.publish(subjects.submission("batch", "u1", "large"), b"x" * 100_000, deadline_s=0.5)
 
 
 async def test_a_full_disk_costs_no_accepted_job(
@@ -73,11 +73,11 @@ async def test_a_full_disk_costs_no_accepted_job(
         with filled(tmp_path / "nats"):
             with pytest.raises(BrokerUnavailable):
                 await submit_until_refused(bus)
-            accepted = [stored.seq for stored in await bus.history(JOB_LOG, subjects.submits_of("large"))]
+            accepted = [stored.seq for stored in await bus.history(JOB_LOG, subjects.submissions_of("large"))]
         nats_server.terminate()
         await nats_server.wait()
         await nats_server.start()
-        await wait_until(lambda: bus.connected, "the broker is back")
+        await wait_until(lambda: bus.is_connected, "the broker is back")
         for job_id in ("running", "waiting"):
             await desk.done(job_id)
         await desk.submit("after")

@@ -14,7 +14,7 @@ from services.stack.nats_server import HOST
 from services.stack.process import Process, ProcessGroup
 from services.stack.stack import free_port
 from shared import declaring, subjects, topology
-from shared.deliveries import redeliver_from, take
+from shared.deliveries import pull, redeliver_from
 from shared.errors import EXIT_HUNG, Busy
 from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, Started, Task
 from shared.rpc import call
@@ -112,7 +112,7 @@ async def test_a_job_that_nobody_acknowledges_is_buried(desk: Desk, all_kept: Al
         for attempt in (1, 2, 3):
 
             async def taken(attempt: int = attempt) -> bool:
-                delivery = await take(desk.bus, JOB_Q, worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE))
+                delivery = await pull(desk.bus, JOB_Q, worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE))
                 return delivery is not None and delivery.attempt == attempt
 
             await wait_until(taken, f"it is delivered for the {attempt}. time")
@@ -121,7 +121,7 @@ async def test_a_job_that_nobody_acknowledges_is_buried(desk: Desk, all_kept: Al
             stories = await all_kept()
 
     assert (end.code, end.attempt) == ("max_deliver", 3)
-    assert stories["j1"].letters == [subjects.dead("max_deliver", "j1")]
+    assert stories["j1"].letters == [subjects.dead_letter("max_deliver", "j1")]
 
 
 @short_leases
@@ -156,7 +156,7 @@ async def test_a_job_that_hangs_its_engines_harms_no_other(desk: Desk, all_kept:
             stories = await all_kept()
 
     assert (codes, end.code, end.attempt) == ([EXIT_HUNG] * 3, "engine_hung", 3)
-    assert stories["hung"].letters == [subjects.dead("engine_hung", "hung")]
+    assert stories["hung"].letters == [subjects.dead_letter("engine_hung", "hung")]
 
 
 async def test_a_worker_that_hangs_in_a_cancelled_job_ends_too(desk: Desk, all_kept: AllKept) -> None:

@@ -21,7 +21,7 @@ EMPTY_MASK = b64(mask_png(box=None))
 
 async def logged(bus: Bus, task: str) -> JobSubmit:
     """What the log says that was asked for."""
-    entry = await bus.first(JOB_LOG, subjects.submits_of(task))
+    entry = await bus.first(JOB_LOG, subjects.submissions_of(task))
     assert entry is not None
     return JobSubmit.model_validate_json(entry.data)
 

@@ -11,10 +11,10 @@ from shared import rpc, subjects
 from shared.errors import NothingFound
 from shared.messages import (
     ExtractRequest,
+    ImageReply,
     Mask,
     MaskReply,
     MaskRequest,
-    PictureReply,
     ShadowRequest,
     WhiteBalanceRequest,
 )
@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.image_store import NatsImageStore
     from shared.messages import Message
     from tests.gateway import Client
@@ -47,9 +47,9 @@ async def asked(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[Any]]:
             raise NothingFound("No masks found where you pointed.")
         return MaskReply(masks=[Mask(png=await images.put("cache", ANSWER), score=0.9)], engine="by-hand")
 
-    async def make(request: Message) -> PictureReply:
+    async def make(request: Message) -> ImageReply:
         questions.append(request)
-        return PictureReply(png=await images.put("cache", ANSWER))
+        return ImageReply(png=await images.put("cache", ANSWER))
 
     endpoints: list[rpc.Endpoint[Any]] = [
         rpc.Endpoint(subjects.SEG_MASK, MaskRequest, find),
@@ -164,7 +164,7 @@ async def test_a_cancel_reaches_every_replica_and_is_always_fine(client: Client,
     """Also for ids that nobody knows, and for some that cannot be."""
     heard: list[str] = []
 
-    def hear(message: Stored) -> None:
+    def hear(message: StoredMessage) -> None:
         heard.append(message.subject)
 
     async with bus.subscribe(subjects.SEG_CANCEL, hear):

@@ -142,7 +142,7 @@ async def test_r5_the_heartbeat_is_a_comment_with_its_own_blank_line(
 ) -> None:
     """A comment glued to a data line would hide the event from the client's parser."""
     async with gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.1) as client:
-        assert bus.connected
+        assert bus.is_connected
         async with await client.open_stream(f"/api/generate/stream/{await client.submit()}") as stream:
             chunks = [await stream.chunk() for _ in range(4)]
     events = [chunk for chunk in chunks if chunk.startswith(b"data: ")]
@@ -278,7 +278,7 @@ async def test_r11_large_pictures_travel_by_reference(client: Client, bus: Bus, 
     noise = saved(Image.frombytes("RGB", (2000, 2000), os.urandom(12_000_000)), compress_level=1)
     body = json.dumps(edit(input_image=b64(noise), reference_image="A" * 20_000_000)).encode()
     answer = await client.post("/api/generate/async", content=body, headers={"Content-Type": "application/json"})
-    logged = await bus.first(JOB_LOG, subjects.submits_of(answer.json()["task_id"]))
+    logged = await bus.first(JOB_LOG, subjects.submissions_of(answer.json()["task_id"]))
     assert logged is not None
     job = JobSubmit.model_validate_json(logged.data)
 
@@ -291,7 +291,7 @@ async def test_r11_the_mask_that_comes_twice_is_stored_once(client: Client, bus:
     """By the hash of its bytes."""
     task = await client.submit()
     again = await client.submit()
-    jobs = [await bus.first(JOB_LOG, subjects.submits_of(job)) for job in (task, again)]
+    jobs = [await bus.first(JOB_LOG, subjects.submissions_of(job)) for job in (task, again)]
     masks = {JobSubmit.model_validate_json(job.data).mask for job in jobs if job is not None}
     entries = await bus.subjects_in("OBJ_inputs", subjects.object_chunks("inputs", ">"))
 

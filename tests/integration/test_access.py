@@ -37,7 +37,7 @@ async def house(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[House]:
     """A gateway that asks for keys; a test may hand it settings."""
-    assert bus.connected
+    assert bus.is_connected
     settings = {"heartbeat_s": 0.2, "result_wait_s": 0.3, **getattr(request, "param", {})}
     async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, **settings) as house:
         yield house

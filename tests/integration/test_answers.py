@@ -36,10 +36,10 @@ KEPT_APART = sorted(service for service in DUTIES if account_of(service) != STOR
 BY_WORD = {  # in each stream, a subject of its own
     **{name: f"$KV.{name.removeprefix('KV_')}.ann.j1" for name in STREAMS if name.startswith("KV_")},
     **{name: subjects.object_chunks(name.removeprefix("OBJ_"), "c1") for name in STREAMS if name.startswith("OBJ_")},
-    topology.JOB_LOG: subjects.submit("interactive", "ann", "j1"),
-    topology.JOB_Q: subjects.queued(JobClass.INTERACTIVE, Task.WHITE_BALANCE, "ann", "j1"),
+    topology.JOB_LOG: subjects.submission("interactive", "ann", "j1"),
+    topology.JOB_Q: subjects.queue_entry(JobClass.INTERACTIVE, Task.WHITE_BALANCE, "ann", "j1"),
     topology.JOB_EV: subjects.event("j1", "queued"),
-    topology.JOB_DLQ: subjects.dead("bad_message", "j1"),
+    topology.JOB_DLQ: subjects.dead_letter("bad_message", "j1"),
 }
 DISPATCHER = topology.DISPATCHERS[JobClass.INTERACTIVE]
 SUBMIT = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
@@ -143,8 +143,8 @@ async def test_no_answer_is_an_order(keys: Keys, node: Node, service: str) -> No
 async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None:
     """Above all not as a job that may run, in the log or in the queue; nor as an event, a record, a picture."""
     submit, work = (message.model_dump_json(exclude_none=True).encode() for message in (SUBMIT, WORK))
-    orders = [(subjects.submit("interactive", "ann", "j2"), submit)]
-    orders += [(subjects.queued(JobClass.INTERACTIVE, task, "ann", "j2"), work) for task in Task]
+    orders = [(subjects.submission("interactive", "ann", "j2"), submit)]
+    orders += [(subjects.queue_entry(JobClass.INTERACTIVE, task, "ann", "j2"), work) for task in Task]
     orders += [(subject, b"{}") for subject in BY_WORD.values()]
     orders += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
     orders = [

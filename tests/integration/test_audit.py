@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """A gateway that asks for keys."""
-    assert bus.connected
+    assert bus.is_connected
     async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, result_wait_s=0.3) as house:
         yield house
 

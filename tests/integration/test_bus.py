@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
-from shared.bus import Stored, open_bus
+from shared.bus import StoredMessage, open_bus
 from shared.declaring import declare_streams
 from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import Cancelled, Started
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def letters(number: int) -> str:
     """A subject of a stream that does nothing but keep."""
-    return subjects.dead("test", f"j{number}")
+    return subjects.dead_letter("test", f"j{number}")
 
 
 # --- publish ------------------------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ async def test_a_publish_returns_where_the_message_is(bus: Bus) -> None:
     """The sequence is the proof that the broker has it."""
     seq = await bus.publish(letters(1), b"one")
 
-    assert await bus.get(JOB_DLQ, seq) == Stored(seq, letters(1), b"one")
+    assert await bus.get(JOB_DLQ, seq) == StoredMessage(seq, letters(1), b"one")
 
 
 async def test_a_model_travels_without_what_is_not_set(bus: Bus) -> None:
@@ -72,18 +72,18 @@ async def test_a_writer_with_an_old_view_is_refused(bus: Bus) -> None:
 async def test_a_full_stream_refuses(bus: Bus) -> None:
     """The caller hears at once that there is no room, and can say so."""
     for number in (1, 2):
-        await bus.publish(subjects.queued("batch", "removal", "u1", f"j{number}"), b"{}")
+        await bus.publish(subjects.queue_entry("batch", "removal", "u1", f"j{number}"), b"{}")
 
     with pytest.raises(StreamFull):
-        await bus.publish(subjects.queued("batch", "removal", "u1", "j3"), b"{}")
+        await bus.publish(subjects.queue_entry("batch", "removal", "u1", "j3"), b"{}")
 
 
 async def test_a_job_is_queued_once(bus: Bus) -> None:
     """The queue holds at most one message of each job."""
-    await bus.publish(subjects.queued("batch", "removal", "u1", "j1"), b"{}")
+    await bus.publish(subjects.queue_entry("batch", "removal", "u1", "j1"), b"{}")
 
     with pytest.raises(StreamFull):
-        await bus.publish(subjects.queued("batch", "removal", "u1", "j1"), b"{}")
+        await bus.publish(subjects.queue_entry("batch", "removal", "u1", "j1"), b"{}")
 
 
 # --- exactly one terminal event -----------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ async def test_without_a_broker_there_is_an_error_at_once(
 ) -> None:
     """No call hangs; a publish waits no longer than it was told to."""
     await nats_server.kill()
-    await wait_until(lambda: not bus.connected, "the client has noticed")
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
 
     with pytest.raises(BrokerUnavailable):
         await asyncio.wait_for(use(bus), 5)
@@ -169,7 +169,7 @@ async def test_without_a_broker_there_is_an_error_at_once(
 async def test_a_publish_gives_up_on_a_broker_that_stays_away(nats_server: NatsServer, bus: Bus) -> None:
     """A restart takes less than a second, so a few are waited for and no more, whatever the deadline is."""
     await nats_server.kill()
-    await wait_until(lambda: not bus.connected, "the client has noticed")
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
 
     with pytest.raises(BrokerUnavailable):
         await asyncio.wait_for(bus.publish(letters(1), b"x", deadline_s=60), 15)
@@ -197,7 +197,7 @@ async def test_actions_run_after_a_reconnect(nats_server: NatsServer, bus: Bus) 
 
 async def test_a_subscription_outlives_the_broker(nats_server: NatsServer, bus: Bus) -> None:
     """After a restart live messages arrive again."""
-    heard: list[Stored] = []
+    heard: list[StoredMessage] = []
     async with bus.subscribe(subjects.LIVE_EVENTS, heard.append):
         await nats_server.kill()
         await nats_server.start()
@@ -210,7 +210,7 @@ async def test_a_subscription_outlives_the_broker(nats_server: NatsServer, bus: 
 
 async def test_a_service_may_start_before_its_broker(nats_server: NatsServer, bus: Bus) -> None:
     """With `wait=False` there is a bus that says that it cannot serve, until it can."""
-    assert bus.connected
+    assert bus.is_connected
     await nats_server.kill()
 
     async with open_bus(NatsSettings(url=nats_server.url), "early", wait=False) as early:
@@ -231,7 +231,7 @@ async def test_a_bus_that_never_connects_can_be_closed(nats_server: NatsServer) 
         with pytest.raises(BrokerUnavailable):
             await hopeless.publish(letters(1), b"x", deadline_s=0.3)
 
-    assert not hopeless.connected
+    assert not hopeless.is_connected
 
 
 async def test_a_cancel_is_never_lost(bus: Bus) -> None:
@@ -349,20 +349,20 @@ async def test_reads_leave_no_consumer_behind(bus: Bus) -> None:
 
 async def test_a_stored_event_is_heard_live_with_its_sequence(bus: Bus) -> None:
     """Live and history fit together: both name the same place."""
-    heard: list[Stored] = []
+    heard: list[StoredMessage] = []
     async with bus.subscribe(subjects.LIVE_EVENTS, heard.append):
         seq = await bus.publish(subjects.end("j1"), Cancelled(job_id="j1", at=1.0))
         await wait_until(lambda: heard, "the event is heard")
 
     stored = await bus.get(JOB_EV, seq)
     assert stored is not None
-    assert heard == [Stored(seq, subjects.live_end("j1"), stored.data)]
+    assert heard == [StoredMessage(seq, subjects.live_end("j1"), stored.data)]
 
 
 async def test_after_its_block_a_subscription_hears_nothing(bus: Bus) -> None:
     """Nobody is called whose listener has gone."""
-    early: list[Stored] = []
-    late: list[Stored] = []
+    early: list[StoredMessage] = []
+    late: list[StoredMessage] = []
     async with bus.subscribe(subjects.SEG_CANCEL, early.append):
         pass
 
@@ -376,14 +376,14 @@ async def test_after_its_block_a_subscription_hears_nothing(bus: Bus) -> None:
 async def test_entries_are_listed_and_removed(bus: Bus) -> None:
     """One by its sequence, many by their pattern; removing what is gone does no harm."""
     for user, job in (("u1", "j1"), ("u1", "j2"), ("u2", "j3")):
-        await bus.publish(subjects.queued("batch", "removal", user, job), b"{}")
+        await bus.publish(subjects.queue_entry("batch", "removal", user, job), b"{}")
 
     await bus.delete(JOB_Q, 1)
     await bus.delete(JOB_Q, 1)
     await bus.purge(JOB_Q, subjects.queue_entries_of("j3"))
 
     left = await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)
-    assert left == [subjects.queued("batch", "removal", "u1", "j2")]
+    assert left == [subjects.queue_entry("batch", "removal", "u1", "j2")]
 
 
 async def test_declaring_again_keeps_what_is_stored(bus: Bus, stream_settings: StreamSettings) -> None:

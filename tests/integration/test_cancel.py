@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 async def waiting(desk: Desk) -> list[str]:
     return sorted(
-        subjects.parse_queued(subject).job_id for subject in await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)
+        subjects.parse_queue_entry(subject).job_id for subject in await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)
     )
 
 

@@ -12,8 +12,8 @@ import nats.errors
 import pytest
 
 from shared import declaring, subjects
-from shared.bus import Stored, open_bus
-from shared.deliveries import take
+from shared.bus import StoredMessage, open_bus
+from shared.deliveries import pull
 from shared.errors import ArtMancerError, BrokerUnavailable
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
@@ -66,7 +66,7 @@ class Load:
             if not self._running:
                 return
             try:
-                await self._bus.publish(subjects.submit("interactive", "u1", job_id), BODY, msg_id=job_id)
+                await self._bus.publish(subjects.submission("interactive", "u1", job_id), BODY, msg_id=job_id)
             except ArtMancerError as error:
                 self.errors.append(error.message)
             else:
@@ -74,8 +74,8 @@ class Load:
 
     async def lost(self) -> list[str]:
         """The accepted jobs that are not in the log exactly once."""
-        stored = await self._bus.history(JOB_LOG, subjects.submits_in("interactive"))
-        logged = Counter(subjects.parse_submit(message.subject).job_id for message in stored)
+        stored = await self._bus.history(JOB_LOG, subjects.submissions_in("interactive"))
+        logged = Counter(subjects.parse_submission(message.subject).job_id for message in stored)
         return [job_id for job_id in self.accepted if logged[job_id] != 1]
 
 
@@ -159,16 +159,16 @@ async def test_what_was_stored_is_read_at_once(bus: Bus) -> None:
     """By each kind of read, though the copy that is asked may not have heard of it yet."""
     misses: Counter[str] = Counter()
     for number in range(300):
-        subject = subjects.submit("interactive", "u1", f"j{number}")
+        subject = subjects.submission("interactive", "u1", f"j{number}")
         seq = await bus.publish(subject, BODY, msg_id=f"m{number}")
-        stored = Stored(seq, subject, BODY, f"m{number}")
+        stored = StoredMessage(seq, subject, BODY, f"m{number}")
         misses["last"] += await bus.last(JOB_LOG, subject) != stored
-        subject = subjects.submit("batch", "u1", f"j{number}")
+        subject = subjects.submission("batch", "u1", f"j{number}")
         seq = await bus.publish(subject, BODY, msg_id=f"n{number}")
-        stored = Stored(seq, subject, BODY, f"n{number}")
+        stored = StoredMessage(seq, subject, BODY, f"n{number}")
         misses["get"] += await bus.get(JOB_LOG, seq) != stored
         seq = await bus.publish(subject, BODY)
-        misses["first"] += await bus.first(JOB_LOG, subject, after=seq - 1) != Stored(seq, subject, BODY)
+        misses["first"] += await bus.first(JOB_LOG, subject, after=seq - 1) != StoredMessage(seq, subject, BODY)
         seq = await bus.publish(subject, BODY)
         misses["history"] += (await bus.history(JOB_LOG, subject))[-1].seq != seq
 
@@ -204,13 +204,13 @@ async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys
         await segmentation.client.subscribe(subjects.SEG_MASK, cb=answer)
         await wait_until(lambda: answered(gateway, subjects.SEG_MASK), "one service has answered another")
         await wait_until(lambda: told_of(worker, "j0", live), "the gateway hears what the worker tells")
-        await bus.publish(subjects.queued("interactive", Task.REMOVAL, "ann", "j1"), BODY)
+        await bus.publish(subjects.queue_entry("interactive", Task.REMOVAL, "ann", "j1"), BODY)
         delivery = await next_in(worker, worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL))
         await delivery.extend()
         for kind in ("started", "progress"):
             await worker.publish(subjects.event("j1", kind), b"{}", msg_id=kind)
         await delivery.ack()
-        await gateway.publish(subjects.submit("interactive", "ann", "j1"), BODY)
+        await gateway.publish(subjects.submission("interactive", "ann", "j1"), BODY)
         told = [stored.subject for stored in await gateway.history(JOB_EV, subjects.events_of("j1"))]
         await wait_until(lambda: set(wanted) <= set(live), "the gateway has heard both")
 
@@ -241,7 +241,7 @@ async def next_in(worker: Bus, consumer: str) -> Delivery:
     taken: list[Delivery] = []
 
     async def found() -> bool:
-        delivery = await take(worker, JOB_Q, consumer, wait_s=1)
+        delivery = await pull(worker, JOB_Q, consumer, wait_s=1)
         taken.extend([delivery] if delivery else [])
         return bool(taken)
 

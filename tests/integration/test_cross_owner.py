@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
     from tests.keyed import House
@@ -37,7 +37,7 @@ PROBES = 1000
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """A gateway that asks for keys, and Alice and Bob."""
-    assert bus.connected
+    assert bus.is_connected
     settings = NatsSettings(url=nats_url)
     async with guarded(settings, stream_settings, tmp_path, result_wait_s=0.05) as house:
         yield house
@@ -243,7 +243,7 @@ class Ear:
         self._bob = house.bob
         self._heard: list[str] = []
 
-    def hear(self, word: Stored) -> None:
+    def hear(self, word: StoredMessage) -> None:
         """Note a question."""
         self._heard.append(f"{word.subject} {word.data.decode()}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import rpc, subjects
-from shared.deliveries import take
+from shared.deliveries import pull
 from shared.messages import (
     DeadLetter,
     ImageRef,
@@ -108,14 +108,14 @@ async def test_the_manager_buries_also_what_died_while_it_was_away(desk: Desk) -
         queue = worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE)
 
         async def taken() -> bool:
-            return await take(desk.bus, JOB_Q, queue) is not None
+            return await pull(desk.bus, JOB_Q, queue) is not None
 
         for _ in range(2):
             await wait_until(taken, "the job is taken, and not settled")
     await wait_until(taken, "the job is taken for the third time")
 
     async def advised() -> bool:
-        await take(desk.bus, JOB_Q, queue)
+        await pull(desk.bus, JOB_Q, queue)
         return (await desk.bus.client.jetstream().stream_info("ADVISORY")).state.messages > 0
 
     await wait_until(advised, "the broker has given up")
@@ -272,7 +272,7 @@ async def test_a_job_of_strange_text_is_done_and_one_of_100_kb_is_buried_whole(d
         await desk.done("strange")
         end = await desk.failed("long")
     letter = await the_letter(desk.bus)
-    logged = await desk.bus.first(JOB_LOG, subjects.submits_of("strange"))
+    logged = await desk.bus.first(JOB_LOG, subjects.submissions_of("strange"))
 
     assert len(whole) > 100_000
     assert (end.code, letter.raw) == ("bad_message", whole.decode())
@@ -282,7 +282,7 @@ async def test_a_job_of_strange_text_is_done_and_one_of_100_kb_is_buried_whole(d
 
 async def test_what_is_no_work_is_buried_by_the_worker(desk: Desk) -> None:
     """Written into the queue by hand, or by a newer version: it ends, and the next job runs."""
-    await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')
+    await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')
     async with desk.manager(), desk.worker():
         end = await desk.failed("j1")
         await desk.submit("j2")
@@ -353,7 +353,7 @@ async def test_a_job_is_buried_once(desk: Desk) -> None:
         submit=JobSubmit(task=Task.REMOVAL, image=desk.photo),
     )
     async with desk.manager(), desk.worker():
-        queue = subjects.queued("interactive", Task.REMOVAL, "u1", "j1")
+        queue = subjects.queue_entry("interactive", Task.REMOVAL, "u1", "j1")
         await desk.bus.publish(queue, work)
         await desk.failed("j1")
         await wait_until(lambda: nothing_unsettled(desk.bus), "the queue has room for it again")

@@ -10,7 +10,7 @@ import pytest
 
 from shared import subjects
 from shared.declaring import declare_streams
-from shared.deliveries import Delivery, consume, redeliver_unsettled, take
+from shared.deliveries import Delivery, consume, pull, redeliver_unsettled
 from shared.errors import BrokerUnavailable
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
@@ -40,11 +40,11 @@ short_leases = pytest.mark.parametrize(
 
 
 async def queue(bus: Bus, job_id: str = "j1") -> None:
-    await bus.publish(subjects.queued("batch", "removal", "u1", job_id), job_id.encode())
+    await bus.publish(subjects.queue_entry("batch", "removal", "u1", job_id), job_id.encode())
 
 
 async def log(bus: Bus, job_id: str) -> None:
-    await bus.publish(subjects.submit("batch", "u1", job_id), job_id.encode())
+    await bus.publish(subjects.submission("batch", "u1", job_id), job_id.encode())
 
 
 async def taken(bus: Bus) -> Delivery:
@@ -52,7 +52,7 @@ async def taken(bus: Bus) -> Delivery:
     found: list[Delivery] = []
 
     async def look() -> bool:
-        delivery = await take(bus, JOB_Q, REMOVALS)
+        delivery = await pull(bus, JOB_Q, REMOVALS)
         found.extend([delivery] if delivery else [])
         return bool(found)
 
@@ -62,7 +62,7 @@ async def taken(bus: Bus) -> Delivery:
 
 async def left(bus: Bus) -> list[str]:
     """The jobs in the queue, delivered or not."""
-    return [subjects.parse_queued(subject).job_id for subject in await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)]
+    return [subjects.parse_queue_entry(subject).job_id for subject in await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)]
 
 
 # --- one at a time ------------------------------------------------------------------------------------------------
@@ -70,18 +70,18 @@ async def left(bus: Bus) -> list[str]:
 
 async def test_an_empty_queue_gives_nothing(bus: Bus) -> None:
     """At once, so that the next queue can be asked."""
-    assert await take(bus, JOB_Q, REMOVALS) is None
+    assert await pull(bus, JOB_Q, REMOVALS) is None
 
 
 async def test_a_message_is_given_to_one_worker_only(bus: Bus) -> None:
     """Two ask, one gets it."""
     await queue(bus)
 
-    answers = await asyncio.gather(*(take(bus, JOB_Q, REMOVALS, wait_s=0.5) for _ in range(2)))
+    answers = await asyncio.gather(*(pull(bus, JOB_Q, REMOVALS, wait_s=0.5) for _ in range(2)))
 
     (given,) = [answer for answer in answers if answer]
     assert (given.data, given.attempt) == (b"j1", 1)
-    assert given.subject == subjects.queued("batch", "removal", "u1", "j1")
+    assert given.subject == subjects.queue_entry("batch", "removal", "u1", "j1")
 
 
 async def test_what_is_settled_is_gone(bus: Bus) -> None:
@@ -127,7 +127,7 @@ async def test_what_is_given_back_with_a_delay_lets_others_go_first(bus: Bus) ->
     await (await taken(bus)).retry(3600)
 
     assert (await taken(bus)).data == b"j2"
-    assert await take(bus, JOB_Q, REMOVALS) is None
+    assert await pull(bus, JOB_Q, REMOVALS) is None
 
 
 async def test_what_is_given_back_with_a_delay_comes_when_that_is_over(bus: Bus) -> None:
@@ -164,7 +164,7 @@ async def test_a_lease_that_is_extended_does_not_end(bus: Bus) -> None:
 
     async def hold() -> bool:
         await delivery.extend()
-        stolen.append(await take(bus, JOB_Q, REMOVALS))
+        stolen.append(await pull(bus, JOB_Q, REMOVALS))
         return now() - begun > 2 * LEASE_S
 
     await wait_until(hold, "two leases have passed")
@@ -181,8 +181,8 @@ async def test_after_the_last_delivery_the_broker_says_so(bus: Bus) -> None:
     advisories: list[Delivery] = []
 
     async def advised() -> bool:
-        assert await take(bus, JOB_Q, REMOVALS) is None
-        advisories.extend([found] if (found := await take(bus, ADVISORY, REAPER)) else [])
+        assert await pull(bus, JOB_Q, REMOVALS) is None
+        advisories.extend([found] if (found := await pull(bus, ADVISORY, REAPER)) else [])
         return bool(advisories)
 
     await wait_until(advised, "the broker has given up")
@@ -195,7 +195,7 @@ async def test_after_the_last_delivery_the_broker_says_so(bus: Bus) -> None:
 async def test_a_missing_consumer_is_an_error(bus: Bus) -> None:
     """Not an empty queue: a worker must not wait for ever for what nobody delivers."""
     with pytest.raises(BrokerUnavailable, match="The consumer is gone"):
-        await take(bus, JOB_Q, "nobody")
+        await pull(bus, JOB_Q, "nobody")
 
 
 # --- as they come -------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Reader:
         async for arrived in consume(self._bus, JOB_LOG, DISPATCHER, batch=10):
             for delivery in arrived:
                 self.read.append(delivery.data.decode())
-                await delivery.ack_soon()
+                await delivery.ack_nowait()
 
 
 async def test_messages_are_consumed_in_order(bus: Bus) -> None:
@@ -269,8 +269,8 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
     """Its lease of a day need not be waited for; what it had settled does not come again."""
     for name in ("settled", "held"):
         await log(bus, name)
-    first = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
-    held = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
+    first = await pull(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
+    held = await pull(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
     assert first
     assert held
     await first.ack()
@@ -278,7 +278,7 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
 
     await redeliver_unsettled(bus, JOB_LOG, DISPATCHER)
 
-    again = await take(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
+    again = await pull(bus, JOB_LOG, DISPATCHER, wait_s=1.0)
     assert again is not None
     assert again.data == b"held"
-    assert await take(bus, JOB_LOG, DISPATCHER) is None
+    assert await pull(bus, JOB_LOG, DISPATCHER) is None

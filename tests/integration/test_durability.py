@@ -35,7 +35,7 @@ async def test_a_broker_that_is_away_is_told_at_once_and_not_remembered(
     """Silence says nothing about the streams."""
     durability = Durability(bus, stream_settings, clock=lambda: 0.0)
     await nats_server.kill()
-    await wait_until(lambda: not bus.connected, "the client has noticed")
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
     away = await durability.weaknesses()
     await nats_server.start()
     await bus.up.wait()

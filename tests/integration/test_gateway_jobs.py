@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
     """A gateway whose users may have three jobs waiting, and ten together."""
-    assert bus.connected
+    assert bus.is_connected
     limits = {"queue_limit_per_user": 3, "queue_limit_total": 10}
     async with gateway(NatsSettings(url=nats_url), stream_settings, **limits) as client:
         yield client

@@ -84,7 +84,7 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_url: str, number: signal.Signals) -> None:
     """In good order: the stream's body ends, the exit code is 0."""
-    assert bus.connected
+    assert bus.is_connected
     port = free_port(HOST, 0)
     async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
         await healthy(client, "healthy")
@@ -141,7 +141,7 @@ async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
 @pytest.fixture
 async def small(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
     """A gateway that takes bodies of up to 10,000 bytes."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, max_body_bytes=10_000) as client:
         yield client
 

@@ -137,11 +137,11 @@ async def test_a_reference_to_something_else_is_refused(store: ImageStore, wrong
 
 async def test_what_is_kept_under_a_name_is_found_by_it(named: NamedStore) -> None:
     """Any bytes, any name; the newest wins."""
-    await named.keep("cache", "a picture/what was seen in it", b"first")
-    await named.keep("cache", "a picture/what was seen in it", bytes(CHUNK_BYTES + 1))
+    await named.put_named("cache", "a picture/what was seen in it", b"first")
+    await named.put_named("cache", "a picture/what was seen in it", bytes(CHUNK_BYTES + 1))
 
-    assert await named.kept("cache", "a picture/what was seen in it") == bytes(CHUNK_BYTES + 1)
-    assert await named.kept("cache", "another picture") is None
+    assert await named.get_named("cache", "a picture/what was seen in it") == bytes(CHUNK_BYTES + 1)
+    assert await named.get_named("cache", "another picture") is None
 
 
 # --- in the broker ------------------------------------------------------------------------------------------------
@@ -287,10 +287,10 @@ async def test_a_cache_is_never_full(images: NatsImageStore) -> None:
 
 async def test_what_lost_its_chunks_is_no_longer_kept(bus: Bus, images: NatsImageStore) -> None:
     """The bucket makes room chunk by chunk; half of the bytes are none."""
-    await images.keep("cache", "seen", bytes(3 * CHUNK_BYTES))
+    await images.put_named("cache", "seen", bytes(3 * CHUNK_BYTES))
     await bus.client.jetstream().purge_stream(bucket_stream("cache"), keep=2)  # the entry and one chunk
 
-    assert await images.kept("cache", "seen") is None
+    assert await images.get_named("cache", "seen") is None
 
 
 @pytest.mark.parametrize("data", [CAT, noise(1000)], ids=["one chunk", "many chunks"])
@@ -298,7 +298,7 @@ async def test_without_a_broker_nothing_is_stored(nats_server: NatsServer, bus: 
     """The error is the broker's, however many chunks there are."""
     images = NatsImageStore(bus)
     await nats_server.kill()
-    await wait_until(lambda: not bus.connected, "the client has noticed")
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
 
     with pytest.raises(BrokerUnavailable):
         await images.put("inputs", data)

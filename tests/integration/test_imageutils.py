@@ -25,7 +25,7 @@ from shared.messages import (
     HealthReply,
     HealthRequest,
     ImageRef,
-    PictureReply,
+    ImageReply,
     ShadowRequest,
     WhiteBalanceRequest,
 )
@@ -66,7 +66,7 @@ async def service(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> A
 
 async def ask(bus: Bus, images: NatsImageStore, subject: str, request: Message) -> Photo:
     """Ask the service and fetch the picture that it made."""
-    reply = await rpc.call(bus, subject, request, PictureReply, timeout_s=10)
+    reply = await rpc.call(bus, subject, request, ImageReply, timeout_s=10)
     assert reply.png.bucket == "cache"
     photo = decode_photo(await images.get("cache", reply.png.sha256))
     assert (reply.png.height, reply.png.width) == photo.rgb.shape[:2]
@@ -158,7 +158,7 @@ async def test_more_requests_than_seats_are_all_answered(bus: Bus, images: NatsI
 async def test_an_unknown_picture_is_not_found(bus: Bus) -> None:
     """A hash that nobody stored, or that has expired, is an error of its own."""
     with pytest.raises(ImageNotFound):
-        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=UNKNOWN), PictureReply, timeout_s=10)
+        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=UNKNOWN), ImageReply, timeout_s=10)
 
 
 async def test_an_empty_mask_is_refused(bus: Bus, images: NatsImageStore) -> None:
@@ -168,7 +168,7 @@ async def test_an_empty_mask_is_refused(bus: Bus, images: NatsImageStore) -> Non
     request = ExtractRequest(image=image.sha256, mask=mask.sha256)
 
     with pytest.raises(BadInput, match="mask is empty"):
-        await rpc.call(bus, subjects.IMG_EXTRACT, request, PictureReply, timeout_s=10)
+        await rpc.call(bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=10)
 
 
 async def test_what_is_no_picture_is_refused(bus: Bus, images: NatsImageStore) -> None:
@@ -179,4 +179,4 @@ async def test_what_is_no_picture_is_refused(bus: Bus, images: NatsImageStore) -
     await images.put("inputs", data, ref)
 
     with pytest.raises(BadImage):
-        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=sha256), PictureReply, timeout_s=10)
+        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=sha256), ImageReply, timeout_s=10)

@@ -24,7 +24,7 @@ from services.segmentation import service as segmentation
 from services.segmentation.settings import Settings as SegmentationSettings
 from services.stack.stack import free_port
 from shared.errors import ConfigError
-from shared.listener import probed
+from shared.listener import serve_probes
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
 from tests.ports import free_ports
 from tests.waiting import PATIENCE_S, wait_until
@@ -51,7 +51,7 @@ YES = (200, "Yes.\n")
 class Prober(httpx.AsyncClient):
     """Asks as Kubernetes does."""
 
-    async def ask(self, path: str) -> tuple[int, str]:
+    async def probe(self, path: str) -> tuple[int, str]:
         """Status and sentence, or 0 while nobody listens."""
         try:
             answer = await self.get(path)
@@ -65,7 +65,7 @@ class Prober(httpx.AsyncClient):
 
         async def given() -> bool:
             nonlocal last
-            last = await self.ask(path)
+            last = await self.probe(path)
             return last == answer
 
         try:
@@ -96,7 +96,7 @@ async def running(name: str, nats_url: str, stream_settings: StreamSettings, **s
 @pytest.fixture(autouse=True)
 def declared(bus: Bus) -> None:
     """The streams are there: the job manager has made them."""
-    assert bus.connected
+    assert bus.is_connected
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -108,7 +108,7 @@ async def test_a_lost_broker_makes_a_service_unready_and_not_dead(
         await prober.until("/readyz", YES)
         await nats_server.kill()
         await prober.until("/readyz", LOST)
-        meanwhile = await prober.ask("/livez"), await prober.ask("/startupz")
+        meanwhile = await prober.probe("/livez"), await prober.probe("/startupz")
         await nats_server.start()
         await prober.until("/readyz", YES)
 
@@ -126,7 +126,7 @@ async def test_a_broker_that_hangs_is_noticed_and_forgiven(
         os.kill(pid, signal.SIGSTOP)
         try:
             await prober.until("/readyz", LOST)
-            alive = await prober.ask("/livez")
+            alive = await prober.probe("/livez")
         finally:
             os.kill(pid, signal.SIGCONT)
         await prober.until("/readyz", YES)
@@ -141,7 +141,7 @@ async def test_without_a_broker_a_service_lives_and_is_not_started(
     await nats_server.kill()
     async with running("imageutils", nats_server.url, stream_settings) as prober:
         await prober.until("/livez", YES)
-        told = await prober.ask("/startupz"), await prober.ask("/readyz")
+        told = await prober.probe("/startupz"), await prober.probe("/readyz")
         await nats_server.start()
         await prober.until("/readyz", YES)
 
@@ -188,7 +188,7 @@ async def test_an_engine_that_loads_is_a_start_that_is_not_over(
         async with running("a100worker", nats_url, stream_settings, **settings) as prober:
             try:
                 await prober.until("/startupz", STARTING)
-                loading = await prober.ask("/livez"), await prober.ask("/readyz")
+                loading = await prober.probe("/livez"), await prober.probe("/readyz")
             finally:
                 open_gate()
             await prober.until("/readyz", YES)
@@ -212,7 +212,7 @@ async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settin
 async def said_to(request: bytes) -> bytes:
     """What a listener answers to these bytes, all of it."""
     port = free_port(HOST, 0)
-    async with probed(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
+    async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)
         writer.write_eof()
@@ -244,7 +244,7 @@ async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
     """A connection that only waits is cut when the service stops."""
     port = free_port(HOST, 0)
     async with asyncio.timeout(5):
-        async with probed(ProbeSettings(port=port), asyncio.Event()):
+        async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(b"GET ")
             await writer.drain()
@@ -256,7 +256,7 @@ async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
 async def test_a_taken_port_is_a_wrong_setting() -> None:
     """The sentence names it."""
     port = free_port(HOST, 0)
-    async with probed(ProbeSettings(port=port), asyncio.Event()):
+    async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
         with pytest.raises(ConfigError, match=rf"^PROBE_PORT: cannot listen on 127\.0\.0\.1:{port}: \D+\.$"):
-            async with probed(ProbeSettings(port=port), asyncio.Event()):
+            async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
                 pass

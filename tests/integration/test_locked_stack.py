@@ -126,9 +126,9 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     again = ReplayRequest(from_seq=1, job_class=JobClass.BATCH)
     replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=PATIENCE_S)
     assert await ended(stack, str(replayed.jobs[0].new_job_id)) == "done"
-    await bus.publish(subjects.submit("interactive", "local", "nonsense"), b"no job")
+    await bus.publish(subjects.submission("interactive", "local", "nonsense"), b"no job")
 
-    await bus.publish(subjects.queued("interactive", Task.REMOVAL, "local", "scrawl"), b"no work")
+    await bus.publish(subjects.queue_entry("interactive", Task.REMOVAL, "local", "scrawl"), b"no work")
 
     async def buried() -> bool:
         letters = [await bus.first(JOB_DLQ, subjects.dead_letters_of(job_id)) for job_id in ("nonsense", "scrawl")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import declaring, subjects
-from shared.deliveries import take
+from shared.deliveries import pull
 from shared.messages import Cancelled, JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
 from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, REAPER, worker_consumer
@@ -114,7 +114,7 @@ async def test_what_has_ended_does_not_stay_in_the_queue(desk: Desk) -> None:
     work = JobWork(job_id="j1", user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
     await desk.bus.publish_first(JOB_EV, subjects.end("j1"), Cancelled(job_id="j1"), msg_id="cancel")
     async with desk.manager():
-        await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", "j1"), work)
+        await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), work)
         await wait_until(lambda: queued(desk.bus, 0), "the queue is empty")
 
 
@@ -144,10 +144,10 @@ async def test_an_advisory_of_a_lost_queue_harms_no_other_job(desk: Desk, stream
 
     async def put(job_id: str) -> int:
         work = JobWork(job_id=job_id, user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
-        return await desk.bus.publish(subjects.queued("interactive", Task.WHITE_BALANCE, "u1", job_id), work)
+        return await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", job_id), work)
 
     async def given_up() -> bool:
-        await take(desk.bus, JOB_Q, queue)
+        await pull(desk.bus, JOB_Q, queue)
         return await desk.bus.first(ADVISORY, subjects.MAX_DELIVERIES) is not None
 
     async def heard() -> bool:

@@ -54,7 +54,7 @@ async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
     ledger = StoredOwnership(bus, clock)
     await ledger.add_image("alice", SHA256)
     await ledger.add_image("bob", SHA256)
-    await bus.purge(OWNED, subjects.owned_picture("alice", SHA256))
+    await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
     replica = StoredOwnership(bus, clock)
 
     assert not await replica.owns_image("alice", SHA256)
@@ -63,7 +63,7 @@ async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
 
 async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
     """An entry older than half of its life is written again, as the picture is; a younger one is not."""
-    subject = subjects.owned_picture("alice", SHA256)
+    subject = subjects.image_ownership("alice", SHA256)
     await StoredOwnership(bus, clock).add_image("alice", SHA256)
     written = []
     for clock.now in (NOON + 3 * DAY, NOON + 4 * DAY):
@@ -79,7 +79,7 @@ async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -
     """An operator who forgets a user is heard after that."""
     ledger = StoredOwnership(bus, clock)
     await ledger.add_image("alice", SHA256)
-    await bus.purge(OWNED, subjects.owned_picture("alice", SHA256))
+    await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
     believed = await ledger.owns_image("alice", SHA256)
     clock.now += 60
 
@@ -90,7 +90,7 @@ async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -
 async def test_a_job_is_its_owners_as_soon_as_it_is_logged(bus: Bus, clock: Clock) -> None:
     """With a job manager or without."""
     order = JobSubmit(task=Task.WHITE_BALANCE, image=SHA256)
-    await bus.publish(subjects.submit("batch", "alice", "j1"), order)
+    await bus.publish(subjects.submission("batch", "alice", "j1"), order)
     ledger = StoredOwnership(bus, clock)
 
     assert await ledger.owns_job("alice", "j1")
@@ -111,7 +111,7 @@ async def test_a_replay_is_the_owners_too(bus: Bus, clock: Clock) -> None:
 @pytest.mark.parametrize("job_id", ["*", ">", "a.b", "", "x" * 65])
 async def test_what_is_no_id_is_nobodys(bus: Bus, clock: Clock, job_id: str) -> None:
     """A wildcard must not find a job."""
-    await bus.publish(subjects.submit("batch", "alice", "j1"), JobSubmit(task=Task.WHITE_BALANCE, image=SHA256))
+    await bus.publish(subjects.submission("batch", "alice", "j1"), JobSubmit(task=Task.WHITE_BALANCE, image=SHA256))
     with pytest.raises(BadMessage):
         await StoredOwnership(bus, clock).owns_job("alice", job_id)
 

@@ -133,8 +133,8 @@ async def test_a_worker_submits_and_queues_nothing(keys: Keys, node: Node) -> No
     """It may tell of jobs, and end them; it cannot make one."""
     async with connected(keys, node, "a100worker") as worker:
         for subject in (
-            subjects.submit("interactive", "u1", "j1"),
-            subjects.queued(JobClass.BATCH, Task.REMOVAL, "u1", "j1"),
+            subjects.submission("interactive", "u1", "j1"),
+            subjects.queue_entry(JobClass.BATCH, Task.REMOVAL, "u1", "j1"),
             subjects.event("j1", "queued"),
             subjects.job_record("u1", "j1"),
         ):

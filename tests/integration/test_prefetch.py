@@ -9,8 +9,8 @@ import pytest
 from services.a100worker.job.prefetch import LookAhead
 from services.a100worker.job.queues import ALL_LINES, Lines
 from shared import subjects
-from shared.deliveries import take
-from shared.image_store import RecentPictures
+from shared.deliveries import pull
+from shared.image_store import CachedImageStore
 from shared.messages import JobClass, JobSubmit, JobWork, Started, Task
 from shared.topology import JOB_Q, bucket_stream, worker_consumer
 from tests.chaos.pictures import noise
@@ -32,7 +32,7 @@ async def put(
     """Queue a job, as the dispatcher does."""
     submit = JobSubmit(task=task, image=SHA)
     work = JobWork(job_id=job_id, user="u1", job_class=job_class, log_seq=1, submit=submit)
-    await bus.publish(subjects.queued(job_class, task, "u1", job_id), work)
+    await bus.publish(subjects.queue_entry(job_class, task, "u1", job_id), work)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def ahead(bus: Bus) -> LookAhead:
     """Looks into all lines."""
     lines = Lines(20.0)
     lines.note(*ALL_LINES)
-    return LookAhead(bus, RecentPictures(FakeImageStore(), "inputs", 1000), lines)
+    return LookAhead(bus, CachedImageStore(FakeImageStore(), "inputs", 1000), lines)
 
 
 async def next_id(ahead: LookAhead, running: int = 0) -> str | None:
@@ -53,7 +53,7 @@ async def test_the_next_job_is_seen_and_left_where_it_is(bus: Bus, ahead: LookAh
     consumer = worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE)
     await put(bus, "mine")
     await put(bus, "next")
-    mine = await take(bus, JOB_Q, consumer, wait_s=1.0)
+    mine = await pull(bus, JOB_Q, consumer, wait_s=1.0)
     assert mine is not None
 
     assert await next_id(ahead, mine.seq) == "next"
@@ -82,7 +82,7 @@ async def test_interactive_jobs_are_next_before_batch_jobs(bus: Bus, ahead: Look
 async def test_an_empty_queue_and_an_unreadable_job_have_no_inputs(bus: Bus, ahead: LookAhead) -> None:
     """Its worker will say what is wrong with it."""
     assert await next_id(ahead) is None
-    await bus.publish(subjects.queued("batch", "removal", "u1", "j1"), b"{")
+    await bus.publish(subjects.queue_entry("batch", "removal", "u1", "j1"), b"{")
     assert await next_id(ahead) is None
 
 

@@ -191,9 +191,11 @@ async def test_a_broker_that_stays_away_costs_no_finished_work(desk: Desk, nats_
         await desk.submit("j1", script(60, interval_ms=100))  # longer than the broker is away
         await desk.started("j1")
         await nats_server.kill()
-        await wait_until(lambda: not desk.bus.connected, "the client has noticed")
+        await wait_until(lambda: not desk.bus.is_connected, "the client has noticed")
         with pytest.raises(BrokerUnavailable):
-            await desk.bus.publish(subjects.dead("test", "j9"), b"x", deadline_s=60)  # gives up after two seconds
+            await desk.bus.publish(
+                subjects.dead_letter("test", "j9"), b"x", deadline_s=60
+            )  # gives up after two seconds
         await nats_server.start()
         await desk.bus.up.wait()
         end = await desk.done("j1")

@@ -350,7 +350,7 @@ async def test_a_service_outlives_its_broker(nats_server: NatsServer, bus: Bus) 
     """After a restart it answers again; until then the caller learns that the broker is away."""
     async with cooking(bus, fine):
         await nats_server.kill()
-        await wait_until(lambda: not bus.connected, "the client has noticed")
+        await wait_until(lambda: not bus.is_connected, "the client has noticed")
         with pytest.raises(BrokerUnavailable):
             await ask(bus)
         await nats_server.start()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.running import Desk
 
 
-LETTER = subjects.dead("test", "j1")
+LETTER = subjects.dead_letter("test", "j1")
 
 
 async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server: NatsServer, bus: Bus) -> None:

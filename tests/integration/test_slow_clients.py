@@ -30,7 +30,7 @@ ENDLESS = b"Content-Length: 99999999999\r\n\r\n"
 @pytest.fixture
 async def hasty(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
     """A gateway of little patience."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, patience_s=0.3, heartbeat_s=0.1) as client:
         yield client
 
@@ -38,7 +38,7 @@ async def hasty(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> Asy
 @pytest.fixture
 async def closed(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[Client]:
     """The same where keys are asked for; the client has none."""
-    assert bus.connected
+    assert bus.is_connected
     async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, patience_s=0.3) as house:
         yield house.nobody
 

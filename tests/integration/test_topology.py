@@ -209,7 +209,7 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
     """The caller hears it and waits."""
     await nats_server.kill()
-    await wait_until(lambda: not bare_bus.connected, "the client has noticed")
+    await wait_until(lambda: not bare_bus.is_connected, "the client has noticed")
 
     with pytest.raises(BrokerUnavailable):
         await asyncio.wait_for(declare_streams(bare_bus, SETTINGS), 30)
@@ -218,18 +218,18 @@ async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bar
 async def test_the_broker_itself_refuses_an_unknown_class(bus: Bus) -> None:
     """A submit that nobody would dispatch is not stored."""
     with pytest.raises(BrokerUnavailable):
-        await bus.publish(subjects.submit("urgent", "u1", "j1"), b"{}", deadline_s=0.5)
+        await bus.publish(subjects.submission("urgent", "u1", "j1"), b"{}", deadline_s=0.5)
 
 
 @pytest.mark.parametrize("job_class", JobClass)
 @pytest.mark.parametrize("task", Task)
 async def test_each_kind_of_job_has_its_own_queue(bus: Bus, job_class: JobClass, task: Task) -> None:
     """A worker that asks for one kind gets no other, and every kind can be asked for."""
-    await bus.publish(subjects.queued(job_class, task, "u1", "j1"), b"{}")
+    await bus.publish(subjects.queue_entry(job_class, task, "u1", "j1"), b"{}")
     others = [worker_consumer(a, b) for a in JobClass for b in Task if (a, b) != (job_class, task)]
 
-    assert [await deliveries.take(bus, JOB_Q, other) for other in others] == [None] * 5
-    assert await deliveries.take(bus, JOB_Q, worker_consumer(job_class, task), wait_s=1.0) is not None
+    assert [await deliveries.pull(bus, JOB_Q, other) for other in others] == [None] * 5
+    assert await deliveries.pull(bus, JOB_Q, worker_consumer(job_class, task), wait_s=1.0) is not None
 
 
 async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:

@@ -95,7 +95,7 @@ async def test_a_replay_is_a_trace_of_its_own(desk: Desk) -> None:
 
     (found,) = await traces_of(desk, JOB_EV, subjects.events_of(str(job.new_job_id)))
     assert found not in {TRACE, "none"}
-    assert found in await traces_of(desk, JOB_LOG, subjects.submits_of("j1"))
+    assert found in await traces_of(desk, JOB_LOG, subjects.submissions_of("j1"))
 
 
 async def test_every_answer_names_its_trace(client: Client) -> None:

@@ -126,7 +126,7 @@ async def test_a_cancel_ends_the_stream(client: Client, worker: WorkerByHand) ->
 
 async def test_a_silent_stream_breathes(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> None:
     """In comments, each an event of its own that carries nothing."""
-    assert bus.connected
+    assert bus.is_connected
     async with (
         gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.1) as client,
         await client.open_stream(f"/v1/jobs/{await submit(client)}/events") as stream,
@@ -186,7 +186,7 @@ async def test_a_stream_resumes_at_another_gateway(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, worker: WorkerByHand
 ) -> None:
     """The first one has gone in mid-job; nothing is missed and nothing comes twice."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         job_id = await submit(client)
         await worker.queue(job_id)
@@ -211,7 +211,7 @@ async def test_the_gateways_stop_ends_the_stream(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, worker: WorkerByHand
 ) -> None:
     """With the end of the body, so that the client reconnects to another replica at once."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, drain_s=20) as client:
         job_id = await submit(client)
         await worker.queue(job_id)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 async def logged(bus: Bus, job_id: str) -> list[JobSubmit]:
     """What the log holds of a job."""
-    stored = await bus.history(JOB_LOG, subjects.submits_of(job_id))
+    stored = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
     return [JobSubmit.model_validate_json(entry.data) for entry in stored]
 
 
@@ -65,8 +65,8 @@ async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
 
     job_id = (await order(client, {**facts, "class": "batch"})).json()["id"]
 
-    (stored,) = await bus.history(JOB_LOG, subjects.submits_of(job_id))
-    assert subjects.parse_submit(stored.subject).job_class == "batch"
+    (stored,) = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
+    assert subjects.parse_submission(stored.subject).job_class == "batch"
     job = JobSubmit.model_validate_json(stored.data)
     assert job.model_dump(include=set(facts)) == facts
 
@@ -130,7 +130,7 @@ async def test_an_empty_mask_is_refused(client: Client) -> None:
 
 async def test_a_full_queue_is_told_at_the_door(nats_url: str, stream_settings: StreamSettings, bus: Bus) -> None:
     """With the time to come again."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, queue_limit_per_user=1) as client:
         await submit(client)
         answer = await order(client, await removal(client))
@@ -303,7 +303,7 @@ async def test_an_unknown_job_is_404(client: Client, method: str, job_id: str) -
 async def test_other_users_jobs_are_404(client: Client, bus: Bus) -> None:
     """And are not listed."""
     job = JobSubmit.model_validate({"task": "white-balance", "image": UNKNOWN})
-    await bus.publish(subjects.submit("interactive", "mallory", "j1"), job)
+    await bus.publish(subjects.submission("interactive", "mallory", "j1"), job)
     await record(bus, "j1", 1.0, user="mallory")
 
     assert (await client.get("/v1/jobs/j1")).status_code == 404

@@ -41,7 +41,7 @@ PASSWORD = "not a good one"  # noqa: S105
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """A gateway that asks for keys."""
-    assert bus.connected
+    assert bus.is_connected
     async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
         yield house
 

@@ -61,7 +61,7 @@ def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
     """The same as elsewhere, but it waits for a result as long as a deployed gateway does."""
-    assert bus.connected
+    assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         yield client
 

@@ -65,7 +65,7 @@ def test_a_model_comes_from_a_mirror_of_the_hub(models: Operator) -> None:
 
     assert (pulled.returncode, pulled.stdout) == (0, "fastsam: fetched, 3.0 MB, AGPL-3.0\n"), pulled.stderr
     volume = Volume(models.model_dir, "fastsam")
-    assert volume.checked("FastSAM-s.pt").read_bytes() == WEIGHTS
+    assert volume.verify("FastSAM-s.pt").read_bytes() == WEIGHTS
     assert volume.manifest.sources == (f"{FASTSAM}@{COMMIT}",)
     assert {path.name for path in (models.model_dir / "fastsam").iterdir()} == {
         "FastSAM-s.pt", "NOTICE", "manifest.json",
@@ -78,7 +78,7 @@ def test_a_lost_connection_is_taken_up_where_it_broke(hub: Hub, models: Operator
     hub.break_after = 12_000_000
 
     assert models("pull", "fastsam").returncode == 0
-    assert Volume(models.model_dir, "fastsam").checked("FastSAM-s.pt").read_bytes() == WEIGHTS * 8
+    assert Volume(models.model_dir, "fastsam").verify("FastSAM-s.pt").read_bytes() == WEIGHTS * 8
     assert any("bytes=10485760-" in asked for asked in hub.asked)
 
 

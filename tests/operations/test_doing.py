@@ -216,7 +216,7 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
     async with desk.manager():
         async with desk.worker():
             for user, job_id in (("ann", "j1"), ("ann2", "j2")):
-                await desk.bus.publish(subjects.owned_picture(user, desk.photo), b"1")
+                await desk.bus.publish(subjects.image_ownership(user, desk.photo), b"1")
                 await desk.submit(job_id, user=user)
                 await desk.done(job_id)
         await desk.submit("j3", user="ann")

@@ -45,7 +45,7 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
         await declaring.declare_streams(manager, StreamSettings(picture_bytes=1024**3))
         photo = await NatsImageStore(bus).put("inputs", CAT.read_bytes())
         order = JobSubmit(task=Task.WHITE_BALANCE, image=photo.sha256)
-        await bus.publish(subjects.submit("batch", "ann", "j1"), order)
+        await bus.publish(subjects.submission("batch", "ann", "j1"), order)
         operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)
         streams = await operator.run("storage")
         logged = await operator.run("logged-job", JOB="j1")

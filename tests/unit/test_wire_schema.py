@@ -75,11 +75,11 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "ExtractRequest": {"image": SHA, "mask": SHA},
     "ShadowRequest": {"image": SHA},
     "WhiteBalanceRequest": {"image": SHA},
-    "PictureReply": {"png": PICTURE},
+    "ImageReply": {"png": PICTURE},
     "HealthRequest": {},
     "HealthReply": {"service": "s", "instance": "i", "status": "healthy"},
 }
-EVENTS = ("Queued", "Started", "Progress", "Preview", "Done", "Failed", "Cancelled")
+EVENTS = ("Queued", "Started", "Returned", "Progress", "Preview", "Done", "Failed", "Cancelled")
 
 
 def test_the_wire_is_as_reviewed() -> None:

@@ -14,7 +14,7 @@ from services.a100worker.backend import EditInputs
 from shared import rpc, subjects
 from shared.errors import ArtMancerError, BadInput, JobCancelled
 from shared.image_codec import decode_mask, decode_photo
-from shared.messages import JobSubmit, PictureReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
+from shared.messages import ImageReply, JobSubmit, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -79,7 +79,7 @@ async def read(submit: JobSubmit, images: ImageStore) -> Files:
         raise BadInput("A mask is needed: mark the region to edit.")
     if submit.task is Task.INSERTION and submit.reference is None:
         raise BadInput("A reference photo is needed for insertion.")
-    pictures = submit.pictures()
+    pictures = submit.image_hashes()
     files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
     names = dict(zip(pictures, files, strict=True))
     return Files(names["image"], *(names.get(name) for name in ("mask", "reference", "reference_mask")))
@@ -138,6 +138,6 @@ async def _saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | 
 async def _balanced(bus: Bus, images: ImageStore, submit: JobSubmit) -> Rgb:
     """Return the picture, balanced by the image utilities. Raises Unavailable when they are down."""
     request = WhiteBalanceRequest(image=submit.image, strength=submit.strength)
-    reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, PictureReply, timeout_s=_ASK_S / 2)
+    reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_ASK_S / 2)
     data = await images.get("cache", reply.png.sha256)
     return (await asyncio.to_thread(decode_photo, data)).rgb

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Self
 
 from services.a100worker.job.queues import ALL_LINES, Line, Lines
 from shared import subjects
-from shared.deliveries import Taker
+from shared.deliveries import Puller
 from shared.messages import JobClass, Task
 from shared.topology import JOB_Q, worker_consumer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
 
 _MOMENT_S = 0.01  # from the announcement of a job until its consumer has heard of it too, on a busy broker
@@ -40,7 +40,7 @@ class Intake:
 
     async def __aenter__(self) -> Self:
         """Listen for announcements."""
-        self._taker = await self._stack.enter_async_context(Taker(self._bus))
+        self._puller = await self._stack.enter_async_context(Puller(self._bus))
         await self._stack.enter_async_context(self._bus.subscribe(subjects.LIVE_QUEUE, self._announce))
         return self
 
@@ -50,8 +50,8 @@ class Intake:
         """Stop listening."""
         await self._stack.aclose()
 
-    def _announce(self, stored: Stored) -> None:
-        address = subjects.parse_queued(stored.subject)
+    def _announce(self, stored: StoredMessage) -> None:
+        address = subjects.parse_queue_entry(stored.subject)
         line = JobClass(address.job_class), Task(address.task)
         self.lines.note(line)
         self._news.add(line)
@@ -76,7 +76,7 @@ class Intake:
             self.lines.look(line)
             wait_s = _MOMENT_S if line in self._news else 0.0
             self._news.discard(line)
-            delivery = await self._taker.take(JOB_Q, worker_consumer(*line), wait_s=wait_s)
+            delivery = await self._puller.pull(JOB_Q, worker_consumer(*line), wait_s=wait_s)
             if delivery is not None:
                 self.lines.took(line)
                 return delivery

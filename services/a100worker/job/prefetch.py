@@ -16,7 +16,7 @@ from shared.topology import JOB_EV, JOB_Q
 if TYPE_CHECKING:
     from services.a100worker.job.queues import Line, Lines
     from shared.bus import Bus
-    from shared.image_store import RecentPictures
+    from shared.image_store import CachedImageStore
 
 _LOOK_EVERY_S = 1.0
 _LOOK_AT_MOST = 8  # jobs in front of the next one may run elsewhere
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class LookAhead:
     """Fetches the inputs of the job that this worker would take next, without taking it: it stays everybody's."""
 
-    def __init__(self, bus: Bus, pictures: RecentPictures, lines: Lines) -> None:
+    def __init__(self, bus: Bus, pictures: CachedImageStore, lines: Lines) -> None:
         self._bus = bus
         self._pictures = pictures
         self._lines = lines
@@ -39,7 +39,7 @@ class LookAhead:
             try:
                 work = await self.next(seq)
                 if work is not None and work.job_id != fetched:
-                    for sha256 in work.submit.pictures().values():
+                    for sha256 in work.submit.image_hashes().values():
                         await self._pictures.get("inputs", sha256)
                     fetched = work.job_id
                     log.info("job.fetched-ahead", extra={"job_id": fetched})
@@ -56,11 +56,11 @@ class LookAhead:
     async def _first(self, line: Line, running: int) -> JobWork | None:
         after = 0
         for _ in range(_LOOK_AT_MOST):
-            stored = await self._bus.first(JOB_Q, subjects.queued_in(*line), after)
+            stored = await self._bus.first(JOB_Q, subjects.queue_entries_in(*line), after)
             if stored is None:
                 break
             after = stored.seq
-            job_id = subjects.parse_queued(stored.subject).job_id
+            job_id = subjects.parse_queue_entry(stored.subject).job_id
             if after == running or await self._bus.last(JOB_EV, subjects.event(job_id, "started")) is not None:
                 continue
             try:

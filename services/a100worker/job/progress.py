@@ -54,7 +54,7 @@ class Reporter:
         step = done if done > 0 else None
         if step is not None and self.last is not None and self.last.step == step:
             return
-        tracing.note("step", step=done, of=total)
+        tracing.add_event("step", step=done, of=total)
         self._time(step)
         self.last = Progress(
             job_id=self._job_id,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.a100worker.backend import Edit, Editor
     from services.a100worker.job.prefetch import LookAhead
     from services.a100worker.settings import Settings
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
     from shared.image_store import ImageStore
     from shared.messages import JobSubmit
@@ -67,8 +67,8 @@ class Runner:
         except ValidationError:
             await refuse(self._bus, delivery)
             return
-        context = tracing.received(delivery.headers, work.submit.traceparent)
-        with tracing.span("job.attempt", parent=context) as span, telemetry.bound(job_id=work.job_id):
+        context = tracing.extract(delivery.headers, work.submit.traceparent)
+        with tracing.span("job.attempt", parent=context) as span, telemetry.log_context(job_id=work.job_id):
             span.set_attributes({"job.id": work.job_id, "job.task": work.submit.task, "job.delivery": delivery.attempt})
             metrics.BUSY.set(1)
             try:
@@ -80,7 +80,7 @@ class Runner:
         reporter = Reporter(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
-        def end(_: Stored) -> None:
+        def end(_: StoredMessage) -> None:
             reporter.cancelled.set()
 
         # Listen first: whatever ends the job before it is started, the broker refuses the start.

@@ -16,7 +16,7 @@ from shared.errors import (
     EngineFailed,
     JobCancelled,
     NotFound,
-    TriedTooOften,
+    TooManyAttempts,
     WrongLastSequence,
 )
 from shared.messages import DeadLetter, Done, JobWork, Returned, Started
@@ -51,14 +51,14 @@ class Settlement:
             self.attempt = job_events.count_used_attempts(await job_events.load_attempts(self._bus, self._work.job_id))
             if self.attempt >= self._settings.streams.max_deliver:
                 if not await self._has_ended():
-                    await self._bury(TriedTooOften())
+                    await self._bury(TooManyAttempts())
                 return False
         self.attempt += 1
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
         try:
             await job_events.publish_event(self._bus, started, msg_id=uuid4().hex)
         except WrongLastSequence:
-            await self._delivery.ack_soon()
+            await self._delivery.ack_nowait()
             return False
         log.info("job.started", extra=self._facts(task=self._work.submit.task))
         return True
@@ -73,12 +73,12 @@ class Settlement:
         else:
             self._count("done")
             log.info("job.ended", extra=self._facts(state=done.type))
-        await self._delivery.ack_soon()
+        await self._delivery.ack_nowait()
 
     async def _has_ended(self) -> bool:
         if await self._bus.last(JOB_EV, subjects.end(self._work.job_id)) is None:
             return False
-        await self._delivery.ack_soon()
+        await self._delivery.ack_nowait()
         return True
 
     async def fail(self, error: ArtMancerError, *, stopping: bool) -> None:
@@ -97,7 +97,7 @@ class Settlement:
         except WrongLastSequence:
             self._count("cancelled")
             log.info("job.cancelled", extra=self._facts())
-            await self._delivery.ack_soon()
+            await self._delivery.ack_nowait()
             return
         if handed_back:
             await self._delivery.retry()
@@ -136,7 +136,7 @@ async def refuse(bus: Bus, delivery: Delivery) -> None:
     """End a job that was put into the queue by hand, or by a dispatcher whose words we do not know."""
     log.error("job.unreadable", extra={"subject": delivery.subject})
     try:
-        job_id = subjects.token(subjects.parse_queued(delivery.subject).job_id)
+        job_id = subjects.token(subjects.parse_queue_entry(delivery.subject).job_id)
     except BadMessage:
         await delivery.drop("unreadable")
         return

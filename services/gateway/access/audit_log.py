@@ -57,7 +57,7 @@ class AuditMiddleware:
             await send(message)
 
         try:
-            with telemetry.bound(request_id=request_id):
+            with telemetry.log_context(request_id=request_id):
                 await self._app(scope, receive, answer)
         finally:
             if self._writes and (scope["method"] not in _LOOKING or status in _REFUSED) and not scope.get("unlogged"):

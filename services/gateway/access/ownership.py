@@ -91,7 +91,7 @@ class StoredOwnership:
         """See Ownership."""
         if (owner, sha256) in self._believed:
             return True
-        entry = await self._bus.last(OWNED, subjects.owned_picture(owner, sha256))
+        entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
         if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty one
             return False
         if self._clock() - int(entry.data) > _RENEWED_S:
@@ -101,7 +101,7 @@ class StoredOwnership:
 
     async def add_image(self, owner: str, sha256: str) -> None:
         """See Ownership."""
-        await self._bus.publish(subjects.owned_picture(owner, sha256), str(int(self._clock())).encode())
+        await self._bus.publish(subjects.image_ownership(owner, sha256), str(int(self._clock())).encode())
         self._believed[owner, sha256] = True
 
     async def owns_job(self, owner: str, job_id: str) -> bool:
@@ -111,7 +111,7 @@ class StoredOwnership:
         # A replay is in the view only, what has just been submitted only in the log.
         found = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
         if found is None or not found.data:
-            found = await self._bus.first(JOB_LOG, subjects.submits_by(owner, job_id))
+            found = await self._bus.first(JOB_LOG, subjects.submissions_by(owner, job_id))
         if found is not None:
             self._believed[owner, job_id] = True
         return found is not None

@@ -30,7 +30,9 @@ async def debug_info(images: ImageStore, session: DebugSession) -> dict[str, Any
     names = {image.label: image.sha256 for image in session.images}
     order = _ORDER_GUIDED if GUIDED in names else _ORDER[session.submit.task]
     conditions = await _read(images, "debug", {label: names[label] for label in order if label in names})
-    echoes = await _read(images, "inputs", {_ECHOES[field]: name for field, name in session.submit.pictures().items()})
+    echoes = await _read(
+        images, "inputs", {_ECHOES[field]: name for field, name in session.submit.image_hashes().items()}
+    )
     extras = await _read(images, "debug", {key: names[label] for key, label in _extras(session) if label in names})
     photo = await images.head("inputs", session.submit.image)
     return {

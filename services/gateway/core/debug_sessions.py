@@ -20,7 +20,7 @@ from shared.messages import DebugSession
 from shared.topology import SESSIONS
 
 if TYPE_CHECKING:
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.image_store import Bucket, ImageStore
 
 _NAME = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{8}")
@@ -140,7 +140,7 @@ def archive(pictures: dict[str, bytes], facts: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _read(stored: Stored) -> DebugSession | None:
+def _read(stored: StoredMessage) -> DebugSession | None:
     try:
         return DebugSession.model_validate_json(stored.data)
     except ValidationError:  # a mark of deletion, or not of our making

@@ -19,7 +19,7 @@ from shared.topology import JOB_EV
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent
 
 INBOX_LIMIT = 256
@@ -85,7 +85,7 @@ class Feed:
             return ()
         return [(entry.seq, event) for entry in stored if (event := parse_event(entry.data)) is not None]
 
-    def _receive(self, stored: Stored) -> None:
+    def _receive(self, stored: StoredMessage) -> None:
         event = parse_event(stored.data)
         if event is None:
             return

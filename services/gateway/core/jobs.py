@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.feed import Feed
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent, JobRecord
 
 log = logging.getLogger(__name__)
@@ -69,16 +69,16 @@ class Jobs:
     ) -> str:
         """Store the submission in the broker's log and return the job's id. Raises Busy, BrokerUnavailable."""
         job_id = job_id or str(uuid4())
-        submission = submission.model_copy(update={"traceparent": tracing.current()})
+        submission = submission.model_copy(update={"traceparent": tracing.current_traceparent()})
         with self._admission.place(owner, job_id):
-            await self._bus.publish(subjects.submit(job_class, owner, job_id), submission, msg_id=job_id)
+            await self._bus.publish(subjects.submission(job_class, owner, job_id), submission, msg_id=job_id)
         self._ownership.add_job(owner, job_id)
         log.info("job.submitted", extra={"job_id": job_id, "task": submission.task})
         return job_id
 
-    async def logged(self, job_id: str) -> Stored | None:
+    async def logged(self, job_id: str) -> StoredMessage | None:
         """Return the log entry of the job's submission, None if there is none. Raises BrokerUnavailable."""
-        return await self._bus.first(JOB_LOG, subjects.submits_of(job_id))
+        return await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
 
     async def submission_of(self, record: JobRecord) -> JobSubmit | None:
         """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""

@@ -17,7 +17,7 @@ from shared.messages import JobRecord, JobState
 from shared.topology import JOBS
 
 if TYPE_CHECKING:
-    from shared.bus import Bus, Stored
+    from shared.bus import Bus, StoredMessage
 
     Place = tuple[float, str]
     """When a job was created, and its id."""
@@ -39,7 +39,7 @@ async def page(
     return await asyncio.gather(*(_now(bus, record) for record in shown)), _cursor(shown[-1]) if more else None
 
 
-def _selected(stored: list[Stored], status: JobState | None, before: Place | None) -> list[JobRecord]:
+def _selected(stored: list[StoredMessage], status: JobState | None, before: Place | None) -> list[JobRecord]:
     found = []
     for entry in stored:
         try:

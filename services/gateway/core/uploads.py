@@ -86,7 +86,7 @@ class Uploads:
         """Store it, if the owner has not done so yet, and return its SHA-256. Raises Busy, BrokerUnavailable."""
         sha256 = upload.ref.sha256
         owned = await self._ownership.owns_image(owner, sha256)
-        await self._images.put("inputs", upload.data, upload.ref, anew=not owned)
+        await self._images.put("inputs", upload.data, upload.ref, force=not owned)
         if not owned:
             await self._ownership.add_image(owner, sha256)
         return sha256

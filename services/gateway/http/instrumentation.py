@@ -47,7 +47,7 @@ class InstrumentationMiddleware:
         """Pass the request on."""
         headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CONTEXT_HEADERS}
         exchange = Exchange(scope["method"] if scope["method"] in _METHODS else "other")
-        with tracing.span(exchange.method, parent=tracing.received(headers), kind=SpanKind.SERVER) as span:
+        with tracing.span(exchange.method, parent=tracing.extract(headers), kind=SpanKind.SERVER) as span:
             try:
                 await self._app(scope, receive, self._noting(exchange, scope, send))
             finally:
@@ -60,7 +60,7 @@ class InstrumentationMiddleware:
 
     def _noting(self, exchange: Exchange, scope: Scope, send: Send) -> Send:
         began = time.perf_counter()
-        answered = (tracing.current() or "").encode()
+        answered = (tracing.current_traceparent() or "").encode()
 
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -164,7 +164,7 @@ class Receipt(Resource):
         return cls(
             id=record.job_id,
             task=record.task,
-            inputs=order.pictures() if order else {},
+            inputs=order.image_hashes() if order else {},
             output=done.result.sha256,
             seed=done.seed,
             steps=order.steps if order else None,

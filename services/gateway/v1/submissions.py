@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
     from services.gateway.core.uploads import Uploads
     from services.gateway.v1.job_views import JobSubmission
-    from shared.bus import Stored
+    from shared.bus import StoredMessage
 
 _KEYS = UUID("5d0c3f0a-6b1e-4e0b-9a77-0d6f1f3c2b58")
 _SEEDS = 2**31
@@ -62,17 +62,17 @@ async def _is_known(jobs: Jobs, job_id: str, message: JobSubmit, submission: Job
     return logged is not None
 
 
-def _is_same(logged: Stored, message: JobSubmit, submission: JobSubmission) -> bool:
+def _is_same(logged: StoredMessage, message: JobSubmit, submission: JobSubmission) -> bool:
     try:
         known = JobSubmit.model_validate_json(logged.data)
     except ValidationError:
         return False
-    same_class = subjects.parse_submit(logged.subject).job_class == submission.job_class
+    same_class = subjects.parse_submission(logged.subject).job_class == submission.job_class
     return same_class and known.model_dump(exclude=_NOT_COMPARED) == message.model_dump(exclude=_NOT_COMPARED)
 
 
 async def _check(uploads: Uploads, owner: str, message: JobSubmit) -> None:
-    await require(uploads, owner, **message.pictures())
+    await require(uploads, owner, **message.image_hashes())
     if message.task is not Task.WHITE_BALANCE and message.mask and await uploads.marks_nothing(message.mask):
         raise BadInput("The field mask names an empty mask; mark the region to edit.")
 

@@ -71,7 +71,7 @@ class BiRefNet:
 
     def __init__(self, settings: Settings) -> None:
         volume = Volume(settings.model_dir, "birefnet")
-        path, facts = volume.checked(settings.birefnet_file), volume.manifest.files[settings.birefnet_file]
+        path, facts = volume.verify(settings.birefnet_file), volume.manifest.files[settings.birefnet_file]
         self._detector = engine.load(settings)
         self._network = Network(path, settings.device)
         self.note = None if self._network.on_gpu else "BiRefNet runs on the processor here, which takes long."

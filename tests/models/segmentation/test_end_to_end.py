@@ -126,10 +126,10 @@ async def test_what_one_replica_saw_the_next_one_believes(
     async with replica(bus, settings):
         assert iou(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT
         (name,) = [entry async for entry in _names(bus, photo)]
-        seen = unpack(await images.kept("cache", name) or b"")
+        seen = unpack(await images.get_named("cache", name) or b"")
         assert seen is not None
         assert len(seen) >= 4
-        await images.keep("cache", name, pack(seen[:0]))
+        await images.put_named("cache", name, pack(seen[:0]))
         assert iou(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT  # it remembers
 
     async with replica(bus, settings):

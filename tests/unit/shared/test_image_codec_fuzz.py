@@ -78,7 +78,7 @@ def _sound_png(data: bytearray) -> bytes:
 def test_tampered_files_raise_nothing_but_bad_input(read: Callable[[bytes], object]) -> None:
     """No other exception reaches a service, so no upload can look like a fault of ours."""
 
-    @settings(max_examples=300, deadline=2000)
+    @settings(max_examples=300, deadline=None)
     @given(tampered())
     def holds(data: bytes) -> None:
         with suppress(BadInput):

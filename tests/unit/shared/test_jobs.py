@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import subjects
-from shared.bus import Stored
+from shared.bus import StoredMessage
 from shared.jobs import fold, initial_record, parse_event
 from shared.messages import (
     Cancelled,
@@ -191,7 +191,7 @@ def test_each_end_has_its_state(end: Done | Failed | Cancelled, state: JobState)
 def test_a_logged_job_is_queued_before_its_first_event() -> None:
     """As soon as the submit is stored the job exists."""
     body = b'{"task": "insertion", "image": "%s", "steps": 20, "debug": true, "submitted_at": 5.0}' % SHA.encode()
-    record = initial_record(Stored(9, subjects.submit("interactive", "u1", "j1"), body))
+    record = initial_record(StoredMessage(9, subjects.submission("interactive", "u1", "j1"), body))
 
     assert (record.job_id, record.user, record.state) == ("j1", "u1", JobState.QUEUED)
     assert (record.task, record.total_steps, record.debug, record.created_at) == (Task.INSERTION, 20, True, 5.0)
@@ -200,7 +200,7 @@ def test_a_logged_job_is_queued_before_its_first_event() -> None:
 
 def test_a_logged_job_that_cannot_be_read_has_no_task() -> None:
     """It exists all the same, until the job manager has buried it."""
-    record = initial_record(Stored(9, subjects.submit("batch", "u1", "j1"), b"{"))
+    record = initial_record(StoredMessage(9, subjects.submission("batch", "u1", "j1"), b"{"))
 
     assert (record.job_id, record.state, record.task) == ("j1", JobState.QUEUED, None)
 

@@ -11,8 +11,8 @@ import pytest
 
 from services.stack.stack import free_port
 from shared.errors import BrokerUnavailable
-from shared.listener import probed
-from shared.probes import LIVE, Probes, ask
+from shared.listener import serve_probes
+from shared.probes import LIVE, Probes, probe
 from shared.settings import ProbeSettings
 
 ROOT = Path(__file__).parents[3]
@@ -44,33 +44,33 @@ async def test_a_process_that_starts_is_not_ready(probes: Probes) -> None:
     """Even when all that it needs is there."""
     probes.require(fine)
 
-    assert (await probes.started(), await probes.ready()) == ("The service is starting.",) * 2
+    assert (await probes.check_started(), await probes.check_ready()) == ("The service is starting.",) * 2
 
 
 async def test_a_process_is_ready_once_it_has_started(probes: Probes) -> None:
     """No sentence means yes."""
     probes.require(fine)
-    probes.has_started()
+    probes.mark_started()
 
-    assert (await probes.started(), await probes.ready()) == ("", "")
+    assert (await probes.check_started(), await probes.check_ready()) == ("", "")
 
 
 async def test_a_dependency_that_fails_is_the_reason(probes: Probes) -> None:
     """It takes readiness away, and it does not undo the start."""
     probes.require(fine)
     probes.require(down)
-    probes.has_started()
+    probes.mark_started()
 
-    assert await probes.ready() == "The message broker is not available."
-    assert await probes.started() == ""
+    assert await probes.check_ready() == "The message broker is not available."
+    assert await probes.check_started() == ""
 
 
 async def test_a_process_that_stops_takes_no_more_work(probes: Probes, stop: asyncio.Event) -> None:
     """From the moment that it is told to, while it finishes what it has."""
-    probes.has_started()
+    probes.mark_started()
     stop.set()
 
-    assert await probes.ready() == "The service is stopping."
+    assert await probes.check_ready() == "The service is stopping."
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -88,9 +88,9 @@ async def asked_by_docker(**variables: str) -> tuple[int | None, str]:
 async def test_docker_hears_a_yes_or_the_reason(stop: asyncio.Event) -> None:
     """Exit code 0 without a word, or 1 with one sentence."""
     port = free_port(HOST, 0)
-    async with probed(ProbeSettings(port=port), stop) as probes:
+    async with serve_probes(ProbeSettings(port=port), stop) as probes:
         early = await asked_by_docker(PROBE_PORT=str(port))
-        probes.has_started()
+        probes.mark_started()
         later = await asked_by_docker(PROBE_PORT=str(port))
 
     assert early == (1, "The service is starting.\n")
@@ -107,14 +107,14 @@ def test_nobody_is_not_ready() -> None:
     """A process that has not come to listen yet, or is gone."""
     port = free_port(HOST, 0)
 
-    assert ask(port) == f"Nobody listens on port {port}."
+    assert probe(port) == f"Nobody listens on port {port}."
 
 
 async def test_a_loop_that_does_not_turn_is_not_alive(stop: asyncio.Event) -> None:
     """The question is asked from the very loop that would have to answer it, so it hangs."""
     port = free_port(HOST, 0)
-    async with probed(ProbeSettings(port=port), stop):
-        why = ask(port, LIVE, patience_s=0.2)
+    async with serve_probes(ProbeSettings(port=port), stop):
+        why = probe(port, LIVE, patience_s=0.2)
 
     assert why == "The process does not answer: its event loop does not turn."
 

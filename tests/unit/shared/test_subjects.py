@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared import subjects
 from shared.errors import BadMessage
-from shared.subjects import QueueAddress, SubmitAddress
+from shared.subjects import QueueAddress, SubmissionAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,9 +38,9 @@ def test_what_could_change_a_subjects_shape_is_no_token(text: str) -> None:
 @given(tokens, tokens, tokens)
 def test_a_submit_is_taken_apart_into_what_it_was_made_of(job_class: str, user: str, job_id: str) -> None:
     """Class, user and job id live in the subject alone."""
-    address = subjects.parse_submit(subjects.submit(job_class, user, job_id))
+    address = subjects.parse_submission(subjects.submission(job_class, user, job_id))
 
-    assert address == SubmitAddress(subjects.POOL, job_class, user, job_id)
+    assert address == SubmissionAddress(subjects.POOL, job_class, user, job_id)
 
 
 @given(tokens, tokens, tokens, tokens)
@@ -48,7 +48,7 @@ def test_a_queued_job_is_taken_apart_into_what_it_was_made_of(
     job_class: str, task: str, user: str, job_id: str
 ) -> None:
     """Who waits for what can be read without opening the message."""
-    address = subjects.parse_queued(subjects.queued(job_class, task, user, job_id))
+    address = subjects.parse_queue_entry(subjects.queue_entry(job_class, task, user, job_id))
 
     assert address == QueueAddress(subjects.POOL, job_class, task, user, job_id)
 
@@ -69,23 +69,23 @@ def test_the_job_of_an_event_is_in_its_subject(job_id: str) -> None:
 def test_a_submit_elsewhere_is_refused(subject: str) -> None:
     """A subject of another shape, or with what is no token in it, is not a submit."""
     with pytest.raises(BadMessage):
-        subjects.parse_submit(subject)
+        subjects.parse_submission(subject)
 
 
 @pytest.mark.parametrize(
     "build",
     [
-        lambda text: subjects.submit("batch", text, "j1"),
-        lambda text: subjects.submit("batch", "u1", text),
-        subjects.submits_of,
-        lambda text: subjects.queued("batch", "removal", text, "j1"),
+        lambda text: subjects.submission("batch", text, "j1"),
+        lambda text: subjects.submission("batch", "u1", text),
+        subjects.submissions_of,
+        lambda text: subjects.queue_entry("batch", "removal", text, "j1"),
         subjects.queue_entries_of,
         lambda text: subjects.event(text, "started"),
         subjects.events_of,
         subjects.end,
         subjects.live_end,
-        lambda text: subjects.dead("bad_input", text),
-        lambda text: subjects.dead(text, "j1"),
+        lambda text: subjects.dead_letter("bad_input", text),
+        lambda text: subjects.dead_letter(text, "j1"),
         lambda text: subjects.job_record(text, "j1"),
         subjects.job_records_of,
         subjects.job_record_anywhere,

@@ -95,7 +95,7 @@ def test_a_library_cannot_break_the_line_either(log: io.StringIO) -> None:
 
 def test_a_foreign_trace_is_not_quoted(log: io.StringIO) -> None:
     """Anybody may send the header `tracestate`, and what is wrong with it is theirs to find out."""
-    tracing.received({"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "ERROR forged=x,,,"})
+    tracing.extract({"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "ERROR forged=x,,,"})
 
     assert log.getvalue() == ""
 
@@ -140,7 +140,7 @@ def test_an_event_is_one_object(json_log: io.StringIO) -> None:
 def test_an_event_names_the_trace_it_is_part_of(json_log: io.StringIO) -> None:
     """So that one click leads from a trace to its logs."""
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with tracing.span("baking", parent=tracing.received({"traceparent": given})):
+    with tracing.span("baking", parent=tracing.extract({"traceparent": given})):
         logging.getLogger("services.kitchen").info("cake.baked")
     line = only(json_log)
 
@@ -150,7 +150,7 @@ def test_an_event_names_the_trace_it_is_part_of(json_log: io.StringIO) -> None:
 def test_what_is_bound_is_in_every_event(json_log: io.StringIO) -> None:
     """Also of a library deep in an engine that has never heard of jobs; and of nobody else."""
     kitchen = logging.getLogger("services.kitchen")
-    with telemetry.bound(job_id="j1"):
+    with telemetry.log_context(job_id="j1"):
         threading.Thread(target=kitchen.info, args=("oven.cold",)).run()
         kitchen.info("oven.hot", extra={"degrees": 180})
     kitchen.info("oven.off")

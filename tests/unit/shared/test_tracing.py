@@ -34,7 +34,7 @@ except ConfigError as error:
 def test_what_was_received_is_sent_on() -> None:
     """With what other systems have added to it."""
     headers: dict[str, str] = {}
-    with tracing.span("work", parent=tracing.received({"traceparent": GIVEN, "tracestate": "vendor=1"})):
+    with tracing.span("work", parent=tracing.extract({"traceparent": GIVEN, "tracestate": "vendor=1"})):
         tracing.inject(headers)
 
     assert headers == {"traceparent": GIVEN, "tracestate": "vendor=1"}
@@ -45,8 +45,8 @@ def test_what_was_received_is_sent_on() -> None:
 )
 def test_nonsense_begins_a_trace(nonsense: str) -> None:
     """As nothing does: whatever a client sends, what we send is well formed, and our own."""
-    with tracing.span("work", parent=tracing.received({"traceparent": nonsense})):
-        begun = tracing.current()
+    with tracing.span("work", parent=tracing.extract({"traceparent": nonsense})):
+        begun = tracing.current_traceparent()
 
     assert begun is not None
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", begun)
@@ -57,34 +57,34 @@ def test_headers_outweigh_the_body() -> None:
     """A body is sent again as it is; its header says who sends it now."""
     body = f"00-{'1' * 32}-{'2' * 16}-01"
 
-    with tracing.span("work", parent=tracing.received({"traceparent": GIVEN}, body)):
-        assert tracing.current() == GIVEN
-    with tracing.span("work", parent=tracing.received({"Nats-Msg-Id": "1"}, body)):
-        assert tracing.current() == body
+    with tracing.span("work", parent=tracing.extract({"traceparent": GIVEN}, body)):
+        assert tracing.current_traceparent() == GIVEN
+    with tracing.span("work", parent=tracing.extract({"Nats-Msg-Id": "1"}, body)):
+        assert tracing.current_traceparent() == body
 
 
 def test_outside_of_a_trace_nothing_is_added() -> None:
     """Background work is nobody's."""
     headers = {"Nats-Msg-Id": "1"}
-    with tracing.sending("publish", headers):
-        tracing.note("step", step=1)
+    with tracing.publish_span("publish", headers):
+        tracing.add_event("step", step=1)
 
     assert headers == {"Nats-Msg-Id": "1"}
-    assert (tracing.current(), tracing.ids()) == (None, None)
+    assert (tracing.current_traceparent(), tracing.current_ids()) == (None, None)
 
 
 async def test_tasks_and_threads_belong_to_who_starts_them() -> None:
     """An engine works in a thread, its steps are published from a task."""
 
     async def task() -> str | None:
-        return tracing.current()
+        return tracing.current_traceparent()
 
-    with tracing.span("work", parent=tracing.received({"traceparent": GIVEN})):
+    with tracing.span("work", parent=tracing.extract({"traceparent": GIVEN})):
         in_task = asyncio.create_task(task(), name="task")
-        in_thread = await asyncio.to_thread(tracing.current)
+        in_thread = await asyncio.to_thread(tracing.current_traceparent)
 
     assert (await in_task, in_thread) == (GIVEN, GIVEN)
-    assert tracing.current() is None
+    assert tracing.current_traceparent() is None
 
 
 def test_an_error_passes() -> None:
@@ -97,10 +97,10 @@ def test_an_error_passes() -> None:
 
 def test_a_link_points_at_a_trace_that_there_is() -> None:
     """At nothing otherwise."""
-    (link,) = tracing.link_to(tracing.received({"traceparent": GIVEN}))
+    (link,) = tracing.link_to(tracing.extract({"traceparent": GIVEN}))
 
     assert f"{link.context.trace_id:032x}" == TRACE
-    assert tracing.link_to(tracing.received(None)) == ()
+    assert tracing.link_to(tracing.extract(None)) == ()
 
 
 def test_without_an_endpoint_nothing_is_set_up() -> None:

@@ -33,7 +33,7 @@ def test_what_was_pulled_is_found(model_dir: Path) -> None:
     volume = Volume(model_dir, "net")
 
     assert volume.path("a/net.bin").read_bytes() == WEIGHTS
-    assert volume.checked("a/net.bin") == volume.path("a/net.bin")
+    assert volume.verify("a/net.bin") == volume.path("a/net.bin")
 
 
 def test_a_missing_model_is_named_with_the_command_that_fetches_it(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_file_that_changed_is_not_loaded(model_dir: Path, data: bytes) -> None
     (model_dir / "net" / "a" / "net.bin").write_bytes(data)
 
     with pytest.raises(ConfigError, match=rf"is not the one that was pulled; {FETCHES}"):
-        Volume(model_dir, "net").checked("a/net.bin")
+        Volume(model_dir, "net").verify("a/net.bin")
 
 
 def test_large_files_are_hashed_in_pieces(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Lama:
         """Open the file on the volume; None where there is none. Raises ConfigError when it cannot be used."""
         if not (models / MODEL / FILE).is_file():
             return None
-        path = Volume(models, MODEL).checked(FILE)
+        path = Volume(models, MODEL).verify(FILE)
         try:
             import onnxruntime  # noqa: PLC0415 (only with the file)
         except ImportError as error:

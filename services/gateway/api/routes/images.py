@@ -18,7 +18,7 @@ from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import json_body, openapi_body
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
-from shared.messages import ExtractRequest, Message, PictureReply, ShadowRequest, WhiteBalanceRequest
+from shared.messages import ExtractRequest, ImageReply, Message, ShadowRequest, WhiteBalanceRequest
 
 router = APIRouter(prefix="/api/image-utils", tags=["pictures"])
 Knob = Annotated[FiniteFloat, Form(ge=-100, le=100)]
@@ -90,7 +90,7 @@ async def _shadow(deps: Deps, user: str, ask: ShadowPreviewRequest) -> str:
 
 async def _made(deps: Deps, subject: str, request: Message) -> str:
     """Have a picture made, and return it in base64."""
-    reply = await rpc.call(deps.bus, subject, request, PictureReply, timeout_s=deps.settings.image_timeout_s)
+    reply = await rpc.call(deps.bus, subject, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     return pybase64.b64encode(await deps.images.get("cache", reply.png.sha256)).decode()
 
 

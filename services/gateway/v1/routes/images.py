@@ -14,7 +14,7 @@ from services.gateway.v1.schemas import ExtractionRequest, Picture
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
 from shared.errors import BadInput, ImageNotFound
-from shared.messages import ExtractRequest, ImageRef, PictureReply
+from shared.messages import ExtractRequest, ImageRef, ImageReply
 
 router = APIRouter(prefix="/v1", tags=["pictures"], generate_unique_id_function=by_name)
 Name = Annotated[str, Path(description="The SHA-256 of the picture's bytes.")]
@@ -86,7 +86,7 @@ async def extract_object(order: Cut, response: Response, deps: InjectedDeps, use
     await require(deps.uploads, user, image=order.image, mask=order.mask)
     question = ExtractRequest(image=order.image, mask=order.mask)
     reply = await rpc.call(
-        deps.bus, subjects.IMG_EXTRACT, question, PictureReply, timeout_s=deps.settings.image_timeout_s
+        deps.bus, subjects.IMG_EXTRACT, question, ImageReply, timeout_s=deps.settings.image_timeout_s
     )
     cut_out = await deps.uploads.adopt(user, reply.png)
     response.headers["Location"] = f"/v1/images/{cut_out.ref.sha256}"

@@ -116,7 +116,7 @@ def _device(torch: Any, wanted: str) -> str:
 def load(settings: Settings) -> Network:
     """Load the network once per process, whichever engines look through it. Raises ConfigError."""
     volume = Volume(settings.model_dir, "fastsam")
-    path, digest = volume.checked(settings.fastsam_file), volume.manifest.files[settings.fastsam_file].sha256
+    path, digest = volume.verify(settings.fastsam_file), volume.manifest.files[settings.fastsam_file].sha256
     return Network(path, digest, settings.fastsam_px, settings.fastsam_confidence, settings.device)
 
 

@@ -62,7 +62,7 @@ def test_what_was_pulled_is_whole_and_carries_its_notice(tmp_path: Path, volumes
     """The file lies where the services look, its licence text beside it, nothing else."""
     assert models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
 
-    assert Volume(volumes, "tiny").checked("tiny.onnx").read_bytes() == WEIGHTS
+    assert Volume(volumes, "tiny").verify("tiny.onnx").read_bytes() == WEIGHTS
     assert (volumes / "tiny" / "NOTICE").read_text() == "by nobody\n"
     assert models.problem(PINNED, volumes) is None
     assert {path.name for path in (volumes / "tiny").iterdir()} == {"NOTICE", "manifest.json", "tiny.onnx"}
@@ -130,10 +130,10 @@ def test_the_first_pull_locks_what_nobody_has_pinned(tmp_path: Path, volumes: Pa
 
     with pytest.raises(Unavailable, match="another SHA-256"):
         models.pull(OPEN, volumes, other)
-    assert Volume(volumes, "open").checked("a/net.bin").read_bytes() == WEIGHTS
+    assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == WEIGHTS
 
     models.pull(OPEN, volumes, other, renew=True)
-    assert Volume(volumes, "open").checked("a/net.bin").read_bytes() == OTHER
+    assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == OTHER
 
 
 def test_ones_own_files_join_a_model(tmp_path: Path, volumes: Path) -> None:
@@ -179,7 +179,7 @@ def test_what_another_source_left_unfinished_is_not_taken(tmp_path: Path, volume
     models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
 
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin"}
-    assert Volume(volumes, "open").checked("a/net.bin").read_bytes() == WEIGHTS
+    assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == WEIGHTS
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path, volumes: Path) -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class NoStore(FakeImageStore):
     """A store whose broker is gone."""
 
-    async def keep(self, bucket: Bucket, name: str, data: bytes) -> None:
+    async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """Raises BrokerUnavailable."""
         del bucket, name, data
         raise BrokerUnavailable
 
-    async def kept(self, bucket: Bucket, name: str) -> bytes | None:
+    async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
         """Raises BrokerUnavailable."""
         del bucket, name
         raise BrokerUnavailable
@@ -101,7 +101,7 @@ async def test_without_the_store_there_is_still_an_answer() -> None:
 async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
     """Whoever wrote them."""
     store, eye = FakeImageStore(), Network()
-    await store.keep("cache", "a/net-1", b"nonsense")
+    await store.put_named("cache", "a/net-1", b"nonsense")
 
     assert (await recalled(FeatureCache(store, 1000), eye)).shape == (4, 25)
     assert eye.looks == 1

@@ -32,7 +32,7 @@ class Shelf:
             raise ImageNotFound
         return self.pictures[sha256]
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """See ImageStore; nothing is stored here."""
         raise NotImplementedError
 

@@ -62,7 +62,7 @@ def _checked(volume: Volume, name: str, file: str, blocks: int) -> Adapter:
             f"The adapter {MODEL}/{file} is missing from MODEL_DIR; bring it with `python -m services.models pull "
             f"{MODEL} --from FOLDER`, or edit without, by A100WORKER_QWEN_BARE=true."
         )
-    path = volume.checked(file)
+    path = volume.verify(file)
     try:
         check(read_header(path), blocks)
     except ValueError as error:

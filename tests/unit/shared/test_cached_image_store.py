@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.image_store import RecentPictures
+from shared.image_store import CachedImageStore
 
 if TYPE_CHECKING:
     from shared.image_store import Bucket
@@ -19,10 +19,10 @@ class Shelf:
     def __init__(self) -> None:
         self.reads: list[str] = []
 
-    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, anew: bool = False) -> ImageRef:
+    async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """Take the reference as it is."""
         assert ref is not None
-        assert (ref.bucket, ref.size_bytes, anew) == (bucket, len(data), False)
+        assert (ref.bucket, ref.size_bytes, force) == (bucket, len(data), False)
         return ref
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
@@ -40,7 +40,7 @@ class Shelf:
 async def test_a_picture_is_read_once() -> None:
     """While it fits."""
     shelf = Shelf()
-    recent = RecentPictures(shelf, "results", limit_bytes=20)
+    recent = CachedImageStore(shelf, "results", limit_bytes=20)
     pictures = [await recent.get("results", name) for name in ("a", "a", "b", "a")]
 
     assert pictures == [b"a" * 10, b"a" * 10, b"b" * 10, b"a" * 10]
@@ -50,7 +50,7 @@ async def test_a_picture_is_read_once() -> None:
 async def test_the_one_that_nobody_wanted_for_longest_goes_first() -> None:
     """When there is no room for all."""
     shelf = Shelf()
-    recent = RecentPictures(shelf, "results", limit_bytes=20)
+    recent = CachedImageStore(shelf, "results", limit_bytes=20)
     for name in ("a", "b", "a", "c", "a", "b"):
         await recent.get("results", name)
 
@@ -61,7 +61,7 @@ async def test_the_one_that_nobody_wanted_for_longest_goes_first() -> None:
 async def test_only_one_bucket_is_kept(bucket: Bucket) -> None:
     """All else is read once or belongs to somebody else's memory."""
     shelf = Shelf()
-    recent = RecentPictures(shelf, "results", limit_bytes=20)
+    recent = CachedImageStore(shelf, "results", limit_bytes=20)
     for _ in range(2):
         await recent.get(bucket, "a")
 
@@ -71,7 +71,7 @@ async def test_only_one_bucket_is_kept(bucket: Bucket) -> None:
 async def test_a_picture_larger_than_the_memory_is_passed_on() -> None:
     """And takes no room from the others."""
     shelf = Shelf()
-    recent = RecentPictures(shelf, "results", limit_bytes=5)
+    recent = CachedImageStore(shelf, "results", limit_bytes=5)
     pictures = [await recent.get("results", "a") for _ in range(2)]
 
     assert pictures == [b"a" * 10] * 2
