@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.a100worker.backend import Edit
+from services.a100worker.backend import Edit, Engine
 from shared.errors import BadImage, EngineFailed, ImageNotFound, JobCancelled
 from shared.image_codec import probe
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import EditInputs, Loading, Step
+    from services.a100worker.backend import (
+        EditInputs,
+        InsertionInputs,
+        PhaseReporter,
+        RemovalInputs,
+        StepReporter,
+        WhiteBalanceInputs,
+    )
     from services.a100worker.settings import Settings
     from shared.image_store import Bucket
 
@@ -66,37 +74,53 @@ class FakeImageStore:
         return self._named.get((bucket, name))
 
 
-class _Weightless:
-    """An engine that has nothing to load and nothing to give back."""
+class _Weightless(Engine):
+    """An engine without weights that does the same for every task."""
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         del settings, loading
 
+    @abstractmethod
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
+        """Run a job of any task."""
+
+    def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
+        """See Engine."""
+        return self.edit(job, step)
+
+    def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
+        """See Engine."""
+        return self.edit(job, step)
+
+    def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
+        """See Engine."""
+        return self.edit(job, step)
+
     def close(self) -> None:
-        """See Editor."""
+        """See Engine."""
 
 
-class FailingEditor(_Weightless):
+class FailingEngine(_Weightless):
     """An engine that gives up on every job, in words that nobody but an operator may read."""
 
     name = "failing"
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Raise what only a bug raises."""
         del job, step
         raise RuntimeError("CUDA error in /secret/weights.bin")
 
 
-class MoodyEditor(_Weightless):
+class MoodyEngine(_Weightless):
     """An engine that fails at the first try of each seed and succeeds at the second."""
 
     name = "moody"
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         super().__init__(settings, loading)
         self._tried: set[int] = set()
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Raises EngineFailed once."""
         step(1, 1)
         if job.seed not in self._tried:
@@ -105,23 +129,23 @@ class MoodyEditor(_Weightless):
         return Edit(job.image.copy(), None)
 
 
-class HastyEditor(_Weightless):
+class HastyEngine(_Weightless):
     """An engine that is done at once, whatever the prompt says."""
 
     name = "hasty"
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Leave the picture as it is."""
         step(1, 1)
         return Edit(job.image.copy(), None)
 
 
-class ShowingEditor(_Weightless):
+class ShowingEngine(_Weightless):
     """An engine that shows the picture at every step: first red, then green, then blue."""
 
     name = "showing"
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Take three steps, as fast as it can."""
         for done in range(3):
             colour = np.eye(3, dtype=np.uint8)[done] * np.uint8(255)
@@ -129,40 +153,40 @@ class ShowingEditor(_Weightless):
         return Edit(job.image.copy(), None)
 
 
-class DeadlyEditor(_Weightless):
+class DeadlyEngine(_Weightless):
     """An engine that takes its process with it, as a broken driver does. Only for a worker process."""
 
     name = "deadly"
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """End the process without another word."""
         del job, step
         os._exit(9)
 
 
-class SulkingEditor(_Weightless):
+class SulkingEngine(_Weightless):
     """An engine that says "cancelled" although nobody asked for it."""
 
     name = "sulking"
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Raises JobCancelled."""
         del job, step
         raise JobCancelled
 
 
-class GatedEditor(_Weightless):
+class GatedEngine(_Weightless):
     """An engine whose weights are a pipe: it is loaded when somebody has written a byte into `gate`."""
 
     name = "gated"
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         super().__init__(settings, loading)
         loading("waiting")
         with (settings.model_dir / "gate").open("rb", buffering=0) as gate:
             gate.read(1)
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
         """Leave the picture as it is."""
         del step
         return Edit(job.image.copy(), None)

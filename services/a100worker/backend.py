@@ -1,10 +1,11 @@
-"""What an engine that edits pictures must offer, what it is given and gives back, and where the engines live."""
+"""The interface of the engines that edit images, and their registry."""
 
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
 import numpy as np
 
@@ -12,17 +13,15 @@ from shared.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
 
     from services.a100worker.cancel_flag import CancelFlag
     from services.a100worker.settings import Settings
     from shared.image_codec import Grey, Rgb
-    from shared.messages import Task
 
     Preview: TypeAlias = Rgb | Callable[[], Rgb]
-    """How the picture looks by now, or what makes that; what makes it is called only when somebody will see it."""
-    Loading: TypeAlias = Callable[[str], None]
-    """Hears which phase of its loading an engine has come to. May raise, to end it."""
+    """The unfinished image, or a function that makes it. The worker calls the function only if it sends a preview."""
+    PhaseReporter: TypeAlias = Callable[[str], None]
+    """Reports the phase of loading that begins. May raise, to end the loading."""
 
 BACKENDS = {  # name → import path; nothing heavy is imported until chosen
     "classical": "services.a100worker.backends.classical.engine:Classical",
@@ -31,31 +30,51 @@ BACKENDS = {  # name → import path; nothing heavy is imported until chosen
 }
 
 
-def _nothing() -> None:
+def _no_saliency() -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EditInputs:
-    """One job, decoded. Engines treat the arrays as read-only."""
+    """The decoded inputs that all tasks share. Engines treat all arrays as read-only."""
 
-    task: Task
     image: Rgb
-    mask: Grey | None  # of the image's size; where to edit
-    balanced: Callable[[], Rgb]  # asks for the image, white-balanced at `strength`
-    saliency: Callable[[], Grey | None] = _nothing  # asks what stands out in the image; same size
-    reference: Rgb | None = None  # any size
-    reference_mask: Grey | None = None  # any size: as it was sent
-    reference_saliency: Callable[[], Grey | None] = _nothing  # asks what stands out in the reference; same size
     prompt: str = ""
     negative_prompt: str | None = None
     seed: int = 42
     steps: int = 15
     guidance: float = 4.0
-    mask_tool: str | None = None
-    strength: float = 1.0
-    refine_fill: bool = True
     flow_match: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalInputs(EditInputs):
+    """The inputs of a removal."""
+
+    mask: Grey  # of the image's size; where to edit
+    mask_tool: str | None = None
+    fetch_saliency: Callable[[], Grey | None] = _no_saliency  # of the image, in its size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertionInputs(EditInputs):
+    """The inputs of an insertion."""
+
+    mask: Grey  # of the image's size; where to edit
+    reference: Rgb  # any size
+    reference_mask: Grey | None = None  # any size, as it was sent
+    fetch_reference_saliency: Callable[[], Grey | None] = _no_saliency  # of the reference, in its size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhiteBalanceInputs(EditInputs):
+    """The inputs of a white balance."""
+
+    fetch_balanced: Callable[[], Rgb]  # the image, white-balanced by the image utilities at `strength`
+    strength: float = 1.0  # 0 leaves the image as it is
+
+
+TaskInputs: TypeAlias = RemovalInputs | InsertionInputs | WhiteBalanceInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +83,66 @@ class Edit:
 
     image: Rgb  # of the input's size
     region: Grey | None  # 0 where the image is byte-identical to the input; None: everything may differ
-    conditions: tuple[tuple[str, Rgb], ...] = ()  # labelled pictures that the engine worked from, for debugging
+    conditions: tuple[tuple[str, Rgb], ...] = ()  # labelled images that the engine worked from, for debugging
 
 
-class Step(Protocol):
-    """How an engine says that it has come a step further, and hears that it should stop."""
+class StepReporter(Protocol):
+    """Reports the steps of one job. An engine calls it often, because a cancel is raised from it."""
 
     @property
     def cancelled(self) -> CancelFlag:
-        """The flag of this job; wait on it, or have it end a call that cannot be interrupted."""
+        """The cancel flag of this job. An engine can wait on it, or register an action that ends a native call."""
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
-        """Report that `done` of `total` steps are done, and what comes next. Raises JobCancelled.
+        """Report that `done` of `total` steps are done, and in `message` which step begins. Raises JobCancelled.
 
-        It begins with 0 steps done, and a total of 0 while that is not known, and ends with all of them.
+        Begin with 0 steps done, and a total of 0 while that is unknown. End with all steps done.
         """
 
 
-class Editor(Protocol):
-    """Edits pictures, one at a time. Made with the worker's settings and a Loading, ended with `close`."""
+class Engine(Protocol):
+    """Edits images, one at a time: one method a task. Its constructor takes the worker's settings and a PhaseReporter.
+
+    The same inputs give the same image. Each method raises BadInput, EngineFailed or JobCancelled.
+    """
 
     name: str
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
-        """Run one job; the same job gives the same picture. Raises BadInput, EngineFailed or JobCancelled."""
+    @abstractmethod
+    def remove(self, job: RemovalInputs, step: StepReporter, /) -> Edit:
+        """Remove what the mask marks."""
 
+    @abstractmethod
+    def insert(self, job: InsertionInputs, step: StepReporter, /) -> Edit:
+        """Insert the reference's object where the mask marks."""
+
+    @abstractmethod
+    def balance(self, job: WhiteBalanceInputs, step: StepReporter, /) -> Edit:
+        """Correct the white balance of the whole image."""
+
+    @abstractmethod
     def close(self) -> None:
-        """Give back what the engine holds; it is not used afterwards."""
+        """Release what the engine holds. It is not used afterwards."""
 
 
-def load(name: str, settings: Settings, loading: Loading) -> Editor:
-    """Load a registered engine, or any `module:Class`. Raises ConfigError where there is none, or it cannot load."""
+def edit(engine: Engine, job: TaskInputs, step: StepReporter) -> Edit:
+    """Run one job with the engine's method for its task. Raises BadInput, EngineFailed or JobCancelled."""
+    match job:
+        case RemovalInputs():
+            return engine.remove(job, step)
+        case InsertionInputs():
+            return engine.insert(job, step)
+        case WhiteBalanceInputs():
+            return engine.balance(job, step)
+    assert_never(job)
+
+
+def load(name: str, settings: Settings, loading: PhaseReporter) -> Engine:
+    """Load a registered engine, or any `module:Class`. Raises ConfigError if it does not exist or cannot load."""
     loading("importing")
     module, _, noun = BACKENDS.get(name, name).partition(":")
     try:
-        engine: Callable[[Settings, Loading], Editor] = getattr(importlib.import_module(module), noun)
+        engine: Callable[[Settings, PhaseReporter], Engine] = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"There is no engine {name!r}; known are {', '.join(BACKENDS)}.") from error
     try:
@@ -108,12 +152,12 @@ def load(name: str, settings: Settings, loading: Loading) -> Editor:
 
 
 def grey_as_rgb(grey: Grey) -> Rgb:
-    """Return the same picture with three equal channels."""
+    """Return the same image with three equal channels."""
     return np.repeat(grey[..., None], 3, axis=2)
 
 
 def finish(base: Rgb, edited: Rgb, region: Grey) -> Rgb:
-    """Lay `edited` over `base` as far as `region` says; where that is 0, the result is byte-identical to `base`."""
+    """Blend `edited` over `base` by `region` (0..255). Where it is 0, the result is byte-identical to `base`."""
     result = base.copy()
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if rows.size == 0:

@@ -23,7 +23,7 @@ from shared.messages import HealthReply, HealthRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.a100worker.backend import Editor
+    from services.a100worker.backend import Engine
     from services.a100worker.settings import Settings
     from shared.bus import Bus
 
@@ -51,7 +51,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _closing(engine: Editor) -> AsyncIterator[None]:
+async def _closing(engine: Engine) -> AsyncIterator[None]:
     try:
         yield
     except EngineHung:
@@ -103,7 +103,7 @@ class _Readiness:
         return HealthReply(service=NAME, instance=self._name, status=status, detail=detail)
 
 
-async def _work(settings: Settings, bus: Bus, engine: Editor, stop: asyncio.Event) -> None:
+async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
     pictures = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
     async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
         runner = Runner(settings, bus, pictures, engine, LookAhead(bus, pictures, intake.lines))

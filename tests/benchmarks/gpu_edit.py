@@ -17,13 +17,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import torch
 from PIL import Image
 
-from services.a100worker.backend import EditInputs
+from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs, edit
 from services.a100worker.backends.qwen import conditions
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.frames import Frame
@@ -38,7 +38,7 @@ from tests.benchmarks.meter import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.a100worker.backend import Preview
+    from services.a100worker.backend import EditInputs, Preview, TaskInputs
     from shared.image_codec import Rgb
 
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
@@ -126,13 +126,25 @@ def started(settings: Settings, watch: Watch) -> tuple[Qwen, list[Figure]]:
     return engine, [Figure(f"start: {phase}", after - at, "s") for (phase, at), (_, after) in pairs]
 
 
-def job(task: Task, side: int, steps: int) -> EditInputs:
+def job(task: Task, side: int, steps: int) -> TaskInputs:
     """Make a job on a sample photo, scaled to a square."""
     photo = _photo("astronaut", side)
     mask = np.zeros((side, side), np.uint8)
     mask[side // 4 : side // 2, side // 4 : side // 2] = 255
-    wanted = None if task is Task.WHITE_BALANCE else mask
-    return EditInputs(task, photo, wanted, lambda: photo, reference=_photo("coffee", side), steps=steps, seed=7)
+    match task:
+        case Task.REMOVAL:
+            return RemovalInputs(image=photo, mask=mask, steps=steps, seed=7)
+        case Task.INSERTION:
+            return InsertionInputs(image=photo, mask=mask, reference=_photo("coffee", side), steps=steps, seed=7)
+        case Task.WHITE_BALANCE:
+            return balance(side, steps)
+    assert_never(task)
+
+
+def balance(side: int, steps: int) -> WhiteBalanceInputs:
+    """Make a white balance of a sample photo, scaled to a square."""
+    photo = _photo("astronaut", side)
+    return WhiteBalanceInputs(image=photo, fetch_balanced=lambda: photo, steps=steps, seed=7)
 
 
 def _photo(name: str, side: int) -> Rgb:
@@ -143,11 +155,11 @@ def _photo(name: str, side: int) -> Rgb:
 def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list[Figure]:
     """Edit twice, the first time to warm up: every size has its own kernels to choose."""
     what, asked = f"{task} {side} px", job(task, side, steps)
-    engine.edit(asked, Steps(watch))
+    edit(engine, asked, Steps(watch))
     if watch.card is not None:
         torch.cuda.reset_peak_memory_stats(watch.card)
     taken = Steps(watch)
-    whole = watch.of(lambda: engine.edit(asked, taken))
+    whole = watch.of(lambda: edit(engine, asked, taken))
     figures = [
         Figure(f"{what}: a step", taken.each_s, "s"),
         Figure(f"{what}: whole edit of {len(taken.at)} steps", whole, "s"),
@@ -162,13 +174,16 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
 
 def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: int, rounds: int) -> Figure:
     """Compare a white balance by the engine with the bare pipeline on the same pictures, turn by turn."""
-    asked = job(Task.WHITE_BALANCE, side, steps)
+    asked = balance(side, steps)
     if settings.qwen_lightning != "off":  # the engine does so by itself
         asked = replace(asked, steps=int(settings.qwen_lightning), guidance=1.0)
     seen = conditions.white_balance(asked, Frame.of(asked.image, settings.qwen_work_px**2)).pictures
     ours, bare = [], []
     for number in range(rounds + 1):
-        seconds = watch.of(lambda: engine.edit(asked, Unseen(watch))), watch.of(lambda: call_bare(engine, asked, seen))
+        seconds = (
+            watch.of(lambda: engine.balance(asked, Unseen(watch))),
+            watch.of(lambda: call_bare(engine, asked, seen)),
+        )
         if number:  # the first warms up
             ours.append(seconds[0])
             bare.append(seconds[1])

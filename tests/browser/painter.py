@@ -10,7 +10,7 @@ from services.a100worker.backends.scripted import Scripted
 from shared.errors import JobCancelled
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Edit, EditInputs, Step
+    from services.a100worker.backend import Edit, RemovalInputs, StepReporter
 
 GREEN = (20, 200, 80)
 QUICK = "quick"
@@ -19,10 +19,10 @@ QUICK = "quick"
 class Painter(Scripted):
     """Never done by itself: what a test sees of it does not hang on when it looks."""
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
+    def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
         """Wait for a cancel; be done at once where the prompt says so. Raises JobCancelled."""
         if job.prompt == QUICK:
-            return super().edit(job, step)
+            return super().remove(job, step)
         step(1, 4, preview=np.full_like(job.image, GREEN))
         step.cancelled.wait()
         raise JobCancelled

@@ -102,6 +102,8 @@ class Orders:
         body: dict[str, Any] = {"task": "removal", "image": self._image, "mask": self._mask, "prompt": prompt}
         if kind == "no-mask":
             del body["mask"]
+        if kind == "ask":  # a removal asks for saliency, a white balance for the balanced picture
+            body["task"] = self._dice.choice(["removal", "white-balance"])
         if kind == "no-picture":
             body["image"] = MISSING
         return json.dumps(body).encode()

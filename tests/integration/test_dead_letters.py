@@ -57,7 +57,7 @@ async def nothing_unsettled(bus: Bus) -> bool:
 
 async def test_a_job_that_fails_three_times_is_buried(desk: Desk) -> None:
     """The letter holds the whole job; the sentence says nothing of the inside."""
-    async with desk.manager(), desk.worker("tests.fakes:FailingEditor"):
+    async with desk.manager(), desk.worker("tests.fakes:FailingEngine"):
         await desk.submit("j1", "a prompt", seed=7)
         end = await desk.failed("j1")
         await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
@@ -77,8 +77,8 @@ async def test_a_job_that_kills_its_workers_is_buried(desk: Desk) -> None:
     """Two processes die on it; the next worker is spared, and does the next job."""
     async with (
         desk.manager(),
-        desk.worker_process("tests.fakes:DeadlyEditor") as first,
-        desk.worker_process("tests.fakes:DeadlyEditor") as second,
+        desk.worker_process("tests.fakes:DeadlyEngine") as first,
+        desk.worker_process("tests.fakes:DeadlyEngine") as second,
     ):
         await desk.submit("j1")
         codes = [await process.wait() for process in (first, second)]
@@ -149,7 +149,7 @@ async def test_bad_input_fails_at_once(desk: Desk) -> None:
     letter = await the_letter(desk.bus)
 
     assert end.code == "bad_input"
-    assert end.message == "A mask is needed: mark the region to edit."
+    assert end.message == "The field mask is missing: mark the region to edit."
     assert (letter.reason, letter.message) == (end.code, end.message)
     assert 2 not in await desk.attempts("j1")
 
@@ -314,7 +314,7 @@ async def test_noise_among_the_events_stops_nobody(desk: Desk) -> None:
 async def test_a_dead_job_can_be_run_again(desk: Desk) -> None:
     """Once the engine is mended, one question to the job manager; the new job says of which it is a replay."""
     async with desk.manager():
-        async with desk.worker("tests.fakes:FailingEditor"):
+        async with desk.worker("tests.fakes:FailingEngine"):
             await desk.submit("j1")
             await desk.failed("j1")
         async with desk.worker():
@@ -331,7 +331,7 @@ async def test_a_dead_job_can_be_run_again(desk: Desk) -> None:
 async def test_a_letter_is_all_that_is_needed(desk: Desk) -> None:
     """Also without the log and by hand: the body in the letter is a job."""
     async with desk.manager():
-        async with desk.worker("tests.fakes:FailingEditor"):
+        async with desk.worker("tests.fakes:FailingEngine"):
             await desk.submit("j1", script(2))
             await desk.failed("j1")
         letter = await the_letter(desk.bus)

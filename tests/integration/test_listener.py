@@ -183,7 +183,7 @@ async def test_an_engine_that_loads_is_a_start_that_is_not_over(
     nats_url: str, stream_settings: StreamSettings, tmp_path: Path
 ) -> None:
     """Twenty gigabytes of weights take minutes; until they are there no job may count on this worker."""
-    settings = {"backend": "tests.fakes:GatedEditor", "MODEL_DIR": tmp_path}
+    settings = {"backend": "tests.fakes:GatedEngine", "MODEL_DIR": tmp_path}
     with gated(tmp_path / "gate") as open_gate:
         async with running("a100worker", nats_url, stream_settings, **settings) as prober:
             try:

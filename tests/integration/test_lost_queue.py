@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from tests.running import Desk
 
-HASTY = "tests.fakes:HastyEditor"  # is done at once, whatever the prompt says
+HASTY = "tests.fakes:HastyEngine"  # is done at once, whatever the prompt says
 WAITING = [f"j{number}" for number in range(5)]
 
 

@@ -84,7 +84,7 @@ async def test_what_goes_wrong_is_counted(desk: Desk) -> None:
     names = ("artmancer_redeliveries_total", "artmancer_dead_letters_total")
     before = {name: value(name) for name in names}
     returned = value("artmancer_attempts_total", outcome="returned")
-    async with desk.manager(), desk.worker("tests.fakes:FailingEditor"):
+    async with desk.manager(), desk.worker("tests.fakes:FailingEngine"):
         await desk.submit("j1")
         await desk.failed("j1")
         await wait_until(lambda: value("artmancer_dead_letters_total") > before[names[1]], "the letter is counted")

@@ -14,7 +14,7 @@ from services.a100worker.job.previews import Previews
 from services.a100worker.job.progress import Reporter
 from shared.image_codec import decode_photo
 from shared.messages import Preview
-from tests.fakes import ShowingEditor
+from tests.fakes import ShowingEngine
 from tests.unit.services.a100worker.recorder import noise
 from tests.v1_client import all_told
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.gateway import Client
     from tests.running import Desk
 
-SHOWING = f"{ShowingEditor.__module__}:{ShowingEditor.__name__}"
+SHOWING = f"{ShowingEngine.__module__}:{ShowingEngine.__name__}"
 
 
 async def finished_job(desk: Desk) -> str:

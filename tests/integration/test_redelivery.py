@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ENDLESS = script(3600, interval_ms=50)
-HASTY = "tests.fakes:HastyEditor"  # is done at once, whatever the prompt says
+HASTY = "tests.fakes:HastyEngine"  # is done at once, whatever the prompt says
 short_leases = pytest.mark.parametrize(
     "stream_settings", [StreamSettings(lease_s=3.0, picture_bytes=1024**3)], ids=["short leases"]
 )
@@ -54,7 +54,7 @@ async def test_a_long_job_keeps_its_lease(desk: Desk) -> None:
 
 async def test_an_engine_that_stumbles_gets_a_second_chance(desk: Desk) -> None:
     """EngineFailed is worth a retry; nobody hears of it but the log."""
-    async with desk.manager(), desk.worker("tests.fakes:MoodyEditor"):
+    async with desk.manager(), desk.worker("tests.fakes:MoodyEngine"):
         await desk.submit("j1")
         end = await desk.done("j1")
 
@@ -64,7 +64,7 @@ async def test_an_engine_that_stumbles_gets_a_second_chance(desk: Desk) -> None:
 
 async def test_a_job_that_nobody_cancelled_is_not_lost(desk: Desk) -> None:
     """An engine may stop for reasons of its own: without an end in the events the job is not over."""
-    async with desk.manager(), desk.worker("tests.fakes:SulkingEditor"):
+    async with desk.manager(), desk.worker("tests.fakes:SulkingEngine"):
         await desk.submit("j1")
         end = await desk.outcome("j1")
 
@@ -119,7 +119,7 @@ async def test_what_was_handed_back_still_dies_of_its_own_faults(desk: Desk) -> 
         async with desk.worker(drain_s=0.0) as stop:
             await desk.started("j1")
             stop.set()
-        async with desk.worker("tests.fakes:FailingEditor"):
+        async with desk.worker("tests.fakes:FailingEngine"):
             await desk.failed("j1")
     (stored,) = await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD)
     letter = DeadLetter.model_validate_json(stored.data)

@@ -99,7 +99,7 @@ async def test_what_could_not_be_read_is_not_run_again(desk: Desk, strange: str)
 async def test_all_that_died_is_run_again(desk: Desk) -> None:
     """Its letters are gone then; what dies again writes new ones."""
     async with desk.manager():
-        async with desk.worker("tests.fakes:FailingEditor"):
+        async with desk.worker("tests.fakes:FailingEngine"):
             for job_id in ("j1", "j2"):
                 await desk.submit(job_id)
                 await desk.failed(job_id)

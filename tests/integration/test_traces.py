@@ -61,7 +61,7 @@ async def test_a_job_without_a_trace_begins_one(desk: Desk) -> None:
 
 async def test_a_second_attempt_belongs_to_the_same_trace(desk: Desk) -> None:
     """The queue keeps the context with the job, however often it is delivered."""
-    async with desk.manager(), desk.worker("tests.fakes:MoodyEditor"):
+    async with desk.manager(), desk.worker("tests.fakes:MoodyEngine"):
         await desk.submit("j1", traceparent=GIVEN)
         done = await desk.done("j1")
 

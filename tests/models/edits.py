@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.messages import Task
 from tests.unit.services.a100worker.recorder import box_mask, frozen, job, photo
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from services.a100worker.backend import EditInputs
+    from services.a100worker.backend import TaskInputs
     from shared.image_codec import Rgb
+    from shared.messages import Task
 
 HEIGHT, WIDTH = 92, 109  # no multiples of 16, within 128 x 128 pixels
 MASK = box_mask(HEIGHT, WIDTH, (30, 20, 60, 70))
@@ -24,7 +24,7 @@ def piece(name: str = "cat", height: int = HEIGHT, width: int = WIDTH) -> Rgb:
     return frozen(np.ascontiguousarray(photo(name)[40 : 40 + height, 60 : 60 + width]))
 
 
-def edit_of(task: Task, name: str = "cat", **more: Any) -> EditInputs:
+def edit_of(task: Task, name: str = "cat", **more: Any) -> TaskInputs:
     """A job of three steps."""
-    wanted = {"seed": 5, "steps": 3, "reference": piece("coffee")} | more
-    return job(task, piece(name), None if task is Task.WHITE_BALANCE else MASK, **wanted)
+    options = {"seed": 5, "steps": 3, **more}
+    return job(task, piece(name), MASK, piece("coffee"), **options)

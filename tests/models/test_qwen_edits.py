@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from services.a100worker.backend import Loading
+    from services.a100worker.backend import PhaseReporter
     from services.a100worker.settings import Settings
     from shared.image_store import NatsImageStore
     from shared.messages import Terminal
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Cramped(Qwen):
     """The engine on a card that is too small for the first pass of each picture."""
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         super().__init__(settings, loading)
         self.asked = 0
         self.painter.pipeline.transformer.register_forward_pre_hook(self._refuse)
@@ -48,7 +48,7 @@ class Cramped(Qwen):
 class Lost(Qwen):
     """The engine on a card that breaks with its first job."""
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         super().__init__(settings, loading)
         self.painter.pipeline.transformer.register_forward_pre_hook(self._break)
 

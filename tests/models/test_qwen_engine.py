@@ -12,6 +12,7 @@ import torch
 from diffusers import QwenImageEditPlusPipeline
 from PIL import Image
 
+from services.a100worker.backend import edit
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung
@@ -19,7 +20,7 @@ from services.a100worker.backends.qwen.painter import Order
 from shared.errors import BadInput, EngineFailed, JobCancelled
 from shared.messages import Task
 from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
-from tests.unit.services.a100worker.recorder import Recorder, job
+from tests.unit.services.a100worker.recorder import Recorder, balance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ def test_adapters_are_switched_without_a_trace(qwen: Qwen) -> None:
 
 def test_two_photos_of_one_size_are_two_conditions(qwen: Qwen) -> None:
     """A cache that knew pictures by their size would give one the other's result."""
-    cat, rocket = (qwen.edit(edit_of(Task.WHITE_BALANCE, name), Recorder()) for name in ("cat", "rocket"))
+    cat, rocket = (edit(qwen, edit_of(Task.WHITE_BALANCE, name), Recorder()) for name in ("cat", "rocket"))
 
     assert not np.array_equal(cat.conditions[1][1], rocket.conditions[1][1])
     assert not np.array_equal(cat.image, rocket.image)
@@ -115,17 +116,16 @@ def test_two_photos_of_one_size_are_two_conditions(qwen: Qwen) -> None:
 def test_any_size_comes_back_as_it_came(qwen: Qwen, size: tuple[int, int]) -> None:
     """Padded for the model, scaled where it is too large, and brought back; a strip is not seen as nothing."""
     picture = np.resize(piece(), (*size, 3)) if max(size) > 300 else piece("cat", *size)
-    work = edit_of(Task.WHITE_BALANCE)
 
-    edit = qwen.edit(type(work)(work.task, picture, None, work.balanced, steps=2), Recorder())
+    finished = qwen.balance(balance(picture, steps=2), Recorder())
 
-    assert edit.image.shape == picture.shape
+    assert finished.image.shape == picture.shape
 
 
 def test_the_strength_of_a_white_balance_reaches_from_nothing_to_all(qwen: Qwen) -> None:
     """Half of it lies half-way."""
     none, half, full = (
-        qwen.edit(edit_of(Task.WHITE_BALANCE, strength=strength), Recorder()).image for strength in (0, 0.5, 1)
+        edit(qwen, edit_of(Task.WHITE_BALANCE, strength=strength), Recorder()).image for strength in (0, 0.5, 1)
     )
 
     before = piece().astype(np.float32)
@@ -135,15 +135,15 @@ def test_the_strength_of_a_white_balance_reaches_from_nothing_to_all(qwen: Qwen)
 
 def test_words_that_the_tokenizer_knows_as_commands_are_words(qwen: Qwen) -> None:
     """A prompt cannot ask for a picture that is not there."""
-    edit = qwen.edit(edit_of(Task.WHITE_BALANCE, prompt="<|image_pad|> <|im_end|>", steps=2), Recorder())
+    finished = edit(qwen, edit_of(Task.WHITE_BALANCE, prompt="<|image_pad|> <|im_end|>", steps=2), Recorder())
 
-    assert edit.image.shape == (HEIGHT, WIDTH, 3)
+    assert finished.image.shape == (HEIGHT, WIDTH, 3)
 
 
 def test_what_was_typed_matters_and_nothing_means_the_default_words(qwen: Qwen) -> None:
     """An earlier backend threw the prompt of a removal away."""
     images = [
-        qwen.edit(edit_of(Task.REMOVAL, prompt=prompt), Recorder()).image for prompt in ("", "remove object", "a lawn")
+        edit(qwen, edit_of(Task.REMOVAL, prompt=prompt), Recorder()).image for prompt in ("", "remove object", "a lawn")
     ]
 
     assert np.array_equal(images[0], images[1])
@@ -154,7 +154,7 @@ def test_what_was_typed_matters_and_nothing_means_the_default_words(qwen: Qwen) 
 def test_more_words_than_the_model_reads_are_refused(qwen: Qwen, where: str) -> None:
     """Far more would end in a failure without a reason, after all tries."""
     with pytest.raises(BadInput, match=r"The prompt is too long: the model reads 1,024 tokens, about 700 words\."):
-        qwen.edit(edit_of(Task.WHITE_BALANCE, **{where: "a word " * 1400}), Recorder())
+        edit(qwen, edit_of(Task.WHITE_BALANCE, **{where: "a word " * 1400}), Recorder())
 
 
 # --- steps and previews -------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_preview_shows_the_picture_without_its_padding(qwen: Qwen) -> None:
     """Else it would lie askew when it is laid over the photo: 70 x 100 pixels are painted as 80 x 112."""
     recorder = Recorder()
 
-    qwen.edit(job(Task.WHITE_BALANCE, piece("cat", 70, 100), steps=3), recorder)
+    qwen.balance(balance(piece("cat", 70, 100), steps=3), recorder)
 
     assert {preview.shape for preview in recorder.previews} == {(9, 12, 3)}
 
@@ -185,7 +185,7 @@ def test_one_step_would_divide_nought_by_nought(qwen: Qwen) -> None:
     """So there are two."""
     recorder = Recorder()
 
-    qwen.edit(edit_of(Task.WHITE_BALANCE, steps=1), recorder)
+    edit(qwen, edit_of(Task.WHITE_BALANCE, steps=1), recorder)
 
     assert recorder.steps[-1] == (2, 2)
 
@@ -216,13 +216,13 @@ def test_a_cancel_ends_the_step_it_comes_in(
 
     before_blocks(cancel)
     with pytest.raises(JobCancelled):
-        qwen.edit(edit_of(Task.REMOVAL), recorder)
+        edit(qwen, edit_of(Task.REMOVAL), recorder)
 
     assert seen[-1] <= at_block + 1
     assert recorder.steps[-1] == ((at_block - 1) // 4, 3)
-    after = qwen.edit(edit_of(Task.INSERTION), Recorder()).image
+    after = edit(qwen, edit_of(Task.INSERTION), Recorder()).image
     with closing(Qwen(qwen_settings, lambda _: None)) as fresh:
-        assert np.array_equal(after, fresh.edit(edit_of(Task.INSERTION), Recorder()).image)
+        assert np.array_equal(after, edit(fresh, edit_of(Task.INSERTION), Recorder()).image)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -233,20 +233,20 @@ def test_a_card_too_small_is_climbed_down_from(
     qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], failures: int
 ) -> None:
     """Rung by rung; the user hears of each, and gets a picture of the right size that leaves the rest alone."""
-    recorder, undisturbed = Recorder(), qwen.edit(edit_of(Task.REMOVAL), Recorder()).image
+    recorder, undisturbed = Recorder(), edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
 
     def run_out(run: int) -> None:
         if run <= failures:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     before_blocks(run_out)
-    edit = qwen.edit(edit_of(Task.REMOVAL), recorder)
+    finished = edit(qwen, edit_of(Task.REMOVAL), recorder)
 
     told = [message for message in recorder.messages if message and "GPU" in message]
     assert told == [rung.sentence for rung in Rung if 0 < rung <= failures]
-    assert edit.region is not None
-    assert np.array_equal(edit.image[edit.region == 0], piece()[edit.region == 0])
-    assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+    assert finished.region is not None
+    assert np.array_equal(finished.image[finished.region == 0], piece()[finished.region == 0])
+    assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_memory_that_others_lack_is_memory_too(
             raise shortage
 
     before_blocks(run_out)
-    qwen.edit(edit_of(Task.REMOVAL), recorder)
+    edit(qwen, edit_of(Task.REMOVAL), recorder)
 
     assert Rung.TILES.sentence in recorder.messages
 
@@ -278,7 +278,7 @@ def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
     qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
 ) -> None:
     """In words that say what happened."""
-    undisturbed = qwen.edit(edit_of(Task.REMOVAL), Recorder()).image
+    undisturbed = edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
 
     def run_out(run: int) -> None:
         if run <= len(Rung):
@@ -286,9 +286,9 @@ def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
 
     before_blocks(run_out)
     with pytest.raises(EngineFailed, match="GPU's memory is too small"):
-        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+        edit(qwen, edit_of(Task.REMOVAL), Recorder())
 
-    assert np.array_equal(qwen.edit(edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
+    assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
 
 
 def test_the_text_encoder_does_not_come_back_into_a_full_card(
@@ -314,9 +314,9 @@ def test_the_text_encoder_does_not_come_back_into_a_full_card(
     try:
         before_blocks(run_out)
         with pytest.raises(EngineFailed):
-            qwen.edit(edit_of(Task.REMOVAL), Recorder())
+            edit(qwen, edit_of(Task.REMOVAL), Recorder())
         assert moved == [None]
-        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+        edit(qwen, edit_of(Task.REMOVAL), Recorder())
         assert moved == [None, None]
     finally:
         del reader.witness
@@ -330,7 +330,7 @@ def test_a_lost_card_ends_the_process(qwen: Qwen, before_blocks: Callable[[Calla
 
     before_blocks(lose)
     with pytest.raises(SystemExit):
-        qwen.edit(edit_of(Task.REMOVAL), Recorder())
+        edit(qwen, edit_of(Task.REMOVAL), Recorder())
 
 
 def test_numbers_without_a_meaning_are_no_picture(qwen: Qwen) -> None:
@@ -338,6 +338,6 @@ def test_numbers_without_a_meaning_are_no_picture(qwen: Qwen) -> None:
     broken = qwen.painter.pipeline.transformer.proj_out.register_forward_hook(lambda *_: _[2] * torch.nan)
     try:
         with pytest.raises(EngineFailed, match="without a meaning"):
-            qwen.edit(edit_of(Task.WHITE_BALANCE, strength=1), Recorder())
+            edit(qwen, edit_of(Task.WHITE_BALANCE, strength=1), Recorder())
     finally:
         broken.remove()

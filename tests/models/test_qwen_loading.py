@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from services.a100worker.backend import load
+from services.a100worker.backend import edit, load
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.settings import Settings
 from shared.errors import EXIT_CONFIG, ConfigError
@@ -45,7 +45,7 @@ def loaded(models: Path, **settings: Any) -> closing[Qwen]:
 
 def balanced(engine: Qwen, steps: int = 3) -> Rgb:
     """One edit's picture."""
-    return engine.edit(edit_of(Task.WHITE_BALANCE, steps=steps), Recorder()).image
+    return edit(engine, edit_of(Task.WHITE_BALANCE, steps=steps), Recorder()).image
 
 
 def difference(first: Rgb, second: Rgb) -> float:
@@ -146,7 +146,7 @@ def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
     recorder, passes = Recorder(), []
     with loaded(own_models, qwen_lightning="4") as engine:
         engine.painter.pipeline.transformer.register_forward_pre_hook(lambda *_: passes.append(1))
-        engine.edit(edit_of(Task.WHITE_BALANCE, steps=30, guidance=4.0), recorder)
+        edit(engine, edit_of(Task.WHITE_BALANCE, steps=30, guidance=4.0), recorder)
         active = engine.painter.pipeline.get_active_adapters()
 
     assert recorder.steps[-1] == (4, 4)

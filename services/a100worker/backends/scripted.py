@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.a100worker.backend import Edit
+from services.a100worker.backend import Edit, Engine
 from shared.errors import JobCancelled
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import EditInputs, Loading, Step
+    from services.a100worker.backend import (
+        EditInputs,
+        InsertionInputs,
+        PhaseReporter,
+        RemovalInputs,
+        StepReporter,
+        WhiteBalanceInputs,
+    )
     from services.a100worker.settings import Settings
-    from shared.image_codec import Rgb
+    from shared.image_codec import Grey, Rgb
 
 
 _MAX_INTERVAL_MS = 3_600_000.0
@@ -29,28 +36,40 @@ class Script:
     interval_s: float
 
 
-class Scripted:
+class Scripted(Engine):
     """Counts steps; not for people, who expect their picture to be edited."""
 
     name = "scripted"
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         del settings, loading  # no weights
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
-        """Step as the prompt says, each with the message `ts:<monotonic ns>`. Raises JobCancelled."""
-        script = read_script(job.prompt, job.steps)
-        for done in range(1, script.steps + 1):
-            if step.cancelled.wait(script.interval_s):
-                raise JobCancelled
-            step(done, script.steps, f"ts:{time.monotonic_ns()}")
-        if job.mask is None:
-            return Edit(job.image.copy(), None)
-        region = np.where(job.mask > 0, np.uint8(255), np.uint8(0))
-        return Edit(_marked(job.image, region > 0, job.seed), region)
+    def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
+        """Run the script, then paint the masked region in a colour that depends on the seed."""
+        run_script(job, step)
+        return _painted(job.image, job.mask, job.seed)
+
+    def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
+        """Run the script, then paint the masked region in a colour that depends on the seed."""
+        run_script(job, step)
+        return _painted(job.image, job.mask, job.seed)
+
+    def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
+        """Run the script and return the image unchanged."""
+        run_script(job, step)
+        return Edit(job.image.copy(), None)
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def run_script(job: EditInputs, step: StepReporter) -> None:
+    """Take the steps of the prompt's script, each with the message `ts:<monotonic ns>`. Raises JobCancelled."""
+    script = read_script(job.prompt, job.steps)
+    for done in range(1, script.steps + 1):
+        if step.cancelled.wait(script.interval_s):
+            raise JobCancelled
+        step(done, script.steps, f"ts:{time.monotonic_ns()}")
 
 
 def read_script(prompt: str, steps: int) -> Script:
@@ -63,8 +82,8 @@ def read_script(prompt: str, steps: int) -> Script:
         return Script(steps, 0.0)
 
 
-def _marked(image: Rgb, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], seed: int) -> Rgb:
-    """Paint the seed's colour inside."""
+def _painted(image: Rgb, mask: Grey, seed: int) -> Edit:
+    region = np.where(mask > 0, np.uint8(255), np.uint8(0))
     result = image.copy()
-    result[inside] = np.random.default_rng(seed).integers(0, 256, 3, dtype=np.uint8)
-    return result
+    result[region > 0] = np.random.default_rng(seed).integers(0, 256, 3, dtype=np.uint8)
+    return Edit(result, region)

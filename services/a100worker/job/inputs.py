@@ -5,44 +5,40 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, assert_never
 
 import cv2
 import numpy as np
 
-from services.a100worker.backend import EditInputs
+from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
 from shared import rpc, subjects
-from shared.errors import ArtMancerError, BadInput, JobCancelled
+from shared.errors import ArtMancerError, JobCancelled
 from shared.image_codec import decode_mask, decode_photo
-from shared.messages import ImageReply, JobSubmit, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
+from shared.messages import ImageReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
+from shared.tasks import require_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from services.a100worker.backend import TaskInputs
     from services.a100worker.cancel_flag import CancelFlag
     from shared.bus import Bus
     from shared.image_codec import Grey, Rgb
     from shared.image_store import ImageStore
+    from shared.messages import JobSubmit
 
 T = TypeVar("T")
+Files: TypeAlias = dict[str, bytes]
+"""The images of a job as they were stored, by the field of the submission that names them."""
+_OPTIONS = {"prompt", "negative_prompt", "seed", "steps", "guidance", "flow_match"}
 _ASK_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The pictures of a job as they were stored."""
-
-    image: bytes
-    mask: bytes | None
-    reference: bytes | None
-    reference_mask: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What an engine gets, and the colour profile that the result must carry again."""
 
-    inputs: EditInputs
+    inputs: TaskInputs
     icc: bytes | None
 
 
@@ -74,47 +70,52 @@ class Questions:
 
 
 async def read(submit: JobSubmit, images: ImageStore) -> Files:
-    """Read all pictures of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
-    if submit.task is not Task.WHITE_BALANCE and submit.mask is None:
-        raise BadInput("A mask is needed: mark the region to edit.")
-    if submit.task is Task.INSERTION and submit.reference is None:
-        raise BadInput("A reference photo is needed for insertion.")
+    """Read all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
+    require_pictures(submit.task, mask=submit.mask, reference=submit.reference)
     pictures = submit.image_hashes()
     files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
-    names = dict(zip(pictures, files, strict=True))
-    return Files(names["image"], *(names.get(name) for name in ("mask", "reference", "reference_mask")))
+    return dict(zip(pictures, files, strict=True))
 
 
 def decode(submit: JobSubmit, files: Files, questions: Questions) -> Loaded:
-    """Decode all pictures of a job; for the engine's thread. Raises BadImage."""
-    photo = decode_photo(files.image)
-    return Loaded(
-        EditInputs(
-            task=submit.task,
-            image=photo.rgb,
-            mask=_fitted(None if files.mask is None else decode_mask(files.mask), photo.rgb),
-            reference=None if files.reference is None else decode_photo(files.reference).rgb,
-            reference_mask=None if files.reference_mask is None else decode_mask(files.reference_mask),
-            prompt=submit.prompt,
-            negative_prompt=submit.negative_prompt,
-            seed=submit.seed,
-            steps=submit.steps,
-            guidance=submit.guidance,
-            mask_tool=submit.mask_tool,
-            strength=submit.strength,
-            refine_fill=submit.refine_fill,
-            flow_match=submit.flow_match,
-            saliency=lambda: questions.saliency(submit.image),
-            reference_saliency=lambda: questions.saliency(submit.reference),
-            balanced=lambda: questions.balanced(submit),
-        ),
-        photo.icc,
-    )
+    """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
+    photo = decode_photo(files["image"])
+    return Loaded(_inputs(submit, photo.rgb, files, questions), photo.icc)
 
 
-def _fitted(mask: Grey | None, image: Rgb) -> Grey | None:
+def _inputs(submit: JobSubmit, image: Rgb, files: Files, questions: Questions) -> TaskInputs:
+    options = submit.model_dump(include=_OPTIONS)
+    match submit.task:
+        case Task.REMOVAL:
+            return RemovalInputs(
+                image=image,
+                mask=_resized(decode_mask(files["mask"]), image),
+                mask_tool=submit.mask_tool,
+                fetch_saliency=lambda: questions.saliency(submit.image),
+                **options,
+            )
+        case Task.INSERTION:
+            return InsertionInputs(
+                image=image,
+                mask=_resized(decode_mask(files["mask"]), image),
+                reference=decode_photo(files["reference"]).rgb,
+                reference_mask=decode_mask(files["reference_mask"]) if "reference_mask" in files else None,
+                fetch_reference_saliency=lambda: questions.saliency(submit.reference),
+                **options,
+            )
+        case Task.WHITE_BALANCE:
+            return WhiteBalanceInputs(
+                image=image,
+                strength=submit.strength,
+                fetch_balanced=lambda: questions.balanced(submit),
+                **options,
+            )
+    assert_never(submit.task)
+
+
+def _resized(mask: Grey, image: Rgb) -> Grey:
     height, width = image.shape[:2]
-    if mask is None or mask.shape == (height, width):
+    if mask.shape == (height, width):
         return mask
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 

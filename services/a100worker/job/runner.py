@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from services.a100worker import metrics
+from services.a100worker import backend, metrics
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import Files, Questions, decode, read
 from services.a100worker.job.progress import Reporter
@@ -24,7 +24,7 @@ from shared.messages import Done, JobWork
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from services.a100worker.backend import Edit, Editor
+    from services.a100worker.backend import Edit, Engine
     from services.a100worker.job.prefetch import LookAhead
     from services.a100worker.settings import Settings
     from shared.bus import Bus, StoredMessage
@@ -49,7 +49,7 @@ class _Made:
 class Runner:
     """Runs jobs on one engine. Not for two jobs at a time."""
 
-    def __init__(self, settings: Settings, bus: Bus, images: ImageStore, engine: Editor, ahead: LookAhead) -> None:
+    def __init__(self, settings: Settings, bus: Bus, images: ImageStore, engine: Engine, ahead: LookAhead) -> None:
         self._settings = settings
         self._bus = bus
         self._images = images
@@ -172,7 +172,7 @@ class Runner:
         loaded = decode(submit, files, questions)
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
-            edit = self._engine.edit(loaded.inputs, reporter)
+            edit = backend.edit(self._engine, loaded.inputs, reporter)
         edited_at = time.monotonic()
         png = encode_png(edit.image, loaded.icc)
         return _Made(edit, png, outside_changes(loaded.inputs.image, edit), decoded_at, edited_at)

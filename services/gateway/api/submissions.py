@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import BadInput
 from shared.messages import JobSubmit, Task
+from shared.tasks import needs, require_pictures
 
 if TYPE_CHECKING:
     from services.gateway.api.schemas import GenerateSubmission
@@ -21,8 +22,11 @@ async def prepare(uploads: Uploads, user: str, request: GenerateSubmission) -> J
     """Check the request, store its pictures, and return the job. Raises BadInput and as Uploads does."""
     task = request.task_type or Task.REMOVAL
     image = await uploads.read(request.input_image, "Input image")
-    mask = None if task is Task.WHITE_BALANCE else await _mask(uploads, request)
-    reference, reference_mask = await _reference(uploads, request) if task is Task.INSERTION else (None, None)
+    mask_text = next(iter(request.conditional_images or ()), None) or request.mask_image
+    needed = needs(task)
+    require_pictures(task, mask=mask_text, reference=request.reference_image)
+    mask = await _mask(uploads, mask_text or "") if needed.mask else None
+    reference, reference_mask = await _reference(uploads, request) if needed.reference else (None, None)
     return JobSubmit(
         task=task,
         image=await uploads.store(user, image),
@@ -41,10 +45,7 @@ async def prepare(uploads: Uploads, user: str, request: GenerateSubmission) -> J
     )
 
 
-async def _mask(uploads: Uploads, request: GenerateSubmission) -> Upload:
-    text = next(iter(request.conditional_images or ()), None) or request.mask_image
-    if not text:
-        raise BadInput("Please mark the region to edit: the request has no mask.")
+async def _mask(uploads: Uploads, text: str) -> Upload:
     mask = await uploads.read_mask(text, "Mask")
     if mask is None:
         raise BadInput("Please mark the region to edit: the mask is empty.")
@@ -52,9 +53,7 @@ async def _mask(uploads: Uploads, request: GenerateSubmission) -> Upload:
 
 
 async def _reference(uploads: Uploads, request: GenerateSubmission) -> tuple[Upload, Upload | None]:
-    if not request.reference_image:
-        raise BadInput("Please add a reference image: it shows what to insert.")
-    reference = await uploads.read(request.reference_image, "Reference image")
+    reference = await uploads.read(request.reference_image or "", "Reference image")
     if not request.reference_mask_R:
         return reference, None
     # The client's editor can send a mask that marks nothing; that means the whole picture.

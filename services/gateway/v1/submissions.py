@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from shared import subjects
 from shared.errors import BadInput, ImageNotFound
-from shared.messages import JobSubmit, Task
+from shared.messages import JobSubmit
+from shared.tasks import needs, require_pictures
 
 if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
@@ -47,10 +48,7 @@ async def submit(
 
 def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
     """Return the submission as a bus message; a missing seed is derived from the job's id. Raises BadInput."""
-    if submission.task is not Task.WHITE_BALANCE and submission.mask is None:
-        raise BadInput(f"The field mask is missing: it says where the {submission.task} is.")
-    if submission.task is Task.INSERTION and submission.reference is None:
-        raise BadInput("The field reference is missing: it shows what to insert.")
+    require_pictures(submission.task, mask=submission.mask, reference=submission.reference)
     fields = submission.model_dump(exclude={"job_class"}, exclude_none=True)
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 
@@ -73,7 +71,7 @@ def _is_same(logged: StoredMessage, message: JobSubmit, submission: JobSubmissio
 
 async def _check(uploads: Uploads, owner: str, message: JobSubmit) -> None:
     await require(uploads, owner, **message.image_hashes())
-    if message.task is not Task.WHITE_BALANCE and message.mask and await uploads.marks_nothing(message.mask):
+    if needs(message.task).mask and message.mask and await uploads.marks_nothing(message.mask):
         raise BadInput("The field mask names an empty mask; mark the region to edit.")
 
 

@@ -10,25 +10,20 @@ from services.a100worker.backend import Edit, grey_as_rgb
 from services.a100worker.imaging import cutout, placement
 from services.a100worker.imaging.harmony import composed, toned
 from services.a100worker.imaging.reference import marks_something, object_mask
-from shared.errors import BadInput
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import InsertionInputs, StepReporter
     from services.a100worker.imaging.cutout import Cutout
     from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
 
 
-def insert(job: EditInputs, step: Step) -> Edit:
+def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     """Set a copy of the object into each region of the mask. Raises BadInput or JobCancelled."""
-    if job.mask is None:
-        raise BadInput("An insertion needs a mask that says where.")
-    if job.reference is None:
-        raise BadInput("An insertion needs a reference picture.")
     regions = placement.regions(job.mask)
     total = 2 + len(regions)
     step(0, total, "Looking for the object")
-    shape = object_mask(job.reference, job.reference_mask, job.reference_saliency)
+    shape = object_mask(job.reference, job.reference_mask, job.fetch_reference_saliency)
     step(1, total, "Cutting out the object")
     thing = cutout.whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
     picture, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)

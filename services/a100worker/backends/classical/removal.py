@@ -12,12 +12,11 @@ import numpy as np
 from services.a100worker.backend import Edit, finish, grey_as_rgb
 from services.a100worker.imaging import holes
 from services.a100worker.imaging.grain import with_grain
-from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import RemovalInputs, StepReporter
     from services.a100worker.backends.patchmatch.filler import Filler
     from services.a100worker.imaging.holes import Hole
     from shared.image_codec import Grey, Rgb
@@ -32,13 +31,11 @@ _PATCH_PX = 7
 _TELEA_RADIUS_PX = 3
 
 
-def remove(job: EditInputs, step: Step, filler: Filler | None) -> Edit:
+def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edit:
     """Fill the marked holes; without a filler, smoothly. Raises BadInput, EngineFailed or JobCancelled."""
-    if job.mask is None:
-        raise BadInput("A removal needs a mask.")
     hole = holes.grown(job.mask)
     step(0, 0, "Looking at the picture")
-    parts, specks = holes.split(hole, job.saliency() if filler else None)
+    parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
     search = partial(filler.fill, seed=job.seed, cancelled=step.cancelled) if filler else smooth
     total = 2 + len(parts) + bool(specks.any())
     picture = job.image

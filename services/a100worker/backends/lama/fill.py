@@ -20,7 +20,7 @@ except ImportError:
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.a100worker.backend import EditInputs, Step
+    from services.a100worker.backend import EditInputs, StepReporter
     from services.a100worker.backends.classical.removal import Search
     from shared.image_codec import Grey, Rgb
 
@@ -40,11 +40,11 @@ class HoleFiller:
         self._lama = Lama.find(models, device)
         self._patches = Filler() if patchmatch_available else None
 
-    def of(self, job: EditInputs, step: Step) -> Fill:
+    def of(self, job: EditInputs, step: StepReporter) -> Fill:
         """Return the fill of one job; it stops when the job is cancelled."""
         return partial(_fill, self._search(job, step), job.seed)
 
-    def _search(self, job: EditInputs, step: Step) -> Search:
+    def _search(self, job: EditInputs, step: StepReporter) -> Search:
         if self._lama is not None:
             return self._lama.fill
         if self._patches is not None:

@@ -17,7 +17,7 @@ from services.a100worker.backends.qwen.memory.plans import Plan, chosen
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Loading
+    from services.a100worker.backend import PhaseReporter
     from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
@@ -39,7 +39,7 @@ _REST: dict[str, Any] = {
 log = logging.getLogger(__name__)
 
 
-def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], loading: Loading) -> Any:
+def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], loading: PhaseReporter) -> Any:
     """Return the pipeline, its adapters loaded and off. Raises ConfigError when it cannot be, or does not fit."""
     diffusers.utils.logging.set_verbosity_error()  # it warns of what we do on purpose, in each job
     diffusers.utils.logging.disable_progress_bar()

@@ -13,10 +13,9 @@ from services.a100worker.imaging import holes, placement
 from services.a100worker.imaging.harmony import contact_shadow
 from services.a100worker.imaging.placement import Box
 from services.a100worker.imaging.reference import aligned, marks_something
-from shared.errors import BadInput
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import EditInputs
+    from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
     from services.a100worker.backends.lama.fill import Fill
     from services.a100worker.backends.qwen.frames import Frame
     from services.a100worker.imaging.cutout import Floats
@@ -41,15 +40,13 @@ class Conditions:
     labelled: Labelled
 
 
-def removal(job: EditInputs, frame: Frame, fill: Fill) -> Conditions:
+def removal(job: RemovalInputs, frame: Frame, fill: Fill) -> Conditions:
     """Masked background, mask, fill. Raises BadInput, JobCancelled."""
-    if job.mask is None:
-        raise BadInput("A removal needs a mask.")
     grown = holes.grown(job.mask)
     picture, mask = frame.enter(job.image), frame.enter_mask(job.mask)
     wide = cv2.dilate(mask, _disc(_BRUSH_PX)) if job.mask_tool == "brush" else holes.grown(mask)
     hole = mask if wide.all() else np.asarray(wide, np.uint8)
-    saliency = job.saliency()
+    saliency = job.fetch_saliency()
     filled = fill(picture, hole, None if saliency is None else frame.enter_grey(saliency))
     shown = grey_as_rgb(mask)
     return Conditions(
@@ -59,15 +56,11 @@ def removal(job: EditInputs, frame: Frame, fill: Fill) -> Conditions:
     )
 
 
-def insertion(job: EditInputs, frame: Frame) -> Conditions:
+def insertion(job: InsertionInputs, frame: Frame) -> Conditions:
     """Reference, the place to fill (the object's outline where a mask of the reference gives it), masked background.
 
     Raises BadInput.
     """
-    if job.mask is None:
-        raise BadInput("An insertion needs a mask that says where.")
-    if job.reference is None:
-        raise BadInput("An insertion needs a reference picture.")
     regions = [_framed(box, frame) for box in placement.regions(job.mask)]
     picture, mask = frame.enter(job.image), frame.enter_mask(job.mask)
     reference = _stretched(job.reference, frame.outer)
@@ -98,7 +91,7 @@ def insertion(job: EditInputs, frame: Frame) -> Conditions:
     )
 
 
-def white_balance(job: EditInputs, frame: Frame) -> Conditions:
+def white_balance(job: WhiteBalanceInputs, frame: Frame) -> Conditions:
     """The picture and its edges, which hold the shapes while the colours change."""
     picture = frame.enter(job.image)
     edges = grey_as_rgb(canny(picture))

@@ -7,12 +7,12 @@ import itertools
 import logging
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import torch
 
-from services.a100worker.backend import Edit, finish
+from services.a100worker.backend import Edit, Engine, InsertionInputs, RemovalInputs, WhiteBalanceInputs, finish
 from services.a100worker.backends.lama.fill import HoleFiller
 from services.a100worker.backends.qwen import assembly, conditions
 from services.a100worker.backends.qwen.adapters import files as adapter_files
@@ -27,27 +27,22 @@ from shared.messages import Task
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from services.a100worker.backend import EditInputs, Loading, Preview, Step
+    from services.a100worker.backend import EditInputs, PhaseReporter, Preview, StepReporter, TaskInputs
     from services.a100worker.backends.qwen.conditions import Conditions
     from services.a100worker.settings import Settings
     from shared.image_codec import Rgb
 
-_WORDS = {
-    Task.REMOVAL: "remove object",
-    Task.INSERTION: "insert object",
-    Task.WHITE_BALANCE: "white balance this image",
-}
 _WARM_UP = ((256, 256), (256, 320))  # height, width
 _STRIP_PX = 256  # rows computed with at once: of 64 megapixels the floats would fill gigabytes
 log = logging.getLogger(__name__)
 
 
-class Qwen:
+class Qwen(Engine):
     """Edits with a diffusion model. One job at a time: a second waits for the first."""
 
     name = "qwen"
 
-    def __init__(self, settings: Settings, loading: Loading) -> None:
+    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         """Load all there is. Raises ConfigError with the one thing that is missing or wrong."""
         self._settings = settings
         self._lock = threading.Lock()
@@ -59,12 +54,24 @@ class Qwen:
             loading("warming up")
             self._warm_up()
 
-    def edit(self, job: EditInputs, step: Step) -> Edit:
-        """Run one job. Raises BadInput, EngineFailed or JobCancelled; the next job is none the worse for it."""
+    def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
+        """Paint what the mask marks by its surroundings."""
+        return self._edit(Task.REMOVAL, job, step)
+
+    def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
+        """Paint the reference's object where the mask marks."""
+        return self._edit(Task.INSERTION, job, step)
+
+    def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
+        """Paint the image in balanced colours."""
+        return self._edit(Task.WHITE_BALANCE, job, step)
+
+    def _edit(self, task: Task, job: TaskInputs, step: StepReporter) -> Edit:
+        """Run one job. Whatever it raises (BadInput, EngineFailed, JobCancelled), the next job can run."""
         with self._lock, _on(self._settings.qwen_device):
             for rung in Rung:
                 try:
-                    return self._attempt(job, step, rung)
+                    return self._attempt(task, job, step, rung)
                 except RuntimeError as error:
                     if is_shortage(error):
                         log.warning("qwen.out-of-memory", extra={"rung": rung.name})
@@ -84,34 +91,36 @@ class Qwen:
         del self.painter
         _free_memory()
 
-    def _attempt(self, job: EditInputs, step: Step, rung: Rung) -> Edit:
+    def _attempt(self, task: Task, job: TaskInputs, step: StepReporter, rung: Rung) -> Edit:
         step(0, 0, rung.sentence)
         frame = Frame.of(job.image, round(self._settings.qwen_work_px**2 * rung.area))
         seen = self._conditions(job, frame, step)
-        painted = self.painter.paint(self._order(job, seen, frame), step, rung)
+        painted = self.painter.paint(self._order(task, job, seen, frame), step, rung)
         if seen.region is not None:
             return Edit(finish(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
-        return Edit(_recoloured(job, frame, painted), None, seen.labelled)
+        strength = job.strength if isinstance(job, WhiteBalanceInputs) else 1.0
+        return Edit(_recoloured(job.image, strength, frame, painted), None, seen.labelled)
 
-    def _conditions(self, job: EditInputs, frame: Frame, step: Step) -> Conditions:
-        match job.task:
-            case Task.REMOVAL:
+    def _conditions(self, job: TaskInputs, frame: Frame, step: StepReporter) -> Conditions:
+        match job:
+            case RemovalInputs():
                 return conditions.removal(job, frame, self.filler.of(job, step))
-            case Task.INSERTION:
+            case InsertionInputs():
                 return conditions.insertion(job, frame)
-            case Task.WHITE_BALANCE:
+            case WhiteBalanceInputs():
                 return conditions.white_balance(job, frame)
+        assert_never(job)
 
-    def _order(self, job: EditInputs, seen: Conditions, frame: Frame) -> Order:
+    def _order(self, task: Task, job: EditInputs, seen: Conditions, frame: Frame) -> Order:
         lightning = self._settings.qwen_lightning
         return Order(
             pictures=seen.pictures,
-            prompt=_plain(job.prompt) or _WORDS[job.task],
+            prompt=_plain(job.prompt) or _default_words(task),
             negative_prompt=_plain(job.negative_prompt or "") or " ",
             steps=max(LEAST_STEPS, job.steps) if lightning == "off" else int(lightning),
             guidance=job.guidance if lightning == "off" else 1.0,  # distilled into the adapter
             seed=job.seed,
-            adapters=self._chosen(job.task),
+            adapters=self._chosen(task),
             flow_match=job.flow_match,
             inner=frame.inner,
         )
@@ -136,7 +145,7 @@ class Qwen:
         try:
             for task, shape in itertools.product(tasks, shapes):
                 grey = np.full((*shape, 3), 127, np.uint8)
-                order = Order([grey] * 3, _WORDS[task], " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
+                order = Order([grey] * 3, _default_words(task), " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
                 self.painter.paint(order, _Nobody())
         except (ArtMancerError, RuntimeError, ValueError, ImportError):
             log.warning("qwen.warm-up-failed", exc_info=True)
@@ -154,24 +163,36 @@ class _Nobody:
         """Not even look."""
 
 
+def _default_words(task: Task) -> str:
+    """Return the words for a job without a prompt."""
+    match task:
+        case Task.REMOVAL:
+            return "remove object"
+        case Task.INSERTION:
+            return "insert object"
+        case Task.WHITE_BALANCE:
+            return "white balance this image"
+    assert_never(task)
+
+
 def _plain(words: str) -> str:
     """Take the sense out of what the tokenizer would read as a command, or as one picture more."""
     return words.replace("<|", "< |").strip()
 
 
-def _recoloured(job: EditInputs, frame: Frame, painted: Rgb) -> Rgb:
-    """Return the upload in the new colours, as far as the job's strength says.
+def _recoloured(image: Rgb, strength: float, frame: Frame, painted: Rgb) -> Rgb:
+    """Return the upload in the new colours, as far as `strength` says.
 
     A picture that was made smaller gets the difference only, or it would come back blurred.
     """
-    after, before = frame.leave(painted), job.image
+    after, before = frame.leave(painted), image
     if frame.inner != (frame.width, frame.height):
-        before = frame.leave(frame.enter(job.image))
-    result = np.empty_like(job.image)
+        before = frame.leave(frame.enter(image))
+    result = np.empty_like(image)
     for top in range(0, frame.height, _STRIP_PX):
         rows = slice(top, top + _STRIP_PX)
         change = after[rows].astype(np.float32) - before[rows]
-        result[rows] = np.clip(np.rint(job.image[rows] + np.float32(job.strength) * change), 0, 255)
+        result[rows] = np.clip(np.rint(image[rows] + np.float32(strength) * change), 0, 255)
     return result
 
 

@@ -9,7 +9,7 @@ from services.a100worker.backends.qwen.adapters import files
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Editor, Loading
+    from services.a100worker.backend import Engine, PhaseReporter
     from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
@@ -23,7 +23,7 @@ def look(settings: Settings) -> tuple[Checkpoint, list[Adapter]]:
     return found, files.find(volume, found.blocks, lightning=lightning, bare=bare)
 
 
-def open_engine(settings: Settings, loading: Loading) -> Editor:
+def open_engine(settings: Settings, loading: PhaseReporter) -> Engine:
     """Load the engine. Raises ConfigError."""
     look(settings)
     from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415 (not before there is something to load)

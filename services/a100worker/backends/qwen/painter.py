@@ -23,7 +23,7 @@ from shared.errors import BadInput, EngineFailed, JobCancelled
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from services.a100worker.backend import Step
+    from services.a100worker.backend import StepReporter
     from services.a100worker.cancel_flag import CancelFlag
     from services.a100worker.settings import Settings
     from shared.image_codec import Rgb
@@ -76,7 +76,7 @@ class Painter:
         if self._cancelled is not None and self._cancelled.is_set():
             raise JobCancelled
 
-    def paint(self, order: Order, step: Step, rung: Rung = Rung.GROUND) -> Rgb:
+    def paint(self, order: Order, step: StepReporter, rung: Rung = Rung.GROUND) -> Rgb:
         """Return a picture of the order's size; the same order gives the same picture.
 
         Whatever it raises (BadInput, JobCancelled, EngineFailed, torch.OutOfMemoryError), the pipeline is as before.
@@ -100,7 +100,7 @@ class Painter:
             raise BadInput(f"The prompt is too long: the model reads {most:,} tokens, about {most // 100 * 70} words.")
 
     @contextmanager
-    def _prepared(self, order: Order, step: Step, rung: Rung) -> Iterator[None]:
+    def _prepared(self, order: Order, step: StepReporter, rung: Rung) -> Iterator[None]:
         self._cancelled = step.cancelled
         pipeline = self.pipeline
         with ExitStack() as undo:
@@ -165,7 +165,7 @@ class Painter:
             texts |= {"negative_prompt_embeds": embeds, "negative_prompt_embeds_mask": mask}
         return texts
 
-    def _run(self, order: Order, texts: dict[str, Any], step: Step) -> Any:
+    def _run(self, order: Order, texts: dict[str, Any], step: StepReporter) -> Any:
         width, height = order.size
         noise = self._noise(order, texts["prompt_embeds"])
         return self.pipeline(
@@ -192,7 +192,7 @@ class Painter:
 class _Teller:
     """Called by the pipeline after each step."""
 
-    def __init__(self, order: Order, step: Step, noise: torch.Tensor, colours: LatentColours) -> None:
+    def __init__(self, order: Order, step: StepReporter, noise: torch.Tensor, colours: LatentColours) -> None:
         self._order = order
         self._step = step
         self._before = noise

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
-from services.a100worker.backend import EditInputs
+from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.settings import Settings
 from shared.errors import JobCancelled
 from shared.image_codec import decode_photo
+from shared.messages import Task
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Preview
+    from services.a100worker.backend import Preview, TaskInputs
     from shared.image_codec import Grey, Rgb
-    from shared.messages import Task
 
 SETUP = (Settings(), lambda _: None)
 """What an engine is made with: the defaults, and nobody who hears of its loading."""
@@ -69,6 +69,28 @@ def frozen(array: Rgb) -> Rgb:
     return array
 
 
-def job(task: Task, image: Rgb, mask: Grey | None = None, **more: object) -> EditInputs:
-    """A job with what matters to the test; white balance answers with the negative."""
-    return EditInputs(task, image, mask, lambda: np.asarray(255 - image), **more)  # type: ignore[arg-type]  # forwarded
+def removal(image: Rgb, mask: Grey, **more: Any) -> RemovalInputs:
+    """Return a removal with the options that matter to the test."""
+    return RemovalInputs(image=image, mask=mask, **more)
+
+
+def insertion(image: Rgb, mask: Grey, reference: Rgb, **more: Any) -> InsertionInputs:
+    """Return an insertion with the options that matter to the test."""
+    return InsertionInputs(image=image, mask=mask, reference=reference, **more)
+
+
+def balance(image: Rgb, **more: Any) -> WhiteBalanceInputs:
+    """Return a white balance whose balanced image is the negative."""
+    return WhiteBalanceInputs(**{"image": image, "fetch_balanced": lambda: np.asarray(255 - image), **more})
+
+
+def job(task: Task, image: Rgb, mask: Grey, reference: Rgb, **more: Any) -> TaskInputs:
+    """Return a job of any task; it leaves out what the task does not need."""
+    match task:
+        case Task.REMOVAL:
+            return removal(image, mask, **more)
+        case Task.INSERTION:
+            return insertion(image, mask, reference, **more)
+        case Task.WHITE_BALANCE:
+            return balance(image, **more)
+    assert_never(task)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LIGHTNING = "lightning"
 _FOLDER = "adapters"
+_TRAINED = (Task.REMOVAL, Task.INSERTION, Task.WHITE_BALANCE)  # a later task needs no adapter to start
 _MAX_RANK = 256
 _PREFIXES = ("transformer.", "diffusion_model.", "")
 _ATTENTION = "to_q|to_k|to_v|to_out.0|add_q_proj|add_k_proj|add_v_proj|to_add_out"
@@ -47,7 +48,7 @@ class Adapter:
 
 def find(volume: Volume, blocks: int, *, lightning: str, bare: bool) -> list[Adapter]:
     """Return the adapters of a model with so many blocks; `bare` tasks may have none. Raises ConfigError."""
-    files = {task.value: f"{_FOLDER}/{task}.safetensors" for task in Task}
+    files = {task.value: f"{_FOLDER}/{task}.safetensors" for task in _TRAINED}
     if bare:
         files = {name: file for name, file in files.items() if file in volume.manifest.files}
     if lightning != "off":

@@ -10,8 +10,9 @@ import pytest
 
 from services.a100worker.backends.scripted import Script, Scripted, read_script
 from shared.errors import JobCancelled
-from shared.messages import Task
-from tests.unit.services.a100worker.recorder import SETUP, Recorder, box_mask, job, noise
+from tests.unit.services.a100worker.recorder import SETUP, Recorder, balance, box_mask, noise, removal
+
+PAIR = noise(8, 8), box_mask(8, 8)
 
 
 def test_the_prompt_is_the_script() -> None:
@@ -34,7 +35,7 @@ def test_each_step_carries_the_time_it_was_taken() -> None:
     """For measuring how long an event travels."""
     recorder, before = Recorder(), time.monotonic_ns()
 
-    Scripted(*SETUP).edit(job(Task.REMOVAL, noise(8, 8), prompt='{"steps": 3, "interval_ms": 1}'), recorder)
+    Scripted(*SETUP).remove(removal(*PAIR, prompt='{"steps": 3, "interval_ms": 1}'), recorder)
 
     times = [int(str(message).removeprefix("ts:")) for message in recorder.messages]
     assert [before, *times] == sorted([before, *times])
@@ -44,10 +45,10 @@ def test_each_step_carries_the_time_it_was_taken() -> None:
 def test_a_cancel_ends_the_wait_between_two_steps() -> None:
     """An hour is not waited for."""
     recorder = Recorder()
-    work = job(Task.REMOVAL, noise(8, 8), prompt='{"steps": 2, "interval_ms": 3600000}')
+    work = removal(*PAIR, prompt='{"steps": 2, "interval_ms": 3600000}')
 
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(Scripted(*SETUP).edit, work, recorder)
+        running = pool.submit(Scripted(*SETUP).remove, work, recorder)
         recorder.cancelled.set()
 
         with pytest.raises(JobCancelled):
@@ -58,18 +59,18 @@ def test_the_mark_tells_the_seed() -> None:
     """One colour per seed, in the mask and nowhere else."""
     image, mask = noise(20, 20), box_mask(20, 20, (5, 5, 10, 10))
 
-    first, second = (Scripted(*SETUP).edit(job(Task.REMOVAL, image, mask, seed=s), Recorder()) for s in (1, 2))
+    first, second = (Scripted(*SETUP).remove(removal(image, mask, seed=s), Recorder()) for s in (1, 2))
 
     assert np.ptp(first.image[mask > 0], axis=0).max() == 0
     assert not np.array_equal(first.image[7, 7], second.image[7, 7])
     assert np.array_equal(first.image[mask == 0], image[mask == 0])
 
 
-def test_without_a_mask_the_picture_stays_as_it_is() -> None:
+def test_a_white_balance_leaves_the_picture_as_it_is() -> None:
     """A load test of white balance asks no other service."""
     image = noise(20, 20)
 
-    edit = Scripted(*SETUP).edit(job(Task.WHITE_BALANCE, image), Recorder())
+    edit = Scripted(*SETUP).balance(balance(image), Recorder())
 
     assert np.array_equal(edit.image, image)
     assert edit.region is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -11,15 +10,14 @@ import pytest
 
 from services.a100worker.backends.classical.engine import Classical
 from shared.errors import EngineFailed
-from shared.messages import Task
-from tests.unit.services.a100worker.recorder import SETUP, Recorder, box_mask, job, noise, photo
+from tests.unit.services.a100worker.recorder import SETUP, Recorder, balance, box_mask, noise, photo, removal
 
 
 def test_white_balance_is_what_the_sister_service_answers() -> None:
     """The whole picture may change."""
     image = noise(30, 40)
     with closing(Classical(*SETUP)) as engine:
-        edit = engine.edit(job(Task.WHITE_BALANCE, image), Recorder())
+        edit = engine.balance(balance(image), Recorder())
 
     assert np.array_equal(edit.image, 255 - image)
     assert edit.region is None
@@ -27,16 +25,16 @@ def test_white_balance_is_what_the_sister_service_answers() -> None:
 
 def test_a_balanced_picture_of_another_size_is_refused() -> None:
     """The client lays it over the upload."""
-    work = replace(job(Task.WHITE_BALANCE, noise(30, 40)), balanced=lambda: noise(40, 30))
+    work = balance(noise(30, 40), fetch_balanced=lambda: noise(40, 30))
 
     with closing(Classical(*SETUP)) as engine, pytest.raises(EngineFailed):
-        engine.edit(work, Recorder())
+        engine.balance(work, Recorder())
 
 
 def test_closing_ends_the_child_process() -> None:
     """A removal has started one."""
     engine = Classical(*SETUP)
-    engine.edit(job(Task.REMOVAL, photo("cat"), box_mask(300, 451, (50, 50, 90, 90))), Recorder())
+    engine.remove(removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90))), Recorder())
     assert psutil.Process().children()
 
     engine.close()

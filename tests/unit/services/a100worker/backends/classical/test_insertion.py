@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from services.a100worker.backends.classical.insertion import insert
-from shared.errors import BadInput
-from shared.messages import Task
-from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, job, noise, photo
+from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, insertion, noise, photo
 
 
 def red_ball() -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +22,7 @@ def test_the_object_stands_on_the_floor_of_the_region() -> None:
     """Fitted to its height, centred from left to right."""
     ball, shape = red_ball()
     scene = np.full((300, 400, 3), (120, 130, 120), np.uint8)
-    work = job(Task.INSERTION, scene, box_mask(300, 400, (100, 100, 300, 200)), reference=ball, reference_mask=shape)
+    work = insertion(scene, box_mask(300, 400, (100, 100, 300, 200)), reference=ball, reference_mask=shape)
 
     edit = insert(work, Recorder())
 
@@ -43,7 +41,7 @@ def test_each_region_gets_a_copy() -> None:
     mask = box_mask(300, 400, (20, 20, 120, 120), (200, 100, 360, 260))
     recorder = Recorder()
 
-    edit = insert(job(Task.INSERTION, scene, mask, reference=ball, reference_mask=shape), recorder)
+    edit = insert(insertion(scene, mask, reference=ball, reference_mask=shape), recorder)
 
     red = (edit.image[..., 0].astype(int) - edit.image[..., 1] > 60).astype(np.uint8)
     assert cv2.connectedComponents(red)[0] - 1 == 2
@@ -54,7 +52,7 @@ def test_each_region_gets_a_copy() -> None:
 def test_a_reference_without_mask_is_set_in_as_a_whole(reference: str) -> None:
     """Where nothing tells the object from the rest; outside the region not a byte changes."""
     scene = photo("rocket")
-    work = job(Task.INSERTION, scene, box_mask(427, 640, (200, 100, 300, 220)), reference=photo(reference))
+    work = insertion(scene, box_mask(427, 640, (200, 100, 300, 220)), reference=photo(reference))
 
     edit = insert(work, Recorder())
 
@@ -69,9 +67,9 @@ def test_what_stands_out_in_the_reference_is_the_object() -> None:
     reference[50:150, 50:150] = (200, 20, 20)
     scene = np.full((300, 400, 3), (120, 120, 120), np.uint8)
     saliency = box_mask(200, 200, (50, 50, 150, 150))
-    work = job(
-        Task.INSERTION, scene, box_mask(300, 400, (100, 100, 200, 200)),
-        reference=reference, reference_saliency=lambda: saliency,
+    work = insertion(
+        scene, box_mask(300, 400, (100, 100, 200, 200)),
+        reference=reference, fetch_reference_saliency=lambda: saliency,
     )  # fmt: skip
 
     edit = insert(work, Recorder())
@@ -85,7 +83,7 @@ def test_regions_at_the_border_are_no_special_case(box: tuple[int, int, int, int
     ball, shape = red_ball()
     scene = noise(53, 41)
 
-    edit = insert(job(Task.INSERTION, scene, box_mask(53, 41, box), reference=ball, reference_mask=shape), Recorder())
+    edit = insert(insertion(scene, box_mask(53, 41, box), reference=ball, reference_mask=shape), Recorder())
 
     assert edit.image.shape == scene.shape
     assert edit.region is not None
@@ -95,19 +93,9 @@ def test_regions_at_the_border_are_no_special_case(box: tuple[int, int, int, int
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (8, 8), (700, 2000)])
 def test_references_of_any_size_are_taken(size: tuple[int, int]) -> None:
     """Down to a single pixel."""
-    edit = insert(
-        job(Task.INSERTION, noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)), reference=noise(*size)), Recorder()
-    )
+    edit = insert(insertion(noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)), reference=noise(*size)), Recorder())
 
     assert edit.image.shape == (100, 100, 3)
-
-
-def test_a_job_without_mask_or_reference_is_bad_input() -> None:
-    """With a sentence for the user."""
-    with pytest.raises(BadInput, match="mask"):
-        insert(job(Task.INSERTION, noise(50, 60), reference=noise(9, 9)), Recorder())
-    with pytest.raises(BadInput, match="reference"):
-        insert(job(Task.INSERTION, noise(50, 60), box_mask(50, 60, (0, 0, 20, 20))), Recorder())
 
 
 @pytest.mark.parametrize(
@@ -121,8 +109,8 @@ def test_the_pictures_for_debugging_come_in_the_client_s_order(*, masked: bool, 
     """One list with a reference mask, another when it is all black."""
     ball, shape = red_ball()
     reference_mask = shape if masked else np.zeros_like(shape)
-    work = job(
-        Task.INSERTION, noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)),
+    work = insertion(
+        noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)),
         reference=ball, reference_mask=reference_mask,
     )  # fmt: skip
 

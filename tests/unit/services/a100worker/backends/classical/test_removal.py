@@ -12,8 +12,7 @@ import pytest
 from services.a100worker.backends.classical.removal import remove
 from services.a100worker.backends.patchmatch.filler import Filler
 from shared.errors import BadInput
-from shared.messages import Task
-from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, job, noise, photo
+from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, noise, photo, removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +51,7 @@ def test_the_object_is_gone_and_the_background_goes_on(filler: Filler) -> None:
     """No red is left, and the gradient runs through where the disc was."""
     picture, disc = sky_with_disc()
 
-    result = remove(job(Task.REMOVAL, picture, disc), Recorder(), filler).image
+    result = remove(removal(picture, disc), Recorder(), filler).image
 
     assert result[..., 0].max() < 60
     rows = result[75:125, 140:160, 2].mean(axis=1)
@@ -63,7 +62,7 @@ def test_without_a_filler_the_hole_is_filled_smoothly() -> None:
     """The method of last resort, where PatchMatch has no wheel."""
     picture, disc = sky_with_disc()
 
-    result = remove(job(Task.REMOVAL, picture, disc), Recorder(), None).image
+    result = remove(removal(picture, disc), Recorder(), None).image
 
     assert result[..., 0].max() < 60
 
@@ -76,7 +75,7 @@ def test_odd_pictures_keep_their_size_and_all_outside_the_region(
     """Down to pictures that have no whole patch."""
     picture, mask = noise(*size), MASKS[where](*size)
 
-    edit = remove(job(Task.REMOVAL, picture, mask), Recorder(), filler)
+    edit = remove(removal(picture, mask), Recorder(), filler)
 
     assert edit.image.shape == picture.shape
     assert edit.region is not None
@@ -89,7 +88,7 @@ def test_a_large_picture_is_filled_at_a_smaller_scale(filler: Filler) -> None:
     picture = frozen(np.clip(np.random.default_rng(1).normal(120, 15, (700, 1500, 3)), 0, 255).astype(np.uint8))
     mask = box_mask(700, 1500, (700, 300, 800, 400))
 
-    edit = remove(job(Task.REMOVAL, picture, mask), Recorder(), filler)
+    edit = remove(removal(picture, mask), Recorder(), filler)
 
     assert edit.region is not None
     assert np.array_equal(edit.image[edit.region == 0], picture[edit.region == 0])
@@ -101,7 +100,7 @@ def test_there_is_one_step_for_each_hole(filler: Filler) -> None:
     recorder = Recorder()
     mask = box_mask(300, 451, (50, 50, 90, 90), (200, 100, 260, 160), (400, 20, 402, 21))
 
-    remove(job(Task.REMOVAL, photo("cat"), mask), recorder, filler)
+    remove(removal(photo("cat"), mask), recorder, filler)
 
     assert recorder.steps == [(0, 0), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
     assert recorder.messages[1:3] == ["Filling 1 of 2", "Filling 2 of 2"]
@@ -112,7 +111,7 @@ def test_the_fill_takes_nothing_from_what_stands_out(filler: Filler) -> None:
     picture = np.asarray(np.random.default_rng(3).integers(90, 160, (200, 300, 3)), np.uint8)
     picture[60:140, 190:250] = (250, 0, 0)
     saliency = box_mask(200, 300, (190, 60, 250, 140))
-    work = job(Task.REMOVAL, frozen(picture), box_mask(200, 300, (110, 70, 170, 130)), saliency=lambda: saliency)
+    work = removal(frozen(picture), box_mask(200, 300, (110, 70, 170, 130)), fetch_saliency=lambda: saliency)
 
     result = remove(work, Recorder(), filler).image
 
@@ -124,18 +123,12 @@ def test_the_fill_takes_nothing_from_what_stands_out(filler: Filler) -> None:
 def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
     """With a sentence for the user."""
     with pytest.raises(BadInput, match=why):
-        remove(job(Task.REMOVAL, noise(50, 60), np.full((50, 60), mask, np.uint8)), Recorder(), None)
-
-
-def test_a_missing_mask_is_bad_input() -> None:
-    """With a sentence for the user."""
-    with pytest.raises(BadInput, match="mask"):
-        remove(job(Task.REMOVAL, noise(50, 60)), Recorder(), None)
+        remove(removal(noise(50, 60), np.full((50, 60), mask, np.uint8)), Recorder(), None)
 
 
 def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
     """What the engine added comes last."""
-    work = job(Task.REMOVAL, photo("cat"), box_mask(300, 451, (50, 50, 90, 90)))
+    work = removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90)))
 
     conditions = remove(work, Recorder(), None).conditions
 

@@ -10,12 +10,9 @@ import pytest
 
 from services.a100worker.backends.qwen import conditions
 from services.a100worker.backends.qwen.frames import Frame
-from shared.errors import BadInput
-from shared.messages import Task
-from tests.unit.services.a100worker.recorder import box_mask, frozen, job, photo
+from tests.unit.services.a100worker.recorder import balance, box_mask, frozen, insertion, photo, removal
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import EditInputs
     from shared.image_codec import Grey, Rgb
 
 CAT = frozen(np.ascontiguousarray(photo("cat")[:224, :320]))
@@ -35,16 +32,11 @@ class Filler:
         return np.where(hole[..., None] > 0, np.array([255, 0, 0], np.uint8), picture)
 
 
-def edit(task: Task, **more: object) -> EditInputs:
-    """A job on the cat."""
-    return job(task, CAT, MASK, **more)
-
-
 def test_a_removal_sees_the_background_the_mask_and_a_fill() -> None:
     """In this order; the hole is black, the mask as it was drawn, the fill a little wider."""
     fill = Filler()
 
-    seen = conditions.removal(edit(Task.REMOVAL), FRAME, fill)
+    seen = conditions.removal(removal(CAT, MASK), FRAME, fill)
 
     background, mask, filled = seen.pictures
     inside = MASK > 0
@@ -63,7 +55,7 @@ def test_what_was_brushed_by_hand_is_filled_farther_out(tool: str | None, reach:
     """The adapter was trained with fills that reach 35 px beyond a brushed mask."""
     fill = Filler()
 
-    conditions.removal(edit(Task.REMOVAL, mask_tool=tool), FRAME, fill)
+    conditions.removal(removal(CAT, MASK, mask_tool=tool), FRAME, fill)
 
     left, _, width, _ = cv2.boundingRect(fill.hole)
     assert (100 - left, left + width - 180) == (reach, reach)
@@ -71,7 +63,7 @@ def test_what_was_brushed_by_hand_is_filled_farther_out(tool: str | None, reach:
 
 def test_an_insertion_sees_the_reference_the_place_and_the_background() -> None:
     """Without a mask of the reference the place is what was marked, and a shadow at its foot."""
-    seen = conditions.insertion(edit(Task.INSERTION, reference=photo("coffee")), FRAME)
+    seen = conditions.insertion(insertion(CAT, MASK, photo("coffee")), FRAME)
 
     reference, place, background = seen.pictures
     assert reference.shape == place.shape == background.shape == CAT.shape
@@ -90,7 +82,7 @@ def test_an_insertion_with_a_mask_of_the_reference_has_its_outline() -> None:
     cv2.circle(outline, (60, 60), 30, 255, -1)
     reference = np.ascontiguousarray(photo("coffee")[:200, :300])
 
-    seen = conditions.insertion(edit(Task.INSERTION, reference=reference, reference_mask=outline), FRAME)
+    seen = conditions.insertion(insertion(CAT, MASK, reference, reference_mask=outline), FRAME)
 
     labelled = dict(seen.labelled)
     assert list(labelled) == [
@@ -111,14 +103,14 @@ def test_an_all_black_mask_of_the_reference_is_none() -> None:
     """Clients send one after the eraser was used."""
     black = np.zeros((50, 50), np.uint8)
 
-    seen = conditions.insertion(edit(Task.INSERTION, reference=photo("coffee"), reference_mask=black), FRAME)
+    seen = conditions.insertion(insertion(CAT, MASK, photo("coffee"), reference_mask=black), FRAME)
 
     assert dict(seen.labelled).keys() == {"ref_img", "mask", "masked_bg", "positioned_mask"}
 
 
 def test_a_white_balance_sees_the_picture_and_its_edges() -> None:
     """White on black, and everything may change."""
-    seen = conditions.white_balance(job(Task.WHITE_BALANCE, CAT), FRAME)
+    seen = conditions.white_balance(balance(CAT), FRAME)
 
     picture, edges = seen.pictures
     assert seen.region is None
@@ -135,15 +127,3 @@ def test_edges_are_where_a_picture_has_them() -> None:
 
     assert not conditions.canny(plain).any()
     assert cv2.boundingRect(conditions.canny(square))[2:] == pytest.approx((30, 30), abs=3)
-
-
-@pytest.mark.parametrize(
-    ("task", "more"),
-    [(Task.INSERTION, {}), (Task.INSERTION, {"mask": None, "reference": CAT}), (Task.REMOVAL, {"mask": None})],
-)
-def test_what_is_missing_is_the_user_s_mistake(task: Task, more: dict[str, object]) -> None:
-    """And is said so."""
-    work = job(task, CAT, **{"mask": MASK, **more})  # type: ignore[arg-type]  # forwarded
-
-    with pytest.raises(BadInput):
-        conditions.removal(work, FRAME, Filler()) if task is Task.REMOVAL else conditions.insertion(work, FRAME)
