@@ -1,6 +1,6 @@
 """`python -m services.gateway.keys new|list|revoke`: the keys of the people and programs that may use the gateway.
 
-A running gateway sees each change within a second.
+A running gateway accepts a new key at once and refuses a revoked one within a second.
 """
 
 from __future__ import annotations

@@ -189,6 +189,15 @@ async def test_details_of_the_system_are_for_operators(house: House, path: str) 
     assert full["services"]["segmentation"]["error"] == "The service segmentation is not running."
 
 
+async def test_a_key_opens_as_soon_as_it_is_made(house: House) -> None:
+    """The gateway has looked at its file for the request before."""
+    before = await house.alice.get("/v1/jobs")
+    new = keys.new(house.file, "carol", frozenset({KeyScope.READ}), None)
+    answer = await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {new}"})
+
+    assert (before.status_code, answer.status_code) == (200, 200)
+
+
 async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
     """So do the addresses that it has signed; a new key opens."""
     order = {"path": "/v1/jobs/x1/events"}

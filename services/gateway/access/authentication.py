@@ -11,7 +11,7 @@ from services.gateway.access.key_limits import KeyLimits
 from services.gateway.access.key_ring import KeyRing, parse_key_id
 from services.gateway.access.principal import ANONYMOUS, Principal
 from services.gateway.access.refusal_limits import RefusalLimits
-from services.gateway.access.signed_urls import PARAMETER, BadSignature, Signer
+from services.gateway.access.signed_urls import INVALID_URL, PARAMETER, BadSignature, Signer
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,21 +34,28 @@ class Authenticator:
     limits: KeyLimits
     refusal_limits: RefusalLimits
 
-    def identify(self, method: str, path: str, query: str, shown: Sequence[str]) -> tuple[Principal, str]:
-        """Return who asks; if that cannot be told, a caller without an owner, and a sentence that says why not.
+    async def identify(self, method: str, path: str, query: str, authorization: Sequence[str]) -> tuple[Principal, str]:
+        """Return the principal and ""; or a principal without an owner and the sentence of the refusal.
 
-        `shown` are the headers Authorization: of two, a proxy and we could believe different ones.
+        `authorization` has the values of all Authorization headers. A key or signature is refused only after a new
+        look at the files: it may be younger than the last one.
         """
-        if len(shown) > 1:
+        principal, refusal = self._identify(method, path, query, authorization)
+        if refusal == INVALID_URL or (refusal == _WRONG_KEY and principal.key_id):
+            await self.keys.refresh()
+            await self.signer.refresh()
+            principal, refusal = self._identify(method, path, query, authorization)
+        return principal, refusal
+
+    def _identify(self, method: str, path: str, query: str, authorization: Sequence[str]) -> tuple[Principal, str]:
+        if len(authorization) > 1:  # a proxy may have checked the other one
             return ANONYMOUS, _TWO_KEYS
-        if shown:
-            scheme, _, text = shown[0].partition(" ")
+        if authorization:
+            scheme, _, text = authorization[0].partition(" ")
             principal = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
-            return (
-                (principal, "")
-                if principal
-                else (Principal("", parse_key_id(text.strip(" ")), frozenset()), _WRONG_KEY)
-            )
+            if principal:
+                return principal, ""
+            return Principal("", parse_key_id(text.strip(" ")), frozenset()), _WRONG_KEY
         if f"{PARAMETER}=" in query:
             try:
                 return self.signer.check(method, path, query, self.keys.find_by_id), ""

@@ -55,7 +55,9 @@ class AuthorizationMiddleware:
 
     async def _with_key(self, authenticator: Authenticator, scope: Scope, receive: Receive, send: Send) -> None:
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
-        principal, refusal = authenticator.identify(method, path, query, Headers(scope=scope).getlist("authorization"))
+        principal, refusal = await authenticator.identify(
+            method, path, query, Headers(scope=scope).getlist("authorization")
+        )
         scope["principal"] = principal
         required = required_scope(method, path)
         if required is None:

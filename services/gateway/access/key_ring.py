@@ -55,6 +55,10 @@ class KeyRing:
         same = hmac.compare_digest(hash_secret(match[2]), entry.sha256 if entry else _NO_HASH)
         return self.find_by_id(match[1]) if same else None
 
+    async def refresh(self) -> None:
+        """Check the file for a change now. See WatchedFile.refresh."""
+        await self._file.refresh()
+
     def find_by_id(self, key_id: str) -> Principal | None:
         """Return who has the key of this id, if it is live."""
         entry = self._file.content.get(key_id)

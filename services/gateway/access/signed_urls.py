@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from services.gateway.access.principal import Principal
 
 PARAMETER = "signature"
+INVALID_URL = "The signed address is not valid."
 SKEW_S = 30.0  # by so much the clocks of two gateways may differ, both ways
 _SECRET_CHARACTERS = 32
-_SPOILT = "The signed address is not valid."
 _SIGNABLE = re.compile(
     rf"/v1/jobs/{TOKEN}/(events|result)|/v1/images/[0-9a-f]{{64}}|/api/generate/(stream|result-image)/{TOKEN}"
     rf"|/api/debug/sessions/{TOKEN}/(download|images/[a-zA-Z0-9_.]{{1,64}})"
@@ -72,18 +72,22 @@ class Signer:
         signature = _signature(self._secrets.content[0], "GET", path, principal.owner, principal.key_id, str(expires))
         return f"{path}?{urlencode({'key': principal.key_id, 'expires': expires, PARAMETER: signature})}", expires
 
+    async def refresh(self) -> None:
+        """Check the file of secrets for a change now. See WatchedFile.refresh."""
+        await self._secrets.refresh()
+
     def check(self, method: str, path: str, query: str, find_by_id: Callable[[str], Principal | None]) -> Principal:
         """Return who has signed this request. `owner_of` names who has a key, if it is live. Raises BadSignature."""
         sent = {name: values[-1] for name, values in parse_qs(query).items()}
         principal = find_by_id(sent.get("key", ""))
         expires = sent.get("expires", "")
         if principal is None or not is_signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
-            raise BadSignature(_SPOILT)
+            raise BadSignature(INVALID_URL)
         facts = (method, path, principal.owner, principal.key_id, expires)
         given = sent.get(PARAMETER, "").encode()
         good = [hmac.compare_digest(given, _signature(one, *facts).encode()) for one in self._secrets.content]
         if not any(good):
-            raise BadSignature(_SPOILT)
+            raise BadSignature(INVALID_URL)
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
             raise BadSignature("The signed address has expired.")

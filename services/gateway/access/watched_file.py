@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -13,49 +14,64 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
-_LOOK_EVERY_S = 1.0
+_CHECK_EVERY_S = 1.0
+_REFRESH_EVERY_S = 0.2
 log = logging.getLogger(__name__)
 
 
 class WatchedFile(Generic[T]):
-    """What is in a file. One that cannot be read ends the start; later the last good content stays in force."""
+    """The parsed content of a file. An unreadable file ends the start; later the last good content stays in force."""
 
     def __init__(self, file: Path, read: Callable[[Path], T], clock: Callable[[], float] = time.time) -> None:
         """`read` raises ConfigError with a sentence that names the setting and the file."""
         self._file = file
         self._read = read
         self._clock = clock
-        self._looked_at = clock()
-        self._stamp = self._now()
+        self._checked_at = clock()
+        self._checks = 0
+        self._stamp = self._current_stamp()
         self._content = read(file)
-        self._complaint = ""
+        self._reported = ""
 
     @property
     def content(self) -> T:
-        """What the file says now, at most a second late; costs a look at the clock, and a `stat` each second."""
-        now = self._clock()
-        if not 0 <= now - self._looked_at < _LOOK_EVERY_S:  # a clock may also be set back
-            self._looked_at = now
-            self._look()
+        """The file's content, at most a second old. Costs a `stat` each second."""
+        # The age is negative after the clock was set back.
+        if not 0 <= self._clock() - self._checked_at < _CHECK_EVERY_S:
+            self._check()
         return self._content
 
-    def _look(self) -> None:
-        stamp = self._now()
+    async def refresh(self) -> None:
+        """Check the file for a change now, before something is refused on the ground of old content.
+
+        All calls together check five times a second at most; a call that comes sooner waits for the next check.
+        """
+        checks = self._checks
+        wait_s = _REFRESH_EVERY_S - (self._clock() - self._checked_at)
+        await asyncio.sleep(min(max(wait_s, 0.0), _REFRESH_EVERY_S))
+        if self._checks == checks:
+            self._check()
+
+    def _check(self) -> None:
+        self._checked_at = self._clock()
+        self._checks += 1
+        stamp = self._current_stamp()
         if stamp == self._stamp:
-            self._complaint = ""
+            self._reported = ""
             return
         try:
             self._content = self._read(self._file)
-        except ConfigError as error:  # read again each second, as what is wrong may not be in the file; said once
-            if error.message != self._complaint:
-                log.error("access.file-refused", extra={"reason": error.message})  # noqa: TRY400 (it says all)
-            self._complaint = error.message
+        except ConfigError as error:
+            # The stamp stays, so each check reads again: the cause may be outside the file. The log has it once.
+            if error.message != self._reported:
+                log.error("access.file-refused", extra={"reason": error.message})  # noqa: TRY400 (no traceback)
+            self._reported = error.message
         else:
-            self._stamp, self._complaint = stamp, ""
+            self._stamp, self._reported = stamp, ""
             log.info("access.file-read", extra={"file": self._file.name})
 
-    def _now(self) -> tuple[int, ...]:
-        """Tell one content from the next; a mounted secret is swapped as a link, which gives it another inode."""
+    def _current_stamp(self) -> tuple[int, ...]:
+        """Return values that change with the content. Kubernetes swaps a mounted secret's link: another inode."""
         try:
             found = self._file.stat()
         except OSError:

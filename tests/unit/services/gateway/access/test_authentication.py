@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from dataclasses import replace
+from pathlib import PosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.authentication import create_authenticator
+from services.gateway.access.authentication import Authenticator, create_authenticator
 from services.gateway.access.authorization import required_scope
+from services.gateway.access.key_ring import KeyRing
 from services.gateway.access.principal import KeyScope
+from services.gateway.access.signed_urls import Signer
 from services.gateway.settings import Settings
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
 NEAR = ("127.0.0.1", "127.8.9.1", "::1", "localhost")
@@ -115,6 +121,98 @@ def test_a_word_that_is_neither_is_refused() -> None:
 def test_what_a_key_must_be_good_for(method: str, path: str, scope: KeyScope | None) -> None:
     """What is not named asks for a key."""
     assert required_scope(method, path) is scope
+
+
+# --- files that change --------------------------------------------------------------------------------------------
+
+
+class CountedPath(PosixPath):
+    """A path that counts how often its file was checked for a change."""
+
+    checks = 0
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Count, and answer as any path does."""
+        self.checks += 1
+        return super().stat(follow_symlinks=follow_symlinks)
+
+
+@pytest.fixture
+def running(files: dict[str, Any]) -> Authenticator:
+    """Make the authenticator of a gateway that has just read its files."""
+    authenticator = create_authenticator(Settings(**files))
+    assert authenticator is not None
+    return authenticator
+
+
+async def shown(authenticator: Authenticator, key: str) -> tuple[str, str]:
+    """Return owner and refusal of a request with this key."""
+    principal, refusal = await authenticator.identify("GET", "/v1/jobs", "", [f"Bearer {key}"])
+    return principal.owner, refusal
+
+
+async def test_a_new_key_opens_at_once(running: Authenticator, files: dict[str, Any]) -> None:
+    """The gateway read its file a moment before the key was made."""
+    new = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
+
+    assert await shown(running, new) == ("bob", "")
+
+
+async def test_a_key_that_takes_another_ones_place_ends_it_at_once(
+    running: Authenticator, files: dict[str, Any]
+) -> None:
+    """The look for the new one finds that the old one is gone, too."""
+    old = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
+    before = await shown(running, old)
+    keys.revoke(files["keys_file"], old)
+    new = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
+
+    assert before == ("bob", "")
+    assert await shown(running, new) == ("bob", "")
+    assert await shown(running, old) == ("", "The API key is not known, or not any more.")
+
+
+async def test_a_flood_of_unknown_keys_does_not_read_the_file_more_often(files: dict[str, Any]) -> None:
+    """They all wait for the same look; what is no key at all causes none."""
+    path = CountedPath(files["keys_file"])
+    authenticator = create_authenticator(Settings(**files | {"keys_file": path}))
+    assert authenticator is not None
+    authenticator = replace(authenticator, keys=KeyRing(path))
+    before = path.checks
+    flood = [f"am_{number:012x}_{'A' * 43}" for number in range(500)]
+    answers = await asyncio.gather(*(shown(authenticator, key) for key in flood))
+    checks = path.checks - before
+    await shown(authenticator, "no key")
+
+    assert set(answers) == {("", "The API key is not known, or not any more.")}
+    assert checks == 1
+    assert path.checks - before == 1
+
+
+async def test_a_replica_that_knows_the_new_secret_first_is_believed(
+    running: Authenticator, files: dict[str, Any]
+) -> None:
+    """The signing secret was replaced, and the other gateway has already signed with the new one."""
+    key = keys.new(files["keys_file"], "alice", frozenset({KeyScope.READ}), None)
+    principal, _ = await running.identify("GET", "/v1/jobs", "", [f"Bearer {key}"])
+    files["signing_key_file"].write_text("n" * 43)
+    path = "/v1/jobs/j1/events"
+    url, _ = Signer(files["signing_key_file"], 300).sign(principal, path)
+    found, refusal = await running.identify("GET", path, url.partition("?")[2], [])
+
+    assert (found.owner, refusal) == ("alice", "")
+
+
+async def test_a_signature_by_a_new_key_opens_at_once(running: Authenticator, files: dict[str, Any]) -> None:
+    """Another replica has read the file of keys a moment earlier."""
+    new = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
+    principal = KeyRing(files["keys_file"]).find(new)
+    assert principal is not None
+    path = "/v1/jobs/j1/events"
+    url, _ = Signer(files["signing_key_file"], 300).sign(principal, path)
+    found, refusal = await running.identify("GET", path, url.partition("?")[2], [])
+
+    assert (found.owner, refusal) == ("bob", "")
 
 
 def test_no_log_is_written_where_all_is_well(files: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:

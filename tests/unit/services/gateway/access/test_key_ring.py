@@ -13,7 +13,6 @@ from services.gateway import keys
 from services.gateway.access.key_file import read_keys
 from services.gateway.access.key_ring import KeyRing, parse_key_id
 from services.gateway.access.principal import KeyScope
-from services.gateway.access.watched_file import WatchedFile
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,27 +143,6 @@ def test_a_bad_file_changes_nothing_while_it_runs(
     assert found is not None
     assert ring.find(text) == found
     assert [record.getMessage() for record in caplog.records] == ["access.file-refused"]
-
-
-def test_a_file_that_can_be_read_again_counts(file: Path, clock: Clock) -> None:
-    """Though nothing in it has changed since: its rights were wrong, or the process had no descriptor to spare."""
-    file.write_text("first")
-    troubles: list[str] = []
-
-    def read(found: Path) -> str:
-        if troubles:
-            raise ConfigError(troubles[0])
-        return found.read_text()
-
-    watched = WatchedFile(file, read, clock)
-    file.write_text("second")
-    troubles.append("Permission denied.")
-    clock.now += 1
-    meanwhile = watched.content
-    troubles.clear()
-    clock.now += 1
-
-    assert (meanwhile, watched.content) == ("first", "second")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
