@@ -66,12 +66,13 @@ def options(arguments: list[str]) -> Options:
 def _flaw(nats_url: str) -> str:
     from pydantic import ValidationError  # noqa: PLC0415 (a third of a second, and most start a broker of their own)
 
-    from shared.settings import NatsSettings, reason  # noqa: PLC0415
+    from shared.errors import first_invalid  # noqa: PLC0415
+    from shared.settings import NatsSettings  # noqa: PLC0415
 
     try:
         NatsSettings(url=nats_url)
     except ValidationError as error:
-        return reason(error)
+        return first_invalid(error.errors(include_input=False))[1]
     return ""
 
 

@@ -24,8 +24,12 @@ ArtMancerError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIELD_LENGTH = 100  # an unknown field keeps the name that its sender chose
 EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
 
 
@@ -171,3 +175,20 @@ CODES = tuple(_BY_CODE)
 def from_code(code: str, message: str) -> ArtMancerError:
     """Rebuild the error that another service reported; an unknown code becomes the root class."""
     return _BY_CODE.get(code, ArtMancerError)(message)
+
+
+def first_invalid(errors: Sequence[Any]) -> tuple[str, str]:
+    """Return field and message of the first error in pydantic's `ValidationError.errors()`; the field may be empty."""
+    first = errors[0]
+    field = ".".join(str(part) for part in first["loc"])[:_FIELD_LENGTH]
+    return field, first["msg"].removeprefix("Value error, ")
+
+
+def describe_invalid(errors: Sequence[Any], whole: str) -> str:
+    """Return a sentence about the first error in pydantic's `ValidationError.errors()`.
+
+    `whole` names the thing that was parsed, e.g. "message", for an error without a field.
+    """
+    field, message = first_invalid(errors)
+    subject = f"The field {field}" if field else f"The {whole}"
+    return f"{subject} is not valid: {message[0].lower()}{message[1:]}."

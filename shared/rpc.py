@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from shared import metrics, tracing
 from shared.connection import translate_errors
-from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
+from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, describe_invalid, from_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,7 +39,6 @@ R = TypeVar("R", bound="Message")
 log = logging.getLogger(__name__)
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
 _UNSUBSCRIBE_S = 1.0  # the broker confirms in a millisecond, if it is there
-_NAME_LENGTH = 100  # of a field that we do not know, it is theirs
 _DEADLINE = "Deadline-Ms"  # unix time; nobody waits for an answer after it
 
 
@@ -211,7 +210,8 @@ async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError |
         try:
             question = endpoint.request.model_validate_json(request.data)
         except ValidationError as error:
-            raise BadMessage(_first_problem(error)) from error
+            errors = error.errors(include_input=False, include_url=False)
+            raise BadMessage(describe_invalid(errors, "message")) from error
         reply = await endpoint.handle(question)
         await request.respond(reply.model_dump_json(exclude_none=True).encode())
     except ArtMancerError as error:
@@ -237,9 +237,3 @@ async def _refuse(request: Request, error: ArtMancerError) -> ArtMancerError:
     with contextlib.suppress(nats.errors.Error, ConnectionError):
         await request.respond_error(error.code, " ".join(error.message.split()))
     return error
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:_NAME_LENGTH]
-    return f"The field {place} is not valid: {first['msg']}." if place else f"The message is not valid: {first['msg']}."

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, first_invalid
 
 S = TypeVar("S", bound=BaseSettings)
 _ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them with commas between"
@@ -120,10 +120,6 @@ def load(settings: type[S]) -> S:
         groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings, TraceSettings)
         failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
         prefix = str(failed.model_config.get("env_prefix") or "")
-        name = prefix + "_".join(str(part) for part in error.errors()[0]["loc"])
-        raise ConfigError(f"The setting {name.upper()} is not valid: {reason(error)}.") from error
-
-
-def reason(error: ValidationError) -> str:
-    """Return the first thing that is wrong, without what it was found in: that may be a secret."""
-    return error.errors(include_input=False)[0]["msg"].removeprefix("Value error, ")
+        field, message = first_invalid(error.errors(include_input=False))
+        name = prefix + field.replace(".", "_")
+        raise ConfigError(f"The setting {name.upper()} is not valid: {message}.") from error

@@ -171,7 +171,7 @@ async def test_a_crash_is_an_answer_too(bus: Bus) -> None:
 async def test_a_wrong_question_is_refused_by_name(bus: Bus) -> None:
     """The sentence says which field is wrong; the handler is not bothered."""
     async with cooking(bus, fine):
-        with pytest.raises(BadMessage, match=r"^The field type is not valid: Input should be 'health'\.$"):
+        with pytest.raises(BadMessage, match=r"^The field type is not valid: input should be 'health'\.$"):
             await rpc.call(
                 bus, SUBJECT, SaliencyRequest(image="ab" * 32, type="seg.saliency"), HealthReply, timeout_s=5
             )

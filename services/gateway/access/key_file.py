@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from services.gateway.access.key_ring import hash_secret
 from services.gateway.access.principal import KeyScope
-from shared.errors import ConfigError
+from shared.errors import ConfigError, first_invalid
 from shared.messages import Token
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def read_keys(file: Path) -> KeyFile:
     except OSError as error:
         raise ConfigError(f"GATEWAY_KEYS_FILE: cannot read {file}: {error.strerror}.") from None
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        problem = " ".join([".".join(str(part) for part in first["loc"]), first["msg"]]).strip()
+        problem = " ".join(first_invalid(error.errors(include_input=False, include_url=False))).strip()
     if problem:
         raise ConfigError(f"GATEWAY_KEYS_FILE: {file} is not a file of keys: {problem}.")
     return found

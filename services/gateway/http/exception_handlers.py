@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from services.gateway.error_responses import error_response
-from shared.errors import ArtMancerError, ImageNotFound
+from shared.errors import ArtMancerError, ImageNotFound, describe_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,6 @@ STATUS = {
 _V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the failure is the job's, not this request's
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong."
-_NAME_LENGTH = 100
 _NO_METHOD, _CLIENT_GONE = 405, 499
 
 
@@ -54,12 +53,8 @@ def validation_message(errors: Sequence[Any]) -> str:
     first = errors[0]
     if first["type"] == "json_invalid":
         return "The body is not valid JSON."
-    place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path", "header"})
-    place = place[:_NAME_LENGTH]  # of a field that we do not know, it is theirs
-    message = first["msg"][0].lower() + first["msg"][1:]
-    if not place:
-        return f"The request is not valid: {message}."
-    return f"The field {place} is not valid: {message}."
+    field = [part for part in first["loc"] if part not in {"body", "query", "path", "header"}]
+    return describe_invalid([{**first, "loc": field}], "request")
 
 
 def install(app: FastAPI) -> None:
