@@ -46,19 +46,30 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
         sys.exit(1)
 
 
-async def run_unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
-    """Wait for what a start waits for, but not beyond a stop, when nothing is there yet to drain.
+async def race(*works: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> list[asyncio.Task[Any]]:
+    """Run the coroutines until the first one ends or the time is over, cancel the others, return all as ended tasks.
 
-    Raises CancelledError at a stop, and what `start` raises.
+    Raises the exception of the first task, in the order given, that failed.
     """
-    starting = asyncio.create_task(start, name="lifecycle.start")
-    stopping = asyncio.create_task(stop.wait(), name="lifecycle.stop")
+    tasks = [asyncio.create_task(work, name="lifecycle.race") for work in works]
     try:
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        starting.cancel()
-        stopping.cancel()
-        await asyncio.wait({starting, stopping})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    failures = [failure for task in tasks if not task.cancelled() and (failure := task.exception()) is not None]
+    if failures:
+        raise failures[0]
+    return tasks
+
+
+async def run_unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
+    """Run the part of a start that has nothing to drain yet, until a stop.
+
+    Raises CancelledError at a stop, and any exception of `start`.
+    """
+    starting, _ = await race(start, stop.wait())
     await starting
 
 

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
-from services.a100worker.job.intake import Intake, first_of
+from services.a100worker.job.intake import Intake
 from services.a100worker.job.prefetch import LookAhead
 from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
 from shared.image_store import CachedImageStore, NatsImageStore
-from shared.lifecycle import run_unless_stopped
+from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest
 
@@ -119,6 +119,6 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Even
 
 async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
     """Wait for the broker; what it may have lost, the job manager makes anew."""
-    await first_of(bus.up, stop, within_s=settings.idle_poll_s)
+    await race(bus.up.wait(), stop.wait(), timeout_s=settings.idle_poll_s)
     if bus.is_connected and not stop.is_set():
         await asyncio.sleep(_PAUSE_S)

@@ -54,7 +54,6 @@ TASK_OWNERS = {
     "shared/listener.py",  # one task per connection, cut when the listener closes
     "shared/lifecycle.py",  # the one task per process that all others hang on
     "shared/rpc.py",  # one task per request, drained by `serve`
-    "services/a100worker/job/intake.py",  # first of two events
     "services/a100worker/job/runner.py",  # ends with its job, whichever way that ends
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from services.a100worker.job.queues import ALL_LINES, Line, Lines
 from shared import subjects
 from shared.deliveries import Puller
+from shared.lifecycle import race
 from shared.messages import JobClass, Task
 from shared.topology import JOB_Q, worker_consumer
 
@@ -64,7 +65,7 @@ class Intake:
             delivery = await self._take()
             if delivery is not None:
                 return delivery
-            await first_of(self._announced, stop, within_s=self._idle_poll_s)
+            await race(self._announced.wait(), stop.wait(), timeout_s=self._idle_poll_s)
         return None
 
     async def _take(self) -> Delivery | None:
@@ -81,14 +82,3 @@ class Intake:
                 self.lines.took(line)
                 return delivery
         return None
-
-
-async def first_of(*events: asyncio.Event, within_s: float) -> None:
-    """Return when one of the events is set, or when the time is over."""
-    waiting = [asyncio.create_task(event.wait(), name="worker.wait") for event in events]
-    try:
-        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)

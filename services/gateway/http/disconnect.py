@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect
+
+from shared.lifecycle import race
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -17,18 +18,11 @@ T = TypeVar("T")
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what the work returns. Raises what it raises, and ClientDisconnect. The body must have been read."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(work, name="http.work")
-            watching = group.create_task(_gone(request), name="http.hang-up")
-            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-            working.cancel()
-            watching.cancel()
-    except ExceptionGroup as group_of_one:
-        raise group_of_one.exceptions[0] from None
+    working, _ = await race(work, _gone(request))
     if working.cancelled():
         raise ClientDisconnect
-    return working.result()
+    result: T = working.result()
+    return result
 
 
 async def _gone(request: Request) -> None:
