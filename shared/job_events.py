@@ -14,7 +14,8 @@ from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
     from shared.bus import Bus
-    from shared.messages import JobEvent
+    from shared.errors import ArtMancerError
+    from shared.messages import JobEvent, JobWork
 
 STOPPING = "stopping"  # the reason to return a job because its worker stops; such an attempt does not count
 _VANISHED = "vanished"
@@ -89,15 +90,36 @@ def count_used_attempts(tried: list[Attempt]) -> int:
     return sum(attempt.outcome != STOPPING for attempt in tried)
 
 
-async def dead_letter_job(bus: Bus, letter: DeadLetter) -> None:
-    """Keep the dead letter, with the history of the job's attempts, then end the job. Both steps may be repeated."""
-    metrics.DEAD_LETTERS.labels(letter.reason).inc()
-    letter = letter.model_copy(update={"history": await load_attempts(bus, letter.job_id)})
-    await bus.publish(subjects.dead_letter(letter.reason, letter.job_id), letter, msg_id=f"{letter.job_id}.dead")
-    failed = Failed(job_id=letter.job_id, code=letter.reason, message=letter.message, attempt=letter.attempts)
+async def dead_letter_job(
+    bus: Bus,
+    job_id: str,
+    error: ArtMancerError,
+    *,
+    attempts: int,
+    log_seq: int | None = None,
+    work: JobWork | None = None,
+    raw: bytes | None = None,
+) -> None:
+    """Store a dead letter with the history of the job's attempts, then end the job as failed. Idempotent.
+
+    `raw` is the message as it came, if it could not be parsed. Raises BrokerUnavailable.
+    """
+    metrics.DEAD_LETTERS.labels(error.code).inc()
+    letter = DeadLetter(
+        job_id=job_id,
+        reason=error.code,
+        message=error.message,
+        attempts=attempts,
+        history=await load_attempts(bus, job_id),
+        log_seq=log_seq,
+        work=work,
+        raw=None if raw is None else raw.decode(errors="replace"),
+    )
+    await bus.publish(subjects.dead_letter(letter.reason, job_id), letter, msg_id=f"{job_id}.dead")
+    failed = Failed(job_id=job_id, code=letter.reason, message=letter.message, attempt=attempts)
     try:
-        await bus.publish_first(JOB_EV, subjects.end(letter.job_id), failed, msg_id=f"{letter.job_id}.dead.end")
+        await bus.publish_first(JOB_EV, subjects.end(job_id), failed, msg_id=f"{job_id}.dead.end")
     except WrongLastSequence:
-        log.info("job.ended-already", extra={"job_id": letter.job_id})
+        log.info("job.ended-already", extra={"job_id": job_id})
     else:
-        log.info("job.ended", extra={"job_id": letter.job_id, "state": failed.type})
+        log.info("job.ended", extra={"job_id": job_id, "state": failed.type})

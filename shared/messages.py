@@ -30,6 +30,10 @@ class Message(BaseModel):
     v: Literal[1] = 1
 
 
+DEFAULT_STEPS = 15
+DEFAULT_GUIDANCE = 4.0
+
+
 class Task(StrEnum):
     """What an edit does."""
 
@@ -76,8 +80,8 @@ class JobSubmit(Message):
     prompt: Annotated[str, Field(max_length=10_000)] = ""
     negative_prompt: Annotated[str, Field(max_length=10_000)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 42
-    steps: Annotated[int, Field(ge=1, le=100)] = 15
-    guidance: Annotated[float, Field(ge=0.5, le=20)] = 4.0
+    steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
+    guidance: Annotated[float, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     mask_tool: Literal["brush", "box"] | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 leaves the picture as it is
     refine_fill: bool = True

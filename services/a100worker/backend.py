@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 import numpy as np
 
 from shared.errors import ConfigError
+from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,8 @@ class EditInputs:
     prompt: str = ""
     negative_prompt: str | None = None
     seed: int = 42
-    steps: int = 15
-    guidance: float = 4.0
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
     flow_match: bool = False
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from shared.deliveries import Delivery, consume
 from shared.errors import TooManyAttempts
 from shared.job_events import dead_letter_job
-from shared.messages import DeadLetter, JobWork
+from shared.messages import JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
 
 if TYPE_CHECKING:
@@ -45,16 +45,15 @@ class Reaper:
             except ValidationError:
                 log.exception("job.unreadable-in-queue")
             else:
-                deliveries, error = int(advisory["deliveries"]), TooManyAttempts()
-                letter = DeadLetter(
-                    job_id=work.job_id,
-                    reason=error.code,
-                    message=error.message,
+                deliveries = int(advisory["deliveries"])
+                await dead_letter_job(
+                    self._bus,
+                    work.job_id,
+                    TooManyAttempts(),
                     attempts=deliveries,
                     log_seq=work.log_seq,
                     work=work,
                 )
-                await dead_letter_job(self._bus, letter)
                 log.error("job.buried", extra={"job_id": work.job_id, "deliveries": deliveries})
             await self._bus.delete(JOB_Q, stored.seq)
         await delivery.ack()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from shared import subjects, tracing
-from shared.errors import ArtMancerError, BadMessage, ImageNotFound
+from shared.errors import ArtMancerError, BadMessage, ImageNotFound, describe_invalid
 from shared.job_events import dead_letter_job
-from shared.messages import DeadLetter, JobRecord, JobSubmit, JobWork
+from shared.messages import JobRecord, JobSubmit, JobWork
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from shared.messages import JobClass
 
 log = logging.getLogger(__name__)
-_NAME_LENGTH = 100  # of a field that we do not know: it may be the sender's prompt, and this goes into a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +102,7 @@ class SubmissionExaminer:
         return self._estimator.duration_ms(submit.task, pixels, submit.steps)
 
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
-        letter = DeadLetter(
-            job_id=job_id,
-            reason=error.code,
-            message=error.message,
-            attempts=0,
-            log_seq=delivery.seq,
-            raw=delivery.data.decode(errors="replace"),
-        )
-        await dead_letter_job(self._bus, letter)
+        await dead_letter_job(self._bus, job_id, error, attempts=0, log_seq=delivery.seq, raw=delivery.data)
         await delivery.ack_nowait()
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 
@@ -129,6 +120,5 @@ def _read(body: bytes) -> JobSubmit:
     try:
         return JobSubmit.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])[:_NAME_LENGTH]
-        raise BadMessage(f"The job could not be read: {place + ': ' if place else ''}{first['msg']}.") from error
+        errors = error.errors(include_input=False, include_url=False)
+        raise BadMessage(describe_invalid(errors, "job")) from error

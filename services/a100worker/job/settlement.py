@@ -19,7 +19,7 @@ from shared.errors import (
     TooManyAttempts,
     WrongLastSequence,
 )
-from shared.messages import DeadLetter, Done, JobWork, Returned, Started
+from shared.messages import Done, JobWork, Returned, Started
 from shared.topology import JOB_EV
 
 if TYPE_CHECKING:
@@ -114,15 +114,10 @@ class Settlement:
         log.warning("job.returned", extra=self._facts(reason=reason))
 
     async def _bury(self, error: ArtMancerError) -> None:
-        letter = DeadLetter(
-            job_id=self._work.job_id,
-            reason=error.code,
-            message=error.message,
-            attempts=self.attempt,
-            log_seq=self._work.log_seq,
-            work=self._work,
+        work = self._work
+        await job_events.dead_letter_job(
+            self._bus, work.job_id, error, attempts=self.attempt, log_seq=work.log_seq, work=work
         )
-        await job_events.dead_letter_job(self._bus, letter)
         await self._delivery.ack()
 
     def _count(self, outcome: str) -> None:
@@ -140,12 +135,5 @@ async def refuse(bus: Bus, delivery: Delivery) -> None:
     except BadMessage:
         await delivery.drop("unreadable")
         return
-    letter = DeadLetter(
-        job_id=job_id,
-        reason=BadMessage.code,
-        message=BadMessage().message,
-        attempts=delivery.attempt,
-        raw=delivery.data.decode(errors="replace"),
-    )
-    await job_events.dead_letter_job(bus, letter)
+    await job_events.dead_letter_job(bus, job_id, BadMessage(), attempts=delivery.attempt, raw=delivery.data)
     await delivery.ack()

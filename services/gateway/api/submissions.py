@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from shared.errors import BadInput
-from shared.messages import JobSubmit, Task
+from shared.messages import DEFAULT_GUIDANCE, JobSubmit, Task
 from shared.tasks import needs, require_pictures
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from services.gateway.core.uploads import Upload, Uploads
 
 _STEPS = 10
-_GUIDANCE, _GUIDANCE_WHITE_BALANCE = 4.0, 3.3
+_GUIDANCE_WHITE_BALANCE = 3.3
 _SEEDS = 2**31  # as many as the client's own field offers
 
 
@@ -61,5 +61,5 @@ async def _reference(uploads: Uploads, request: GenerateSubmission) -> tuple[Upl
 
 
 def _guidance(request: GenerateSubmission, task: Task) -> float:
-    default = _GUIDANCE_WHITE_BALANCE if task is Task.WHITE_BALANCE else _GUIDANCE
+    default = _GUIDANCE_WHITE_BALANCE if task is Task.WHITE_BALANCE else DEFAULT_GUIDANCE
     return request.true_cfg_scale or request.guidance_scale or default

@@ -9,7 +9,7 @@ from pydantic import Field, FiniteFloat
 
 from services.gateway.v1 import examples
 from services.gateway.v1.schemas import Picture, Resource, shown
-from shared.messages import Done, Failed, JobClass, JobState, Sha256, Task
+from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS, Done, Failed, JobClass, JobState, Sha256, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ class JobSubmission(Resource):
     prompt: Text = ""
     negative_prompt: Text | None = None
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(default=None, description="Any, if missing.")
-    steps: Annotated[int, Field(ge=1, le=100)] = 15
-    guidance: Annotated[FiniteFloat, Field(ge=0.5, le=20)] = 4.0
+    steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
+    guidance: Annotated[FiniteFloat, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     strength: Annotated[FiniteFloat, Field(ge=0, le=1, description="Of a white balance.")] = 1.0
     mask_tool: Literal["brush", "box"] | None = None
     debug: bool = False
