@@ -12,7 +12,7 @@ import nats.errors
 
 from shared import metrics, subjects
 from shared.client import HealingClient
-from shared.errors import ArtMancerError, BrokerUnavailable, ConfigError
+from shared.errors import BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -34,7 +34,8 @@ class Connection:
         self.client = HealingClient()
         self.up = asyncio.Event()
         self.opening: asyncio.Task[None] | None = None
-        self._reconnected: list[Callable[[], Awaitable[None]]] = []
+        self.connects = 0  # how often the connection came up
+        self._connected = asyncio.Event()  # replaced at each connect
 
     @property
     def is_connected(self) -> bool:
@@ -51,17 +52,23 @@ class Connection:
         if self.opening is not None:
             await asyncio.shield(self.opening)
 
-    def on_reconnect(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Run the action after each reconnect: core subscriptions miss what was sent meanwhile."""
-        self._reconnected.append(action)
+    async def next_connect(self, after: int) -> int:
+        """Wait until the connection came up more than `after` times; return `connects`.
 
-    async def reconnected(self) -> None:
-        """Run what `on_reconnect` collected."""
-        for action in self._reconnected:
-            try:
-                await action()
-            except ArtMancerError as error:
-                log.warning("bus.reconnect-action-failed", extra={"reason": error.message})
+        Core subscriptions miss all messages that are sent while the connection is away, so a subscriber reads again
+        after each reconnect.
+        """
+        while self.connects <= after:
+            await self._connected.wait()
+        return self.connects
+
+    def note_connect(self) -> None:
+        """Mark the connection as up and end the waits of `next_connect`."""
+        self.connects += 1
+        self.up.set()
+        self._connected.set()
+        self._connected = asyncio.Event()
+        metrics.CONNECTED.set(1)
 
     async def request(
         self, subject: str, body: bytes = b"", *, timeout_s: float = ATTEMPT_S, headers: dict[str, str] | None = None
@@ -119,11 +126,9 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
 
     async def on_reconnect() -> None:
         told.clear()
-        connection.up.set()
-        metrics.CONNECTED.set(1)
+        connection.note_connect()
         metrics.RECONNECTS.inc()
         log.info("bus.reconnected")
-        await connection.reconnected()
 
     await connection.client.connect(
         servers=settings.url.split(","),
@@ -142,8 +147,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     )
     admitted = True
     told.clear()
-    connection.up.set()
-    metrics.CONNECTED.set(1)
+    connection.note_connect()
     log.info("bus.connected")
 
 

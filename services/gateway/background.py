@@ -34,42 +34,30 @@ async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
 
 
 async def _look(deps: Deps) -> None:
-    """Look for the streams when the broker comes, and again whenever it comes back: it may be another one."""
-    due = asyncio.Event()
-
-    async def look_again() -> None:
-        deps.declared.clear()
-        due.set()
-
-    deps.bus.on_reconnect(look_again)
+    """Wait for the streams after the first connect and after each reconnect, which may reach another broker."""
     await deps.bus.wait_until_open()
-    due.set()
+    connect = 0
     while True:
-        await due.wait()
-        due.clear()
+        connect = await deps.bus.next_connect(connect)
+        deps.declared.clear()
         await declaring.wait_until_declared(deps.bus)
-        if not due.is_set():
+        if deps.bus.connects == connect:
             deps.declared.set()
 
 
 async def _count(deps: Deps) -> None:
-    """Ask the job manager what waits, once it answers, and again after each reconnect."""
-    due = asyncio.Event()
-
-    async def ask_again() -> None:
-        due.set()
+    """Read the queue from the job manager after the first connect and after each reconnect."""
 
     async def ask() -> QueueReport:
         return await rpc.call(deps.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=_ANSWER_S)
 
-    deps.bus.on_reconnect(ask_again)
-    await deps.bus.up.wait()
-    due.set()
+    connect = counted = 0
     while True:
-        await due.wait()
+        if connect == counted:
+            connect = await deps.bus.next_connect(counted)
         try:
             await deps.admission.recount(ask)
         except ArtMancerError:
             await asyncio.sleep(_RETRY_S)
         else:
-            due.clear()
+            counted = connect

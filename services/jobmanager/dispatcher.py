@@ -60,12 +60,10 @@ class Dispatcher:
         self._feeding = asyncio.Lock()
         self._undelivered = 0  # submits that wait in the log
         self._is_whole = False  # what is open by the events is known
-        self._reconnected = asyncio.Event()
-        bus.on_reconnect(self._note_reconnect)
 
     async def run(self) -> None:
         """Dispatch until the connection was away. Raises BrokerUnavailable."""
-        self._reconnected.clear()
+        connect = self._bus.connects
         self._queue = FairQueue(_QUANTUM_MS)
         self._undelivered, self._is_whole = 0, False
         await self._audit()
@@ -79,14 +77,11 @@ class Dispatcher:
             group.create_task(self._feed_when_moved(), name=f"dispatch.feed-{self._class}")
             group.create_task(self._audit_often(), name=f"dispatch.audit-{self._class}")
             group.create_task(self._tell_places(), name=f"dispatch.tell-{self._class}")
-            group.create_task(self._end_when_reconnected(), name=f"dispatch.reconnect-{self._class}")
+            group.create_task(self._end_when_reconnected(connect), name=f"dispatch.reconnect-{self._class}")
 
-    async def _note_reconnect(self) -> None:
-        self._reconnected.set()
-
-    async def _end_when_reconnected(self) -> None:
+    async def _end_when_reconnected(self, connect: int) -> None:
         """Begin anew: what was acknowledged while the broker died is unsettled, and would come back in a day's time."""
-        await self._reconnected.wait()
+        await self._bus.next_connect(connect)
         raise BrokerUnavailable
 
     async def _admit_all(self) -> None:

@@ -17,7 +17,7 @@ from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
 from shared.errors import BrokerUnavailable
 from shared.image_store import NatsImageStore
-from shared.lifecycle import run_unless_stopped
+from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
@@ -80,15 +80,16 @@ class _Declaration:
         self._bus = bus
         self._streams = streams
         self._due = asyncio.Event()
-        bus.on_reconnect(self._doubt)
+        self._connect = bus.connects
 
     async def keep(self) -> None:
         """Declare after each deletion, and after each reconnect: it may be another broker. Raises BrokerUnavailable."""
         hear = self._bus.subscribe
         async with hear(subjects.STREAM_DELETED, self._note), hear(subjects.CONSUMER_DELETED, self._note):
             while True:
-                await self._due.wait()
+                await race(self._due.wait(), self._bus.next_connect(self._connect))
                 self._due.clear()
+                self._connect = self._bus.connects
                 try:
                     await declaring.declare_streams(self._bus, self._streams)
                     await asyncio.sleep(_PAUSE_S)  # what is just being deleted may have been found still there
@@ -96,9 +97,6 @@ class _Declaration:
                 except BrokerUnavailable:
                     self._due.set()  # or nobody would try again before the next deletion
                     raise
-
-    async def _doubt(self) -> None:
-        self._due.set()
 
     def _note(self, _: StoredMessage) -> None:
         self._due.set()

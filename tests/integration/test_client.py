@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from shared.bus import Bus
-
     Talk: TypeAlias = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 MORE_THAN_A_SOCKET_TAKES = b"x" * 32 * 1024**2
@@ -72,17 +70,6 @@ async def hang(reader: StreamReader, writer: StreamWriter) -> None:
     writer.write(PONG)
     writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket has it
     await asyncio.Event().wait()
-
-
-def reconnected(bus: Bus) -> asyncio.Event:
-    """Set when the connection has come back."""
-    event = asyncio.Event()
-
-    async def note() -> None:
-        event.set()
-
-    bus.on_reconnect(note)
-    return event
 
 
 async def test_a_broker_that_refuses_is_hung_up_on() -> None:
@@ -183,9 +170,9 @@ async def test_a_connection_that_hangs_is_given_up() -> None:
     async with broker(talk) as address, open_bus(settings(address), "x") as bus:
         with pytest.raises(BrokerUnavailable):
             await bus.request("a", MORE_THAN_A_SOCKET_TAKES, timeout_s=0.1)
-        back = reconnected(bus)
+        before = bus.connects
         await bus.client._process_op_err(StaleConnectionError())  # noqa: SLF001 (three pings would take half a minute)
-        await back.wait()
+        await bus.next_connect(before)
         await bus.ping()
 
 
@@ -211,10 +198,10 @@ async def test_what_cannot_be_read_costs_one_reconnect() -> None:
         await answer_pings(reader, writer)
 
     async with broker(talk) as address, open_bus(settings(address), "x") as bus:
-        back = reconnected(bus)
+        before = bus.connects
         await bus.client.subscribe("a")
         speak.set()
-        await back.wait()
+        await bus.next_connect(before)
         await bus.ping()
 
         assert bus.client.stats["reconnects"] == 1
@@ -233,9 +220,9 @@ async def test_a_broker_that_lets_us_in_and_then_says_nothing_leaves_nothing_beh
         await reader.read()
 
     async with broker(talk) as address, open_bus(settings(address), "x") as bus:
-        back = reconnected(bus)
+        before = bus.connects
         await bus.client._process_op_err(StaleConnectionError())  # noqa: SLF001 (three pings would take half a minute)
-        await back.wait()
+        await bus.next_connect(before)
         running = " ".join(repr(task.get_coro()) for task in asyncio.all_tasks())
 
     assert len(visits) == 3

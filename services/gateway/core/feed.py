@@ -42,9 +42,10 @@ class Feed:
         """Listen for ever."""
         await self._bus.up.wait()
         async with self._bus.subscribe(subjects.LIVE_EVENTS, self._receive):
-            self._bus.on_reconnect(self._look_back)
-            await self._look_back()  # for those who followed before we listened
-            await asyncio.Event().wait()
+            connect = 0
+            while True:
+                connect = await self._bus.next_connect(connect)
+                self._look_back()  # events that were published while nothing was subscribed
 
     def close(self) -> None:
         """End everybody's `follow`: the gateway is about to stop."""
@@ -93,7 +94,7 @@ class Feed:
         for inbox in self._inboxes.get(subjects.job_of_event(stored.subject), ()):
             inbox.put(stored.seq, event)
 
-    async def _look_back(self) -> None:
+    def _look_back(self) -> None:
         for inbox in self._all():
             inbox.behind = True
             inbox.wake.set()
