@@ -19,7 +19,7 @@ import nats.micro
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import ValidationError
 
-from shared import metrics, tracing
+from shared import VERSION, metrics, tracing
 from shared.connection import translate_errors
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, describe_invalid, from_code
 
@@ -124,7 +124,7 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
         service = await nats.micro.add_service(
             cast("Client", client),
             name=name,
-            version="0.1.0",
+            version=VERSION,
             queue_group="q",
             stats_handler=lambda stats: tallies[stats.subject].show(stats),
         )

@@ -21,6 +21,7 @@ from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
 from services.gateway.v1 import openapi
 from services.gateway.v1.routes import docs
+from shared import VERSION
 from shared.bus import open_bus
 from shared.image_store import CachedImageStore, NatsImageStore
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 NAME = "gateway"
-VERSION = "0.1.0"
 
 
 def create_app(deps: Deps) -> FastAPI:
