@@ -10,18 +10,16 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.source import ROOT, SERVICES, Module, starts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("a100worker", "gateway", "imageutils", "jobmanager", "segmentation")
 
 # --- what the decisions allow, by name, with the reason -----------------------------------------------------------
 
@@ -56,66 +54,6 @@ TASK_OWNERS = {
     "shared/rpc.py",  # one task per request, drained by `serve`
     "services/a100worker/job/runner.py",  # ends with its job, whichever way that ends
 }
-
-# --- reading ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Module:
-    """A source file; the path is relative to the repository."""
-
-    path: str
-    text: str
-
-    @cached_property
-    def tree(self) -> ast.Module:
-        """The parsed source."""
-        return ast.parse(self.text)
-
-    @cached_property
-    def nodes(self) -> list[ast.AST]:
-        """Every node of the tree."""
-        return list(ast.walk(self.tree))
-
-    @property
-    def in_tests(self) -> bool:
-        """Whether it is a test rather than the product."""
-        return self.path.startswith("tests/")
-
-    @property
-    def service(self) -> str | None:
-        """The service whose folder the file is in."""
-        parts = self.path.split("/")
-        return parts[1] if parts[0] == "services" and parts[1] in SERVICES else None
-
-    def imports(self) -> Iterator[tuple[int, str]]:
-        """Line and dotted name of everything imported, inside functions too."""
-        for node in self.nodes:
-            if isinstance(node, ast.Import):
-                yield from ((node.lineno, alias.name) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
-
-    def calls(self) -> Iterator[tuple[ast.Call, str]]:
-        """Every call with the source text of what is called."""
-        for node in self.nodes:
-            if isinstance(node, ast.Call):
-                yield node, ast.unparse(node.func)
-
-    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        """Every function and method."""
-        for node in self.nodes:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node
-
-    def docstrings(self) -> set[ast.AST]:
-        """Strings that stand alone: docstrings, and the notes below constants."""
-        return {node.value for node in self.nodes if isinstance(node, ast.Expr)}
-
-
-def starts(name: str, *packages: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
 
 # --- the rules ----------------------------------------------------------------------------------------------------
 
