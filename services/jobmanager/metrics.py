@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -11,7 +12,7 @@ from shared.metrics import REDELIVERIES
 from shared.topology import DISPATCHERS, PROJECTOR, REAPER
 
 if TYPE_CHECKING:
-    from services.jobmanager.dispatcher import Dispatcher
+    from services.jobmanager.board import Board
     from shared.messages import JobClass, JobEvent, JobRecord
 
 WAITING = Gauge("artmancer_jobs_waiting", "Accepted jobs that no worker has", ("job_class",))
@@ -39,11 +40,16 @@ for _consumer in (*DISPATCHERS.values(), PROJECTOR, REAPER):
     REDELIVERIES.labels(_consumer)
 
 
-def watch(job_class: JobClass, dispatcher: Dispatcher) -> None:
-    """Let each scrape ask a dispatcher what waits."""
-    WAITING.labels(job_class).set_function(lambda: len(dispatcher.unstarted()))
-    OLDEST.labels(job_class).set_function(dispatcher.oldest_wait_s)
-    RUNNING.labels(job_class).set_function(dispatcher.running)
+def watch(job_class: JobClass, board: Board) -> None:
+    """Have each scrape read the board of a class."""
+    WAITING.labels(job_class).set_function(lambda: len(board.without_worker()))
+    OLDEST.labels(job_class).set_function(lambda: _oldest_wait_s(board))
+    RUNNING.labels(job_class).set_function(board.running_count)
+
+
+def _oldest_wait_s(board: Board) -> float:
+    now = time.time()
+    return max((max(0.0, now - work.submit.submitted_at) for work in board.without_worker()), default=0.0)
 
 
 def count(event: JobEvent, record: JobRecord) -> None:

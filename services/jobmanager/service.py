@@ -41,7 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
-            metrics.watch(job_class, dispatcher)
+            metrics.watch(job_class, dispatcher.board)
         endpoints = _endpoints(bus, list(dispatchers.values()), settings.instance)
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {

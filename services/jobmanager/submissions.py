@@ -1,16 +1,16 @@
-"""Where logged submits come in: each becomes a job that waits for its turn, or is settled here, also a bad one.
+"""Turns logged submissions into waiting jobs, and settles those that cannot become one.
 
-All of it may be repeated: after a crash the log delivers again what was not settled.
+Every step may be repeated: after a crash the log delivers unsettled submissions again.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from services.jobmanager.board import WaitingJob
 from shared import subjects, tracing
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound, describe_invalid
 from shared.job_events import dead_letter_job
@@ -29,17 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingJob:
-    """A job that waits for its turn; its submit stays unsettled for so long."""
-
-    work: JobWork
-    delivery: Delivery
-    expected_ms: float | None
-
-
 class SubmissionExaminer:
-    """Examines the submits of one class."""
+    """Examines the submissions of one class."""
 
     def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator) -> None:
         self._bus = bus
@@ -48,8 +39,8 @@ class SubmissionExaminer:
         self._estimator = estimator
 
     async def examine(self, delivery: Delivery) -> WaitingJob | None:
-        """Return the job, or None if there is none to run: it has ended, or cannot work. Raises BrokerUnavailable."""
-        with tracing.span("job.admit", parent=_context(delivery)):
+        """Return the job, or None after settling a submission with nothing to run. Raises BrokerUnavailable."""
+        with tracing.span("job.admit", parent=_context_of_delivery(delivery)):
             return await self._examine(delivery)
 
     async def _examine(self, delivery: Delivery) -> WaitingJob | None:
@@ -77,14 +68,17 @@ class SubmissionExaminer:
             return None
 
     async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
-        """A job id that the log knows already is a replay: a new job. Only the log decides, so this may be repeated."""
+        """Return the id of the job, and the id that it replays: a second submission under one id is a new job.
+
+        Only the log decides, so a repeated examination gives the same answer.
+        """
         first = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
         if first is None or first.seq >= log_seq:
             return job_id, None
         return subjects.replay_id(job_id, log_seq), job_id
 
     async def _has_ended(self, user: str, job_id: str) -> bool:
-        """Also of a job whose events have expired: the log outlives them, and may be delivered from its beginning."""
+        """Return whether the job has ended. Its events may have expired before the log, so read the view as well."""
         if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
             return True
         viewed = await self._bus.last(JOBS, subjects.job_record(user, job_id))
@@ -107,8 +101,18 @@ class SubmissionExaminer:
         log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
 
 
-def _context(delivery: Delivery) -> Context:
-    """Return the context in which a job was submitted; who writes one by hand may have put it into the body only."""
+def context_of_work(work: JobWork) -> Context:
+    """Return the trace context in which a job was submitted."""
+    return tracing.extract(None, work.submit.traceparent)
+
+
+def queue_subject(work: JobWork) -> str:
+    """Return the subject of a job in JOB_Q."""
+    return subjects.queue_entry(work.job_class, work.submit.task, work.user, work.job_id)
+
+
+def _context_of_delivery(delivery: Delivery) -> Context:
+    """Return the trace context of a submission. One written by hand may have it in the body only."""
     try:
         in_body = None if tracing.TRACEPARENT in delivery.headers else _read(delivery.data).traceparent
     except BadMessage:

@@ -1,0 +1,150 @@
+"""Compares the board with JOB_Q: events are missed while the connection is away, and JOB_Q may lose jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from services.jobmanager.submissions import context_of_work, queue_subject
+from shared import job_events, subjects, tracing
+from shared.errors import StreamFull
+from shared.jobs import parse_event
+from shared.messages import JobState, JobSubmit, JobWork, Queued
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.jobmanager.board import Board
+    from shared.bus import Bus
+    from shared.messages import JobClass
+
+AUDIT_EVERY_S = 5.0
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Keeps the board of one class true to what the broker stores."""
+
+    def __init__(
+        self, bus: Bus, board: Board, job_class: JobClass, lease_s: float, on_change: Callable[[], None]
+    ) -> None:
+        """`on_change` is called after each audit."""
+        self._bus = bus
+        self._board = board
+        self._class = job_class
+        self._lease_s = lease_s
+        self._on_change = on_change
+        self._has_recalled = False
+
+    async def start(self) -> None:
+        """Audit once, and have the next rounds search for lost jobs. Raises BrokerUnavailable."""
+        self._has_recalled = False
+        await self.audit()
+
+    async def run(self) -> None:
+        """Audit every few seconds until cancelled. Raises BrokerUnavailable."""
+        while True:
+            await asyncio.sleep(AUDIT_EVERY_S)
+            # A job that the log still has to deliver is not lost.
+            if not self._has_recalled and not self._board.undelivered:
+                await self._recall()
+                self._has_recalled = True
+            await self.audit()
+            self._on_change()
+
+    async def audit(self) -> None:
+        """Adopt, restore and start jobs by what JOB_Q holds. Raises BrokerUnavailable, also if JOB_Q is gone."""
+        confirmed = self._board.confirmed()  # before the listing: a job that is queued during it is not lost
+        present = await self._queue_subjects()
+        for job_id, subject in present.items():
+            if not self._board.is_open(job_id):
+                await self._adopt(job_id, subject)
+            elif self._board.is_unstarted(job_id) and await self._has_started(job_id):
+                self._board.start(job_id)
+        for job_id in confirmed.keys() - present.keys():
+            if self._board.is_open(job_id):
+                await self._restore(confirmed[job_id])
+
+    async def unstarted_in_queue(self) -> list[tuple[str, str]]:
+        """Read owner and id of each job in JOB_Q that no worker has; JOB_Q also holds jobs that run."""
+        addresses = [subjects.parse_queue_entry(subject) for subject in (await self._queue_subjects()).values()]
+        return [(each.user, each.job_id) for each in addresses if not await self._has_started(each.job_id)]
+
+    async def _queue_subjects(self) -> dict[str, str]:
+        listed = await self._bus.subjects_in(JOB_Q, subjects.queue_entries_in_class(self._class))
+        return {subjects.parse_queue_entry(subject).job_id: subject for subject in listed}
+
+    async def _has_started(self, job_id: str) -> bool:
+        return await self._bus.last(JOB_EV, subjects.event(job_id, "started")) is not None
+
+    async def _adopt(self, job_id: str, subject: str) -> None:
+        """Add a job to the board that an earlier job manager or an operator put into JOB_Q."""
+        stored = await self._bus.last(JOB_Q, subject)
+        try:
+            work = None if stored is None else JobWork.model_validate_json(stored.data)
+        except ValidationError:
+            return  # the worker that takes it writes the dead letter
+        if work is None or stored is None or queue_subject(work) != subject:
+            return
+        has_started = await self._has_started(job_id)
+        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
+            await self._bus.delete(JOB_Q, stored.seq)  # settled, but a full disk or a crash undid its removal
+            return
+        self._board.adopt(work, has_started=has_started)
+
+    async def _restore(self, work: JobWork) -> None:
+        """Queue a job again that left JOB_Q without an end: the stream was deleted or purged, or has lost it."""
+        record = await job_events.load_record(self._bus, work.job_id)
+        is_logged = await self._bus.get(JOB_LOG, work.log_seq) is not None  # an operator may have purged a user
+        if record is None or record.ended is not None or not is_logged:
+            self._board.remove(work.job_id)
+        elif record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
+            self._board.start(work.job_id)  # its worker had an event within a lease, and may well end it
+        elif self._board.requeue(work.job_id):
+            await self._publish_again(work)
+
+    async def _publish_again(self, work: JobWork) -> None:
+        try:
+            with tracing.span("job.queue", parent=context_of_work(work)):
+                await self._bus.publish(queue_subject(work), work.model_copy(update={"again": True}))
+        except StreamFull:
+            return  # the next audit tries again
+        log.warning("job.queued-again", extra={"job_id": work.job_id})
+
+    async def _recall(self) -> None:
+        """Add the jobs that JOB_Q lost while no job manager ran. Only their events still show that they are open."""
+        queued = await self._bus.subjects_in(JOB_EV, subjects.EVERY_QUEUED_EVENT)
+        ended = await self._bus.subjects_in(JOB_EV, subjects.EVERY_END)  # second, so that it covers the first listing
+        open_ids = {subjects.job_of_event(subject) for subject in queued} - {
+            subjects.job_of_event(subject) for subject in ended
+        }
+        for job_id in sorted(open_ids):
+            if (work := await self._rebuild(job_id)) is not None:
+                self._board.recall(work)
+
+    async def _rebuild(self, job_id: str) -> JobWork | None:
+        """Rebuild the JOB_Q entry of a job. None if the job is of another class, or no longer in the log."""
+        stored = await self._bus.last(JOB_EV, subjects.event(job_id, "queued"))
+        event = None if stored is None else parse_event(stored.data)
+        if not isinstance(event, Queued) or event.job_class is not self._class:
+            return None
+        logged = await self._bus.get(JOB_LOG, event.log_seq)
+        try:
+            submit = None if logged is None else JobSubmit.model_validate_json(logged.data)
+        except ValidationError:
+            submit = None
+        if submit is None:
+            return None
+        return JobWork(
+            job_id=job_id,
+            user=event.user,
+            job_class=self._class,
+            log_seq=event.log_seq,
+            replay_of=event.replay_of,
+            submit=submit,
+        )
