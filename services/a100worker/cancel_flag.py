@@ -1,4 +1,4 @@
-"""A cancel flag that not only answers when asked but acts at once, to end calls that nothing else can interrupt."""
+"""A cancel flag that runs actions when it is set, to end native calls that nothing else can interrupt."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class CancelFlag(threading.Event):
-    """An Event whose `set` also runs the actions of those who are inside `calling`.
+    """A threading.Event whose `set` also runs the actions that `on_set` has registered.
 
-    Once set it stays set: make a new one per job.
+    It is never cleared: make a new one for each job.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,15 @@ class CancelFlag(threading.Event):
         self._actions: list[Callable[[], object]] = []
 
     def set(self) -> None:
-        """Raise the flag, then run the waiting actions in this thread; they must be quick and must not raise."""
+        """Set the flag, then run the registered actions in this thread. They must be quick and must not raise."""
         with self._lock:
             super().set()
             for action in self._actions:
                 action()
 
     @contextmanager
-    def calling(self, action: Callable[[], object]) -> Iterator[None]:
-        """Have `action` run as soon as the flag is set, now or inside the block; never after the block."""
+    def on_set(self, action: Callable[[], object]) -> Iterator[None]:
+        """Run `action` as soon as the flag is set, now or inside the block, but never after the block."""
         with self._lock:
             self._actions.append(action)
             if self.is_set():
@@ -38,6 +38,6 @@ class CancelFlag(threading.Event):
         try:
             yield
         finally:
-            # Waits for a `set` in progress, so that afterwards `is_set` tells whether the action ran.
+            # The lock waits for a `set` in progress. After the block, `is_set` shows if the action ran.
             with self._lock:
                 self._actions.remove(action)

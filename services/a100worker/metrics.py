@@ -1,4 +1,4 @@
-"""What a worker counts: attempts at jobs, and where their time goes."""
+"""The metrics of a worker: attempts at jobs, and the time of their phases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEP_SECONDS = Histogram(
 )
 
 _OUTCOMES = ("done", "too-late", "cancelled", "refused", "returned")
-# From zero on: Prometheus sees no increase in a series that begins with its first event.
+# Start each series at zero: Prometheus sees no increase in a series that begins with its first event.
 for _task in Task:
     for _outcome in _OUTCOMES:
         ATTEMPTS.labels(_task, _outcome)
@@ -38,7 +38,7 @@ for _task in Task:
         REDELIVERIES.labels(worker_consumer(_job_class, _task))
 
 
-def took(task: str, timings_ms: Mapping[str, int]) -> None:
-    """Count the phases of an attempt that has its result."""
+def observe_phases(task: str, timings_ms: Mapping[str, int]) -> None:
+    """Record the duration of each phase of an attempt that has a result."""
     for phase, duration_ms in timings_ms.items():
         PHASE_SECONDS.labels(task, phase).observe(duration_ms / 1000)

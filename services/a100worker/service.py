@@ -1,4 +1,4 @@
-"""A worker: loads its engine, then receives, runs and settles one job at a time until told to stop."""
+"""A worker: loads its engine, then receives, runs and settles one job at a time until a stop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
-from services.a100worker.job.intake import Intake
-from services.a100worker.job.prefetch import LookAhead
+from services.a100worker.job.poller import Poller
+from services.a100worker.job.prefetch import Prefetcher
 from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 NAME = "a100worker"
-_PAUSE_S = 0.1  # a consumer that was deleted is made anew at once
+_RETRY_DELAY_S = 0.1  # a deleted consumer is declared again at once
 log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until told to stop; a job that does not end within the drain time is handed back. Raises EngineHung."""
+    """Work until a stop. Hand back a job that does not end within the drain time. Raises EngineHung."""
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         readiness = _Readiness(settings, stop)
         async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
             try:
-                engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.loading)
+                engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.report_phase)
             except _StoppedWhileLoading:
                 return
-            readiness.loaded(engine.name)
+            readiness.mark_loaded(engine.name)
             probes.mark_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
-            async with _closing(engine):
+            async with _close_after(engine):
                 await _work(settings, bus, engine, stop)
 
 
 @asynccontextmanager
-async def _closing(engine: Engine) -> AsyncIterator[None]:
+async def _close_after(engine: Engine) -> AsyncIterator[None]:
     try:
         yield
     except EngineHung:
-        raise  # its thread is still inside
+        raise  # the engine's thread still runs, so `close` is not safe
     except BaseException:
         await asyncio.to_thread(engine.close)
         raise
@@ -63,11 +63,11 @@ async def _closing(engine: Engine) -> AsyncIterator[None]:
 
 
 class _StoppedWhileLoading(Exception):
-    """Nobody waits for the engine any more."""
+    """Ends the loading of an engine at a stop."""
 
 
 class _Readiness:
-    """What the worker says of itself; while its engine loads, which of the phases that takes it has come to."""
+    """The health of the worker: ready, or the phase of its engine's loading."""
 
     def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
         self.phase: str | None = "starting"
@@ -76,26 +76,26 @@ class _Readiness:
         self._name = settings.name
         self._stop = stop
 
-    def loading(self, phase: str) -> None:
-        """Note the phase, from the engine's thread; raises to end the loading when the worker is told to stop."""
-        self._begin(phase)
+    def report_phase(self, phase: str) -> None:
+        """Record the phase that begins, from the engine's thread. Raises after a stop, to end the loading."""
+        self._begin_phase(phase)
         log.info("engine.loading", extra={"engine": self.engine, "phase": phase})
         if self._stop.is_set():
             raise _StoppedWhileLoading
 
-    def loaded(self, engine: str) -> None:
-        """Note that the engine can work."""
-        self._begin(None)
+    def mark_loaded(self, engine: str) -> None:
+        """Record that the engine can work."""
+        self._begin_phase(None)
         self.engine = engine
         metrics.ENGINE.labels(engine).set(1)
 
-    def _begin(self, phase: str | None) -> None:
+    def _begin_phase(self, phase: str | None) -> None:
         now = time.monotonic()
         metrics.LOAD_SECONDS.labels(self.phase).set(now - self._since)
         self.phase, self._since = phase, now
 
     async def health(self, _: HealthRequest) -> HealthReply:
-        """Answer an operator."""
+        """Return the health of this worker."""
         detail = {"engine": self.engine}
         if self.phase is not None:
             detail["phase"] = self.phase
@@ -104,21 +104,21 @@ class _Readiness:
 
 
 async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
-    pictures = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
-    async with Intake(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as intake:
-        runner = Runner(settings, bus, pictures, engine, LookAhead(bus, pictures, intake.lines))
+    images = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
+    async with Poller(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as poller:
+        runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order))
         while not stop.is_set():
             try:
-                delivery = await intake.receive(stop)
+                delivery = await poller.receive(stop)
                 if delivery is not None:
                     await runner.run(delivery, stop)
             except BrokerUnavailable as error:
                 log.warning("worker.interrupted", extra={"reason": error.message})
-                await _mended(settings, bus, stop)
+                await _wait_for_broker(settings, bus, stop)
 
 
-async def _mended(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
-    """Wait for the broker; what it may have lost, the job manager makes anew."""
+async def _wait_for_broker(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
+    """Wait until the broker is connected. The job manager declares again what it may have lost."""
     await race(bus.up.wait(), stop.wait(), timeout_s=settings.idle_poll_s)
     if bus.is_connected and not stop.is_set():
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_RETRY_DELAY_S)

@@ -7,7 +7,7 @@ import sys
 import time
 from uuid import uuid4
 
-from services.a100worker.job.progress import Reporter
+from services.a100worker.job.progress import ProgressPublisher
 from shared import subjects
 from shared.bus import Bus, open_bus
 from shared.messages import Cancelled, JobClass, Queued, Task
@@ -39,7 +39,7 @@ async def main(url: str, jobs: int, steps: int, interval_s: float) -> None:
 
 
 async def _run(bus: Bus, job_id: str, steps: int, interval_s: float, late_s: float) -> None:
-    reporter = Reporter(bus, job_id)
+    reporter = ProgressPublisher(bus, job_id)
     await asyncio.sleep(late_s)
     async with asyncio.TaskGroup() as group:
         group.create_task(reporter.publish(), name="crew.publish")

@@ -28,7 +28,7 @@ from services.a100worker.backends.qwen import conditions
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.cancel_flag import CancelFlag
-from services.a100worker.job.previews import Previews
+from services.a100worker.job.previews import PreviewEncoder
 from services.a100worker.settings import Settings
 from shared.image_codec import decode_photo
 from shared.messages import Task
@@ -84,7 +84,7 @@ class Steps:
         self.at: list[float] = []
         self.previews: list[float] = []
         self._watch = watch
-        self._small = Previews(clock=itertools.count().__next__)
+        self._small = PreviewEncoder(clock=itertools.count().__next__)
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
         """See Step."""
@@ -93,7 +93,7 @@ class Steps:
         if done:
             self.at.append(now)
         if preview is not None:
-            self._small.of(preview)
+            self._small.encode(preview)
             spent = self._watch() - now
             self.previews.append(spent)
             self.at[-1] += spent  # not part of the next step

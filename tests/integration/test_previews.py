@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.a100worker.job.previews import Previews
-from services.a100worker.job.progress import Reporter
+from services.a100worker.job.previews import PreviewEncoder
+from services.a100worker.job.progress import ProgressPublisher
 from shared.image_codec import decode_photo
 from shared.messages import Preview
 from tests.fakes import ShowingEngine
@@ -64,11 +64,11 @@ async def test_the_deployed_client_never_sees_one(desk: Desk, client: Client) ->
 
 async def test_of_a_job_s_previews_the_newest_is_kept(desk: Desk) -> None:
     """All of them together would push other jobs' events out of the stream."""
-    reporter = Reporter(desk.bus, "j1", Previews(clock=itertools.count().__next__))
+    progress = ProgressPublisher(desk.bus, "j1", PreviewEncoder(clock=itertools.count().__next__))
     for step in (1, 2, 3):
-        await asyncio.to_thread(reporter, step, 4, preview=noise(8, 8, seed=step))
-    reporter.finish()
-    await reporter.publish()
+        await asyncio.to_thread(progress, step, 4, preview=noise(8, 8, seed=step))
+    progress.finish()
+    await progress.publish()
 
     stored = [event for event in await desk.events("j1") if isinstance(event, Preview)]
 

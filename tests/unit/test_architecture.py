@@ -52,6 +52,7 @@ TASK_OWNERS = {
     "shared/listener.py",  # one task per connection, cut when the listener closes
     "shared/lifecycle.py",  # the one task per process that all others hang on
     "shared/rpc.py",  # one task per request, drained by `serve`
+    "services/a100worker/job/attempt.py",  # the engine's thread, which is abandoned if the engine hangs
     "services/a100worker/job/runner.py",  # ends with its job, whichever way that ends
 }
 

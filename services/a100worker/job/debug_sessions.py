@@ -1,4 +1,4 @@
-"""Debug sessions: the pictures that an edit was made from, stored where every replica of the gateway can read them."""
+"""Stores debug sessions: the images that an edit was made from, where every gateway replica can read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.a100worker.job.results import store_picture
+from services.a100worker.job.results import store_image
 from shared import subjects
 from shared.messages import DebugImage, DebugSession
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 async def store_session(
     bus: Bus, images: ImageStore, work: JobWork, edit: Edit, result: ImageRef, *, engine: str, duration_ms: int
 ) -> str:
-    """Store the pictures and the session that names them, and return its name. Raises Busy, BrokerUnavailable."""
-    labelled = await asyncio.gather(*(_store(images, label, picture) for label, picture in edit.conditions))
+    """Store the images and the session that lists them. Return the session's name. Raises Busy, BrokerUnavailable."""
+    debug_images = await asyncio.gather(*(_store(images, label, image) for label, image in edit.conditions))
     now = datetime.now(UTC)
     session = DebugSession(
         name=f"{now:%Y%m%d_%H%M%S}_{secrets.randbelow(10**8):08d}",
@@ -34,12 +34,12 @@ async def store_session(
         duration_ms=duration_ms,
         submit=work.submit,
         result=result,
-        images=list(labelled),
+        images=list(debug_images),
     )
     await bus.publish(subjects.debug_session(work.user, session.name), session, msg_id=session.name)
     return session.name
 
 
-async def _store(images: ImageStore, label: str, picture: Rgb) -> DebugImage:
-    ref = await store_picture(images, "debug", picture)
+async def _store(images: ImageStore, label: str, image: Rgb) -> DebugImage:
+    ref = await store_image(images, "debug", image)
     return DebugImage(label=label, sha256=ref.sha256, width=ref.width, height=ref.height)

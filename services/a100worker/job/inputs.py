@@ -1,4 +1,4 @@
-"""Turns the references in a job into the arrays that an engine works on."""
+"""Fetches and decodes the inputs of a job into the arrays that engines work on."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ T = TypeVar("T")
 Files: TypeAlias = dict[str, bytes]
 """The images of a job as they were stored, by the field of the submission that names them."""
 _OPTIONS = {"prompt", "negative_prompt", "seed", "steps", "guidance", "flow_match"}
-_ASK_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What an engine gets, and the colour profile that the result must carry again."""
+class Decoded:
+    """The inputs of an engine, and the colour profile of the photo, which the result carries too."""
 
     inputs: TaskInputs
     icc: bytes | None
 
 
-class Questions:
-    """What an engine asks of other services, from its own thread. Made on the event loop, for one job."""
+class ServiceCalls:
+    """Calls other services for one job, from the engine's thread. Construct it on the event loop."""
 
     def __init__(self, bus: Bus, images: ImageStore, cancelled: CancelFlag) -> None:
         self._bus = bus
@@ -51,82 +51,82 @@ class Questions:
         self._cancelled = cancelled
         self._loop = asyncio.get_running_loop()
 
-    def saliency(self, sha256: str | None) -> Grey | None:
-        """Return what stands out in a picture, if anybody can tell. Raises JobCancelled."""
-        return self._ask(_saliency(self._bus, self._images, sha256))
+    def fetch_saliency(self, sha256: str | None) -> Grey | None:
+        """Return the saliency map of an image, or None if there is none. Raises JobCancelled."""
+        return self._wait_for(_fetch_saliency(self._bus, self._images, sha256))
 
-    def balanced(self, submit: JobSubmit) -> Rgb:
+    def fetch_balanced(self, submit: JobSubmit) -> Rgb:
         """Return the job's image, white-balanced. Raises JobCancelled, Unavailable."""
-        return self._ask(_balanced(self._bus, self._images, submit))
+        return self._wait_for(_fetch_balanced(self._bus, self._images, submit))
 
-    def _ask(self, question: Coroutine[object, object, T]) -> T:
-        """Wait for the event loop to answer. Raises JobCancelled at once when it comes."""
-        answer = asyncio.run_coroutine_threadsafe(question, self._loop)
-        with self._cancelled.calling(answer.cancel):
+    def _wait_for(self, call: Coroutine[object, object, T]) -> T:
+        """Run the call on the event loop and wait for it. A cancel ends the wait at once and raises JobCancelled."""
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        with self._cancelled.on_set(future.cancel):
             try:
-                return answer.result(_ASK_S)
+                return future.result(_TIMEOUT_S)
             except concurrent.futures.CancelledError as error:
                 raise JobCancelled from error
 
 
-async def read(submit: JobSubmit, images: ImageStore) -> Files:
-    """Read all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
+async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
+    """Fetch all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
     require_pictures(submit.task, mask=submit.mask, reference=submit.reference)
     pictures = submit.image_hashes()
     files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
     return dict(zip(pictures, files, strict=True))
 
 
-def decode(submit: JobSubmit, files: Files, questions: Questions) -> Loaded:
+def decode(submit: JobSubmit, files: Files, calls: ServiceCalls) -> Decoded:
     """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
     photo = decode_photo(files["image"])
-    return Loaded(_inputs(submit, photo.rgb, files, questions), photo.icc)
+    return Decoded(_inputs(submit, photo.rgb, files, calls), photo.icc)
 
 
-def _inputs(submit: JobSubmit, image: Rgb, files: Files, questions: Questions) -> TaskInputs:
+def _inputs(submit: JobSubmit, image: Rgb, files: Files, calls: ServiceCalls) -> TaskInputs:
     options = submit.model_dump(include=_OPTIONS)
     match submit.task:
         case Task.REMOVAL:
             return RemovalInputs(
                 image=image,
-                mask=_resized(decode_mask(files["mask"]), image),
+                mask=_resize_mask(decode_mask(files["mask"]), image),
                 mask_tool=submit.mask_tool,
-                fetch_saliency=lambda: questions.saliency(submit.image),
+                fetch_saliency=lambda: calls.fetch_saliency(submit.image),
                 **options,
             )
         case Task.INSERTION:
             return InsertionInputs(
                 image=image,
-                mask=_resized(decode_mask(files["mask"]), image),
+                mask=_resize_mask(decode_mask(files["mask"]), image),
                 reference=decode_photo(files["reference"]).rgb,
                 reference_mask=decode_mask(files["reference_mask"]) if "reference_mask" in files else None,
-                fetch_reference_saliency=lambda: questions.saliency(submit.reference),
+                fetch_reference_saliency=lambda: calls.fetch_saliency(submit.reference),
                 **options,
             )
         case Task.WHITE_BALANCE:
             return WhiteBalanceInputs(
                 image=image,
                 strength=submit.strength,
-                fetch_balanced=lambda: questions.balanced(submit),
+                fetch_balanced=lambda: calls.fetch_balanced(submit),
                 **options,
             )
     assert_never(submit.task)
 
 
-def _resized(mask: Grey, image: Rgb) -> Grey:
+def _resize_mask(mask: Grey, image: Rgb) -> Grey:
     height, width = image.shape[:2]
     if mask.shape == (height, width):
         return mask
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-async def _saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | None:
-    """What stands out in the picture; an edit is better with it, and possible without."""
+async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | None:
+    """Return the saliency map, or None if it cannot be had: an edit is better with it, but works without."""
     if sha256 is None:
         return None
     try:
         reply = await rpc.call(
-            bus, subjects.SEG_SALIENCY, SaliencyRequest(image=sha256), SaliencyReply, timeout_s=_ASK_S / 2
+            bus, subjects.SEG_SALIENCY, SaliencyRequest(image=sha256), SaliencyReply, timeout_s=_TIMEOUT_S / 2
         )
         if reply.png is None:
             return None
@@ -136,9 +136,9 @@ async def _saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | 
     return await asyncio.to_thread(decode_mask, data)
 
 
-async def _balanced(bus: Bus, images: ImageStore, submit: JobSubmit) -> Rgb:
-    """Return the picture, balanced by the image utilities. Raises Unavailable when they are down."""
+async def _fetch_balanced(bus: Bus, images: ImageStore, submit: JobSubmit) -> Rgb:
+    """Return the image as the image utilities balance it. Raises Unavailable when they are down."""
     request = WhiteBalanceRequest(image=submit.image, strength=submit.strength)
-    reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_ASK_S / 2)
+    reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_TIMEOUT_S / 2)
     data = await images.get("cache", reply.png.sha256)
     return (await asyncio.to_thread(decode_photo, data)).rgb

@@ -1,4 +1,4 @@
-"""How an edit looks by now, small enough to travel inside an event: at most two a second, a JPEG of at most 20 kB."""
+"""Encodes previews of an edit: at most two a second, as JPEG of at most 20 kB, so that they fit into an event."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     from services.a100worker.backend import Preview
     from shared.image_codec import Rgb
 
-EVERY_S = 0.5
+INTERVAL_S = 0.5
 MAX_BYTES = 20_000
 _SIDE_PX = 256
 _QUALITIES = (80, 50, 20)
 
 
-class Previews:
-    """Those of one job. Made from what an engine offers with its steps; most of that is not even looked at."""
+class PreviewEncoder:
+    """Encodes the previews of one job, and skips those that come too early."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next = -np.inf
+        self._next_at = -np.inf
 
-    def of(self, offered: Preview) -> str | None:
-        """Return the picture as a JPEG in base64, or None where the last one is too new."""
+    def encode(self, preview: Preview) -> str | None:
+        """Return the preview as a JPEG in base64, or None within INTERVAL_S of the last one."""
         now = self._clock()
-        if now < self._next:
+        if now < self._next_at:
             return None
-        self._next = now + EVERY_S
-        return base64.b64encode(_small_jpeg(offered() if callable(offered) else offered)).decode()
+        self._next_at = now + INTERVAL_S
+        return base64.b64encode(_encode_small_jpeg(preview() if callable(preview) else preview)).decode()
 
 
-def _small_jpeg(picture: Rgb) -> bytes:
-    scale = _SIDE_PX / max(picture.shape[:2])
+def _encode_small_jpeg(image: Rgb) -> bytes:
+    scale = _SIDE_PX / max(image.shape[:2])
     while True:
-        size = tuple(max(1, round(side * min(1.0, scale))) for side in picture.shape[1::-1])
-        small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        size = tuple(max(1, round(side * min(1.0, scale))) for side in image.shape[1::-1])
+        small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         for quality in _QUALITIES:
             jpeg = encode_jpeg(small, quality)
             if len(jpeg) <= MAX_BYTES:
                 return jpeg
-        scale /= 2  # pure noise
+        scale /= 2  # only noise is still too large

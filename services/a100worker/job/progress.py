@@ -1,4 +1,4 @@
-"""Between the engine's thread and the bus: steps go out as events, a cancel comes in as an exception."""
+"""Connects the engine's thread with the bus: publishes steps as events and raises a cancel in the engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from services.a100worker import metrics
 from services.a100worker.cancel_flag import CancelFlag
-from services.a100worker.job.previews import Previews
+from services.a100worker.job.previews import PreviewEncoder
 from shared import tracing
 from shared.bus import PUBLISH_S
 from shared.errors import BrokerUnavailable, JobCancelled, WrongLastSequence
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from services.a100worker import backend
     from shared.bus import Bus
 
-_KEPT = {Progress: None, Preview: {"Nats-Rollup": "sub"}}
-_PATIENCE_S = {Progress: PUBLISH_S, Preview: 1.0}  # the steps behind it wait for it
+_HEADERS = {Progress: None, Preview: {"Nats-Rollup": "sub"}}  # all previews together would crowd out other events
+_DEADLINE_S = {Progress: PUBLISH_S, Preview: 1.0}  # a late preview delays the steps behind it
 log = logging.getLogger(__name__)
 
 
-class Reporter:
-    """The `step` that an engine calls, from its own thread; events leave in order, each step once.
+class ProgressPublisher:
+    """The StepReporter of one job. The engine calls it from its own thread; `publish` runs on the event loop.
 
-    `publish` runs on the event loop beside the engine.
+    Events leave in order, each step once. The stream keeps only the newest preview of a job.
     """
 
-    def __init__(self, bus: Bus, job_id: str, previews: Previews | None = None) -> None:
+    def __init__(self, bus: Bus, job_id: str, previews: PreviewEncoder | None = None) -> None:
         self.cancelled = CancelFlag()
         self.last: Progress | None = None
         self._bus = bus
         self._job_id = job_id
-        self._run = uuid4().hex  # a job may be told of again from its first step
+        self._run_id = uuid4().hex  # a second attempt publishes the same steps under other message ids
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Progress | Preview | None] = asyncio.Queue()
-        self._previews = previews or Previews()
+        self._previews = previews or PreviewEncoder()
         self._stepped_at = 0.0
-        self._heard_at = time.monotonic()
+        self._called_at = time.monotonic()
 
     def __call__(
         self, done: int, total: int, message: str | None = None, preview: backend.Preview | None = None
     ) -> None:
         """Report step `done` of `total` (1-based; 0 while preparing). Raises JobCancelled."""
-        self._heard_at = time.monotonic()
+        self._called_at = time.monotonic()
         if self.cancelled.is_set():
             raise JobCancelled
         step = done if done > 0 else None
         if step is not None and self.last is not None and self.last.step == step:
             return
         tracing.add_event("step", step=done, of=total)
-        self._time(step)
+        self._observe_duration(step)
         self.last = Progress(
             job_id=self._job_id,
             phase="processing",
@@ -64,47 +64,44 @@ class Reporter:
             fraction=done / total if total else 0.0,
             message=message,
         )
-        self._tell(self.last)
-        if preview is not None and step is not None and step < total:  # behind the last one comes the result itself
-            jpeg = self._previews.of(preview)
+        self._enqueue(self.last)
+        if preview is not None and step is not None and step < total:  # after the last step comes the result itself
+            jpeg = self._previews.encode(preview)
             if jpeg is not None:
-                self._tell(Preview(job_id=self._job_id, step=step, jpeg_base64=jpeg))
+                self._enqueue(Preview(job_id=self._job_id, step=step, jpeg_base64=jpeg))
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since the engine has said something, or since the job began."""
-        return time.monotonic() - self._heard_at
+    def idle_s(self) -> float:
+        """Seconds since the engine last reported a step, or since the job began."""
+        return time.monotonic() - self._called_at
 
-    def _time(self, step: int | None) -> None:
+    def _observe_duration(self, step: int | None) -> None:
         now = time.monotonic()
         if step is not None and self._stepped_at:
             metrics.STEP_SECONDS.observe(now - self._stepped_at)
         self._stepped_at = now
 
-    def _tell(self, event: Progress | Preview) -> None:
+    def _enqueue(self, event: Progress | Preview) -> None:
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def publish(self) -> None:
-        """Publish until `finish` is called. A step that cannot be told is not worth the job.
-
-        Of the previews the stream keeps the newest: all of them together would crowd out other jobs' events.
-        """
-        sent = 0
+        """Publish events until `finish` is called. An event that cannot be published is dropped; the job goes on."""
+        count = 0
         while (event := await self._events.get()) is not None:
-            sent += 1
+            count += 1
             try:
                 await publish_event(
                     self._bus,
                     event,
-                    msg_id=f"{self._run}.{sent}",
-                    headers=_KEPT[type(event)],
-                    deadline_s=_PATIENCE_S[type(event)],
+                    msg_id=f"{self._run_id}.{count}",
+                    headers=_HEADERS[type(event)],
+                    deadline_s=_DEADLINE_S[type(event)],
                 )
             except WrongLastSequence:
-                self.cancelled.set()  # we should have heard of it
+                self.cancelled.set()  # the job has ended, and the event of its end was lost
             except BrokerUnavailable:
-                log.warning("job.step-not-told", extra={"job_id": self._job_id, "step": event.step})
+                log.warning("job.step-not-published", extra={"job_id": self._job_id, "step": event.step})
 
     def finish(self) -> None:
-        """Let `publish` end when it has sent what is waiting."""
+        """Let `publish` return after the waiting events."""
         self._events.put_nowait(None)

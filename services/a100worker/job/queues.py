@@ -1,4 +1,4 @@
-"""Where jobs may wait, and in which order a worker looks: interactive first, then what its adapter is loaded for."""
+"""The order in which a worker polls the queues: interactive jobs first, then jobs of the loaded adapter's task."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from shared.messages import JobClass, Task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Line: TypeAlias = tuple[JobClass, Task]
-ALL_LINES: tuple[Line, ...] = tuple((job_class, task) for job_class in JobClass for task in Task)
+Queue: TypeAlias = tuple[JobClass, Task]
+ALL_QUEUES: tuple[Queue, ...] = tuple((job_class, task) for job_class in JobClass for task in Task)
 _RANK = {job_class: rank for rank, job_class in enumerate(JobClass)}
 
 
-class Lines:
-    """The lines that may hold a job, each with the moment since which nobody has looked.
+class PollOrder:
+    """The queues that may hold a job, and the order in which to poll them.
 
-    To change the task costs a load of the adapter, so of one class the loaded task goes first. Whoever stands at the
-    head of another line waits no longer for that than `patience_s`, the job that runs then, and one job of each other
-    line that has waited even longer.
+    A change of the task costs a load of its adapter, so within a class the queue of the loaded task goes first. The
+    first job of another queue waits for that at most `max_wait_s`, plus the job that runs then, plus one job of each
+    queue that has waited even longer.
     """
 
-    def __init__(self, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience_s = patience_s
+    def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_wait_s = max_wait_s
         self._clock = clock
-        self._since: dict[Line, float] = {}
+        self._marked_at: dict[Queue, float] = {}
         self._loaded: Task | None = None
 
-    def note(self, *lines: Line) -> None:
-        """There may be a job."""
-        for line in lines:
-            self._since.setdefault(line, self._clock())
+    def mark(self, *queues: Queue) -> None:
+        """Note that the queues may hold a job. A queue that is marked already keeps its time."""
+        for queue in queues:
+            self._marked_at.setdefault(queue, self._clock())
 
-    def look(self, line: Line) -> None:
-        """Somebody looks now: what is noted from here on is news."""
-        self._since.pop(line, None)
+    def clear(self, queue: Queue) -> None:
+        """Remove the mark of a queue. Call it before the poll, so that no later mark is lost."""
+        self._marked_at.pop(queue, None)
 
-    def took(self, line: Line) -> None:
-        """There was one, and there may be another behind it."""
-        self._loaded = line[1]
-        self.note(line)
+    def mark_taken(self, queue: Queue) -> None:
+        """Note that a job was taken from the queue: its task is loaded now, and another job may follow."""
+        self._loaded = queue[1]
+        self.mark(queue)
 
-    def in_order(self) -> list[Line]:
-        """Where to look, first things first."""
-        late = self._clock() - self._patience_s
-        return sorted(self._since, key=lambda line: self._turn(line, late))
+    def list_queues(self) -> list[Queue]:
+        """Return the marked queues in the order in which to poll them."""
+        overdue = self._clock() - self._max_wait_s
+        return sorted(self._marked_at, key=lambda queue: self._sort_key(queue, overdue))
 
-    def _turn(self, line: Line, late: float) -> tuple[int, bool, bool, float]:
-        job_class, task = line
-        since = self._since[line]
-        in_time = since > late
-        return _RANK[job_class], in_time, in_time and task is not self._loaded, since
+    def _sort_key(self, queue: Queue, overdue: float) -> tuple[int, bool, bool, float]:
+        job_class, task = queue
+        marked_at = self._marked_at[queue]
+        in_time = marked_at > overdue
+        return _RANK[job_class], in_time, in_time and task is not self._loaded, marked_at

@@ -1,4 +1,4 @@
-"""What is made of an edit: stored bytes, encoded once, and a count of changes outside the edited region."""
+"""Stores the images of an edit, and counts changes outside the edited region."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from shared.image_store import Bucket, ImageStore
 
 
-async def store_picture(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRef:
-    """Encode without loss and store. Raises Busy, BrokerUnavailable."""
+async def store_image(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRef:
+    """Encode the image as PNG and store it. Raises Busy, BrokerUnavailable."""
     return await store_png(images, bucket, await asyncio.to_thread(encode_png, image), image)
 
 
@@ -36,8 +36,8 @@ async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb)
     return await images.put(bucket, data, ref)
 
 
-def outside_changes(before: Rgb, edit: Edit) -> int:
-    """Count the pixels outside the edit's region that differ from the upload; 0 for an edit of the whole picture."""
+def count_outside_changes(before: Rgb, edit: Edit) -> int:
+    """Count the pixels outside the edit's region that differ from the upload. An edit of the whole image has none."""
     if edit.region is None:
         return 0
     changed = np.any(before != edit.image, axis=2)

@@ -1,4 +1,4 @@
-"""How a job leaves this worker: ended, returned to the queue, or buried. Whoever ended it first has decided."""
+"""Settles a job on this worker: ended, returned to the queue, or dead-lettered. The first terminal event wins."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.deliveries import Delivery
 
-_LAST_TRY_S = 1.0  # at least; a broker that is well needs milliseconds
+_MIN_DEADLINE_S = 1.0  # a healthy broker needs milliseconds
 log = logging.getLogger(__name__)
 
 
 class Settlement:
-    """One delivery of one job. What raises BrokerUnavailable has settled nothing: the lease brings the job back.
+    """Settles one delivery of one job. After a BrokerUnavailable nothing is settled: the job comes back with its lease.
 
-    Behind an end that is stored, the delivery is settled without waiting for the broker to note it: if that is lost
-    the job comes once more, and the end refuses its start.
+    Once the terminal event is stored, the delivery is acknowledged without waiting. If that acknowledgement is lost,
+    the job is delivered again, and the broker rejects its `started` event.
     """
 
     def __init__(self, settings: Settings, bus: Bus, work: JobWork, delivery: Delivery) -> None:
@@ -46,12 +46,12 @@ class Settlement:
         self.attempt = 0
 
     async def begin(self, engine: str) -> bool:
-        """Tell that the job is started; False if it is over: ended elsewhere, or tried too often and buried now."""
+        """Publish that the job has started. Return False if it is over: ended elsewhere, or out of attempts."""
         if self._delivery.attempt > 1 or self._work.again:
             self.attempt = job_events.count_used_attempts(await job_events.load_attempts(self._bus, self._work.job_id))
             if self.attempt >= self._settings.streams.max_deliver:
                 if not await self._has_ended():
-                    await self._bury(TooManyAttempts())
+                    await self._dead_letter(TooManyAttempts())
                 return False
         self.attempt += 1
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
@@ -60,19 +60,19 @@ class Settlement:
         except WrongLastSequence:
             await self._delivery.ack_nowait()
             return False
-        log.info("job.started", extra=self._facts(task=self._work.submit.task))
+        log.info("job.started", extra=self._log_fields(task=self._work.submit.task))
         return True
 
     async def end(self, done: Done) -> None:
-        """Write the terminal event, unless somebody was faster, and settle."""
+        """Publish the terminal event, unless there is one already, and acknowledge the delivery."""
         try:
             await self._bus.publish_first(JOB_EV, subjects.end(done.job_id), done, msg_id=uuid4().hex)
         except WrongLastSequence:
             self._count("too-late")
-            log.info("job.ended-already", extra=self._facts())
+            log.info("job.ended-already", extra=self._log_fields())
         else:
             self._count("done")
-            log.info("job.ended", extra=self._facts(state=done.type))
+            log.info("job.ended", extra=self._log_fields(state=done.type))
         await self._delivery.ack_nowait()
 
     async def _has_ended(self) -> bool:
@@ -82,38 +82,41 @@ class Settlement:
         return True
 
     async def fail(self, error: ArtMancerError, *, stopping: bool) -> None:
-        """Settle an attempt without a result. The job is tried again where that may help."""
+        """Settle an attempt without a result. Retry the job unless its input is bad or no attempt is left."""
         if isinstance(error, BadInput | NotFound):
             self._count("refused")
-            await self._bury(error)
+            await self._dead_letter(error)
             return
-        # Only an end in the events is a cancel; without one the engine was stopped with the service, or by itself.
+        # A user's cancel is a stored event and rejects `_return` below. This error came from the service or the engine.
         if isinstance(error, JobCancelled) and not stopping:
-            error = EngineFailed("The engine stopped before it had finished this job.")
+            error = EngineFailed("The engine stopped before it finished this job.")
         handed_back = isinstance(error, JobCancelled)
         try:
-            deadline_s = max(self._settings.hand_back_s, _LAST_TRY_S) if stopping else PUBLISH_S
+            deadline_s = max(self._settings.hand_back_s, _MIN_DEADLINE_S) if stopping else PUBLISH_S
             await self._return(job_events.STOPPING if handed_back else error.code, deadline_s)
         except WrongLastSequence:
             self._count("cancelled")
-            log.info("job.cancelled", extra=self._facts())
+            log.info("job.cancelled", extra=self._log_fields())
             await self._delivery.ack_nowait()
             return
         if handed_back:
             await self._delivery.retry()
         elif self.attempt >= self._settings.streams.max_deliver:
-            await self._bury(error)
+            await self._dead_letter(error)
         else:
             await self._delivery.retry(self._settings.retry_delay_s)
 
     async def _return(self, reason: str, deadline_s: float) -> None:
-        """Also after the last attempt: the dead letter tells of each. Raises WrongLastSequence if the job has ended."""
+        """Publish that the attempt is over. Raises WrongLastSequence if the job has ended.
+
+        After the last attempt too: the dead letter lists every attempt.
+        """
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
         await job_events.publish_event(self._bus, returned, msg_id=uuid4().hex, deadline_s=deadline_s)
         self._count("returned")
-        log.warning("job.returned", extra=self._facts(reason=reason))
+        log.warning("job.returned", extra=self._log_fields(reason=reason))
 
-    async def _bury(self, error: ArtMancerError) -> None:
+    async def _dead_letter(self, error: ArtMancerError) -> None:
         work = self._work
         await job_events.dead_letter_job(
             self._bus, work.job_id, error, attempts=self.attempt, log_seq=work.log_seq, work=work
@@ -123,12 +126,12 @@ class Settlement:
     def _count(self, outcome: str) -> None:
         metrics.ATTEMPTS.labels(self._work.submit.task, outcome).inc()
 
-    def _facts(self, **more: object) -> dict[str, object]:
+    def _log_fields(self, **more: object) -> dict[str, object]:
         return {"job_id": self._work.job_id, "attempt": self.attempt, **more}
 
 
-async def refuse(bus: Bus, delivery: Delivery) -> None:
-    """End a job that was put into the queue by hand, or by a dispatcher whose words we do not know."""
+async def reject_unreadable(bus: Bus, delivery: Delivery) -> None:
+    """Dead-letter a queue entry that does not follow the schema, for example one that was published by hand."""
     log.error("job.unreadable", extra={"subject": delivery.subject})
     try:
         job_id = subjects.token(subjects.parse_queue_entry(delivery.subject).job_id)

@@ -34,7 +34,7 @@ class Filler:
         """
         child = self._running()
         answer = b""
-        with cancelled.calling(child.kill), suppress(OSError):
+        with cancelled.on_set(child.kill), suppress(OSError):
             _send(child, picture, hole, avoid, seed)
             answer = cast("IO[bytes]", child.stdout).read(picture.nbytes)
         if cancelled.is_set() or len(answer) < picture.nbytes:

@@ -11,7 +11,7 @@ def test_setting_runs_the_action_of_a_call_in_progress() -> None:
     """Inside the block, `set` runs the action before it returns."""
     flag, calls = CancelFlag(), list[str]()
 
-    with flag.calling(lambda: calls.append("killed")):
+    with flag.on_set(lambda: calls.append("killed")):
         flag.set()
         assert calls == ["killed"]
 
@@ -21,14 +21,14 @@ def test_a_flag_that_is_set_already_acts_on_entry() -> None:
     flag, calls = CancelFlag(), list[str]()
     flag.set()
 
-    with flag.calling(lambda: calls.append("killed")):
+    with flag.on_set(lambda: calls.append("killed")):
         assert calls == ["killed"]
 
 
 def test_after_the_block_nothing_is_called() -> None:
     """A late cancel must not kill what the next job uses."""
     flag, calls = CancelFlag(), list[str]()
-    with flag.calling(lambda: calls.append("killed")):
+    with flag.on_set(lambda: calls.append("killed")):
         pass
 
     flag.set()

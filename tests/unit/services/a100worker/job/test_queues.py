@@ -1,4 +1,4 @@
-"""The order in which a worker looks for its next job: classes, then its adapter, then whoever has waited too long."""
+"""The order in which a worker polls the queues: by class, then overdue queues, then the loaded task."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.a100worker.job.queues import ALL_LINES, Line, Lines
+from services.a100worker.job.queues import ALL_QUEUES, PollOrder, Queue
 from shared.messages import JobClass, Task
 
 REMOVAL, INSERTION, BALANCE = ((JobClass.INTERACTIVE, task) for task in Task)
 BATCH = JobClass.BATCH, Task.REMOVAL
-PATIENCE_S = 20.0
+MAX_WAIT_S = 20.0
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that a test sets."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Tell them."""
+        """Return the time in seconds."""
         return self.now
 
 
@@ -30,71 +30,71 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def lines(clock: Clock) -> Lines:
-    return Lines(PATIENCE_S, clock)
+def order(clock: Clock) -> PollOrder:
+    return PollOrder(MAX_WAIT_S, clock)
 
 
-def test_nobody_looks_where_nothing_can_be(lines: Lines) -> None:
-    """Only at lines that were told of, and not again after a look."""
-    lines.note(REMOVAL, BATCH)
-    lines.look(REMOVAL)
+def test_only_marked_queues_are_polled(order: PollOrder) -> None:
+    """A cleared queue is not polled again."""
+    order.mark(REMOVAL, BATCH)
+    order.clear(REMOVAL)
 
-    assert lines.in_order() == [BATCH]
+    assert order.list_queues() == [BATCH]
 
 
-def test_the_loaded_task_goes_first_in_its_class(lines: Lines, clock: Clock) -> None:
-    """A batch job waits for all others, whatever is loaded."""
-    lines.note(BATCH, INSERTION)
+def test_the_loaded_task_goes_first_in_its_class(order: PollOrder, clock: Clock) -> None:
+    """Batch jobs wait for all others."""
+    order.mark(BATCH, INSERTION)
     clock.now = 1.0
-    lines.look(REMOVAL)
-    lines.took(REMOVAL)
+    order.clear(REMOVAL)
+    order.mark_taken(REMOVAL)
 
-    assert lines.in_order() == [REMOVAL, INSERTION, BATCH]
+    assert order.list_queues() == [REMOVAL, INSERTION, BATCH]
 
 
-def test_who_has_waited_too_long_goes_before_the_loaded_task(lines: Lines, clock: Clock) -> None:
-    """From the bound on, and the longest wait first."""
-    lines.took(REMOVAL)
-    lines.note(BALANCE)
+def test_an_overdue_queue_goes_before_the_loaded_task(order: PollOrder, clock: Clock) -> None:
+    """The longest wait first."""
+    order.mark_taken(REMOVAL)
+    order.mark(BALANCE)
     clock.now = 1.0
-    lines.note(INSERTION)
-    clock.now = PATIENCE_S - 0.1
-    lines.look(REMOVAL)
-    lines.took(REMOVAL)
-    in_time = lines.in_order()
-    clock.now = PATIENCE_S + 1.0
-    too_late = lines.in_order()
+    order.mark(INSERTION)
+    clock.now = MAX_WAIT_S - 0.1
+    order.clear(REMOVAL)
+    order.mark_taken(REMOVAL)
+    in_time = order.list_queues()
+    clock.now = MAX_WAIT_S + 1.0
+    too_late = order.list_queues()
 
     assert in_time[0] == REMOVAL
     assert too_late == [BALANCE, INSERTION, REMOVAL]
 
 
-def test_being_told_again_does_not_begin_the_wait_anew(lines: Lines, clock: Clock) -> None:
-    """A line that gets a new job every second waits all the same."""
-    lines.took(REMOVAL)
-    for second in range(int(PATIENCE_S) + 1):
+def test_a_second_mark_keeps_the_time_of_the_first(order: PollOrder, clock: Clock) -> None:
+    """A queue that gets a new job every second becomes overdue all the same."""
+    order.mark_taken(REMOVAL)
+    for second in range(int(MAX_WAIT_S) + 1):
         clock.now = float(second)
-        lines.look(REMOVAL)
-        lines.took(REMOVAL)
-        lines.note(INSERTION)
+        order.clear(REMOVAL)
+        order.mark_taken(REMOVAL)
+        order.mark(INSERTION)
 
-    assert lines.in_order()[0] == INSERTION
+    assert order.list_queues()[0] == INSERTION
 
 
-@given(st.lists(st.sampled_from([line for line in ALL_LINES if line[0] is JobClass.INTERACTIVE]), min_size=1))
-def test_no_line_waits_longer_than_the_bound(told: list[Line]) -> None:
-    """All lines are always full and a job takes a second: each is served within the bound and one job a line."""
+@given(st.lists(st.sampled_from([queue for queue in ALL_QUEUES if queue[0] is JobClass.INTERACTIVE]), min_size=1))
+def test_no_queue_waits_longer_than_the_bound(marked: list[Queue]) -> None:
+    """With all queues always full and jobs of one second, each is served within the bound and one job a queue."""
     clock = Clock()
-    lines = Lines(PATIENCE_S, clock)
-    full = [line for line in ALL_LINES if line[0] is JobClass.INTERACTIVE]
+    order = PollOrder(MAX_WAIT_S, clock)
+    full = [queue for queue in ALL_QUEUES if queue[0] is JobClass.INTERACTIVE]
     served = dict.fromkeys(full, 0.0)
-    lines.note(*told, *full)
+    order.mark(*marked, *full)
     for _ in range(200):
-        line = lines.in_order()[0]
-        lines.look(line)
-        lines.took(line)
-        served[line] = clock.now
+        queue = order.list_queues()[0]
+        order.clear(queue)
+        order.mark_taken(queue)
+        served[queue] = clock.now
         clock.now += 1.0
-        lines.note(*full)
+        order.mark(*full)
 
-        assert clock.now - min(served.values()) <= PATIENCE_S + len(full)
+        assert clock.now - min(served.values()) <= MAX_WAIT_S + len(full)

@@ -1,0 +1,115 @@
+"""One attempt at a job: fetch its images, run the engine in a thread, store the result."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from services.a100worker import backend, metrics
+from services.a100worker.job.debug_sessions import store_session
+from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
+from services.a100worker.job.results import count_outside_changes, store_png
+from shared import tracing
+from shared.errors import EngineHung
+from shared.image_codec import encode_png
+from shared.messages import Done
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Edit, Engine
+    from services.a100worker.job.inputs import Files
+    from services.a100worker.job.progress import ProgressPublisher
+    from services.a100worker.settings import Settings
+    from shared.bus import Bus
+    from shared.image_store import ImageStore
+    from shared.messages import ImageRef, JobWork
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """A finished edit with its PNG. Times are monotonic seconds."""
+
+    edit: Edit
+    png: bytes
+    changed_outside_px: int
+    decoded_at: float
+    edited_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt at one job on this worker's engine."""
+
+    settings: Settings
+    bus: Bus
+    images: ImageStore
+    engine: Engine
+    work: JobWork
+    number: int  # 1-based, over all workers
+    progress: ProgressPublisher
+    started_at: float = field(default_factory=time.monotonic)
+
+    async def run(self) -> Done:
+        """Run the job and return its terminal event, with the result stored.
+
+        Raises EngineHung if the engine reports no step for `silence_s`; its thread goes on.
+        """
+        with tracing.span("job.fetch"):
+            files = await fetch_files(self.work.submit, self.images)
+        output = await self._wait_for_engine(files)
+        with tracing.span("job.store"):
+            result = await store_png(self.images, "results", output.png, output.edit.image)
+        stored_at = time.monotonic()
+        duration_ms = _ms(stored_at - self.started_at)
+        timings_ms = {
+            "fetch": _ms(output.decoded_at - self.started_at),
+            "edit": _ms(output.edited_at - output.decoded_at),
+            "store": _ms(stored_at - output.edited_at),
+        }
+        session = await self._store_session(output.edit, result, duration_ms) if self.work.submit.debug else None
+        metrics.observe_phases(self.work.submit.task, timings_ms)
+        return Done(
+            job_id=self.work.job_id,
+            worker=self.settings.name,
+            engine=self.engine.name,
+            attempt=self.number,
+            result=result,
+            duration_ms=duration_ms,
+            seed=self.work.submit.seed,
+            changed_outside_px=output.changed_outside_px,
+            timings_ms=timings_ms,
+            debug=session,
+        )
+
+    async def _wait_for_engine(self, files: Files) -> _Output:
+        calls = ServiceCalls(self.bus, self.images, self.progress.cancelled)
+        thread = asyncio.create_task(asyncio.to_thread(self._edit, files, calls), name="job.engine")
+        try:
+            while (left_s := self.settings.silence_s - self.progress.idle_s) > 0:
+                await asyncio.wait({thread}, timeout=left_s)
+                if thread.done():
+                    return thread.result()
+        finally:
+            thread.cancel()  # ends the wait; the thread itself goes on
+        self.progress.cancelled.set()
+        raise EngineHung
+
+    def _edit(self, files: Files, calls: ServiceCalls) -> _Output:
+        """Decode, edit and encode in the engine's thread. Each change of threads costs a tenth of a no-op edit."""
+        decoded = decode(self.work.submit, files, calls)
+        decoded_at = time.monotonic()
+        with tracing.span("job.edit"):
+            edit = backend.edit(self.engine, decoded.inputs, self.progress)
+        edited_at = time.monotonic()
+        png = encode_png(edit.image, decoded.icc)
+        return _Output(edit, png, count_outside_changes(decoded.inputs.image, edit), decoded_at, edited_at)
+
+    async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str:
+        return await store_session(
+            self.bus, self.images, self.work, edit, result, engine=self.engine.name, duration_ms=duration_ms
+        )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
