@@ -1,7 +1,7 @@
-"""Model volumes: one folder per model under MODEL_DIR, and in it a manifest of what its bytes must be.
+"""Model volumes: one folder per model under MODEL_DIR, with a manifest of its files and their digests.
 
-`python -m services.models pull` fills them; services only read, and never fetch anything. They do not start on a file
-that is missing or another than the one that was pulled.
+`python -m services.models pull` fills the volumes; services only read them. A service does not start when a file is
+missing or differs from the one that was pulled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE_BYTES = 4 * 1024**2
 
 
 class FileFacts(BaseModel):
-    """What a file must be."""
+    """Digest and size of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,8 +30,23 @@ class FileFacts(BaseModel):
     size_bytes: int = Field(ge=0)
 
 
+class AdapterFacts(BaseModel):
+    """How to use one adapter file of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str | None = None
+    """The model that it was trained on, e.g. `Qwen-Image-Edit-2511`; None: unknown."""
+    recipe: str | None = None
+    """The worker's recipe: which images it is shown, and in which words. None: the worker's own default."""
+    words: str | None = None
+    """The words that it was trained with."""
+    licence: str | None = None
+    source: str | None = None
+
+
 class VolumeManifest(BaseModel):
-    """What was pulled: where from, under which licence, and every file by its name in the folder."""
+    """The content of a volume: its sources, its licence, and every file by its name in the folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,13 +55,15 @@ class VolumeManifest(BaseModel):
     sources: tuple[str, ...]
     """Where the files came from, e.g. `<owner>/<name>@<revision>`."""
     files: dict[str, FileFacts]
+    adapters: dict[str, AdapterFacts] = {}
+    """By the name of their file; a file without an entry is used as an adapter of unknown origin."""
 
 
 class Volume:
     """One model's folder."""
 
     def __init__(self, model_dir: Path, model: str) -> None:
-        """Read the manifest. Raises ConfigError where there is none, or none that can be read."""
+        """Read the manifest. Raises ConfigError when it is missing or not valid."""
         self._model = model
         self._home = model_dir / model
         try:
@@ -57,7 +74,7 @@ class Volume:
             raise self._problem(MANIFEST, "cannot be read") from error
 
     def path(self, name: str) -> Path:
-        """Return where a file lies; its size is checked. Raises ConfigError."""
+        """Return the path of a file after checking its size. Raises ConfigError."""
         facts, path = self.manifest.files.get(name), self._home / name
         if facts is None or not path.is_file():
             raise self._problem(name, "is missing from MODEL_DIR")
@@ -66,23 +83,23 @@ class Volume:
         return path
 
     def verify(self, name: str) -> Path:
-        """Return where a file lies whose every byte is as it was pulled: a second for each GB. Raises ConfigError."""
+        """Return the path of a file after comparing every byte with its digest: a second per GB. Raises ConfigError."""
         path = self.path(name)
         if digest(path) != self.manifest.files[name].sha256:
             raise self._problem(name, "is not the one that was pulled")
         return path
 
-    def _problem(self, name: str, what: str) -> ConfigError:
+    def _problem(self, name: str, problem: str) -> ConfigError:
         return ConfigError(
-            f"The model file {self._model}/{name} {what}; `python -m services.models pull {self._model}` fetches it."
+            f"The model file {self._model}/{name} {problem}; `python -m services.models pull {self._model}` fetches it."
         )
 
 
-def digest(path: Path, told: Callable[[int], object] = lambda _: None) -> str:
-    """SHA-256 of a file in hex, read in pieces; `told` hears how many bytes each piece had."""
+def digest(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
+    """Return the SHA-256 of a file in hex; `progress` receives the length of each piece that was read."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             sha256.update(piece)
-            told(len(piece))
+            progress(len(piece))
     return sha256.hexdigest()
