@@ -50,11 +50,11 @@ class Settings(ServiceSettings):
     qwen_condition_px: int = Field(default=1024, ge=64, le=1024)  # the same of the pictures that the model looks at
     qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")  # auto, or one of diffusers' names
     qwen_compile: bool = False
-    qwen_lightning: Literal["off", "4", "8"] = "off"  # steps, whatever the job asks for
+    qwen_lightning: Literal["auto", "off", "4", "8"] = "auto"  # steps, whatever the job asks for; auto: if it is there
     qwen_cache: Literal["off", "first-block", "taylor"] = "off"  # for jobs of many steps only
     qwen_cache_threshold: float = Field(default=0.08, gt=0, le=1)  # of first-block: more is faster and less like it
     qwen_flow_shift: float = Field(default=3.0, gt=0, le=10)  # of jobs with `flow_match`
-    qwen_bare: bool = False  # a task without an adapter is done by the model as it is
+    qwen_bare: bool = False  # obsolete: a task without an adapter always uses the stock recipe
 
     @field_validator("qwen_dtype", mode="before")
     @classmethod

@@ -155,10 +155,10 @@ def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
 
 
 def test_without_adapters_the_model_edits_as_it_is(own_models: Path, qwen: Qwen) -> None:
-    """Only where the operator says so."""
+    """With the stock recipe, and without a setting."""
     shutil.rmtree(own_models / "qwen/adapters")
     seal(own_models / "qwen")
-    with loaded(own_models, qwen_bare=True) as engine:
+    with loaded(own_models) as engine:
         assert not np.array_equal(balanced(engine), balanced(qwen))
 
 
@@ -222,7 +222,6 @@ WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 ADAPTER = "adapters/removal.safetensors"
 LAYER = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
 REFUSED = {
-    "no adapter": (drop(ADAPTER), f"The adapter qwen/{ADAPTER} is missing"),
     "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} cannot be used: it is cut short"),
     "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
     "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "it is no safetensors file"),
@@ -240,7 +239,7 @@ REFUSED = {
     "half an adapter": (change(ADAPTER, lambda tensors: tensors.pop(LAYER)), "do not fit together"),
     "an adapter of other widths": (
         change(ADAPTER, lambda tensors: tensors.update({LAYER: torch.zeros(4, 16)})),
-        f"The model file qwen/{ADAPTER} cannot be used: it does not fit the model",
+        f"The model file qwen/{ADAPTER} cannot be used: transformer_blocks.0.attn.to_q is 32 x 32 in the model",
     ),
     "an adapter that is a pickle": (write(ADAPTER, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
 }

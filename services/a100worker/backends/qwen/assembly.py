@@ -1,4 +1,4 @@
-"""From files to a pipeline on its device: part by part, so that an operator sees which one takes its time."""
+"""Loads the pipeline from files onto its device, part by part, so that an operator sees which part takes its time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import diffusers
 import torch
 import transformers
-from diffusers.hooks import apply_layerwise_casting
 from diffusers.models import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from safetensors import SafetensorError
 
-from services.a100worker.backends.qwen.adapters import files as lora
-from services.a100worker.backends.qwen.memory.plans import Plan, chosen
+from services.a100worker.backends.qwen.adapters import loading as lora
+from services.a100worker.backends.qwen.memory.int8 import store_small
+from services.a100worker.backends.qwen.memory.plans import Budget, Fit, Plan, check_capability, choose
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
 
-_NEVER_SMALL = ("embed", "norm", "rotary", "lm_head", "lora_", "^proj_out$")
-# What the libraries make of a file that is not what it should be.
+# The libraries raise any of these for a damaged file.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+_PIN_EXACTLY = "pinned_max_round_threshold_mb:1"
 _FULL = "The card has not enough memory left for the model."
 _PARTS: dict[str, Any] = {
     "transformer": QwenImageTransformer2DModel,
@@ -39,17 +39,24 @@ _REST: dict[str, Any] = {
 log = logging.getLogger(__name__)
 
 
-def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], loading: PhaseReporter) -> Any:
-    """Return the pipeline, its adapters loaded and off. Raises ConfigError when it cannot be, or does not fit."""
-    diffusers.utils.logging.set_verbosity_error()  # it warns of what we do on purpose, in each job
+def load(
+    settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], loading: PhaseReporter
+) -> tuple[Any, Fit]:
+    """Return the pipeline with its adapters loaded and off, and how it fits the card.
+
+    Raises ConfigError when a file cannot be loaded or the model does not fit.
+    """
+    diffusers.utils.logging.set_verbosity_error()  # it warns in each job of things that are intended
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     device, dtype = torch.device(settings.qwen_device), getattr(torch, settings.qwen_dtype)
-    plan = chosen(settings.qwen_plan, checkpoint, sum(adapter.size for adapter in adapters), _free(device))
-    log.info("qwen.plan", extra={"plan": plan.value, "device": str(device)})
+    budget = Budget(checkpoint, sum(adapter.size for adapter in adapters), dtype.itemsize)
+    fit = choose(settings.qwen_plan, budget, _free_bytes(device))
+    plan = fit.plan
+    log.info("qwen.plan", extra={"plan": plan.value, "device": str(device), "encoder_leaves": fit.encoder_leaves})
     if settings.qwen_compile and plan is not Plan.RESIDENT:
         raise ConfigError(f"A100WORKER_QWEN_COMPILE needs the memory plan resident, not {plan}: set it to false.")
-    # Straight to the card, unless it cannot hold what the files do. The library knows no such way to the CPU.
+    # Straight to the card where it can hold the wide weights; the library has no such way to the CPU.
     straight = {"device_map": str(device)} if plan is Plan.RESIDENT and device.type == "cuda" else {}
     parts = {}
     for name, kind in _PARTS.items():
@@ -60,15 +67,16 @@ def load(settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], lo
     pipeline.set_progress_bar_config(disable=True)
     loading("loading the adapters")
     try:
-        lora.load(pipeline, adapters)
+        lora.load(pipeline, adapters, checkpoint.layers)
         if plan is Plan.CAST:
-            _store_small(pipeline, dtype)
+            for part in (pipeline.transformer, pipeline.text_encoder):
+                store_small(part, device)
         _place(pipeline, plan, device)
     except torch.OutOfMemoryError as error:
         raise ConfigError(_FULL) from error
     if settings.qwen_compile:
         pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)  # at its first pass
-    return pipeline
+    return pipeline, fit
 
 
 def _part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
@@ -80,33 +88,21 @@ def _part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
         raise ConfigError(f"The model part qwen/{name} cannot be loaded; is it damaged?") from error
 
 
-def _free(device: torch.device) -> int | None:
-    """Return the free bytes of a card. Raises ConfigError where there is none."""
+def _free_bytes(device: torch.device) -> int | None:
+    """Return the free bytes of the card; None on the CPU. Raises ConfigError where there is no card, or an old one."""
     if device.type == "cpu":
         return None
     if not torch.cuda.is_available():
         raise ConfigError("There is no CUDA device; with A100WORKER_QWEN_DEVICE=cpu the engine runs, slowly, without.")
+    check_capability(torch.cuda.get_device_capability(device))
     return int(torch.cuda.mem_get_info(device)[0])
-
-
-def _store_small(pipeline: Any, dtype: torch.dtype) -> None:
-    """Keep the weights of the two large parts in eight bits; each layer's are widened while it computes.
-
-    The adapters, loaded before, stay as they are: PEFT computes with them where no hook would widen them.
-    """
-    for part in (pipeline.transformer, pipeline.text_encoder):
-        apply_layerwise_casting(
-            part,
-            storage_dtype=torch.float8_e4m3fn,
-            compute_dtype=dtype,
-            skip_modules_pattern=_NEVER_SMALL,
-        )
 
 
 def _place(pipeline: Any, plan: Plan, device: torch.device) -> None:
     if plan is not Plan.OFFLOAD:
         pipeline.to(device)
         return
+    _pin_exact_sizes()
     pipeline.vae.to(device)
     for part, how in ((pipeline.transformer, "block_level"), (pipeline.text_encoder, "leaf_level")):
         diffusers.hooks.apply_group_offloading(
@@ -119,8 +115,14 @@ def _place(pipeline: Any, plan: Plan, device: torch.device) -> None:
         )
 
 
+def _pin_exact_sizes() -> None:
+    """Stop the allocator of pinned memory from rounding: weights of 58 GB would take 96 GB of powers of two."""
+    settings = torch._C._accelerator_getAllocatorSettings()  # noqa: SLF001 (the only way after torch is imported)
+    torch._C._accelerator_setAllocatorSettings(",".join(filter(None, (settings, _PIN_EXACTLY))))  # noqa: SLF001
+
+
 def attentions(settings: Settings) -> list[str]:
-    """Return the ways to compute attention that are worth a try on this machine, the fastest first."""
+    """Return the attention backends to try on this machine, the fastest first."""
     if settings.qwen_attention != "auto":
         return [settings.qwen_attention]
     if settings.qwen_device == "cpu":
@@ -130,7 +132,7 @@ def attentions(settings: Settings) -> list[str]:
 
 
 def attend(transformer: Any, name: str) -> bool:
-    """Compute attention in that way from now on; False where the machine lacks what it needs."""
+    """Use an attention backend from now on; return False where the machine does not support it."""
     try:
         transformer.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:

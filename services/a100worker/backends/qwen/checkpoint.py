@@ -1,88 +1,129 @@
-"""What must lie in MODEL_DIR/qwen, found wanting before a minute is spent on loading it: no torch is needed to look."""
+"""Checks the files of a checkpoint in MODEL_DIR/qwen before a minute is spent on loading it; needs no torch."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from services.a100worker.backends.qwen.safetensors_header import read_header
 from shared.errors import ConfigError
+from shared.safetensors_header import read_header
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from shared.safetensors_header import Tensor
     from shared.volumes import Volume
 
 MODEL = "qwen"
 PIPELINE = "QwenImageEditPlusPipeline"  # of 2509 and 2511; the model of August 2025 has another
+BASES = ("Qwen-Image-Edit-2509", "Qwen-Image-Edit-2511")
 WEIGHTS = {
     "transformer": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
 }
+_CONFIG = "transformer/config.json"
 _OTHER_FILES = ("scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json")
+# Embeddings, img_in, txt_in and proj_out lie outside: they are small, and errors in them are large.
+IN_BLOCKS = re.compile(r"(^|\.)(transformer_blocks|layers|blocks)\.\d+\.")
+_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The size of a part, in numbers; a file may store each in two bytes and the card in four."""
+
+    numbers: int
+    in_blocks: int = 0
+    """Of these, in the matrices of the repeated blocks: the plan `cast` stores them in eight bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint whose files are all there; sizes in bytes, on disk and so two for each number."""
+    """A checkpoint with all of its files."""
 
     folder: Path
-    blocks: int  # of the transformer
-    transformer: int
-    text_encoder: int
-    vae: int
+    base: str
+    """One of BASES."""
+    blocks: int
+    """Of the transformer."""
+    transformer: Part
+    text_encoder: Part
+    vae: Part
+    layers: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """The linear layers of the transformer by name: outputs and inputs. A LoRA adapter may change these."""
 
 
 def inspect(volume: Volume) -> Checkpoint:
-    """Look at the model's files: names, sizes, forms. Raises ConfigError with the first that is not as it must be.
+    """Check the names, sizes and headers of the model's files. Raises ConfigError for the first that is wrong.
 
-    Digests are not compared: of 58 GB that takes minutes, and `python -m services.models verify` does it.
+    Does not compare digests: 58 GB take minutes, and `python -m services.models verify` does it.
     """
     index = volume.path("model_index.json")
     if _json(volume, index.name).get("_class_name") != PIPELINE:
-        raise ConfigError(f"The model in {MODEL}/ is none for {PIPELINE}, as Qwen-Image-Edit-2509 and 2511 are.")
+        raise ConfigError(f"The model in {MODEL}/ does not fit {PIPELINE}; use Qwen-Image-Edit-2509 or 2511.")
     for name in (*(f"{part}/config.json" for part in WEIGHTS), *_OTHER_FILES):
         _json(volume, name)
-    blocks = _json(volume, "transformer/config.json").get("num_layers")
+    config = _json(volume, _CONFIG)
+    blocks = config.get("num_layers")
     if not isinstance(blocks, int):
-        raise damaged("transformer/config.json", "it does not say how many layers there are")
-    sizes = {part: sum(_size(volume, shard) for shard in _shards(volume, part)) for part in WEIGHTS}
-    return Checkpoint(index.parent, blocks, **sizes)
+        raise unusable(_CONFIG, "it lacks the number of layers")
+    parts = {part: _tensors(volume, part) for part in WEIGHTS}
+    sizes = {part: _measure(tensors) for part, tensors in parts.items()}
+    base = BASES[1] if config.get("zero_cond_t") else BASES[0]
+    return Checkpoint(index.parent, base, blocks, **sizes, layers=_linear_layers(parts["transformer"]))
 
 
-def damaged(name: str, why: str) -> ConfigError:
+def unusable(name: str, reason: str) -> ConfigError:
     """Return the error to raise for a file."""
-    return ConfigError(f"The model file {MODEL}/{name} cannot be used: {why}.")
+    return ConfigError(f"The model file {MODEL}/{name} cannot be used: {reason}.")
+
+
+def _linear_layers(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    return {
+        name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
+        for name, tensor in tensors.items()
+        if name.endswith(".weight") and len(tensor.shape) == 2  # noqa: PLR2004 (a matrix)
+    }
+
+
+def _measure(tensors: Mapping[str, Tensor]) -> Part:
+    counts = {name: (tensor.end - tensor.start) // _BYTES.get(tensor.dtype, 1) for name, tensor in tensors.items()}
+    matrices = [name for name, tensor in tensors.items() if len(tensor.shape) == 2 and IN_BLOCKS.search(name)]  # noqa: PLR2004
+    return Part(sum(counts.values()), sum(counts[name] for name in matrices))
 
 
 def _shards(volume: Volume, part: str) -> list[str]:
-    """Return the files that a part's weights are in: those of its index where it has one."""
+    """Return the names of the files that hold a part's weights: those of its index where it has one."""
     whole = f"{part}/{WEIGHTS[part]}"
     index = f"{whole}.index.json"
     if index not in volume.manifest.files:
         return [whole]
     named = _json(volume, index).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise damaged(index, "it names no files")
+        raise unusable(index, "it names no files")
     return [f"{part}/{name}" for name in sorted(set(named.values()))]
 
 
-def _size(volume: Volume, name: str) -> int:
-    path = volume.path(name)
-    try:
-        read_header(path)
-    except ValueError as error:
-        raise damaged(name, str(error)) from error
-    return path.stat().st_size
+def _tensors(volume: Volume, part: str) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name in _shards(volume, part):
+        path = volume.path(name)
+        try:
+            tensors |= read_header(path).tensors
+        except ValueError as error:
+            raise unusable(name, str(error)) from error
+    return tensors
 
 
 def _json(volume: Volume, name: str) -> dict[str, Any]:
     try:
         found = json.loads(volume.path(name).read_bytes())
     except ValueError as error:
-        raise damaged(name, "it is no JSON") from error
+        raise unusable(name, "it is no JSON") from error
     if not isinstance(found, dict):
-        raise damaged(name, "it is no JSON object")
+        raise unusable(name, "it is no JSON object")
     return found

@@ -18,8 +18,8 @@ from services.a100worker.backends.qwen import assembly, conditions
 from services.a100worker.backends.qwen.adapters import files as adapter_files
 from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
-from services.a100worker.backends.qwen.opening import look
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
+from services.a100worker.backends.qwen.preflight import look
 from services.a100worker.cancel_flag import CancelFlag
 from shared.errors import ArtMancerError, ConfigError, EngineFailed
 from shared.messages import Task
@@ -44,13 +44,14 @@ class Qwen(Engine):
 
     def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
         """Load all there is. Raises ConfigError with the one thing that is missing or wrong."""
-        self._settings = settings
+        ready = look(settings)
+        self._settings = settings = ready.settings
         self._lock = threading.Lock()
-        found, files = look(settings)
-        self._adapters = {adapter.name for adapter in files}
+        self._adapters = {adapter.name for adapter in ready.adapters}
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
-            self.painter = Painter(assembly.load(settings, found, files, loading), settings)
+            pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading)
+            self.painter = Painter(pipeline, settings, encoder_leaves=fit.encoder_leaves)
             loading("warming up")
             self._warm_up()
 

@@ -14,7 +14,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as librar
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-from services.a100worker.backends.qwen.adapters.files import Switch
+from services.a100worker.backends.qwen.adapters.switch import Switch
 from services.a100worker.backends.qwen.latent_colours import LATENT_PX, LatentColours
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from services.a100worker.backends.qwen.schedules import Schedules
@@ -58,10 +58,11 @@ class Order:
 class Painter:
     """Owns the pipeline. Not for two threads: the library keeps a run's state in it."""
 
-    def __init__(self, pipeline: Any, settings: Settings) -> None:
+    def __init__(self, pipeline: Any, settings: Settings, *, encoder_leaves: bool = False) -> None:
         self.pipeline = pipeline
         self.adapters = Switch(pipeline)
         self._settings = settings
+        self._encoder_leaves = encoder_leaves
         self._device = torch.device(settings.qwen_device)
         self._schedules = Schedules(pipeline.scheduler, settings)
         self._colours = LatentColours.fitted(pipeline)
@@ -85,7 +86,7 @@ class Painter:
         with torch.no_grad(), self._prepared(order, step, rung):
             step(0, order.steps, "Reading the prompt")
             texts = self._read(order)
-            if rung >= Rung.OFFLOAD:
+            if self._encoder_leaves or rung >= Rung.OFFLOAD:
                 self._reader_is_away = True
                 self.pipeline.text_encoder.to("cpu")
             images = self._run(order, texts, step)

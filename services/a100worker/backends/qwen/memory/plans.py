@@ -1,60 +1,104 @@
-"""How the weights fit the card: as they are, at half their size, or in the machine's memory until they are needed."""
+"""How the weights fit the card: wide, in eight bits, or in the machine's memory until they are needed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
-    from services.a100worker.backends.qwen.checkpoint import Checkpoint
+    from services.a100worker.backends.qwen.checkpoint import Checkpoint, Part
 
 
 class Plan(StrEnum):
-    """Where the weights are while a picture is made; the first is the fastest."""
+    """Where the weights are while an image is made; the first is the fastest."""
 
     RESIDENT = "resident"
-    """All on the card: 80 GB."""
+    """All on the card."""
     CAST = "cast"
-    """All on the card, the two large parts kept as 8-bit floats and computed with as bfloat16: 40 GB."""
+    """All on the card, the linear layers in the blocks of the two large parts in eight bits."""
     OFFLOAD = "offload"
-    """In the machine's memory; a few blocks at a time come to the card: 16 GB, and several times slower."""
+    """In the machine's memory; a few blocks at a time come to the card. Several times slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A plan, and whether the text encoder has to leave the card after it has read the prompt."""
+
+    plan: Plan
+    encoder_leaves: bool = False
 
 
 # Published peak of a 1024 px edit on an H200: 64.1 GB with 57.7 GB of weights.
-_ACTIVATIONS = 7_000_000_000
-_BLOCKS = 60  # of the transformer; two are on the card at a time
+_PAINTING_BYTES = 7_000_000_000
+_READING_BYTES = 2_000_000_000
+_BLOCKS_ON_CARD = 2
+_LEAST_CAPABILITY = (8, 0)  # the first with bfloat16
 
 
-def needed(plan: Plan, weights: Checkpoint, adapters: int) -> int:
-    """Return the bytes that a card must have free."""
-    large = weights.transformer + weights.text_encoder
-    match plan:
-        case Plan.RESIDENT:
-            return _ACTIVATIONS + large + weights.vae + adapters
-        case Plan.CAST:
-            return _ACTIVATIONS + large // 2 + weights.vae + adapters
-        case Plan.OFFLOAD:
-            return _ACTIVATIONS + 2 * large // _BLOCKS + weights.vae + adapters
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The sizes that a plan's need follows from."""
+
+    checkpoint: Checkpoint
+    adapters: int
+    """Bytes."""
+    number_bytes: int = 2
+    """Of each number that is not in eight bits: 2 for bfloat16, 4 for float32."""
+
+    def needed(self, fit: Fit) -> int:
+        """Return the bytes that a card must have free."""
+        checkpoint = self.checkpoint
+        rest = checkpoint.vae.numbers * self.number_bytes + self.adapters
+        if fit.plan is Plan.OFFLOAD:
+            large = (checkpoint.transformer.numbers + checkpoint.text_encoder.numbers) * self.number_bytes
+            return _PAINTING_BYTES + _BLOCKS_ON_CARD * large // checkpoint.blocks + rest
+        transformer, encoder = (
+            self._stored(part, fit.plan) for part in (checkpoint.transformer, checkpoint.text_encoder)
+        )
+        reading = _READING_BYTES + transformer + encoder + rest
+        return max(reading, _PAINTING_BYTES + transformer + rest + (0 if fit.encoder_leaves else encoder))
+
+    def _stored(self, part: Part, plan: Plan) -> int:
+        small = part.in_blocks if plan is Plan.CAST else 0
+        return small + (part.numbers - small) * self.number_bytes
 
 
-def chosen(wish: str, weights: Checkpoint, adapters: int, free: int | None) -> Plan:
-    """Return the wished plan, or for `auto` the fastest that fits into `free` bytes; None: the machine has no card.
+def choose(wish: str, budget: Budget, free: int | None) -> Fit:
+    """Return the fit of the wished plan, or for `auto` the fastest, into `free` bytes; None: there is no card.
 
     Raises ConfigError where none fits.
     """
     plans = list(Plan) if wish == "auto" else [Plan(wish)]
-    fitting = [plan for plan in plans if free is None or needed(plan, weights, adapters) <= free]
-    if fitting:
+    fits = [fit for plan in plans for fit in _fits(plan)]
+    if free is None:
+        return fits[0]
+    if fitting := [fit for fit in fits if budget.needed(fit) <= free]:
         return fitting[0]
-    least = needed(plans[-1], weights, adapters)
-    others = [plan for plan in Plan if needed(plan, weights, adapters) <= (free or 0)]
+    least = budget.needed(fits[-1])
+    others = [plan for plan in Plan for fit in _fits(plan) if budget.needed(fit) <= free]
     advice = f"; A100WORKER_QWEN_PLAN={others[0]} would fit" if others else ""
     raise ConfigError(
-        f"The memory plan {plans[-1]} needs {_gb(least)} on the card, and {_gb(free or 0)} are free{advice}."
+        f"The memory plan {fits[-1].plan} needs {_gigabytes(least)} on the card, "
+        f"and {_gigabytes(free)} are free{advice}."
     )
 
 
-def _gb(size: int) -> str:
+def check_capability(capability: tuple[int, int]) -> None:
+    """Raise ConfigError for a card that cannot compute in bfloat16."""
+    if capability < _LEAST_CAPABILITY:
+        major, minor = capability
+        raise ConfigError(
+            f"Qwen-Image-Edit needs a card of compute capability 8.0 or newer, as A100 and L4 have; this one has "
+            f"{major}.{minor}."
+        )
+
+
+def _fits(plan: Plan) -> list[Fit]:
+    return [Fit(plan)] if plan is Plan.OFFLOAD else [Fit(plan), Fit(plan, encoder_leaves=True)]
+
+
+def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB"
