@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,7 +13,7 @@ import psutil
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 _LOOK_EVERY_S = 0.01
 PATIENCE_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
@@ -29,6 +30,29 @@ async def wait_until(predicate: Callable[[], object], description: str, timeout_
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise AssertionError(f"Waited {timeout_s:g} s in vain until {description}.") from None
+
+
+def stands_still(pid: int) -> bool:
+    """Return whether every thread of a process has stopped. SIGSTOP returns before that, and a thread may still answer.
+
+    Without /proc (macOS) the state of the process decides.
+    """
+    threads = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+    if not threads:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+
+
+@contextlib.asynccontextmanager
+async def frozen(pid: int) -> AsyncIterator[None]:
+    """Keep a process stopped during the block, as on a machine that swaps; it begins when nothing runs any more."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        await wait_until(lambda: stands_still(pid), f"process {pid} stands still")
+        yield
+    finally:
+        process.resume()
 
 
 def gone(pid: int) -> bool:

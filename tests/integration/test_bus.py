@@ -191,9 +191,10 @@ async def test_a_subscription_outlives_the_broker(nats_server: NatsServer, bus: 
     """After a restart live messages arrive again."""
     heard: list[StoredMessage] = []
     async with bus.subscribe(subjects.LIVE_EVENTS, heard.append):
+        before = bus.connects
         await nats_server.kill()
         await nats_server.start()
-        await bus.up.wait()
+        await bus.next_connect(before)
         seq = await bus.publish(subjects.end("j1"), Cancelled(job_id="j1"))
         await wait_until(lambda: heard, "the event is heard")
 

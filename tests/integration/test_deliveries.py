@@ -241,9 +241,10 @@ async def test_consuming_goes_on_after_a_crash_of_the_broker(nats_server: NatsSe
         await log(bus, "before")
         await wait_until(lambda: reader.read == ["before"], "the first is read")
         await bus.client.flush()
+        before = bus.connects
         await nats_server.kill()
         await nats_server.start()
-        await bus.up.wait()
+        await bus.next_connect(before)  # `up` stays set until the client notices
         await log(bus, "after")
         await wait_until(lambda: "after" in reader.read, "the second is read")
         reading.cancel()

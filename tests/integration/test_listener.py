@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from shared.errors import ConfigError
 from shared.listener import serve_probes
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
 from tests.ports import free_ports
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, frozen, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -123,12 +122,9 @@ async def test_a_broker_that_hangs_is_noticed_and_forgiven(
     assert pid is not None
     async with running("jobmanager", nats_server.url, stream_settings) as prober:
         await prober.until("/readyz", YES)
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        async with frozen(pid):
             await prober.until("/readyz", LOST)
             alive = await prober.probe("/livez")
-        finally:
-            os.kill(pid, signal.SIGCONT)
         await prober.until("/readyz", YES)
 
     assert alive == YES

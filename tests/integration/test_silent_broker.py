@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from shared import subjects
 from shared.errors import BrokerUnavailable
 from shared.topology import JOB_DLQ
 from tests.running import script
-from tests.waiting import wait_until
+from tests.waiting import frozen, wait_until
 
 if TYPE_CHECKING:
     from services.stack.nats_server import NatsServer
@@ -26,17 +25,14 @@ LETTER = subjects.dead_letter("test", "j1")
 async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server: NatsServer, bus: Bus) -> None:
     """Its disk may hold it up for longer than one attempt; whoever reads need not know."""
     stored = await bus.publish(LETTER, b"x")
-    process = psutil.Process(nats_server.pid)
-    process.suspend()
-    try:
-        with pytest.raises(BrokerUnavailable):  # it may answer once more
+    assert nats_server.pid is not None
+    async with frozen(nats_server.pid):
+        with pytest.raises(BrokerUnavailable):
             await bus.ping()
         reading = asyncio.create_task(bus.history(JOB_DLQ, LETTER), name="read-all")
         last = asyncio.create_task(bus.last(JOB_DLQ, LETTER), name="read-last")
         asked = bus.client.stats["out_msgs"]
         await wait_until(lambda: bus.client.stats["out_msgs"] >= asked + 4, "both have asked twice")
-    finally:
-        process.resume()
     newest = await last
 
     assert newest is not None
@@ -49,12 +45,9 @@ async def test_a_worker_that_stops_does_not_wait_for_it(desk: Desk, nats_server:
     async with desk.manager(), desk.worker_process(A100WORKER_DRAIN_S="1") as worker:
         await desk.submit("j1", script(6000, interval_ms=50))
         await desk.started("j1")
-        broker = psutil.Process(nats_server.pid)
-        broker.suspend()
-        try:
+        assert nats_server.pid is not None
+        async with frozen(nats_server.pid):
             worker.terminate()
             code = await worker.wait()
-        finally:
-            broker.resume()
 
     assert code == 0
