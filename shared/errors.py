@@ -37,7 +37,6 @@ class ArtMancerError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
 
     def __init__(self, message: str | None = None) -> None:
         self.message = message or (self.__class__.__doc__ or "").strip()
@@ -120,7 +119,6 @@ class Busy(ArtMancerError):
     """All workers are busy, please try again in a moment."""
 
     code = "busy"
-    retryable = True
 
 
 class StreamFull(Busy):
@@ -133,7 +131,6 @@ class Unavailable(ArtMancerError):
     """The service is not available."""
 
     code = "unavailable"
-    retryable = True
 
 
 class BrokerUnavailable(Unavailable):
@@ -146,7 +143,6 @@ class EngineFailed(ArtMancerError):
     """The engine could not finish this job."""
 
     code = "engine_failed"
-    retryable = True
 
 
 class EngineHung(EngineFailed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared import errors
-from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, from_code
+from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, StreamFull, Unavailable, from_code
 
 
 def tree(root: type[ArtMancerError]) -> list[type[ArtMancerError]]:
@@ -52,11 +52,11 @@ def test_an_unknown_code_is_the_root_class() -> None:
 
 
 def test_bad_input_is_never_worth_a_retry() -> None:
-    """What the user must change cannot be cured by sending it again."""
-    assert not any(kind.retryable for kind in tree(BadInput))
+    """The gateway answers 429 and 503 for Busy and Unavailable, and no input error is one of them."""
+    assert not any(issubclass(kind, Busy | Unavailable) for kind in tree(BadInput))
 
 
 def test_what_is_full_or_down_is_worth_a_retry() -> None:
     """The caller may try again in a moment."""
-    assert Busy.retryable
-    assert BrokerUnavailable.retryable
+    assert issubclass(StreamFull, Busy)
+    assert issubclass(BrokerUnavailable, Unavailable)

@@ -20,10 +20,12 @@ def test_every_error_that_is_not_ours_to_mend_has_a_status() -> None:
 
 
 def test_only_what_helps_to_try_again_says_so() -> None:
-    """429 and 503 are for errors that call themselves retryable, and for no others."""
+    """429 and 503 are for errors that end by themselves, and for no others."""
     again = {code for code, status in STATUS.items() if status in {429, 503}}
 
-    assert again == {code for code in STATUS if errors.from_code(code, "x").retryable} | {"queue_full"}
+    assert again == {
+        code for code in STATUS if isinstance(errors.from_code(code, "x"), errors.Busy | errors.Unavailable)
+    }
 
 
 @pytest.mark.parametrize(
