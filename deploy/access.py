@@ -1,9 +1,9 @@
-"""Make what the gateway in compose.yaml must be given: `python -m deploy.access OUT`.
+"""Create the two secrets of the gateway in compose.yaml: `python -m deploy.access OUT`.
 
-    OUT/signing.key   signs addresses for pictures and event streams   (GATEWAY_SIGNING_KEY_FILE)
-    OUT/keys.json     whose keys open the gateway, as hashes           (GATEWAY_KEYS_FILE)
+    OUT/signing.key   signs URLs of images and event streams    (GATEWAY_SIGNING_KEY_FILE)
+    OUT/keys.json     the API keys, as hashes                   (GATEWAY_KEYS_FILE)
 
-The first key, which may do everything, is printed once. What is there already is kept.
+The first API key has all scopes and is printed once. Files that exist are kept.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from services.gateway import keys
 from shared.errors import EXIT_CONFIG, ConfigError
 
-_READABLE = 0o644  # by the user of the container; the folder that OUT is in is closed to others
+_READABLE = 0o644  # the user of the container reads them; the parent folder of OUT is closed to other users
 
 
 def make(root: Path) -> None:
-    """Bring the folder up to date. Raises ConfigError."""
+    """Create the files that are missing. Raises ConfigError."""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{root} cannot be written: {error.strerror}.") from error
+        raise ConfigError(f"Cannot write {root}: {error.strerror}.") from error
     signing, ring = root / "signing.key", root / "keys.json"
     if not signing.exists():
         keys.main(["signing-key", str(signing)])
@@ -35,7 +35,7 @@ def make(root: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m deploy.access", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("out", type=Path, help="folder for both")
+    parser.add_argument("out", type=Path, help="folder for both files")
     try:
         make(parser.parse_args().out)
     except ConfigError as error:

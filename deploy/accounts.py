@@ -1,8 +1,8 @@
-"""Which account of the broker each service is in, and what passes between accounts: what their duties need, no more.
+"""The account of each service on the broker, and the imports between accounts that its duties need.
 
-Who asks may name any subject for the answer, and the broker checks nobody's permissions for an answer. In the account
-of the streams an answer can be an order to them, such as to be deleted. So each service has an account of its own: what
-it asks of another account is answered into its own, where nothing listens that it could not have spoken to itself.
+A client chooses the reply subject of its requests, and the broker checks no permissions on a reply. In the account of
+the streams a reply could therefore be a command to them, for example to delete a stream. So each service has an account
+of its own: replies to its requests arrive there, where no listener exists that it could not reach anyway.
 """
 
 from __future__ import annotations
@@ -17,62 +17,63 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STORE = "APP"
-"""The account of the streams, of operators, and of the service that declares the streams."""
+"""The account of the streams, the operators, and the service that declares the streams."""
 _DISCOVERY = "$SRV.>"
 _ACCOUNT_INFO = subjects.api("INFO")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Passage:
-    """A subject that one account offers and another one takes up."""
+class AccountImport:
+    """A subject that one account exports and another one imports."""
 
-    giver: str
-    taker: str
+    exporter: str
+    importer: str
     subject: str
-    is_question: bool
-    """Whether the taker asks and the giver answers; otherwise the giver tells and the taker hears."""
+    is_request: bool
+    """True: the importer sends requests and the exporter replies. False: the exporter publishes."""
 
     @property
-    def has_many_answers(self) -> bool:
-        """Whether one question may be answered more than once, for which the broker has to remember it for longer."""
+    def has_many_replies(self) -> bool:
+        """Return whether a request may have several replies; the broker must then keep its reply subject longer."""
         verb = self.subject.removeprefix("$JS.API.")
         is_batch = verb.startswith("DIRECT.GET.") and not verb.endswith(".>")  # by subject it reads one message
-        return self.is_question and (is_batch or verb.startswith("CONSUMER.MSG.NEXT.") or self.subject == _DISCOVERY)
+        return self.is_request and (is_batch or verb.startswith("CONSUMER.MSG.NEXT.") or self.subject == _DISCOVERY)
 
 
 def account_of(service: str) -> str:
-    """Return the account that a service is in."""
+    """Return the account of a service."""
     return STORE if DUTIES[service].declares else service.upper()
 
 
-def passages() -> list[Passage]:
-    """Return all that passes between accounts."""
-    found = {passage for service in DUTIES for passage in (*_asked(service), *_heard(service), *_looked_at(service))}
-    return sorted(passage for passage in found if passage.giver != passage.taker)
+def account_imports() -> list[AccountImport]:
+    """Return all imports between accounts, sorted."""
+    parts = (_requests, _subscriptions, _operator_requests)
+    found = {each for service in DUTIES for part in parts for each in part(service)}
+    return sorted(each for each in found if each.exporter != each.importer)
 
 
-def _asked(service: str) -> Iterator[Passage]:
-    """What it may publish asks another service or the store, but for its answers and for what others hear."""
-    heard = {subject for duties in DUTIES.values() for subject in duties.hears}
-    # Unless an account takes this up from elsewhere, the broker adds an import of all of JetStream's questions, and
-    # each is answered twice: also with an error, because the account has no streams.
-    yield Passage(STORE, account_of(service), _ACCOUNT_INFO, is_question=True)
+def _requests(service: str) -> Iterator[AccountImport]:
+    """Import each subject that the service publishes to as a request, except replies and published events."""
+    events = {subject for duties in DUTIES.values() for subject in duties.subscribes}
+    # Without this import the broker adds one of JetStream's whole API. Each request would then have two replies, one of
+    # them an error, because the account has no streams.
+    yield AccountImport(STORE, account_of(service), _ACCOUNT_INFO, is_request=True)
     for subject in permissions(service).publish:
-        if subject != REPLIES and subject not in heard:
-            asked = next((account_of(name) for name, duties in DUTIES.items() if subject in duties.answers), STORE)
-            yield Passage(asked, account_of(service), subject, is_question=True)
+        if subject != REPLIES and subject not in events:
+            server = next((account_of(name) for name, duties in DUTIES.items() if subject in duties.serves), STORE)
+            yield AccountImport(server, account_of(service), subject, is_request=True)
 
 
-def _heard(service: str) -> Iterator[Passage]:
-    """What it hears, another service says or the store: copies of what is stored there."""
-    for subject in DUTIES[service].hears:
-        told = next((account_of(name) for name, duties in DUTIES.items() if subject in duties.says), STORE)
-        yield Passage(told, account_of(service), subject, is_question=False)
+def _subscriptions(service: str) -> Iterator[AccountImport]:
+    """Import each subscribed subject from the service that publishes it, or from the store: copies of stored events."""
+    for subject in DUTIES[service].subscribes:
+        publisher = next((account_of(name) for name, duties in DUTIES.items() if subject in duties.publishes), STORE)
+        yield AccountImport(publisher, account_of(service), subject, is_request=False)
 
 
-def _looked_at(service: str) -> Iterator[Passage]:
-    """What operators ask of it: who and how it is."""
-    for subject in DUTIES[service].answers:
+def _operator_requests(service: str) -> Iterator[AccountImport]:
+    """Let operators send health and discovery requests to the service."""
+    for subject in DUTIES[service].serves:
         if subject == subjects.health(service):
-            yield Passage(account_of(service), STORE, subject, is_question=True)
-            yield Passage(account_of(service), STORE, _DISCOVERY, is_question=True)
+            yield AccountImport(account_of(service), STORE, subject, is_request=True)
+            yield AccountImport(account_of(service), STORE, _DISCOVERY, is_request=True)

@@ -1,4 +1,4 @@
-"""A certificate authority of our own, and the certificate by which clients and the other servers know the broker."""
+"""A private certificate authority, and the certificate that authenticates the broker to clients and other servers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 AUTHORITY_LIFE, SERVER_LIFE = timedelta(days=3650), timedelta(days=730)
 RENEW_BEFORE = timedelta(days=180)
-_CLOCK_SKEW = timedelta(hours=1)  # of whoever checks a certificate that is seconds old
+_CLOCK_SKEW = timedelta(hours=1)  # between this machine and a client that checks a new certificate
 
 
 def new_key() -> bytes:
-    """Make a private key (P-256), as PEM."""
+    """Return a new private key (P-256) as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def authority(key_pem: bytes) -> bytes:
-    """Make the certificate of the authority with this key, as PEM. It may sign servers, and no other authority."""
-    key = _loaded(key_pem)
-    name = _named("ArtMancer broker authority")
+    """Return the certificate of an authority with this key, as PEM. It may sign servers, but no other authority."""
+    key = _load_key(key_pem)
+    name = _common_name("ArtMancer broker authority")
     certificate = (
         _certificate(name, name, key.public_key(), AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -40,13 +40,13 @@ def authority(key_pem: bytes) -> bytes:
 
 
 def server(key_pem: bytes, hosts: Sequence[str], authority_pem: bytes, authority_key_pem: bytes) -> bytes:
-    """Make a certificate for a server at these names and addresses, as PEM; servers also show it to one another."""
-    key, issuer = _loaded(key_pem), x509.load_pem_x509_certificate(authority_pem)
-    authority_key = _loaded(authority_key_pem)
+    """Return a certificate for a server with these names and addresses, as PEM. Servers of a cluster share it."""
+    key, issuer = _load_key(key_pem), x509.load_pem_x509_certificate(authority_pem)
+    authority_key = _load_key(authority_key_pem)
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = (
-        _certificate(_named(hosts[0]), issuer.subject, key.public_key(), SERVER_LIFE)
-        .add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), critical=False)
+        _certificate(_common_name(hosts[0]), issuer.subject, key.public_key(), SERVER_LIFE)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(uses, critical=False)
@@ -56,16 +56,16 @@ def server(key_pem: bytes, hosts: Sequence[str], authority_pem: bytes, authority
 
 
 def serves(certificate_pem: bytes, key_pem: bytes, hosts: Sequence[str], authority_pem: bytes) -> bool:
-    """Whether the certificate belongs to the key and the authority, names exactly these hosts and lasts a while yet."""
+    """Return whether the certificate fits the key, the authority and exactly these hosts, and need not be renewed."""
     certificate = x509.load_pem_x509_certificate(certificate_pem)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     try:
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority_pem))
-    except Exception:  # noqa: BLE001 (ValueError, TypeError or InvalidSignature: it is somebody else's)
+    except Exception:  # noqa: BLE001 (ValueError, TypeError or InvalidSignature: another authority signed it)
         return False
     return (
-        certificate.public_key() == _loaded(key_pem).public_key()
-        and set(names) == {_general(host) for host in hosts}
+        certificate.public_key() == _load_key(key_pem).public_key()
+        and set(names) == {_general_name(host) for host in hosts}
         and certificate.not_valid_after_utc - RENEW_BEFORE > datetime.now(UTC)
     )
 
@@ -99,19 +99,19 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _named(name: str) -> x509.Name:
+def _common_name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _general(host: str) -> x509.GeneralName:
+def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
 
 
-def _loaded(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     key = load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("The key is none that this module has made.")
+        raise TypeError("The key is not a P-256 key.")
     return key

@@ -1,8 +1,7 @@
-"""Who may say and hear what on the bus: the duties of each service, and the subjects that follow from them.
+"""The duties of each service on the bus, and the subjects that it may publish and subscribe to because of them.
 
-The duties are written in the words of the code that has them, so that a reviewer can hold one beside the other. What
-is not listed is refused by the broker; where answers may go, `deploy/accounts.py` says. `docs/operations.md` says what
-subjects cannot express.
+Each duty names the function of shared/ that performs it, so that a reviewer can compare both. The broker refuses every
+other subject. `deploy/accounts.py` limits replies; `docs/operations.md` lists the limits that subjects cannot express.
 """
 
 from __future__ import annotations
@@ -22,46 +21,46 @@ if TYPE_CHECKING:
 
 OPERATOR = "operator"
 REPLIES = "_R_.>"
-"""Where the broker has questions from other accounts answered, each on a subject of its own making."""
+"""The reply subjects that the broker generates for requests from other accounts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duties:
-    """What one service does on the bus."""
+    """The use that one service makes of the bus."""
 
-    asks: tuple[str, ...] = ()
-    """Questions to other services (`rpc.call`)."""
-    answers: tuple[str, ...] = ()
-    """Questions that it answers (`rpc.serve`)."""
-    hears: tuple[str, ...] = ()
-    """What it listens to (`bus.subscribe`)."""
-    says: tuple[str, ...] = ()
-    """What it publishes, stored or not (`bus.publish`, `bus.emit`)."""
+    calls: tuple[str, ...] = ()
+    """Requests to other services (`rpc.call`)."""
+    serves: tuple[str, ...] = ()
+    """Endpoints that it serves (`rpc.serve`)."""
+    subscribes: tuple[str, ...] = ()
+    """Subjects that it subscribes to (`bus.subscribe`)."""
+    publishes: tuple[str, ...] = ()
+    """Subjects that it publishes to, stored or not (`bus.publish`, `bus.emit`)."""
     reads: tuple[str, ...] = ()
     """Streams that it reads by direct get (`bus.get`, `bus.last`, `bus.history`)."""
-    looks_into: tuple[str, ...] = ()
-    """Streams whose state it asks for (`bus.subjects_in`, `bus.created`)."""
+    inspects: tuple[str, ...] = ()
+    """Streams that it reads the state of (`bus.subjects_in`, `bus.creation_time`)."""
     purges: tuple[str, ...] = ()
-    """Streams that it removes messages from by subject (`bus.purge`)."""
+    """Streams that it deletes messages from by subject (`bus.purge`)."""
     deletes_from: tuple[str, ...] = ()
-    """Streams that it removes messages from one by one (`bus.delete`)."""
+    """Streams that it deletes single messages from (`bus.delete`)."""
     consumes: tuple[tuple[str, str], ...] = ()
-    """Streams with the consumers by which it takes work from them (`deliveries`)."""
+    """Streams and the consumers that it pulls from (`deliveries`)."""
     rewinds: tuple[tuple[str, str], ...] = ()
-    """Consumers of which it has everything delivered again (`redeliver_unsettled`, `redeliver_from`)."""
-    keeps: tuple[Bucket, ...] = ()
-    """Buckets that it stores pictures in, which begins with a look for them (`images.put`, `images.head`)."""
-    fetches: tuple[Bucket, ...] = ()
-    """Buckets that it only reads pictures from (`images.get`)."""
+    """Consumers that it resets (`redeliver_unsettled`, `redeliver_from`)."""
+    writes_images: tuple[Bucket, ...] = ()
+    """Buckets that it stores images in, after a check whether they exist (`images.put`, `images.head`)."""
+    reads_images: tuple[Bucket, ...] = ()
+    """Buckets that it only reads images from (`images.get`)."""
     lists_streams: bool = False
     """Whether it compares the streams with the declaration (`declaring.find_weaknesses`)."""
     declares: bool = False
-    """Whether it makes streams and consumers (`declaring.declare_streams`)."""
+    """Whether it creates streams and consumers (`declaring.declare_streams`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """The subjects that a user may publish to and subscribe to; every other one is refused."""
+    """The subjects that a user may publish and subscribe to; the broker refuses every other one."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -75,35 +74,35 @@ IMAGE_VERBS = (subjects.IMG_EXTRACT, subjects.IMG_SHADOW, subjects.IMG_WHITE_BAL
 
 DUTIES = {
     "gateway": Duties(
-        asks=(
+        calls=(
             subjects.SEG_MASK,
             *IMAGE_VERBS,
             subjects.JOB_QUEUE,
             *map(subjects.health, ("segmentation", "imageutils", "jobmanager", "a100worker")),
         ),
-        hears=(subjects.LIVE_EVENTS,),
-        says=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
+        subscribes=(subjects.LIVE_EVENTS,),
+        publishes=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
         reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
         purges=(SESSIONS,),
-        keeps=("inputs", "debug"),  # of a picture it looks for, the life is renewed
-        fetches=("results", "cache"),
+        writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
+        reads_images=("results", "cache"),
         lists_streams=True,
     ),
     "segmentation": Duties(
-        answers=(subjects.SEG_MASK, subjects.SEG_SALIENCY, subjects.health("segmentation")),
-        hears=(subjects.SEG_CANCEL,),
-        keeps=("cache",),
-        fetches=("inputs",),
+        serves=(subjects.SEG_MASK, subjects.SEG_SALIENCY, subjects.health("segmentation")),
+        subscribes=(subjects.SEG_CANCEL,),
+        writes_images=("cache",),
+        reads_images=("inputs",),
     ),
     "imageutils": Duties(
-        answers=(*IMAGE_VERBS, subjects.health("imageutils")),
-        keeps=("cache",),
-        fetches=("inputs",),
+        serves=(*IMAGE_VERBS, subjects.health("imageutils")),
+        writes_images=("cache",),
+        reads_images=("inputs",),
     ),
     "jobmanager": Duties(
-        answers=(subjects.JOB_QUEUE, subjects.JOB_REPLAY, subjects.JOB_REDRIVE, subjects.health("jobmanager")),
-        hears=(subjects.LIVE_STARTS, subjects.LIVE_ENDS, subjects.STREAM_DELETED, subjects.CONSUMER_DELETED),
-        says=(
+        serves=(subjects.JOB_QUEUE, subjects.JOB_REPLAY, subjects.JOB_REDRIVE, subjects.health("jobmanager")),
+        subscribes=(subjects.LIVE_STARTS, subjects.LIVE_ENDS, subjects.STREAM_DELETED, subjects.CONSUMER_DELETED),
+        publishes=(
             *SUBMITS,  # a replay is a new job
             *(subjects.queue_entries_in(job_class, task) for job_class in JobClass for task in Task),
             subjects.events_of_kind("queued"),
@@ -112,19 +111,19 @@ DUTIES = {
             subjects.ALL_RECORDS,
         ),
         reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS),
-        looks_into=(JOB_Q,),
+        inspects=(JOB_Q,),
         purges=(JOB_Q,),
         deletes_from=(JOB_Q, JOB_DLQ),
         consumes=(*DISPATCH, PROJECT, REAP),
         rewinds=(*DISPATCH, PROJECT),
-        keeps=("inputs",),  # an old picture is stored again when a job names it
+        writes_images=("inputs",),  # an old image is stored again when a job names it
         declares=True,
     ),
     "a100worker": Duties(
-        asks=(subjects.SEG_SALIENCY, subjects.IMG_WHITE_BALANCE),
-        answers=(subjects.health("a100worker"),),
-        hears=(subjects.LIVE_QUEUE, subjects.LIVE_ENDS),
-        says=(
+        calls=(subjects.SEG_SALIENCY, subjects.IMG_WHITE_BALANCE),
+        serves=(subjects.health("a100worker"),),
+        subscribes=(subjects.LIVE_QUEUE, subjects.LIVE_ENDS),
+        publishes=(
             subjects.events_of_kind("started"),
             subjects.events_of_kind("returned"),
             subjects.events_of_kind("progress"),
@@ -133,73 +132,75 @@ DUTIES = {
             subjects.ALL_DEAD,
             subjects.ALL_SESSIONS,
         ),
-        reads=(JOB_EV, JOB_Q),  # the queue to fetch the inputs of what is next
+        reads=(JOB_EV, JOB_Q),  # the queue, to prefetch the inputs of the next job
         consumes=WORK,
-        keeps=("results", "debug"),
-        fetches=("inputs", "cache"),
+        writes_images=("results", "debug"),
+        reads_images=("inputs", "cache"),
     ),
 }
 
 
 def permissions(service: str) -> Permissions:
-    """Return what the service may publish and subscribe to."""
+    """Return the permissions of a service."""
     duties = DUTIES[service]
-    return Permissions(publish=_sorted(_published(duties)), subscribe=_sorted(_subscribed(service, duties)))
+    return Permissions(publish=_sort(_publish_subjects(duties)), subscribe=_sort(_subscribe_subjects(service, duties)))
 
 
 def inbox_of(user: str) -> str:
-    """Where a user receives replies, which nobody else may read."""
+    """Return the subjects on which only this user receives replies."""
     return f"{subjects.inbox_prefix(user)}.>"
 
 
-def _subscribed(service: str, duties: Duties) -> Iterator[str]:
+def _subscribe_subjects(service: str, duties: Duties) -> Iterator[str]:
     yield inbox_of(service)
-    yield from (*duties.answers, *duties.hears)
-    if duties.answers:
+    yield from (*duties.serves, *duties.subscribes)
+    if duties.serves:
         yield from subjects.discovery(service)
 
 
-def _published(duties: Duties) -> Iterator[str]:
-    yield from (*duties.asks, *duties.says)
+def _publish_subjects(duties: Duties) -> Iterator[str]:
+    yield from (*duties.calls, *duties.publishes)
     if not duties.declares:
-        yield subjects.api("STREAM.NAMES")  # everybody else waits until all is there (`declaring.wait_until_declared`)
-    yield from _replied(duties)
-    yield from _read(duties)
-    yield from _taken(duties)
-    for bucket in duties.keeps:
+        yield subjects.api(
+            "STREAM.NAMES"
+        )  # every other service waits for the streams (`declaring.wait_until_declared`)
+    yield from _reply_subjects(duties)
+    yield from _read_subjects(duties)
+    yield from _consume_subjects(duties)
+    for bucket in duties.writes_images:
         yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, "*"))
-    yield from (subjects.api("STREAM.INFO", stream) for stream in duties.looks_into)
+    yield from (subjects.api("STREAM.INFO", stream) for stream in duties.inspects)
     yield from (subjects.api("STREAM.PURGE", stream) for stream in duties.purges)
     yield from (subjects.api("STREAM.MSG.DELETE", stream) for stream in duties.deletes_from)
     if duties.lists_streams:
         yield subjects.api("STREAM.LIST")
     if duties.declares:
-        yield from _declared()
+        yield from _declare_subjects()
 
 
-def _replied(duties: Duties) -> Iterator[str]:
-    """Not by the broker's `allow_responses`, which follows a reply subject anywhere within the account."""
-    if duties.answers:
+def _reply_subjects(duties: Duties) -> Iterator[str]:
+    """List reply subjects. The broker's `allow_responses` would permit any reply subject within the account."""
+    if duties.serves:
         yield REPLIES
     if duties.declares:
-        yield inbox_of(OPERATOR)  # who is in the same account: `deploy/accounts.py`
+        yield inbox_of(OPERATOR)  # operators are in the same account, see deploy/accounts.py
 
 
-def _read(duties: Duties) -> Iterator[str]:
-    for stream in (*duties.reads, *map(bucket_stream, (*duties.keeps, *duties.fetches))):
+def _read_subjects(duties: Duties) -> Iterator[str]:
+    for stream in (*duties.reads, *map(bucket_stream, (*duties.writes_images, *duties.reads_images))):
         yield subjects.api("DIRECT.GET", stream)
         yield subjects.api("DIRECT.GET", stream, ">")
-        yield subjects.api("STREAM.MSG.GET", stream)  # what a copy has not got yet is asked of the leader
+        yield subjects.api("STREAM.MSG.GET", stream)  # a copy may be behind, so the leader is read too
 
 
-def _taken(duties: Duties) -> Iterator[str]:
+def _consume_subjects(duties: Duties) -> Iterator[str]:
     for stream, consumer in duties.consumes:
         yield subjects.api("CONSUMER.MSG.NEXT", stream, consumer)
         yield subjects.acknowledgements(stream, consumer)
     yield from (subjects.api("CONSUMER.RESET", *names) for names in duties.rewinds)
 
 
-def _declared() -> Iterator[str]:
+def _declare_subjects() -> Iterator[str]:
     declared = topology.build_topology(StreamSettings())
     for stream in declared.streams:
         yield from (subjects.api(f"STREAM.{verb}", str(stream.name)) for verb in ("INFO", "CREATE", "UPDATE"))
@@ -207,5 +208,5 @@ def _declared() -> Iterator[str]:
         yield subjects.api("CONSUMER.DURABLE.CREATE", stream_name, str(consumer.durable_name))
 
 
-def _sorted(found: Iterator[str]) -> tuple[str, ...]:
+def _sort(found: Iterator[str]) -> tuple[str, ...]:
     return tuple(sorted(set(found)))

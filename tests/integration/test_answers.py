@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from deploy.accounts import STORE, account_of, passages
+from deploy.accounts import STORE, account_imports, account_of
 from deploy.permissions import DUTIES, OPERATOR, inbox_of, permissions
 from shared import declaring, subjects, topology
 from shared.messages import JobClass, JobSubmit, JobWork, Task
@@ -63,7 +63,7 @@ async def sent_on(bus: Bus, service: str, orders: list[tuple[str, bytes]]) -> No
 
     Returns once all has been answered: the last question asks for its answer here, and answers keep their order.
     """
-    bucket = DUTIES[service].keeps[0]
+    bucket = DUTIES[service].writes_images[0]
     ask = subjects.api("DIRECT.GET", bucket_stream(bucket))
     bodies = {b"{}", *(body for _, body in orders)}
     stored = {body: await bus.publish(subjects.object_chunks(bucket, "x"), body) for body in bodies}
@@ -148,7 +148,9 @@ async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None
     orders += [(subject, b"{}") for subject in BY_WORD.values()]
     orders += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
     orders = [
-        order for order in orders if not order[0].startswith(subjects.object_chunks(DUTIES[service].keeps[0], ""))
+        order
+        for order in orders
+        if not order[0].startswith(subjects.object_chunks(DUTIES[service].writes_images[0], ""))
     ]
     async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
         before = {stream: await stored_in(operator, stream) for stream in STREAMS}
@@ -157,9 +159,9 @@ async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None
         after = {stream: await stored_in(operator, stream) for stream in STREAMS}
 
     added = {stream: sorted(set(after[stream]) - set(before[stream])) for stream in STREAMS}
-    own = bucket_stream(DUTIES[service].keeps[0])
+    own = bucket_stream(DUTIES[service].writes_images[0])
     assert {stream: new for stream, new in added.items() if new} == {
-        own: [(seq, subjects.object_chunks(DUTIES[service].keeps[0], "x")) for seq, _ in added[own]],
+        own: [(seq, subjects.object_chunks(DUTIES[service].writes_images[0], "x")) for seq, _ in added[own]],
         JOB_EV: [(2, subjects.end("marker"))],
     }
 
@@ -191,9 +193,9 @@ def _one_of(pattern: str) -> str:
 
 async def test_the_broker_passes_on_what_it_is_told_to(node: Node) -> None:
     """By its own account of it; it adds imports from the system's account, of JetStream where there is JetStream."""
-    told = {passage.taker: set[tuple[str, str]]() for passage in passages()}
-    for passage in passages():
-        told[passage.taker].add((passage.giver, passage.subject))
+    told = {passage.importer: set[tuple[str, str]]() for passage in account_imports()}
+    for passage in account_imports():
+        told[passage.importer].add((passage.exporter, passage.subject))
     async with httpx.AsyncClient(base_url=node.monitor_url) as monitor:
         for account, wanted in told.items():
             detail = (await monitor.get("/accountz", params={"acc": account})).json()["account_detail"]
@@ -203,10 +205,12 @@ async def test_the_broker_passes_on_what_it_is_told_to(node: Node) -> None:
             assert (("SYS", "$JS.API.>") in taken) == detail["jetstream_enabled"] == (account == STORE)
 
 
-@pytest.mark.parametrize("account", sorted({passage.taker for passage in passages()}))
+@pytest.mark.parametrize("account", sorted({passage.importer for passage in account_imports()}))
 def test_nothing_passes_twice(account: str) -> None:
-    """Of a message on two passages two would be stored."""
-    taken = [passage.subject for passage in passages() if passage.taker == account and passage.giver == STORE]
+    """Of a message on two account_imports two would be stored."""
+    taken = [
+        passage.subject for passage in account_imports() if passage.importer == account and passage.exporter == STORE
+    ]
     pairs = [(one, other) for one in taken for other in taken if one != other and matches(one, other)]
 
     assert pairs == []

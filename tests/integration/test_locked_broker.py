@@ -184,5 +184,7 @@ async def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     _, said = await process.communicate()
 
     assert process.returncode == 78
-    assert said.decode() == f"A file in {tmp_path} is no key or certificate of ours; move the folder away.\n"
+    assert said.decode() == (
+        f"{tmp_path} holds a file that is not a key or certificate from this program; move the folder away.\n"
+    )
     assert (tmp_path / "ca.crt").read_text() == "not ours"

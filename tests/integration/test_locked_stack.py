@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from deploy.accounts import STORE, account_of, passages
+from deploy.accounts import STORE, account_imports, account_of
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
@@ -119,7 +119,7 @@ async def cancel_one(stack: LockedStack) -> None:
 
 async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     """Look, replay, submit what cannot be run; delete a consumer, which is made anew."""
-    assert await present(bus) == {service for service in DUTIES if DUTIES[service].answers}
+    assert await present(bus) == {service for service in DUTIES if DUTIES[service].serves}
     for service in sorted(set(DUTIES) - {"gateway"}):
         reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=PATIENCE_S)
         assert reply.status == "healthy"
@@ -191,11 +191,11 @@ def spare(stack: LockedStack) -> dict[str, list[str]]:
 def spare_passages(stack: LockedStack) -> list[str]:
     """What passes between accounts and nothing in the run needed."""
     used = stack.used()
-    takers = {account_of(name): name for name in DUTIES} | {STORE: OPERATOR}
+    importers = {account_of(name): name for name in DUTIES} | {STORE: OPERATOR}
     return [
-        f"{passage.subject} from {passage.giver} to {passage.taker}"
-        for passage in passages()
-        if not _needed(passage.subject, used[takers[passage.taker]]["PUB" if passage.is_question else "SUB"])
+        f"{passage.subject} from {passage.exporter} to {passage.importer}"
+        for passage in account_imports()
+        if not _needed(passage.subject, used[importers[passage.importer]]["PUB" if passage.is_request else "SUB"])
     ]
 
 
