@@ -40,8 +40,6 @@ PRESENT = {
     "circles": {
         # The ring reads its keys from the file, and the file needs the format of a key.
         "services.gateway.access.key_file <-> services.gateway.access.key_ring",
-        # The preflight is typed with the engine's class.
-        "services.a100worker.backends.qwen.engine <-> services.a100worker.backends.qwen.opening",
     },
 }
 
