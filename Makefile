@@ -70,7 +70,7 @@ secrets: .venv/.credentials
 	@$(PY) -m deploy.access $(SECRETS)/access
 
 openapi: .venv/.runtime
-	@$(PY) -m services.gateway.v1.openapi
+	@$(PY) -m services.gateway.v1
 
 tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:

@@ -19,7 +19,6 @@ from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
-from services.gateway.v1 import openapi
 from services.gateway.v1.routes import docs
 from shared import VERSION
 from shared.bus import open_bus
@@ -49,7 +48,7 @@ def create_app(deps: Deps) -> FastAPI:
     app.state.deps = deps
     exception_handlers.install(app)
     of_api = (system, generation, masks, images, debug, visualization, docs)
-    routers = (*(routes.router for routes in of_api), *openapi.ROUTERS)
+    routers = (*(routes.router for routes in of_api), *docs.ROUTERS)
     for router in routers:
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]  # FastAPI's own list hides them

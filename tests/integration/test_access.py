@@ -274,7 +274,7 @@ async def test_nothing_else_can_be_signed(house: House, path: str) -> None:
     answer = await house.alice.post("/v1/signed-urls", json={"path": path})
 
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "The field path is the address neither of a picture nor of a stream of events."
+    assert answer.json()["detail"] == "The field path must be the path of an image, a result or an event stream."
 
 
 async def test_without_access_control_addresses_stay_as_they_are(client: Client) -> None:

@@ -137,7 +137,7 @@ async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk
         await desk.done(accepted[0])
 
     assert (refused.status_code, refused.json()) == (
-        429, {"detail": "You have 3 jobs waiting; please let some of them finish first."}
+        429, {"detail": "You have 3 jobs waiting; please wait until some of them have finished."}
     )  # fmt: skip
     assert int(refused.headers["retry-after"]) > 0
     assert before == after

@@ -142,10 +142,10 @@ async def test_a_picture_is_found_by_its_owner_only(bus: Bus, images: NatsImageS
     """Its name is no key, nor is what is not a name."""
     uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
     sha256 = await uploads.store("alice", await uploads.read_bytes(png(), "Image"))
-    found = await uploads.known("alice", sha256)
+    found = await uploads.find("alice", sha256)
 
     assert found is not None
     assert found.sha256 == sha256
-    assert await uploads.known("bob", sha256) is None
-    assert await uploads.known("alice", f"{sha256}\n") is None
-    assert await uploads.known("alice", "*") is None
+    assert await uploads.find("bob", sha256) is None
+    assert await uploads.find("alice", f"{sha256}\n") is None
+    assert await uploads.find("alice", "*") is None

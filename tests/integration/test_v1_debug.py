@@ -202,7 +202,7 @@ async def test_another_format_is_400(client: Client) -> None:
     """There is only one."""
     answer = await client.get("/api/visualization/x/download", params={"format": "rar"})
 
-    assert (answer.status_code, answer.json()) == (400, {"detail": "Only the format zip is offered."})
+    assert (answer.status_code, answer.json()) == (400, {"detail": "The only supported format is zip."})
 
 
 @pytest.mark.parametrize("what", ["original", "generated", "download"])

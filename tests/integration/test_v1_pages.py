@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.http.static_files import FOLDER
-from services.gateway.v1.openapi import SNAPSHOT
+from services.gateway.v1.routes.docs import SNAPSHOT
 
 if TYPE_CHECKING:
     from tests.gateway import Client

@@ -1,9 +1,9 @@
-"""What the deployed client's debug panel shows of an edit: labelled pictures in base64, in its own order."""
+"""The intermediate images of an edit for the deployed client's debug panel, labelled, in base64 and in its order."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import pybase64
 
@@ -12,28 +12,29 @@ from shared.errors import ImageNotFound
 from shared.messages import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from shared.image_store import Bucket, ImageStore
     from shared.messages import DebugSession
 
-_ORDER = {
-    Task.WHITE_BALANCE: ("input", "canny"),
-    Task.REMOVAL: ("original", "mask", "mae"),
-    Task.INSERTION: ("ref_img", "mask", "masked_bg"),
+_INPUT_KEYS = {
+    "image": "original_image",
+    "mask": "mask_A",
+    "reference": "reference_image",
+    "reference_mask": "reference_mask_R",
 }
-_ORDER_GUIDED = ("original", "mask_A", "masked_R", "reference_image", "positioned_mask_R")
-_ECHOES = {"image": "original_image", "mask": "mask_A", "reference": "reference_image"}
-_ECHOES |= {"reference_mask": "reference_mask_R"}
 
 
 async def debug_info(images: ImageStore, session: DebugSession) -> dict[str, Any]:
-    """Return it; pictures that have expired are left out. Raises BrokerUnavailable."""
+    """Return the panel's fields without the images that have expired. Raises BrokerUnavailable."""
     names = {image.label: image.sha256 for image in session.images}
-    order = _ORDER_GUIDED if GUIDED in names else _ORDER[session.submit.task]
-    conditions = await _read(images, "debug", {label: names[label] for label in order if label in names})
-    echoes = await _read(
-        images, "inputs", {_ECHOES[field]: name for field, name in session.submit.image_hashes().items()}
+    labels = _condition_labels(session.submit.task, names)
+    conditions = await _load(images, "debug", {label: names[label] for label in labels if label in names})
+    inputs = session.submit.image_hashes()
+    echoes = await _load(images, "inputs", {_INPUT_KEYS[field]: sha256 for field, sha256 in inputs.items()})
+    extras = await _load(
+        images, "debug", {key: names[label] for key, label in _extra_labels(session).items() if label in names}
     )
-    extras = await _read(images, "debug", {key: names[label] for key, label in _extras(session) if label in names})
     photo = await images.head("inputs", session.submit.image)
     return {
         "conditional_images": list(conditions.values()),
@@ -46,21 +47,38 @@ async def debug_info(images: ImageStore, session: DebugSession) -> dict[str, Any
         **extras,
         "session_name": session.name,
         "debug_path": f"/api/debug/sessions/{session.name}",
-        "debug_note": "These pictures are kept for a day.",
+        "debug_note": "These images are kept for a day.",
     }
 
 
-def _extras(session: DebugSession) -> list[tuple[str, str]]:
-    painted = session.submit.task is Task.REMOVAL and session.submit.mask_tool == "brush"
-    return [*([("mask_mae_dilated", "dilated_mask")] if painted else []), ("positioned_mask_R", "positioned_mask_R")]
+def _condition_labels(task: Task, stored: Container[str]) -> tuple[str, ...]:
+    """Return the labels of the images that the engine was given, in the panel's order."""
+    match task:
+        case Task.WHITE_BALANCE:
+            return "input", "canny"
+        case Task.REMOVAL:
+            return "original", "mask", "mae"
+        case Task.INSERTION if GUIDED in stored:
+            return "original", "mask_A", "masked_R", "reference_image", "positioned_mask_R"
+        case Task.INSERTION:
+            return "ref_img", "mask", "masked_bg"
+    assert_never(task)
 
 
-async def _read(images: ImageStore, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
-    texts = await asyncio.gather(*(_text(images, bucket, sha256) for sha256 in names.values()))
+def _extra_labels(session: DebugSession) -> dict[str, str]:
+    """Return the labels of further images, by the panel's field."""
+    labels = {"positioned_mask_R": "positioned_mask_R"}
+    if session.submit.task is Task.REMOVAL and session.submit.mask_tool == "brush":
+        labels = {"mask_mae_dilated": "dilated_mask", **labels}
+    return labels
+
+
+async def _load(images: ImageStore, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
+    texts = await asyncio.gather(*(_load_base64(images, bucket, sha256) for sha256 in names.values()))
     return {key: text for key, text in zip(names, texts, strict=True) if text is not None}
 
 
-async def _text(images: ImageStore, bucket: Bucket, sha256: str) -> str | None:
+async def _load_base64(images: ImageStore, bucket: Bucket, sha256: str) -> str | None:
     try:
         return pybase64.b64encode(await images.get(bucket, sha256)).decode()
     except ImageNotFound:

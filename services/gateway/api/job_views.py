@@ -1,48 +1,80 @@
-"""How a job's state looks to the deployed client: its words, and its idea of progress."""
+"""Converts job records to the deployed client's status words and progress."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.gateway.api.schemas import Status, Word
+from services.gateway.api.schemas import JobMetadata, ResultImage, Status
 from shared.messages import Failed, JobState
 
 if TYPE_CHECKING:
-    from shared.messages import JobRecord
+    from services.gateway.api.schemas import StatusWord
+    from shared.messages import Done, JobRecord
 
-_ENDED: dict[JobState, Word] = {JobState.DONE: "done", JobState.FAILED: "error", JobState.CANCELLED: "cancelled"}
 _LOADING, _LOADED, _LAST_STEP = 0.2, 0.3, 0.95
 
 
 def status_of(record: JobRecord) -> Status:
-    """Tell the state; steps are null until there is one, which is how the client knows that it is still preparing."""
-    word = _word(record)
-    stepping = word == "processing" and record.step is not None
+    """Return the job's state. The steps are null before the first one: the client then shows "preparing"."""
+    word = _status_word(record)
+    has_step = word == "processing" and record.step is not None
     return Status(
         task_id=record.job_id,
         status=word,
         progress=round(_progress(record, word), 4),
-        current_step=record.step if stepping else None,
-        total_steps=record.total_steps if stepping else None,
+        current_step=record.step if has_step else None,
+        total_steps=record.total_steps if has_step else None,
         error=record.ended.message if isinstance(record.ended, Failed) else None,
         loading_message=record.message if record.ended is None else None,
     )
 
 
-def _word(record: JobRecord) -> Word:
-    if record.state is JobState.QUEUED:
-        return "queued"
-    if record.state is JobState.RUNNING:
-        return "processing" if record.phase == "processing" else "loading_pipeline"
-    return _ENDED[record.state]
+def metadata_of(record: JobRecord, done: Done) -> JobMetadata:
+    """Return the metadata for the archive of a finished job."""
+    ref = done.result
+    return JobMetadata(
+        id=record.job_id,
+        status=record.state,
+        task=record.task,
+        job_class=record.job_class,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        updated_at=datetime.fromtimestamp(record.updated_at, UTC),
+        attempt=record.attempt,
+        engine=record.engine,
+        result=ResultImage(
+            sha256=ref.sha256, width=ref.width, height=ref.height, content_type=ref.content_type, bytes=ref.size_bytes
+        ),
+        duration_ms=done.duration_ms,
+        links={
+            "self": f"/v1/jobs/{record.job_id}",
+            "events": f"/v1/jobs/{record.job_id}/events",
+            "result": f"/v1/jobs/{record.job_id}/result",
+            "receipt": f"/v1/jobs/{record.job_id}/receipt",
+        },
+    )
 
 
-def _progress(record: JobRecord, word: Word) -> float:
+def _status_word(record: JobRecord) -> StatusWord:
+    match record.state:
+        case JobState.QUEUED:
+            return "queued"
+        case JobState.RUNNING:
+            return "processing" if record.phase == "processing" else "loading_pipeline"
+        case JobState.DONE:
+            return "done"
+        case JobState.FAILED:
+            return "error"
+        case JobState.CANCELLED:
+            return "cancelled"
+
+
+def _progress(record: JobRecord, word: StatusWord) -> float:
     if word == "done":
         return 1.0
     if word == "loading_pipeline":
         return _LOADING + (_LOADED - _LOADING) * record.fraction
     if word == "processing":
-        steps_before = (record.step - 1) / record.total_steps if record.step and record.total_steps else 0.0
-        return _LOADED + (_LAST_STEP - _LOADED) * steps_before
+        finished = (record.step - 1) / record.total_steps if record.step and record.total_steps else 0.0
+        return _LOADED + (_LAST_STEP - _LOADED) * finished
     return 0.0

@@ -1,26 +1,27 @@
-"""What the deployed client sends and expects under /api, field by field. Other classes than those on the bus."""
+"""The request and response bodies of /api, as the deployed client sends and expects them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from shared.messages import Task
+from shared.messages import JobClass, JobState, Task
 
 Text = Annotated[str, Field(max_length=10_000)]
-Base64 = Annotated[str, Field(description="A picture in base64, with or without a data: prefix.")]
+Base64 = Annotated[str, Field(description="An image in base64, with or without a data: prefix.")]
 Adjustment = Annotated[int, Field(ge=-200, le=200)]
-Word = Literal["queued", "loading_pipeline", "processing", "done", "error", "cancelled"]
+StatusWord = Literal["queued", "loading_pipeline", "processing", "done", "error", "cancelled"]
 
 
 class _Request(BaseModel):
-    """Unknown keys are ignored: the client sends some that nobody reads."""
+    """The base of requests. Unknown fields are ignored: the client sends some that have no effect."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
@@ -28,12 +29,12 @@ class _Answer(BaseModel):
 
 
 class GenerateSubmission(_Request):
-    """An edit of a picture."""
+    """An edit of an image."""
 
     prompt: Text
     input_image: Base64
     conditional_images: list[Base64] | None = Field(default=None, description="The first is the mask.")
-    mask_image: Base64 | None = Field(default=None, description="The mask again; read if it is not above.")
+    mask_image: Base64 | None = Field(default=None, description="The mask, if conditional_images has none.")
     reference_image: Base64 | None = None
     reference_mask_R: Base64 | None = None  # noqa: N815 (the client's name)
     width: Annotated[int, Field(ge=256, le=2048, description="Ignored: results have the upload's size.")] | None = None
@@ -51,19 +52,19 @@ class GenerateSubmission(_Request):
     enable_debug: bool | None = None
 
 
-class Accepted(_Answer):
-    """The job is logged; it runs even if nobody watches."""
+class Accepted(_Response):
+    """The job is stored. It runs to its end, also after the client disconnects."""
 
     task_id: str
     status: Literal["queued"] = "queued"
     message: str = "The job is accepted."
 
 
-class Status(_Answer):
-    """Where a job stands, as the stream and the status tell it."""
+class Status(_Response):
+    """The state of a job, in the stream and under /status."""
 
     task_id: str
-    status: Word
+    status: StatusWord
     progress: float
     current_step: int | None
     total_steps: int | None
@@ -71,8 +72,8 @@ class Status(_Answer):
     loading_message: str | None
 
 
-class Result(_Answer):
-    """What there is to say about a finished job; its picture is fetched on its own."""
+class Result(_Response):
+    """The facts about a finished job. The image has an address of its own."""
 
     task_id: str
     status: Literal["done"] = "done"
@@ -81,14 +82,14 @@ class Result(_Answer):
     parameters_used: dict[str, str | int | float | bool | None]
 
 
-class DebuggedResult(Result):
-    """The same with the pictures that the edit was made from, in base64, for who asked to see them."""
+class ResultWithDebugInfo(Result):
+    """The facts and the intermediate images in base64, for a job with `enable_debug`."""
 
     debug_info: dict[str, Any]
 
 
-class Cancelled(_Answer):
-    """Cancelling twice, or too late, is fine."""
+class Cancelled(_Response):
+    """The response to a cancel request, also if the job had ended."""
 
     success: Literal[True] = True
     message: str
@@ -99,7 +100,7 @@ class Cancelled(_Answer):
 
 
 class SmartMaskRequest(_Request):
-    """Find the thing that is pointed at: points, else a box, else a mask, else the main subject."""
+    """The object to segment. Only the first of these prompts is used: points, box, mask, auto_detect."""
 
     image: Base64 | None = None
     image_id: str | None = None
@@ -112,8 +113,8 @@ class SmartMaskRequest(_Request):
     model_type: Literal["segmentation", "fastsam", "birefnet"] = "segmentation"
 
 
-class SmartMask(_Answer):
-    """A greyscale PNG of the picture's size, white inside."""
+class SmartMask(_Response):
+    """A greyscale PNG of the image's size, white on the object."""
 
     success: Literal[True] = True
     mask_base64: str
@@ -123,7 +124,7 @@ class SmartMask(_Answer):
 
 
 class DetectRequest(_Request):
-    """The older form of the same question."""
+    """The older form of SmartMaskRequest."""
 
     image: Base64
     mask: Base64 | None = None
@@ -132,19 +133,19 @@ class DetectRequest(_Request):
     model_type: Literal["segmentation", "fastsam", "birefnet"] = "segmentation"
 
 
-class Detected(_Answer):
-    """Failures come in here too, with status 200."""
+class Detected(_Response):
+    """The mask, or an error with status 200."""
 
     success: bool
     mask: str | None = None
     error: str | None = None
 
 
-class MaskCancelled(_Answer):
-    """Given for unknown ids too."""
+class MaskCancelled(_Response):
+    """The response to a cancel request, also for an unknown id."""
 
     success: Literal[True] = True
-    message: str = "The request is dropped if it still runs."
+    message: str = "The request is cancelled if it still runs."
     request_id: str
 
 
@@ -152,14 +153,14 @@ class MaskCancelled(_Answer):
 
 
 class ExtractObjectRequest(_Request):
-    """Cut an object out, white ground, square."""
+    """The object to cut out: white pixels of the mask."""
 
     image: Base64
     mask: Base64
 
 
-class Extracted(_Answer):
-    """The object on a white square, PNG."""
+class ExtractedObject(_Response):
+    """The object on a white square, as PNG."""
 
     success: Literal[True] = True
     extracted_image: str
@@ -167,7 +168,7 @@ class Extracted(_Answer):
 
 
 class ShadowPreviewRequest(_Request):
-    """Show an extracted object with a soft shadow on light ground."""
+    """An extracted object and the shadow to add; offsets and radius in pixels."""
 
     extracted_image: Base64
     mask: Base64 | None = None
@@ -177,33 +178,80 @@ class ShadowPreviewRequest(_Request):
     blur_radius: Annotated[int, Field(ge=1, le=501)] = 21
 
 
-class ShadowPreview(_Answer):
-    """Failures come in here too, with status 200."""
+class ShadowPreview(_Response):
+    """The object with its shadow, or an error with status 200."""
 
     success: bool
     preview_image: str | None = None
     error: str | None = None
 
 
-class Knobs(_Answer):
-    """What a manual white balance was told."""
+class WhiteBalanceParameters(_Response):
+    """The parameters of a manual white balance."""
 
     temperature: float
     tint: float
 
 
-class WhiteBalanced(_Answer):
-    """Before and after."""
+class WhiteBalanced(_Response):
+    """The image before and after a white balance."""
 
     success: Literal[True] = True
     original_image: str
     corrected_image: str
     method_used: Literal["auto", "manual"]
-    parameters: Knobs | None
+    parameters: WhiteBalanceParameters | None
 
 
-class Done(_Answer):
-    """Nothing more to say."""
+# --- archives of jobs ---------------------------------------------------------------------------------------------
+
+
+class ResultImage(_Response):
+    """The result of a job."""
+
+    sha256: str
+    width: int
+    height: int
+    content_type: str
+    bytes: int
+
+
+class JobMetadata(_Response):
+    """The file metadata.json in the archive of a finished job. The constant fields are kept for compatibility."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    id: str
+    status: JobState
+    task: Task | None
+    job_class: JobClass | None = Field(alias="class")
+    created_at: datetime
+    updated_at: datetime
+    progress: float = 1.0
+    step: None = None
+    total_steps: None = None
+    message: None = None
+    ahead: None = None
+    eta_ms: None = None
+    attempt: int
+    engine: str | None
+    error: None = None
+    result: ResultImage
+    duration_ms: int
+    links: dict[str, str]
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+class CleanUpRequest(BaseModel):
+    """The number of debug sessions to keep. The client sends it as a body, the contract names a query parameter."""
+
+    keep_last_n: int = Field(default=50, ge=0)
+
+
+class Acknowledged(_Response):
+    """The response to a request that needs no action."""
 
     success: Literal[True] = True
     message: str

@@ -1,4 +1,4 @@
-"""How many jobs wait, of each user and in all, so that a full queue is refused at the door with "try again"."""
+"""The queue limits: a full queue refuses new jobs before they are stored."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Counts from what this gateway submits and what the events say. A soft limit: replicas do not ask one another."""
+    """Counts queued jobs, per owner and in total, from this gateway's submissions and all events.
+
+    The limits are soft: replicas do not coordinate.
+    """
 
     def __init__(self, *, total: int, per_user: int) -> None:
         self._total = total
         self._per_user = per_user
-        self._waiting: dict[str, str] = {}  # job: user
-        self._count: Counter[str] = Counter()
+        self._owners: dict[str, str] = {}  # by job id
+        self._count: Counter[str] = Counter()  # by owner
 
-    def check(self, user: str) -> None:
-        """Raise Busy if the user may not submit another job now."""
-        if len(self._waiting) >= self._total:
+    def check(self, owner: str) -> None:
+        """Raise Busy if the owner or the queue is at its limit."""
+        if len(self._owners) >= self._total:
             raise Busy("The queue is full, please try again in a moment.")
-        if self._count[user] >= self._per_user:
-            raise Busy(f"You have {self._count[user]} jobs waiting; please let some of them finish first.")
+        if self._count[owner] >= self._per_user:
+            raise Busy(f"You have {self._count[owner]} jobs waiting; please wait until some of them have finished.")
 
     @contextmanager
-    def place(self, user: str, job_id: str) -> Iterator[None]:
-        """Take a place while the job is submitted, and give it back if that fails. Raises Busy."""
-        self.check(user)
-        self._add(job_id, user)
+    def place(self, owner: str, job_id: str) -> Iterator[None]:
+        """Count the job while it is submitted; stop counting it if the submission fails. Raises Busy."""
+        self.check(owner)
+        self._add(job_id, owner)
         try:
             yield
         except BaseException:
@@ -43,7 +46,7 @@ class Admission:
             raise
 
     def note(self, event: JobEvent) -> None:
-        """Learn from an event, whoever caused it."""
+        """Update the counts from an event."""
         match event:
             case Queued():
                 self._add(event.job_id, event.user)
@@ -52,24 +55,24 @@ class Admission:
             case _:
                 pass
 
-    async def recount(self, ask: Callable[[], Awaitable[QueueReport]]) -> None:
-        """Replace the count by the job manager's; what changes while it answers is kept."""
-        before = dict(self._waiting)
-        report = await ask()
-        dropped = before.keys() - self._waiting.keys()
-        added = {job: user for job, user in self._waiting.items() if job not in before}
-        listed = {job: user for user, jobs in report.queued.items() for job in jobs if job not in dropped}
-        self._waiting = listed | added
-        self._count = Counter(self._waiting.values())
+    async def recount(self, query: Callable[[], Awaitable[QueueReport]]) -> None:
+        """Replace the counts by the job manager's report; keep the changes that happen during the query."""
+        before = dict(self._owners)
+        report = await query()
+        dropped = before.keys() - self._owners.keys()
+        added = {job_id: owner for job_id, owner in self._owners.items() if job_id not in before}
+        queued = {job_id: owner for owner, jobs in report.queued.items() for job_id in jobs if job_id not in dropped}
+        self._owners = queued | added
+        self._count = Counter(self._owners.values())
 
-    def _add(self, job_id: str, user: str) -> None:
-        if job_id not in self._waiting:
-            self._waiting[job_id] = user
-            self._count[user] += 1
+    def _add(self, job_id: str, owner: str) -> None:
+        if job_id not in self._owners:
+            self._owners[job_id] = owner
+            self._count[owner] += 1
 
     def _drop(self, job_id: str) -> None:
-        user = self._waiting.pop(job_id, None)
-        if user is not None:
-            self._count[user] -= 1
-            if not self._count[user]:
-                del self._count[user]
+        owner = self._owners.pop(job_id, None)
+        if owner is not None:
+            self._count[owner] -= 1
+            if not self._count[owner]:
+                del self._count[owner]

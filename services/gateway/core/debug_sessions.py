@@ -1,14 +1,11 @@
-"""Debug sessions as the deployed client knows them: files with fixed names and their metadata, or all in one archive.
+"""Debug sessions of edits in the deployed client's format: image files with fixed names, and their metadata.
 
-The worker stores them in the broker, where every replica of the gateway finds them for a day; nothing is on a disk.
+The worker stores a session in the broker for a day, so every replica of the gateway can read it.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import re
-import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from shared.image_store import Bucket, ImageStore
 
 _NAME = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{8}")
-_STEMS = {  # label of a picture: name of its file
+_STEMS = {  # file name by image label
     "original": "01_input_image",
     "input": "01_input_image",
     "mask": "02_mask_image",
@@ -39,85 +36,85 @@ _STEMS = {  # label of a picture: name of its file
     "positioned_mask": "06_positioned_mask",
     "masked_R": "07_masked_R",
 }
-GUIDED = "mask_A"  # only insertions with a reference mask have this picture
-_ISO_TIMESTAMP = 15  # characters of a session's name: 20260301_093000
+GUIDED = "mask_A"  # only insertions with a reference mask have an image of this label
+_TIMESTAMP_LENGTH = len("20260301_093000")  # the start of a session's name
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """One picture of a session."""
+class SessionFile:
+    """An image of a session; width and height in pixels."""
 
-    file: str
-    what: str
+    name: str
+    label: str
     bucket: Bucket
     sha256: str
     width: int
     height: int
 
 
-async def find(bus: Bus, user: str, name: str) -> DebugSession | None:
-    """Return the user's session of this name, if there is one. Raises BrokerUnavailable."""
+async def find_session(bus: Bus, owner: str, name: str) -> DebugSession | None:
+    """Return the owner's session with this name, or None. Raises BrokerUnavailable."""
     if not _NAME.fullmatch(name):
         return None
-    stored = await bus.last(SESSIONS, subjects.debug_session(user, name))
-    return None if stored is None else _read(stored)
+    stored = await bus.last(SESSIONS, subjects.debug_session(owner, name))
+    return None if stored is None else _parse(stored)
 
 
-async def every(bus: Bus, user: str) -> list[DebugSession]:
-    """Return all sessions of a user, newest first. Raises BrokerUnavailable."""
-    found = [_read(stored) for stored in await bus.history(SESSIONS, subjects.debug_sessions_of(user))]
+async def list_sessions(bus: Bus, owner: str) -> list[DebugSession]:
+    """Return all sessions of an owner, newest first. Raises BrokerUnavailable."""
+    found = [_parse(stored) for stored in await bus.history(SESSIONS, subjects.debug_sessions_of(owner))]
     return sorted((session for session in found if session), key=lambda session: session.created_at, reverse=True)
 
 
-async def clean_up(bus: Bus, user: str, keep: int) -> int:
-    """Remove all sessions but the newest, and return how many went; their pictures expire by themselves."""
-    old = (await every(bus, user))[keep:]
+async def clean_up(bus: Bus, owner: str, keep: int) -> int:
+    """Delete all but the newest `keep` sessions and return the number deleted; the images expire by themselves."""
+    old = (await list_sessions(bus, owner))[keep:]
     for session in old:
-        await bus.purge(SESSIONS, subjects.debug_session(user, session.name))
+        await bus.purge(SESSIONS, subjects.debug_session(owner, session.name))
     return len(old)
 
 
-def shots(session: DebugSession) -> list[Shot]:
-    """Return the pictures in the order of their file names, the result last."""
-    found = [
-        Shot(
+def files_of(session: DebugSession) -> list[SessionFile]:
+    """Return the session's images in the order of their file names, the result last."""
+    files = [
+        SessionFile(
             f"{_STEMS.get(image.label, f'08_{image.label}')}.png", image.label, "debug",
             image.sha256, image.width, image.height,
         )
         for image in session.images
     ]  # fmt: skip
-    step = "09" if any(shot.what == GUIDED for shot in found) else "07"
-    result = session.result
-    generated = Shot(f"{step}_generated_output.png", "generated", "results", result.sha256, result.width, result.height)
-    return [*sorted(found, key=lambda shot: shot.file), generated]
+    step = "09" if any(file.label == GUIDED for file in files) else "07"
+    ref = session.result
+    result = SessionFile(f"{step}_generated_output.png", "generated", "results", ref.sha256, ref.width, ref.height)
+    return [*sorted(files, key=lambda file: file.name), result]
 
 
-def metadata(session: DebugSession) -> dict[str, Any]:
-    """Return what the file metadata.json says."""
-    order, when = session.submit, datetime.fromtimestamp(session.created_at, UTC).isoformat()
+def metadata_of(session: DebugSession) -> dict[str, Any]:
+    """Return the content of the file metadata.json."""
+    submission, when = session.submit, datetime.fromtimestamp(session.created_at, UTC).isoformat()
     return {
         "session_id": session.name,
-        "timestamp": session.name[:_ISO_TIMESTAMP],
+        "timestamp": session.name[:_TIMESTAMP_LENGTH],
         "created_at": when,
         "finalized_at": when,
         "success": True,
         "error": None,
-        "images": {shot.file.removesuffix(".png"): _described(shot) for shot in shots(session)},
+        "images": {file.name.removesuffix(".png"): _image_metadata(file) for file in files_of(session)},
         "parameters": {
-            "task_type": order.task.value,
-            "prompt": order.prompt,
-            "original_prompt": order.prompt,
-            "negative_prompt": order.negative_prompt,
-            "num_inference_steps": order.steps,
-            "guidance_scale": order.guidance,
-            "true_cfg_scale": order.guidance,
-            "seed": order.seed,
+            "task_type": submission.task.value,
+            "prompt": submission.prompt,
+            "original_prompt": submission.prompt,
+            "negative_prompt": submission.negative_prompt,
+            "num_inference_steps": submission.steps,
+            "guidance_scale": submission.guidance,
+            "true_cfg_scale": submission.guidance,
+            "seed": submission.seed,
             "width": session.result.width,
             "height": session.result.height,
             "input_quality": "original",
             "generation_time": session.duration_ms / 1000,
         },
-        "lora_info": {"task_type": order.task.value, "loaded_adapters": [], "current_adapter": None},
+        "lora_info": {"task_type": submission.task.value, "loaded_adapters": [], "current_adapter": None},
         "research_metrics": {
             "timing": {"total_s": session.duration_ms / 1000},
             "device_info": {"engine": session.engine},
@@ -125,33 +122,23 @@ def metadata(session: DebugSession) -> dict[str, Any]:
     }
 
 
-async def developed(images: ImageStore, session: DebugSession) -> dict[str, bytes]:
-    """Return all pictures by file name. Raises ImageNotFound, BrokerUnavailable."""
-    return {shot.file: await images.get(shot.bucket, shot.sha256) for shot in shots(session)}
+async def load_images(images: ImageStore, session: DebugSession) -> dict[str, bytes]:
+    """Return all images by file name. Raises ImageNotFound, BrokerUnavailable."""
+    return {file.name: await images.get(file.bucket, file.sha256) for file in files_of(session)}
 
 
-def archive(pictures: dict[str, bytes], facts: dict[str, Any]) -> bytes:
-    """Return a ZIP of the pictures and metadata.json."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as bundle:  # stored: PNG is compressed already
-        for name, data in pictures.items():
-            bundle.writestr(name, data)
-        bundle.writestr("metadata.json", json.dumps(facts, indent=2))
-    return file.getvalue()
-
-
-def _read(stored: StoredMessage) -> DebugSession | None:
+def _parse(stored: StoredMessage) -> DebugSession | None:
     try:
         return DebugSession.model_validate_json(stored.data)
-    except ValidationError:  # a mark of deletion, or not of our making
+    except ValidationError:  # a deletion marker, or an entry of another program
         return None
 
 
-def _described(shot: Shot) -> dict[str, Any]:
+def _image_metadata(file: SessionFile) -> dict[str, Any]:
     return {
-        "filename": shot.file,
-        "step": shot.file[:2],
-        "description": shot.what.replace("_", " "),
-        "size": [shot.width, shot.height],
+        "filename": file.name,
+        "step": file.name[:2],
+        "description": file.label.replace("_", " "),
+        "size": [file.width, file.height],
         "mode": "RGB",
     }

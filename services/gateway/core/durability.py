@@ -1,4 +1,4 @@
-"""Whether the broker keeps accepted work as safely as declared; looked at now and then, however often somebody asks."""
+"""Checks whether the broker stores jobs as safely as declared."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _VALID_S = 10.0
 
 
 class Durability:
-    """Remembers for ten seconds what `declaring.find_weaknesses` has found."""
+    """Caches the result of `declaring.find_weaknesses` for ten seconds."""
 
     def __init__(self, bus: Bus, streams: StreamSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._bus = bus
         self._streams = streams
         self._clock = clock
-        self._looking = asyncio.Lock()
-        self._found: list[str] = []
-        self._until = float("-inf")
+        self._lock = asyncio.Lock()
+        self._cached: list[str] = []
+        self._valid_until = float("-inf")
 
     async def weaknesses(self) -> list[str]:
-        """Return a sentence for each stream that is weaker than declared, or that the broker does not answer."""
-        async with self._looking:
-            if self._clock() >= self._until:
+        """Return a sentence for each stream that is weaker than declared, or one if the broker does not answer."""
+        async with self._lock:
+            if self._clock() >= self._valid_until:
                 try:
-                    self._found = await declaring.find_weaknesses(self._bus, self._streams)
+                    self._cached = await declaring.find_weaknesses(self._bus, self._streams)
                 except BrokerUnavailable as error:
                     return [error.message]
-                self._until = self._clock() + _VALID_S
-            return self._found
+                self._valid_until = self._clock() + _VALID_S
+            return self._cached

@@ -60,6 +60,10 @@ class Jobs:
         self._result_wait_s = result_wait_s
         self._ended = EndedJobs()
 
+    def check_queue_limit(self, owner: str) -> None:
+        """Raise Busy if the owner may not submit another job now."""
+        self._admission.check(owner)
+
     async def submit(
         self,
         owner: str,

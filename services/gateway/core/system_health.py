@@ -1,4 +1,4 @@
-"""How the whole system is: every service is asked at once."""
+"""The health of the whole system: all services are queried at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from services.gateway.core.durability import Durability
     from shared.bus import Bus
 
-_SERVICES = {  # as the client calls them: as they call themselves
+_SERVICES = {  # the client's name: the service's name on the bus
     "generation": "a100worker",
     "segmentation": "segmentation",
     "image_utils": "imageutils",
@@ -26,7 +26,10 @@ _VALID_S = 1.0
 
 
 class SystemHealth:
-    """Asks in full for operators, and at most once a second for everybody else: they are many, and some are unkind."""
+    """Reports the health of all services: in full for operators, in short for everyone else.
+
+    The short report needs no key, so it is cached for a second to limit the load.
+    """
 
     def __init__(
         self, bus: Bus, durability: Durability, timeout_s: float, clock: Callable[[], float] = time.monotonic
@@ -35,29 +38,34 @@ class SystemHealth:
         self._durability = durability
         self._timeout_s = timeout_s
         self._clock = clock
-        self._looking = asyncio.Lock()
-        self._found: dict[str, Any] = {}
-        self._until = float("-inf")
+        self._lock = asyncio.Lock()
+        self._cached: dict[str, Any] = {}
+        self._valid_until = float("-inf")
 
-    async def in_full(self) -> dict[str, Any]:
-        """Tell all; `streams` says what the broker keeps less safely than declared."""
-        asking = asyncio.gather(*(self._ask(name) for name in _SERVICES.values()))
-        answers, weak = await asyncio.gather(asking, self._durability.weaknesses())
+    async def report(self, *, full: bool) -> dict[str, Any]:
+        """Return the health of all services and, as `streams`, a sentence for each weak stream of the broker.
+
+        The short report has no instances, engines, causes or streams.
+        """
+        return await (self._query_all() if full else self._short_report())
+
+    async def _query_all(self) -> dict[str, Any]:
+        queries = asyncio.gather(*(self._query(name) for name in _SERVICES.values()))
+        answers, weak = await asyncio.gather(queries, self._durability.weaknesses())
         services = dict(zip(_SERVICES, answers, strict=True))
-        well = not weak and all(answer["status"] == "healthy" for answer in answers)
-        return {"status": "healthy" if well else "degraded", "services": services, "streams": weak}
+        healthy = not weak and all(answer["status"] == "healthy" for answer in answers)
+        return {"status": "healthy" if healthy else "degraded", "services": services, "streams": weak}
 
-    async def in_short(self) -> dict[str, Any]:
-        """Tell who is well, and no names, engines or reasons."""
-        async with self._looking:
-            if self._clock() >= self._until:
-                report = await self.in_full()
+    async def _short_report(self) -> dict[str, Any]:
+        async with self._lock:
+            if self._clock() >= self._valid_until:
+                report = await self._query_all()
                 services = {name: {"status": service["status"]} for name, service in report["services"].items()}
-                self._found = {"status": report["status"], "services": services, "streams": []}
-                self._until = self._clock() + _VALID_S
-            return self._found
+                self._cached = {"status": report["status"], "services": services, "streams": []}
+                self._valid_until = self._clock() + _VALID_S
+            return self._cached
 
-    async def _ask(self, service: str) -> dict[str, Any]:
+    async def _query(self, service: str) -> dict[str, Any]:
         try:
             reply = await rpc.call(
                 self._bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=self._timeout_s

@@ -9,8 +9,7 @@ import pydantic_core
 from starlette.responses import Response
 
 from services.gateway.http.sse import event_stream
-from services.gateway.v1.job_views import progress_of
-from services.gateway.v1.schemas import Picture
+from services.gateway.v1.job_views import image_of, progress_of
 from shared.jobs import fold
 from shared.messages import Done
 
@@ -55,6 +54,6 @@ def frame(seq: int, event: JobEvent, record: JobRecord) -> dict[str, Any]:
     """Return one event in sse-starlette's form; `record` is the job's state after the event."""
     facts = event.model_dump(mode="json", exclude={"v", "type"})
     if isinstance(event, Done):
-        facts["result"] = Picture.of(event.result).model_dump()
+        facts["result"] = image_of(event.result).model_dump()
     facts |= {"status": record.state.value, "progress": progress_of(record)}
     return {"id": str(seq), "event": event.type, "data": pydantic_core.to_json(facts).decode()}

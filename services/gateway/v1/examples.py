@@ -1,4 +1,4 @@
-"""The examples in /v1/openapi.json, which tell one story: a cup is found in a photo, and removed."""
+"""The examples in /v1/openapi.json: a cup is found in a photo and removed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ OBJECT = "e3b7a1c5d9f20486ace13579bdf02468ace13579bdf02468ace13579bdf02468"
 RESULT = "77d1e0a4c8b3f5926e1d0c9b8a7f6e5d4c3b2a1908f7e6d5c4b3a29180f7e6d5"
 JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
-PICTURE = {"sha256": PHOTO, "width": 600, "height": 400, "content_type": "image/jpeg", "bytes": 103579}
-CUT_OUT = {"sha256": OBJECT, "width": 512, "height": 512, "content_type": "image/png", "bytes": 98304}
+IMAGE = {"sha256": PHOTO, "width": 600, "height": 400, "content_type": "image/jpeg", "bytes": 103579}
+EXTRACTED = {"sha256": OBJECT, "width": 512, "height": 512, "content_type": "image/png", "bytes": 98304}
 EDITED = {"sha256": RESULT, "width": 600, "height": 400, "content_type": "image/png", "bytes": 412345}
 
 MASK_QUERY = {"image": PHOTO, "points": [[280, 90, 1]], "candidates": 2}
@@ -129,13 +129,13 @@ PROBLEMS = {
     415: (
         "Unsupported Media Type",
         "unsupported_media_type",
-        "Send a picture, as image/* or as the file of a form.",
+        "Send the image with the content type image/* or application/octet-stream, or as the file of a form.",
     ),
     416: ("Range Not Satisfiable", "range_not_satisfiable", "The picture has 412345 bytes."),
     422: (
         "Unprocessable Content",
         "image_not_found",
-        "The field mask names a picture that is not there; upload it first.",
+        "The field mask names an image that is not there; upload it first.",
     ),
     429: ("Too Many Requests", "busy", "The queue is full, please try again in a moment."),
     503: ("Service Unavailable", "unavailable", "The service segmentation is not running."),

@@ -1,114 +1,117 @@
-"""The description of /v1, made from its routes. `python -m services.gateway.v1.openapi` writes the snapshot of it."""
+"""Builds the OpenAPI document of /v1 from its routes."""
 
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.access.authorization import required_scope
 from services.gateway.access.signed_urls import PARAMETER, is_signable
-from services.gateway.v1.job_views import JobSubmission
 from services.gateway.v1.openapi_responses import can_fail
-from services.gateway.v1.routes import events, images, jobs, masks, signed_urls, system
-from services.gateway.v1.schemas import ExtractionRequest, MaskQuery, Problem, Resource, SignedUrlRequest
+from services.gateway.v1.schemas import (
+    ExtractionRequest,
+    JobSubmission,
+    MaskQuery,
+    Problem,
+    Resource,
+    SignedUrlRequest,
+)
 
-SNAPSHOT = Path(__file__).parents[3] / "docs" / "openapi-v1.json"
-ROUTERS = tuple(routes.router for routes in (images, masks, jobs, events, signed_urls, system))
-_READ_BY_HAND = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem)
-_ANY = {"job_id": "x", "sha256": "0" * 64}
-_NOT_OURS = ("HTTPValidationError", "ValidationError")
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
+
+_NOT_SEEN_BY_FASTAPI = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem)
+_PATH_VALUES = {"job_id": "x", "sha256": "0" * 64}
+_FASTAPI_ERRORS = ("HTTPValidationError", "ValidationError")
 _SECURITY = {
     "key": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key, where the server asks for one: always, unless only its own machine can reach it.",
+        "description": "An API key. A server that only its own machine can reach may run without keys.",
     },
     "signature": {
         "type": "apiKey",
         "in": "query",
         "name": PARAMETER,
-        "description": "An address from /v1/signed-urls or from the links of a job: key, expires and signature.",
+        "description": "The query key, expires and signature of an address from /v1/signed-urls or a job's links.",
     },
 }
-_ABOUT = """Edit photos: mark a region, then remove what is there, insert an object, or correct the white balance.
+_DESCRIPTION = """Edit photos: mark a region, then remove its content, insert an object, or correct the white balance.
 
-Pictures are uploaded once and named by the SHA-256 of their bytes. Failures are problem details (RFC 9457)."""
+Upload each image once and name it by the SHA-256 of its bytes. Errors are problem details (RFC 9457)."""
 _TAGS = [
-    {"name": "pictures", "description": "Stored once, named by their content."},
-    {"name": "masks", "description": "Found by pointing at things."},
-    {"name": "jobs", "description": "Edits: ordered, followed, fetched."},
-    {"name": "access", "description": "Addresses for what cannot send a key."},
-    {"name": "system", "description": "How the system is, and photos to try it with."},
+    {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
+    {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
+    {"name": "jobs", "description": "Edits: submit, follow, download."},
+    {"name": "access", "description": "Signed addresses for clients that cannot send a key."},
+    {"name": "system", "description": "Health and sample photos."},
 ]
 
 
-@cache
-def document() -> bytes:
-    """Return the description as JSON."""
-    routes = [route for router in ROUTERS for route in router.routes]
-    document = get_openapi(title="ArtMancer", version="1", description=_ABOUT, routes=routes, tags=_TAGS)
+def build_document(routes: Sequence[BaseRoute]) -> bytes:
+    """Return the document as JSON."""
+    document = get_openapi(title="ArtMancer", version="1", description=_DESCRIPTION, routes=routes, tags=_TAGS)
     _, definitions = models_json_schema(
-        [(model, "validation") for model in _READ_BY_HAND], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in _NOT_SEEN_BY_FASTAPI], ref_template="#/components/schemas/{model}"
     )
     schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"]
-    for name in _NOT_OURS:
+    for name in _FASTAPI_ERRORS:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)
     document["components"]["securitySchemes"] = _SECURITY
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _guard(method.upper(), path, operation)
-            _drop_foreign(operation["responses"])
-            _add_examples(operation, schemas)
+            _add_security(method.upper(), path, operation)
+            _remove_fastapi_errors(operation["responses"])
+            _add_examples(f"{method.upper()} {path}", operation, schemas)
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _guard(method: str, path: str, operation: dict[str, Any]) -> None:
-    """Say what a key must be good for, and what is answered to those who have none; as access.py decides it."""
+def _add_security(method: str, path: str, operation: dict[str, Any]) -> None:
+    """Add the scope that the operation requires and the responses to a request without it."""
     scope = required_scope(method, path)
     if scope is None:
         operation["security"] = []
         return
     operation["security"] = [{"key": [str(scope)]}]
-    if method == "GET" and is_signable(path.format_map(_ANY)):
+    if method == "GET" and is_signable(path.format_map(_PATH_VALUES)):
         operation["security"].append({"signature": []})
-    operation["responses"] |= {str(status): answer for status, answer in can_fail(401, 403, 429).items()}
+    operation["responses"] |= {str(status): response for status, response in can_fail(401, 403, 429).items()}
 
 
-def _restore_nulls(kind: type[Resource], schemas: dict[str, Any]) -> None:
-    """Put the examples in as they were written: FastAPI has taken all nulls out of them."""
-    for model in kind.__subclasses__():
+def _restore_nulls(base: type[Resource], schemas: dict[str, Any]) -> None:
+    """Restore the examples as written: FastAPI removes all nulls from them."""
+    for model in base.__subclasses__():
         _restore_nulls(model, schemas)
         if model.__name__ in schemas:
             schemas[model.__name__] |= model.model_config.get("json_schema_extra") or {}
 
 
-def _drop_foreign(answers: dict[str, Any]) -> None:
-    """Take out the failure that FastAPI adds to each route with parameters: ours look different."""
-    schema = answers.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    if schema.get("$ref", "").rpartition("/")[2] in _NOT_OURS:
-        del answers["422"]
+def _remove_fastapi_errors(responses: dict[str, Any]) -> None:
+    """Remove the 422 response that FastAPI adds to each route with parameters: /v1 answers with a Problem."""
+    schema = responses.get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    if schema.get("$ref", "").rpartition("/")[2] in _FASTAPI_ERRORS:
+        del responses["422"]
 
 
-def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Repeat each schema's example beside the answer or the body that has it; not all tools look into the schema."""
+def _add_examples(name: str, operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Copy each schema's first example into the bodies of that schema; some tools do not look into the schema."""
     for part in (operation.get("requestBody", {}), *operation["responses"].values()):
-        for kind, content in part.get("content", {}).items():
-            if kind == "application/json" and "example" not in content:
-                content["example"] = _example(content["schema"], schemas)
+        for media_type, content in part.get("content", {}).items():
+            if media_type == "application/json" and "example" not in content:
+                content["example"] = _example_of(name, content["schema"], schemas)
 
 
-def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+def _example_of(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
     if schema.get("type") == "array":
-        return [_example(schema["items"], schemas)]
-    return schemas[schema["$ref"].rpartition("/")[2]]["examples"][0]
-
-
-if __name__ == "__main__":
-    SNAPSHOT.write_bytes(document())
+        return [_example_of(name, schema["items"], schemas)]
+    model = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
+    if not model.get("examples"):
+        raise TypeError(f"{name}: give the body a model of v1/schemas.py with examples, see `with_examples`.")
+    return model["examples"][0]

@@ -1,4 +1,4 @@
-"""How the routes of /v1 describe to OpenAPI what they take, give and refuse."""
+"""The parts of the OpenAPI document that the routes of /v1 share."""
 
 from __future__ import annotations
 
@@ -13,35 +13,31 @@ if TYPE_CHECKING:
 
 Responses = dict[int | str, dict[str, Any]]
 BYTES = {"type": "string", "format": "binary"}
-_PICTURE_BYTES = {"image/*": {"schema": BYTES}}
-PICTURE: Responses = {
-    200: {"description": "The picture.", "content": _PICTURE_BYTES},
-    206: {"description": "The range of it that was asked for.", "content": _PICTURE_BYTES},
-    304: {"description": "You have it already."},
+_IMAGE_BYTES = {"image/*": {"schema": BYTES}}
+IMAGE: Responses = {
+    200: {"description": "The image.", "content": _IMAGE_BYTES},
+    206: {"description": "The requested byte range of the image.", "content": _IMAGE_BYTES},
+    304: {"description": "The client's copy is current."},
 }
 
 
-def by_name(route: APIRoute) -> str:
-    """Name an operation as its function is named."""
+def function_name(route: APIRoute) -> str:
+    """Return the name of the route's function, for use as the operation id."""
     return route.name
 
 
-def schema_of(model: type[BaseModel]) -> dict[str, str]:
-    """Point at a model's schema; openapi.py puts it there."""
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-def taking(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route whose body `json_body` reads."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema_of(model)}}}}
+def json_request(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads its body with `json_body`."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def can_fail(*statuses: int) -> Responses:
-    """Return the failures among the `responses` of a route, each with an example."""
-    return {status: _failure(status) for status in statuses}
+    """Return the error responses of a route, each with an example."""
+    return {status: _error(status) for status in statuses}
 
 
-def _failure(status: int) -> dict[str, Any]:
+def _error(status: int) -> dict[str, Any]:
     title, code, sentence = examples.PROBLEMS[status]
     example = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "code": code}
     return {

@@ -1,4 +1,4 @@
-"""The photos that come with the studio page, and whose they are."""
+"""The sample photos of the studio page and their credits."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _PHOTOS = FOLDER / "samples"
 
 
 @cache
-def samples() -> tuple[Sample, ...]:
-    """Read the table in CREDITS.md: `| file | picture | from | licence |`."""
+def load_samples() -> tuple[Sample, ...]:
+    """Return the photos in the table of CREDITS.md: `| file | picture | from | licence |`."""
     rows = [line.strip("| ").split(" | ") for line in (_PHOTOS / "CREDITS.md").read_text().splitlines()]
-    return tuple(_sample(file, f"{picture} ({licence})") for file, picture, _, licence in _photos(rows))
+    return tuple(_load_sample(file, f"{title} ({licence})") for file, title, _, licence in filter(_is_photo, rows))
 
 
-def _photos(rows: list[list[str]]) -> list[list[str]]:
-    return [row for row in rows if (_PHOTOS / row[0]).is_file()]
+def _is_photo(row: list[str]) -> bool:
+    return (_PHOTOS / row[0]).is_file()
 
 
-def _sample(file: str, credit: str) -> Sample:
+def _load_sample(file: str, credit: str) -> Sample:
     photo = probe((_PHOTOS / file).read_bytes())
     name = file.partition(".")[0]
     return Sample(name=name, url=f"/static/samples/{file}", width=photo.width, height=photo.height, credit=credit)

@@ -1,40 +1,38 @@
-"""What /v1 takes and gives besides jobs, field by field. Other classes than those on the bus and those of /api."""
+"""The request and response bodies of /v1, separate from the messages on the bus and the bodies of /api."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from services.gateway.v1 import examples
-from shared.messages import Sha256
-
-if TYPE_CHECKING:
-    from shared.messages import ImageRef
+from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS, JobClass, JobState, Sha256, Task
 
 Point = tuple[FiniteFloat, FiniteFloat]
 LabelledPoint = tuple[FiniteFloat, FiniteFloat, Literal[0, 1]]
+Text = Annotated[str, Field(max_length=10_000)]
 
 
 class Resource(BaseModel):
-    """Base of all: closed and frozen."""
+    """The base of all bodies: no unknown fields, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def shown(*example: Any) -> ConfigDict:
-    """Put examples onto the OpenAPI page."""
-    return ConfigDict(json_schema_extra={"examples": list(example)})
+def with_examples(*examples: Any) -> ConfigDict:
+    """Return a model configuration that adds examples to the model's JSON schema."""
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
-class Picture(Resource):
-    """A stored picture, named by the SHA-256 of its bytes; width and height are those of the upright picture."""
+class Image(Resource):
+    """A stored image, named by the SHA-256 of its bytes. Width and height are in pixels, after EXIF rotation."""
 
-    model_config = shown(examples.PICTURE, examples.CUT_OUT)
+    model_config = with_examples(examples.IMAGE, examples.EXTRACTED)
 
     sha256: Sha256
     width: int
@@ -42,22 +40,11 @@ class Picture(Resource):
     content_type: str
     bytes: int
 
-    @classmethod
-    def of(cls, ref: ImageRef) -> Picture:
-        """Describe what a reference points at."""
-        return cls(
-            sha256=ref.sha256,
-            width=ref.width,
-            height=ref.height,
-            content_type=ref.content_type,
-            bytes=ref.size_bytes,
-        )
-
 
 class ExtractionRequest(Resource):
-    """Cut the masked object out."""
+    """The object to cut out: white pixels of the mask."""
 
-    model_config = shown(examples.EXTRACTION)
+    model_config = with_examples(examples.EXTRACTION)
 
     image: Sha256
     mask: Sha256
@@ -67,84 +54,196 @@ class ExtractionRequest(Resource):
 
 
 class Stroke(Resource):
-    """A line drawn by hand, in pixels of the upright picture."""
+    """A freehand line, in pixels of the image after EXIF rotation."""
 
-    model_config = shown({"points": [[250, 60], [300, 120]], "radius_px": 12, "positive": True})
+    model_config = with_examples({"points": [[250, 60], [300, 120]], "radius_px": 12, "positive": True})
 
     points: Annotated[list[Point], Field(min_length=1, max_length=5_000)]
     radius_px: Annotated[FiniteFloat, Field(gt=0, le=2_000)] = 8.0
-    positive: bool = True
+    positive: Annotated[bool, Field(description="True: on the object. False: on the background.")] = True
 
 
 class MaskQuery(Resource):
-    """Find the thing that is pointed at: by points and a box, else strokes, else a rough mask, else by itself (auto).
+    """The object to segment. Only the first of these prompts is used: points and box, strokes, a rough mask, auto.
 
-    Coordinates are pixels of the upright picture; a point is x, y and 1 for the thing or 0 for what is not of it.
+    Coordinates are pixels of the image after EXIF rotation. A point is `[x, y, 1]` on the object or `[x, y, 0]` on the
+    background.
     """
 
-    model_config = shown(examples.MASK_QUERY)
+    model_config = with_examples(examples.MASK_QUERY)
 
     image: Sha256
     points: Annotated[list[LabelledPoint], Field(max_length=64)] = Field(default_factory=list)
-    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        default=None, description="`[x_min, y_min, x_max, y_max]`"
+    )
     strokes: Annotated[list[Stroke], Field(max_length=64)] = Field(default_factory=list)
     mask: Sha256 | None = None
-    auto: bool = False
+    auto: Annotated[bool, Field(description="Segment the main object of the image.")] = False
     engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
-    grow: Annotated[int, Field(ge=-200, le=200, description="Pixels; negative shrinks.")] = 0
-    feather: Annotated[FiniteFloat, Field(ge=0, le=200, description="Pixels.")] = 0.0
-    candidates: Annotated[int, Field(ge=1, le=5, description="So many answers at most.")] = 1
+    grow: Annotated[int, Field(ge=-200, le=200, description="Grow the mask by this many pixels; negative: shrink.")] = 0
+    feather: Annotated[FiniteFloat, Field(ge=0, le=200, description="The width of the soft edge, in pixels.")] = 0.0
+    candidates: Annotated[int, Field(ge=1, le=5, description="The largest number of masks to return.")] = 1
 
 
 class FoundMask(Resource):
-    """One answer: a greyscale PNG of the picture's size, white inside."""
+    """A mask: a greyscale PNG of the image's size, white on the object. The score is 0 to 1."""
 
-    model_config = shown({"sha256": examples.MASK, "score": 0.93})
+    model_config = with_examples({"sha256": examples.MASK, "score": 0.93})
 
     sha256: Sha256
     score: float
 
 
 class FoundMasks(FoundMask):
-    """The best answer, and all of them, best first; each can at once be the mask of a job."""
+    """The best mask, and all candidates, best first. Each of them can be the mask of a job."""
 
-    model_config = shown(examples.FOUND_MASKS)
+    model_config = with_examples(examples.FOUND_MASKS)
 
     engine: str
-    note: str | None = Field(description="What to know about the answer, e.g. that a coarse method was used.")
+    note: str | None = Field(description="A remark on the result, for example that a coarse method was used.")
     candidates: list[FoundMask]
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+class JobSubmission(Resource):
+    """An edit. Images are named by the SHA-256 of an upload, of a found mask or of an extracted object."""
+
+    model_config = with_examples(examples.SUBMISSION)
+
+    task: Task
+    image: Sha256
+    mask: Sha256 | None = Field(default=None, description="The region to edit; required for removal and insertion.")
+    reference: Sha256 | None = Field(default=None, description="The object to insert; required for insertion.")
+    reference_mask: Sha256 | None = Field(default=None, description="The object's region in the reference.")
+    prompt: Text = ""
+    negative_prompt: Text | None = None
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(default=None, description="Null: the server picks.")
+    steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
+    guidance: Annotated[FiniteFloat, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
+    strength: Annotated[FiniteFloat, Field(ge=0, le=1, description="The strength of a white balance.")] = 1.0
+    mask_tool: Literal["brush", "box"] | None = None
+    debug: Annotated[bool, Field(description="Keep the intermediate images for a day.")] = False
+    job_class: JobClass = Field(default=JobClass.INTERACTIVE, alias="class")
+
+
+class Links(Resource):
+    """The job's addresses. `events` and `result` are signed: they work without a key for some minutes."""
+
+    model_config = with_examples(examples.LINKS)
+
+    self_: str = Field(alias="self")
+    events: str
+    result: str
+    receipt: str
+
+
+class AcceptedJob(Resource):
+    """The job is stored. It runs to its end, also after the client disconnects."""
+
+    model_config = with_examples(examples.ACCEPTED)
+
+    id: str
+    status: JobState
+    links: Links
+
+
+class JobError(Resource):
+    """The reason of a failure: `code` for programs, `message` for people."""
+
+    model_config = with_examples({"code": "engine_failed", "message": "The engine could not finish this job."})
+
+    code: str
+    message: str
+
+
+class Job(Resource):
+    """The state of a job."""
+
+    model_config = with_examples(examples.DONE_JOB, examples.CANCELLED_JOB)
+
+    id: str
+    status: JobState
+    task: Task | None
+    job_class: JobClass | None = Field(alias="class")
+    created_at: datetime
+    updated_at: datetime
+    progress: float = Field(ge=0, le=1)
+    step: int | None
+    total_steps: int | None
+    message: str | None
+    ahead: int | None = Field(description="The number of jobs that will start before this one.")
+    eta_ms: int | None = Field(description="The estimated time to the end of the job, in milliseconds.")
+    attempt: int
+    engine: str | None
+    error: JobError | None
+    result: Image | None
+    duration_ms: int | None
+    links: Links
+
+
+class JobPage(Resource):
+    """A page of the owner's jobs, newest first."""
+
+    model_config = with_examples(examples.JOB_PAGE)
+
+    jobs: list[Job]
+    next_cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
+
+
+class Receipt(Resource):
+    """A record of a finished edit: the SHA-256 of each input and of the result, the engine and its parameters."""
+
+    model_config = with_examples(examples.RECEIPT)
+
+    id: str
+    task: Task | None
+    inputs: dict[str, Sha256] = Field(description="Empty if the submission has expired.")
+    output: Sha256
+    seed: int
+    steps: int | None
+    engine: str
+    worker: str
+    attempt: int
+    pixels_changed_outside_mask: int
+    timings_ms: dict[str, int]
+    created_at: datetime
+    finished_at: datetime
+    replay_of: str | None
 
 
 # --- access -------------------------------------------------------------------------------------------------------
 
 
 class SignedUrlRequest(Resource):
-    """Let something in that cannot send a key."""
+    """The address to sign, for a client that cannot send a header."""
 
-    model_config = shown(examples.SIGNED_URL_REQUEST)
+    model_config = with_examples(examples.SIGNED_URL_REQUEST)
 
-    path: Annotated[str, Field(max_length=300, description="Of a picture or of a stream of events.")]
+    path: Annotated[str, Field(max_length=300, description="The path of an image, a result or an event stream.")]
     lifetime_s: Annotated[FiniteFloat, Field(ge=1)] | None = Field(
-        default=None, description="No longer than the server allows, which is also what it takes if this is missing."
+        default=None, description="Seconds. The server's limit is the maximum and the default."
     )
 
 
 class SignedUrl(Resource):
-    """An address that opens by itself until it expires; a stream that has begun by then runs to its end."""
+    """An address that works without a key until it expires. A stream that is open by then runs to its end."""
 
-    model_config = shown(examples.SIGNED_URL)
+    model_config = with_examples(examples.SIGNED_URL)
 
     url: str
-    expires_at: datetime | None = Field(description="Null: no key is asked for, and it opens for ever.")
+    expires_at: datetime | None = Field(description="Null: the server requires no keys, so the address never expires.")
 
 
-# --- the rest -----------------------------------------------------------------------------------------------------
+# --- system -------------------------------------------------------------------------------------------------------
 
 
 class Sample(Resource):
-    """A photo to try things with."""
+    """A sample photo."""
 
-    model_config = shown(examples.SAMPLE)
+    model_config = with_examples(examples.SAMPLE)
 
     name: str
     url: str
@@ -154,7 +253,7 @@ class Sample(Resource):
 
 
 class ServiceHealth(Resource):
-    """How one service is; it may tell more about itself."""
+    """The health of one service. Services add fields of their own."""
 
     model_config = ConfigDict(
         extra="allow", json_schema_extra={"examples": [{"status": "healthy", "instance": "laptop"}]}
@@ -164,17 +263,17 @@ class ServiceHealth(Resource):
 
 
 class Health(Resource):
-    """How the system is."""
+    """The health of the system."""
 
-    model_config = shown(examples.HEALTH)
+    model_config = with_examples(examples.HEALTH)
 
     status: Literal["healthy", "degraded"]
     services: dict[str, ServiceHealth]
-    streams: list[str]
+    streams: list[str] = Field(description="The broker's streams that are less safe than configured.")
 
 
 class Problem(Resource):
-    """A failure (RFC 9457). `detail` is one sentence for people, `code` a word for programs."""
+    """An error (RFC 9457): `detail` is a sentence for people, `code` a word for programs."""
 
     type: Literal["about:blank"] = "about:blank"
     title: str

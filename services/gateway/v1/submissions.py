@@ -19,7 +19,7 @@ from shared.tasks import needs, require_pictures
 if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
     from services.gateway.core.uploads import Uploads
-    from services.gateway.v1.job_views import JobSubmission
+    from services.gateway.v1.schemas import JobSubmission
     from shared.bus import StoredMessage
 
 _KEYS = UUID("5d0c3f0a-6b1e-4e0b-9a77-0d6f1f3c2b58")
@@ -71,7 +71,7 @@ def _is_same(logged: StoredMessage, message: JobSubmit, submission: JobSubmissio
 
 async def _check(uploads: Uploads, owner: str, message: JobSubmit) -> None:
     await require(uploads, owner, **message.image_hashes())
-    if needs(message.task).mask and message.mask and await uploads.marks_nothing(message.mask):
+    if needs(message.task).mask and message.mask and await uploads.is_empty_mask(message.mask):
         raise BadInput("The field mask names an empty mask; mark the region to edit.")
 
 

@@ -1,12 +1,14 @@
-"""/api/debug: what edits were made from, for who asked for that with the edit."""
+"""/api/debug: the intermediate images of edits that were submitted with `enable_debug`."""
 
 import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
+from services.gateway.api.archives import zip_response
+from services.gateway.api.schemas import CleanUpRequest
 from services.gateway.core import debug_sessions
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from shared.errors import BadInput, NotFound
@@ -15,52 +17,46 @@ from shared.messages import DebugSession
 router = APIRouter(prefix="/api/debug", tags=["debug"])
 
 
-class CleanUp(BaseModel):
-    """What the deployed client's gateway sends as a body; its own contract is a query."""
-
-    keep_last_n: int = Field(default=50, ge=0)
-
-
 @router.get("/sessions")
-async def sessions(deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
+async def sessions(deps: InjectedDeps, owner: CurrentOwner) -> dict[str, Any]:
     """List the sessions, newest first."""
-    found = await debug_sessions.every(deps.bus, user)
+    found = await debug_sessions.list_sessions(deps.bus, owner)
     return {"enabled": True, "sessions": [_summary(session) for session in found], "total": len(found)}
 
 
 @router.get("/sessions/{name}")
-async def details(name: str, deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
-    """Tell what there is of a session."""
-    session = await _session(deps, user, name)
+async def details(name: str, deps: InjectedDeps, owner: CurrentOwner) -> dict[str, Any]:
+    """Return a session's metadata and file names."""
+    session = await _find_session(deps, owner, name)
     return {
         "session_name": session.name,
-        "metadata": debug_sessions.metadata(session),
+        "metadata": debug_sessions.metadata_of(session),
         "lora_log": "",
-        "image_files": [shot.file for shot in debug_sessions.shots(session)],
+        "image_files": [file.name for file in debug_sessions.files_of(session)],
     }
 
 
-@router.get("/sessions/{name}/images/{file}", response_class=Response)
-async def image(name: str, file: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Give one picture."""
-    for shot in debug_sessions.shots(await _session(deps, user, name)):
-        if shot.file == file:
-            return Response(await deps.images.get(shot.bucket, shot.sha256), media_type="image/png")
-    raise NotFound("This session has no such picture.")
+@router.get("/sessions/{name}/images/{file_name}", response_class=Response)
+async def image(name: str, file_name: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Return one image of a session."""
+    for file in debug_sessions.files_of(await _find_session(deps, owner, name)):
+        if file.name == file_name:
+            return Response(await deps.images.get(file.bucket, file.sha256), media_type="image/png")
+    raise NotFound("This session has no such image.")
 
 
 @router.get("/sessions/{name}/download", response_class=Response)
-async def download(name: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Give everything in one archive."""
-    session = await _session(deps, user, name)
-    pictures = await debug_sessions.developed(deps.images, session)
-    return zipped(debug_sessions.archive(pictures, debug_sessions.metadata(session)), session.name)
+async def download(name: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Return a session's images and metadata in a ZIP archive."""
+    session = await _find_session(deps, owner, name)
+    images = await debug_sessions.load_images(deps.images, session)
+    return zip_response(session.name, images, debug_sessions.metadata_of(session))
 
 
 @router.get("/status")
-async def status(deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
-    """Tell how much there is."""
-    found = await debug_sessions.every(deps.bus, user)
+async def status(deps: InjectedDeps, owner: CurrentOwner) -> dict[str, Any]:
+    """Return the number of sessions and their size."""
+    found = await debug_sessions.list_sessions(deps.bus, owner)
     size = await _size_bytes(deps, {image.sha256 for session in found for image in session.images})
     return {
         "enabled": True,
@@ -72,37 +68,31 @@ async def status(deps: InjectedDeps, user: CurrentOwner) -> dict[str, Any]:
 
 @router.post("/cleanup")
 async def cleanup(
-    request: Request, deps: InjectedDeps, user: CurrentOwner, keep_last_n: Annotated[int | None, Query(ge=0)] = None
+    request: Request, deps: InjectedDeps, owner: CurrentOwner, keep_last_n: Annotated[int | None, Query(ge=0)] = None
 ) -> dict[str, Any]:
-    """Remove all sessions but the newest."""
-    keep = await _asked(request) if keep_last_n is None else keep_last_n
-    deleted = await debug_sessions.clean_up(deps.bus, user, keep)
-    return {"enabled": True, "deleted": deleted, "kept": len(await debug_sessions.every(deps.bus, user))}
+    """Delete all sessions but the newest `keep_last_n`, from the query or the body."""
+    keep = await _keep_last_n(request) if keep_last_n is None else keep_last_n
+    deleted = await debug_sessions.clean_up(deps.bus, owner, keep)
+    return {"enabled": True, "deleted": deleted, "kept": len(await debug_sessions.list_sessions(deps.bus, owner))}
 
 
-def zipped(archive: bytes, name: str) -> Response:
-    """Answer with an archive to be saved under a name."""
-    headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
-    return Response(archive, media_type="application/zip", headers=headers)
-
-
-async def _session(deps: Deps, user: str, name: str) -> DebugSession:
-    session = await debug_sessions.find(deps.bus, user, name)
+async def _find_session(deps: Deps, owner: str, name: str) -> DebugSession:
+    session = await debug_sessions.find_session(deps.bus, owner, name)
     if session is None:
         raise NotFound("This debug session is unknown or has expired.")
     return session
 
 
-async def _asked(request: Request) -> int:
+async def _keep_last_n(request: Request) -> int:
     try:
-        return CleanUp.model_validate_json(await request.body() or b"{}").keep_last_n
+        return CleanUpRequest.model_validate_json(await request.body() or b"{}").keep_last_n
     except ValidationError:
-        raise BadInput("The field keep_last_n is not valid: it is a number of sessions.") from None
+        raise BadInput("The field keep_last_n must be a number of sessions.") from None
 
 
 async def _size_bytes(deps: Deps, names: set[str]) -> int:
     found = await asyncio.gather(*(deps.images.head("debug", sha256) for sha256 in names))
-    return sum(picture.size_bytes for picture in found if picture)
+    return sum(image.size_bytes for image in found if image)
 
 
 def _summary(session: DebugSession) -> dict[str, Any]:
@@ -112,5 +102,5 @@ def _summary(session: DebugSession) -> dict[str, Any]:
         "success": True,
         "task_type": session.submit.task.value,
         "generation_time": session.duration_ms / 1000,
-        "num_images": len(debug_sessions.shots(session)),
+        "num_images": len(debug_sessions.files_of(session)),
     }

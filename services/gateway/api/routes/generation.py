@@ -1,4 +1,4 @@
-"""/api/generate: edits, from the order to the picture."""
+"""/api/generate: submit, follow and cancel edits, and download their results."""
 
 from typing import Annotated
 
@@ -7,103 +7,101 @@ from fastapi import APIRouter, Depends, Header, Response
 from services.gateway.api.debug_info import debug_info
 from services.gateway.api.events import job_stream
 from services.gateway.api.job_views import status_of
-from services.gateway.api.schemas import Accepted, Cancelled, DebuggedResult, GenerateSubmission, Result, Status
-from services.gateway.api.submissions import prepare
+from services.gateway.api.schemas import Accepted, Cancelled, GenerateSubmission, Result, ResultWithDebugInfo, Status
+from services.gateway.api.submissions import submit
 from services.gateway.core import debug_sessions
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.http.json_body import json_body, openapi_body
-from shared.messages import Done as JobDone
-from shared.messages import JobRecord, JobSubmit
+from shared.messages import Done, JobRecord, JobSubmit
 
 router = APIRouter(prefix="/api/generate", tags=["edits"])
-Order = Annotated[GenerateSubmission, Depends(json_body(GenerateSubmission))]
+SubmissionBody = Annotated[GenerateSubmission, Depends(json_body(GenerateSubmission))]
 _BODY = openapi_body(GenerateSubmission)
-_FOR_EVER = "max-age=31536000, immutable"  # an id never gets another picture
+_CACHE_CONTROL = "max-age=31536000, immutable"  # a job's result never changes
 
 
 @router.post("", openapi_extra=_BODY)
 @router.post("/async", openapi_extra=_BODY)
-async def submit(order: Order, deps: InjectedDeps, user: CurrentOwner) -> Accepted:
-    """Accept an edit; it is logged when this answers."""
-    deps.admission.check(user)
-    return Accepted(task_id=await deps.jobs.submit(user, await prepare(deps.uploads, user, order)))
+async def submit_job(submission: SubmissionBody, deps: InjectedDeps, owner: CurrentOwner) -> Accepted:
+    """Submit an edit. The job is stored before the response."""
+    return Accepted(task_id=await submit(deps.jobs, deps.uploads, owner, submission))
 
 
 @router.post("/stream", openapi_extra=_BODY, response_class=Response)
-async def submit_and_stream(order: Order, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Accept an edit and answer with its stream."""
-    accepted = await submit(order, deps, user)
-    return await stream(accepted.task_id, deps, user)
+async def submit_and_stream(submission: SubmissionBody, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Submit an edit and stream its states."""
+    return await stream(await submit(deps.jobs, deps.uploads, owner, submission), deps, owner)
 
 
 @router.get("/stream/{task_id}", response_class=Response)
-async def stream(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Tell each change of the job's state as a server-sent event, and end with the job."""
-    return job_stream(deps.jobs, await deps.jobs.find(user, task_id), deps.settings.heartbeat_s)
+async def stream(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Stream each change of the job's state as a server-sent event. The stream ends with the job."""
+    return job_stream(deps.jobs, await deps.jobs.find(owner, task_id), deps.settings.heartbeat_s)
 
 
 @router.get("/status/{task_id}")
-async def status(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Status:
-    """Tell the job's state now."""
-    return status_of(await deps.jobs.find(user, task_id))
+async def status(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Status:
+    """Return the job's state."""
+    return status_of(await deps.jobs.find(owner, task_id))
 
 
 @router.post("/async/cancel/{task_id}")
-async def cancel(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Cancelled:
-    """End the job at once, waiting or running."""
-    ended = await deps.jobs.cancel(user, task_id)
-    return Cancelled(message="The job is cancelled." if ended else "The job had ended before.", task_id=task_id)
+async def cancel(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Cancelled:
+    """Cancel a queued or running job at once."""
+    cancelled = await deps.jobs.cancel(owner, task_id)
+    message = "The job is cancelled." if cancelled else "The job had already ended."
+    return Cancelled(message=message, task_id=task_id)
 
 
-@router.get("/result/{task_id}", response_model=Result | DebuggedResult)
-async def result(task_id: str, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Tell how the job went, once it is done; its failure is this request's failure."""
-    record, done = await deps.jobs.result(user, task_id)
-    answer = Result(
+@router.get("/result/{task_id}", response_model=Result | ResultWithDebugInfo)
+async def result(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Return the facts about the job after its end. If the job failed, return its error."""
+    record, done = await deps.jobs.result(owner, task_id)
+    response = Result(
         task_id=task_id,
         generation_time=done.duration_ms / 1000,
         model_used=done.engine,
         parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
     )
-    session = done.debug and await debug_sessions.find(deps.bus, user, done.debug)
+    session = done.debug and await debug_sessions.find_session(deps.bus, owner, done.debug)
     if session:
-        answer = DebuggedResult(**answer.model_dump(), debug_info=await debug_info(deps.images, session))
-    return Response(answer.model_dump_json(), media_type="application/json")
+        response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
+    return Response(response.model_dump_json(), media_type="application/json")
 
 
 @router.get("/result-image/{task_id}", response_class=Response)
 async def result_image(
-    task_id: str, deps: InjectedDeps, user: CurrentOwner, if_none_match: Annotated[str | None, Header()] = None
+    task_id: str, deps: InjectedDeps, owner: CurrentOwner, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Give the picture as the worker encoded it, once the job is done."""
-    _, done = await deps.jobs.result(user, task_id)
+    """Return the result as the worker encoded it, after the job's end."""
+    _, done = await deps.jobs.result(owner, task_id)
     etag = f'"{done.result.sha256}"'
     headers = {
         "ETag": etag,
-        "Cache-Control": f"{'private' if deps.authenticator else 'public'}, {_FOR_EVER}",
+        "Cache-Control": f"{'private' if deps.authenticator else 'public'}, {_CACHE_CONTROL}",
         "X-Content-Type-Options": "nosniff",
     }
     if if_none_match and etag in if_none_match:
         return Response(status_code=304, headers=headers)
-    picture = await deps.images.get("results", done.result.sha256)
-    return Response(picture, media_type=done.result.content_type, headers=headers)
+    data = await deps.images.get("results", done.result.sha256)
+    return Response(data, media_type=done.result.content_type, headers=headers)
 
 
 def _parameters(
-    order: JobSubmit | None, record: JobRecord, done: JobDone
+    submission: JobSubmit | None, record: JobRecord, done: Done
 ) -> dict[str, str | int | float | bool | None]:
-    if order is None:
+    if submission is None:
         return {}
     return {
-        "prompt": order.prompt,
-        "negative_prompt": order.negative_prompt,
-        "num_inference_steps": order.steps,
-        "guidance_scale": order.guidance,
-        "true_cfg_scale": order.guidance,
+        "prompt": submission.prompt,
+        "negative_prompt": submission.negative_prompt,
+        "num_inference_steps": submission.steps,
+        "guidance_scale": submission.guidance,
+        "true_cfg_scale": submission.guidance,
         "seed": done.seed,
         "image_size": f"{done.result.width}x{done.result.height}",
         "generation_time": done.duration_ms / 1000,
         "timestamp": record.updated_at,
-        "has_reference_image": order.reference is not None,
-        "task_type": order.task.value,
+        "has_reference_image": submission.reference is not None,
+        "task_type": submission.task.value,
     }

@@ -1,4 +1,4 @@
-"""/api/image-utils: small services around a picture."""
+"""/api/image-utils: cut objects out, preview shadows and correct the white balance."""
 
 from typing import Annotated, Literal
 
@@ -7,12 +7,12 @@ from fastapi import APIRouter, Depends, File, Form, Response, UploadFile
 from pydantic import BaseModel, FiniteFloat
 
 from services.gateway.api.schemas import (
-    Extracted,
+    ExtractedObject,
     ExtractObjectRequest,
-    Knobs,
     ShadowPreview,
     ShadowPreviewRequest,
     WhiteBalanced,
+    WhiteBalanceParameters,
 )
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import json_body, openapi_body
@@ -20,32 +20,26 @@ from shared import rpc, subjects
 from shared.errors import ArtMancerError
 from shared.messages import ExtractRequest, ImageReply, Message, ShadowRequest, WhiteBalanceRequest
 
-router = APIRouter(prefix="/api/image-utils", tags=["pictures"])
-Knob = Annotated[FiniteFloat, Form(ge=-100, le=100)]
+router = APIRouter(prefix="/api/image-utils", tags=["images"])
+ExtractBody = Annotated[ExtractObjectRequest, Depends(json_body(ExtractObjectRequest))]
+ShadowBody = Annotated[ShadowPreviewRequest, Depends(json_body(ShadowPreviewRequest))]
+Adjustment = Annotated[FiniteFloat, Form(ge=-100, le=100)]
 
 
-@router.post("/extract-object", openapi_extra=openapi_body(ExtractObjectRequest), response_model=Extracted)
-async def extract_object(
-    ask: Annotated[ExtractObjectRequest, Depends(json_body(ExtractObjectRequest))],
-    deps: InjectedDeps,
-    user: CurrentOwner,
-) -> Response:
-    """Cut the masked object out and fit it into a white square."""
-    image = await deps.uploads.read(ask.image, "Image")
-    mask = await deps.uploads.read(ask.mask, "Mask")
-    request = ExtractRequest(image=await deps.uploads.store(user, image), mask=await deps.uploads.store(user, mask))
-    return _json(Extracted(extracted_image=await _made(deps, subjects.IMG_EXTRACT, request)))
+@router.post("/extract-object", openapi_extra=openapi_body(ExtractObjectRequest), response_model=ExtractedObject)
+async def extract_object(body: ExtractBody, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Cut the masked object out and centre it on a white square."""
+    image = await deps.uploads.read(body.image, "Image")
+    mask = await deps.uploads.read(body.mask, "Mask")
+    request = ExtractRequest(image=await deps.uploads.store(owner, image), mask=await deps.uploads.store(owner, mask))
+    return _json_response(ExtractedObject(extracted_image=await _call(deps, subjects.IMG_EXTRACT, request)))
 
 
 @router.post("/add-shadow-preview", openapi_extra=openapi_body(ShadowPreviewRequest))
-async def add_shadow_preview(
-    ask: Annotated[ShadowPreviewRequest, Depends(json_body(ShadowPreviewRequest))],
-    deps: InjectedDeps,
-    user: CurrentOwner,
-) -> ShadowPreview:
-    """Show an extracted object with a shadow; failures come with status 200."""
+async def add_shadow_preview(body: ShadowBody, deps: InjectedDeps, owner: CurrentOwner) -> ShadowPreview:
+    """Return an extracted object with a shadow. Errors have status 200."""
     try:
-        return ShadowPreview(success=True, preview_image=await _shadow(deps, user, ask))
+        return ShadowPreview(success=True, preview_image=await _shadow_preview(deps, owner, body))
     except ArtMancerError as error:
         return ShadowPreview(success=False, error=error.message)
 
@@ -54,45 +48,45 @@ async def add_shadow_preview(
 async def white_balance(
     file: Annotated[UploadFile, File()],
     deps: InjectedDeps,
-    user: CurrentOwner,
+    owner: CurrentOwner,
     method: Annotated[Literal["auto", "manual", "ai"], Form()] = "auto",
-    temperature: Knob = 0.0,
-    tint: Knob = 0.0,
+    temperature: Adjustment = 0.0,
+    tint: Adjustment = 0.0,
 ) -> Response:
-    """Take the colour cast out; `ai` is answered by the automatic method."""
+    """Remove the colour cast. The method `ai` is the same as `auto`."""
     original = await deps.uploads.read_bytes(await file.read(), "Image")
-    image, manual = await deps.uploads.store(user, original), method == "manual"
+    image, is_manual = await deps.uploads.store(owner, original), method == "manual"
     request = WhiteBalanceRequest(image=image)
-    if manual:
+    if is_manual:
         request = WhiteBalanceRequest(image=image, method="manual", temperature=temperature, tint=tint)
-    answer = WhiteBalanced(
+    response = WhiteBalanced(
         original_image=pybase64.b64encode(original.data).decode(),
-        corrected_image=await _made(deps, subjects.IMG_WHITE_BALANCE, request),
+        corrected_image=await _call(deps, subjects.IMG_WHITE_BALANCE, request),
         method_used=request.method,
-        parameters=Knobs(temperature=temperature, tint=tint) if manual else None,
+        parameters=WhiteBalanceParameters(temperature=temperature, tint=tint) if is_manual else None,
     )
-    return _json(answer)
+    return _json_response(response)
 
 
-async def _shadow(deps: Deps, user: str, ask: ShadowPreviewRequest) -> str:
-    image = await deps.uploads.read(ask.extracted_image, "Extracted image")
-    mask = await deps.uploads.read(ask.mask, "Mask") if ask.mask else None
+async def _shadow_preview(deps: Deps, owner: str, body: ShadowPreviewRequest) -> str:
+    image = await deps.uploads.read(body.extracted_image, "Extracted image")
+    mask = await deps.uploads.read(body.mask, "Mask") if body.mask else None
     request = ShadowRequest(
-        image=await deps.uploads.store(user, image),
-        mask=mask and await deps.uploads.store(user, mask),
-        offset_x_px=ask.shadow_offset_x,
-        offset_y_px=ask.shadow_offset_y,
-        opacity=ask.shadow_opacity,
-        blur_px=ask.blur_radius,
+        image=await deps.uploads.store(owner, image),
+        mask=mask and await deps.uploads.store(owner, mask),
+        offset_x_px=body.shadow_offset_x,
+        offset_y_px=body.shadow_offset_y,
+        opacity=body.shadow_opacity,
+        blur_px=body.blur_radius,
     )
-    return await _made(deps, subjects.IMG_SHADOW, request)
+    return await _call(deps, subjects.IMG_SHADOW, request)
 
 
-async def _made(deps: Deps, subject: str, request: Message) -> str:
-    """Have a picture made, and return it in base64."""
+async def _call(deps: Deps, subject: str, request: Message) -> str:
+    """Call the image service and return the resulting image in base64."""
     reply = await rpc.call(deps.bus, subject, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     return pybase64.b64encode(await deps.images.get("cache", reply.png.sha256)).decode()
 
 
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def _json_response(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json")

@@ -1,1 +1,1 @@
-"""FastAPI reads annotations while it builds routes, so these modules do not postpone theirs."""
+"""FastAPI evaluates the annotations of routes at import, so these modules do not postpone them."""

@@ -1,4 +1,4 @@
-"""/v1/images: pictures, stored once under the SHA-256 of their bytes; and what can be cut out of them."""
+"""/v1/images and /v1/extractions: upload and download images, cut an object out of one."""
 
 from typing import Annotated, Any
 
@@ -9,16 +9,17 @@ from starlette.exceptions import HTTPException
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
 from services.gateway.http.json_body import json_body
-from services.gateway.v1.openapi_responses import BYTES, PICTURE, by_name, can_fail, taking
-from services.gateway.v1.schemas import ExtractionRequest, Picture
+from services.gateway.v1.job_views import image_of
+from services.gateway.v1.openapi_responses import BYTES, IMAGE, can_fail, function_name, json_request
+from services.gateway.v1.schemas import ExtractionRequest, Image
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
 from shared.errors import BadInput, ImageNotFound
 from shared.messages import ExtractRequest, ImageRef, ImageReply
 
-router = APIRouter(prefix="/v1", tags=["pictures"], generate_unique_id_function=by_name)
-Name = Annotated[str, Path(description="The SHA-256 of the picture's bytes.")]
-Cut = Annotated[ExtractionRequest, Depends(json_body(ExtractionRequest))]
+router = APIRouter(prefix="/v1", tags=["images"], generate_unique_id_function=function_name)
+ImageName = Annotated[str, Path(description="The SHA-256 of the image's bytes.")]
+ExtractionBody = Annotated[ExtractionRequest, Depends(json_body(ExtractionRequest))]
 _FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": BYTES}}
 _UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -35,31 +36,35 @@ _UPLOAD: dict[str, Any] = {
 @router.post(
     "/images",
     status_code=201,
-    response_description="It is stored.",
+    response_description="The image is stored.",
     openapi_extra=_UPLOAD,
     responses={
-        200: {"model": Picture, "description": "It was there already."},
+        200: {"model": Image, "description": "The image was stored before."},
         **can_fail(400, 413, 415, 422, 429, 503),
     },
 )
-async def upload_image(request: Request, response: Response, deps: InjectedDeps, user: CurrentOwner) -> Picture:
-    """Store a picture, sent as it is or as the file of a form."""
-    picture = await deps.uploads.read_bytes(await _sent(request), "Image")
-    known = await deps.uploads.known(user, picture.ref.sha256)
-    await deps.uploads.store(user, picture)
+async def upload_image(request: Request, response: Response, deps: InjectedDeps, owner: CurrentOwner) -> Image:
+    """Store an image, sent as the body or as the form field `file`."""
+    upload = await deps.uploads.read_bytes(await _read_image(request), "Image")
+    known = await deps.uploads.find(owner, upload.ref.sha256)
+    await deps.uploads.store(owner, upload)
     response.status_code = 200 if known else 201
-    response.headers["Location"] = f"/v1/images/{picture.ref.sha256}"
-    return Picture.of(picture.ref)
+    response.headers["Location"] = f"/v1/images/{upload.ref.sha256}"
+    return image_of(upload.ref)
 
 
 @router.head(
     "/images/{sha256}",
     response_class=Response,
-    responses={200: {"description": "It is there."}, 404: {"description": "It is not; upload it."}, **can_fail(503)},
+    responses={
+        200: {"description": "The image is stored."},
+        404: {"description": "The image is not stored; upload it."},
+        **can_fail(503),
+    },
 )
-async def look_for_image(sha256: Name, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Tell whether a picture is there, which can spare an upload."""
-    ref = await _known(deps, user, sha256)
+async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Check whether an image is stored, which can save an upload."""
+    ref = await _require_image(deps, owner, sha256)
     headers = {**image_headers(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
 
@@ -67,47 +72,49 @@ async def look_for_image(sha256: Name, deps: InjectedDeps, user: CurrentOwner) -
 @router.get(
     "/images/{sha256}",
     response_class=Response,
-    responses=PICTURE | can_fail(404, 416, 503),
+    responses=IMAGE | can_fail(404, 416, 503),
 )
-async def download_image(sha256: Name, request: Request, deps: InjectedDeps, user: CurrentOwner) -> Response:
-    """Give a picture back as it was sent, or a mask as it was found."""
-    return await image_response(deps.images, await _known(deps, user, sha256), request.headers)
+async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Download an uploaded image or a found mask, byte for byte."""
+    return await image_response(deps.images, await _require_image(deps, owner, sha256), request.headers)
 
 
 @router.post(
     "/extractions",
     status_code=201,
-    response_description="It is cut out and stored.",
-    openapi_extra=taking(ExtractionRequest),
+    response_description="The cut-out object is stored.",
+    openapi_extra=json_request(ExtractionRequest),
     responses=can_fail(413, 422, 429, 503),
 )
-async def extract_object(order: Cut, response: Response, deps: InjectedDeps, user: CurrentOwner) -> Picture:
-    """Cut the masked object out and fit it into a white square, which can be the reference of an insertion."""
-    await require(deps.uploads, user, image=order.image, mask=order.mask)
-    question = ExtractRequest(image=order.image, mask=order.mask)
-    reply = await rpc.call(
-        deps.bus, subjects.IMG_EXTRACT, question, ImageReply, timeout_s=deps.settings.image_timeout_s
-    )
-    cut_out = await deps.uploads.adopt(user, reply.png)
-    response.headers["Location"] = f"/v1/images/{cut_out.ref.sha256}"
-    return Picture.of(cut_out.ref)
+async def extract_object(
+    extraction: ExtractionBody, response: Response, deps: InjectedDeps, owner: CurrentOwner
+) -> Image:
+    """Cut the masked object out and centre it on a white square. The result can be the reference of an insertion."""
+    await require(deps.uploads, owner, image=extraction.image, mask=extraction.mask)
+    request = ExtractRequest(image=extraction.image, mask=extraction.mask)
+    reply = await rpc.call(deps.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
+    extracted = await deps.uploads.adopt(owner, reply.png)
+    response.headers["Location"] = f"/v1/images/{extracted.ref.sha256}"
+    return image_of(extracted.ref)
 
 
-async def _known(deps: Deps, user: str, sha256: str) -> ImageRef:
-    ref = await deps.uploads.known(user, sha256)
+async def _require_image(deps: Deps, owner: str, sha256: str) -> ImageRef:
+    ref = await deps.uploads.find(owner, sha256)
     if ref is None:
         raise ImageNotFound
     return ref
 
 
-async def _sent(request: Request) -> bytes:
-    kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+async def _read_image(request: Request) -> bytes:
+    media_type = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise BadInput("The form has no file in its field file.")
             return await file.read()
-    if kind.startswith("image/") or kind == "application/octet-stream":
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
         return b"".join([chunk async for chunk in request.stream()])
-    raise HTTPException(415, "Send a picture, as image/* or application/octet-stream, or as the file of a form.")
+    raise HTTPException(
+        415, "Send the image with the content type image/* or application/octet-stream, or as the file of a form."
+    )

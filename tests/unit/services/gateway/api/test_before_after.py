@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from services.gateway.api.before_after import as_png
+from services.gateway.api.before_after import to_png
 from shared.errors import BadImage
 from tests.gateway import png, saved
 
@@ -18,13 +18,13 @@ def opened(data: bytes) -> Image.Image:
 
 def test_a_png_stays_as_it_is() -> None:
     """Byte for byte."""
-    assert as_png(png()) == png()
+    assert to_png(png()) == png()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_becomes_a_png(mode: str) -> None:
     """Whatever its colours are made of."""
-    after = opened(as_png(saved(Image.new(mode, (30, 20)), "JPEG")))
+    after = opened(to_png(saved(Image.new(mode, (30, 20)), "JPEG")))
 
     assert (after.format, after.size) == ("PNG", (30, 20))
 
@@ -33,7 +33,7 @@ def test_it_is_turned_upright() -> None:
     """As the camera was held."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    after = opened(as_png(saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)))
+    after = opened(to_png(saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)))
 
     assert after.size == (20, 30)
 
@@ -41,4 +41,4 @@ def test_it_is_turned_upright() -> None:
 def test_a_damaged_picture_is_refused() -> None:
     """With a sentence."""
     with pytest.raises(BadImage):
-        as_png(saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])
+        to_png(saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])

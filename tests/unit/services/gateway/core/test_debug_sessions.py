@@ -1,15 +1,11 @@
-"""Debug sessions: the names of their files, and what is written about them."""
+"""Debug sessions: file names, metadata and the debug panel."""
 
 from __future__ import annotations
-
-import io
-import json
-import zipfile
 
 import pytest
 
 from services.gateway.api.debug_info import debug_info
-from services.gateway.core.debug_sessions import archive, metadata, shots
+from services.gateway.core.debug_sessions import files_of, metadata_of
 from shared.messages import DebugImage, DebugSession, JobSubmit, Task
 from tests.fakes import FakeImageStore
 from tests.gateway import b64, mask_png, png
@@ -20,8 +16,8 @@ GUIDED = ("original", "mask_A", "masked_R", "reference_image", "positioned_mask_
 TASKS = {REMOVAL: Task.REMOVAL, INSERTION: Task.INSERTION, GUIDED: Task.INSERTION, ("input",): Task.WHITE_BALANCE}
 
 
-async def made(images: FakeImageStore, labels: tuple[str, ...], **fields: object) -> DebugSession:
-    """A session of an edit, with one stored picture for each label."""
+async def store_session(images: FakeImageStore, labels: tuple[str, ...], **fields: object) -> DebugSession:
+    """Store a session of an edit with one image for each label."""
     photo, mask = await images.put("inputs", png("navy")), await images.put("inputs", mask_png())
     facts = {"task": TASKS[labels], "image": photo.sha256, "mask": mask.sha256, "prompt": "away with it", **fields}
     pictures = []
@@ -42,7 +38,7 @@ async def made(images: FakeImageStore, labels: tuple[str, ...], **fields: object
 
 
 @pytest.mark.parametrize(
-    ("labels", "files"),
+    ("labels", "names"),
     [
         (REMOVAL, ["01_input_image", "02_mask_image", "04_dilated_mask", "05_mae_output", "07_generated_output"]),
         (INSERTION, ["02_mask_image", "03_masked_bg", "04_reference_image", "06_positioned_mask",
@@ -52,32 +48,23 @@ async def made(images: FakeImageStore, labels: tuple[str, ...], **fields: object
         (("input",), ["01_input_image", "07_generated_output"]),
     ],
 )  # fmt: skip
-async def test_files_have_the_names_that_clients_know(labels: tuple[str, ...], files: list[str]) -> None:
-    """In their order, where the engine has such a picture."""
-    session = await made(FakeImageStore(), labels)
+async def test_files_have_the_names_of_the_contract(labels: tuple[str, ...], names: list[str]) -> None:
+    """In order; a file is missing if the engine has no such image."""
+    session = await store_session(FakeImageStore(), labels)
 
-    assert [shot.file for shot in shots(session)] == [f"{file}.png" for file in files]
+    assert [file.name for file in files_of(session)] == [f"{name}.png" for name in names]
 
 
 async def test_the_metadata_describes_the_edit_and_each_file() -> None:
-    """In the words of the contract."""
-    facts = metadata(await made(FakeImageStore(), REMOVAL, steps=20, seed=3))
+    """With the fields of the contract."""
+    metadata = metadata_of(await store_session(FakeImageStore(), REMOVAL, steps=20, seed=3))
 
-    assert facts["session_id"] == "20260301_093000_01234567"
-    assert (facts["timestamp"], facts["created_at"]) == ("20260301_093000", "2026-03-01T09:30:00+00:00")
-    assert facts["images"]["02_mask_image"] == {
+    assert metadata["session_id"] == "20260301_093000_01234567"
+    assert (metadata["timestamp"], metadata["created_at"]) == ("20260301_093000", "2026-03-01T09:30:00+00:00")
+    assert metadata["images"]["02_mask_image"] == {
         "filename": "02_mask_image.png", "step": "02", "description": "mask", "size": [11, 10], "mode": "RGB"
     }  # fmt: skip
-    assert (facts["parameters"]["num_inference_steps"], facts["parameters"]["generation_time"]) == (20, 1.5)
-
-
-def test_an_archive_holds_pictures_and_metadata() -> None:
-    """Each picture as it is."""
-    bundle = zipfile.ZipFile(io.BytesIO(archive({"a.png": png()}, {"seed": 3})))
-
-    assert bundle.namelist() == ["a.png", "metadata.json"]
-    assert bundle.read("a.png") == png()
-    assert json.loads(bundle.read("metadata.json")) == {"seed": 3}
+    assert (metadata["parameters"]["num_inference_steps"], metadata["parameters"]["generation_time"]) == (20, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -90,30 +77,30 @@ def test_an_archive_holds_pictures_and_metadata() -> None:
     ],
 )
 async def test_the_panel_gets_its_labels_in_its_order(labels: tuple[str, ...], shown: list[str]) -> None:
-    """One picture for each, raw base64."""
+    """One image for each label, in base64 without a prefix."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await made(images, labels))
+    info = await debug_info(images, await store_session(images, labels))
 
     assert info["conditional_labels"] == shown
     assert len(info["conditional_images"]) == len(shown)
     assert all(text.startswith("iVBORw0KGgo") for text in info["conditional_images"])
 
 
-async def test_the_order_is_the_panels_whatever_the_engine_says() -> None:
-    """An engine lists its pictures as the model takes them."""
+async def test_the_panels_order_does_not_depend_on_the_engine() -> None:
+    """An engine stores its images in the order of its model."""
     images = FakeImageStore()
-    session = await made(images, REMOVAL)
+    session = await store_session(images, REMOVAL)
     turned = session.model_copy(update={"images": session.images[::-1]})
 
     assert (await debug_info(images, turned))["conditional_labels"] == ["original", "mask", "mae"]
 
 
-async def test_the_panel_sees_what_was_sent() -> None:
-    """As it was sent."""
+async def test_the_panel_gets_the_inputs() -> None:
+    """Byte for byte."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await made(images, REMOVAL))
+    info = await debug_info(images, await store_session(images, REMOVAL))
 
     assert (info["original_image"], info["mask_A"]) == (b64(png("navy")), b64(mask_png()))
     assert (info["input_image_size"], info["output_image_size"]) == ("64x48", "64x48")
@@ -125,15 +112,15 @@ async def test_the_dilated_mask_is_shown_where_a_brush_painted(tool: str | None,
     """A box is not dilated."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await made(images, REMOVAL, mask_tool=tool))
+    info = await debug_info(images, await store_session(images, REMOVAL, mask_tool=tool))
 
     assert ("mask_mae_dilated" in info) is there
 
 
-async def test_pictures_that_have_expired_are_left_out() -> None:
-    """The rest is shown."""
+async def test_expired_images_are_left_out() -> None:
+    """The others are shown."""
     images = FakeImageStore()
-    session = await made(images, REMOVAL)
+    session = await store_session(images, REMOVAL)
     lost = session.images[1].model_copy(update={"sha256": "0" * 64})
     session = session.model_copy(update={"images": [session.images[0], lost, *session.images[2:]]})
 

@@ -14,7 +14,7 @@ from services.gateway.core.uploads import Uploads
 from shared.errors import BadImage, BadInput, TooLarge
 from tests.gateway import b64, mask_png, png, saved
 
-BLOB = "Image: this is an address inside your browser, not a picture; return to the original photo and try again."
+BLOB = "Image: this is an address inside your browser, not an image; return to the original photo and try again."
 
 
 class NoStore:
@@ -74,8 +74,8 @@ async def test_of_an_animation_the_first_frame_counts(uploads: Uploads, file_for
 @pytest.mark.parametrize(
     ("text", "error", "sentence"),
     [
-        ("", BadInput, "Image: there is none in the request."),
-        ("data:image/png;base64,", BadInput, "Image: there is none in the request."),
+        ("", BadInput, "Image: the request has none."),
+        ("data:image/png;base64,", BadInput, "Image: the request has none."),
         ("ab!d", BadImage, "Image: this is not valid base64."),
         ("abc", BadImage, "Image: this is not valid base64."),
         ("grün", BadImage, "Image: this is not valid base64."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.v1.job_views import Job, Receipt, progress_of
+from services.gateway.v1.job_views import job_of, progress_of, receipt_of
 from shared.messages import Cancelled, Done, Failed, ImageRef, JobRecord, JobState, JobSubmit, Task, Terminal
 
 RESULT = ImageRef(bucket="results", sha256="a" * 64, content_type="image/png", width=4, height=3, size_bytes=99)
@@ -27,7 +27,7 @@ def record(state: JobState = JobState.RUNNING, ended: Terminal | None = None, **
 
 def test_a_running_job_tells_its_steps() -> None:
     """With what it does, and how much of it is done."""
-    job = Job.of(record())
+    job = job_of(record())
 
     assert (job.status, job.step, job.total_steps, job.message, job.progress) == ("running", 2, 4, "Painting", 0.5)
     assert (job.result, job.error, job.duration_ms) == (None, None, None)
@@ -40,7 +40,7 @@ def test_loading_is_no_progress() -> None:
 
 def test_a_done_job_has_its_result() -> None:
     """And no message any more."""
-    job = Job.of(record(JobState.DONE, DONE))
+    job = job_of(record(JobState.DONE, DONE))
 
     assert job.result is not None
     assert job.result.model_dump() == {
@@ -51,7 +51,7 @@ def test_a_done_job_has_its_result() -> None:
 
 def test_a_failed_job_says_why() -> None:
     """With a word for programs and a sentence for people."""
-    job = Job.of(record(JobState.FAILED, FAILED))
+    job = job_of(record(JobState.FAILED, FAILED))
 
     assert job.error is not None
     assert job.error.model_dump() == {"code": "engine_failed", "message": "It broke."}
@@ -60,7 +60,7 @@ def test_a_failed_job_says_why() -> None:
 
 def test_before_the_first_step_there_are_none() -> None:
     """How many steps were ordered says nothing: an engine has its own."""
-    job = Job.of(record(step=None, total_steps=15, fraction=0.0))
+    job = job_of(record(step=None, total_steps=15, fraction=0.0))
 
     assert (job.step, job.total_steps) == (None, None)
 
@@ -69,8 +69,8 @@ def test_before_the_first_step_there_are_none() -> None:
 def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int | None, progress: float) -> None:
     """From its end alone, so a listing, which knows no steps, shows the same."""
     end = Cancelled(job_id="j1", step=step, total_steps=total or 15)
-    fresh = Job.of(record(JobState.CANCELLED, end))
-    listed = Job.of(record(JobState.CANCELLED, end, fraction=0.0, step=None, total_steps=15))
+    fresh = job_of(record(JobState.CANCELLED, end))
+    listed = job_of(record(JobState.CANCELLED, end, fraction=0.0, step=None, total_steps=15))
 
     assert fresh == listed
     assert (fresh.step, fresh.total_steps, fresh.progress, fresh.error) == (step, total, progress, None)
@@ -78,7 +78,7 @@ def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int 
 
 def test_dates_are_written_for_every_program() -> None:
     """RFC 3339, in UTC; and the names are those of the API."""
-    written = Job.of(record()).model_dump(mode="json", by_alias=True)
+    written = job_of(record()).model_dump(mode="json", by_alias=True)
 
     assert written["created_at"] == "1970-01-01T00:00:01Z"
     assert written["updated_at"] == "1970-01-01T00:00:02.500000Z"
@@ -89,7 +89,7 @@ def test_a_receipt_names_what_went_in_and_came_out() -> None:
     """By hash."""
     order = JobSubmit(task=Task.REMOVAL, image="b" * 64, mask="c" * 64, steps=20)
 
-    receipt = Receipt.of(record(JobState.DONE, DONE, replay_of="j0"), DONE, order)
+    receipt = receipt_of(record(JobState.DONE, DONE, replay_of="j0"), DONE, order)
 
     assert receipt.inputs == {"image": "b" * 64, "mask": "c" * 64}
     assert (receipt.output, receipt.seed, receipt.steps, receipt.replay_of) == ("a" * 64, 7, 20, "j0")
@@ -97,6 +97,6 @@ def test_a_receipt_names_what_went_in_and_came_out() -> None:
 
 def test_a_receipt_can_be_written_without_the_order() -> None:
     """The log keeps it for a week only."""
-    receipt = Receipt.of(record(JobState.DONE, DONE), DONE, None)
+    receipt = receipt_of(record(JobState.DONE, DONE), DONE, None)
 
     assert (receipt.inputs, receipt.steps, receipt.pixels_changed_outside_mask) == ({}, None, 0)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from services.gateway.http.static_files import FOLDER
-from services.gateway.v1.samples import samples
+from services.gateway.v1.samples import load_samples
 
 
 def test_every_bundled_photo_is_listed_with_its_credit() -> None:
     """So none is shown without saying whose it is."""
     names = sorted(path.stem for path in (FOLDER / "samples").glob("*.jpg"))
 
-    assert sorted(sample.name for sample in samples()) == names
-    assert all(sample.credit.endswith(")") for sample in samples())
+    assert sorted(sample.name for sample in load_samples()) == names
+    assert all(sample.credit.endswith(")") for sample in load_samples())
 
 
 def test_a_sample_leads_to_its_file() -> None:
     """With the size it really has."""
-    rocket = next(sample for sample in samples() if sample.name == "rocket")
+    rocket = next(sample for sample in load_samples() if sample.name == "rocket")
 
     assert (rocket.url, rocket.width, rocket.height) == ("/static/samples/rocket.jpg", 640, 427)
     assert (FOLDER.parent / rocket.url.lstrip("/")).is_file()

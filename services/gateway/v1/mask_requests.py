@@ -1,0 +1,28 @@
+"""Converts the mask queries of /v1 to messages for the segmentation service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from shared.messages import MaskRequest, Stroke
+
+if TYPE_CHECKING:
+    from services.gateway.v1.schemas import MaskQuery
+
+
+def mask_request(query: MaskQuery) -> MaskRequest:
+    """Return the message for a query. Segmentation checks its coordinates."""
+    return MaskRequest(
+        request_id=uuid4().hex,
+        image=query.image,
+        engine=query.engine,
+        points=query.points,
+        box=query.box,
+        strokes=[Stroke(**stroke.model_dump()) for stroke in query.strokes],
+        mask=query.mask,
+        auto=query.auto,
+        grow_px=query.grow,
+        feather_px=query.feather,
+        candidates=query.candidates,
+    )
