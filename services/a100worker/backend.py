@@ -152,12 +152,12 @@ def load(name: str, settings: Settings, loading: PhaseReporter) -> Engine:
         raise ConfigError(f"The engine {name!r} needs the package {error.name}, which is not installed.") from error
 
 
-def grey_as_rgb(grey: Grey) -> Rgb:
+def grey_to_rgb(grey: Grey) -> Rgb:
     """Return the same image with three equal channels."""
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def finish(base: Rgb, edited: Rgb, region: Grey) -> Rgb:
+def blend(base: Rgb, edited: Rgb, region: Grey) -> Rgb:
     """Blend `edited` over `base` by `region` (0..255). Where it is 0, the result is byte-identical to `base`."""
     result = base.copy()
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))

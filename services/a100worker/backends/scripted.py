@@ -1,4 +1,4 @@
-"""An engine for load tests: it does what the prompt's script says, in exactly the time that it says."""
+"""An engine for load tests: it runs the steps of a script in the prompt, in exactly the scripted time."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _MAX_INTERVAL_MS = 3_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """How many steps, how far apart."""
+    """The number of steps and the time between two of them."""
 
     steps: int
     interval_s: float
 
 
 class Scripted(Engine):
-    """Counts steps; not for people, who expect their picture to be edited."""
+    """Reports scripted steps and paints a plain colour. For load tests only."""
 
     name = "scripted"
 
@@ -47,12 +47,12 @@ class Scripted(Engine):
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
         """Run the script, then paint the masked region in a colour that depends on the seed."""
         run_script(job, step)
-        return _painted(job.image, job.mask, job.seed)
+        return _paint(job.image, job.mask, job.seed)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
         """Run the script, then paint the masked region in a colour that depends on the seed."""
         run_script(job, step)
-        return _painted(job.image, job.mask, job.seed)
+        return _paint(job.image, job.mask, job.seed)
 
     def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
         """Run the script and return the image unchanged."""
@@ -60,20 +60,20 @@ class Scripted(Engine):
         return Edit(job.image.copy(), None)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: the engine holds nothing."""
 
 
 def run_script(job: EditInputs, step: StepReporter) -> None:
     """Take the steps of the prompt's script, each with the message `ts:<monotonic ns>`. Raises JobCancelled."""
-    script = read_script(job.prompt, job.steps)
+    script = parse_script(job.prompt, job.steps)
     for done in range(1, script.steps + 1):
         if step.cancelled.wait(script.interval_s):
             raise JobCancelled
         step(done, script.steps, f"ts:{time.monotonic_ns()}")
 
 
-def read_script(prompt: str, steps: int) -> Script:
-    """Read `{"steps": N, "interval_ms": M}`; anything else means the job's own steps, without waiting."""
+def parse_script(prompt: str, steps: int) -> Script:
+    """Parse `{"steps": N, "interval_ms": M}`. Any other prompt gives the job's own steps without waiting."""
     try:
         script = json.loads(prompt)
         interval_ms = min(max(0.0, float(script["interval_ms"])), _MAX_INTERVAL_MS)
@@ -82,7 +82,7 @@ def read_script(prompt: str, steps: int) -> Script:
         return Script(steps, 0.0)
 
 
-def _painted(image: Rgb, mask: Grey, seed: int) -> Edit:
+def _paint(image: Rgb, mask: Grey, seed: int) -> Edit:
     region = np.where(mask > 0, np.uint8(255), np.uint8(0))
     result = image.copy()
     result[region > 0] = np.random.default_rng(seed).integers(0, 256, 3, dtype=np.uint8)

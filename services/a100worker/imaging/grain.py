@@ -1,4 +1,4 @@
-"""Gives a fill that was made at a smaller scale the fine texture of the picture round it."""
+"""Adds the fine texture of the surroundings to a fill that was made at a smaller scale."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 _RADIUS_PX = 3  # of the compared patches, at the small scale
 _CELL_PX = 4  # of the copied squares, at the small scale
 _MAX_SOURCES = 6_000
-_DIMENSIONS = 12  # kept of a patch's 147 numbers
+_DIMENSIONS = 12  # of a patch's 147 numbers
 _CHUNK = 1024
 
 
-def with_grain(picture: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -> Rgb:
-    """Enlarge the fill to the picture's size and add in the hole, cell by cell, the detail of the most similar place.
+def add_grain(image: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -> Rgb:
+    """Enlarge the fill to the image's size. In the hole, add to each cell the detail of the most similar place.
 
-    `hole` and `avoid` have the fill's size; detail comes from where both are 0. Without any such place the fill is only
+    `hole` and `avoid` have the fill's size. Detail comes from places where both are 0; without any, the fill is only
     enlarged. Example-based super-resolution (Freeman, Jones, Pasztor 2002), in one pass.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     enlarged = cv2.resize(small_fill, (width, height), interpolation=cv2.INTER_CUBIC)
-    small = np.asarray(cv2.resize(picture, hole.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    sources = _sources(hole | avoid, seed)
+    small = np.asarray(cv2.resize(image, hole.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+    sources = _draw_sources(hole | avoid, seed)
     if len(sources) == 0:
         return np.asarray(enlarged, np.uint8)
-    cells = _cells(hole.shape)
+    cells = _grid_cells(hole.shape)
     needed = cv2.dilate(hole, np.ones((2 * _CELL_PX + 1,) * 2, np.uint8))[cells[..., 0], cells[..., 1]] > 0
     shift = np.zeros_like(cells)
-    found = _nearest(_patches(small_fill, cells[needed]), _patches(small, sources))
-    shift[needed] = sources[found] - cells[needed]
+    nearest = _find_nearest(_extract_patches(small_fill, cells[needed]), _extract_patches(small, sources))
+    shift[needed] = sources[nearest] - cells[needed]
     soft = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.int16)
-    detail = picture - soft
-    return np.asarray(np.clip(enlarged + _moved(detail, shift, hole.shape), 0, 255), np.uint8)
+    detail = image - soft
+    return np.asarray(np.clip(enlarged + _shift_detail(detail, shift, hole.shape), 0, 255), np.uint8)
 
 
-def _sources(taboo: Grey, seed: int) -> NDArray[np.intp]:
-    """Draw places (row, column) whose patch, and a pixel more, is free of the hole and inside the picture."""
+def _draw_sources(taboo: Grey, seed: int) -> NDArray[np.intp]:
+    """Draw places (row, column). Their patches, and a pixel more, are outside the hole and inside the image."""
     patch = np.ones((2 * _RADIUS_PX + 3,) * 2, np.uint8)
     places = np.argwhere(cv2.dilate(taboo, patch, borderType=cv2.BORDER_CONSTANT, borderValue=255) == 0)
     if len(places) <= _MAX_SOURCES:
@@ -50,21 +50,21 @@ def _sources(taboo: Grey, seed: int) -> NDArray[np.intp]:
     return np.random.default_rng(seed).choice(places, _MAX_SOURCES, replace=False)
 
 
-def _cells(shape: tuple[int, ...]) -> NDArray[np.intp]:
+def _grid_cells(shape: tuple[int, ...]) -> NDArray[np.intp]:
     """Return the centres (row, column) of a grid of squares."""
     rows, columns = (np.minimum(np.arange(0, side, _CELL_PX) + _CELL_PX // 2, side - 1) for side in shape)
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
 
 
-def _patches(picture: Rgb, places: NDArray[np.intp]) -> NDArray[np.float32]:
-    padded = cv2.copyMakeBorder(picture, *(_RADIUS_PX,) * 4, cv2.BORDER_REFLECT_101)
+def _extract_patches(image: Rgb, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    padded = cv2.copyMakeBorder(image, *(_RADIUS_PX,) * 4, cv2.BORDER_REFLECT_101)
     side = 2 * _RADIUS_PX + 1
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))
     return windows[places[:, 0], places[:, 1]].reshape(len(places), -1).astype(np.float32)
 
 
-def _nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return for each wanted patch the index of the most similar known one, compared by principal components."""
+def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return for each wanted patch the index of the most similar known one, by distance of principal components."""
     mean = known.mean(axis=0)
     _, _, axes = np.linalg.svd((known - mean)[:: max(1, len(known) // 2000)], full_matrices=False)
     basis = axes[:_DIMENSIONS].T
@@ -74,8 +74,8 @@ def _nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray
     return np.concatenate([np.argmin(norms - 2 * (chunk @ known.T), axis=1) for chunk in chunks])
 
 
-def _moved(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
-    """Copy, for each square of the grid, the detail that lies `shift` (small pixels) away."""
+def _shift_detail(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
+    """Copy for each square of the grid the detail at a distance of `shift` (small pixels)."""
     places = []
     for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
         scale = side / small_side

@@ -1,4 +1,4 @@
-"""Makes an inserted object belong: its colours lean towards the place, and it throws a soft shadow where it stands."""
+"""Fits an inserted object into a scene: shifts its colours towards the surroundings and casts a soft shadow."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MAX_SHIFT = (12.0, 30.0, 30.0)  # L, a, b
 _CONTRAST = (0.8, 1.2)
 _RING = 0.25  # of the box
 _SOLID = 0.9
-_FOOT = 0.2  # of the object's height: what is near the ground
+_FOOT = 0.2  # of the object's height: the part near the ground
 _SHADOW_REACH = 0.21  # of the long side: three times the widest blur
 _SHADOWS = ((0.02, 0.008, 0.42), (0.07, 0.03, 0.22))  # blur across, blur and drop down (of the long side), strength
 
 
-def toned(cutout: Cutout, scene: Rgb, box: Box) -> Cutout:
-    """Shift the object's mean Lab colour part of the way to what lies round the box, and bring its contrast nearer."""
+def match_tone(cutout: Cutout, scene: Rgb, box: Box) -> Cutout:
+    """Shift the object's mean Lab colour and contrast part of the way to those of the surroundings of the box."""
     inside = cutout.alpha > _SOLID
-    ring = _ring(scene, box)
+    ring = _ring_colours(scene, box)
     if not inside.any() or not len(ring):
         return cutout
     lab = cv2.cvtColor(cutout.colour, cv2.COLOR_RGB2Lab)
@@ -40,45 +40,45 @@ def toned(cutout: Cutout, scene: Rgb, box: Box) -> Cutout:
     return Cutout(np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), 0, 1), cutout.alpha)
 
 
-def composed(scene: Rgb, cutout: Cutout, box: Box) -> tuple[Rgb, Grey]:
-    """Lay the object, of the box's size, over the scene and its shadow; also return where anything may have changed.
+def compose(scene: Rgb, cutout: Cutout, box: Box) -> tuple[Rgb, Grey]:
+    """Compose the object, of the box's size, and its shadow over the scene. Return the image and the changed region.
 
-    The second array is 0 wherever the first is byte-identical to the scene.
+    The region is 0 wherever the image is byte-identical to the scene.
     """
-    window = box.widened(round(_SHADOW_REACH * max(box.width, box.height)), scene.shape)
+    window = box.expand(round(_SHADOW_REACH * max(box.width, box.height)), scene.shape)
     alpha = np.zeros((window.height, window.width), np.float32)
     inner = Box(box.x - window.x, box.y - window.y, box.width, box.height)
-    alpha[inner.window] = cutout.alpha
+    alpha[inner.slices] = cutout.alpha
     shadow = contact_shadow(alpha, inner)
-    before = scene[window.window]
+    before = scene[window.slices]
     mixed = before * (1 - shadow)[..., None] * (1 - alpha)[..., None]
-    mixed[inner.window] += cutout.colour * cutout.alpha[..., None] * 255
+    mixed[inner.slices] += cutout.colour * cutout.alpha[..., None] * 255
     region = np.zeros(scene.shape[:2], np.uint8)
-    region[window.window] = touched = np.rint(np.maximum(alpha, shadow) * 255).astype(np.uint8)
+    region[window.slices] = touched = np.rint(np.maximum(alpha, shadow) * 255).astype(np.uint8)
     result = scene.copy()
     after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    result[window.window] = np.where((touched > 0)[..., None], after, before)
+    result[window.slices] = np.where((touched > 0)[..., None], after, before)
     return result, region
 
 
 def contact_shadow(alpha: Floats, box: Box) -> Floats:
-    """Return which share of its light the ground loses, to a near and a far shadow under what fills the box."""
+    """Return the share of light (0..1) that the ground loses to a near and a far shadow of the object in the box."""
     foot = alpha.copy()
     foot[: box.y + box.height - max(1, round(_FOOT * box.height))] = 0
     long_side = max(box.width, box.height)
     light = np.ones_like(foot)
     for across, down, strength in _SHADOWS:
         drop = np.array([[1, 0, 0], [0, 1, down * long_side]], np.float32)
-        fallen = cv2.warpAffine(foot, drop, foot.shape[::-1])
+        dropped = cv2.warpAffine(foot, drop, foot.shape[::-1])
         wide, high = max(0.5, across * long_side), max(0.5, down * long_side)
-        light *= 1 - strength * np.asarray(cv2.GaussianBlur(fallen, (0, 0), sigmaX=wide, sigmaY=high), np.float32)
+        light *= 1 - strength * np.asarray(cv2.GaussianBlur(dropped, (0, 0), sigmaX=wide, sigmaY=high), np.float32)
     return 1 - light
 
 
-def _ring(scene: Rgb, box: Box) -> Floats:
-    """Return the Lab colours of the scene round the box, as a list (n, 3)."""
-    around = box.widened(max(4, round(_RING * max(box.width, box.height))), scene.shape)
+def _ring_colours(scene: Rgb, box: Box) -> Floats:
+    """Return the Lab colours of the scene around the box, as an array (n, 3)."""
+    around = box.expand(max(4, round(_RING * max(box.width, box.height))), scene.shape)
     outside = np.ones((around.height, around.width), np.bool_)
     outside[box.y - around.y : box.y - around.y + box.height, box.x - around.x : box.x - around.x + box.width] = False
-    lab = cv2.cvtColor(scene[around.window].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    lab = cv2.cvtColor(scene[around.slices].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
     return np.asarray(lab[outside])

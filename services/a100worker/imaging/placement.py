@@ -1,4 +1,4 @@
-"""Where an inserted object goes: one box per marked region, the object inside it at its own proportions."""
+"""Places an inserted object: one box per marked region, the object inside it at its own proportions."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Box:
     height: int
 
     @property
-    def window(self) -> tuple[slice, slice]:
+    def slices(self) -> tuple[slice, slice]:
         """The box as an index into an array."""
         return slice(self.y, self.y + self.height), slice(self.x, self.x + self.width)
 
-    def widened(self, margin: int, shape: tuple[int, ...]) -> Box:
-        """Return the box and a margin round it, inside a picture of that shape."""
+    def expand(self, margin: int, shape: tuple[int, ...]) -> Box:
+        """Return the box with a margin on each side, clipped to an image of that shape."""
         left, top = max(0, self.x - margin), max(0, self.y - margin)
         right = min(shape[1], self.x + self.width + margin)
         bottom = min(shape[0], self.y + self.height + margin)
@@ -40,13 +40,13 @@ class Box:
 
 
 def bounding_box(mask: Grey) -> Box | None:
-    """Return the smallest box round all that is not 0; None where all is."""
+    """Return the smallest box around all nonzero pixels, or None if there are none."""
     x, y, width, height = cv2.boundingRect(mask)
     return Box(x, y, width, height) if width and height else None
 
 
-def regions(mask: Grey) -> list[Box]:
-    """Box the connected parts (4 neighbours) of a mask that are worth a copy. Raises BadInput where there are none."""
+def find_regions(mask: Grey) -> list[Box]:
+    """Return the boxes of the mask's connected parts (4 neighbours) of at least 100 px. Raises BadInput without any."""
     inside = (mask > MASK_THRESHOLD).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
     found = [stats[label] for label in range(1, count) if stats[label, cv2.CC_STAT_AREA] >= MIN_REGION_PX]
@@ -56,7 +56,7 @@ def regions(mask: Grey) -> list[Box]:
 
 
 def fit(width: int, height: int, into: Box) -> Box:
-    """Scale width x height uniformly to fit the box; stand it on the box's floor, centred from left to right."""
+    """Scale width x height uniformly to fit the box. Place it at the bottom, centred horizontally."""
     scale = min(into.width / width, into.height / height)
     fitted = min(into.width, max(1, round(width * scale))), min(into.height, max(1, round(height * scale)))
     return Box(into.x + (into.width - fitted[0]) // 2, into.y + into.height - fitted[1], *fitted)

@@ -1,4 +1,4 @@
-"""The engine for machines without a GPU: PatchMatch removes, alpha compositing inserts, a sister service balances."""
+"""The engine for machines without a GPU: PatchMatch, alpha compositing, and the image utilities' white balance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Classical(Engine):
-    """Edits with classical image processing, on the CPU. Prompts have no effect: use a model where words matter."""
+    """Edits with classical image processing on the CPU. It ignores prompts."""
 
     name = "classical"
 

@@ -1,4 +1,4 @@
-"""Insertion: cut the object out of the reference and set it into each marked region, with its shadow."""
+"""Inserts an object: cuts it out of the reference and composes it into each marked region, with a shadow."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from services.a100worker.backend import Edit, grey_as_rgb
+from services.a100worker.backend import Edit, grey_to_rgb
 from services.a100worker.imaging import cutout, placement
-from services.a100worker.imaging.harmony import composed, toned
+from services.a100worker.imaging.harmony import compose, match_tone
 from services.a100worker.imaging.reference import marks_something, object_mask
 
 if TYPE_CHECKING:
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 
 
 def insert(job: InsertionInputs, step: StepReporter) -> Edit:
-    """Set a copy of the object into each region of the mask. Raises BadInput or JobCancelled."""
-    regions = placement.regions(job.mask)
+    """Compose a copy of the object into each region of the mask. Raises BadInput or JobCancelled."""
+    regions = placement.find_regions(job.mask)
     total = 2 + len(regions)
     step(0, total, "Looking for the object")
     shape = object_mask(job.reference, job.reference_mask, job.fetch_reference_saliency)
     step(1, total, "Cutting out the object")
-    thing = cutout.whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
-    picture, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)
+    thing = cutout.cut_whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
+    image, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)
     for number, region in enumerate(regions, start=1):
-        step(1 + number, total, f"Placing {number} of {len(regions)}", picture if number > 1 else None)
+        step(1 + number, total, f"Placing {number} of {len(regions)}", image if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
-        copy = toned(thing.resized(box.width, box.height), job.image, box)
-        picture, touched = composed(picture, copy, box)
+        copy = match_tone(thing.resize(box.width, box.height), job.image, box)
+        image, touched = compose(image, copy, box)
         changed = np.maximum(changed, touched)
-        placed = np.maximum(placed, _positioned(copy, box, placed.shape))
+        placed = np.maximum(placed, _draw_alpha(copy, box, placed.shape))
     step(total, total)
     labelled = marks_something(job.reference_mask)
     masked = None if shape is None or not labelled else np.where(shape[..., None] > 0, job.reference, np.uint8(0))
-    return Edit(picture, changed, _conditions(job.image, job.mask, job.reference, masked, placed))
+    return Edit(image, changed, _label_conditions(job.image, job.mask, job.reference, masked, placed))
 
 
-def _positioned(copy: Cutout, box: Box, shape: tuple[int, ...]) -> Grey:
+def _draw_alpha(copy: Cutout, box: Box, shape: tuple[int, ...]) -> Grey:
     placed = np.zeros(shape, np.uint8)
-    placed[box.window] = np.rint(copy.alpha * 255).astype(np.uint8)
+    placed[box.slices] = np.rint(copy.alpha * 255).astype(np.uint8)
     return placed
 
 
-def _conditions(
+def _label_conditions(
     image: Rgb, mask: Grey, reference: Rgb, masked_reference: Rgb | None, placed: Grey
 ) -> tuple[tuple[str, Rgb], ...]:
-    """Label the pictures as the client knows them: one list with a reference mask, another without."""
-    mask_rgb, positioned = grey_as_rgb(mask), grey_as_rgb(placed)
+    """Label the images for the client's debug view: one list with a reference mask, another without."""
+    mask_rgb, positioned = grey_to_rgb(mask), grey_to_rgb(placed)
     if masked_reference is None:
         background = np.where(mask_rgb > placement.MASK_THRESHOLD, np.uint8(0), image)
         return ("ref_img", reference), ("mask", mask_rgb), ("masked_bg", background), ("positioned_mask", positioned)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from services.a100worker.backends.classical.removal import filled, smooth
 from services.a100worker.backends.lama.lama import Lama
 from services.a100worker.backends.patchmatch.filler import Filler
 from services.a100worker.imaging import holes
+from services.a100worker.imaging.filling import fill_hole, fill_smoothly
 
 try:
     from patchmatch import patchmatch_available
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.a100worker.backend import EditInputs, StepReporter
-    from services.a100worker.backends.classical.removal import Search
+    from services.a100worker.imaging.filling import Search
     from shared.image_codec import Grey, Rgb
 
 
@@ -49,7 +49,7 @@ class HoleFiller:
             return self._lama.fill
         if self._patches is not None:
             return partial(self._patches.fill, seed=job.seed, cancelled=step.cancelled)
-        return smooth
+        return fill_smoothly
 
     def close(self) -> None:
         """End the child process, if there is one."""
@@ -60,5 +60,5 @@ class HoleFiller:
 def _fill(search: Search, seed: int, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
     parts, specks = holes.split(hole, saliency)
     for part in parts:
-        picture = filled(picture, part, search, seed)
-    return smooth(picture, specks, np.zeros_like(hole)) if specks.any() else picture
+        picture = fill_hole(picture, part, search, seed)
+    return fill_smoothly(picture, specks, np.zeros_like(hole)) if specks.any() else picture

@@ -1,4 +1,4 @@
-"""Fills holes with PatchMatch in a child process, so that a cancel ends even a fill that cannot be interrupted."""
+"""Fills holes with PatchMatch in a child process, because a fill can only be cancelled by a kill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 
-from services.a100worker.backends.patchmatch import child as program
+from services.a100worker.backends.patchmatch import child as child_module
 from shared.errors import EngineFailed, JobCancelled
 
 if TYPE_CHECKING:
@@ -18,56 +18,56 @@ if TYPE_CHECKING:
 
 
 class Filler:
-    """Owns the child process: starts it for the first fill and again after a kill; `close` leaves nothing behind.
+    """Owns the child process: starts it at the first fill, and again after a kill.
 
-    For one thread; only the flag may be set from another.
+    Not thread-safe; only the cancel flag may be set from another thread.
     """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
 
-    def fill(self, picture: Rgb, hole: Grey, avoid: Grey, seed: int, cancelled: CancelFlag) -> Rgb:
-        """Return the picture with all that is not 0 in `hole` filled; what `avoid` marks is neither source nor filled.
+    def fill(self, image: Rgb, hole: Grey, avoid: Grey, seed: int, cancelled: CancelFlag) -> Rgb:
+        """Return the image with the nonzero pixels of `hole` filled. Those of `avoid` are not copied and not filled.
 
-        The same arguments give the same pixels. Raises JobCancelled at once when the flag is set, and EngineFailed
-        when the child dies.
+        The same arguments give the same pixels. Raises JobCancelled as soon as the flag is set, and EngineFailed if
+        the child dies.
         """
-        child = self._running()
-        answer = b""
+        child = self._start_child()
+        output = b""
         with cancelled.on_set(child.kill), suppress(OSError):
-            _send(child, picture, hole, avoid, seed)
-            answer = cast("IO[bytes]", child.stdout).read(picture.nbytes)
-        if cancelled.is_set() or len(answer) < picture.nbytes:
+            _send(child, image, hole, avoid, seed)
+            output = cast("IO[bytes]", child.stdout).read(image.nbytes)
+        if cancelled.is_set() or len(output) < image.nbytes:
             self.close()
         if cancelled.is_set():
             raise JobCancelled
-        if len(answer) < picture.nbytes:
-            raise EngineFailed("The program that fills holes ended without an answer.")
-        return np.frombuffer(answer, np.uint8).reshape(picture.shape)
+        if len(output) < image.nbytes:
+            raise EngineFailed("The process that fills holes died.")
+        return np.frombuffer(output, np.uint8).reshape(image.shape)
 
     def close(self) -> None:
-        """Kill the child and wait until it is gone; without a child, do nothing. A later fill starts a new one."""
+        """Kill the child, if there is one, and wait for its end. A later fill starts a new one."""
         if self._child is None:
             return
         self._child.kill()
-        with suppress(OSError):  # closing flushes what the child no longer reads
+        with suppress(OSError):  # closing flushes bytes that the child no longer reads
             self._child.__exit__(None, None, None)
         self._child.wait()
         self._child = None
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _start_child(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._child.poll() is not None:
             self.close()  # it died while idle
         if self._child is None:
             self._child = subprocess.Popen(  # noqa: S603 (our interpreter, our file)
-                [sys.executable, "-P", program.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-P", child_module.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         return self._child
 
 
-def _send(child: subprocess.Popen[bytes], picture: Rgb, hole: Grey, avoid: Grey, seed: int) -> None:
+def _send(child: subprocess.Popen[bytes], image: Rgb, hole: Grey, avoid: Grey, seed: int) -> None:
     stream = cast("IO[bytes]", child.stdin)
-    stream.write(program.HEADER.pack(*hole.shape, seed))
-    for array in (picture, hole, avoid):
+    stream.write(child_module.HEADER.pack(*hole.shape, seed))
+    for array in (image, hole, avoid):
         stream.write(array.tobytes())
     stream.flush()

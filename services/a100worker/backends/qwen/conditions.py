@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.backend import grey_as_rgb
+from services.a100worker.backend import grey_to_rgb
 from services.a100worker.imaging import holes, placement
 from services.a100worker.imaging.harmony import contact_shadow
 from services.a100worker.imaging.placement import Box
-from services.a100worker.imaging.reference import aligned, marks_something
+from services.a100worker.imaging.reference import align_mask, marks_something
 
 if TYPE_CHECKING:
     from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
@@ -42,17 +42,17 @@ class Conditions:
 
 def removal(job: RemovalInputs, frame: Frame, fill: Fill) -> Conditions:
     """Masked background, mask, fill. Raises BadInput, JobCancelled."""
-    grown = holes.grown(job.mask)
+    grown = holes.grow(job.mask)
     picture, mask = frame.enter(job.image), frame.enter_mask(job.mask)
-    wide = cv2.dilate(mask, _disc(_BRUSH_PX)) if job.mask_tool == "brush" else holes.grown(mask)
+    wide = cv2.dilate(mask, _disc(_BRUSH_PX)) if job.mask_tool == "brush" else holes.grow(mask)
     hole = mask if wide.all() else np.asarray(wide, np.uint8)
     saliency = job.fetch_saliency()
     filled = fill(picture, hole, None if saliency is None else frame.enter_grey(saliency))
-    shown = grey_as_rgb(mask)
+    shown = grey_to_rgb(mask)
     return Conditions(
         (_without(picture, mask), shown, filled),
-        holes.feathered(grown, job.mask),
-        (("original", job.image), ("mask", shown), ("mae", filled), ("dilated_mask", grey_as_rgb(hole))),
+        holes.feather(grown, job.mask),
+        (("original", job.image), ("mask", shown), ("mae", filled), ("dilated_mask", grey_to_rgb(hole))),
     )
 
 
@@ -61,32 +61,32 @@ def insertion(job: InsertionInputs, frame: Frame) -> Conditions:
 
     Raises BadInput.
     """
-    regions = [_framed(box, frame) for box in placement.regions(job.mask)]
+    regions = [_framed(box, frame) for box in placement.find_regions(job.mask)]
     picture, mask = frame.enter(job.image), frame.enter_mask(job.mask)
     reference = _stretched(job.reference, frame.outer)
     outline = None
     if job.reference_mask is not None and marks_something(job.reference_mask):
-        outline = aligned(job.reference, job.reference_mask)
+        outline = align_mask(job.reference, job.reference_mask)
     placed = mask if outline is None else _placed(outline, regions, mask.shape)
     shadow = _shadow(placed, regions)
     shaded = np.rint(picture * (1 - shadow[..., None])).astype(np.uint8)
     expanded = _expanded(placed, shadow)
     background = _without(shaded, placed)
     region = np.asarray(cv2.GaussianBlur(frame.leave(expanded), (0, 0), _FEATHER_PX), np.uint8)
-    pictures = (reference, grey_as_rgb(expanded), background)
+    pictures = (reference, grey_to_rgb(expanded), background)
     if outline is None:
-        shown = (("ref_img", job.reference), ("mask", grey_as_rgb(expanded)), ("masked_bg", background))
-        return Conditions(pictures, region, (*shown, ("positioned_mask", grey_as_rgb(placed))))
+        shown = (("ref_img", job.reference), ("mask", grey_to_rgb(expanded)), ("masked_bg", background))
+        return Conditions(pictures, region, (*shown, ("positioned_mask", grey_to_rgb(placed))))
     return Conditions(
         pictures,
         region,
         (
             ("original", job.image),
-            ("mask_A", grey_as_rgb(mask)),
+            ("mask_A", grey_to_rgb(mask)),
             ("masked_R", np.where(outline[..., None] > 0, job.reference, np.uint8(0))),
             ("reference_image", job.reference),
-            ("positioned_mask_R", grey_as_rgb(expanded)),
-            ("positioned_mask", grey_as_rgb(placed)),
+            ("positioned_mask_R", grey_to_rgb(expanded)),
+            ("positioned_mask", grey_to_rgb(placed)),
         ),
     )
 
@@ -94,7 +94,7 @@ def insertion(job: InsertionInputs, frame: Frame) -> Conditions:
 def white_balance(job: WhiteBalanceInputs, frame: Frame) -> Conditions:
     """The picture and its edges, which hold the shapes while the colours change."""
     picture = frame.enter(job.image)
-    edges = grey_as_rgb(canny(picture))
+    edges = grey_to_rgb(canny(picture))
     return Conditions((picture, edges), None, (("input", job.image), ("canny", edges)))
 
 
@@ -131,8 +131,8 @@ def _placed(outline: Grey, regions: list[Box], shape: tuple[int, ...]) -> Grey:
     for region in regions:
         box = placement.fit(thing.width, thing.height, region)
         size = (box.width, box.height)
-        scaled = np.asarray(cv2.resize(outline[thing.window], size, interpolation=cv2.INTER_AREA), np.uint8)
-        placed[box.window] = np.maximum(placed[box.window], scaled)
+        scaled = np.asarray(cv2.resize(outline[thing.slices], size, interpolation=cv2.INTER_AREA), np.uint8)
+        placed[box.slices] = np.maximum(placed[box.slices], scaled)
     return placed
 
 
@@ -140,10 +140,10 @@ def _shadow(placed: Grey, regions: list[Box]) -> Floats:
     """Return the share of its light that the ground loses near each region, outside what stands there."""
     shadow = np.zeros(placed.shape, np.float32)
     for region in regions:
-        window = region.widened(round(_SHADOW_REACH * max(region.width, region.height)), placed.shape)
-        alpha = placed[window.window].astype(np.float32) / np.float32(255)
+        window = region.expand(round(_SHADOW_REACH * max(region.width, region.height)), placed.shape)
+        alpha = placed[window.slices].astype(np.float32) / np.float32(255)
         box = Box(region.x - window.x, region.y - window.y, region.width, region.height)
-        shadow[window.window] = np.maximum(shadow[window.window], contact_shadow(alpha, box))
+        shadow[window.slices] = np.maximum(shadow[window.slices], contact_shadow(alpha, box))
     shadow[placed > 0] = 0
     return shadow
 

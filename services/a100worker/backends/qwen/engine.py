@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 import torch
 
-from services.a100worker.backend import Edit, Engine, InsertionInputs, RemovalInputs, WhiteBalanceInputs, finish
+from services.a100worker.backend import Edit, Engine, InsertionInputs, RemovalInputs, WhiteBalanceInputs, blend
 from services.a100worker.backends.lama.fill import HoleFiller
 from services.a100worker.backends.qwen import assembly, conditions
 from services.a100worker.backends.qwen.adapters import files as adapter_files
@@ -98,7 +98,7 @@ class Qwen(Engine):
         seen = self._conditions(job, frame, step)
         painted = self.painter.paint(self._order(task, job, seen, frame), step, rung)
         if seen.region is not None:
-            return Edit(finish(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
+            return Edit(blend(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
         strength = job.strength if isinstance(job, WhiteBalanceInputs) else 1.0
         return Edit(_recoloured(job.image, strength, frame, painted), None, seen.labelled)
 

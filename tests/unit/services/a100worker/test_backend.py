@@ -1,18 +1,18 @@
-"""Loading engines by name, and the one rule of compositing."""
+"""Loading engines by name, and blending by a region."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from services.a100worker.backend import finish, load
+from services.a100worker.backend import blend, load
 from services.a100worker.backends.scripted import Scripted
 from shared.errors import ConfigError
 from tests.unit.services.a100worker.recorder import SETUP, noise
 
 
 def test_an_engine_is_loaded_by_its_name() -> None:
-    """The registry knows where it lives."""
+    """The registry has its import path."""
     engine = load("scripted", *SETUP)
 
     assert isinstance(engine, Scripted)
@@ -32,14 +32,14 @@ def test_an_unknown_engine_is_a_wrong_setting(name: str) -> None:
         load(name, *SETUP)
 
 
-def test_finishing_keeps_the_base_where_the_region_is_black() -> None:
+def test_a_blend_keeps_the_base_where_the_region_is_black() -> None:
     """Black keeps every byte, white takes every byte, grey lies between."""
     base, edited = noise(40, 60, seed=1), noise(40, 60, seed=2)
     region = np.zeros((40, 60), np.uint8)
     region[10:20, 10:20] = 255
     region[20:30, 10:20] = 128
 
-    result = finish(base, edited, region)
+    result = blend(base, edited, region)
 
     assert np.array_equal(result[region == 0], base[region == 0])
     assert np.array_equal(result[region == 255], edited[region == 255])
@@ -47,11 +47,11 @@ def test_finishing_keeps_the_base_where_the_region_is_black() -> None:
     assert np.all(np.abs(result[grey] - (base[grey] / 2.0 + edited[grey] / 2.0)) <= 1)
 
 
-def test_finishing_nothing_gives_a_copy_of_the_base() -> None:
-    """An all-black region is no special case for the caller."""
+def test_a_blend_of_nothing_is_a_copy_of_the_base() -> None:
+    """With an all-black region."""
     base = noise(5, 7)
 
-    result = finish(base, noise(5, 7, seed=2), np.zeros((5, 7), np.uint8))
+    result = blend(base, noise(5, 7, seed=2), np.zeros((5, 7), np.uint8))
 
     assert np.array_equal(result, base)
     assert result is not base

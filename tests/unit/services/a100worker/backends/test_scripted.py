@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from services.a100worker.backends.scripted import Script, Scripted, read_script
+from services.a100worker.backends.scripted import Script, Scripted, parse_script
 from shared.errors import JobCancelled
 from tests.unit.services.a100worker.recorder import SETUP, Recorder, balance, box_mask, noise, removal
 
@@ -17,18 +17,18 @@ PAIR = noise(8, 8), box_mask(8, 8)
 
 def test_the_prompt_is_the_script() -> None:
     """Milliseconds on the wire, seconds inside."""
-    assert read_script('{"steps": 30, "interval_ms": 250}', 15) == Script(30, 0.25)
+    assert parse_script('{"steps": 30, "interval_ms": 250}', 15) == Script(30, 0.25)
 
 
 @pytest.mark.parametrize("prompt", ["", "remove object", "7", "[]", '{"steps": "many"}', '{"steps": 1e999}', "null"])
 def test_a_prompt_that_is_no_script_means_the_job_s_own_steps(prompt: str) -> None:
     """Without waiting."""
-    assert read_script(prompt, 15) == Script(15, 0.0)
+    assert parse_script(prompt, 15) == Script(15, 0.0)
 
 
 def test_a_script_has_no_negative_steps_and_waits_no_negative_time() -> None:
-    """Whatever it says."""
-    assert read_script('{"steps": -3, "interval_ms": -5}', 15) == Script(0, 0.0)
+    """For any numbers in the prompt."""
+    assert parse_script('{"steps": -3, "interval_ms": -5}', 15) == Script(0, 0.0)
 
 
 def test_each_step_carries_the_time_it_was_taken() -> None:
@@ -55,7 +55,7 @@ def test_a_cancel_ends_the_wait_between_two_steps() -> None:
             running.result(10)
 
 
-def test_the_mark_tells_the_seed() -> None:
+def test_the_colour_depends_on_the_seed() -> None:
     """One colour per seed, in the mask and nowhere else."""
     image, mask = noise(20, 20), box_mask(20, 20, (5, 5, 10, 10))
 

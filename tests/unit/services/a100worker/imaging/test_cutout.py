@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.a100worker.imaging.cutout import cut_out, whole
+from services.a100worker.imaging.cutout import cut_out, cut_whole
 from tests.unit.services.a100worker.recorder import box_mask, photo
 
 
@@ -36,7 +36,7 @@ def test_the_old_background_does_not_shine_through_the_edge() -> None:
 
 
 def test_a_large_object_is_cut_out_at_no_more_than_1024_px() -> None:
-    """What is larger would only be shrunk again."""
+    """Larger objects are scaled down later anyway."""
     picture = np.zeros((1500, 2500, 3), np.uint8)
 
     thing = cut_out(picture, box_mask(1500, 2500, (100, 100, 2400, 1400)))
@@ -47,7 +47,7 @@ def test_a_large_object_is_cut_out_at_no_more_than_1024_px() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (7, 300), (451, 300), (900, 600)])
 def test_a_resized_cut_out_has_the_size_asked_for(size: tuple[int, int]) -> None:
     """Both layers, and all values between 0 and 1."""
-    thing = cut_out(photo("cat"), box_mask(300, 451, (50, 20, 300, 280))).resized(*size)
+    thing = cut_out(photo("cat"), box_mask(300, 451, (50, 20, 300, 280))).resize(*size)
 
     assert thing.alpha.shape == size[::-1]
     assert thing.colour.shape == (*size[::-1], 3)
@@ -59,7 +59,7 @@ def test_a_resized_cut_out_has_the_size_asked_for(size: tuple[int, int]) -> None
 
 def test_a_whole_picture_fades_at_its_rim() -> None:
     """From nearly nothing at the corner to all in the middle."""
-    thing = whole(photo("cat"))
+    thing = cut_whole(photo("cat"))
 
     assert thing.alpha[0, 0] < 0.05
     assert thing.alpha[150, 225] == 1

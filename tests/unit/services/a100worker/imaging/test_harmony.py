@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from services.a100worker.imaging.cutout import Cutout
-from services.a100worker.imaging.harmony import composed, toned
+from services.a100worker.imaging.harmony import compose, match_tone
 from services.a100worker.imaging.placement import Box
 from tests.unit.services.a100worker.recorder import frozen
 
@@ -23,24 +23,24 @@ def test_an_object_covers_its_box() -> None:
     """An opaque object shows its own colour there."""
     box = Box(60, 50, 80, 60)
 
-    picture, _ = composed(plain((200, 200, 200), 200, 200), block((1, 0, 0), 60, 80), box)
+    picture, _ = compose(plain((200, 200, 200), 200, 200), block((1, 0, 0), 60, 80), box)
 
-    assert np.all(picture[box.window] == (255, 0, 0))
+    assert np.all(picture[box.slices] == (255, 0, 0))
 
 
 def test_an_object_throws_a_shadow_below_and_not_above() -> None:
     """The ground under its foot is darker than the rest."""
-    picture, _ = composed(plain((200, 200, 200), 200, 200), block((1, 0, 0), 60, 80), Box(60, 50, 80, 60))
+    picture, _ = compose(plain((200, 200, 200), 200, 200), block((1, 0, 0), 60, 80), Box(60, 50, 80, 60))
 
     assert picture[111, 100, 1] < 180
     assert np.all(picture[:49] == 200)
 
 
-def test_nothing_changes_outside_what_is_reported() -> None:
-    """Where the second array is 0, every byte is that of the scene."""
+def test_nothing_changes_outside_the_region() -> None:
+    """Where the region is 0, every byte is that of the scene."""
     scene = plain((200, 190, 180), 200, 200)
 
-    picture, touched = composed(scene, block((0, 0, 1), 60, 80), Box(60, 140, 80, 60))
+    picture, touched = compose(scene, block((0, 0, 1), 60, 80), Box(60, 140, 80, 60))
 
     assert np.array_equal(picture[touched == 0], scene[touched == 0])
     assert 0 < np.count_nonzero(touched) < touched.size
@@ -48,7 +48,7 @@ def test_nothing_changes_outside_what_is_reported() -> None:
 
 def test_a_grey_object_takes_a_tint_from_a_warm_scene() -> None:
     """Part of the way, so that it keeps its own colour."""
-    thing = toned(block((0.5, 0.5, 0.5), 40, 40), plain((200, 140, 60), 200, 200), Box(80, 80, 40, 40))
+    thing = match_tone(block((0.5, 0.5, 0.5), 40, 40), plain((200, 140, 60), 200, 200), Box(80, 80, 40, 40))
 
     red, _, blue = thing.colour[20, 20]
     assert 0.05 < red - blue < 0.4
@@ -58,11 +58,11 @@ def test_an_object_that_is_nowhere_solid_keeps_its_colours() -> None:
     """There is nothing to measure."""
     ghost = Cutout(np.full((10, 10, 3), 0.5, np.float32), np.full((10, 10), 0.3, np.float32))
 
-    assert toned(ghost, plain((200, 140, 60), 50, 50), Box(20, 20, 10, 10)) is ghost
+    assert match_tone(ghost, plain((200, 140, 60), 50, 50), Box(20, 20, 10, 10)) is ghost
 
 
 def test_an_object_as_large_as_the_scene_keeps_its_colours() -> None:
-    """There is nothing round it."""
+    """It has no surroundings."""
     thing = block((0.5, 0.5, 0.5), 50, 50)
 
-    assert toned(thing, plain((200, 140, 60), 50, 50), Box(0, 0, 50, 50)) is thing
+    assert match_tone(thing, plain((200, 140, 60), 50, 50), Box(0, 0, 50, 50)) is thing

@@ -1,32 +1,32 @@
-"""Where an inserted object goes."""
+"""Placing an inserted object."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from services.a100worker.imaging.placement import Box, bounding_box, fit, regions
+from services.a100worker.imaging.placement import Box, bounding_box, find_regions, fit
 from shared.errors import BadInput
 from tests.unit.services.a100worker.recorder import box_mask
 
 
 def test_each_marked_region_is_boxed() -> None:
     """Two boxes in the mask are two places."""
-    found = regions(box_mask(100, 200, (10, 20, 40, 60), (100, 30, 150, 45)))
+    found = find_regions(box_mask(100, 200, (10, 20, 40, 60), (100, 30, 150, 45)))
 
     assert set(found) == {Box(10, 20, 30, 40), Box(100, 30, 50, 15)}
 
 
 def test_regions_that_touch_at_a_corner_are_two() -> None:
     """Neighbours are above, below, left and right."""
-    found = regions(box_mask(60, 60, (0, 0, 20, 20), (20, 20, 40, 40)))
+    found = find_regions(box_mask(60, 60, (0, 0, 20, 20), (20, 20, 40, 40)))
 
     assert len(found) == 2
 
 
 def test_specks_are_no_regions() -> None:
     """A slip of the brush is not a second copy of the object."""
-    found = regions(box_mask(60, 60, (0, 0, 20, 20), (50, 50, 55, 55)))
+    found = find_regions(box_mask(60, 60, (0, 0, 20, 20), (50, 50, 55, 55)))
 
     assert found == [Box(0, 0, 20, 20)]
 
@@ -35,7 +35,7 @@ def test_specks_are_no_regions() -> None:
 def test_a_mask_without_regions_is_bad_input(mask: np.ndarray) -> None:
     """Empty, or nothing but specks."""
     with pytest.raises(BadInput, match="no region"):
-        regions(mask)
+        find_regions(mask)
 
 
 def test_an_object_stands_on_the_floor_of_its_box() -> None:
@@ -63,9 +63,9 @@ def test_an_object_never_leaves_its_box(size: tuple[int, int]) -> None:
     assert box.height <= target.height
 
 
-def test_a_widened_box_stays_inside_the_picture() -> None:
+def test_an_expanded_box_stays_inside_the_picture() -> None:
     """The margin is cut at the borders."""
-    assert Box(5, 90, 10, 10).widened(20, (100, 200)) == Box(0, 70, 35, 30)
+    assert Box(5, 90, 10, 10).expand(20, (100, 200)) == Box(0, 70, 35, 30)
 
 
 def test_the_box_of_nothing_is_none() -> None:

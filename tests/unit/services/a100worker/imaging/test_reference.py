@@ -1,4 +1,4 @@
-"""Which pixels of a reference are the object, whatever the client sent."""
+"""Finding the object of a reference, with every kind of mask that clients send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.a100worker.imaging.reference import aligned, object_mask
+from services.a100worker.imaging.reference import align_mask, object_mask
 from tests.unit.services.a100worker.recorder import box_mask, photo
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def ellipse(height: int, width: int, centre: tuple[int, int], axes: tuple[int, i
     return np.asarray(cv2.ellipse(np.zeros((height, width), np.uint8), centre, axes, 20, 0, 360, 255, -1), np.uint8)
 
 
-def extracted(picture: Rgb, mask: Grey) -> tuple[Rgb, Grey]:
-    """Crop to the mask's box and fit it into a white square, as the extraction does; also where the object is then."""
+def extract(picture: Rgb, mask: Grey) -> tuple[Rgb, Grey]:
+    """Crop to the mask's box and fit it into a white square, as the extraction does. Also return the object's place."""
     x, y, width, height = cv2.boundingRect(mask)
     side = 512
     scale = min(side / width, side / height)
@@ -45,9 +45,9 @@ def nothing() -> None:
 def test_a_mask_in_the_frame_of_an_extracted_object_s_origin_is_moved_onto_it() -> None:
     """The coordinate trap: the square is a crop, the mask still belongs to the whole picture."""
     mask = ellipse(400, 600, (400, 250), (120, 60))
-    square, place = extracted(photo("coffee"), mask)
+    square, place = extract(photo("coffee"), mask)
 
-    found = aligned(square, mask)
+    found = align_mask(square, mask)
 
     assert overlap(found, place) > 0.97
 
@@ -56,17 +56,17 @@ def test_a_mask_that_fits_its_square_photo_is_left_where_it_is() -> None:
     """A square photo is no extraction, though most of it is not white either."""
     mask = ellipse(512, 512, (400, 150), (40, 120))
 
-    found = aligned(photo("astronaut"), mask)
+    found = align_mask(photo("astronaut"), mask)
 
     assert np.array_equal(found, mask)
 
 
 def test_a_mask_of_a_part_of_an_extracted_object_is_left_where_it_is() -> None:
     """The user may also have drawn on the extracted square itself."""
-    square, _ = extracted(photo("coffee"), ellipse(400, 600, (400, 250), (120, 60)))
+    square, _ = extract(photo("coffee"), ellipse(400, 600, (400, 250), (120, 60)))
     mask = box_mask(512, 512, (200, 200, 230, 330))
 
-    found = aligned(square, mask)
+    found = align_mask(square, mask)
 
     assert np.array_equal(found, mask)
 
@@ -76,14 +76,14 @@ def test_a_mask_of_another_size_is_stretched_to_the_reference(size: tuple[int, i
     """Sent at half or three times the size, it marks the same place."""
     mask = cv2.resize(ellipse(400, 600, (400, 250), (120, 60)), size[::-1], interpolation=cv2.INTER_NEAREST)
 
-    found = aligned(photo("coffee"), np.asarray(mask, np.uint8))
+    found = align_mask(photo("coffee"), np.asarray(mask, np.uint8))
 
     assert overlap(found, ellipse(400, 600, (400, 250), (120, 60))) > 0.95
 
 
 def test_an_all_black_mask_counts_as_none() -> None:
-    """The object on its white ground is found without it."""
-    square, place = extracted(photo("coffee"), ellipse(400, 600, (400, 250), (120, 60)))
+    """The object on its white background is found without it."""
+    square, place = extract(photo("coffee"), ellipse(400, 600, (400, 250), (120, 60)))
 
     found = object_mask(square, np.zeros((400, 600), np.uint8), nothing)
 
@@ -92,7 +92,7 @@ def test_an_all_black_mask_counts_as_none() -> None:
 
 
 def test_white_inside_the_object_belongs_to_it() -> None:
-    """Only white that reaches the rim is ground."""
+    """Only white that is connected to the rim is background."""
     square = np.full((100, 100, 3), 255, np.uint8)
     square[20:80, 20:80] = (10, 90, 20)
     square[40:60, 40:60] = 255
@@ -103,7 +103,7 @@ def test_white_inside_the_object_belongs_to_it() -> None:
     assert np.array_equal(found, box_mask(100, 100, (20, 20, 80, 80)))
 
 
-def test_without_mask_and_white_ground_the_object_is_what_stands_out() -> None:
+def test_without_mask_and_white_background_the_object_is_the_salient_part() -> None:
     """The map is cut at one half, and its specks are dropped."""
     saliency = ellipse(427, 640, (320, 250), (20, 120))
     saliency[5:8, 5:8] = 255
@@ -115,6 +115,6 @@ def test_without_mask_and_white_ground_the_object_is_what_stands_out() -> None:
     assert found[6, 6] == 0
 
 
-def test_where_nothing_tells_the_object_there_is_none() -> None:
-    """No mask, no white ground, no map."""
+def test_without_any_hint_there_is_no_object() -> None:
+    """No mask, no white background, no saliency."""
     assert object_mask(photo("rocket"), None, nothing) is None

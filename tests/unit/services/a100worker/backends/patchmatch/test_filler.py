@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from services.a100worker.backends.patchmatch import child as program
+from services.a100worker.backends.patchmatch import child as child_module
 from services.a100worker.backends.patchmatch.filler import Filler
 from services.a100worker.cancel_flag import CancelFlag
 from shared.errors import EngineFailed, JobCancelled
@@ -143,11 +143,11 @@ def test_closing_leaves_no_child() -> None:
 def test_a_child_ends_in_the_middle_of_a_fill_when_its_owner_is_gone() -> None:
     """A killed worker leaves no process that computes for nobody."""
     with subprocess.Popen(
-        [sys.executable, "-P", program.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-P", child_module.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         parts = (array.tobytes() for array in long())
 
-        child.communicate(program.HEADER.pack(LONG, LONG, 1) + b"".join(parts), timeout=20)
+        child.communicate(child_module.HEADER.pack(LONG, LONG, 1) + b"".join(parts), timeout=20)
 
     assert child.returncode == 0
 
@@ -156,12 +156,12 @@ def test_a_child_that_cannot_fill_ends_with_an_error(tmp_path: Path) -> None:
     """Its owner then sees the stream close, where it would otherwise wait for ever."""
     (tmp_path / "patchmatch.py").write_text("raise RuntimeError('broken')")
     with subprocess.Popen(
-        [sys.executable, "-P", program.__file__],
+        [sys.executable, "-P", child_module.__file__],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     ) as child:  # fmt: skip
         assert child.stdin is not None
-        child.stdin.write(program.HEADER.pack(8, 8, 1) + bytes(8 * 8 * 5))
+        child.stdin.write(child_module.HEADER.pack(8, 8, 1) + bytes(8 * 8 * 5))
         child.stdin.flush()
 
         assert child.wait(20) == 1
