@@ -1,4 +1,4 @@
-"""Caddy as a child process: HTTPS with HTTP/2 in front of the gateway, for this machine only."""
+"""Runs Caddy as a child process: HTTPS with HTTP/2 in front of the gateway, for this machine only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HTTPS_HOST = "127.0.0.1"
-_NAME = "localhost"  # the certificate's; Caddy signs for it without asking anybody
+_NAME = "localhost"  # in the certificate; Caddy's local authority signs it
 _EXECUTABLE = Path(sys.executable).parent / "caddy"
 _OPTIONS = f"""
 default_bind {HTTPS_HOST}
@@ -25,41 +25,41 @@ skip_install_trust
 
 
 class Caddy:
-    """One Caddy with deploy/Caddyfile. Its authority lives in the data folder: it can be trusted once and for all."""
+    """One Caddy with deploy/Caddyfile. Its authority stays in the data folder, so users need to trust it only once."""
 
     def __init__(self, data: Path, port: int, gateway: str) -> None:
-        """`gateway` is host:port. Raises ConfigError when Caddy is not installed."""
+        """`gateway` is host:port. Raises ConfigError if Caddy is not installed."""
         if not _EXECUTABLE.is_file():
-            raise ConfigError("Caddy is not installed; `make run-https` installs it.")
+            raise ConfigError("Caddy is not installed. `make run-https` installs it.")
         self._storage = data.resolve() / "caddy"
         self._port = port
         self._gateway = gateway
 
     @property
     def url(self) -> str:
-        """Where browsers go."""
+        """The URL for browsers."""
         return f"https://{_NAME}:{self._port}"
 
     @property
     def root(self) -> Path:
-        """The authority's certificate, in PEM; written at the first start."""
+        """The certificate of the authority, in PEM. Caddy writes it at its first start."""
         return self._storage / "pki/authorities/local/root.crt"
 
     def process(self, group: ProcessGroup, on_line: Callable[[str], None]) -> Process:
-        """Return it, to be started; `on_line` gets its errors."""
+        """Return the process, not started yet; `on_line` gets its errors."""
         environment = {
             "SITE_ADDRESS": self.url,
             "GATEWAY": self._gateway,
             "CADDY_DATA": str(self._storage),
             "CADDY_OPTIONS": _OPTIONS,
             "CADDY_LOG_LEVEL": "ERROR",
-            "XDG_DATA_HOME": str(self._storage.parent),  # it would leave an id in the home folder
+            "XDG_DATA_HOME": str(self._storage.parent),  # otherwise Caddy writes an id into the home folder
         }
         argv = (str(_EXECUTABLE), "run", "--config", str(ROOT / "deploy/Caddyfile"))
         return Process("caddy", argv, group, env=environment, on_line=on_line)
 
     async def serves(self) -> bool:
-        """Whether the whole stack answers through it, with a certificate of its authority."""
+        """Return whether the whole stack is healthy through Caddy, with a certificate of its authority."""
         if not self.root.is_file():
             return False
         trust = ssl.create_default_context(cafile=self.root)

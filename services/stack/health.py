@@ -1,4 +1,4 @@
-"""Questions to a running stack from outside: does the broker answer, do all services call themselves healthy."""
+"""Checks from outside: whether the broker answers and whether all services are healthy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from ssl import SSLContext
 
-_PATIENCE_S = 2.0
-_ASK_EVERY_S = 0.1
+_TIMEOUT_S = 2.0
+_POLL_S = 0.1
 _NATS_PORT = 4222
 
 
 async def broker_answers(url: str) -> bool:
-    """Whether something that speaks NATS answers at the first address of the URL; over TLS, whether it is there."""
+    """Return whether a NATS server greets at the first address of the URL; over TLS, whether it accepts."""
     first = url.split(",", maxsplit=1)[0]
     address = urlsplit(first if "://" in first else f"nats://{first}")
     try:
@@ -30,10 +30,10 @@ async def broker_answers(url: str) -> bool:
 
 
 async def stack_is_healthy(host: str, port: int, trust: SSLContext | None = None) -> bool:
-    """Whether the gateway answers that every service is healthy; over TLS where it is said whom to trust."""
+    """Return whether the gateway reports every service as healthy; with `trust`, ask over TLS."""
     try:
         async with _connection(host, port, trust) as (reader, writer):
-            # HTTP/1.0: the answer ends where the connection does.
+            # With HTTP/1.0 the end of the connection ends the response.
             writer.write(f"GET /api/system/health HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             report = json.loads(body)
@@ -42,18 +42,18 @@ async def stack_is_healthy(host: str, port: int, trust: SSLContext | None = None
     return b" 200 " in head and isinstance(report, dict) and report.get("status") == "healthy"
 
 
-async def poll_until(answer: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until the answer is yes; a server that is not there yet has no event to wait for."""
-    while not await answer():  # noqa: ASYNC110 (the other side is another process)
-        await asyncio.sleep(_ASK_EVERY_S)
+async def poll_until(check: Callable[[], Awaitable[bool]]) -> None:
+    """Poll until the check succeeds: a server that does not exist yet has no event to wait for."""
+    while not await check():  # noqa: ASYNC110 (another process has no event here)
+        await asyncio.sleep(_POLL_S)
 
 
 @asynccontextmanager
 async def _connection(
     host: str, port: int, trust: SSLContext | None = None
 ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-    """Connect; the whole block has _PATIENCE_S. Raises OSError, which TimeoutError and the errors of TLS are."""
-    async with asyncio.timeout(_PATIENCE_S):
+    """Connect; the whole block has _TIMEOUT_S. Raises OSError, also for timeouts and errors of TLS."""
+    async with asyncio.timeout(_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(host, port, ssl=trust)
         try:
             yield reader, writer

@@ -1,4 +1,4 @@
-"""A nats-server of our own as a child process: JetStream, a store on disk, loopback only."""
+"""Runs nats-server as a child process, with JetStream and a store on disk, on loopback only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _LISTENING = re.compile(r"Listening for client connections on \S+:(\d+)$")
-_STAMP = re.compile(r"^\[\d+\] \S+ \S+ ")
+_LOG_PREFIX = re.compile(r"^\[\d+\] \S+ \S+ ")
 _READY = "Server is ready"
-_CHATTER = "[INF]"
+_INFO_LEVEL = "[INF]"
 _DISK_FULL = "no space left on device"
-_ROOM_BYTES, _LOOK_EVERY_S = 32 * 1024**2, 0.5
+_MIN_FREE_BYTES, _POLL_S = 32 * 1024**2, 0.5
 _STOP_S = 3.0
 _CONFIG = """\
 server_name: "artmancer"
@@ -42,10 +42,10 @@ jetstream {{
 
 
 class NatsServer:
-    """One nats-server, `async with NatsServer(folder) as server:`; for a cluster use nats-server itself.
+    """One nats-server: `async with NatsServer(folder) as server:`. It cannot form a cluster.
 
-    Without a port the server picks a free one at its first start, and keeps it over restarts. What it stores outlives
-    it. The words "Server is ready" in its own output are the proof that it is this server that answers on the port.
+    Without a port the server picks a free one at its first start and keeps it over restarts. The store outlives the
+    server. Its own output shows when it serves, because another server may listen on the same port.
     """
 
     def __init__(
@@ -58,29 +58,29 @@ class NatsServer:
         max_store_bytes: int | None = None,
         on_line: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_line` gets its warnings and errors; `monitor_port` opens its HTTP monitoring on loopback.
+        """`on_line` gets warnings and errors; `monitor_port` opens HTTP monitoring on loopback.
 
-        Without `max_store_bytes` the server takes three quarters of what is free on the disk as its limit.
+        Without `max_store_bytes` the server limits its store to three quarters of the free disk space.
         """
         self._store = store
         self._port = port
         self._monitor_port = monitor_port
         self._limit = "" if max_store_bytes is None else f"max_file_store: {max_store_bytes}"
         self._on_line = on_line
-        self._last_words = ""
+        self._last_warning = ""
         self._owns_group = group is None
         self._group = group or ProcessGroup()
         self._disk_full = asyncio.Event()
-        self._told = asyncio.Event()  # it is ready, or has fallen silent before
+        self._started = asyncio.Event()  # it is ready, or its output has ended
         self._ready = False
-        self._program = Process(
+        self._process = Process(
             "nats",
             [str(Path(sys.executable).parent / "nats-server"), "-c", str(self._config)],
             self._group,
-            # Its file caches grow to 600 MB after 300 MB of pictures if nothing holds them back.
+            # Without a limit its file caches grow to 600 MB after 300 MB of images.
             env={"GOMEMLIMIT": "256MiB"},
-            on_line=self._read,
-            on_output_end=self._silent,
+            on_line=self._read_line,
+            on_output_end=self._end_wait,
         )
 
     async def __aenter__(self) -> Self:
@@ -97,69 +97,69 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL that clients connect to."""
         return f"nats://{HOST}:{self._port}"
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while it does not run."""
-        return self._program.pid
+        """The process id, or None while the server does not run."""
+        return self._process.pid
 
     async def start(self) -> None:
-        """Start it (again) and return once it serves. Raises ConfigError when it cannot."""
-        self._told = asyncio.Event()
+        """Start the server and return once it serves. Raises ConfigError if it cannot."""
+        self._started = asyncio.Event()
         self._ready = False
         self._write_config()
-        await self._program.start()
-        await self._told.wait()
+        await self._process.start()
+        await self._started.wait()
         if not self._ready:
-            await self._program.wait()
-            taken = "address already in use" in self._last_words
-            raise ConfigError(f"Port {self._port} is in use." if taken else f"nats-server ended: {self._last_words}")
+            await self._process.wait()
+            taken = "address already in use" in self._last_warning
+            raise ConfigError(f"Port {self._port} is in use." if taken else f"nats-server ended: {self._last_warning}")
 
     async def wait(self) -> int:
-        """Return its exit code once it has ended."""
-        return await self._program.wait()
+        """Return the exit code once the server has ended."""
+        return await self._process.wait()
 
     async def restart_after_full_disk(self) -> None:
-        """Have it end, for whoever keeps it to start it again, each time its disk was full and has room; never returns.
+        """Terminate the server each time a full disk has free space again, so that its supervisor restarts it.
 
-        What is stored is safe, but a stream that could not be written stays closed as long as the server lives.
+        Stored messages are safe, but a stream with a failed write stays closed until a restart. Runs until cancelled.
         """
         while True:
             await self._disk_full.wait()
-            while not self._has_room():  # noqa: ASYNC110 (a disk tells nobody that something was removed)
-                await asyncio.sleep(_LOOK_EVERY_S)
+            while not self._has_free_space():  # noqa: ASYNC110 (a file system has no event for free space)
+                await asyncio.sleep(_POLL_S)
             self._disk_full.clear()
-            self._on_line("The disk was full and has room again: nats-server starts anew, to open its streams.")
+            self._on_line("The disk was full and has free space again; restarting nats-server to reopen its streams.")
             self.terminate()
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        self._program.terminate()
+        """Request the end of the server."""
+        self._process.terminate()
 
     async def stop(self) -> None:
-        """End it in good order, by force where that takes too long."""
+        """Terminate the server, and kill it if that takes too long."""
         if self.pid is not None:
-            self._program.terminate()
+            self._process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._program.wait(), _STOP_S)
+                await asyncio.wait_for(self._process.wait(), _STOP_S)
             await self.kill()
 
     async def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """Kill the server, as a crash would."""
         if self.pid is not None:
-            self._program.kill()
-            await self._program.wait()
+            self._process.kill()
+            await self._process.wait()
 
     @property
     def _config(self) -> Path:
         return self._store.parent / f"{self._store.name}.conf"
 
-    def _has_room(self) -> bool:
+    def _has_free_space(self) -> bool:
         try:
-            return shutil.disk_usage(self._store).free >= _ROOM_BYTES
-        except OSError:  # somebody has removed all of it
+            return shutil.disk_usage(self._store).free >= _MIN_FREE_BYTES
+        except OSError:  # the folder was removed
             return False
 
     def _write_config(self) -> None:
@@ -170,17 +170,17 @@ class NatsServer:
             _CONFIG.format(host=HOST, port=self._port or -1, store=store, monitor=monitor, limit=self._limit)
         )
 
-    def _silent(self) -> None:
-        self._told.set()
+    def _end_wait(self) -> None:
+        self._started.set()
 
-    def _read(self, line: str) -> None:
+    def _read_line(self, line: str) -> None:
         if listening := _LISTENING.search(line):
             self._port = int(listening[1])
         if _DISK_FULL in line:
             self._disk_full.set()
         if line.endswith(_READY):
             self._ready = True
-            self._told.set()
-        if _CHATTER not in line:
-            self._last_words = _STAMP.sub("", line)
-            self._on_line(self._last_words)
+            self._started.set()
+        if _INFO_LEVEL not in line:
+            self._last_warning = _LOG_PREFIX.sub("", line)
+            self._on_line(self._last_warning)

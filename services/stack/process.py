@@ -1,4 +1,4 @@
-"""Child processes: started in one guarded group, watched without polling, their output handed on line by line."""
+"""Child processes in one process group that dies with this process. Their output arrives line by line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
-# Reads until the other end of the pipe is gone, then takes the whole group with it, itself included.
+# Reads until the other end of the pipe closes, also because this process was killed. Then kills its whole group.
 _GUARD = 'trap "" HUP INT TERM; read -r _; kill -9 0'
 _LONGEST_LINE_BYTES = 64 * 1024
-_LAST_WORDS_S = 0.2
+_LAST_OUTPUT_S = 0.2
 
 
 class ProcessGroup:
-    """The process group of all children: what is left in it dies when this closes, or when this process is killed.
+    """The process group of all children. Its remaining processes die when it closes or when this process is killed.
 
-    Ctrl-C in a terminal does not reach the group, so the children stop in the order that their owner chooses.
+    Ctrl-C in a terminal does not reach the group, so its owner can stop the children in an order of its own.
     """
 
     id: int
@@ -41,13 +41,13 @@ class ProcessGroup:
         os.close(self._read_end)
 
     async def keep_guard(self) -> None:
-        """Replace the guard whenever somebody kills it; never returns."""
+        """Replace the guard process whenever it ends. Runs until cancelled."""
         while True:
             await self._guard.wait()
             self._guard = await self._start_guard(self.id)
 
     def kill(self) -> None:
-        """End everything in the group at once."""
+        """Kill all processes of the group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.id, signal.SIGKILL)
 
@@ -59,7 +59,7 @@ class ProcessGroup:
 
 
 class Process:
-    """One program, which may be started again after it ended. Not for programs that read their input."""
+    """One child process without input. It can be started again after it has ended."""
 
     def __init__(
         self,
@@ -80,20 +80,20 @@ class Process:
         self._env = {**os.environ, **(env or {})}
         self._on_line = on_line
         self._on_output_end = on_output_end
-        self._process: Subprocess | None = None
+        self._child: Subprocess | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process id, or None while it does not run."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
+        """The process id, or None while the process does not run."""
+        return self._child.pid if self._child is not None and self._child.returncode is None else None
 
     async def start(self) -> None:
-        """Start it. Raises OSError."""
-        # asyncio's own pipes would make `wait` last until every grandchild that inherited them has ended.
+        """Start the process. Raises OSError."""
+        # With asyncio's own pipes `wait` would last until every grandchild that inherited them has ended.
         read_end, write_end = os.pipe()
         reader = os.fdopen(read_end, "rb", buffering=0)
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self._child = await asyncio.create_subprocess_exec(
                 *self._argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
@@ -111,32 +111,32 @@ class Process:
         self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, reader)
 
     async def wait(self) -> int:
-        """Return the exit code (negative: the signal that ended it) after the last line has been handed on."""
-        if self._process is None:
+        """Return the exit code (negative: the signal that ended it), once `on_line` has had the last line."""
+        if self._child is None:
             raise RuntimeError("wait() before start()")
-        code = await self._process.wait()
+        code = await self._child.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._output.ended.wait(), _LAST_WORDS_S)  # a grandchild may hold the pipe open
+            await asyncio.wait_for(self._output.ended.wait(), _LAST_OUTPUT_S)  # a grandchild may hold the pipe open
         self._pipe.close()
         await self._output.ended.wait()
         return code
 
     def terminate(self) -> None:
-        """Ask it to end with SIGTERM; nothing happens when it does not run."""
+        """Send SIGTERM, if the process runs."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it with SIGKILL; nothing happens when it does not run."""
+        """Send SIGKILL, if the process runs."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
+        if self._child is not None and self._child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                self._child.send_signal(number)
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts the output of a program into lines."""
+    """Splits the output of a process into lines."""
 
     def __init__(self, on_line: Callable[[str], None], on_output_end: Callable[[], None]) -> None:
         self._on_line = on_line

@@ -1,4 +1,4 @@
-"""The whole system on one machine: nats-server and the services as children, each restarted when it dies."""
+"""Runs the whole system on one machine: nats-server and the services as children, each restarted when it ends."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from services.stack.supervisor import Startable
 
 _LOOPBACK = "127.0.0.1"
-STAGE_S = 1.0  # after this a stop goes on to the next stage, whoever is left of the last one
-STOP_S = 4.0  # after this whoever is left is killed
-# Those that compute step back for those that answer, and for what else a person runs. While eight objects are extracted
-# on two cores, nine of ten health answers come within 11 ms instead of 19 (medians of five runs); 15 gains no more.
+STAGE_S = 1.0  # after this a stop continues with the next stage, even if processes of the last one still run
+STOP_S = 4.0  # after this a stop kills all remaining processes
+# Services that compute yield to services that answer, and to other programs of the user. With eight extractions on two
+# cores, 90 % of the health checks take at most 11 ms instead of 19 (medians of five runs); a value of 15 gains no more.
 NICE = 5
-_THEY_COMPUTE = frozenset({"a100worker", "segmentation", "imageutils"})
+_COMPUTING = frozenset({"a100worker", "segmentation", "imageutils"})
 
-# glibc gives each thread an arena and keeps in it what a large picture once needed. With one arena the gateway stays at
-# 115 MB after 1,000 submits (98 without numpy, 138 with many arenas), and extracting takes 80 page faults, not 5,000.
+# glibc gives each thread an arena, which keeps the memory that a large image once needed. With one arena the gateway
+# stays at 115 MB after 1,000 submissions (98 without numpy, 138 with many arenas), and an extraction takes 80 page
+# faults instead of 5,000.
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024**2),
@@ -43,20 +44,20 @@ ALLOCATOR = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the user may choose."""
+    """The options of the command line."""
 
     host: str = "127.0.0.1"
-    port: int = 8080  # 0: a free one
+    port: int = 8080  # 0: a free port
     data: Path = Path(".data")
-    nats_url: str | None = None  # None: a nats-server of our own
+    nats_url: str | None = None  # None: start a nats-server
     workers: int = 1
-    https_port: int | None = None  # None: HTTP only; 0: a free one
-    metrics: bool = False  # each service on a free port of its own
+    https_port: int | None = None  # None: HTTP only; 0: a free port
+    metrics: bool = False  # each service gets a free port
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A program of the stack; those of a lower stage are stopped first."""
+    """One process of the stack. Lower stages stop first."""
 
     name: str
     argv: tuple[str, ...]
@@ -64,159 +65,165 @@ class Service:
 
 
 def all_services(workers: int) -> list[Service]:
-    """Return the services of the system, the worker as often as asked for."""
-    crew = ["a100worker"] if workers == 1 else [f"a100worker-{number}" for number in range(1, workers + 1)]
+    """Return the services of the system, with this number of workers."""
+    names = ["a100worker"] if workers == 1 else [f"a100worker-{number}" for number in range(1, workers + 1)]
     return [
         _service("gateway", "gateway", 0),
-        *(_service(name, "a100worker", 1) for name in crew),
+        *(_service(name, "a100worker", 1) for name in names),
         *(_service(name, name, 2) for name in ("segmentation", "imageutils", "jobmanager")),
     ]
 
 
 def _service(name: str, module: str, stage: int) -> Service:
-    step_back = ("nice", "-n", str(NICE)) if module in _THEY_COMPUTE else ()
-    return Service(name, (*step_back, sys.executable, "-m", f"services.{module}"), stage)
+    prefix = ("nice", "-n", str(NICE)) if module in _COMPUTING else ()
+    return Service(name, (*prefix, sys.executable, "-m", f"services.{module}"), stage)
 
 
 class Stack:
-    """nats-server and the services; `run` holds them up until `stop` is called."""
+    """Runs nats-server and the services until `stop`."""
 
     def __init__(
         self,
         options: Options,
-        programs: Sequence[Service],
+        services: Sequence[Service],
         *,
         announce: Callable[[str], None],
         log: Callable[[str, str], None],
     ) -> None:
-        """`announce` gets the lines that a script may wait for, `log` a program's name and a line of its output."""
+        """`announce` gets the lines that a script may wait for, `log` a process name and a line of its output."""
         self._options = options
-        self._programs = programs
+        self._services = services
         self._announce = announce
         self._log = log
         self._stages: dict[int, list[Supervisor]] = {}
-        self._watching: list[asyncio.Task[None]] = []
+        self._watchers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._failure: ConfigError | None = None
 
     def stop(self) -> None:
-        """Make `run` take the stack down and return."""
+        """Have `run` stop the stack and return."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Hold the stack up until `stop`, then take it down within STOP_S.
+        """Run the stack until `stop`, then stop it within STOP_S.
 
-        Raises ConfigError when the port or the data folder cannot be had, or when a program refuses its settings.
+        Raises ConfigError if the port or the data folder is in use, or if a process refuses its settings.
         """
         port = free_port(self._options.host, self._options.port)
-        https = self._https(port)
+        caddy = self._caddy(port)
         with lock_data_folder(self._options.data):
             async with ProcessGroup() as group, asyncio.TaskGroup() as tasks:
-                guarding = tasks.create_task(group.keep_guard(), name="guard")
-                starting = tasks.create_task(self._bring_up(group, tasks, port, https), name="bring-up")
+                self._watchers.append(tasks.create_task(group.keep_guard(), name="guard"))
+                starting = tasks.create_task(self._start(group, tasks, port, caddy), name="start")
                 await self._stopping.wait()
                 starting.cancel()
-                await self._bring_down()
-                for task in (guarding, *self._watching):
+                await self._stop_processes()
+                for task in self._watchers:
                     task.cancel()
                 group.kill()
         if self._failure is not None:
             raise self._failure
 
-    def _https(self, port: int) -> Caddy | None:
+    def _caddy(self, port: int) -> Caddy | None:
         if self._options.https_port is None:
             return None
         https_port = free_port(HTTPS_HOST, self._options.https_port)
         return Caddy(self._options.data, https_port, f"{self._options.host}:{port}")
 
-    async def _bring_up(self, group: ProcessGroup, tasks: asyncio.TaskGroup, port: int, https: Caddy | None) -> None:
+    async def _start(self, group: ProcessGroup, tasks: asyncio.TaskGroup, port: int, caddy: Caddy | None) -> None:
         url = self._options.nats_url or await self._start_broker(group, tasks)
         if not await broker_answers(url):
-            self._log("stack", "waits for the broker")
+            self._log("stack", "waiting for the broker")
             await poll_until(lambda: broker_answers(url))
         self._announce(f"broker {url}")
-        environment = {
-            **ALLOCATOR,
-            "NATS_URL": url,
-            "GATEWAY_HOST": self._options.host,
-            "GATEWAY_PORT": str(port),
-            "A100WORKER_DRAIN_S": str(STAGE_S),  # what takes longer is handed back while the broker is there
-            "PYTHONUNBUFFERED": "1",
-        }
-        if https is not None:
-            environment["GATEWAY_TRUSTED_PROXIES"] = self._options.host
-            self._keep(tasks, "caddy", https.process(group, self._lines_of("caddy")), 1)
-        probes = {each.name: free_port(_LOOPBACK, 0) for each in self._programs} if self._options.metrics else {}
-        for service in self._programs:
+        if caddy is not None:
+            self._supervise(tasks, "caddy", caddy.process(group, self._lines_of("caddy")), 1)
+        probes = {each.name: free_port(_LOOPBACK, 0) for each in self._services} if self._options.metrics else {}
+        environment = self._environment(url, port, behind_caddy=caddy is not None)
+        for service in self._services:
             own = {"PROBE_PORT": str(probes[service.name])} if probes else {}
             lines = self._lines_of(service.name)
-            program = Process(service.name, service.argv, group, env=environment | own, on_line=lines)
-            self._keep(tasks, service.name, program, service.stage)
-        await poll_until(lambda: stack_is_healthy(self._options.host, port))
-        self._announce(f"ready http://{self._options.host}:{port}")
-        if https is not None:
-            await poll_until(https.serves)
-            self._announce(f"ready {https.url}")
-            self._announce(f"root certificate {https.root}")
+            process = Process(service.name, service.argv, group, env=environment | own, on_line=lines)
+            self._supervise(tasks, service.name, process, service.stage)
+        await self._announce_addresses(port, caddy)
         for name, probe in probes.items():
             self._announce(f"metrics {name} http://{_LOOPBACK}:{probe}/metrics")
 
     async def _start_broker(self, group: ProcessGroup, tasks: asyncio.TaskGroup) -> str:
         server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))
-        last = max((service.stage for service in self._programs), default=0) + 1
-        await self._keep(tasks, "nats", server, last).up.wait()
-        self._watching.append(tasks.create_task(server.restart_after_full_disk(), name="reopen"))
+        last = max((service.stage for service in self._services), default=0) + 1
+        await self._supervise(tasks, "nats", server, last).up.wait()
+        self._watchers.append(tasks.create_task(server.restart_after_full_disk(), name="watch-disk"))
         return server.url
 
-    def _keep(self, tasks: asyncio.TaskGroup, name: str, program: Startable, stage: int) -> Supervisor:
-        def give_up(why: str) -> None:
-            self._failure = self._failure or ConfigError(f"{name} {why}")
+    def _environment(self, nats_url: str, port: int, *, behind_caddy: bool) -> dict[str, str]:
+        environment = {
+            **ALLOCATOR,
+            "NATS_URL": nats_url,
+            "GATEWAY_HOST": self._options.host,
+            "GATEWAY_PORT": str(port),
+            "A100WORKER_DRAIN_S": str(STAGE_S),  # a longer job is handed back while the broker still runs
+            "PYTHONUNBUFFERED": "1",
+        }
+        return environment | ({"GATEWAY_TRUSTED_PROXIES": self._options.host} if behind_caddy else {})
+
+    async def _announce_addresses(self, port: int, caddy: Caddy | None) -> None:
+        await poll_until(lambda: stack_is_healthy(self._options.host, port))
+        self._announce(f"ready http://{self._options.host}:{port}")
+        if caddy is not None:
+            await poll_until(caddy.serves)
+            self._announce(f"ready {caddy.url}")
+            self._announce(f"root certificate {caddy.root}")
+
+    def _supervise(self, tasks: asyncio.TaskGroup, name: str, process: Startable, stage: int) -> Supervisor:
+        def give_up(reason: str) -> None:
+            self._failure = self._failure or ConfigError(f"{name} {reason}")
             self.stop()
 
-        keeper = Supervisor(program, report=lambda death: self._log("stack", f"{name} {death}"), give_up=give_up)
-        self._stages.setdefault(stage, []).append(keeper)
-        tasks.create_task(keeper.run(), name=f"keep-{name}")
-        return keeper
+        supervisor = Supervisor(process, report=lambda exit_: self._log("stack", f"{name} {exit_}"), give_up=give_up)
+        self._stages.setdefault(stage, []).append(supervisor)
+        tasks.create_task(supervisor.run(), name=f"supervise-{name}")
+        return supervisor
 
     def _lines_of(self, name: str) -> Callable[[str], None]:
         return lambda line: self._log(name, line)
 
-    async def _bring_down(self) -> None:
-        """Stop stage by stage; a stage that hangs delays the next by STAGE_S only. What is left after STOP_S stays."""
+    async def _stop_processes(self) -> None:
+        """Stop stage by stage. A stage that hangs delays the next one by STAGE_S only; return after STOP_S at most."""
         clock = asyncio.get_running_loop()
         deadline = clock.time() + STOP_S
         for _, stage in sorted(self._stages.items()):
-            for keeper in stage:
-                keeper.stop()
-            await _ended(stage, min(clock.time() + STAGE_S, deadline))
-        await _ended([keeper for stage in self._stages.values() for keeper in stage], deadline)
+            for supervisor in stage:
+                supervisor.stop()
+            await _wait_for_ends(stage, min(clock.time() + STAGE_S, deadline))
+        await _wait_for_ends([supervisor for stage in self._stages.values() for supervisor in stage], deadline)
 
 
-async def _ended(keepers: Sequence[Supervisor], deadline: float) -> None:
+async def _wait_for_ends(supervisors: Sequence[Supervisor], deadline: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline):
-            for keeper in keepers:
-                await keeper.ended.wait()
+            for supervisor in supervisors:
+                await supervisor.ended.wait()
 
 
 def free_port(host: str, port: int) -> int:
-    """Return the port, or a free one for 0. Raises ConfigError when nobody can listen on it."""
+    """Return the port, or a free one for 0. Raises ConfigError if the port cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.create_server((host, port), family=family) as probe:
             return int(probe.getsockname()[1])
     except OverflowError as error:
-        raise ConfigError(f"There is no port {port}; ports are 1 to 65535, 0 is a free one.") from error
+        raise ConfigError(f"Port {port} does not exist. Use 1 to 65535, or 0 for a free port.") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"Port {port} of {host} is in use.") from error
-        reason = (error.strerror or type(error).__name__).partition(" (")[0]  # Python adds what was tried
+        reason = (error.strerror or type(error).__name__).partition(" (")[0]  # Python appends the address
         raise ConfigError(f"Cannot listen on {host}:{port}: {reason}.") from error
 
 
 @contextlib.contextmanager
 def lock_data_folder(data: Path) -> Iterator[None]:
-    """Hold the data folder for one stack; the lock goes with this process, however it ends. Raises ConfigError."""
+    """Lock the data folder for this stack. The lock ends with this process, even by SIGKILL. Raises ConfigError."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         lock = (data / "lock").open("a")

@@ -107,7 +107,7 @@ async def test_on_a_laptop_the_streams_open_again_by_themselves(tmp_path: Path) 
     except CannotMount as error:
         skipped(error)
 
-    assert any("starts anew, to open its streams" in line for line in lines)
+    assert any("restarting nats-server to reopen its streams" in line for line in lines)
 
 
 async def fill_and_make_room(url: str, store: Path) -> None:

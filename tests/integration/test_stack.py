@@ -111,7 +111,7 @@ async def test_a_dead_program_is_started_again(tmp_path: Path) -> None:
 
         assert next_pid != pid
         assert next_url == url
-        assert "stack: worker ended with code -9, starts again in 0.2 s" in run.lines
+        assert "stack: worker ended with code -9; restarting in 0.2 s" in run.lines
 
 
 async def test_a_program_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_program_that_keeps_dying_is_started_ever_more_slowly(tmp_path: 
     async with running(tmp_path, program("worker", "raise SystemExit(1)")) as run:
         await run.said("stack: worker ended", times=3)
 
-        deaths = [line.rpartition("again in ")[2] for line in run.lines if line.startswith("stack: ")]
+        deaths = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: ")]
         assert deaths[:3] == ["0.2 s", "0.4 s", "0.8 s"]
 
 
@@ -201,7 +201,7 @@ def test_a_port_that_cannot_be_is_one_sentence(tmp_path: Path, port: str) -> Non
     ended = launch("--data", str(tmp_path / "data"), "--port", port)
 
     assert ended.returncode == 78
-    assert ended.stderr == f"There is no port {port}; ports are 1 to 65535, 0 is a free one.\n"
+    assert ended.stderr == f"Port {port} does not exist. Use 1 to 65535, or 0 for a free port.\n"
 
 
 def test_an_address_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ async def test_a_broker_that_is_not_there_is_waited_for_in_so_many_words(tmp_pat
     run.stack = Stack(options, [], announce=run.announced.append, log=lambda *words: run.lines.append(": ".join(words)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.stack.run(), name="stack")
-        await run.said("stack: waits for the broker")
+        await run.said("stack: waiting for the broker")
         run.stack.stop()
 
     assert not run.announced
