@@ -1,4 +1,4 @@
-"""How fast jobs are done: learnt from those that are, and nothing is promised before one of its kind was measured."""
+"""Estimates durations from measured jobs. A task has no estimate before its first job is done."""
 
 from __future__ import annotations
 
@@ -11,44 +11,51 @@ if TYPE_CHECKING:
 
     from shared.messages import Task
 
-UNKNOWN_MS = 1000.0  # what an unmeasured job counts when users share
-_WEIGHT = 0.2  # of the newest measurement: a handful of jobs after a change of hardware
-_AT_WORK_S = 120.0  # a worker that started nothing for so long is not counted on
+UNKNOWN_MS = 1000.0  # the cost of a job without an estimate in the fair queue
+_WEIGHT = 0.2  # of the newest measurement: the mean follows a change of hardware within a few jobs
+# A worker has events when it starts and ends a job. So it counts for two of the longest jobs, and for two minutes while
+# jobs are short.
+_MIN_ACTIVE_S = 120.0
+_ACTIVE_JOBS = 2.0
 
 
 class DurationEstimator:
-    """Exponentially weighted mean durations by task, size and steps, and the number of workers at work."""
+    """Keeps exponentially weighted mean durations by task, size and steps, and counts the active workers."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._mean_ms: dict[tuple[Task, int, int], float] = {}
-        self._workers: dict[str, float] = {}
+        self._seen_at: dict[str, float] = {}
 
     def record(self, task: Task, pixels: int, steps: int, took_ms: float) -> None:
-        """Take one measurement in."""
+        """Add the measured duration of a job."""
         kind = _kind(task, pixels, steps)
         mean = self._mean_ms.get(kind, took_ms)
         self._mean_ms[kind] = mean + _WEIGHT * (took_ms - mean)
 
     def duration_ms(self, task: Task, pixels: int, steps: int) -> float | None:
-        """Expected milliseconds, from the nearest size of the same task; None if the task was never measured."""
+        """Estimate a duration from the nearest measured size of the task; None if the task was never measured."""
         _, size, count = _kind(task, pixels, steps)
         known = [(kind, mean) for kind, mean in self._mean_ms.items() if kind[0] == task]
         if not known:
             return None
         return min(known, key=lambda item: (abs(item[0][1] - size), abs(item[0][2] - count)))[1]
 
-    def see_worker(self, worker: str) -> None:
-        """Note that a worker has just started a job."""
-        now = self._clock()
-        self._workers[worker] = now
-        self._workers = {name: at for name, at in self._workers.items() if now - at < _AT_WORK_S}
+    def see_worker(self, worker: str, at: float) -> None:
+        """Note that a worker had an event at this time, in seconds since the epoch. It may be an old one."""
+        self._seen_at[worker] = max(min(at, self._clock()), self._seen_at.get(worker, 0.0))
 
     def worker_count(self) -> int:
-        """Return how many workers share the work, at least one."""
-        return max(1, len(self._workers))
+        """Return how many workers had a recent event, at least one, and forget the others."""
+        oldest = self._clock() - self._active_s()
+        self._seen_at = {name: at for name, at in self._seen_at.items() if at > oldest}
+        return max(1, len(self._seen_at))
+
+    def _active_s(self) -> float:
+        longest_ms = max(self._mean_ms.values(), default=0.0)
+        return max(_MIN_ACTIVE_S, _ACTIVE_JOBS * longest_ms / 1000)
 
 
 def _kind(task: Task, pixels: int, steps: int) -> tuple[Task, int, int]:
-    """Sizes and step counts are told apart by factors of two."""
+    """Return the class of a measurement: the task, and the powers of two nearest to its pixels and steps."""
     return task, round(math.log2(max(1, pixels))), round(math.log2(max(1, steps)))

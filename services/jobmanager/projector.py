@@ -121,9 +121,9 @@ class Projector:
         return True
 
     def _learn(self, event: JobEvent, record: JobRecord) -> None:
-        if isinstance(event, Started):
-            self._estimator.see_worker(event.worker)
-        elif isinstance(event, Done) and record.task is not None:
+        if isinstance(event, Started | Done):
+            self._estimator.see_worker(event.worker, event.at)
+        if isinstance(event, Done) and record.task is not None:
             pixels = event.result.width * event.result.height
             self._estimator.record(record.task, pixels, record.total_steps or 1, event.duration_ms)
 

@@ -1,6 +1,8 @@
-"""What is promised about time is measured first."""
+"""Estimates of durations and of active workers."""
 
 from __future__ import annotations
+
+import pytest
 
 from services.jobmanager.durations import DurationEstimator
 from shared.messages import Task
@@ -8,16 +10,16 @@ from shared.messages import Task
 MEGAPIXEL = 1_000_000
 
 
-def test_nothing_is_promised_before_the_first_measurement() -> None:
-    """An unmeasured task has no expected duration, also when another task has."""
+def test_a_task_has_no_estimate_before_its_first_measurement() -> None:
+    """Measurements of another task do not count."""
     estimator = DurationEstimator()
     estimator.record(Task.REMOVAL, MEGAPIXEL, 10, 800)
 
     assert estimator.duration_ms(Task.INSERTION, MEGAPIXEL, 10) is None
 
 
-def test_the_nearest_size_answers() -> None:
-    """A size that was never measured borrows from the one nearest to it."""
+def test_the_nearest_size_counts() -> None:
+    """A size without measurements uses those of the nearest size."""
     estimator = DurationEstimator()
     estimator.record(Task.REMOVAL, MEGAPIXEL, 10, 800)
     estimator.record(Task.REMOVAL, 16 * MEGAPIXEL, 10, 9_000)
@@ -27,7 +29,7 @@ def test_the_nearest_size_answers() -> None:
 
 
 def test_the_mean_follows_a_change_of_hardware() -> None:
-    """After a few jobs at another speed, the expectation has moved to it."""
+    """After a few jobs at another speed the estimate has moved to it."""
     estimator = DurationEstimator()
     estimator.record(Task.REMOVAL, MEGAPIXEL, 10, 10_000)
 
@@ -39,15 +41,72 @@ def test_the_mean_follows_a_change_of_hardware() -> None:
     assert 1_000 <= expected < 1_200
 
 
-def test_a_worker_that_starts_nothing_is_not_counted_on() -> None:
-    """Only workers that were seen lately share the waiting time."""
-    now = 0.0
-    estimator = DurationEstimator(clock=lambda: now)
-    estimator.see_worker("w1")
-    estimator.see_worker("w2")
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        """Return the seconds since the epoch."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_worker_without_events_is_forgotten(clock: Clock) -> None:
+    """Nothing else needs to happen: no other worker has to start a job."""
+    estimator = DurationEstimator(clock)
+    for worker in ("w1", "w2", "w3"):
+        estimator.see_worker(worker, clock())
+    assert estimator.worker_count() == 3
+
+    clock.now += 119
+    estimator.see_worker("w2", clock())
+    assert estimator.worker_count() == 3
+
+    clock.now += 80
+    assert estimator.worker_count() == 1
+
+
+def test_there_is_always_one_worker() -> None:
+    """Otherwise no job would be queued for the first one."""
+    assert DurationEstimator().worker_count() == 1
+
+
+def test_a_worker_with_a_long_job_is_not_forgotten(clock: Clock) -> None:
+    """It has no event while the job runs, so the bound is twice the longest mean duration."""
+    estimator = DurationEstimator(clock)
+    estimator.record(Task.REMOVAL, MEGAPIXEL, 40, 300_000)
+    estimator.see_worker("w1", clock())
+    estimator.see_worker("w2", clock())
+
+    clock.now += 599
     assert estimator.worker_count() == 2
 
-    now = 1_000.0
-    estimator.see_worker("w2")
+    clock.now += 2
+    assert estimator.worker_count() == 1
+
+
+def test_old_events_do_not_bring_workers_back(clock: Clock) -> None:
+    """A view that is made again reads the events of a day; the newest event of a worker counts."""
+    estimator = DurationEstimator(clock)
+    estimator.see_worker("w1", clock())
+    estimator.see_worker("w2", clock())
+    for worker in ("w1", "w2", "gone"):
+        estimator.see_worker(worker, clock() - 3600)
+
+    assert estimator.worker_count() == 2
+
+
+def test_a_worker_with_a_fast_clock_is_forgotten_too(clock: Clock) -> None:
+    """An event from the future counts as one of now."""
+    estimator = DurationEstimator(clock)
+    estimator.see_worker("w1", clock())
+    estimator.see_worker("w2", clock() + 3600)
+
+    clock.now += 121
 
     assert estimator.worker_count() == 1
