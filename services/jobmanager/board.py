@@ -155,7 +155,7 @@ class Board:
         """Return whether an open job is still to be started."""
         return job_id in self._unstarted
 
-    def confirmed(self) -> dict[str, JobWork]:
+    def expected_in_queue(self) -> dict[str, JobWork]:
         """Return the open jobs that JOB_Q must hold, by id. Take this before a listing of JOB_Q, not after it."""
         return {job_id: work for job_id, work in self._open.items() if job_id not in self._publishing}
 

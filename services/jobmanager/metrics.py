@@ -1,4 +1,4 @@
-"""What the job manager counts: it alone sees every job from its submit to its end."""
+"""The metrics of the job manager, the only service that sees every job from its submission to its end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAIT_SECONDS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900),
 )
 
-# From zero on: Prometheus sees no increase in a series that begins with its first event.
+# Start every series at zero: Prometheus sees no increase in a series that begins with its first event.
 for _task in Task:
     for _end in (Done, Failed, Cancelled):
         ENDED.labels(_task, _end.model_fields["type"].default)
@@ -41,7 +41,7 @@ for _consumer in (*DISPATCHERS.values(), PROJECTOR, REAPER):
 
 
 def watch(job_class: JobClass, board: Board) -> None:
-    """Have each scrape read the board of a class."""
+    """Read the board of a class at each scrape."""
     WAITING.labels(job_class).set_function(lambda: len(board.without_worker()))
     OLDEST.labels(job_class).set_function(lambda: _oldest_wait_s(board))
     RUNNING.labels(job_class).set_function(board.running_count)
@@ -53,7 +53,7 @@ def _oldest_wait_s(board: Board) -> float:
 
 
 def count(event: JobEvent, record: JobRecord) -> None:
-    """Count an event that is new in the record of its job."""
+    """Count an event that is new to the record of its job."""
     task = record.task or "unknown"
     if isinstance(event, Done | Failed | Cancelled):
         ENDED.labels(task, event.type).inc()

@@ -20,75 +20,75 @@ if TYPE_CHECKING:
     from services.jobmanager.durations import DurationEstimator
     from shared.bus import Bus
 
-_REMEMBERED, _BATCH = 4096, 500
-_LINGER_S = 0.05  # a short job's events become one write; whoever asks for one job reads its events, not the view
+_CACHED, _BATCH = 4096, 500
+_LINGER_S = 0.05  # so that the events of a short job become one write; readers of one job read its events, not the view
 _FIRST = 1
 log = logging.getLogger(__name__)
 
 
 class Projector:
-    """Keeps one record for each job, written with the revision it was read at, so two projectors do no harm."""
+    """Writes one record for each job, with the revision that it was read at, so that two projectors do no harm."""
 
     def __init__(self, bus: Bus, estimator: DurationEstimator) -> None:
         self._bus = bus
         self._estimator = estimator
-        self._records: LRUCache[str, tuple[JobRecord, int]] = LRUCache(_REMEMBERED)  # with its revision in the bucket
-        self._newest = 0  # revision in the bucket
+        self._records: LRUCache[str, tuple[JobRecord, int]] = LRUCache(_CACHED)  # each with its revision
+        self._newest = 0  # the highest revision written
         self._last: Delivery | None = None
-        self._again_from = 0  # sequence to go back to; 0: stay
+        self._reset_to = 0  # the sequence of JOB_EV to read again from; 0: none
 
     async def run(self) -> None:
-        """Project for ever. Raises BrokerUnavailable."""
+        """Project until cancelled. Raises BrokerUnavailable."""
         is_empty = await self._bus.first(JOBS, subjects.ALL_RECORDS) is None
-        lacks_something = is_empty and await self._bus.first(JOB_EV, subjects.ALL_EVENTS) is not None
-        self._again_from = _FIRST if lacks_something else 0
+        is_lost = is_empty and await self._bus.first(JOB_EV, subjects.ALL_EVENTS) is not None
+        self._reset_to = _FIRST if is_lost else 0
         while True:
             await self._begin()
             async with aclosing(consume(self._bus, JOB_EV, PROJECTOR, batch=_BATCH, linger_s=_LINGER_S)) as arriving:
                 async for arrived in arriving:
                     await self._settle(arrived)
-                    if self._again_from:
+                    if self._reset_to:
                         break
 
     async def _begin(self) -> None:
-        """Have the events come in order, from where the view is known to be whole."""
-        if self._again_from:
-            log.info("jobs.view-goes-back", extra={"seq": self._again_from})
-            await redeliver_from(self._bus, JOB_EV, PROJECTOR, self._again_from)
+        """Reset the consumer, so that events arrive in order from the last complete state of the view."""
+        if self._reset_to:
+            log.info("jobs.view-reset", extra={"seq": self._reset_to})
+            await redeliver_from(self._bus, JOB_EV, PROJECTOR, self._reset_to)
         else:
             await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
         self._records.clear()
-        self._newest = self._again_from = 0
+        self._newest = self._reset_to = 0
         self._last = None
 
     async def _settle(self, arrived: list[Delivery]) -> None:
-        """Fold what has arrived: a job's events are written once, and different jobs side by side."""
-        in_order = self._until_gap(arrived)
-        news: dict[str, list[tuple[JobEvent, int]]] = {}
+        """Fold the events: one write for each job, and all jobs side by side."""
+        in_order = self._take_until_gap(arrived)
+        events_by_job: dict[str, list[tuple[JobEvent, int]]] = {}
         for delivery in in_order:
             event = jobs.parse_event(delivery.data)
-            # Steps are read from the events themselves; a view that changed with each would write for nobody.
+            # Readers take steps from the events themselves, so a write for each step would be wasted.
             if event is not None and not isinstance(event, Progress | Preview):
-                news.setdefault(event.job_id, []).append((event, delivery.seq))
+                events_by_job.setdefault(event.job_id, []).append((event, delivery.seq))
         newest = self._newest
         async with asyncio.TaskGroup() as group:
-            for job_id, events in news.items():
+            for job_id, events in events_by_job.items():
                 group.create_task(self._project(job_id, events, newest), name=f"project.{job_id}")
-        if not self._again_from:
+        if not self._reset_to:
             for delivery in in_order:
                 await delivery.ack_nowait()
 
-    def _until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
+    def _take_until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
         for place, delivery in enumerate(arrived):
             if self._last is not None and delivery.consumer_seq != self._last.consumer_seq + 1:
-                # What lies between was sent to a connection that is no more; folded after this it would be ignored.
-                self._again_from = self._last.seq + 1
+                # The missing events went to a closed connection. A fold would ignore them after this one.
+                self._reset_to = self._last.seq + 1
                 return arrived[:place]
             self._last = delivery
         return arrived
 
     async def _project(self, job_id: str, events: list[tuple[JobEvent, int]], newest: int) -> None:
-        is_new = isinstance(events[0][0], Queued)  # so it seems: if not, the first write is refused
+        is_new = isinstance(events[0][0], Queued)  # a guess: if it is wrong, the first write fails
         while not await self._write(job_id, events, newest, is_new=is_new):
             self._records.pop(job_id, None)
             is_new = False
@@ -97,7 +97,7 @@ class Projector:
                 await self._bus.purge(JOB_Q, subjects.queue_entries_of(job_id))
 
     async def _write(self, job_id: str, events: list[tuple[JobEvent, int]], newest: int, *, is_new: bool) -> bool:
-        """Write the record with these events in it; False if there is another one than was believed."""
+        """Write the record with these events. Return False if another revision is stored than the cached one."""
         before, revision = self._records.get(job_id) or ((None, 0) if is_new else await self._read(job_id, *events[0]))
         record = before
         for event, seq in events:
@@ -111,7 +111,7 @@ class Projector:
         except WrongLastSequence:
             return False
         if revision < newest:
-            self._again_from = _FIRST  # the bucket counts from one again: it is another one
+            self._reset_to = _FIRST  # a new bucket counts revisions from one
         self._newest = max(self._newest, revision)
         self._records[job_id] = (record, revision)
         for event, seq in events:
@@ -135,7 +135,7 @@ class Projector:
         return (None if isinstance(event, Queued) else await self._refold(job_id, seq)), revision
 
     async def _refold(self, job_id: str, until: int) -> JobRecord | None:
-        """Make a record anew of the events before a sequence, where there is none or it was lost."""
+        """Fold the events before a sequence into a new record, for a job without one."""
         logged = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
         record = None if logged is None else jobs.initial_record(logged)
         for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):

@@ -1,4 +1,4 @@
-"""Ends the jobs that went round too often: workers count a job's attempts, the broker counts every delivery."""
+"""Ends jobs that were delivered too often. Workers count the attempts of a job, the broker counts its deliveries."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from shared.messages import JobWork
 from shared.topology import ADVISORY, JOB_Q, REAPER
 
 if TYPE_CHECKING:
-    from shared.bus import Bus
+    from shared.bus import Bus, StoredMessage
 
 log = logging.getLogger(__name__)
 
 
 class Reaper:
-    """Turns MAX_DELIVERIES advisories into dead letters; the job itself stays in JOB_Q until this has happened."""
+    """Turns MAX_DELIVERIES advisories into dead letters. The job stays in JOB_Q until its dead letter is stored."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def run(self) -> None:
-        """Reap for ever. Raises BrokerUnavailable."""
+        """Reap until cancelled. Raises BrokerUnavailable."""
         async for deliveries in consume(self._bus, ADVISORY, REAPER):
             for delivery in deliveries:
                 await self._settle(delivery)
@@ -36,24 +36,20 @@ class Reaper:
     async def _settle(self, delivery: Delivery) -> None:
         advisory = json.loads(delivery.data)
         if datetime.fromisoformat(advisory["timestamp"]) < await self._bus.creation_time(JOB_Q):
-            await delivery.ack()  # of a queue that is no more; under its sequence another job waits now
+            await delivery.ack()  # from a deleted JOB_Q: its sequence may belong to another job now
             return
         stored = await self._bus.get(JOB_Q, int(advisory["stream_seq"]))
         if stored is not None:
-            try:
-                work = JobWork.model_validate_json(stored.data)
-            except ValidationError:
-                log.exception("job.unreadable-in-queue")
-            else:
-                deliveries = int(advisory["deliveries"])
-                await dead_letter_job(
-                    self._bus,
-                    work.job_id,
-                    TooManyAttempts(),
-                    attempts=deliveries,
-                    log_seq=work.log_seq,
-                    work=work,
-                )
-                log.error("job.buried", extra={"job_id": work.job_id, "deliveries": deliveries})
+            await self._dead_letter(stored, int(advisory["deliveries"]))
             await self._bus.delete(JOB_Q, stored.seq)
         await delivery.ack()
+
+    async def _dead_letter(self, stored: StoredMessage, count: int) -> None:
+        try:
+            work = JobWork.model_validate_json(stored.data)
+        except ValidationError:
+            log.exception("job.unreadable-in-queue")
+            return
+        error = TooManyAttempts()
+        await dead_letter_job(self._bus, work.job_id, error, attempts=count, log_seq=work.log_seq, work=work)
+        log.error("job.dead-lettered", extra={"job_id": work.job_id, "deliveries": count})

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Keeps the board of one class true to what the broker stores."""
+    """Keeps the board of one class equal to the state in the broker."""
 
     def __init__(
         self, bus: Bus, board: Board, job_class: JobClass, lease_s: float, on_change: Callable[[], None]
@@ -58,17 +58,17 @@ class Reconciler:
             self._on_change()
 
     async def audit(self) -> None:
-        """Adopt, restore and start jobs by what JOB_Q holds. Raises BrokerUnavailable, also if JOB_Q is gone."""
-        confirmed = self._board.confirmed()  # before the listing: a job that is queued during it is not lost
+        """Compare the board with JOB_Q once. Raises BrokerUnavailable, also if JOB_Q does not exist."""
+        expected = self._board.expected_in_queue()  # before the listing: a job that is queued during it is not lost
         present = await self._queue_subjects()
         for job_id, subject in present.items():
             if not self._board.is_open(job_id):
                 await self._adopt(job_id, subject)
             elif self._board.is_unstarted(job_id) and await self._has_started(job_id):
                 self._board.start(job_id)
-        for job_id in confirmed.keys() - present.keys():
+        for job_id in expected.keys() - present.keys():
             if self._board.is_open(job_id):
-                await self._restore(confirmed[job_id])
+                await self._restore(expected[job_id])
 
     async def unstarted_in_queue(self) -> list[tuple[str, str]]:
         """Read owner and id of each job in JOB_Q that no worker has; JOB_Q also holds jobs that run."""

@@ -1,4 +1,4 @@
-"""Runs logged jobs and dead letters again. A replay is a new job: the same body, logged once more under the same id."""
+"""Runs logged jobs and dead letters again. A replay is a new job: the same body, logged again under the same id."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
     from shared.messages import JobClass
 
-_AT_ONCE = 1000  # a reply must fit into one message
+_MAX_JOBS = 1000  # the reply must fit into one message
 log = logging.getLogger(__name__)
 
 
 class Replay:
-    """Answers svc.job.replay and svc.job.redrive."""
+    """Serves svc.job.replay and svc.job.redrive."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def replay(self, request: ReplayRequest) -> ReplayReply:
-        """Log a range of submits again. Raises BadInput for a range that is empty or too long."""
+        """Log a range of submissions again. Raises BadInput for a range that is empty or too long."""
         last = request.to_seq if request.to_seq is not None else request.from_seq
-        if not request.from_seq <= last < request.from_seq + _AT_ONCE:
-            raise BadInput(f"The range must hold 1 to {_AT_ONCE} submits.")
+        if not request.from_seq <= last < request.from_seq + _MAX_JOBS:
+            raise BadInput(f"The range must hold 1 to {_MAX_JOBS} submissions.")
         jobs = []
         for seq in range(request.from_seq, last + 1):
             stored = await self._bus.get(JOB_LOG, seq)
             if stored is not None:
-                jobs.append(await self._again(stored, request.job_class, dry_run=request.dry_run))
+                jobs.append(await self._log_again(stored, request.job_class, dry_run=request.dry_run))
         return ReplayReply(dry_run=request.dry_run, jobs=jobs)
 
     async def redrive(self, request: RedriveRequest) -> ReplayReply:
-        """Log the submits of dead letters again, one job's or all."""
+        """Log the submissions of dead letters again, of one job or of all."""
         pattern = subjects.ALL_DEAD if request.job_id is None else subjects.dead_letters_of(request.job_id)
-        letters = (await self._bus.history(JOB_DLQ, pattern))[:_AT_ONCE]
+        letters = (await self._bus.history(JOB_DLQ, pattern))[:_MAX_JOBS]
         jobs = [await self._redrive_one(stored, request) for stored in letters]
         return ReplayReply(dry_run=request.dry_run, jobs=jobs)
 
@@ -49,13 +49,15 @@ class Replay:
         letter = DeadLetter.model_validate_json(stored.data)
         logged = None if letter.log_seq is None else await self._bus.get(JOB_LOG, letter.log_seq)
         if logged is None:
-            return ReplayedJob(log_seq=letter.log_seq, job_id=letter.job_id, problem="Its submit is no longer logged.")
-        job = await self._again(logged, request.job_class, dry_run=request.dry_run)
+            return ReplayedJob(
+                log_seq=letter.log_seq, job_id=letter.job_id, problem="The log no longer holds its submission."
+            )
+        job = await self._log_again(logged, request.job_class, dry_run=request.dry_run)
         if job.new_job_id is not None:
             await self._bus.delete(JOB_DLQ, stored.seq)
         return job
 
-    async def _again(self, stored: StoredMessage, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
+    async def _log_again(self, stored: StoredMessage, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
         try:
             address = subjects.parse_submission(stored.subject)
         except BadMessage as error:
@@ -67,7 +69,7 @@ class Replay:
         if dry_run:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id)
         subject = subjects.submission(job_class or address.job_class, address.user, address.job_id)
-        # A trace of its own: the replay's header outweighs what the body says of the trace that it links to.
+        # A new trace, linked to that of the submission: its header has priority over the traceparent in the body.
         with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submit.traceparent))):
             seq = await self._bus.publish(subject, stored.data)
         new_id = subjects.replay_id(address.job_id, seq)

@@ -1,4 +1,4 @@
-"""The job manager: sees that every accepted job reaches a worker once and ends once. It never touches pixels."""
+"""The job manager: brings every accepted job to a worker and to exactly one end. It never reads pixels."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from shared.settings import StreamSettings
 
 NAME = "jobmanager"
-_PAUSE_S = 0.5  # before a part starts again that lost its broker or its consumer
+_PAUSE_S = 0.5  # before a part restarts that lost the broker or its consumer
 log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Dispatch, project and reap until told to stop; whatever is not settled by then is delivered again."""
+    """Dispatch, project and reap until `stop` is set. Unsettled messages are delivered again at the next start."""
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
-        await run_unless_stopped(stop, _declare_at_last(bus, settings.streams))
+        await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
         estimator = DurationEstimator()
         projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
@@ -48,33 +48,31 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,
                 "reap": reaper.run,
-                "declare": _Declaration(bus, settings.streams).keep,
+                "declare": _Declaration(bus, settings.streams).run,
             }
-            tasks = [
-                group.create_task(_keep_going(name, part, bus, settings), name=name) for name, part in parts.items()
-            ]
+            tasks = [group.create_task(_restart(name, part, bus, settings), name=name) for name, part in parts.items()]
             probes.mark_started()
             await stop.wait()
             for task in tasks:
                 task.cancel()
 
 
-async def _declare_at_last(bus: Bus, streams: StreamSettings) -> None:
-    """Declare everything, as soon as the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
+async def _declare_when_possible(bus: Bus, streams: StreamSettings) -> None:
+    """Declare all streams once the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
     await bus.wait_until_open()
-    told = False
+    has_logged = False
     while True:
         try:
             return await declaring.declare_streams(bus, streams)
         except BrokerUnavailable:
-            if not told:
+            if not has_logged:
                 log.warning("jobmanager.not-declared")
-            told = True
+            has_logged = True
         await asyncio.sleep(_PAUSE_S)
 
 
 class _Declaration:
-    """Makes anew what somebody deletes: nobody else may, and workers wait for it."""
+    """Declares deleted streams and consumers again. No other service may declare, and workers wait for them."""
 
     def __init__(self, bus: Bus, streams: StreamSettings) -> None:
         self._bus = bus
@@ -82,39 +80,39 @@ class _Declaration:
         self._due = asyncio.Event()
         self._connect = bus.connects
 
-    async def keep(self) -> None:
-        """Declare after each deletion, and after each reconnect: it may be another broker. Raises BrokerUnavailable."""
-        hear = self._bus.subscribe
-        async with hear(subjects.STREAM_DELETED, self._note), hear(subjects.CONSUMER_DELETED, self._note):
+    async def run(self) -> None:
+        """Declare after each deletion and each reconnect: it may be another broker. Raises BrokerUnavailable."""
+        subscribe = self._bus.subscribe
+        async with subscribe(subjects.STREAM_DELETED, self._note), subscribe(subjects.CONSUMER_DELETED, self._note):
             while True:
                 await race(self._due.wait(), self._bus.next_connect(self._connect))
                 self._due.clear()
                 self._connect = self._bus.connects
                 try:
                     await declaring.declare_streams(self._bus, self._streams)
-                    await asyncio.sleep(_PAUSE_S)  # what is just being deleted may have been found still there
+                    await asyncio.sleep(_PAUSE_S)  # the first call may have found a stream while it was being deleted
                     await declaring.declare_streams(self._bus, self._streams)
                 except BrokerUnavailable:
-                    self._due.set()  # or nobody would try again before the next deletion
+                    self._due.set()  # otherwise the next try would wait for the next deletion
                     raise
 
     def _note(self, _: StoredMessage) -> None:
         self._due.set()
 
 
-async def _keep_going(name: str, part: Callable[[], Awaitable[None]], bus: Bus, settings: Settings) -> None:
-    """Run one part for ever: a lost broker or a deleted consumer is mended, any other error stops the service."""
+async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, settings: Settings) -> None:
+    """Run one part, and restart it after a lost broker or a deleted consumer. Any other error stops the service."""
     while True:
         try:
             await part()
-        except* BrokerUnavailable:  # alone, or out of a task group
+        except* BrokerUnavailable:  # alone or in the group of a TaskGroup
             log.warning("jobmanager.part-interrupted", extra={"part": name})
         await asyncio.sleep(_PAUSE_S)
         await bus.up.wait()
         try:
             await declaring.declare_streams(bus, settings.streams)
         except BrokerUnavailable:
-            log.warning("jobmanager.not-mended", extra={"part": name})
+            log.warning("jobmanager.not-declared", extra={"part": name})
 
 
 def _endpoints(bus: Bus, dispatchers: list[Dispatcher], instance: str) -> list[rpc.Endpoint[Any]]:

@@ -1,4 +1,4 @@
-"""What the job manager must be told."""
+"""The settings of the job manager."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOBMANAGER_", frozen=True)
 
-    # Of a class that no worker has, in JOB_Q, where the order is final; one for each worker where those are more.
     lookahead: int = Field(default=1, ge=1)
+    """The least number of unstarted jobs that a class may have in JOB_Q, where their order is final; with more workers
+    it is one job for each worker."""

@@ -191,8 +191,8 @@ async def test_a_new_view_of_nothing_has_nothing_to_go_back_to(desk: Desk, caplo
     async with desk.manager():
         await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view is made again")
 
-    assert "jobs.view-goes-back" not in first
-    assert "jobs.view-goes-back" in [record.getMessage() for record in caplog.records]
+    assert "jobs.view-reset" not in first
+    assert "jobs.view-reset" in [record.getMessage() for record in caplog.records]
 
 
 async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:

@@ -132,5 +132,5 @@ async def test_what_the_log_has_forgotten_is_told(desk: Desk) -> None:
         await desk.bus.delete(JOB_LOG, 1)
         reply = await redrive(desk, job_id="j1")
 
-    assert [job.problem for job in reply.jobs] == ["Its submit is no longer logged."]
+    assert [job.problem for job in reply.jobs] == ["The log no longer holds its submission."]
     assert len(await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD)) == 1

@@ -132,7 +132,7 @@ def test_an_end_may_arrive_before_the_publish_is_acknowledged(board: Board) -> N
     board.remove("j1")
     board.confirm("j1")
 
-    assert (board.is_open("j1"), board.confirmed()) == (False, {})
+    assert (board.is_open("j1"), board.expected_in_queue()) == (False, {})
 
 
 def test_a_job_that_the_queue_refuses_leaves_the_board(board: Board) -> None:
@@ -204,11 +204,11 @@ def test_a_job_with_a_publish_in_flight_is_not_missed_in_the_queue(board: Board)
     """A listing of JOB_Q may be older than the publish."""
     announced(board, "j1")
     taken(board)
-    assert board.confirmed() == {}
+    assert board.expected_in_queue() == {}
 
     board.confirm("j1")
 
-    assert list(board.confirmed()) == ["j1"]
+    assert list(board.expected_in_queue()) == ["j1"]
 
 
 def test_a_job_in_the_queue_is_adopted_once(board: Board) -> None:
@@ -232,7 +232,7 @@ def test_a_recalled_job_is_expected_in_the_queue(board: Board) -> None:
     """The next audit restores it if JOB_Q lacks it; until then it holds no capacity."""
     board.recall(work("j1"))
 
-    assert list(board.confirmed()) == ["j1"]
+    assert list(board.expected_in_queue()) == ["j1"]
     assert board.without_worker() == []
 
 
@@ -286,7 +286,7 @@ def test_a_restart_keeps_what_was_handed_to_the_queue(board: Board) -> None:
 
     board.forget_waiting()
 
-    assert list(board.confirmed()) == ["j1"]
+    assert list(board.expected_in_queue()) == ["j1"]
 
 
 # --- figures ------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class BoardCalls(RuleBasedStateMachine):
             assert unstarted < capacity
             assert job.job_id not in self.unannounced
             assert self.board.is_unstarted(job.job_id)
-            assert job.job_id not in self.board.confirmed()
+            assert job.job_id not in self.board.expected_in_queue()
             self.unsettled.remove(job.work.log_seq)
 
     @rule()
@@ -134,7 +134,7 @@ class BoardCalls(RuleBasedStateMachine):
         self.board.forget_waiting()
         self.unsettled.clear()
         self.unannounced.clear()
-        assert set(self.board.confirmed()) == was_open
+        assert set(self.board.expected_in_queue()) == was_open
 
     @invariant()
     def no_job_is_in_two_places(self) -> None:
@@ -144,7 +144,7 @@ class BoardCalls(RuleBasedStateMachine):
         unstarted = {job_id for job_id in IDS if self.board.is_unstarted(job_id)}
         assert not waiting & is_open
         assert unstarted <= is_open
-        assert set(self.board.confirmed()) <= is_open
+        assert set(self.board.expected_in_queue()) <= is_open
         assert len(self.board.without_worker()) == len(waiting) + len(unstarted)
         assert self.board.running_count() == len(is_open - unstarted)
 
