@@ -1,7 +1,7 @@
-"""ArtMancer's services, one package each, and the programs that run them together on one machine."""
+"""The services of ArtMancer, one package each, and the commands that run them together on one machine."""
 
 import os
 
-# Since 1.29 onnxruntime tells Microsoft of each model that is loaded. Nobody was asked, and where the network is shut a
-# process waits for it at its end, for up to 15 s.
+# Since 1.29 onnxruntime reports each loaded model to Microsoft, without consent. Without a network, a process then
+# waits up to 15 s at its end.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

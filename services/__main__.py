@@ -1,4 +1,4 @@
-"""`python -m services`: the whole system with one command, until Ctrl-C."""
+"""`python -m services` runs the whole system until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLOURS = (36, 33, 32, 35, 34, 96)  # ANSI foregrounds that read well on dark a
 
 
 class Log:
-    """Writes lines to stderr behind the name of the program they come from."""
+    """Writes lines to stderr, each with the name of its process."""
 
     def __init__(self) -> None:
         self._colours: dict[str, int] = {}
@@ -30,28 +30,35 @@ class Log:
         print(prefix, line, file=sys.stderr, flush=True)
 
 
-def options(arguments: list[str]) -> Options:
-    """Read the command line."""
+def _build_parser() -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     parser.add_argument("--host", default=defaults.host, help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=defaults.port, help="its port, 0: a free one (%(default)s)")
-    parser.add_argument("--data", type=Path, default=defaults.data, help="folder for jobs and pictures (%(default)s)")
-    parser.add_argument("--workers", type=int, default=defaults.workers, help="number of a100workers (%(default)s)")
-    parser.add_argument("--https", action="store_true", help="also serve https://localhost, with HTTP/2")
-    parser.add_argument("--https-port", type=int, default=8443, help="its port, 0: a free one (%(default)s)")
     parser.add_argument(
-        "--metrics", action="store_true", help="serve probes and metrics of each service, and say where"
+        "--port", type=int, default=defaults.port, help="port to listen on, 0 for a free one (%(default)s)"
     )
-    parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url, do not start one")
-    parser.add_argument("--nats-url", help="the broker's address, with --no-nats")
+    parser.add_argument("--data", type=Path, default=defaults.data, help="folder for jobs and images (%(default)s)")
+    parser.add_argument("--workers", type=int, default=defaults.workers, help="number of workers (%(default)s)")
+    parser.add_argument("--https", action="store_true", help="also serve https://localhost with HTTP/2")
+    parser.add_argument("--https-port", type=int, default=8443, help="HTTPS port, 0 for a free one (%(default)s)")
+    parser.add_argument(
+        "--metrics", action="store_true", help="serve probes and metrics of each service, and print their addresses"
+    )
+    parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url instead of starting one")
+    parser.add_argument("--nats-url", help="address of the broker, with --no-nats")
+    return parser
+
+
+def parse_options(arguments: list[str]) -> Options:
+    """Parse the command line. Exits with code 2 if it is not valid."""
+    parser = _build_parser()
     given = parser.parse_args(arguments)
     if given.no_nats != (given.nats_url is not None):
-        parser.error("--no-nats and --nats-url go together")
+        parser.error("--no-nats and --nats-url must be given together")
     if given.workers < 1:
         parser.error("--workers must be 1 or more")
-    if given.nats_url is not None and (why := _flaw(given.nats_url)):
-        parser.error(f"--nats-url is not valid: {why}.")
+    if given.nats_url is not None and (reason := _describe_invalid_url(given.nats_url)):
+        parser.error(f"--nats-url is not valid: {reason}.")
     return Options(
         host=given.host,
         port=given.port,
@@ -63,8 +70,8 @@ def options(arguments: list[str]) -> Options:
     )
 
 
-def _flaw(nats_url: str) -> str:
-    from pydantic import ValidationError  # noqa: PLC0415 (a third of a second, and most start a broker of their own)
+def _describe_invalid_url(nats_url: str) -> str:
+    from pydantic import ValidationError  # noqa: PLC0415 (takes a third of a second, and most runs do not need it)
 
     from shared.errors import first_invalid  # noqa: PLC0415
     from shared.settings import NatsSettings  # noqa: PLC0415
@@ -77,7 +84,7 @@ def _flaw(nats_url: str) -> str:
 
 
 async def run(chosen: Options) -> None:
-    """Hold the stack up until a signal. Raises ConfigError."""
+    """Run the stack until a signal. Raises ConfigError."""
     stack = Stack(chosen, all_services(chosen.workers), announce=lambda line: print(line, flush=True), log=Log())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stack.stop)
@@ -86,9 +93,9 @@ async def run(chosen: Options) -> None:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(run(options(sys.argv[1:])))
+        asyncio.run(run(parse_options(sys.argv[1:])))
     except ConfigError as error:
         print(error.message, file=sys.stderr)
         sys.exit(EXIT_CONFIG)
-    except KeyboardInterrupt:  # before there was anything to take down
+    except KeyboardInterrupt:  # before anything was started
         sys.exit(128 + signal.SIGINT)

@@ -1,6 +1,6 @@
-"""`python -m services.demo`: edits the sample photos through the running stack, over HTTP like any client.
+"""`python -m services.demo` edits the sample photos through the running stack, over HTTP like any client.
 
-It finds masks, cuts an object out, removes, inserts and balances, and writes every picture and one contact sheet.
+It finds masks, extracts, removes and inserts objects, balances a photo, and writes all images and a contact sheet.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SAMPLES = Path(__file__).parent / "gateway" / "static" / "samples"
-_TUNGSTEN = (1.0, 0.78, 0.5)  # a warm cast, as a lamp gives it; to be taken out again
+_TUNGSTEN = (1.0, 0.78, 0.5)  # RGB gains: the warm cast of a lamp, which the white balance removes
 _START_S = 60.0
 _TILE_PX = 300
-_GROUND = (24, 25, 28)
+_BACKGROUND = (24, 25, 28)
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
-    """One line of the contact sheet."""
+class Example:
+    """One row of the contact sheet."""
 
     title: str
     before: Image.Image
@@ -42,13 +42,13 @@ class Shot:
 
 
 class Api:
-    """The few calls of the gateway's /api that an edit needs."""
+    """The few calls of /api that an edit needs."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST JSON and return the answer. Raises RuntimeError with the gateway's own sentence."""
+        """POST JSON and return the JSON response. Raises RuntimeError with the error text of the gateway."""
         request = urllib.request.Request(  # noqa: S310 (the user's own http address)
             self._url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -59,19 +59,19 @@ class Api:
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)["detail"]) from error
 
-    def mask(self, picture: Image.Image, **prompt: object) -> Image.Image:
-        """Find the mask that a prompt points at."""
-        answer = self.post("/api/smart-mask", {"image": _base64(picture), **prompt})
-        return _picture(answer["mask_base64"]).convert("L")
+    def mask(self, image: Image.Image, **prompt: object) -> Image.Image:
+        """Return the mask for a prompt."""
+        answer = self.post("/api/smart-mask", {"image": _encode(image), **prompt})
+        return _decode(answer["mask_base64"]).convert("L")
 
-    def extract(self, picture: Image.Image, mask: Image.Image) -> Image.Image:
-        """Cut the object out, onto a white square."""
-        answer = self.post("/api/image-utils/extract-object", {"image": _base64(picture), "mask": _base64(mask)})
-        return _picture(answer["extracted_image"])
+    def extract(self, image: Image.Image, mask: Image.Image) -> Image.Image:
+        """Return the object on a white square."""
+        answer = self.post("/api/image-utils/extract-object", {"image": _encode(image), "mask": _encode(mask)})
+        return _decode(answer["extracted_image"])
 
-    def edit(self, title: str, picture: Image.Image, **fields: object) -> Image.Image:
-        """Run one job to its end, with a progress bar, and fetch the result."""
-        job = self.post("/api/generate/async", {"prompt": "", "input_image": _base64(picture), **fields})["task_id"]
+    def edit(self, title: str, image: Image.Image, **fields: object) -> Image.Image:
+        """Run one job to its end, with a progress bar, and return the result."""
+        job = self.post("/api/generate/async", {"prompt": "", "input_image": _encode(image), **fields})["task_id"]
         with urllib.request.urlopen(f"{self._url}/api/generate/stream/{job}", timeout=120) as stream:  # noqa: S310
             for line in stream:
                 if line.startswith(b"data:"):
@@ -90,24 +90,24 @@ def _draw_bar(title: str, event: dict[str, Any]) -> None:
     print(f"\r  {title:<28} [{'#' * filled:<30}] {event.get('status', ''):<12} {step:<14}", end="", flush=True)
 
 
-def remove_shuttle(api: Api) -> Shot:
-    """A box finds the model shuttle behind the astronaut; it goes."""
+def remove_shuttle(api: Api) -> Example:
+    """Remove the model shuttle behind the astronaut; a box finds it."""
     photo = _sample("astronaut")
     mask = api.mask(photo, bbox=[345, 0, 480, 290], border_adjustment=20)
-    after = api.edit("remove the shuttle", photo, task_type="removal", **_masked(mask, "brush"))
-    return Shot("remove", photo, mask, after)
+    after = api.edit("remove the shuttle", photo, task_type="removal", **_mask_fields(mask, "brush"))
+    return Example("remove", photo, mask, after)
 
 
-def remove_rocket(api: Api) -> Shot:
-    """One click finds the rocket between the towers; it goes."""
+def remove_rocket(api: Api) -> Example:
+    """Remove the rocket between the towers; one click finds it."""
     photo = _sample("rocket")
     mask = api.mask(photo, points=[[330, 200]])
-    after = api.edit("remove the rocket", photo, task_type="removal", **_masked(mask, "brush"))
-    return Shot("remove", photo, mask, after)
+    after = api.edit("remove the rocket", photo, task_type="removal", **_mask_fields(mask, "brush"))
+    return Example("remove", photo, mask, after)
 
 
-def insert_shuttle(api: Api) -> Shot:
-    """The shuttle of one photo is cut out and set beside the rocket of another."""
+def insert_shuttle(api: Api) -> Example:
+    """Extract the shuttle of one photo and insert it beside the rocket of another."""
     source, photo = _sample("astronaut"), _sample("rocket")
     cut = api.mask(source, bbox=[345, 0, 465, 290])
     place = Image.new("L", photo.size)
@@ -116,15 +116,15 @@ def insert_shuttle(api: Api) -> Shot:
         "insert the shuttle",
         photo,
         task_type="insertion",
-        reference_image=_base64(api.extract(source, cut)),
-        reference_mask_R=_base64(cut),
-        **_masked(place, "box"),
+        reference_image=_encode(api.extract(source, cut)),
+        reference_mask_R=_encode(cut),
+        **_mask_fields(place, "box"),
     )
-    return Shot("insert", photo, place, after)
+    return Example("insert", photo, place, after)
 
 
-def balance_cat(api: Api) -> Shot:
-    """The cat, under a warm lamp that was never there."""
+def balance_cat(api: Api) -> Example:
+    """Balance the cat under an artificial warm cast."""
     photo = Image.merge(
         "RGB",
         [
@@ -132,21 +132,27 @@ def balance_cat(api: Api) -> Shot:
             for band, gain in zip(_sample("cat").split(), _TUNGSTEN, strict=True)
         ],
     )
-    return Shot("white balance", photo, None, api.edit("balance the light", photo, task_type="white-balance"))
+    return Example("white balance", photo, None, api.edit("balance the light", photo, task_type="white-balance"))
 
 
-def extract_cup(api: Api) -> Shot:
-    """Auto-detection finds the cup; it is cut out for another picture."""
+def extract_cup(api: Api) -> Example:
+    """Extract the cup; auto-detection finds it."""
     photo = _sample("coffee")
     mask = api.mask(photo, auto_detect=True)
-    return Shot("extract", photo, mask, api.extract(photo, mask))
+    return Example("extract", photo, mask, api.extract(photo, mask))
 
 
-SHOTS: tuple[Callable[[Api], Shot], ...] = (extract_cup, remove_shuttle, remove_rocket, insert_shuttle, balance_cat)
+EXAMPLES: tuple[Callable[[Api], Example], ...] = (
+    extract_cup,
+    remove_shuttle,
+    remove_rocket,
+    insert_shuttle,
+    balance_cat,
+)
 
 
-def _masked(mask: Image.Image, tool: str) -> dict[str, object]:
-    encoded = _base64(mask)
+def _mask_fields(mask: Image.Image, tool: str) -> dict[str, object]:
+    encoded = _encode(mask)
     return {"conditional_images": [encoded], "mask_image": encoded, "mask_tool_type": tool}
 
 
@@ -154,55 +160,55 @@ def _sample(name: str) -> Image.Image:
     return Image.open(SAMPLES / f"{name}.jpg").convert("RGB")
 
 
-def _base64(picture: Image.Image) -> str:
+def _encode(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _picture(encoded: str) -> Image.Image:
+def _decode(encoded: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(encoded)))
 
 
-def contact_sheet(shots: list[Shot]) -> Image.Image:
-    """Lay out before, mask and after, one line for each shot."""
-    lines = [_line(shot) for shot in shots]
-    sheet = Image.new("RGB", (lines[0].width, sum(line.height for line in lines)), _GROUND)
+def contact_sheet(examples: list[Example]) -> Image.Image:
+    """Lay out before, mask and after, one row for each example."""
+    rows = [_row(example) for example in examples]
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), _BACKGROUND)
     top = 0
-    for line in lines:
-        sheet.paste(line, (0, top))
-        top += line.height
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
     return sheet
 
 
-def _line(shot: Shot) -> Image.Image:
-    tiles = [("before", shot.before), ("mask", shot.mask), (f"after: {shot.title}", shot.after)]
-    small = [(label, None if picture is None else _thumbnail(picture)) for label, picture in tiles]
-    line = Image.new("RGB", (3 * (_TILE_PX + 16) + 16, max(tile.height for _, tile in small if tile) + 40), _GROUND)
-    draw, font = ImageDraw.Draw(line), ImageFont.load_default(15)
+def _row(example: Example) -> Image.Image:
+    tiles = [("before", example.before), ("mask", example.mask), (f"after: {example.title}", example.after)]
+    small = [(label, None if image is None else _thumbnail(image)) for label, image in tiles]
+    row = Image.new("RGB", (3 * (_TILE_PX + 16) + 16, max(tile.height for _, tile in small if tile) + 40), _BACKGROUND)
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default(15)
     for column, (label, tile) in enumerate(small):
         if tile is None:
             continue
         x = 16 + column * (_TILE_PX + 16)
         draw.text((x, 12), label, fill=(200, 202, 208), font=font)
-        line.paste(tile, (x, 34))
-    return line
+        row.paste(tile, (x, 34))
+    return row
 
 
-def _thumbnail(picture: Image.Image) -> Image.Image:
-    small = picture.convert("RGB")
+def _thumbnail(image: Image.Image) -> Image.Image:
+    small = image.convert("RGB")
     small.thumbnail((_TILE_PX, _TILE_PX), Image.Resampling.LANCZOS)
     return small
 
 
 @contextmanager
 def _stack(url: str) -> Iterator[str]:
-    """Use the stack that runs at the address; where none does, start one for the time of the demo."""
+    """Yield the URL of the running stack, or start one for the demo."""
     if _answers(url):
         yield url
         return
-    print(f"nothing answers at {url}; starting the stack for this demo")
-    process = subprocess.Popen(  # noqa: S603 (our own program)
+    print(f"No stack answers at {url}. Starting one for the demo.")
+    process = subprocess.Popen(  # noqa: S603 (the command is fixed)
         [sys.executable, "-m", "services", "--port", url.rpartition(":")[2]],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -211,7 +217,7 @@ def _stack(url: str) -> Iterator[str]:
         give_up = time.monotonic() + _START_S
         while not _answers(url):
             if process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError("The stack did not start; `make run` says why.")
+                raise RuntimeError("The stack did not start. Run `make run` to see the reason.")
             time.sleep(0.2)
         yield url
     finally:
@@ -228,7 +234,7 @@ def _answers(url: str) -> bool:
 
 
 def main() -> None:
-    """Run all shots and say where the pictures are."""
+    """Run all examples and print the path of the contact sheet."""
     parser = argparse.ArgumentParser(prog="python -m services.demo", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
@@ -236,16 +242,16 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         with _stack(options.url) as url:
-            shots = []
-            for number, shoot in enumerate(SHOTS, 1):
-                shot = shoot(Api(url))
-                shot.before.save(options.out / f"{number}-{shoot.__name__}-before.png")
-                shot.after.save(options.out / f"{number}-{shoot.__name__}-after.png")
-                shots.append(shot)
-        contact_sheet(shots).save(options.out / "contact-sheet.png")
+            examples = []
+            for number, run_example in enumerate(EXAMPLES, 1):
+                example = run_example(Api(url))
+                example.before.save(options.out / f"{number}-{run_example.__name__}-before.png")
+                example.after.save(options.out / f"{number}-{run_example.__name__}-after.png")
+                examples.append(example)
+        contact_sheet(examples).save(options.out / "contact-sheet.png")
     except (RuntimeError, OSError) as error:
         sys.exit(f"demo: {error}")
-    print(f"{len(shots)} edits; open {options.out / 'contact-sheet.png'}")
+    print(f"{len(examples)} edits. Open {options.out / 'contact-sheet.png'}")
 
 
 if __name__ == "__main__":

@@ -73,15 +73,7 @@ class NatsServer:
         self._disk_full = asyncio.Event()
         self._started = asyncio.Event()  # it is ready, or its output has ended
         self._ready = False
-        self._process = Process(
-            "nats",
-            [str(Path(sys.executable).parent / "nats-server"), "-c", str(self._config)],
-            self._group,
-            # Without a limit its file caches grow to 600 MB after 300 MB of images.
-            env={"GOMEMLIMIT": "256MiB"},
-            on_line=self._read_line,
-            on_output_end=self._end_wait,
-        )
+        self._process = self._create_process()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as undo:
@@ -151,6 +143,17 @@ class NatsServer:
         if self.pid is not None:
             self._process.kill()
             await self._process.wait()
+
+    def _create_process(self) -> Process:
+        return Process(
+            "nats",
+            [str(Path(sys.executable).parent / "nats-server"), "-c", str(self._config)],
+            self._group,
+            # Without a limit its file caches grow to 600 MB after 300 MB of images.
+            env={"GOMEMLIMIT": "256MiB"},
+            on_line=self._read_line,
+            on_output_end=self._end_wait,
+        )
 
     @property
     def _config(self) -> Path:
