@@ -91,7 +91,7 @@ class StepReporter(Protocol):
     """Reports the steps of one job. An engine calls it often, because a cancel is raised from it."""
 
     @property
-    def cancelled(self) -> CancelFlag:
+    def cancel_flag(self) -> CancelFlag:
         """The cancel flag of this job. An engine can wait on it, or register an action that ends a native call."""
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
@@ -111,11 +111,11 @@ class Engine(Protocol):
 
     @abstractmethod
     def remove(self, job: RemovalInputs, step: StepReporter, /) -> Edit:
-        """Remove what the mask marks."""
+        """Remove the marked region of the image."""
 
     @abstractmethod
     def insert(self, job: InsertionInputs, step: StepReporter, /) -> Edit:
-        """Insert the reference's object where the mask marks."""
+        """Insert the reference's object into the marked region."""
 
     @abstractmethod
     def balance(self, job: WhiteBalanceInputs, step: StepReporter, /) -> Edit:
@@ -123,7 +123,7 @@ class Engine(Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the engine holds. It is not used afterwards."""
+        """Release memory and processes. The engine is not used afterwards."""
 
 
 def edit(engine: Engine, job: TaskInputs, step: StepReporter) -> Edit:
@@ -138,16 +138,16 @@ def edit(engine: Engine, job: TaskInputs, step: StepReporter) -> Edit:
     assert_never(job)
 
 
-def load(name: str, settings: Settings, loading: PhaseReporter) -> Engine:
+def load(name: str, settings: Settings, report_phase: PhaseReporter) -> Engine:
     """Load a registered engine, or any `module:Class`. Raises ConfigError if it does not exist or cannot load."""
-    loading("importing")
+    report_phase("importing")
     module, _, noun = BACKENDS.get(name, name).partition(":")
     try:
         engine: Callable[[Settings, PhaseReporter], Engine] = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"There is no engine {name!r}; known are {', '.join(BACKENDS)}.") from error
+        raise ConfigError(f"There is no engine {name!r}. The engines are {', '.join(BACKENDS)}.") from error
     try:
-        return engine(settings, loading)
+        return engine(settings, report_phase)
     except ModuleNotFoundError as error:
         raise ConfigError(f"The engine {name!r} needs the package {error.name}, which is not installed.") from error
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CancelFlag(threading.Event):
-    """A threading.Event whose `set` also runs the actions that `on_set` has registered.
+    """A threading.Event. `set` also runs the actions that `on_set` has registered.
 
     It is never cleared: make a new one for each job.
     """

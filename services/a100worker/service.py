@@ -118,7 +118,7 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Even
 
 
 async def _wait_for_broker(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
-    """Wait until the broker is connected. The job manager declares again what it may have lost."""
+    """Wait until the broker is connected. The job manager restores its streams if they are lost."""
     await race(bus.up.wait(), stop.wait(), timeout_s=settings.idle_poll_s)
     if bus.is_connected and not stop.is_set():
         await asyncio.sleep(_RETRY_DELAY_S)

@@ -1,4 +1,4 @@
-"""What a worker must be told."""
+"""The settings of a worker."""
 
 from __future__ import annotations
 
@@ -23,49 +23,69 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="A100WORKER_", frozen=True, populate_by_name=True)
 
-    backend: str = "classical"  # a registered name, or module:Class
+    backend: str = "classical"
+    """The engine: classical, qwen, scripted, or `module:Class` for an engine of your own."""
     name: Token = Field(default_factory=_new_name)
+    """The worker's name in events and receipts, unique among all workers; the default is a random one."""
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
-    idle_poll_s: float = Field(default=0.5, gt=0)  # a job that comes back from a dead worker announces itself to nobody
-    affinity_s: float = Field(default=20.0, ge=0)  # so long others may wait for those whose adapter is loaded
-    inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)  # of the last jobs, and of the next one
+    """The folder with the model files."""
+    idle_poll_s: float = Field(default=0.5, gt=0)
+    """Seconds between two polls of all queues, which find the redelivered jobs that are not announced."""
+    affinity_s: float = Field(default=20.0, ge=0)
+    """Seconds that jobs of other tasks may wait for jobs of the task whose adapter is loaded."""
+    inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)
+    """Bytes of memory for the input images of the last jobs and of the next one."""
     retry_delay_s: float = Field(default=1.0, ge=0)
-    silence_s: float = Field(default=900.0, gt=0)  # an engine that says nothing for longer hangs: the worker ends
+    """Seconds until a failed job is tried again."""
+    silence_s: float = Field(default=900.0, gt=0)
+    """Seconds without a step after which the engine counts as hung and the worker exits with code 70."""
 
     @property
     def instance(self) -> str:
-        """Several workers may run on one host."""
+        """The worker's own name, because several workers may run on one host."""
         return self.name
 
     @property
     def hand_back_s(self) -> float:
-        """What of `drain_s` is left for handing back a job that has not ended in the rest."""
+        """The last part of `drain_s`, for handing back a job that has not ended."""
         return 0.3 * self.drain_s
 
-    # The engine "qwen"; docs/models.md says what each costs and gives.
+    # The engine "qwen"; docs/models.md has the cost and benefit of each setting.
     qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """The device of the qwen engine: cuda, cuda:1 for the second card, or cpu for tests."""
     qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    qwen_plan: Literal["auto", "resident", "cast", "offload"] = "auto"  # how the weights fit the card
-    qwen_work_px: int = Field(default=1024, ge=64, le=2048)  # side of the square whose area a picture is edited at
-    qwen_condition_px: int = Field(default=1024, ge=64, le=1024)  # the same of the pictures that the model looks at
-    qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")  # auto, or one of diffusers' names
+    """The number format that the model computes in."""
+    qwen_plan: Literal["auto", "resident", "cast", "offload"] = "auto"
+    """The memory plan for the weights; auto takes the first of the others that fits the card."""
+    qwen_work_px: int = Field(default=1024, ge=64, le=2048)
+    """The side of a square with the largest area that an image is edited at."""
+    qwen_condition_px: int = Field(default=1024, ge=64, le=1024)
+    """The side of a square with the area of the images that the model is conditioned on."""
+    qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")
+    """The attention backend: auto, or one of diffusers' names."""
     qwen_compile: bool = False
-    qwen_lightning: Literal["auto", "off", "4", "8"] = "auto"  # steps, whatever the job asks for; auto: if it is there
-    qwen_cache: Literal["off", "first-block", "taylor"] = "off"  # for jobs of many steps only
-    qwen_cache_threshold: float = Field(default=0.08, gt=0, le=1)  # of first-block: more is faster and less like it
-    qwen_flow_shift: float = Field(default=3.0, gt=0, le=10)  # of jobs with `flow_match`
-    qwen_bare: bool = False  # obsolete: a task without an adapter always uses the stock recipe
+    """Compile the transformer's blocks at the start; needs the plan resident."""
+    qwen_lightning: Literal["auto", "off", "4", "8"] = "auto"
+    """The number of steps with the Lightning adapter, for every job; auto uses an adapter that lies in MODEL_DIR."""
+    qwen_cache: Literal["off", "first-block", "taylor"] = "off"
+    """The step cache for jobs of 12 steps or more."""
+    qwen_cache_threshold: float = Field(default=0.08, gt=0, le=1)
+    """The threshold of the first-block cache: a higher one is faster and changes the result more."""
+    qwen_flow_shift: float = Field(default=3.0, gt=0, le=10)
+    """The fixed schedule shift of jobs with `flow_match`."""
+    qwen_bare: bool = False
+    """Obsolete and without effect: a task without an adapter always uses the stock recipe."""
 
     @field_validator("qwen_dtype", mode="before")
     @classmethod
     def _no_float16(cls, value: object) -> object:
         if value == "float16":
-            raise ValueError("float16 ends at 65,504, and this model's activations reach 20 million: use bfloat16")
+            raise ValueError("use bfloat16: float16 ends at 65,504, and the activations of this model reach 20 million")
         return value
 
     @field_validator("qwen_cache")
     @classmethod
     def _no_cache_beside_compiled_blocks(cls, value: str, others: ValidationInfo) -> str:
         if value != "off" and others.data.get("qwen_compile"):
-            raise ValueError("a step cache decides inside the blocks, which A100WORKER_QWEN_COMPILE leaves no room for")
+            raise ValueError("a step cache does not work with compiled blocks: set A100WORKER_QWEN_COMPILE to false")
         return value

@@ -80,7 +80,7 @@ class Steps:
     """Notes when each step was done, and what a preview of each costs."""
 
     def __init__(self, watch: Callable[[], float]) -> None:
-        self.cancelled = CancelFlag()
+        self.cancel_flag = CancelFlag()
         self.at: list[float] = []
         self.previews: list[float] = []
         self._watch = watch

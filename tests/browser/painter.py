@@ -24,5 +24,5 @@ class Painter(Scripted):
         if job.prompt == QUICK:
             return super().remove(job, step)
         step(1, 4, preview=np.full_like(job.image, GREEN))
-        step.cancelled.wait()
+        step.cancel_flag.wait()
         raise JobCancelled

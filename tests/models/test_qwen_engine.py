@@ -212,7 +212,7 @@ def test_a_cancel_ends_the_step_it_comes_in(
     def cancel(run: int) -> None:
         seen.append(run)
         if run == at_block:
-            recorder.cancelled.set()
+            recorder.cancel_flag.set()
 
     before_blocks(cancel)
     with pytest.raises(JobCancelled):

@@ -67,7 +67,7 @@ def run_script(job: EditInputs, step: StepReporter) -> None:
     """Take the steps of the prompt's script, each with the message `ts:<monotonic ns>`. Raises JobCancelled."""
     script = parse_script(job.prompt, job.steps)
     for done in range(1, script.steps + 1):
-        if step.cancelled.wait(script.interval_s):
+        if step.cancel_flag.wait(script.interval_s):
             raise JobCancelled
         step(done, script.steps, f"ts:{time.monotonic_ns()}")
 

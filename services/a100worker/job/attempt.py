@@ -83,7 +83,7 @@ class Attempt:
         )
 
     async def _wait_for_engine(self, files: Files) -> _Output:
-        calls = ServiceCalls(self.bus, self.images, self.progress.cancelled)
+        calls = ServiceCalls(self.bus, self.images, self.progress.cancel_flag)
         thread = asyncio.create_task(asyncio.to_thread(self._edit, files, calls), name="job.engine")
         try:
             while (left_s := self.settings.silence_s - self.progress.idle_s) > 0:
@@ -92,7 +92,7 @@ class Attempt:
                     return thread.result()
         finally:
             thread.cancel()  # ends the wait; the thread itself goes on
-        self.progress.cancelled.set()
+        self.progress.cancel_flag.set()
         raise EngineHung
 
     def _edit(self, files: Files, calls: ServiceCalls) -> _Output:

@@ -45,10 +45,10 @@ class Decoded:
 class ServiceCalls:
     """Calls other services for one job, from the engine's thread. Construct it on the event loop."""
 
-    def __init__(self, bus: Bus, images: ImageStore, cancelled: CancelFlag) -> None:
+    def __init__(self, bus: Bus, images: ImageStore, cancel_flag: CancelFlag) -> None:
         self._bus = bus
         self._images = images
-        self._cancelled = cancelled
+        self._cancel_flag = cancel_flag
         self._loop = asyncio.get_running_loop()
 
     def fetch_saliency(self, sha256: str | None) -> Grey | None:
@@ -62,7 +62,7 @@ class ServiceCalls:
     def _wait_for(self, call: Coroutine[object, object, T]) -> T:
         """Run the call on the event loop and wait for it. A cancel ends the wait at once and raises JobCancelled."""
         future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        with self._cancelled.on_set(future.cancel):
+        with self._cancel_flag.on_set(future.cancel):
             try:
                 return future.result(_TIMEOUT_S)
             except concurrent.futures.CancelledError as error:

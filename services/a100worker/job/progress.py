@@ -33,7 +33,7 @@ class ProgressPublisher:
     """
 
     def __init__(self, bus: Bus, job_id: str, previews: PreviewEncoder | None = None) -> None:
-        self.cancelled = CancelFlag()
+        self.cancel_flag = CancelFlag()
         self.last: Progress | None = None
         self._bus = bus
         self._job_id = job_id
@@ -49,7 +49,7 @@ class ProgressPublisher:
     ) -> None:
         """Report step `done` of `total` (1-based; 0 while preparing). Raises JobCancelled."""
         self._called_at = time.monotonic()
-        if self.cancelled.is_set():
+        if self.cancel_flag.is_set():
             raise JobCancelled
         step = done if done > 0 else None
         if step is not None and self.last is not None and self.last.step == step:
@@ -98,7 +98,7 @@ class ProgressPublisher:
                     deadline_s=_DEADLINE_S[type(event)],
                 )
             except WrongLastSequence:
-                self.cancelled.set()  # the job has ended, and the event of its end was lost
+                self.cancel_flag.set()  # the job has ended, and the event of its end was lost
             except BrokerUnavailable:
                 log.warning("job.step-not-published", extra={"job_id": self._job_id, "step": event.step})
 

@@ -65,7 +65,7 @@ class Runner:
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
         def cancel(_: StoredMessage) -> None:
-            progress.cancelled.set()
+            progress.cancel_flag.set()
 
         # Subscribe before the start: the broker rejects the start of a job that has ended before it.
         async with self._bus.subscribe(subjects.live_end(work.job_id), cancel):
@@ -125,4 +125,4 @@ class Runner:
         """Cancel the job at the end of the drain time, early enough to hand it back."""
         await stop.wait()
         await asyncio.sleep(self._settings.drain_s - self._settings.hand_back_s)
-        progress.cancelled.set()
+        progress.cancel_flag.set()

@@ -1,4 +1,4 @@
-"""Removes what the mask marks: fills hole by hole from the surroundings and leaves the rest unchanged."""
+"""Removes the marked region: fills hole by hole from the surroundings and leaves the rest unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edi
     hole = holes.grow(job.mask)
     step(0, 0, "Looking at the picture")
     parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
-    search = partial(filler.fill, seed=job.seed, cancelled=step.cancelled) if filler else fill_smoothly
+    search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     total = 2 + len(parts) + bool(specks.any())
     image = job.image
     for number, part in enumerate(parts, start=1):

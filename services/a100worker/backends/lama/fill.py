@@ -48,7 +48,7 @@ class HoleFiller:
         if self._lama is not None:
             return self._lama.fill
         if self._patches is not None:
-            return partial(self._patches.fill, seed=job.seed, cancelled=step.cancelled)
+            return partial(self._patches.fill, seed=job.seed, cancel_flag=step.cancel_flag)
         return fill_smoothly
 
     def close(self) -> None:

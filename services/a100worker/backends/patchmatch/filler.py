@@ -26,7 +26,7 @@ class Filler:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
 
-    def fill(self, image: Rgb, hole: Grey, avoid: Grey, seed: int, cancelled: CancelFlag) -> Rgb:
+    def fill(self, image: Rgb, hole: Grey, avoid: Grey, seed: int, cancel_flag: CancelFlag) -> Rgb:
         """Return the image with the nonzero pixels of `hole` filled. Those of `avoid` are not copied and not filled.
 
         The same arguments give the same pixels. Raises JobCancelled as soon as the flag is set, and EngineFailed if
@@ -34,12 +34,12 @@ class Filler:
         """
         child = self._start_child()
         output = b""
-        with cancelled.on_set(child.kill), suppress(OSError):
+        with cancel_flag.on_set(child.kill), suppress(OSError):
             _send(child, image, hole, avoid, seed)
             output = cast("IO[bytes]", child.stdout).read(image.nbytes)
-        if cancelled.is_set() or len(output) < image.nbytes:
+        if cancel_flag.is_set() or len(output) < image.nbytes:
             self.close()
-        if cancelled.is_set():
+        if cancel_flag.is_set():
             raise JobCancelled
         if len(output) < image.nbytes:
             raise EngineFailed("The process that fills holes died.")

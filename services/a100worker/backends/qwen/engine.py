@@ -158,7 +158,7 @@ class _Nobody:
     """Hears the steps of the warm-up."""
 
     def __init__(self) -> None:
-        self.cancelled = CancelFlag()
+        self.cancel_flag = CancelFlag()
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
         """Not even look."""

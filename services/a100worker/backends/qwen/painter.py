@@ -90,7 +90,7 @@ class Painter:
                 self._reader_is_away = True
                 self.pipeline.text_encoder.to("cpu")
             images = self._run(order, texts, step)
-            if step.cancelled.is_set():
+            if step.cancel_flag.is_set():
                 raise JobCancelled
             return np.asarray(images[0], np.uint8)
 
@@ -102,7 +102,7 @@ class Painter:
 
     @contextmanager
     def _prepared(self, order: Order, step: StepReporter, rung: Rung) -> Iterator[None]:
-        self._cancelled = step.cancelled
+        self._cancelled = step.cancel_flag
         pipeline = self.pipeline
         with ExitStack() as undo:
             undo.callback(setattr, self, "_cancelled", None)

@@ -27,7 +27,7 @@ class Recorder:
     """What a worker hands to an engine: it keeps what the engine says; `cancel_at` that many steps it cancels."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
-        self.cancelled = CancelFlag()
+        self.cancel_flag = CancelFlag()
         self.steps: list[tuple[int, int]] = []
         self.messages: list[str | None] = []
         self.previews: list[Rgb] = []
@@ -40,8 +40,8 @@ class Recorder:
         self.steps.append((done, total))
         self.messages.append(message)
         if len(self.steps) == self._cancel_at:
-            self.cancelled.set()
-        if self.cancelled.is_set():
+            self.cancel_flag.set()
+        if self.cancel_flag.is_set():
             raise JobCancelled
 
 

@@ -49,7 +49,7 @@ def test_a_cancel_ends_the_wait_between_two_steps() -> None:
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(Scripted(*SETUP).remove, work, recorder)
-        recorder.cancelled.set()
+        recorder.cancel_flag.set()
 
         with pytest.raises(JobCancelled):
             running.result(10)

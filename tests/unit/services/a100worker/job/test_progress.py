@@ -48,7 +48,7 @@ async def test_preparing_is_no_step(progress: ProgressPublisher) -> None:
 async def test_a_cancel_ends_the_engine_at_its_next_step(progress: ProgressPublisher) -> None:
     """With JobCancelled."""
     await asyncio.to_thread(progress, 1, 4)
-    progress.cancelled.set()
+    progress.cancel_flag.set()
 
     with pytest.raises(JobCancelled):
         await asyncio.to_thread(progress, 2, 4)

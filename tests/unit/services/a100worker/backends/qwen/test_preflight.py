@@ -312,7 +312,7 @@ def test_a_step_cache_beside_compiled_blocks_is_refused_with_the_reason(
     cache: Literal["first-block", "taylor"],
 ) -> None:
     """It would fail each job that has steps enough for it; either alone is fine."""
-    with pytest.raises(ValidationError, match="a step cache decides inside the blocks"):
+    with pytest.raises(ValidationError, match="a step cache does not work with compiled blocks"):
         Settings(qwen_compile=True, qwen_cache=cache)
 
     assert Settings(qwen_cache=cache).qwen_cache == cache
