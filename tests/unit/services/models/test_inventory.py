@@ -7,64 +7,27 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from services.models import __main__ as models
-from services.models import sources
-from services.models.manifest import MODELS, Hub, Model, WeightFile, Wheel
+from services.models import inventory, sources
+from services.models.manifest import Model, Wheel
 from shared.errors import NotFound, Unavailable
 from shared.volumes import Volume
+from tests.unit.services.models.stand_ins import OPEN, OTHER, PINNED, ROOT, WEIGHTS, command, folder_with
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-ROOT = Path(__file__).parents[4]
-WEIGHTS = b"weights" * 1000
-OTHER = WEIGHTS[:-1] + b"!"
-PINNED = Model(
-    name="tiny",
-    purpose="tests",
-    licence="MIT",
-    source=Wheel("tiny==1", "0" * 64, "MIT"),
-    files=(WeightFile("tiny.onnx", "pkg/tiny.onnx", hashlib.sha256(WEIGHTS).hexdigest(), len(WEIGHTS)),),
-    notice="by nobody\n",
-)
-OPEN = Model(
-    name="open",
-    purpose="tests",
-    licence="MIT",
-    source=Hub("nobody/open", patterns=("*.json",)),
-    files=(WeightFile("a/net.bin", "net_fp16.bin"),),
-    notice="by nobody\n",
-    own=("adapters/*.bin",),
-)
-
-
-@pytest.fixture
-def volumes(tmp_path: Path) -> Path:
-    """An empty MODEL_DIR."""
-    return tmp_path / "volumes"
-
-
-def folder_with(tmp_path: Path, files: Mapping[str, bytes], name: str = "origin") -> Path:
-    """A folder that somebody brought."""
-    for file, data in files.items():
-        path = tmp_path / name / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return tmp_path / name
+    from pathlib import Path
 
 
 def test_what_was_pulled_is_whole_and_carries_its_notice(tmp_path: Path, volumes: Path) -> None:
     """The file lies where the services look, its licence text beside it, nothing else."""
-    assert models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    assert inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
 
     assert Volume(volumes, "tiny").verify("tiny.onnx").read_bytes() == WEIGHTS
     assert (volumes / "tiny" / "NOTICE").read_text() == "by nobody\n"
-    assert models.problem(PINNED, volumes) is None
+    assert inventory.problem(PINNED, volumes) is None
     assert {path.name for path in (volumes / "tiny").iterdir()} == {"NOTICE", "manifest.json", "tiny.onnx"}
 
 
@@ -82,89 +45,89 @@ def test_a_wheel_is_only_read(tmp_path: Path, volumes: Path) -> None:
 def test_damaged_weights_are_not_taken(tmp_path: Path, volumes: Path) -> None:
     """A byte that differs is an error, and no file appears that a service could load."""
     with pytest.raises(Unavailable, match=r"tiny arrived damaged: tiny\.onnx has another SHA-256"):
-        models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": OTHER}))
+        inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": OTHER}))
 
-    assert models.problem(PINNED, volumes) == "missing"
+    assert inventory.problem(PINNED, volumes) == "missing"
     assert list((volumes / "tiny").iterdir()) == []
 
 
 @pytest.mark.parametrize(("data", "flaw"), [(OTHER, "damaged (tiny.onnx)"), (None, "missing (tiny.onnx)")])
 def test_a_file_that_changed_on_disk_is_found(tmp_path: Path, volumes: Path, data: bytes | None, flaw: str) -> None:
     """Verification reads every byte, not only the size."""
-    models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
     (volumes / "tiny" / "tiny.onnx").unlink()
     if data:
         (volumes / "tiny" / "tiny.onnx").write_bytes(data)
 
-    assert models.problem(PINNED, volumes) == flaw
+    assert inventory.problem(PINNED, volumes) == flaw
 
 
 def test_a_manifest_cannot_overrule_the_pin(tmp_path: Path, volumes: Path) -> None:
     """Who writes other weights and a manifest to match is found by `verify`."""
-    models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
     manifest = volumes / "tiny" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(hashlib.sha256(WEIGHTS).hexdigest(), "1" * 64))
 
-    assert models.problem(PINNED, volumes) == "damaged (tiny.onnx)"
+    assert inventory.problem(PINNED, volumes) == "damaged (tiny.onnx)"
 
 
 def test_whole_weights_are_not_fetched_again(tmp_path: Path, volumes: Path) -> None:
     """The source of this model does not exist, so a fetch would raise."""
-    models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
 
-    assert not models.pull(PINNED, volumes)
+    assert not inventory.pull(PINNED, volumes)
 
 
 def test_weights_from_before_there_were_manifests_get_one(volumes: Path) -> None:
     """Where every byte is as it should be."""
     folder_with(volumes, {"tiny.onnx": WEIGHTS}, "tiny")
 
-    assert not models.pull(PINNED, volumes)
-    assert models.problem(PINNED, volumes) is None
+    assert not inventory.pull(PINNED, volumes)
+    assert inventory.problem(PINNED, volumes) is None
 
 
 def test_the_first_pull_locks_what_nobody_has_pinned(tmp_path: Path, volumes: Path) -> None:
     """Other bytes later are refused, unless they are asked for."""
-    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
+    inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
     other = folder_with(tmp_path, {"net_fp16.bin": OTHER}, "other")
 
     with pytest.raises(Unavailable, match="another SHA-256"):
-        models.pull(OPEN, volumes, other)
+        inventory.pull(OPEN, volumes, other)
     assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == WEIGHTS
 
-    models.pull(OPEN, volumes, other, renew=True)
+    inventory.pull(OPEN, volumes, other, renew=True)
     assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == OTHER
 
 
 def test_ones_own_files_join_a_model(tmp_path: Path, volumes: Path) -> None:
     """Adapters beside the model they belong to; what is none of the model's is left where it is."""
-    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"}))
+    inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"}))
 
     own = folder_with(
         tmp_path, {"open/adapters/mine.bin": b"mine", "open/run_me.py": b"", "open/.x/a.json": b""}, "own"
     )
-    models.pull(OPEN, volumes, own)
+    inventory.pull(OPEN, volumes, own)
 
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "config.json", "adapters/mine.bin"}
-    assert models.problem(OPEN, volumes) is None
+    assert inventory.problem(OPEN, volumes) is None
 
 
 def test_a_folder_without_the_model_is_named(tmp_path: Path, volumes: Path) -> None:
     """Rather than an empty model."""
     with pytest.raises(NotFound, match="holds no file of open"):
-        models.pull(OPEN, volumes, folder_with(tmp_path, {"something.else": b""}))
+        inventory.pull(OPEN, volumes, folder_with(tmp_path, {"something.else": b""}))
 
 
 def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> None:
     """What has arrived is not copied again; what is half there is."""
-    arrived = volumes / "open" / models.COPIES / "a" / "net.bin"
+    arrived = volumes / "open" / inventory.COPIES / "a" / "net.bin"
     folder_with(arrived.parent, {"net.bin": WEIGHTS, "net.bin.part": b"half"}, ".")
     before = arrived.stat().st_ino
     origin = folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"})
     for path in (arrived, origin / "net_fp16.bin"):
         os.utime(path, (1e9, 1e9))
 
-    models.pull(OPEN, volumes, origin)
+    inventory.pull(OPEN, volumes, origin)
 
     assert (volumes / "open" / "a" / "net.bin").stat().st_ino == before
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "config.json"}
@@ -172,11 +135,11 @@ def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> N
 
 def test_what_another_source_left_unfinished_is_not_taken(tmp_path: Path, volumes: Path) -> None:
     """Neither out of the hub's arrivals, nor a file of the same name and size out of another folder."""
-    folder_with(volumes / "open", {"half.json": b"{"}, models.ARRIVALS)
-    folder_with(volumes / "open", {"a/net.bin": OTHER, "other.json": b"{}"}, models.COPIES)
-    os.utime(volumes / "open" / models.COPIES / "a" / "net.bin", (1e9, 1e9))
+    folder_with(volumes / "open", {"half.json": b"{"}, inventory.ARRIVALS)
+    folder_with(volumes / "open", {"a/net.bin": OTHER, "other.json": b"{}"}, inventory.COPIES)
+    os.utime(volumes / "open" / inventory.COPIES / "a" / "net.bin", (1e9, 1e9))
 
-    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
+    inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
 
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin"}
     assert Volume(volumes, "open").verify("a/net.bin").read_bytes() == WEIGHTS
@@ -189,19 +152,19 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, volumes: Path) ->
     (origin / "part" / "back").symlink_to(origin)
     (origin / "self").symlink_to(origin)
 
-    models.pull(OPEN, volumes, origin)
+    inventory.pull(OPEN, volumes, origin)
 
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "part/config.json"}
 
 
 def test_what_was_put_on_the_volume_by_hand_is_locked_where_it_lies(tmp_path: Path, volumes: Path) -> None:
     """A second copy of 58 GB may not fit beside the first."""
-    models.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
+    inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
     mine = folder_with(volumes / "open", {"mine.bin": b"mine"}, "adapters") / "mine.bin"
     net = volumes / "open" / "a" / "net.bin"
     before = net.stat().st_ino, mine.stat().st_ino
 
-    models.pull(OPEN, volumes, volumes)
+    inventory.pull(OPEN, volumes, volumes)
 
     assert (net.stat().st_ino, mine.stat().st_ino) == before
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "adapters/mine.bin"}
@@ -226,28 +189,33 @@ def test_what_was_put_on_the_volume_by_hand_is_locked_where_it_lies(tmp_path: Pa
 def test_half_a_model_is_no_model(tmp_path: Path, volumes: Path, files: dict[str, bytes], lost: str) -> None:
     """Sealed as it is, every later look at it would find it whole, but the worker would not start."""
     with pytest.raises(Unavailable, match=f"open is not whole: {lost} is missing where it comes from"):
-        models.pull(OPEN, volumes, folder_with(tmp_path, files))
+        inventory.pull(OPEN, volumes, folder_with(tmp_path, files))
 
-    assert models.problem(OPEN, volumes) == "missing"
+    assert inventory.problem(OPEN, volumes) == "missing"
 
 
 def test_a_list_looks_at_sizes_only(tmp_path: Path, volumes: Path) -> None:
     """Reading 58 GB takes minutes; `verify` does."""
-    models.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
+    inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
     (volumes / "tiny" / "tiny.onnx").write_bytes(OTHER)
 
-    assert models.problem(PINNED, volumes, read=False) is None
+    assert inventory.problem(PINNED, volumes, read=False) is None
     (volumes / "tiny" / "tiny.onnx").write_bytes(OTHER[1:])
-    assert models.problem(PINNED, volumes, read=False) == "damaged (tiny.onnx)"
+    assert inventory.problem(PINNED, volumes, read=False) == "damaged (tiny.onnx)"
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """A typing error costs one look."""
-    with pytest.raises(NotFound, match="There is no model u2net; known are u2netp, fastsam, birefnet, lama, qwen"):
-        models.chosen(["u2net"])
+    with pytest.raises(NotFound, match="There is no model u2net; known are u2netp, fastsam, birefnet, lama, qwen, "):
+        inventory.select(["u2net"])
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_without_names_only_the_default_models_are_fetched() -> None:
+    """An operator chooses between two versions of Qwen-Image-Edit, and takes each adapter by its name."""
+    assert [model.name for model in inventory.select([])] == ["u2netp", "fastsam", "birefnet", "lama", "qwen"]
+
+
+@pytest.mark.parametrize("model", inventory.ALL, ids=lambda model: model.name)
 def test_every_model_says_where_it_comes_from(model: Model) -> None:
     """Which version of which source, and a notice that names the licence."""
     if isinstance(model.source, Wheel):
@@ -256,24 +224,18 @@ def test_every_model_says_where_it_comes_from(model: Model) -> None:
     else:
         assert model.source.repository.count("/") == 1
         assert not any(pattern.endswith((".py", ".bin", "*")) for pattern in model.source.patterns)
+        assert model.adapter is None or (model.adapter.base and model.adapter.licence and not model.by_default)
     assert model.files
     assert model.licence.partition("-")[0] in model.notice
-
-
-def command(volumes: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m services.models`."""
-    return subprocess.run(
-        [sys.executable, "-m", "services.models", *arguments],
-        cwd=ROOT, env={**os.environ, "MODEL_DIR": str(volumes)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def test_the_command_lists_what_is_there(volumes: Path) -> None:
     """One line a model, with its licence."""
     listed = command(volumes, "list")
 
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == [model.name for model in MODELS]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [model.name for model in inventory.ALL]
     assert all("missing" in line for line in listed.stdout.splitlines())
+    assert {"qwen", "qwen-2509", "lightning"} <= {line.split()[0] for line in listed.stdout.splitlines()}
     assert "AGPL-3.0" in listed.stdout.splitlines()[1]
 
 
