@@ -43,7 +43,7 @@ test test-all: setup .venv/.dev tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(PY) -m pytest $(if $(filter test,$@),--cov --cov-report=) $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
-	$(if $(filter test,$@),@echo "Coverage, without the processes that tests start: $$($(PY) -m coverage report --format=total) %")
+	$(if $(filter test,$@),@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %")
 	$(if $(filter test-all,$@),@$(MAKE) --no-print-directory test-models test-containers)
 
 test-models: setup .venv-models/.made
