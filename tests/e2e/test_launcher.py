@@ -1,4 +1,4 @@
-"""`python -m services` as a user runs it: ready, wounded, healed, and gone without a trace."""
+"""`python -m services` as a user runs it: start, killed processes, restarts, and a complete stop."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PHOTO = Path(__file__).parents[2] / "services/gateway/static/samples/coffee.jpg"
-READY_S = 60.0  # a loaded machine; the benchmarks hold the real figure
+READY_S = 60.0  # for a loaded machine; the benchmarks measure the real time
 pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
-async def launched(data: Path, **variables: str) -> AsyncIterator[tuple[Process, int]]:
-    """The launcher once it has printed its two lines, and the port of the gateway; variables are of its environment."""
+async def launch(data: Path, **variables: str) -> AsyncIterator[tuple[Process, int]]:
+    """Run the launcher with these environment variables. Yields it and the port of the gateway once it is ready."""
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services", "--port", "0", "--data", str(data),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | variables,
@@ -49,16 +49,16 @@ async def launched(data: Path, **variables: str) -> AsyncIterator[tuple[Process,
         await launcher.communicate()
 
 
-def succeeded(stack: psutil.Process, victim: psutil.Process) -> bool:
-    """Whether another process has the place of one that was killed, and nobody waits for its funeral."""
+def is_replaced(stack: psutil.Process, victim: psutil.Process) -> bool:
+    """Return whether another process replaced a killed one, which is no zombie either."""
     children = stack.children()
     return victim not in children and len(children) == 7
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
-    """Exit code 0 by itself, and no process of the stack is left."""
-    async with launched(tmp_path) as (launcher, _):
+    """Exit code 0, and no process of the stack is left."""
+    async with launch(tmp_path) as (launcher, _):
         family = psutil.Process(launcher.pid).children(recursive=True)
         launcher.send_signal(number)
         async with asyncio.timeout(READY_S):
@@ -68,55 +68,57 @@ async def test_a_signal_ends_everything_in_good_order(tmp_path: Path, number: si
         await wait_until(lambda: all(gone(process.pid) for process in family), "no process is left")
 
 
-async def test_those_that_compute_step_back_for_those_that_answer(tmp_path: Path) -> None:
-    """The gateway, the job manager and the broker keep the launcher's priority."""
-    async with launched(tmp_path) as (launcher, _):
+async def test_computing_services_have_a_lower_priority(tmp_path: Path) -> None:
+    """The gateway, the job manager and the broker keep the priority of the launcher."""
+    async with launch(tmp_path) as (launcher, _):
         stack = psutil.Process(launcher.pid)
         lower = {child.cmdline()[-1] for child in stack.children() if child.nice() == stack.nice() + NICE}
 
     assert lower == {"services.a100worker", "services.segmentation", "services.imageutils"}
 
 
-async def test_every_part_that_is_killed_comes_back(tmp_path: Path) -> None:
-    """nats-server and each service die in turn; the stack is healthy again without help."""
-    async with launched(tmp_path) as (launcher, port):
+async def test_every_killed_process_is_restarted(tmp_path: Path) -> None:
+    """After each kill, of nats-server or a service, the stack becomes healthy again."""
+    async with launch(tmp_path) as (launcher, port):
         stack = psutil.Process(launcher.pid)
         for victim in stack.children():
             victim.kill()
-            await wait_until(partial(succeeded, stack, victim), f"{victim.pid} has a successor", timeout_s=READY_S)
-            await wait_until(lambda: stack_is_healthy("127.0.0.1", port), "all is well again", timeout_s=READY_S)
+            await wait_until(partial(is_replaced, stack, victim), f"{victim.pid} has a successor", timeout_s=READY_S)
+            await wait_until(
+                lambda: stack_is_healthy("127.0.0.1", port), "the stack is healthy again", timeout_s=READY_S
+            )
 
         assert launcher.returncode is None
 
 
-async def test_a_stop_hands_back_what_runs(tmp_path: Path) -> None:
-    """While the broker is still there to hear of it; the third stop would be the end of the job otherwise."""
+async def test_a_stop_hands_back_the_running_job(tmp_path: Path) -> None:
+    """It does so while the broker still runs; otherwise each stop would cost an attempt."""
     url = ""
-    for evening in range(2):
+    for stop in range(2):
         async with (
-            launched(tmp_path, A100WORKER_BACKEND="scripted", STREAMS_LEASE_S="5") as (_, port),
+            launch(tmp_path, A100WORKER_BACKEND="scripted", STREAMS_LEASE_S="5") as (_, port),
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
         ):
-            url = url or await order(client)
-            told = await told_until_started(client, url, times=evening + 1)
-            assert told.count("returned") == evening
+            url = url or await submit(client)
+            names = await event_names_until_started(client, url, times=stop + 1)
+            assert names.count("returned") == stop
 
 
-async def order(client: httpx.AsyncClient) -> str:
-    """Submit a job of five minutes; returns where its events are."""
+async def submit(client: httpx.AsyncClient) -> str:
+    """Submit a job of five minutes. Return the path of its events."""
     image = (await client.post("/v1/images", content=PHOTO.read_bytes())).raise_for_status().json()["sha256"]
     script = json.dumps({"steps": 3000, "interval_ms": 100})
     job = await client.post("/v1/jobs", json={"task": "white-balance", "image": image, "prompt": script})
     return f"/v1/jobs/{job.raise_for_status().json()['id']}/events"
 
 
-async def told_until_started(client: httpx.AsyncClient, url: str, times: int) -> list[str]:
-    """Names of all events of a job, until it has been started so often."""
-    told: list[str] = []
+async def event_names_until_started(client: httpx.AsyncClient, url: str, times: int) -> list[str]:
+    """Return the names of all events of a job until it was started this number of times."""
+    names: list[str] = []
     async with asyncio.timeout(READY_S), client.stream("GET", url, timeout=READY_S) as stream:
         async for line in stream.aiter_lines():
             if line.startswith("event: "):
-                told.append(line.removeprefix("event: "))
-            if told.count("started") == times:
+                names.append(line.removeprefix("event: "))
+            if names.count("started") == times:
                 break
-    return told
+    return names

@@ -1,4 +1,4 @@
-"""The nats-server handle: it serves, it keeps its port, and it is never somebody else's server."""
+"""The nats-server handle: it serves, it keeps its port, and it never mistakes another server for its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def test_it_answers_as_soon_as_it_is_entered(nats_server: NatsServer) -> None:
-    """No caller has to wait or to try again."""
+    """No caller has to wait or to retry."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(nats_server.url.rpartition(":")[2]))
     hello = await reader.readline()
     writer.close()
@@ -30,14 +30,14 @@ async def test_it_answers_as_soon_as_it_is_entered(nats_server: NatsServer) -> N
 
 
 async def test_it_listens_on_loopback_only(nats_server: NatsServer) -> None:
-    """Nobody outside of this machine can reach it."""
+    """Other machines cannot reach it."""
     sockets = psutil.Process(nats_server.pid).net_connections()
 
     assert {socket.laddr.ip for socket in sockets} == {"127.0.0.1"}
 
 
 async def test_it_keeps_its_port_and_its_messages_over_a_crash(nats_server: NatsServer, bus: Bus) -> None:
-    """Clients that know the address find the server, and what it has accepted, again."""
+    """Clients find the server and the stored messages at the same address."""
     url = nats_server.url
     stored = await bus.publish("job.submit.a100.batch.u1.j1", b"{}")
 
@@ -51,8 +51,8 @@ async def test_it_keeps_its_port_and_its_messages_over_a_crash(nats_server: Nats
     assert found is not None
 
 
-async def test_a_taken_port_is_an_error_and_not_another_server(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A second server on the port says so; it does not pass the first one off as its own."""
+async def test_a_port_in_use_is_an_error(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The handle does not mistake the first server for its own."""
     port = int(nats_server.url.rpartition(":")[2])
     second = NatsServer(tmp_path / "second", port)
 

@@ -1,4 +1,4 @@
-"""Questions to a stack from outside: a yes is a yes, and everything else is a no."""
+"""Checks of a stack from outside: only a healthy response counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\n\r\n"
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[int]:
-    """A server that says one thing to everybody; yields its port."""
+    """Run a server that sends one response to every client. Yields its port."""
     clients: set[StreamWriter] = set()
 
     async def serve(reader: StreamReader, writer: StreamWriter) -> None:
@@ -33,7 +33,7 @@ async def answering(answer: bytes) -> AsyncIterator[int]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
-        await wait_until(lambda: not clients, "every client has hung up")
+        await wait_until(lambda: not clients, "every client has disconnected")
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ async def answering(answer: bytes) -> AsyncIterator[int]:
     ],
 )
 async def test_only_healthy_is_healthy(answer: bytes, healthy: bool) -> None:  # noqa: FBT001 (the expectation)
-    """Another program on the port, or a service that is still missing, is not a stack that is ready."""
+    """Another server on the port or a missing service is not a ready stack."""
     async with answering(answer) as port:
-        if healthy:  # it has two seconds, and the machine may stand still for as long
-            await wait_until(lambda: stack_is_healthy("127.0.0.1", port), "the yes has come in time")
+        if healthy:  # the check has two seconds, and a loaded machine may need more
+            await wait_until(lambda: stack_is_healthy("127.0.0.1", port), "the response has come in time")
         else:
             assert not await stack_is_healthy("127.0.0.1", port)
 
 
-async def test_nobody_is_not_healthy() -> None:
-    """A closed port is a no, not an error."""
+async def test_a_closed_port_is_not_healthy() -> None:
+    """It is not an error either."""
     async with answering(b"") as closed:
         pass
     found = await stack_is_healthy("127.0.0.1", closed)
@@ -66,7 +66,7 @@ async def test_nobody_is_not_healthy() -> None:
 
 
 async def test_only_nats_is_a_broker() -> None:
-    """A web server on the broker's port does not pass for one."""
+    """A web server on the port of the broker is not one."""
     async with answering(OK) as port:
         found = await broker_answers(f"nats://127.0.0.1:{port}")
 

@@ -1,4 +1,4 @@
-"""Run again: a range of the log, or what has died; always as new jobs, and a rehearsal changes nothing."""
+"""Replays of a range of the log and of dead letters: always new jobs. A dry run changes nothing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ async def redrive(desk: Desk, **fields: object) -> ReplayReply:
     return await rpc.call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=5)
 
 
-async def logged(desk: Desk) -> int:
+async def count_logged(desk: Desk) -> int:
     return int((await desk.bus.client.jetstream().stream_info(JOB_LOG)).state.messages)
 
 
 async def test_a_range_of_the_log_runs_again(desk: Desk) -> None:
-    """In its order, each under a new id, with the same result."""
+    """In its order, each job under a new id and with the same result."""
     async with desk.manager(), desk.worker():
         for number in (1, 2, 3):
             await desk.submit(f"j{number}", seed=number)
@@ -42,8 +42,8 @@ async def test_a_range_of_the_log_runs_again(desk: Desk) -> None:
     assert [end.result for end in again] == [end.result for end in first[1:]]
 
 
-async def test_one_seq_is_a_range_too(desk: Desk) -> None:
-    """Without `to_seq`, one job."""
+async def test_one_sequence_is_a_range_too(desk: Desk) -> None:
+    """Without `to_seq` the range is one job."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         await desk.submit("j2")
@@ -53,18 +53,18 @@ async def test_one_seq_is_a_range_too(desk: Desk) -> None:
         await desk.done(str(reply.jobs[0].new_job_id))
 
 
-async def test_a_rehearsal_changes_nothing(desk: Desk) -> None:
-    """It says what would run."""
+async def test_a_dry_run_changes_nothing(desk: Desk) -> None:
+    """It only lists the jobs that would run."""
     async with desk.manager():
         await desk.submit("j1")
         reply = await replay(desk, from_seq=1, to_seq=5, dry_run=True)
 
     assert [(job.job_id, job.new_job_id) for job in reply.jobs] == [("j1", None)]
-    assert await logged(desk) == 1
+    assert await count_logged(desk) == 1
 
 
-async def test_a_replay_may_wait_behind_the_people(desk: Desk) -> None:
-    """An operator's thousand jobs need not be interactive because they once were."""
+async def test_a_replay_can_have_another_class(desk: Desk) -> None:
+    """A thousand replayed jobs need not delay interactive ones."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", job_class="interactive")
         reply = await replay(desk, from_seq=1, job_class="batch")
@@ -77,27 +77,27 @@ async def test_a_replay_may_wait_behind_the_people(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("from_seq", "to_seq"), [(5, 4), (1, 1001)], ids=["empty", "too long"])
-async def test_a_range_without_sense_is_refused(desk: Desk, from_seq: int, to_seq: int) -> None:
-    """A reply must fit into one message."""
+async def test_an_invalid_range_is_refused(desk: Desk, from_seq: int, to_seq: int) -> None:
+    """The reply must fit into one message."""
     async with desk.manager():
-        with pytest.raises(BadInput, match="The range must hold 1 to 1000 submits"):
+        with pytest.raises(BadInput, match="The range must hold 1 to 1000 submissions"):
             await replay(desk, from_seq=from_seq, to_seq=to_seq)
 
 
 @pytest.mark.parametrize("strange", ["ops.j1", "ops.j:1"], ids=["body", "address"])
-async def test_what_could_not_be_read_is_not_run_again(desk: Desk, strange: str) -> None:
-    """It would only die again; the others of the range are not held up."""
+async def test_an_unreadable_submission_is_not_replayed(desk: Desk, strange: str) -> None:
+    """It would fail again; the other jobs of the range are replayed."""
     await desk.bus.publish(f"job.submit.a100.interactive.{strange}", b"{")
     await desk.submit("j2")
     async with desk.manager():
         reply = await replay(desk, from_seq=1, to_seq=2)
 
     assert [bool(job.problem) for job in reply.jobs] == [True, False]
-    assert await logged(desk) == 3
+    assert await count_logged(desk) == 3
 
 
-async def test_all_that_died_is_run_again(desk: Desk) -> None:
-    """Its letters are gone then; what dies again writes new ones."""
+async def test_all_dead_letters_are_replayed(desk: Desk) -> None:
+    """The letters are removed; a job that fails again writes a new one."""
     async with desk.manager():
         async with desk.worker("tests.fakes:FailingEngine"):
             for job_id in ("j1", "j2"):
@@ -112,8 +112,8 @@ async def test_all_that_died_is_run_again(desk: Desk) -> None:
     assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
 
 
-async def test_a_rehearsal_keeps_the_letters(desk: Desk) -> None:
-    """And the log."""
+async def test_a_dry_run_keeps_the_letters(desk: Desk) -> None:
+    """It does not log anything either."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", task=Task.REMOVAL)
         await desk.failed("j1")
@@ -121,11 +121,11 @@ async def test_a_rehearsal_keeps_the_letters(desk: Desk) -> None:
 
     assert [(job.job_id, job.new_job_id) for job in reply.jobs] == [("j1", None)]
     assert len(await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD)) == 1
-    assert await logged(desk) == 1
+    assert await count_logged(desk) == 1
 
 
-async def test_what_the_log_has_forgotten_is_told(desk: Desk) -> None:
-    """Letters live longer than submits; the operator learns why nothing happens."""
+async def test_a_letter_without_a_submission_is_reported(desk: Desk) -> None:
+    """Letters live longer than submissions, and the reply names the reason."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", task=Task.REMOVAL)
         await desk.failed("j1")

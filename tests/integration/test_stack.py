@@ -1,4 +1,4 @@
-"""The launcher with small programs in place of the services: start, death, restart, and an end that leaves nothing."""
+"""The launcher with small scripts in place of the services: start, restart, and a stop that leaves no process."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.HTTPServer((os.environ["GATEWAY_HOST"], int(os.environ["GATEWAY_PORT"])), Handler).serve_forever()
 """
-ANNOUNCES_ITSELF = "import os, signal; print('here', os.getpid(), os.environ['NATS_URL']); signal.pause()"
-SAYS_GOODBYE = """
+PRINTS_ADDRESS = "import os, signal; print('here', os.getpid(), os.environ['NATS_URL']); signal.pause()"
+PRINTS_BYE = """
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("bye")))
 print("here")
@@ -56,21 +56,21 @@ asyncio.run(Stack(options, [child], announce=print, log=lambda name, line: print
 
 
 class Run:
-    """A stack that runs, and all that it has said."""
+    """A running stack and all lines that it has printed."""
 
-    def __init__(self, data: Path, programs: list[Service]) -> None:
+    def __init__(self, data: Path, services: list[Service]) -> None:
         self.announced: list[str] = []
         self.lines: list[str] = []
         self.stack = Stack(
             Options(port=0, data=data),
-            programs,
+            services,
             announce=self.announced.append,
             log=lambda name, line: self.lines.append(f"{name}: {line}"),
         )
 
-    async def said(self, start: str, times: int = 1) -> str:
-        """Wait until a line that starts so has come `times` times; return the last of them."""
-        await wait_until(lambda: len(self._all(start)) >= times, f"the stack has said {start!r} {times} times")
+    async def printed(self, start: str, times: int = 1) -> str:
+        """Wait until a line with this start was printed `times` times. Return the last of them."""
+        await wait_until(lambda: len(self._all(start)) >= times, f"the stack has printed {start!r} {times} times")
         return self._all(start)[times - 1]
 
     def _all(self, start: str) -> list[str]:
@@ -78,8 +78,8 @@ class Run:
 
 
 @asynccontextmanager
-async def running(data: Path, *programs: Service) -> AsyncIterator[Run]:
-    run = Run(data, list(programs))
+async def running(data: Path, *services: Service) -> AsyncIterator[Run]:
+    run = Run(data, list(services))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.stack.run(), name="stack")
         try:
@@ -88,82 +88,82 @@ async def running(data: Path, *programs: Service) -> AsyncIterator[Run]:
             run.stack.stop()
 
 
-def program(name: str, source: str, stage: int = 0) -> Service:
+def service(name: str, source: str, stage: int = 0) -> Service:
     return Service(name, (sys.executable, "-u", "-c", source), stage)
 
 
 async def test_it_announces_the_broker_and_then_the_gateway(tmp_path: Path) -> None:
-    """Both lines come, in this order, and the addresses in them answer."""
-    async with running(tmp_path, program("gateway", HEALTHY_GATEWAY)) as run:
-        await run.said("ready http://127.0.0.1:")
+    """Both lines appear in this order, and the broker answers at its address."""
+    async with running(tmp_path, service("gateway", HEALTHY_GATEWAY)) as run:
+        await run.printed("ready http://127.0.0.1:")
         broker, ready = run.announced
 
         await wait_until(lambda: broker_answers(broker.removeprefix("broker ")), "nats-server answers")
         assert ready.startswith("ready ")
 
 
-async def test_a_dead_program_is_started_again(tmp_path: Path) -> None:
-    """Another process takes its place and finds the same broker."""
-    async with running(tmp_path, program("worker", ANNOUNCES_ITSELF)) as run:
-        *_, pid, url = (await run.said("worker: here")).split()
+async def test_a_dead_process_is_restarted(tmp_path: Path) -> None:
+    """The new process gets the same broker."""
+    async with running(tmp_path, service("worker", PRINTS_ADDRESS)) as run:
+        *_, pid, url = (await run.printed("worker: here")).split()
         psutil.Process(int(pid)).kill()
-        *_, next_pid, next_url = (await run.said("worker: here", times=2)).split()
+        *_, next_pid, next_url = (await run.printed("worker: here", times=2)).split()
 
         assert next_pid != pid
         assert next_url == url
         assert "stack: worker ended with code -9; restarting in 0.2 s" in run.lines
 
 
-async def test_a_program_that_keeps_dying_is_started_ever_more_slowly(tmp_path: Path) -> None:
-    """Each pause is twice the last one, so that a broken service does not eat the machine."""
-    async with running(tmp_path, program("worker", "raise SystemExit(1)")) as run:
-        await run.said("stack: worker ended", times=3)
+async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
+    """A broken service must not occupy the machine."""
+    async with running(tmp_path, service("worker", "raise SystemExit(1)")) as run:
+        await run.printed("stack: worker ended", times=3)
 
-        deaths = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: ")]
-        assert deaths[:3] == ["0.2 s", "0.4 s", "0.8 s"]
+        pauses = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: ")]
+        assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
 
 
-async def test_a_dead_nats_server_is_started_again_on_its_port(tmp_path: Path) -> None:
-    """The services keep their address; none of them has to be restarted."""
-    async with running(tmp_path, program("worker", ANNOUNCES_ITSELF)) as run:
-        url = (await run.said("worker: here")).split()[-1]
+async def test_a_dead_nats_server_is_restarted_on_its_port(tmp_path: Path) -> None:
+    """No service has to be restarted."""
+    async with running(tmp_path, service("worker", PRINTS_ADDRESS)) as run:
+        url = (await run.printed("worker: here")).split()[-1]
         next(child for child in psutil.Process().children() if child.name() == "nats-server").kill()
-        await run.said("stack: nats ended")
+        await run.printed("stack: nats ended")
         await wait_until(lambda: broker_answers(url), "nats-server answers again")
 
         assert len([line for line in run.lines if line.startswith("worker: here")]) == 1
 
 
-async def test_programs_stop_stage_by_stage(tmp_path: Path) -> None:
-    """The gateway takes no more before the worker ends, and the worker can still report to the others."""
-    stages = [program(name, SAYS_GOODBYE, stage) for stage, name in enumerate(["gateway", "worker", "manager"])]
+async def test_processes_stop_stage_by_stage(tmp_path: Path) -> None:
+    """The gateway stops before the worker, and the worker before the services it reports to."""
+    stages = [service(name, PRINTS_BYE, stage) for stage, name in enumerate(["gateway", "worker", "manager"])]
     async with running(tmp_path, *reversed(stages)) as run:
         for name in ("gateway", "worker", "manager"):
-            await run.said(f"{name}: here")
+            await run.printed(f"{name}: here")
 
     assert [line for line in run.lines if "bye" in line] == ["gateway: bye", "worker: bye", "manager: bye"]
 
 
-async def test_what_will_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
-    """A program that ignores SIGTERM cannot keep the stack, nor leave its own children behind."""
-    async with running(tmp_path, program("deaf", IGNORES_SIGTERM)) as run:
-        grandchild = int((await run.said("deaf: here")).split()[-1])
+async def test_a_process_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
+    """A process that ignores SIGTERM neither blocks the stack nor leaves children."""
+    async with running(tmp_path, service("stubborn", IGNORES_SIGTERM)) as run:
+        grandchild = int((await run.printed("stubborn: here")).split()[-1])
 
     await wait_until(lambda: gone(grandchild), "the grandchild is gone")
 
 
 async def test_a_wrong_setting_ends_the_stack(tmp_path: Path) -> None:
-    """Exit code 78 of a service means that starting it again cannot help."""
-    run = Run(tmp_path, [program("worker", "raise SystemExit(78)")])
+    """After exit code 78 of a service a restart cannot help."""
+    run = Run(tmp_path, [service("worker", "raise SystemExit(78)")])
 
     with pytest.raises(ConfigError, match="worker ended because a setting is wrong"):
         await run.stack.run()
 
-    assert not [line for line in run.lines if "starts again" in line]
+    assert not [line for line in run.lines if "restarting" in line]
 
 
 async def test_nothing_outlives_a_killed_launcher(tmp_path: Path) -> None:
-    """Not even SIGKILL, which nobody can handle, leaves a child behind; nor does losing the guard first."""
+    """SIGKILL leaves no child, even after the first guard was killed."""
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-u", "-c", HANGS_AFTER, str(tmp_path), stdout=subprocess.PIPE
     )
@@ -186,7 +186,7 @@ def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "services", *arguments], capture_output=True, text=True, check=False)
 
 
-def test_a_taken_port_is_one_sentence(tmp_path: Path, nats_url: str) -> None:
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, nats_url: str) -> None:
     """Exit code 78 and a sentence that names the port."""
     port = nats_url.rpartition(":")[2]
     ended = launch("--data", str(tmp_path / "data"), "--port", port)
@@ -196,45 +196,45 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path, nats_url: str) -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
-def test_a_port_that_cannot_be_is_one_sentence(tmp_path: Path, port: str) -> None:
-    """And no traceback."""
+def test_an_impossible_port_is_one_sentence(tmp_path: Path, port: str) -> None:
+    """Without a traceback."""
     ended = launch("--data", str(tmp_path / "data"), "--port", port)
 
     assert ended.returncode == 78
     assert ended.stderr == f"Port {port} does not exist. Use 1 to 65535, or 0 for a free port.\n"
 
 
-def test_an_address_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
-    """A host that is not this machine's: the reason comes without what Python tried."""
+def test_an_impossible_address_is_one_sentence(tmp_path: Path) -> None:
+    """The reason comes without the text that Python appends."""
     ended = launch("--data", str(tmp_path / "data"), "--host", "192.0.2.1", "--port", "0")
 
     assert ended.returncode == 78
     assert ended.stderr == "Cannot listen on 192.0.2.1:0: Cannot assign requested address.\n"
 
 
-def test_a_broker_that_cannot_be_is_not_waited_for(tmp_path: Path) -> None:
-    """What is no address would never answer."""
+def test_an_impossible_broker_url_is_refused(tmp_path: Path) -> None:
+    """Such a broker would never answer."""
     ended = launch("--data", str(tmp_path / "data"), "--port", "0", "--no-nats", "--nats-url", "nats://broker:nats")
 
     assert ended.returncode == 2
     assert "--nats-url is not valid: It must be nats://host:port" in ended.stderr
 
 
-async def test_a_broker_that_is_not_there_is_waited_for_in_so_many_words(tmp_path: Path) -> None:
-    """A launcher that says nothing would seem to hang."""
+async def test_waiting_for_the_broker_is_logged(tmp_path: Path) -> None:
+    """A silent launcher would seem to hang."""
     run = Run(tmp_path, [])
     options = Options(port=0, data=tmp_path, nats_url=f"nats://127.0.0.1:{free_port('127.0.0.1', 0)}")
     run.stack = Stack(options, [], announce=run.announced.append, log=lambda *words: run.lines.append(": ".join(words)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.stack.run(), name="stack")
-        await run.said("stack: waiting for the broker")
+        await run.printed("stack: waiting for the broker")
         run.stack.stop()
 
     assert not run.announced
 
 
 async def test_a_broker_behind_tls_is_found(tmp_path: Path) -> None:
-    """It speaks only after a handshake, for which the launcher has no certificate; the services have."""
+    """It greets only after a handshake, for which only the services have a certificate."""
     keys = Keys.made(tmp_path / "keys")
     async with locked(keys, tmp_path / "store") as node:
         assert await broker_answers(node.url)
@@ -250,7 +250,7 @@ def test_an_unusable_data_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_belongs_to_one_stack(tmp_path: Path) -> None:
-    """A second stack on the same folder would corrupt the first one's streams."""
+    """A second stack on the same folder would corrupt the streams of the first one."""
     with lock_data_folder(tmp_path):
         ended = launch("--data", str(tmp_path), "--port", "0")
 
