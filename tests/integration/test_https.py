@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 STREAMS = 20  # more than three times what a browser allows over HTTP/1
 LIMIT_BYTES = 64 * 1024**2
-READY_S = 60.0  # of a loaded machine
+READY_S = 60.0  # for a loaded machine
 
 
 class App:
-    """What stands behind the server: it says how it sees a request, and streams as the test directs."""
+    """The app of the server: it returns the address of a request as it sees it, and streams when the test allows."""
 
     def __init__(self) -> None:
         self.open = 0
@@ -69,7 +69,7 @@ class App:
 
 @asynccontextmanager
 async def serving(app: App, port: int, trusted: str = HTTPS_HOST) -> AsyncIterator[None]:
-    """The gateway's server with that app."""
+    """Run the server of the gateway with this app."""
     settings = Settings(port=port, trusted_proxies=trusted)
     server = Server(app.asgi, settings)
     with listen(settings) as socket:
@@ -90,18 +90,18 @@ class Front:
         self.gateway_port = gateway_port
 
     def client(self, **options: Any) -> httpx.AsyncClient:
-        """A client that comes through Caddy, over one connection."""
+        """Return a client that connects through Caddy, over one connection."""
         trust = ssl.create_default_context(cafile=self.caddy.root)
         return httpx.AsyncClient(base_url=self.caddy.url, verify=trust, timeout=60, **{"http2": True, **options})
 
     def beside(self, address: str = HTTPS_HOST) -> httpx.AsyncClient:
-        """A client that goes to the gateway itself, from an address of this machine."""
+        """Return a client that connects to the gateway itself, from an address of this machine."""
         transport = httpx.AsyncHTTPTransport(local_address=address)
         return httpx.AsyncClient(base_url=f"http://{HTTPS_HOST}:{self.gateway_port}", transport=transport)
 
 
 async def has_certificate(caddy: Caddy) -> bool:
-    """Whether a browser can connect, whoever is or is not behind it."""
+    """Return whether a TLS connection succeeds, with or without a gateway behind Caddy."""
     try:
         trust = ssl.create_default_context(cafile=caddy.root)
         _, writer = await asyncio.open_connection("localhost", caddy.url.rpartition(":")[2], ssl=trust)
@@ -114,44 +114,44 @@ async def has_certificate(caddy: Caddy) -> bool:
 
 @pytest.fixture
 def app() -> App:
-    """What the gateway's server serves."""
+    """The app that the server of the gateway runs."""
     return App()
 
 
 @pytest.fixture
 async def lone_front(tmp_path: Path) -> AsyncIterator[Front]:
-    """Caddy, and nobody behind it yet."""
+    """Caddy without a gateway behind it."""
     gateway_port, https_port = free_ports(2)
     caddy = Caddy(tmp_path, https_port, f"{HTTPS_HOST}:{gateway_port}")
     async with ProcessGroup() as group:
-        program = caddy.process(group, on_line=lambda _: None)
-        await program.start()
+        process = caddy.process(group, on_line=lambda _: None)
+        await process.start()
         try:
             await wait_until(lambda: has_certificate(caddy), "Caddy has a certificate")
             yield Front(caddy, gateway_port)
         finally:
-            program.terminate()
-            await program.wait()
+            process.terminate()
+            await process.wait()
 
 
 @pytest.fixture
 async def front(lone_front: Front, app: App) -> AsyncIterator[Front]:
-    """Caddy before the server, ready."""
+    """Caddy in front of the running server."""
     async with serving(app, lone_front.gateway_port):
         await wait_until(lone_front.caddy.serves, "Caddy serves")
         yield lone_front
 
 
-async def test_it_speaks_http_2_with_a_certificate_that_can_be_checked(front: Front) -> None:
-    """The authority's certificate in the data folder is all a client needs."""
+async def test_it_serves_http_2_with_a_verifiable_certificate(front: Front) -> None:
+    """A client needs only the certificate of the authority, from the data folder."""
     async with front.client() as client:
         answer = await client.get("/seen")
 
     assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
 
 
-async def test_nobody_else_on_the_network_can_reach_it(front: Front) -> None:
-    """It listens on the loopback address only, on the one port and without an admin endpoint."""
+async def test_other_machines_cannot_reach_it(front: Front) -> None:
+    """It listens on one port of the loopback address, without an admin endpoint."""
     port = int(front.caddy.url.rpartition(":")[2])
     (caddy,) = [child for child in psutil.Process().children() if child.name() == "caddy"]
     listening = [(where.laddr.ip, where.laddr.port) for where in caddy.net_connections() if where.status == "LISTEN"]
@@ -160,7 +160,7 @@ async def test_nobody_else_on_the_network_can_reach_it(front: Front) -> None:
 
 
 async def test_the_app_sees_https_through_the_proxy_only(front: Front) -> None:
-    """Addresses that it writes into answers then have the right scheme."""
+    """So the URLs in its responses have the right scheme."""
     async with front.client() as through, front.beside() as beside:
         schemes = [(await client.get("/seen")).json()["scheme"] for client in (through, beside)]
 
@@ -168,7 +168,7 @@ async def test_the_app_sees_https_through_the_proxy_only(front: Front) -> None:
 
 
 async def test_forged_headers_do_not_pass_the_proxy(front: Front) -> None:
-    """Caddy replaces what a client claims about itself by what it sees."""
+    """Caddy replaces the headers of the client by the real values."""
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Forwarded": "for=203.0.113.9;proto=http"}
     async with front.client(headers=forged) as client:
         seen = (await client.get("/seen")).json()
@@ -180,15 +180,15 @@ FORGED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
 
 async def test_forged_headers_from_elsewhere_are_ignored(front: Front) -> None:
-    """Only the proxy's address is believed."""
+    """Only the address of the proxy is trusted."""
     async with front.beside("127.0.0.2") as client:
         seen = (await client.get("/seen", headers=FORGED)).json()
 
     assert seen == {"scheme": "http", "client": "127.0.0.2"}
 
 
-async def test_without_a_proxy_nobody_is_believed(app: App) -> None:
-    """As `make run` starts it, the gateway takes no one's word, not even this machine's."""
+async def test_without_a_proxy_no_forwarded_header_counts(app: App) -> None:
+    """Not even from this machine, if `make run` started the gateway."""
     port = free_port(HTTPS_HOST, 0)
     async with serving(app, port, trusted=""), httpx.AsyncClient() as client:
         seen = (await client.get(f"http://{HTTPS_HOST}:{port}/seen", headers=FORGED)).json()
@@ -222,8 +222,8 @@ async def test_twenty_streams_share_one_connection(front: Front, app: App) -> No
     assert len(connections) == 1
 
 
-async def test_the_gateway_hears_that_a_browser_has_gone(front: Front, app: App) -> None:
-    """A closed page does not leave its stream behind."""
+async def test_the_gateway_ends_the_stream_of_a_closed_page(front: Front, app: App) -> None:
+    """Caddy passes the disconnect on."""
     async with front.client() as client, client.stream("GET", "/stream") as answer:
         await anext(answer.aiter_lines())
         assert app.open == 1
@@ -232,7 +232,7 @@ async def test_the_gateway_hears_that_a_browser_has_gone(front: Front, app: App)
 
 
 async def test_a_request_waits_for_a_gateway_that_starts(lone_front: Front, app: App) -> None:
-    """Nobody sees an error because the gateway has just been restarted."""
+    """A restart of the gateway causes no error."""
     async with lone_front.client() as client, asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(client.get("/seen"), name="request")
         async with serving(app, lone_front.gateway_port):
@@ -242,7 +242,7 @@ async def test_a_request_waits_for_a_gateway_that_starts(lone_front: Front, app:
 
 
 async def test_a_gateway_that_stays_away_is_a_sentence(lone_front: Front) -> None:
-    """In the form of all errors, with a hint when to come again."""
+    """In the format of all errors, with Retry-After."""
     async with lone_front.client() as client:
         answer = await client.get("/seen")
 
@@ -252,7 +252,7 @@ async def test_a_gateway_that_stays_away_is_a_sentence(lone_front: Front) -> Non
 
 
 async def test_a_body_above_the_limit_is_refused(front: Front) -> None:
-    """What the gateway would refuse does not travel to it."""
+    """Caddy does not pass it on to the gateway."""
     async with front.client(http2=False) as client:  # the client's HTTP/2 takes a minute for so much
         fits = await client.post("/eat", content=bytes(LIMIT_BYTES))
         too_large = await client.post("/eat", content=bytes(LIMIT_BYTES + 1))
@@ -261,8 +261,8 @@ async def test_a_body_above_the_limit_is_refused(front: Front) -> None:
     assert (too_large.status_code, too_large.json()["code"]) == (413, "too_large")
 
 
-def test_a_public_name_gets_certificates_that_everybody_trusts(tmp_path: Path) -> None:
-    """With such a SITE_ADDRESS the same file means port 443, redirects from 80, and no authority of its own."""
+def test_a_public_name_gets_public_certificates(tmp_path: Path) -> None:
+    """With such a SITE_ADDRESS the same file means port 443, redirects from port 80, and no local authority."""
     environment = {"SITE_ADDRESS": "studio.example.org", "CADDY_DATA": str(tmp_path)}
     adapt = [str(Path(sys.executable).parent / "caddy"), "adapt", "--config", str(ROOT / "deploy/Caddyfile")]
     adapted = json.loads(subprocess.run(adapt, env=environment, capture_output=True, check=True).stdout)
@@ -273,8 +273,8 @@ def test_a_public_name_gets_certificates_that_everybody_trusts(tmp_path: Path) -
     assert "tls" not in adapted["apps"]
 
 
-async def test_localhost_is_not_bound_to_https_for_good(front: Front) -> None:
-    """A browser would refuse plain HTTP at all other ports of localhost for a year."""
+async def test_localhost_does_not_force_https(front: Front) -> None:
+    """A browser would refuse plain HTTP on all other ports of localhost for a year."""
     async with front.client() as client:
         answer = await client.get("/seen")
 
@@ -282,7 +282,7 @@ async def test_localhost_is_not_bound_to_https_for_good(front: Front) -> None:
 
 
 async def test_the_launcher_keeps_caddy_running(tmp_path: Path) -> None:
-    """`--https` says where it is and whom to trust; a killed Caddy comes back with the same authority."""
+    """`--https` prints its address and certificate; a restarted Caddy keeps the same authority."""
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services", "--port", "0", "--https", "--https-port", "0", "--data", str(tmp_path),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,

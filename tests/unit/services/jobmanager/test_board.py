@@ -25,22 +25,22 @@ def job(job_id: str, owner: str = "u1") -> WaitingJob:
     return WaitingJob(work(job_id, owner), cast("Delivery", None), expected_ms=None)
 
 
-def announced(board: Board, *job_ids: str) -> None:
-    """Add jobs whose announcements are stored."""
+def add_announced(board: Board, *job_ids: str) -> None:
+    """Add jobs with stored announcements."""
     for job_id in job_ids:
         board.add(job(job_id))
         board.release(job_id)
 
 
-def taken(board: Board, capacity: int = 100) -> list[str]:
-    """Take all that the board gives."""
+def take_all(board: Board, capacity: int = 100) -> list[str]:
+    """Take jobs until the board returns none."""
     ids = []
     while (found := board.take(capacity)) is not None:
         ids.append(found.job_id)
     return ids
 
 
-def superseded(board: Board) -> list[str]:
+def take_superseded(board: Board) -> list[str]:
     return [each.job_id for each in board.take_superseded()]
 
 
@@ -55,29 +55,29 @@ def board() -> Board:
 def test_a_job_is_not_taken_before_its_announcement_is_stored(board: Board) -> None:
     """A worker could start it, and its `queued` event would come after its `started` event."""
     board.add(job("j1"))
-    assert taken(board) == []
+    assert take_all(board) == []
 
     board.release("j1")
 
-    assert taken(board) == ["j1"]
+    assert take_all(board) == ["j1"]
 
 
 def test_no_job_overtakes_one_that_is_being_announced(board: Board) -> None:
     """The order of the queue is fair; a slow publish must not change it."""
     board.add(job("j1"))
-    announced(board, "j2")
+    add_announced(board, "j2")
 
-    assert taken(board) == []
+    assert take_all(board) == []
 
 
 def test_a_job_is_not_taken_while_its_place_is_announced(board: Board) -> None:
     """A place that is published after the start would show a running job as waiting."""
-    announced(board, "j1")
+    add_announced(board, "j1")
 
     assert board.hold("j1")
-    assert taken(board) == []
+    assert take_all(board) == []
     board.release("j1")
-    assert taken(board) == ["j1"]
+    assert take_all(board) == ["j1"]
 
 
 def test_only_one_announcement_of_a_job_is_in_flight(board: Board) -> None:
@@ -89,36 +89,36 @@ def test_only_one_announcement_of_a_job_is_in_flight(board: Board) -> None:
 
 def test_a_job_that_has_left_is_not_held(board: Board) -> None:
     """Its place is of no interest any more."""
-    announced(board, "j1")
-    taken(board)
+    add_announced(board, "j1")
+    take_all(board)
 
     assert not board.hold("j1")
 
 
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_no_more_jobs_are_taken_than_workers_can_start(board: Board, capacity: int) -> None:
-    """The order of what is in JOB_Q is final, so the rest waits here."""
-    announced(board, *(f"j{number}" for number in range(5)))
+    """The order in JOB_Q is final, so the rest waits here."""
+    add_announced(board, *(f"j{number}" for number in range(5)))
 
-    assert len(taken(board, capacity)) == capacity
+    assert len(take_all(board, capacity)) == capacity
     board.start("j0")
-    assert len(taken(board, capacity)) == 1
+    assert len(take_all(board, capacity)) == 1
 
 
 def test_a_running_job_needs_no_capacity(board: Board) -> None:
     """A start makes way for the next job."""
-    announced(board, "j1", "j2")
-    assert taken(board, 1) == ["j1"]
+    add_announced(board, "j1", "j2")
+    assert take_all(board, 1) == ["j1"]
 
     board.start("j1")
 
-    assert (board.running_count(), taken(board, 1)) == (1, ["j2"])
+    assert (board.running_count(), take_all(board, 1)) == (1, ["j2"])
 
 
 def test_a_start_may_arrive_before_the_publish_is_acknowledged(board: Board) -> None:
     """The job then runs; the late confirmation does not make it wait again."""
-    announced(board, "j1")
-    taken(board)
+    add_announced(board, "j1")
+    take_all(board)
     board.start("j1")
     board.confirm("j1")
 
@@ -127,8 +127,8 @@ def test_a_start_may_arrive_before_the_publish_is_acknowledged(board: Board) -> 
 
 def test_an_end_may_arrive_before_the_publish_is_acknowledged(board: Board) -> None:
     """The late confirmation does not bring the job back."""
-    announced(board, "j1")
-    taken(board)
+    add_announced(board, "j1")
+    take_all(board)
     board.remove("j1")
     board.confirm("j1")
 
@@ -137,13 +137,13 @@ def test_an_end_may_arrive_before_the_publish_is_acknowledged(board: Board) -> N
 
 def test_a_job_that_the_queue_refuses_leaves_the_board(board: Board) -> None:
     """The log delivers it again; meanwhile it holds no capacity."""
-    announced(board, "j1", "j2")
-    assert taken(board, 1) == ["j1"]
+    add_announced(board, "j1", "j2")
+    assert take_all(board, 1) == ["j1"]
 
     board.refuse("j1")
 
     assert not board.is_open("j1")
-    assert taken(board, 1) == ["j2"]
+    assert take_all(board, 1) == ["j2"]
 
 
 def test_a_refusal_does_not_forget_a_job_that_was_queued_before(board: Board) -> None:
@@ -159,13 +159,13 @@ def test_a_refusal_does_not_forget_a_job_that_was_queued_before(board: Board) ->
 
 def test_a_job_that_ends_while_it_waits_is_settled_once(board: Board) -> None:
     """It is never taken, and its delivery is handed out exactly once."""
-    announced(board, "j1", "j2")
+    add_announced(board, "j1", "j2")
     board.remove("j1")
     board.remove("j1")
 
-    assert superseded(board) == ["j1"]
-    assert superseded(board) == []
-    assert taken(board) == ["j2"]
+    assert take_superseded(board) == ["j1"]
+    assert take_superseded(board) == []
+    assert take_all(board) == ["j2"]
 
 
 def test_a_job_that_ends_during_its_announcement_is_settled(board: Board) -> None:
@@ -174,17 +174,17 @@ def test_a_job_that_ends_during_its_announcement_is_settled(board: Board) -> Non
     board.remove("j1")
     board.release("j1")
 
-    assert superseded(board) == ["j1"]
-    assert taken(board) == []
+    assert take_superseded(board) == ["j1"]
+    assert take_all(board) == []
 
 
 def test_a_job_that_starts_while_it_waits_runs(board: Board) -> None:
     """An earlier job manager queued it and could not settle its submission."""
-    announced(board, "j1")
+    add_announced(board, "j1")
     board.start("j1")
 
-    assert superseded(board) == ["j1"]
-    assert (board.is_open("j1"), board.running_count(), taken(board)) == (True, 1, [])
+    assert take_superseded(board) == ["j1"]
+    assert (board.is_open("j1"), board.running_count(), take_all(board)) == (True, 1, [])
 
 
 def test_events_of_unknown_jobs_change_nothing(board: Board) -> None:
@@ -194,7 +194,7 @@ def test_events_of_unknown_jobs_change_nothing(board: Board) -> None:
     board.confirm("other")
     board.release("other")
 
-    assert (board.running_count(), board.without_worker(), superseded(board)) == (0, [], [])
+    assert (board.running_count(), board.without_worker(), take_superseded(board)) == (0, [], [])
 
 
 # --- reconciliation -----------------------------------------------------------------------------------------------
@@ -202,8 +202,8 @@ def test_events_of_unknown_jobs_change_nothing(board: Board) -> None:
 
 def test_a_job_with_a_publish_in_flight_is_not_missed_in_the_queue(board: Board) -> None:
     """A listing of JOB_Q may be older than the publish."""
-    announced(board, "j1")
-    taken(board)
+    add_announced(board, "j1")
+    take_all(board)
     assert board.expected_in_queue() == {}
 
     board.confirm("j1")
@@ -212,7 +212,7 @@ def test_a_job_with_a_publish_in_flight_is_not_missed_in_the_queue(board: Board)
 
 
 def test_a_job_in_the_queue_is_adopted_once(board: Board) -> None:
-    """What the board knows about an open job is newer than the listing."""
+    """The state of an open job on the board is newer than the listing."""
     board.adopt(work("j1"), has_started=True)
     board.adopt(work("j1"), has_started=False)
 
@@ -221,10 +221,10 @@ def test_a_job_in_the_queue_is_adopted_once(board: Board) -> None:
 
 def test_an_adopted_job_does_not_wait_as_well(board: Board) -> None:
     """An earlier job manager queued it and could not settle its submission."""
-    announced(board, "j1")
+    add_announced(board, "j1")
     board.adopt(work("j1"), has_started=False)
 
-    assert superseded(board) == ["j1"]
+    assert take_superseded(board) == ["j1"]
     assert [each.job_id for each in board.without_worker()] == ["j1"]
 
 
@@ -238,11 +238,11 @@ def test_a_recalled_job_is_expected_in_the_queue(board: Board) -> None:
 
 def test_a_waiting_job_is_not_recalled(board: Board) -> None:
     """It is not lost, and keeps its fair place."""
-    announced(board, "j1")
+    add_announced(board, "j1")
     board.recall(work("j1"))
 
     assert not board.is_open("j1")
-    assert taken(board) == ["j1"]
+    assert take_all(board) == ["j1"]
 
 
 def test_a_job_that_has_ended_is_not_queued_again(board: Board) -> None:
@@ -267,22 +267,22 @@ def test_a_job_that_is_queued_again_counts_as_unstarted(board: Board) -> None:
 
 def test_a_restart_forgets_what_the_log_delivers_again(board: Board) -> None:
     """Waiting jobs, their holds and deliveries of the old connection."""
-    announced(board, "j1", "j2")
+    add_announced(board, "j1", "j2")
     board.remove("j1")
     board.add(job("j3"))
     board.undelivered = 7
 
     board.forget_waiting()
 
-    assert (board.waiting(), superseded(board), board.undelivered) == ([], [], 0)
-    announced(board, "j3")
-    assert taken(board) == ["j3"]
+    assert (board.waiting(), take_superseded(board), board.undelivered) == ([], [], 0)
+    add_announced(board, "j3")
+    assert take_all(board) == ["j3"]
 
 
 def test_a_restart_keeps_what_was_handed_to_the_queue(board: Board) -> None:
     """An interrupted publish may be lost, so its job is expected in JOB_Q from now on."""
-    announced(board, "j1")
-    taken(board)
+    add_announced(board, "j1")
+    take_all(board)
 
     board.forget_waiting()
 
@@ -294,8 +294,8 @@ def test_a_restart_keeps_what_was_handed_to_the_queue(board: Board) -> None:
 
 def test_a_new_job_counts_the_unstarted_and_the_waiting_ones_ahead(board: Board) -> None:
     """Running jobs are not ahead of it."""
-    announced(board, "j1", "j2", "j3")
-    taken(board, 2)
+    add_announced(board, "j1", "j2", "j3")
+    take_all(board, 2)
     board.start("j1")
 
     assert board.add(job("j4")) == 2
@@ -305,7 +305,7 @@ def test_a_new_job_counts_the_unstarted_and_the_waiting_ones_ahead(board: Board)
 
 def test_a_waiting_job_that_is_delivered_again_keeps_its_place(board: Board) -> None:
     """The log delivers it again after a day."""
-    announced(board, "j1", "j2")
+    add_announced(board, "j1", "j2")
 
     assert board.add(job("j1")) is None
-    assert taken(board) == ["j1", "j2"]
+    assert take_all(board) == ["j1", "j2"]

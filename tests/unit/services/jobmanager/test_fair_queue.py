@@ -1,4 +1,4 @@
-"""The line of waiting jobs: fair between users, in order for each of them."""
+"""The fair queue: fair between users, in order for each of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from services.jobmanager.fair_queue import FairQueue
 JOBS = st.lists(st.tuples(st.sampled_from("abcd"), st.floats(1, 50)), max_size=60)
 
 
-def _filled(jobs: list[tuple[str, float]], quantum: float = 10.0) -> FairQueue[str]:
+def _fill(jobs: list[tuple[str, float]], quantum: float = 10.0) -> FairQueue[str]:
     queue: FairQueue[str] = FairQueue(quantum)
     for number, (user, cost) in enumerate(jobs):
         queue.add(user, f"{user}{number}", cost, f"{user}{number}")
     return queue
 
 
-def _drained(queue: FairQueue[str]) -> list[str]:
+def _drain(queue: FairQueue[str]) -> list[str]:
     order = []
     while (item := queue.pop()) is not None:
         order.append(item)
@@ -26,10 +26,10 @@ def _drained(queue: FairQueue[str]) -> list[str]:
 
 @given(JOBS)
 def test_every_job_leaves_once_and_in_its_users_order(jobs: list[tuple[str, float]]) -> None:
-    """Nothing is lost, doubled or overtaken by a later job of the same user."""
-    queue = _filled(jobs)
+    """No job is lost, duplicated or overtaken by a later job of the same user."""
+    queue = _fill(jobs)
 
-    order = _drained(queue)
+    order = _drain(queue)
 
     assert sorted(order) == sorted(f"{user}{number}" for number, (user, _) in enumerate(jobs))
     for user in "abcd":
@@ -38,9 +38,20 @@ def test_every_job_leaves_once_and_in_its_users_order(jobs: list[tuple[str, floa
     assert len(queue) == 0
 
 
+@given(JOBS)
+def test_the_next_job_is_known_before_it_is_taken(jobs: list[tuple[str, float]]) -> None:
+    """Reading the id of the next job does not change the order."""
+    queue, other = _fill(jobs), _fill(jobs)
+
+    for expected in _drain(other):
+        assert queue.next_id() == queue.next_id() == expected
+        assert queue.pop() == expected
+    assert queue.next_id() is None
+
+
 def test_a_flood_delays_another_users_first_job_by_one_turn() -> None:
-    """Ten thousand jobs of one user stand before nobody else's first."""
-    queue = _filled([("a", 10.0)] * 10_000)
+    """Ten thousand jobs of one user do not delay the others."""
+    queue = _fill([("a", 10.0)] * 10_000)
 
     queue.add("b", "b0", 10.0, "b0")
 
@@ -48,8 +59,8 @@ def test_a_flood_delays_another_users_first_job_by_one_turn() -> None:
 
 
 def test_work_is_shared_by_cost_not_by_count() -> None:
-    """A user whose jobs cost ten times as much gets a tenth of them through meanwhile."""
-    queue = _filled([("a", 10.0)] * 100 + [("b", 1.0)] * 100)
+    """A user with jobs of ten times the cost gets a tenth of the number through."""
+    queue = _fill([("a", 10.0)] * 100 + [("b", 1.0)] * 100)
 
     first = [queue.pop() for _ in range(44)]
 
@@ -58,9 +69,9 @@ def test_work_is_shared_by_cost_not_by_count() -> None:
 
 
 @given(JOBS, st.data())
-def test_a_removed_job_does_not_come(jobs: list[tuple[str, float]], data: st.DataObject) -> None:
-    """A cancelled job leaves the line from wherever it stands, once."""
-    queue = _filled(jobs)
+def test_a_removed_job_is_not_returned(jobs: list[tuple[str, float]], data: st.DataObject) -> None:
+    """A cancelled job leaves the queue once, from any position."""
+    queue = _fill(jobs)
     names = [f"{user}{number}" for number, (user, _) in enumerate(jobs)]
     gone = data.draw(st.sets(st.sampled_from(names)) if names else st.just(set[str]()))
 
@@ -69,30 +80,30 @@ def test_a_removed_job_does_not_come(jobs: list[tuple[str, float]], data: st.Dat
 
     assert removed == gone
     assert again <= {None}
-    assert sorted(_drained(queue)) == sorted(set(names) - gone)
+    assert sorted(_drain(queue)) == sorted(set(names) - gone)
 
 
 def test_the_same_job_waits_once() -> None:
-    """A job that the log delivers again keeps its place and is not doubled."""
-    queue = _filled([("a", 1.0), ("a", 1.0)])
+    """A job that the log delivers again keeps its place and is not duplicated."""
+    queue = _fill([("a", 1.0), ("a", 1.0)])
 
     queue.add("a", "a0", 1.0, "again")
 
-    assert _drained(queue) == ["a0", "a1"]
+    assert _drain(queue) == ["a0", "a1"]
 
 
-def test_a_new_job_waits_for_its_own_and_for_one_round_of_the_others() -> None:
-    """The place told to a user is the number of jobs that will start first."""
-    queue = _filled([("a", 1.0)] * 5 + [("b", 1.0)])
+def test_a_new_job_waits_for_the_jobs_of_its_user_and_one_round_of_the_others() -> None:
+    """The announced place is the number of jobs that start first."""
+    queue = _fill([("a", 1.0)] * 5 + [("b", 1.0)])
 
     assert queue.ahead_of_new("c") == 2
     assert queue.ahead_of_new("b") == 3
     assert queue.ahead_of_new("a") == 6
 
 
-def test_the_head_of_the_line_is_one_job_of_each_user_a_round() -> None:
-    """What is shown as the order is the order of the rounds."""
-    queue = _filled([("a", 1.0), ("a", 1.0), ("b", 1.0)])
+def test_the_shown_order_is_one_job_of_each_user_per_round() -> None:
+    """The limit cuts the order off."""
+    queue = _fill([("a", 1.0), ("a", 1.0), ("b", 1.0)])
 
     assert queue.in_turn(10) == ["a0", "b2", "a1"]
     assert queue.in_turn(1) == ["a0"]
