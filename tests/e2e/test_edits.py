@@ -30,35 +30,35 @@ async def client(stack_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def photo(name: str) -> Image.Image:
-    """One of the sample photos."""
+    """Return one of the sample photos."""
     return Image.open(SAMPLES / f"{name}.jpg").convert("RGB")
 
 
-def as_base64(picture: Image.Image) -> str:
-    """A PNG as the client puts it into JSON."""
+def as_base64(image: Image.Image) -> str:
+    """Encode an image as the client does for JSON."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def from_base64(text: str) -> Image.Image:
-    """A picture out of JSON."""
+    """Decode an image from JSON."""
     return Image.open(io.BytesIO(base64.b64decode(text, validate=True)))
 
 
 def rectangle(size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-    """A mask as the client draws it: white on opaque black."""
+    """Return a mask as the client draws it: white on opaque black."""
     mask = Image.new("RGB", size)
     ImageDraw.Draw(mask).rectangle(box, fill=(255, 255, 255))
     return mask
 
 
-def live_body(task: str, picture: Image.Image, mask: Image.Image | None, **more: object) -> dict[str, Any]:
-    """The body that the deployed page sends, with its own defaults and duplicates."""
+def live_body(task: str, image: Image.Image, mask: Image.Image | None, **more: object) -> dict[str, Any]:
+    """Return a body as the deployed page sends it, with its defaults and duplicates."""
     encoded = "" if mask is None else as_base64(mask)
     body: dict[str, Any] = {
         "prompt": "",
-        "input_image": as_base64(picture),
+        "input_image": as_base64(image),
         "mask_image": encoded,
         "num_inference_steps": 15,
         "guidance_scale": 2.0,
@@ -74,22 +74,22 @@ def live_body(task: str, picture: Image.Image, mask: Image.Image | None, **more:
     return body if mask is None else {**body, "conditional_images": [encoded]}
 
 
-async def edited(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[list[dict[str, Any]], NDArray[np.uint8]]:
-    """Submit, read the stream to its end, fetch the result as the client does."""
+async def run_edit(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[list[dict[str, Any]], NDArray[np.uint8]]:
+    """Submit, read the stream to its end and return its events and the result, as the client does."""
     accepted = (await client.post("/api/generate/async", json=body)).raise_for_status().json()
     async with client.stream("GET", f"/api/generate/stream/{accepted['task_id']}") as stream:
         events = [json.loads(line[5:]) async for line in stream.aiter_lines() if line.startswith("data:")]
-    picture = (await client.get(f"/api/generate/result-image/{accepted['task_id']}")).raise_for_status()
-    return events, np.asarray(Image.open(io.BytesIO(picture.content)).convert("RGB"))
+    result = (await client.get(f"/api/generate/result-image/{accepted['task_id']}")).raise_for_status()
+    return events, np.asarray(Image.open(io.BytesIO(result.content)).convert("RGB"))
 
 
 async def test_a_marked_object_is_removed_and_nothing_else_changes(client: httpx.AsyncClient) -> None:
-    """The shuttle goes; every pixel away from its mask is the upload's."""
+    """The shuttle is removed; all pixels away from its mask are those of the upload."""
     before = photo("astronaut")
     answer = await client.post("/api/smart-mask", json={"image": as_base64(before), "bbox": SHUTTLE_BOX})
     mask = from_base64(answer.raise_for_status().json()["mask_base64"])
 
-    events, after = await edited(client, live_body("removal", before, mask))
+    events, after = await run_edit(client, live_body("removal", before, mask))
 
     inside = np.asarray(mask.convert("L")) > 128
     changed = np.any(np.asarray(before) != after, axis=2)
@@ -104,8 +104,8 @@ async def test_a_marked_object_is_removed_and_nothing_else_changes(client: httpx
     assert events[-1]["status"] == "done"
 
 
-async def test_an_extracted_object_is_inserted_where_the_mask_says(client: httpx.AsyncClient) -> None:
-    """The client's own way: extract, then send the square with the mask in the original's frame."""
+async def test_an_extracted_object_is_inserted_at_the_mask(client: httpx.AsyncClient) -> None:
+    """As the client does: extract, then send the square with the mask in the frame of the original."""
     source, before = photo("astronaut"), photo("rocket")
     cut = (await client.post("/api/smart-mask", json={"image": as_base64(source), "bbox": SHUTTLE_BOX})).json()
     square = await client.post(
@@ -113,7 +113,7 @@ async def test_an_extracted_object_is_inserted_where_the_mask_says(client: httpx
     )
     place = (205, 205, 285, 405)
 
-    _, after = await edited(
+    _, after = await run_edit(
         client,
         live_body(
             "insertion",
@@ -131,30 +131,30 @@ async def test_an_extracted_object_is_inserted_where_the_mask_says(client: httpx
     assert not changed[:, :100].any()
 
 
-async def test_a_colour_cast_is_taken_out(client: httpx.AsyncClient) -> None:
-    """A warm lamp is put over the coffee, and most of it is gone afterwards."""
+async def test_a_colour_cast_is_removed(client: httpx.AsyncClient) -> None:
+    """At least half of an artificial warm cast is gone afterwards."""
     truth = np.asarray(photo("coffee"), dtype=np.float64)
     warm = Image.fromarray((truth * (1.0, 0.8, 0.55)).astype(np.uint8))
 
-    _, after = await edited(client, live_body("white-balance", warm, None))
+    _, after = await run_edit(client, live_body("white-balance", warm, None))
 
     ratio = after.reshape(-1, 3).mean(axis=0) / truth.reshape(-1, 3).mean(axis=0)
     warm_ratio = np.asarray(warm).reshape(-1, 3).mean(axis=0) / truth.reshape(-1, 3).mean(axis=0)
     assert np.ptp(ratio / ratio.mean()) < np.ptp(warm_ratio / warm_ratio.mean()) / 2
 
 
-async def test_the_same_order_gives_the_same_bytes(client: httpx.AsyncClient) -> None:
-    """Seed, picture and mask decide the result."""
+async def test_the_same_submission_gives_the_same_bytes(client: httpx.AsyncClient) -> None:
+    """Seed, image and mask determine the result."""
     body = live_body("removal", photo("rocket"), rectangle((640, 427), (300, 120, 345, 410)))
 
-    _, first = await edited(client, body)
-    _, second = await edited(client, body)
+    _, first = await run_edit(client, body)
+    _, second = await run_edit(client, body)
 
     assert np.array_equal(first, second)
 
 
 async def test_a_rotated_photo_comes_back_upright_at_its_own_size(client: httpx.AsyncClient) -> None:
-    """EXIF orientation 6: the browser shows it turned, the mask is drawn on what it shows, the result is that."""
+    """With EXIF orientation 6 the browser shows the photo turned; the mask and the result are turned too."""
     shown = photo("rocket")
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
@@ -162,14 +162,14 @@ async def test_a_rotated_photo_comes_back_upright_at_its_own_size(client: httpx.
     body = live_body("removal", shown, rectangle(shown.size, (300, 120, 345, 410)), input_quality="original")
     body["input_image"] = base64.b64encode(buffer.getvalue()).decode()
 
-    _, after = await edited(client, body)
+    _, after = await run_edit(client, body)
 
     assert after.shape == (427, 640, 3)
     assert np.abs(after[:, :200].astype(int) - np.asarray(shown)[:, :200]).mean() < 6  # JPEG made it inexact
 
 
 async def test_cancel_stops_a_running_edit(client: httpx.AsyncClient) -> None:
-    """The stream ends with `cancelled`, and the result says so in the words that the client compares with."""
+    """The stream ends with `cancelled`, and the result has the text that the client compares."""
     large = photo("rocket").resize((2048, 1366))
     body = live_body("removal", large, rectangle(large.size, (400, 100, 1600, 1300)))
     job = (await client.post("/api/generate/async", json=body)).json()["task_id"]
@@ -199,10 +199,10 @@ async def test_cancel_stops_a_running_edit(client: httpx.AsyncClient) -> None:
         ({"task_type": "insertion"}, 422, "reference"),
     ],
 )
-async def test_bad_orders_are_refused_in_one_sentence(
+async def test_bad_submissions_are_refused_in_one_sentence(
     client: httpx.AsyncClient, change: dict[str, Any], status: int, word: str
 ) -> None:
-    """The right status, a short string that names the trouble, and never the input itself."""
+    """The right status and a short text that names the fault without the input."""
     body = {**live_body("removal", photo("cat"), rectangle((451, 300), (10, 10, 90, 90))), **change}
 
     answer = await client.post("/api/generate/async", json=body)

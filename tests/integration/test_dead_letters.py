@@ -1,4 +1,4 @@
-"""Jobs that cannot be run: each ends as `failed`, once, with a dead letter that holds all of it; the rest runs on."""
+"""Jobs that cannot run: each ends once, as `failed`, with a complete dead letter; other jobs run on."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ UNKNOWN = "0" * 64
 
 
 async def letters(bus: Bus) -> list[DeadLetter]:
-    """All dead letters."""
+    """Return all dead letters."""
     return [DeadLetter.model_validate_json(stored.data) for stored in await bus.history(JOB_DLQ, subjects.ALL_DEAD)]
 
 
 async def the_letter(bus: Bus) -> DeadLetter:
-    """The only dead letter."""
+    """Return the only dead letter."""
     (letter,) = await letters(bus)
     return letter
 
 
-async def nothing_unsettled(bus: Bus) -> bool:
-    """Whether the queue is empty and every submit in the log has been dealt with."""
+async def all_is_settled(bus: Bus) -> bool:
+    """Return whether JOB_Q is empty and every submission in the log is settled."""
     consumers = await bus.client.jetstream().consumers_info(JOB_LOG)
     settled = all(consumer.num_ack_pending == consumer.num_pending == 0 for consumer in consumers)
     return settled and await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
@@ -55,12 +55,12 @@ async def nothing_unsettled(bus: Bus) -> bool:
 # --- engines and workers that fail --------------------------------------------------------------------------------
 
 
-async def test_a_job_that_fails_three_times_is_buried(desk: Desk) -> None:
-    """The letter holds the whole job; the sentence says nothing of the inside."""
+async def test_a_job_that_fails_three_times_is_dead_lettered(desk: Desk) -> None:
+    """The letter holds the whole job; the error text shows no internals."""
     async with desk.manager(), desk.worker("tests.fakes:FailingEngine"):
         await desk.submit("j1", "a prompt", seed=7)
         end = await desk.failed("j1")
-        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+        await wait_until(lambda: all_is_settled(desk.bus), "nothing is unsettled")
     letter = await the_letter(desk.bus)
 
     assert await desk.attempts("j1") == [1, 2, 3]
@@ -73,8 +73,8 @@ async def test_a_job_that_fails_three_times_is_buried(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stream_settings", [StreamSettings(lease_s=2.0, max_deliver=2, picture_bytes=1024**3)])
-async def test_a_job_that_kills_its_workers_is_buried(desk: Desk) -> None:
-    """Two processes die on it; the next worker is spared, and does the next job."""
+async def test_a_job_that_kills_its_workers_is_dead_lettered(desk: Desk) -> None:
+    """After two dead processes the next worker does not start it, and runs the next job."""
     async with (
         desk.manager(),
         desk.worker_process("tests.fakes:DeadlyEngine") as first,
@@ -101,24 +101,24 @@ async def test_a_job_that_kills_its_workers_is_buried(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("stream_settings", [StreamSettings(lease_s=0.5, max_handbacks=0, picture_bytes=1024**3)])
-async def test_the_manager_buries_also_what_died_while_it_was_away(desk: Desk) -> None:
-    """The broker keeps its advisories."""
+async def test_a_job_that_failed_without_a_manager_is_dead_lettered(desk: Desk) -> None:
+    """The broker keeps its advisories for the manager."""
     async with desk.manager():
         await desk.submit("j1")
         queue = worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE)
 
-        async def taken() -> bool:
+        async def take_job() -> bool:
             return await pull(desk.bus, JOB_Q, queue) is not None
 
         for _ in range(2):
-            await wait_until(taken, "the job is taken, and not settled")
-    await wait_until(taken, "the job is taken for the third time")
+            await wait_until(take_job, "the job is taken, and not settled")
+    await wait_until(take_job, "the job is taken for the third time")
 
-    async def advised() -> bool:
+    async def has_advisory() -> bool:
         await pull(desk.bus, JOB_Q, queue)
         return (await desk.bus.client.jetstream().stream_info("ADVISORY")).state.messages > 0
 
-    await wait_until(advised, "the broker has given up")
+    await wait_until(has_advisory, "the broker has stopped delivering it")
     async with desk.manager():
         end = await desk.failed("j1")
 
@@ -127,7 +127,7 @@ async def test_the_manager_buries_also_what_died_while_it_was_away(desk: Desk) -
 
 
 async def test_other_jobs_run_on(desk: Desk) -> None:
-    """One bad job among good ones costs only itself."""
+    """A bad job does not affect the good ones."""
     async with desk.manager(), desk.worker():
         await desk.submit("good1")
         await desk.submit("bad", task=Task.REMOVAL)
@@ -138,11 +138,11 @@ async def test_other_jobs_run_on(desk: Desk) -> None:
     assert ends == ["done", "failed", "failed", "done"]
 
 
-# --- jobs that cannot work ----------------------------------------------------------------------------------------
+# --- jobs that cannot succeed ----------------------------------------------------------------------------------------
 
 
 async def test_bad_input_fails_at_once(desk: Desk) -> None:
-    """A removal without a mask cannot get better by being tried again."""
+    """A retry of a removal without a mask cannot succeed."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", task=Task.REMOVAL)
         end = await desk.failed("j1")
@@ -154,8 +154,8 @@ async def test_bad_input_fails_at_once(desk: Desk) -> None:
     assert 2 not in await desk.attempts("j1")
 
 
-async def test_a_picture_that_cannot_be_decoded_fails_at_once(desk: Desk, images: NatsImageStore) -> None:
-    """A file may look whole from outside and hold nonsense."""
+async def test_an_undecodable_image_fails_at_once(desk: Desk, images: NatsImageStore) -> None:
+    """A file with a valid header may have no valid content."""
     data = b"GIF89a: not really a picture"
     sha256 = hashlib.sha256(data).hexdigest()
     ref = ImageRef(bucket="inputs", sha256=sha256, content_type="image/gif", width=4, height=3, size_bytes=len(data))
@@ -169,8 +169,8 @@ async def test_a_picture_that_cannot_be_decoded_fails_at_once(desk: Desk, images
 
 
 @pytest.mark.parametrize("field", ["image", "mask", "reference", "reference_mask"])
-async def test_an_unknown_picture_fails_at_once(desk: Desk, field: str) -> None:
-    """Whichever of the four it is; the letter holds the job as it was asked for."""
+async def test_an_unknown_image_fails_at_once(desk: Desk, field: str) -> None:
+    """In any of the four fields; the letter holds the submission unchanged."""
     fields = {"task": Task.INSERTION, "mask": desk.photo, "reference": desk.photo, field: UNKNOWN}
     async with desk.manager(), desk.worker():
         seq = await desk.submit("j1", **fields)
@@ -184,8 +184,8 @@ async def test_an_unknown_picture_fails_at_once(desk: Desk, field: str) -> None:
     assert letter.raw == logged.data.decode()
 
 
-async def test_a_picture_that_is_lost_while_the_job_waits_fails_at_once(desk: Desk) -> None:
-    """Its entry is still there, its bytes are not."""
+async def test_an_image_that_is_lost_while_the_job_waits_fails_at_once(desk: Desk) -> None:
+    """Its entry is still stored, but its bytes are not."""
     await desk.bus.purge(bucket_stream("inputs"), subjects.object_chunks("inputs", ">"))
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
@@ -197,7 +197,7 @@ async def test_a_picture_that_is_lost_while_the_job_waits_fails_at_once(desk: De
     assert letter.work.submit.image == desk.photo
 
 
-# --- what is no job -----------------------------------------------------------------------------------------------
+# --- unreadable jobs -----------------------------------------------------------------------------------------------
 
 
 def body(**fields: object) -> bytes:
@@ -235,12 +235,12 @@ def body(**fields: object) -> bytes:
         "seed",
     ],
 )
-async def test_what_cannot_be_read_is_kept_as_it_came(desk: Desk, raw: bytes, reason: str) -> None:
-    """The sentence says what is wrong, the letter holds the body, and the log goes on."""
+async def test_an_unreadable_submission_is_kept_unchanged(desk: Desk, raw: bytes, reason: str) -> None:
+    """The error text names the fault, the letter holds the body, and the log is settled."""
     async with desk.manager():
         seq = await desk.submit_raw("j1", raw)
         end = await desk.failed("j1")
-        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+        await wait_until(lambda: all_is_settled(desk.bus), "nothing is unsettled")
     letter = await the_letter(desk.bus)
 
     assert end.code == letter.reason == "bad_message"
@@ -249,21 +249,21 @@ async def test_what_cannot_be_read_is_kept_as_it_came(desk: Desk, raw: bytes, re
 
 
 @pytest.mark.parametrize("address", ["ops.j:1", "ops.größe", "ops." + "x" * 65, "$ops.j1", "o/ps.j1"])
-async def test_a_job_under_a_strange_address_stops_nobody(desk: Desk, address: str) -> None:
-    """The broker takes more characters in a subject than we do in an id; the job is buried, what follows is run."""
+async def test_an_invalid_address_stops_no_other_job(desk: Desk, address: str) -> None:
+    """A subject may have more characters than an id. The job is dead-lettered, and the next one runs."""
     await desk.bus.publish(f"job.submit.a100.interactive.{address}", body(image=desk.photo), msg_id="once")
     async with desk.manager(), desk.worker():
         await desk.submit("j2")
         await desk.done("j2")
-        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+        await wait_until(lambda: all_is_settled(desk.bus), "nothing is unsettled")
     letter = await the_letter(desk.bus)
 
     assert (letter.reason, letter.log_seq) == ("bad_message", 1)
     assert letter.raw == body(image=desk.photo).decode()
 
 
-async def test_a_job_of_strange_text_is_done_and_one_of_100_kb_is_buried_whole(desk: Desk) -> None:
-    """Braces, quotes, newlines, emoji, both directions of writing: text is data. The long one is kept as it came."""
+async def test_unusual_text_is_data_and_100_kb_are_dead_lettered_whole(desk: Desk) -> None:
+    """Braces, quotes, newlines, emoji and both writing directions run. The letter of the long job is complete."""
     strange = '{{Count}} {{ .ID }} "q" \\ back\nnew line\r\n\ttab \u0000 🐈‍⬛ 猫 \u202e right to left </script> ${HOME}'
     whole = json.dumps({"task": "white-balance", "image": desk.photo, "prompt": "{{x}} 🐈\n" * 12_000}).encode()
     async with desk.manager(), desk.worker():
@@ -280,8 +280,8 @@ async def test_a_job_of_strange_text_is_done_and_one_of_100_kb_is_buried_whole(d
     assert json.loads(logged.data)["prompt"] == strange
 
 
-async def test_what_is_no_work_is_buried_by_the_worker(desk: Desk) -> None:
-    """Written into the queue by hand, or by a newer version: it ends, and the next job runs."""
+async def test_an_unreadable_queue_entry_is_dead_lettered_by_the_worker(desk: Desk) -> None:
+    """An entry by hand or by a newer version ends its job, and the next job runs."""
     await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')
     async with desk.manager(), desk.worker():
         end = await desk.failed("j1")
@@ -293,26 +293,26 @@ async def test_what_is_no_work_is_buried_by_the_worker(desk: Desk) -> None:
     assert letter.raw == '{"v": 2}'
 
 
-async def test_noise_among_the_events_stops_nobody(desk: Desk) -> None:
-    """Whatever is written on an event's subject: the job that it names runs, and the view shows it."""
+async def test_unreadable_events_stop_no_job(desk: Desk) -> None:
+    """The job in the subject of the event runs, and the view shows it."""
     for noise in (b"", b"{", b'{"type": "done"}', b"\xff"):
         await desk.bus.publish(subjects.event("j1", "progress"), noise)
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         await desk.done("j1")
 
-        async def viewed() -> bool:
+        async def is_viewed() -> bool:
             stored = await desk.bus.last(JOBS, subjects.job_record("u1", "j1"))
             return stored is not None and JobRecord.model_validate_json(stored.data).state == "done"
 
-        await wait_until(viewed, "the view shows the end")
+        await wait_until(is_viewed, "the view shows the end")
 
 
 # --- run again ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_dead_job_can_be_run_again(desk: Desk) -> None:
-    """Once the engine is mended, one question to the job manager; the new job says of which it is a replay."""
+async def test_a_dead_letter_can_be_replayed(desk: Desk) -> None:
+    """After a fix of the engine one request to the job manager replays the job."""
     async with desk.manager():
         async with desk.worker("tests.fakes:FailingEngine"):
             await desk.submit("j1")
@@ -328,8 +328,8 @@ async def test_a_dead_job_can_be_run_again(desk: Desk) -> None:
     assert await letters(desk.bus) == []
 
 
-async def test_a_letter_is_all_that_is_needed(desk: Desk) -> None:
-    """Also without the log and by hand: the body in the letter is a job."""
+async def test_a_letter_is_enough_to_submit_again(desk: Desk) -> None:
+    """Even by hand and without the log: the letter holds a valid body."""
     async with desk.manager():
         async with desk.worker("tests.fakes:FailingEngine"):
             await desk.submit("j1", script(2))
@@ -343,8 +343,8 @@ async def test_a_letter_is_all_that_is_needed(desk: Desk) -> None:
     assert end.seed == letter.work.submit.seed
 
 
-async def test_a_job_is_buried_once(desk: Desk) -> None:
-    """A burial that is interrupted and repeated is still one end and one letter."""
+async def test_a_job_is_dead_lettered_once(desk: Desk) -> None:
+    """A repeated dead-lettering still gives one end and one letter."""
     work = JobWork(
         job_id="j1",
         user="u1",
@@ -356,9 +356,9 @@ async def test_a_job_is_buried_once(desk: Desk) -> None:
         queue = subjects.queue_entry("interactive", Task.REMOVAL, "u1", "j1")
         await desk.bus.publish(queue, work)
         await desk.failed("j1")
-        await wait_until(lambda: nothing_unsettled(desk.bus), "the queue has room for it again")
+        await wait_until(lambda: all_is_settled(desk.bus), "the queue has room for it again")
         await desk.bus.publish(queue, work)
-        await wait_until(lambda: nothing_unsettled(desk.bus), "nothing is unsettled")
+        await wait_until(lambda: all_is_settled(desk.bus), "nothing is unsettled")
 
     assert len(await letters(desk.bus)) == 1
     assert (await desk.failed("j1")).code == "bad_input"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-STREAMS = 20  # more than three times what a browser allows over HTTP/1
+STREAMS = 20  # more than three times the limit of a browser over HTTP/1
 LIMIT_BYTES = 64 * 1024**2
 READY_S = 60.0  # for a loaded machine
 

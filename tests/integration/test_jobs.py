@@ -1,4 +1,4 @@
-"""Whole jobs, from the log to the result: who asked gets exactly one end, and all that happened is told in order."""
+"""Whole jobs, from the log to the result: each has exactly one end, and its events are in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CAT = (Path(__file__).parents[2] / "services/gateway/static/samples/cat.jpg").re
 
 
 def square() -> Grey:
-    """A mask of the cat's size with a square in it."""
+    """Return a mask of the size of the cat with a square in it."""
     mask = np.zeros((300, 451), np.uint8)
     mask[100:200, 150:250] = 255
     return mask
@@ -40,7 +40,7 @@ def square() -> Grey:
 
 
 async def test_a_job_is_queued_started_and_done(desk: Desk) -> None:
-    """Its events tell the story in order, and the last one is the end."""
+    """Its events are in order, and the last one is the end."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(3))
         end = await desk.done("j1")
@@ -49,8 +49,8 @@ async def test_a_job_is_queued_started_and_done(desk: Desk) -> None:
     assert (end.worker, end.engine, end.attempt) == ("w1", "scripted", 1)
 
 
-async def test_each_step_is_told_once(desk: Desk) -> None:
-    """From the first to the last, with the part that is done."""
+async def test_each_step_is_published_once(desk: Desk) -> None:
+    """From the first to the last, with the fraction that is done."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(4))
         await desk.done("j1")
@@ -62,7 +62,7 @@ async def test_each_step_is_told_once(desk: Desk) -> None:
 
 
 async def test_the_result_is_stored(desk: Desk, images: NatsImageStore) -> None:
-    """Under its hash, as a PNG of the upload's size."""
+    """Under its hash, as a PNG of the size of the upload."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         end = await desk.done("j1")
@@ -73,7 +73,7 @@ async def test_the_result_is_stored(desk: Desk, images: NatsImageStore) -> None:
 
 
 async def test_outside_the_mask_nothing_changes(desk: Desk, images: NatsImageStore) -> None:
-    """Byte for byte, at the full size of the upload; inside, something did."""
+    """Byte for byte, at the full size of the upload; inside the mask it does."""
     mask = square()
     ref = await images.put("inputs", encode_png(mask))
     async with desk.manager(), desk.worker():
@@ -100,7 +100,7 @@ async def test_a_mask_of_another_size_is_fitted(desk: Desk, images: NatsImageSto
 
 
 async def test_a_hand_written_job_runs(desk: Desk) -> None:
-    """`nats pub` with a task and a picture is enough."""
+    """`nats pub` with a task and an image is enough."""
     async with desk.manager(), desk.worker():
         await desk.submit_raw("j1", b'{"task":"white-balance","image":"%s"}' % desk.photo.encode())
         end = await desk.done("j1")
@@ -108,7 +108,7 @@ async def test_a_hand_written_job_runs(desk: Desk) -> None:
     assert end.seed == 42
 
 
-async def test_a_job_runs_on_a_picture_that_was_put_by_hand(desk: Desk) -> None:
+async def test_a_job_runs_on_an_image_that_was_stored_by_hand(desk: Desk) -> None:
     """`nats obj put inputs cat.png --name <sha256>`, then `nats pub`: no gateway is needed."""
     data = encode_png(decode_photo(CAT).rgb[::2, ::2].copy())
     name = hashlib.sha256(data).hexdigest()
@@ -121,7 +121,7 @@ async def test_a_job_runs_on_a_picture_that_was_put_by_hand(desk: Desk) -> None:
 
 
 async def test_a_job_that_is_logged_again_is_a_new_job(desk: Desk) -> None:
-    """It says of which it is a replay, and makes the same picture."""
+    """It names the job that it replays, and has the same result."""
     body = json.dumps({"task": "white-balance", "image": desk.photo, "seed": 7}).encode()
     async with desk.manager(), desk.worker():
         await desk.submit_raw("j1", body)
@@ -133,11 +133,11 @@ async def test_a_job_that_is_logged_again_is_a_new_job(desk: Desk) -> None:
     assert isinstance(queued, Queued)
     assert (queued.replay_of, queued.log_seq) == ("j1", seq)
     assert (first.result, first.seed) == (second.result, second.seed)
-    assert await desk.story("j1") == ["queued", "started", "progress", "done"], "the first one is left alone"
+    assert await desk.story("j1") == ["queued", "started", "progress", "done"], "the first job has no new events"
 
 
 async def test_a_replay_of_a_long_id_is_still_an_id(desk: Desk) -> None:
-    """An id has 64 characters at most; the number at its end makes it unique all the same."""
+    """An id has 64 characters at most, and the number at its end makes it unique."""
     long = "j" * 64
     async with desk.manager(), desk.worker():
         await desk.submit(long)
@@ -146,11 +146,11 @@ async def test_a_replay_of_a_long_id_is_still_an_id(desk: Desk) -> None:
         await desk.done("j" * (64 - len(f"-r{seq}")) + f"-r{seq}")
 
 
-# --- what is known of a job ---------------------------------------------------------------------------------------
+# --- records of jobs ---------------------------------------------------------------------------------------
 
 
 async def test_a_job_is_known_as_soon_as_it_is_logged(desk: Desk) -> None:
-    """Before any service has seen it."""
+    """Before any service has received it."""
     await desk.submit("j1", user="u7", steps=20)
 
     record = await job_events.load_record(desk.bus, "j1")
@@ -160,16 +160,16 @@ async def test_a_job_is_known_as_soon_as_it_is_logged(desk: Desk) -> None:
 
 
 async def test_an_unknown_job_is_not_known(bus: Bus) -> None:
-    """Nothing is made up."""
+    """There is no record for it."""
     assert await job_events.load_record(bus, "nobody") is None
 
 
-async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
-    """One record for each job, under its user, that any key-value client can read."""
+async def test_the_view_agrees_with_the_events(desk: Desk) -> None:
+    """One record for each job, under its user, for any key-value client."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", user="u7")
         await desk.done("j1")
-        await wait_until(lambda: viewed(desk.bus, "u7", "j1", JobState.DONE), "the view shows the end")
+        await wait_until(lambda: is_viewed(desk.bus, "u7", "j1", JobState.DONE), "the view shows the end")
     loaded = await job_events.load_record(desk.bus, "j1")
     stored = await desk.bus.last(JOBS, subjects.job_record("u7", "j1"))
 
@@ -179,28 +179,28 @@ async def test_the_view_shows_what_the_events_say(desk: Desk) -> None:
     assert (record.state, record.ended, record.last_seq) == (loaded.state, loaded.ended, loaded.last_seq)
 
 
-async def test_a_new_view_of_nothing_has_nothing_to_go_back_to(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """On a first start; a view that was lost is made again from the events, and that is told."""
+async def test_only_a_lost_view_is_made_again(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """The first start has nothing to make again; a lost view is made from the events, which is logged."""
     caplog.set_level(logging.INFO)
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         await desk.done("j1")
-        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
+        await wait_until(lambda: is_viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
     first = [record.getMessage() for record in caplog.records]
     await desk.bus.purge(JOBS, subjects.ALL_RECORDS)
     async with desk.manager():
-        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view is made again")
+        await wait_until(lambda: is_viewed(desk.bus, "u1", "j1", JobState.DONE), "the view is made again")
 
     assert "jobs.view-reset" not in first
     assert "jobs.view-reset" in [record.getMessage() for record in caplog.records]
 
 
 async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:
-    """The view lives longer than they do."""
+    """The view outlives the events."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         end = await desk.done("j1")
-        await wait_until(lambda: viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
+        await wait_until(lambda: is_viewed(desk.bus, "u1", "j1", JobState.DONE), "the view shows the end")
     await desk.bus.purge(JOB_EV, subjects.ALL_EVENTS)
 
     record = await job_events.load_record(desk.bus, "j1")
@@ -209,7 +209,7 @@ async def test_a_job_is_known_after_its_events_have_expired(desk: Desk) -> None:
     assert record.ended == end
 
 
-async def viewed(bus: Bus, user: str, job_id: str, state: JobState) -> bool:
+async def is_viewed(bus: Bus, user: str, job_id: str, state: JobState) -> bool:
     stored = await bus.last(JOBS, subjects.job_record(user, job_id))
     return stored is not None and JobRecord.model_validate_json(stored.data).state is state
 
@@ -217,13 +217,13 @@ async def viewed(bus: Bus, user: str, job_id: str, state: JobState) -> bool:
 # --- many jobs ----------------------------------------------------------------------------------------------------
 
 
-async def test_people_go_before_programs(desk: Desk) -> None:
-    """An interactive job that came last is started before the batch that waits."""
+async def test_interactive_jobs_go_before_batches(desk: Desk) -> None:
+    """An interactive job that came last starts before the waiting batch."""
     async with desk.manager():
         for number in range(3):
             await desk.submit(f"b{number}", job_class="batch")
         await desk.submit("i1", job_class="interactive")
-        await wait_until(lambda: queued(desk.bus, 4), "all are queued")
+        await wait_until(lambda: has_queued(desk.bus, 4), "all are queued")
         async with desk.worker():
             ends = {job_id: await end_seq(desk, job_id) for job_id in ("i1", "b0", "b1", "b2")}
 
@@ -231,14 +231,14 @@ async def test_people_go_before_programs(desk: Desk) -> None:
 
 
 async def test_a_worker_stays_with_its_task(desk: Desk) -> None:
-    """What it did last is loaded: of two jobs that wait, the one like it goes first, although it came last."""
+    """Its adapter is loaded: of two waiting jobs the one with that task goes first, although it came last."""
     removal = {"task": Task.REMOVAL, "mask": desk.photo}
     async with desk.manager(), desk.worker():
         await desk.submit("r0", script(3600, interval_ms=50), **removal)
         await desk.started("r0")
         await desk.submit("w1")
         await desk.submit("r1", **removal)
-        await wait_until(lambda: queued(desk.bus, 3), "both wait behind the one that runs")
+        await wait_until(lambda: has_queued(desk.bus, 3), "both wait behind the one that runs")
         await desk.cancel("r0")
         ends = {job_id: await end_seq(desk, job_id) for job_id in ("w1", "r1")}
 
@@ -246,7 +246,7 @@ async def test_a_worker_stays_with_its_task(desk: Desk) -> None:
 
 
 async def test_a_user_with_many_jobs_does_not_block_another(desk: Desk) -> None:
-    """Thirty of one, then one of another: that one is not the last."""
+    """After thirty jobs of one user, the job of another is not the last."""
     async with desk.manager():
         for number in range(30):
             await desk.submit(f"many{number}", user="greedy")
@@ -259,7 +259,7 @@ async def test_a_user_with_many_jobs_does_not_block_another(desk: Desk) -> None:
 
 
 async def test_workers_share_the_jobs(desk: Desk) -> None:
-    """Each job is run by one of them, once."""
+    """Each job runs once, on one of them."""
     async with desk.manager(), desk.worker(name="w1"), desk.worker(name="w2"):
         for number in range(12):
             await desk.submit(f"j{number}", script(2, interval_ms=10))
@@ -270,7 +270,7 @@ async def test_workers_share_the_jobs(desk: Desk) -> None:
 
 
 async def test_jobs_wait_for_the_manager(desk: Desk) -> None:
-    """What was logged while it was away is run when it is back."""
+    """Submissions that were logged without it run once it is back."""
     for number in range(5):
         await desk.submit(f"j{number}")
 
@@ -281,7 +281,7 @@ async def test_jobs_wait_for_the_manager(desk: Desk) -> None:
 
 
 async def test_the_manager_is_not_in_the_way_of_a_result(desk: Desk) -> None:
-    """A job that was queued is done without it, and nothing is run twice when it comes back."""
+    """Queued jobs run without it, and none runs twice after its restart."""
     async with desk.worker():
         async with desk.manager():
             for number in range(20):
@@ -292,11 +292,11 @@ async def test_the_manager_is_not_in_the_way_of_a_result(desk: Desk) -> None:
                 await desk.done(f"j{number}")
 
     assert [await desk.attempts(f"j{number}") for number in range(20)] == [[1]] * 20
-    await wait_until(lambda: queued(desk.bus, 0), "the queue is empty")
+    await wait_until(lambda: has_queued(desk.bus, 0), "the queue is empty")
 
 
 async def test_a_job_outlives_its_broker(desk: Desk, nats_server: NatsServer) -> None:
-    """SIGKILL and a restart while it runs: it is done, in its first attempt, and so is the next one."""
+    """SIGKILL and a restart of the broker: the running job ends in its first attempt, and the next job runs."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(60, interval_ms=50))  # longer than a restart, on a loaded machine too
         await desk.started("j1")
@@ -318,13 +318,13 @@ async def test_everything_submitted_at_once_ends_once(desk: Desk) -> None:
         for number in range(60):
             await desk.done(f"j{number}")
 
-        await wait_until(lambda: settled(desk.bus), "the log is settled")
+        await wait_until(lambda: is_settled(desk.bus), "the log is settled")
 
-    await wait_until(lambda: queued(desk.bus, 0), "the queue is empty")
+    await wait_until(lambda: has_queued(desk.bus, 0), "the queue is empty")
 
 
-async def test_who_waits_is_reported(desk: Desk) -> None:
-    """Every job that no worker has, by user: in the queue, and in the manager's line behind it; not what runs."""
+async def test_waiting_jobs_are_reported(desk: Desk) -> None:
+    """By user, those in JOB_Q and those on the board behind it, but no running job."""
     async with desk.manager(lookahead=2), desk.worker():
         await desk.submit("running", script(3600, interval_ms=50))
         await desk.started("running")
@@ -332,16 +332,16 @@ async def test_who_waits_is_reported(desk: Desk) -> None:
             await desk.submit(f"j{number}", user="u1")
         await desk.submit("b1", user="u2", job_class="batch")
 
-        async def reported() -> bool:
+        async def is_reported() -> bool:
             report = await rpc.call(desk.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=5)
             return report.queued == {"u1": ["j0", "j1", "j2", "j3"], "u2": ["b1"]}
 
-        await wait_until(reported, "all that wait are reported")
+        await wait_until(is_reported, "all waiting jobs are reported")
         await desk.bus.publish_first(JOB_EV, subjects.end("running"), Cancelled(job_id="running"), msg_id="enough")
 
 
-async def test_what_runs_does_not_keep_others_from_the_queue(desk: Desk) -> None:
-    """A manager that has just started takes no running job for a waiting one: the second worker gets work at once."""
+async def test_a_running_job_does_not_keep_others_from_the_queue(desk: Desk) -> None:
+    """A new manager does not count a running job as waiting, so the second worker gets work at once."""
     async with desk.worker(name="w1"):
         async with desk.manager(lookahead=1):
             await desk.submit("long", script(3600, interval_ms=50))
@@ -355,17 +355,17 @@ async def test_what_runs_does_not_keep_others_from_the_queue(desk: Desk) -> None
     assert still_running
 
 
-async def queued(bus: Bus, count: int) -> bool:
+async def has_queued(bus: Bus, count: int) -> bool:
     return len(await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)) == count
 
 
-async def settled(bus: Bus) -> bool:
+async def is_settled(bus: Bus) -> bool:
     consumers = await bus.client.jetstream().consumers_info(JOB_LOG)
     return all(consumer.num_ack_pending == consumer.num_pending == 0 for consumer in consumers)
 
 
 async def end_seq(desk: Desk, job_id: str) -> int:
-    """Wait for a job's end and return its place among all events."""
+    """Wait for the end of a job and return its sequence among all events."""
     await desk.done(job_id)
     end = await desk.bus.last(JOB_EV, subjects.end(job_id))
     assert end is not None
@@ -374,7 +374,7 @@ async def end_seq(desk: Desk, job_id: str) -> int:
 
 @pytest.mark.parametrize("steps", [1, 40])
 async def test_progress_is_never_ahead_of_the_end(desk: Desk, steps: int) -> None:
-    """Whatever the number of steps: the end is stored after all of them."""
+    """For any number of steps, the end is stored after all of them."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(steps))
         await desk.done("j1")

@@ -150,7 +150,7 @@ async def test_an_advisory_of_a_lost_queue_ends_no_other_job(desk: Desk, stream_
         await pull(desk.bus, JOB_Q, queue)
         return await desk.bus.first(ADVISORY, subjects.MAX_DELIVERIES) is not None
 
-    async def reaped() -> bool:
+    async def is_reaped() -> bool:
         reaper = await desk.bus.client.jetstream().consumer_info(ADVISORY, REAPER)
         return (reaper.num_pending, reaper.num_ack_pending) == (0, 0)
 
@@ -160,7 +160,7 @@ async def test_an_advisory_of_a_lost_queue_ends_no_other_job(desk: Desk, stream_
     await declaring.declare_streams(desk.bus, stream_settings)
     after = await put("j2")
     async with desk.manager():
-        await wait_until(reaped, "the reaper has settled it")
+        await wait_until(is_reaped, "the reaper has settled it")
 
     assert before == after
     assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []

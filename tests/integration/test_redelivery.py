@@ -1,4 +1,4 @@
-"""Workers that die, stop or stumble: their job runs again elsewhere, and a worker that lives keeps what it has."""
+"""Workers that die, stop or fail: their job runs again elsewhere, and a living worker keeps its job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ENDLESS = script(3600, interval_ms=50)
-HASTY = "tests.fakes:HastyEngine"  # is done at once, whatever the prompt says
+HASTY = "tests.fakes:HastyEngine"  # ends at once and ignores the prompt
 short_leases = pytest.mark.parametrize(
     "stream_settings", [StreamSettings(lease_s=3.0, picture_bytes=1024**3)], ids=["short leases"]
 )
@@ -28,7 +28,7 @@ short_leases = pytest.mark.parametrize(
 
 @short_leases
 async def test_a_killed_workers_job_runs_again(desk: Desk) -> None:
-    """SIGKILL in the middle: after the lease another worker does the job, from its beginning."""
+    """After a SIGKILL and the end of the lease another worker runs the job from its beginning."""
     async with desk.manager(), desk.worker_process() as doomed:
         await desk.submit("j1", ENDLESS)
         await desk.started("j1")
@@ -44,7 +44,7 @@ async def test_a_killed_workers_job_runs_again(desk: Desk) -> None:
 
 @short_leases
 async def test_a_long_job_keeps_its_lease(desk: Desk) -> None:
-    """Two leases long, with an idle worker beside it that would take it."""
+    """The job lasts two leases, and an idle worker would take it."""
     async with desk.manager(), desk.worker(name="w1"), desk.worker(name="w2"):
         await desk.submit("j1", script(65, interval_ms=100))
         await desk.done("j1")
@@ -52,8 +52,8 @@ async def test_a_long_job_keeps_its_lease(desk: Desk) -> None:
     assert await desk.attempts("j1") == [1]
 
 
-async def test_an_engine_that_stumbles_gets_a_second_chance(desk: Desk) -> None:
-    """EngineFailed is worth a retry; nobody hears of it but the log."""
+async def test_a_failed_attempt_is_retried(desk: Desk) -> None:
+    """EngineFailed is retried, and without a dead letter only the log shows it."""
     async with desk.manager(), desk.worker("tests.fakes:MoodyEngine"):
         await desk.submit("j1")
         end = await desk.done("j1")
@@ -62,8 +62,8 @@ async def test_an_engine_that_stumbles_gets_a_second_chance(desk: Desk) -> None:
     assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
 
 
-async def test_a_job_that_nobody_cancelled_is_not_lost(desk: Desk) -> None:
-    """An engine may stop for reasons of its own: without an end in the events the job is not over."""
+async def test_a_job_without_a_cancel_is_not_lost(desk: Desk) -> None:
+    """An engine may raise JobCancelled without a cancel: a job without a terminal event has not ended."""
     async with desk.manager(), desk.worker("tests.fakes:SulkingEngine"):
         await desk.submit("j1")
         end = await desk.outcome("j1")
@@ -83,8 +83,8 @@ async def test_a_worker_that_stops_finishes_its_job(desk: Desk) -> None:
     assert end.attempt == 1
 
 
-async def test_a_worker_that_stops_hands_back_what_it_cannot_finish(desk: Desk) -> None:
-    """At once, without waiting for the lease to end; another worker does it."""
+async def test_a_worker_that_stops_hands_its_job_back(desk: Desk) -> None:
+    """At once, without waiting for the lease to end; another worker runs it."""
     async with desk.manager(), desk.worker(name="leaver", drain_s=0.1) as stop:
         await desk.submit("j1", ENDLESS)
         await desk.started("j1")
@@ -97,7 +97,7 @@ async def test_a_worker_that_stops_hands_back_what_it_cannot_finish(desk: Desk) 
 
 
 async def test_handing_back_costs_no_attempt(desk: Desk) -> None:
-    """Five workers in a row must stop, though a job has three attempts; the sixth one does it."""
+    """Five workers in a row stop, though a job has three attempts; the sixth one runs it."""
     async with desk.manager():
         await desk.submit("j1", ENDLESS)
         for _ in range(5):
@@ -112,8 +112,8 @@ async def test_handing_back_costs_no_attempt(desk: Desk) -> None:
     assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
 
 
-async def test_what_was_handed_back_still_dies_of_its_own_faults(desk: Desk) -> None:
-    """One worker stops, three fail: the letter tells of all four, and counts three."""
+async def test_a_handed_back_job_still_fails_after_its_attempts(desk: Desk) -> None:
+    """One worker stops, three fail: the letter lists all four and counts three."""
     async with desk.manager():
         await desk.submit("j1", ENDLESS)
         async with desk.worker(drain_s=0.0) as stop:
@@ -134,15 +134,15 @@ async def test_what_was_handed_back_still_dies_of_its_own_faults(desk: Desk) -> 
 
 
 @pytest.mark.parametrize("stream_settings", [StreamSettings(max_deliver=1, max_handbacks=1, picture_bytes=1024**3)])
-async def test_a_job_that_no_worker_has_time_for_does_not_go_round_for_ever(desk: Desk) -> None:
-    """It may be handed back once, and is buried when the second worker had to stop too."""
+async def test_a_job_is_not_handed_back_without_end(desk: Desk) -> None:
+    """It may be handed back once, and is dead-lettered after the second worker stops too."""
     async with desk.manager():
         await desk.submit("j1", ENDLESS)
         for _ in range(2):
             async with desk.worker(drain_s=0.0) as stop:
                 await desk.started_again("j1")
                 stop.set()
-        async with desk.worker():  # the broker counts when somebody asks for work
+        async with desk.worker():  # the broker counts deliveries when a worker pulls
             end = await desk.failed("j1")
 
     assert end.code == "max_deliver"
@@ -150,7 +150,7 @@ async def test_a_job_that_no_worker_has_time_for_does_not_go_round_for_ever(desk
 
 
 async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
-    """What waits stays in the queue for others."""
+    """Waiting jobs stay in the queue for other workers."""
     async with desk.manager(), desk.worker(drain_s=10) as stop:
         await desk.submit("j1", ENDLESS)
         await desk.submit("j2")
@@ -170,8 +170,8 @@ async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
     [("20", script(20, interval_ms=30), [1]), ("0.1", ENDLESS, [1, 1])],
     ids=["enough time", "too little time"],
 )
-async def test_sigterm_ends_a_worker_in_good_order(desk: Desk, drain_s: str, prompt: str, attempts: list[int]) -> None:
-    """Exit code 0, and the job is done: by itself if there is time, by the next worker if there is not."""
+async def test_sigterm_ends_a_worker_cleanly(desk: Desk, drain_s: str, prompt: str, attempts: list[int]) -> None:
+    """Exit code 0, and the job is done: by this worker if there is time, otherwise by the next one."""
     async with desk.manager():
         async with desk.worker_process(A100WORKER_DRAIN_S=drain_s) as process:
             await desk.submit("j1", prompt)
@@ -185,10 +185,10 @@ async def test_sigterm_ends_a_worker_in_good_order(desk: Desk, drain_s: str, pro
     assert await desk.attempts("j1") == attempts
 
 
-async def test_a_broker_that_stays_away_costs_no_finished_work(desk: Desk, nats_server: NatsServer) -> None:
-    """Steps that cannot be told are not worth a job: it is done in its first attempt all the same."""
+async def test_a_lost_broker_costs_no_attempt(desk: Desk, nats_server: NatsServer) -> None:
+    """Steps that cannot be published do not end the job: its first attempt succeeds."""
     async with desk.manager(), desk.worker():
-        await desk.submit("j1", script(60, interval_ms=100))  # longer than the broker is away
+        await desk.submit("j1", script(60, interval_ms=100))  # longer than the outage of the broker
         await desk.started("j1")
         await nats_server.kill()
         await wait_until(lambda: not desk.bus.is_connected, "the client has noticed")
@@ -204,8 +204,8 @@ async def test_a_broker_that_stays_away_costs_no_finished_work(desk: Desk, nats_
 
 
 @short_leases
-async def test_who_has_lost_its_lease_cannot_overwrite_the_result(desk: Desk) -> None:
-    """Two attempts may overlap when a machine hangs; the first end stands."""
+async def test_a_worker_without_its_lease_cannot_overwrite_the_result(desk: Desk) -> None:
+    """Two attempts overlap if a machine hangs; the first end counts."""
     async with desk.manager(), desk.worker_process() as hung:
         await desk.submit("j1", ENDLESS)
         await desk.started("j1")
@@ -214,10 +214,10 @@ async def test_who_has_lost_its_lease_cannot_overwrite_the_result(desk: Desk) ->
             end = await desk.done("j1")
             hung.resume()
 
-            async def settled() -> bool:
+            async def is_settled() -> bool:
                 return await desk.bus.subjects_in(JOB_Q, subjects.ALL_QUEUED) == []
 
-            await wait_until(settled, "the queue is empty")
+            await wait_until(is_settled, "the queue is empty")
             await desk.submit("j2")
             await desk.done("j2")
 

@@ -68,7 +68,7 @@ class Run:
             log=lambda name, line: self.lines.append(f"{name}: {line}"),
         )
 
-    async def printed(self, start: str, times: int = 1) -> str:
+    async def wait_for_line(self, start: str, times: int = 1) -> str:
         """Wait until a line with this start was printed `times` times. Return the last of them."""
         await wait_until(lambda: len(self._all(start)) >= times, f"the stack has printed {start!r} {times} times")
         return self._all(start)[times - 1]
@@ -95,7 +95,7 @@ def service(name: str, source: str, stage: int = 0) -> Service:
 async def test_it_announces_the_broker_and_then_the_gateway(tmp_path: Path) -> None:
     """Both lines appear in this order, and the broker answers at its address."""
     async with running(tmp_path, service("gateway", HEALTHY_GATEWAY)) as run:
-        await run.printed("ready http://127.0.0.1:")
+        await run.wait_for_line("ready http://127.0.0.1:")
         broker, ready = run.announced
 
         await wait_until(lambda: broker_answers(broker.removeprefix("broker ")), "nats-server answers")
@@ -105,9 +105,9 @@ async def test_it_announces_the_broker_and_then_the_gateway(tmp_path: Path) -> N
 async def test_a_dead_process_is_restarted(tmp_path: Path) -> None:
     """The new process gets the same broker."""
     async with running(tmp_path, service("worker", PRINTS_ADDRESS)) as run:
-        *_, pid, url = (await run.printed("worker: here")).split()
+        *_, pid, url = (await run.wait_for_line("worker: here")).split()
         psutil.Process(int(pid)).kill()
-        *_, next_pid, next_url = (await run.printed("worker: here", times=2)).split()
+        *_, next_pid, next_url = (await run.wait_for_line("worker: here", times=2)).split()
 
         assert next_pid != pid
         assert next_url == url
@@ -117,7 +117,7 @@ async def test_a_dead_process_is_restarted(tmp_path: Path) -> None:
 async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
     """A broken service must not occupy the machine."""
     async with running(tmp_path, service("worker", "raise SystemExit(1)")) as run:
-        await run.printed("stack: worker ended", times=3)
+        await run.wait_for_line("stack: worker ended", times=3)
 
         pauses = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: ")]
         assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
@@ -126,9 +126,9 @@ async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
 async def test_a_dead_nats_server_is_restarted_on_its_port(tmp_path: Path) -> None:
     """No service has to be restarted."""
     async with running(tmp_path, service("worker", PRINTS_ADDRESS)) as run:
-        url = (await run.printed("worker: here")).split()[-1]
+        url = (await run.wait_for_line("worker: here")).split()[-1]
         next(child for child in psutil.Process().children() if child.name() == "nats-server").kill()
-        await run.printed("stack: nats ended")
+        await run.wait_for_line("stack: nats ended")
         await wait_until(lambda: broker_answers(url), "nats-server answers again")
 
         assert len([line for line in run.lines if line.startswith("worker: here")]) == 1
@@ -139,7 +139,7 @@ async def test_processes_stop_stage_by_stage(tmp_path: Path) -> None:
     stages = [service(name, PRINTS_BYE, stage) for stage, name in enumerate(["gateway", "worker", "manager"])]
     async with running(tmp_path, *reversed(stages)) as run:
         for name in ("gateway", "worker", "manager"):
-            await run.printed(f"{name}: here")
+            await run.wait_for_line(f"{name}: here")
 
     assert [line for line in run.lines if "bye" in line] == ["gateway: bye", "worker: bye", "manager: bye"]
 
@@ -147,7 +147,7 @@ async def test_processes_stop_stage_by_stage(tmp_path: Path) -> None:
 async def test_a_process_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
     """A process that ignores SIGTERM neither blocks the stack nor leaves children."""
     async with running(tmp_path, service("stubborn", IGNORES_SIGTERM)) as run:
-        grandchild = int((await run.printed("stubborn: here")).split()[-1])
+        grandchild = int((await run.wait_for_line("stubborn: here")).split()[-1])
 
     await wait_until(lambda: gone(grandchild), "the grandchild is gone")
 
@@ -227,7 +227,7 @@ async def test_waiting_for_the_broker_is_logged(tmp_path: Path) -> None:
     run.stack = Stack(options, [], announce=run.announced.append, log=lambda *words: run.lines.append(": ".join(words)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.stack.run(), name="stack")
-        await run.printed("stack: waiting for the broker")
+        await run.wait_for_line("stack: waiting for the broker")
         run.stack.stop()
 
     assert not run.announced
