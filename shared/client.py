@@ -1,6 +1,6 @@
-"""The client of NATS, mended where it harms a service that runs for months. Written for nats-py 2.16.
+"""The NATS client with fixes for services that run for months. Overrides private methods of nats-py 2.16.
 
-Each method below takes the place of the client's own of the same name; the comment says what that one does wrong.
+The comment in each method describes the fault of the method that it overrides.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _CLOSE_S = 1.0
 
 
 class HealingClient(Client):
-    """The client, but it never gives up, and what hangs or comes too late does not stop it."""
+    """A client that reconnects forever and does not stop at a broker that hangs or replies too late."""
 
     def use_seed(self, seed: str) -> None:
-        """Sign with this key from the next connection on."""
+        """Use this key from the next connection on."""
         self._nkeys_seed_str = seed
         self._setup_nkeys_connect()
 
     async def _process_err(self, err_msg: str) -> None:
-        # Closes for good on an error by which the broker ends a connection.
-        if "permissions violation" in err_msg:  # which ends nothing
+        # Closes the client forever when the broker ends the connection with an error.
+        if "permissions violation" in err_msg:  # does not end the connection
             await super()._process_err(err_msg)
             return
         error = nats.errors.Error(f"nats: {err_msg}")
@@ -35,8 +35,8 @@ class HealingClient(Client):
         await self._process_op_err(error)
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002 (as the client has it)
-        # Waits for the end of its attempts to reconnect and of the connection, whose TLS handshake may have failed: of
-        # that asyncio tells nobody.
+        # Waits without a limit for its reconnect attempts and for the transport to close. After a failed TLS handshake
+        # asyncio never reports that it closed.
         attempts = self._reconnection_task
         while attempts is not None and attempts is not asyncio.current_task() and not attempts.done():
             attempts.cancel()  # its wait_for may lose one, see `Connection.request`
@@ -51,21 +51,21 @@ class HealingClient(Client):
                 subscription._stop_processing()  # noqa: SLF001
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        # Overtakes what is still to be written, so that the answer proves nothing: a subscription that ends would miss
-        # what comes before the broker has heard of that.
+        # Sends the ping before the data in the write buffer, so the pong proves nothing. A subscription that drains
+        # would lose the messages that arrive before the broker has received the unsubscribe.
         if self.is_connected and self._pending:
-            self._transport.writelines(self._pending)  # type: ignore[union-attr] # there is one while it is connected
+            self._transport.writelines(self._pending)  # type: ignore[union-attr] # set while connected
             self._pending, self._pending_data_size = [], 0
         await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
-        # Answers also a ping whose asker has given up, and its read loop dies of that.
+        # Sets the result of a ping that was cancelled; the exception ends the read loop.
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002
-        # Swallows the cancel of a time limit, and then a request waits for its answer without one.
+        # Swallows a cancellation by a timeout; the request then waits for its reply without a limit.
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         flushed = await super()._flush_pending(force_flush)
@@ -74,19 +74,19 @@ class HealingClient(Client):
         return flushed
 
     async def _read_loop(self) -> None:
-        # Ends at what it cannot read, and the connection is deaf until three pings have remained unanswered.
+        # Ends at data that it cannot parse. The connection then receives nothing until three pings have failed.
         await super()._read_loop()
         task = asyncio.current_task()
         if self.is_connected and self._reading_task is task and not (task and task.cancelling()):
             await self._process_op_err(nats.errors.ProtocolError())
 
     async def _attempt_reconnect(self) -> None:
-        # Waits until a broker that hangs has taken leave: for half a minute with TLS, else for as long as it hangs.
+        # Waits for a hung broker to close the connection: 30 s with TLS, without a limit otherwise.
         self._hang_up()
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: Srv) -> None:
-        # Forgets the connection to a broker that would not have us, and the tasks of one that then said nothing.
+        # Leaks the socket of a broker that refused the client, and the tasks of one that fell silent.
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None:
                 task.cancel()
@@ -94,7 +94,7 @@ class HealingClient(Client):
         await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
-        # Learns the servers of a cluster and never forgets one: each pod that ever was would be tried for two seconds.
+        # Adds the servers of a cluster and never removes one: it would try each former pod for two seconds.
         if listed := info.get("connect_urls"):
             self._server_pool = [
                 each
@@ -105,5 +105,7 @@ class HealingClient(Client):
 
     def _hang_up(self) -> None:
         writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if writer is not None and not writer.transport.is_closing():  # some Pythons cannot abort TLS that is closed
+        if (
+            writer is not None and not writer.transport.is_closing()
+        ):  # some Python versions cannot abort a closed TLS transport
             writer.transport.abort()

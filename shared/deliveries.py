@@ -1,4 +1,4 @@
-"""Work that is pulled from a stream and must be settled: taken one at a time, or consumed as it comes."""
+"""Messages that are pulled from a consumer and must be settled: one at a time, or as a stream of batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PULL_S = 30.0
 
 
 class Delivery:
-    """A pulled message: exactly one of `ack`, `retry` and `drop` settles it, `extend` keeps the lease meanwhile."""
+    """A pulled message. Settle it once by `ack`, `retry` or `drop`; until then `extend` keeps its lease."""
 
     __slots__ = ("_msg", "attempt", "consumer_seq", "data", "headers", "pending", "seq", "subject")
 
@@ -40,32 +40,32 @@ class Delivery:
         if self.attempt > 1:
             metrics.REDELIVERIES.labels(metadata.consumer).inc()
         self.seq: int = metadata.sequence.stream
-        self.consumer_seq: int = metadata.sequence.consumer  # without gaps, where one reader gets all
-        self.pending: int = metadata.num_pending  # that are still to be delivered
+        self.consumer_seq: int = metadata.sequence.consumer  # no gaps for a single reader
+        self.pending: int = metadata.num_pending  # messages that are not delivered yet
 
     async def ack(self) -> None:
-        """Settle for good, and wait until the broker has noted it. Raises BrokerUnavailable."""
+        """Settle as done and wait for the broker's confirmation. Raises BrokerUnavailable."""
         with translate_errors():
             async with asyncio.timeout(ATTEMPT_S):
                 await self._msg.ack_sync(timeout=None)  # type: ignore[arg-type]  # see Connection.request
 
     async def ack_nowait(self) -> None:
-        """Settle without waiting, where a second delivery does no harm."""
+        """Settle as done without waiting, where a second delivery is harmless."""
         with translate_errors():
             await self._msg.ack()
 
     async def extend(self) -> None:
-        """Keep the lease for another period."""
+        """Extend the lease by one period."""
         with translate_errors():
             await self._msg.in_progress()
 
     async def retry(self, delay_s: float = 0.0) -> None:
-        """Give it back, to be delivered again after the delay."""
+        """Return the message, for delivery after the delay."""
         with translate_errors():
             await self._msg.nak(delay=delay_s or None)
 
     async def drop(self, reason: str) -> None:
-        """Settle as unusable; the reason shows in the broker's advisory."""
+        """Settle as unusable; the broker's advisory contains the reason."""
         with translate_errors():
             await self._msg._client.publish(self._msg.reply, b"+TERM " + reason.encode())  # noqa: SLF001
 
@@ -77,12 +77,12 @@ async def pull(bus: Bus, stream: str, consumer: str, *, wait_s: float = 0.0) -> 
 
 
 class Puller:
-    """Takes one message at a time, from any consumer, over one subscription of its own. To be entered."""
+    """Pulls one message at a time from any consumer, over one subscription. Use it as a context manager."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._open = AsyncExitStack()
-        self._clean = False  # no answer is outstanding
+        self._clean = False  # no reply is outstanding
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,16 +93,16 @@ class Puller:
     async def pull(self, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
         """Pull one message if there is one within `wait_s`.
 
-        A consumer hears of a message only a moment after it is stored, so whoever knows that there is one should wait.
+        A consumer can deliver a message only a moment after it is stored, so wait for a message that must exist.
         Raises BrokerUnavailable, also when the consumer does not exist.
         """
-        if not self._clean:  # a late answer to the last question must not be taken for the one to this
+        if not self._clean:  # a late reply to the last pull must not count as a reply to this one
             await self._open.aclose()
             self._inbox, self._replies = await self._open.enter_async_context(_inbox(self._bus))
         self._bus.require_connection()
         self._clean = False
-        patience = {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
-        await _ask(self._bus, stream, consumer, self._inbox, {"batch": 1, **patience})
+        limit = {"expires": int(wait_s * 1e9)} if wait_s else {"no_wait": True}
+        await _request(self._bus, stream, consumer, self._inbox, {"batch": 1, **limit})
         with translate_errors():
             async with asyncio.timeout(ATTEMPT_S):
                 reply = await self._replies.get()
@@ -117,18 +117,18 @@ class Puller:
 async def consume(
     bus: Bus, stream: str, consumer: str, *, batch: int = 100, linger_s: float = 0.0
 ) -> AsyncGenerator[list[Delivery], None]:
-    """Yield messages as they come, for ever, over reconnects: all that are here, `linger_s` after the first.
+    """Yield batches of messages without end, also after reconnects; a batch ends `linger_s` after its first message.
 
-    A pull that was outstanding when its server died never ends by itself, so it asks for heartbeats and is repeated
-    when three are missed. Raises BrokerUnavailable when the consumer is gone.
+    A pull never ends by itself when its server dies. So it requests heartbeats, and is repeated when three are missing.
+    Raises BrokerUnavailable when the consumer no longer exists.
     """
-    ask = {"batch": batch, "expires": int(_PULL_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
+    request = {"batch": batch, "expires": int(_PULL_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
     async with _inbox(bus) as (inbox, replies):
         due = 0  # messages that the outstanding pull may still bring
         while True:
             if due <= 0:
                 due = batch
-                await _ask(bus, stream, consumer, inbox, ask)
+                await _request(bus, stream, consumer, inbox, request)
             try:
                 async with asyncio.timeout(3 * _HEARTBEAT_S):
                     msg = await replies.get()
@@ -137,29 +137,29 @@ async def consume(
                 continue
             if linger_s > 0 and not status_of(msg):
                 await asyncio.sleep(linger_s)
-            arrived, is_over = _sorted([msg, *_waiting(replies)])
+            arrived, is_over = _split([msg, *_drain_queue(replies)])
             due = 0 if is_over else due - len(arrived)
             if arrived:
                 yield arrived
 
 
 async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
-    """Have everything that was delivered and not settled delivered again, now. Raises BrokerUnavailable.
+    """Deliver all unsettled messages again at once. Raises BrokerUnavailable.
 
-    For the single reader of a consumer when it starts: what its predecessor held would wait for the lease otherwise.
+    The single reader of a consumer calls it at its start; otherwise its predecessor's messages wait for their leases.
     """
     with translate_errors():
         await bus.client.jetstream().reset_consumer(stream, consumer)
 
 
 async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None:
-    """Have everything from a sequence on delivered again, settled or not. Raises BrokerUnavailable."""
+    """Deliver all messages from a sequence on again, settled or not. Raises BrokerUnavailable."""
     with translate_errors():
         await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
 
 
-def _sorted(msgs: list[Msg]) -> tuple[list[Delivery], bool]:
-    """Tell deliveries from statuses, and whether one of those ends the pull."""
+def _split(msgs: list[Msg]) -> tuple[list[Delivery], bool]:
+    """Return the deliveries among the messages, and whether a status message ends the pull."""
     arrived, is_over = [], False
     for msg in msgs:
         status = status_of(msg)
@@ -171,7 +171,7 @@ def _sorted(msgs: list[Msg]) -> tuple[list[Delivery], bool]:
     return arrived, is_over
 
 
-def _waiting(replies: asyncio.Queue[Msg]) -> Iterator[Msg]:
+def _drain_queue(replies: asyncio.Queue[Msg]) -> Iterator[Msg]:
     while not replies.empty():
         yield replies.get_nowait()
 
@@ -191,13 +191,13 @@ async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
             await subscription.unsubscribe()
 
 
-async def _ask(bus: Bus, stream: str, consumer: str, inbox: str, ask: dict[str, int | bool]) -> None:
+async def _request(bus: Bus, stream: str, consumer: str, inbox: str, request: dict[str, int | bool]) -> None:
     subject = subjects.api("CONSUMER.MSG.NEXT", stream, consumer)
     with translate_errors():
-        await bus.client.publish(subject, json.dumps(ask).encode(), reply=inbox)
+        await bus.client.publish(subject, json.dumps(request).encode(), reply=inbox)
 
 
 def _raise_if_gone(status: str, msg: Msg) -> None:
     description = (msg.headers or {}).get("Description", "")
     if status == "503" or "Consumer Deleted" in description or "Not Found" in description:
-        raise BrokerUnavailable(f"The consumer is gone: {description or 'no responders'}.")
+        raise BrokerUnavailable(f"The consumer does not exist: {description or 'no responders'}.")

@@ -1,24 +1,24 @@
-"""Every failure that crosses a service boundary, as one tree; each has a stable code and says whether a retry can help.
+"""All errors that cross a service boundary, as one tree. Each class has a stable code; its docstring is its message.
 
 ArtMancerError
-├── BadInput              the request cannot work, however often it is sent
-│   ├── BadImage          not a picture that we read
+├── BadInput              the request is wrong; a retry cannot help
+│   ├── BadImage          not an image, or a format that is not supported
 │   ├── TooLarge          over a limit in bytes or pixels
-│   ├── BadMessage        a message on the bus that breaks its schema
-│   └── NothingFound      the picture holds nothing that the prompt points at
+│   ├── BadMessage        a message that breaks its schema
+│   └── NothingFound      the image has no object at the prompt
 ├── NotFound              unknown or expired
-│   └── ImageNotFound     a picture that is not, or no longer, in the store
-├── Conflict              the state of the thing forbids it
-│   └── WrongLastSequence somebody else wrote to the subject first
+│   └── ImageNotFound     the image is not in the store, or no longer
+├── Conflict              the present state does not allow the request
+│   └── WrongLastSequence another writer stored a message on the subject first
 ├── JobFailed             the job ended without a result
-│   └── TooManyAttempts     each worker that took it stopped without an answer
-├── JobCancelled          somebody asked for it
-├── Busy                  full for now: try again
+│   └── TooManyAttempts   each worker that started the job stopped without a result
+├── JobCancelled          the job was cancelled
+├── Busy                  at its limit for now: try again
 │   └── StreamFull        the broker takes no more messages of this kind
 ├── Unavailable           a part of the system is down
 │   └── BrokerUnavailable nats-server does not answer
-├── EngineFailed          an engine gave up on this job
-│   └── EngineHung        it says nothing any more; its process can only be ended, with exit code 70
+├── EngineFailed          an engine could not finish this job
+│   └── EngineHung        the engine is stuck; its process ends with exit code 70
 └── ConfigError           a setting is wrong; the process ends with exit code 78
 """
 
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FIELD_LENGTH = 100  # an unknown field keeps the name that its sender chose
+_FIELD_LENGTH = 100  # the sender chooses the name of an unknown field
 EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
 
 
@@ -50,13 +50,13 @@ class BadInput(ArtMancerError):
 
 
 class BadImage(BadInput):
-    """The file is not a picture that can be read."""
+    """The file is not a readable image."""
 
     code = "bad_image"
 
 
 class TooLarge(BadInput):
-    """The picture is too large."""
+    """The image is too large."""
 
     code = "too_large"
 
@@ -80,7 +80,7 @@ class NotFound(ArtMancerError):
 
 
 class ImageNotFound(NotFound):
-    """The picture is unknown or has expired."""
+    """The image is unknown or has expired."""
 
     code = "image_not_found"
 
@@ -92,7 +92,7 @@ class Conflict(ArtMancerError):
 
 
 class WrongLastSequence(Conflict):
-    """Somebody else wrote to this subject first."""
+    """Another writer was first."""
 
     code = "wrong_last_sequence"
 
@@ -104,7 +104,7 @@ class JobFailed(ArtMancerError):
 
 
 class TooManyAttempts(JobFailed):
-    """The job was tried too often: each time the worker stopped without an answer."""
+    """The job failed too often: each worker that started it stopped without a result."""
 
     code = "max_deliver"
 
@@ -146,7 +146,7 @@ class EngineFailed(ArtMancerError):
 
 
 class EngineHung(EngineFailed):
-    """The engine stopped answering while it was at this job."""
+    """The engine stopped responding during this job."""
 
     code = "engine_hung"
 
@@ -169,7 +169,7 @@ CODES = tuple(_BY_CODE)
 
 
 def from_code(code: str, message: str) -> ArtMancerError:
-    """Rebuild the error that another service reported; an unknown code becomes the root class."""
+    """Return the error that another service reported; an unknown code gives the root class."""
     return _BY_CODE.get(code, ArtMancerError)(message)
 
 
@@ -183,7 +183,7 @@ def first_invalid(errors: Sequence[Any]) -> tuple[str, str]:
 def describe_invalid(errors: Sequence[Any], whole: str) -> str:
     """Return a sentence about the first error in pydantic's `ValidationError.errors()`.
 
-    `whole` names the thing that was parsed, e.g. "message", for an error without a field.
+    `whole` names the parsed object, e.g. "message", for an error without a field.
     """
     field, message = first_invalid(errors)
     subject = f"The field {field}" if field else f"The {whole}"

@@ -1,4 +1,4 @@
-"""From process start to process end: settings, logging, signals, and a stop that lets running work finish."""
+"""The life of a service process: settings, logging, signals, and a stop that lets running work finish."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=ServiceSettings)
 _TIDY_UP_S = 1.0
-_LAST_WORDS_S = 2.0  # what `open_bus` may take at its end, if the broker hangs
+_CLOSE_BUS_S = 2.0  # the end of `open_bus` may take this long if the broker hangs
 log = logging.getLogger(__name__)
 
 
 def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
     """Run one service until SIGINT or SIGTERM, then exit.
 
-    The code is 0 after a stop, 78 for a wrong setting, 70 if something hangs, then or before, and 1 for a crash.
+    The exit code is 0 after a stop, 78 for a wrong setting, 70 if a task or thread hangs, and 1 after a crash.
 
     `run` gets the settings and an event that is set when the service should stop; it returns when it has drained.
     """
@@ -36,7 +36,7 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
         settings = settings_module.load(settings_type)
         telemetry.configure(settings.log.level, form=settings.log.format, service=name, instance=settings.instance)
         tracing.configure(settings.trace, name, settings.instance)
-        gc.freeze()  # what the imports made lives as long as the process
+        gc.freeze()  # objects from imports live as long as the process
         asyncio.run(_until_stopped(name, run, settings))
     except ConfigError as error:
         print(f"{name}: {error.message}", file=sys.stderr)  # noqa: T201
@@ -83,17 +83,17 @@ async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[
     stopping = asyncio.create_task(stop.wait(), name=f"{name}.stopping")
     await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
-        # The service drains by its own clock; this one only guards against a drain that hangs.
-        await asyncio.wait({work}, timeout=settings.drain_s + _LAST_WORDS_S)
+        # The service limits its own drain; this limit is for a drain that hangs.
+        await asyncio.wait({work}, timeout=settings.drain_s + _CLOSE_BUS_S)
     for task in (work, stopping):
         task.cancel()
     await asyncio.wait({work}, timeout=_TIDY_UP_S)
     failure = _failure(work) if work.done() else EngineHung()
-    # What else failed is told as itself, however long its threads take.
+    # Any other failure is raised below, even if its threads take long.
     if isinstance(failure, EngineHung) or (failure is None and not await _threads_end(loop)):
         log.critical("service.hung", extra={"service": name})
         logging.shutdown()
-        os._exit(EXIT_HUNG)  # a thread cannot be ended, and the interpreter would wait for it
+        os._exit(EXIT_HUNG)  # the interpreter would wait forever for a thread that hangs
     with contextlib.suppress(asyncio.CancelledError):
         await work
     log.info("service.stopped", extra={"service": name})

@@ -1,4 +1,4 @@
-"""A small HTTP listener for those who run the system: probes and metrics, on a port that no user reaches."""
+"""An HTTP listener for probes and metrics, on a port that only operators reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.settings import ProbeSettings
 
 _HEAD_BYTES = 8192
-_ANSWER_S = 2.0  # a broker that hangs must not make its clients seem to hang
+_ANSWER_S = 2.0  # must end before a prober gives up, or a hung broker would look like a hung service
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 _TEXT = "text/plain; charset=utf-8"
 _TEXT_OF_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serve_probes(settings: ProbeSettings, stop: asyncio.Event) -> AsyncIterator[Probes]:
-    """Answer probes and scrapes while the block runs, or nothing at all where no port is set. Raises ConfigError."""
+    """Answer probes and scrapes while the block runs, if a port is set. Raises ConfigError."""
     probes = Probes(stop)
     if settings.port is None:
         yield probes
@@ -54,13 +54,13 @@ class _Listener:
         self._open: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Hang up on whoever still waits."""
+        """Close all open connections."""
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
     def accept(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Serve a new connection. Not left to asyncio, which complains of a task that is cancelled."""
+        """Serve a new connection in our own task: asyncio logs an error when its own is cancelled."""
         task = asyncio.create_task(self._serve(reader, writer), name="probes.serve")
         self._open.add(task)
         task.add_done_callback(self._open.discard)
@@ -80,25 +80,25 @@ class _Listener:
         try:
             method, target, _ = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         except (ValueError, asyncio.LimitOverrunError):
-            return _plain(400, "This is not a request for HTTP/1.1.")
+            return _plain(400, "This is not an HTTP/1.1 request.")
         if method != "GET":
-            return _plain(405, "Only GET is answered here.")
+            return _plain(405, "Only GET is allowed here.")
         path = target.partition("?")[0]
         if path == METRICS:
-            return 200, _TEXT_OF_PROMETHEUS, scrape()
-        questions: dict[str, Callable[[], Awaitable[str]]] = {
+            return 200, _TEXT_OF_PROMETHEUS, render_metrics()
+        checks: dict[str, Callable[[], Awaitable[str]]] = {
             LIVE: _alive,
             STARTED: self._probes.check_started,
             READY: self._probes.check_ready,
         }
-        if path not in questions:
-            return _plain(404, f"Here are {LIVE}, {STARTED}, {READY} and {METRICS}.")
+        if path not in checks:
+            return _plain(404, f"Only {LIVE}, {STARTED}, {READY} and {METRICS} exist here.")
         try:
             async with asyncio.timeout(_ANSWER_S):
-                why_not = await questions[path]()
+                problem = await checks[path]()
         except TimeoutError:
-            why_not = "What the service depends on does not answer in time."
-        return _plain(503, why_not) if why_not else _plain(200, "Yes.")
+            problem = "A dependency of the service does not respond in time."
+        return _plain(503, problem) if problem else _plain(200, "Yes.")
 
 
 async def _alive() -> str:
@@ -109,8 +109,8 @@ def _plain(status: int, sentence: str) -> tuple[int, str, bytes]:
     return status, _TEXT, f"{sentence}\n".encode()
 
 
-def scrape() -> bytes:
-    """Return all that this process counts, in Prometheus' text format 0.0.4."""
+def render_metrics() -> bytes:
+    """Return all metrics of this process in Prometheus' text format 0.0.4."""
     from prometheus_client import generate_latest  # noqa: PLC0415 (the gateway answers before it is imported)
 
     return generate_latest()

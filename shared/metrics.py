@@ -1,4 +1,4 @@
-"""What every service counts, and how labels are kept few: an id of a user, a job or a picture is never one."""
+"""Metrics that all services have. No label is an id of an owner, a job or an image, so the series stay few."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from shared.errors import CODES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # an unused second series for each counter
 
-CONNECTED = Gauge("artmancer_broker_connected", "1 while the connection to the broker stands")
-RECONNECTS = Counter("artmancer_broker_reconnects", "Times that the connection to the broker came back")
+CONNECTED = Gauge("artmancer_broker_connected", "1 while the connection to the broker is established")
+RECONNECTS = Counter("artmancer_broker_reconnects", "Reconnects to the broker")
 RPC_SECONDS = Histogram(
     "artmancer_rpc_seconds",
-    "Seconds from a request over the bus to its answer; the outcome is `ok` or the code of an error",
+    "Seconds from a request over the bus to its reply; the outcome is `ok` or the code of an error",
     ("subject", "outcome"),
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 REDELIVERIES = Counter(
-    "artmancer_redeliveries", "Messages that came again because nobody had settled them", ("consumer",)
+    "artmancer_redeliveries", "Messages that were delivered again because they were not settled", ("consumer",)
 )
-DEAD_LETTERS = Counter("artmancer_dead_letters", "Jobs that were buried, by the code of the reason", ("reason",))
-for _code in CODES:  # from zero on: Prometheus sees no increase in a series that begins with its first event
+DEAD_LETTERS = Counter("artmancer_dead_letters", "Dead letters, by the code of the error", ("reason",))
+for _code in CODES:  # start at zero: Prometheus sees no increase in a series that starts with its first event
     DEAD_LETTERS.labels(_code)
-CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Looks into a memory of this process", ("cache", "outcome"))
+CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Lookups in a cache of this process", ("cache", "outcome"))
 
 
 def count_lookup(cache: str, *, hit: bool) -> None:
-    """Count a look into a memory."""
+    """Count a lookup in a cache."""
     CACHE_LOOKUPS.labels(cache, "hit" if hit else "miss").inc()
 
 
 class GpuMemory(Collector):
-    """Reads the memory of the GPUs at each scrape, where an engine has begun to use them; never loads torch itself."""
+    """Collects the memory of the GPUs at each scrape if an engine uses them. Never loads torch itself."""
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Name the metric before there is a GPU."""
+        """Return the metric without samples."""
         return [self._family()]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield bytes by GPU and state."""
         family = self._family()
         cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
-        if cuda is not None and cuda.is_initialized():  # asking before that would take 500 MB of GPU memory
+        if cuda is not None and cuda.is_initialized():  # before that, a query would take 500 MB of GPU memory
             for gpu in range(cuda.device_count()):
                 free, total = cuda.mem_get_info(gpu)
                 states = {"free": free, "total": total, "allocated": cuda.memory_allocated(gpu)}

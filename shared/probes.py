@@ -1,6 +1,6 @@
-"""What a process says when somebody asks whether it lives, has started, can work; `python -m shared.probes` asks.
+"""Liveness, startup and readiness of a process. `python -m shared.probes` requests the readiness of a local process.
 
-That command is the HEALTHCHECK of every container and starts every few seconds, so nothing heavy is imported here.
+That command is the HEALTHCHECK of every container and starts every few seconds, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 LIVE, STARTED, READY, METRICS = "/livez", "/startupz", "/readyz", "/metrics"
-_PATIENCE_S = 3.0  # the process itself gives up after two
+_TIMEOUT_S = 3.0  # above the two seconds after which the process itself gives up
 
 
 class Probes:
-    """Collects what must hold before this process can work. Each answer is one sentence, empty where all is well.
+    """Collects the conditions under which this process is ready. Each check returns the problem, or an empty string.
 
-    There is no question for liveness here: the answer comes from the event loop, so that it comes says that it turns.
+    Liveness has no check: any answer proves that the event loop runs.
     """
 
     def __init__(self, stop: asyncio.Event) -> None:
@@ -32,19 +32,19 @@ class Probes:
         self._checks: list[Callable[[], Awaitable[None]]] = []
 
     def require(self, check: Callable[[], Awaitable[None]]) -> None:
-        """Ask this before saying "ready"; the check raises an ArtMancerError, whose message is the reason why not."""
+        """Add a condition for readiness. The check raises an ArtMancerError; its message is the problem."""
         self._checks.append(check)
 
     def mark_started(self) -> None:
-        """Note that engines are loaded and requests are listened to."""
+        """Record that engines are loaded and requests are accepted."""
         self._started = True
 
     async def check_started(self) -> str:
-        """Whether the start is over; from then on a silent process hangs, and is not merely slow."""
+        """Return whether the start is over. After that, a process without an answer hangs; before, it may be slow."""
         return "" if self._started else "The service is starting."
 
     async def check_ready(self) -> str:
-        """Whether work may be sent here now."""
+        """Return whether this process accepts work now."""
         if self._stop.is_set():
             return "The service is stopping."
         try:
@@ -55,26 +55,30 @@ class Probes:
         return await self.check_started()
 
 
-def probe(port: int, path: str = READY, *, patience_s: float = _PATIENCE_S) -> str:
-    """Ask the process that listens on a port of this machine; returns why the answer was no, or nothing."""
+def probe(port: int, path: str = READY, *, timeout_s: float = _TIMEOUT_S) -> str:
+    """Request a probe from the process on a local port; return the problem, or an empty string."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=patience_s) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             with connection.makefile("rb") as stream:
                 head, _, body = stream.read().partition(b"\r\n\r\n")
     except TimeoutError:
-        return "The process does not answer: its event loop does not turn."
+        return "The process does not respond: its event loop is blocked."
     except OSError:
-        return f"Nobody listens on port {port}."
-    return "" if b" 200 " in head.splitlines()[0] else body.decode(errors="replace").strip() or "It did not answer."
+        return f"No process listens on port {port}."
+    return (
+        ""
+        if b" 200 " in head.splitlines()[0]
+        else body.decode(errors="replace").strip() or "The process sent an empty response."
+    )
 
 
 def main(port: str) -> int:
-    """Return the exit code for Docker: 0 for ready, 1 after a sentence that says why not."""
-    why = probe(int(port)) if port.isdecimal() else "PROBE_PORT is not set, so there is nobody to ask."
-    if why:
-        print(why)  # noqa: T201 (Docker keeps it with the container's state)
-    return 1 if why else 0
+    """Print the problem, if any; return the exit code for Docker: 0 for ready, else 1."""
+    problem = probe(int(port)) if port.isdecimal() else "PROBE_PORT is not set, so this process has no probes."
+    if problem:
+        print(problem)  # noqa: T201 (Docker stores it with the state of the container)
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

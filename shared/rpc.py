@@ -1,7 +1,7 @@
-"""Request and reply between services, over nats.micro so that `nats micro ls` sees them.
+"""Request and reply between services, over nats.micro so that `nats micro ls` lists them.
 
-nats.micro runs one request at a time for each endpoint, so a handler here only starts a task; beyond the allowed
-number in flight the caller is told at once that we are busy, which is better than a queue nobody can see.
+nats.micro runs one request at a time for each endpoint, so the handler here only starts a task. Above the limit of
+requests in flight it replies Busy at once: callers see that, but not a queue inside the service.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ Q = TypeVar("Q", bound="Message")
 R = TypeVar("R", bound="Message")
 log = logging.getLogger(__name__)
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
-_UNSUBSCRIBE_S = 1.0  # the broker confirms in a millisecond, if it is there
-_DEADLINE = "Deadline-Ms"  # unix time; nobody waits for an answer after it
+_UNSUBSCRIBE_S = 1.0  # a healthy broker confirms in a millisecond
+_DEADLINE = "Deadline-Ms"  # unix time; the caller stops waiting then
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[Q]):
-    """One question that a service answers; `handle` may raise any ArtMancerError."""
+    """One request type that a service handles; `handle` may raise any ArtMancerError."""
 
     subject: str
     request: type[Q]
     handle: Callable[[Q], Awaitable[Message]]
     limit: int = 64
-    """Requests in flight, running and waiting; the next one is answered with Busy."""
+    """The most requests in flight, running or waiting; the reply to the next one is Busy."""
 
 
 @dataclass(slots=True)
-class _Tally:
-    """What became of the requests to one endpoint."""
+class _Counts:
+    """The outcomes of the requests to one endpoint."""
 
     requests: int = 0
     errors: int = 0
@@ -63,15 +63,15 @@ class _Tally:
     last_error: str | None = None
 
     def add(self, taken_ns: int, error: ArtMancerError | None) -> None:
-        """Count a request that has been answered, or dropped."""
+        """Count a request that was answered or dropped."""
         self.requests += 1
         self.taken_ns += taken_ns
         if error is not None:
             self.errors += 1
             self.last_error = f"{error.code}: {error.message}"
 
-    def show(self, stats: EndpointStats) -> None:
-        """Put our figures in the place of nats.micro's own, which end when the task has been started."""
+    def fill(self, stats: EndpointStats) -> None:
+        """Replace the statistics of nats.micro, which measure only the start of the task."""
         stats.num_requests = self.requests
         stats.num_errors = self.errors
         stats.last_error = self.last_error
@@ -80,10 +80,10 @@ class _Tally:
 
 
 async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
-    """Ask one instance and return its answer.
+    """Send a request to one instance and return its reply.
 
-    Raises Unavailable at once when nobody listens, after the time-out, or when the answer is none that we know; and
-    whatever the service raised.
+    Raises Unavailable without a listener, after the timeout or for a reply of another version, and the errors that the
+    service raised.
     """
     body = request.model_dump_json(exclude_none=True).encode()
     headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
@@ -92,9 +92,9 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
         answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
     except ArtMancerError as error:
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
-            raise Unavailable(f"The service {_asked(subject)} is not running.") from error
+            raise Unavailable(f"The service {_service_of(subject)} is not running.") from error
         if isinstance(error.__cause__, TimeoutError):
-            raise Unavailable(f"The service {_asked(subject)} did not answer in time.") from error
+            raise Unavailable(f"The service {_service_of(subject)} did not answer in time.") from error
         raise
     headers = answer.headers or {}
     if _ERROR_CODE in headers:
@@ -102,53 +102,53 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     try:
         return reply.model_validate_json(answer.data)
     except ValidationError as error:
-        raise Unavailable(f"The service {_asked(subject)} answers as another version.") from error
+        raise Unavailable(f"The service {_service_of(subject)} sent a reply of another version.") from error
 
 
 _NAMES = {"seg": "segmentation", "img": "image_utils", "job": "job_manager"}
 
 
-def _asked(subject: str) -> str:
-    """Name the service behind `svc.<service>.<verb>` or `svc.health.<service>`."""
+def _service_of(subject: str) -> str:
+    """Return the name of the service at `svc.<service>.<verb>` or `svc.health.<service>`."""
     _, service, verb = subject.split(".")
     return verb if service == "health" else _NAMES.get(service, service)
 
 
 @asynccontextmanager
 async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0) -> AsyncIterator[None]:
-    """Answer on the endpoints while the block runs; at its end, finish what is in flight within `drain_s`."""
+    """Serve the endpoints while the block runs; at its end, finish the requests in flight within `drain_s`."""
     in_flight: set[asyncio.Task[None]] = set()
-    client = _Listening(bus.client)
-    tallies = {endpoint.subject: _Tally() for endpoint in endpoints}
+    client = _DrainingClient(bus.client)
+    counts = {endpoint.subject: _Counts() for endpoint in endpoints}
     with translate_errors():
         service = await nats.micro.add_service(
             cast("Client", client),
             name=name,
             version=VERSION,
             queue_group="q",
-            stats_handler=lambda stats: tallies[stats.subject].show(stats),
+            stats_handler=lambda stats: counts[stats.subject].fill(stats),
         )
         for endpoint in endpoints:
             await service.add_endpoint(
                 name=endpoint.subject.replace(".", "-"),
                 subject=endpoint.subject,
-                handler=_starter(endpoint, tallies[endpoint.subject], in_flight),
+                handler=_handler(endpoint, counts[endpoint.subject], in_flight),
             )
-        await bus.client.flush()  # from here on the broker knows that we listen
+        await bus.client.flush()  # from here on the broker routes requests to us
     try:
         yield
     finally:
         end = time.monotonic() + drain_s
         await client.drain(min(_UNSUBSCRIBE_S, drain_s))
-        while in_flight and (left_s := end - time.monotonic()) > 0:  # a broker that hung may bring more
+        while in_flight and (left_s := end - time.monotonic()) > 0:  # a broker that hung may deliver more requests
             await asyncio.wait(in_flight, timeout=left_s)
         for task in list(in_flight):
             task.cancel()
         await asyncio.gather(*in_flight, return_exceptions=True)
 
 
-class _Listening:
-    """The client as nats.micro gets it. Its service unsubscribes, which loses what is on its way: this one drains."""
+class _DrainingClient:
+    """A client for nats.micro that drains. Unsubscribing, as nats.micro does, loses the requests on their way."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -158,32 +158,32 @@ class _Listening:
         return getattr(self._client, name)
 
     async def subscribe(self, *args: Any, **options: Any) -> Subscription:
-        """Subscribe, and remember it."""
+        """Subscribe, and remember the subscription for `drain`."""
         self._subscriptions.append(await self._client.subscribe(*args, **options))
         return self._subscriptions[-1]
 
-    async def drain(self, patience_s: float) -> None:
-        """Receive what the broker has sent before it hears of this, and no more; try for so long if it hangs."""
+    async def drain(self, timeout_s: float) -> None:
+        """Unsubscribe and receive the requests that were routed to us before. Gives up after the timeout."""
         ending = [
             asyncio.create_task(each.drain(), name="rpc.drain")  # type: ignore[no-untyped-call]
             for each in self._subscriptions
         ]
-        _, late = await asyncio.wait(ending, timeout=patience_s)
+        _, late = await asyncio.wait(ending, timeout=timeout_s)
         for task in late:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
 
 
-def _starter(
-    endpoint: Endpoint[Any], tally: _Tally, all_in_flight: set[asyncio.Task[None]]
+def _handler(
+    endpoint: Endpoint[Any], counts: _Counts, all_in_flight: set[asyncio.Task[None]]
 ) -> Callable[[Request], Awaitable[None]]:
     mine: set[asyncio.Task[None]] = set()
 
     async def start(request: Request) -> None:
         if len(mine) >= endpoint.limit:
-            tally.add(0, await _refuse(request, Busy()))
+            counts.add(0, await _refuse(request, Busy()))
             return
-        task = asyncio.create_task(_work(endpoint, tally, request), name=f"rpc.{endpoint.subject}")
+        task = asyncio.create_task(_run(endpoint, counts, request), name=f"rpc.{endpoint.subject}")
         for tasks in (mine, all_in_flight):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -191,22 +191,22 @@ def _starter(
     return start
 
 
-async def _work(endpoint: Endpoint[Any], tally: _Tally, request: Request) -> None:
+async def _run(endpoint: Endpoint[Any], counts: _Counts, request: Request) -> None:
     began_ns = time.perf_counter_ns()
     with tracing.span(endpoint.subject, parent=tracing.extract(request.headers), kind=SpanKind.SERVER) as span:
         error = await _answer(endpoint, request)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error.code))
     took_ns = time.perf_counter_ns() - began_ns
-    tally.add(took_ns, error)
+    counts.add(took_ns, error)
     metrics.RPC_SECONDS.labels(endpoint.subject, error.code if error else "ok").observe(took_ns / 1e9)
 
 
 async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError | None:
-    """Answer one request; returns the error that the answer was, if it was one."""
+    """Handle one request and reply; return the error if the reply was one."""
     try:
-        if _too_late(request):
-            return Unavailable("The caller had gone before its request was looked at.")
+        if _is_expired(request):
+            return Unavailable("The caller stopped waiting before its request was handled.")
         try:
             question = endpoint.request.model_validate_json(request.data)
         except ValidationError as error:
@@ -219,13 +219,13 @@ async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError |
     except nats.errors.Error as error:
         log.warning("rpc.reply-lost", extra={"subject": endpoint.subject, "reason": type(error).__name__})
         return Unavailable("The reply was lost.")
-    except Exception:  # the request boundary: one bad request must not stop the service
+    except Exception:  # the request boundary: one failed request must not stop the service
         log.exception("rpc.failed", extra={"subject": endpoint.subject})
         return await _refuse(request, ArtMancerError())
     return None
 
 
-def _too_late(request: Request) -> bool:
+def _is_expired(request: Request) -> bool:
     deadline_ms = (request.headers or {}).get(_DEADLINE, "inf")
     try:
         return time.time() * 1000 > float(deadline_ms)

@@ -1,4 +1,4 @@
-"""What every service must be told; each default runs on a laptop. A service's own settings live in its folder."""
+"""The settings that all services have; every default works on a laptop. Each service adds its own in its folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import ConfigError, first_invalid
 
 S = TypeVar("S", bound=BaseSettings)
-_ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them with commas between"
+_ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them, separated by commas"
 
 
 class NatsSettings(BaseSettings):
-    """Where the broker is (NATS_URL, ...)."""
+    """The connection to the broker (NATS_URL, ...)."""
 
     model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True, use_attribute_docstrings=True)
 
@@ -26,19 +26,19 @@ class NatsSettings(BaseSettings):
     password: str | None = None
     nkey_file: Path | None = None
     ca_file: Path | None = None
-    inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: one of the service's own
+    inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: the service's name
 
     @property
     def tls(self) -> bool:
-        """Whether the broker must speak TLS."""
+        """Return whether the connection uses TLS."""
         return self.ca_file is not None or self.url.startswith("tls://")
 
     @field_validator("url")
     @classmethod
     def _names_servers(cls, value: str) -> str:
-        """The client dies of what is no address, and asks for a name that cannot be until the end of time."""
+        """Refuse malformed URLs, on which nats-py crashes, and impossible host names, which it retries forever."""
         if not all(_is_server(server) for server in value.split(",")):
-            raise ValueError(_ADDRESSES)  # not what is there: it may hold a password
+            raise ValueError(_ADDRESSES)  # without the value, which may contain a password
         return value
 
 
@@ -53,40 +53,40 @@ def _is_server(text: str) -> bool:
 
 
 class StreamSettings(BaseSettings):
-    """How much the streams keep and how safely (STREAMS_REPLICAS, ...)."""
+    """Limits and replication of the streams (STREAMS_REPLICAS, ...)."""
 
     model_config = SettingsConfigDict(
         env_prefix="STREAMS_", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     replicas: int = Field(default=1, ge=1, le=5)
-    lease_s: float = Field(default=30.0, ge=0.5)  # a worker silent for this long loses its job
-    max_deliver: int = Field(default=3, ge=1)  # attempts; a worker that stops and hands its job back takes none
-    max_handbacks: int = Field(default=20, ge=0)  # a job longer than every worker's life must not go round for ever
+    lease_s: float = Field(default=30.0, ge=0.5)  # a worker that does not extend its lease for this long loses the job
+    max_deliver: int = Field(default=3, ge=1)  # attempts; a job that a stopping worker returns does not use one
+    max_handbacks: int = Field(default=20, ge=0)  # limits a job that takes longer than any worker runs
     queue_limit: int = Field(default=10_000, ge=1)  # jobs in JOB_Q
     picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)  # all object buckets together
 
 
 class LogSettings(BaseSettings):
-    """How the log looks (LOG_LEVEL, LOG_FORMAT)."""
+    """Level and form of the log (LOG_LEVEL, LOG_FORMAT)."""
 
     model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True, use_attribute_docstrings=True)
 
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    format: Literal["text", "json"] = "text"  # for a person, or for a machine that collects logs
+    format: Literal["text", "json"] = "text"  # text for people, json for a log collector
 
 
 class ProbeSettings(BaseSettings):
-    """Where a process answers probes and scrapes (PROBE_PORT, ...); nowhere without a port."""
+    """The address for probes and metrics (PROBE_PORT, ...); without a port there is none."""
 
     model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
-    port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free one, told in the log
+    port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free port; the log names it
 
 
 class TraceSettings(BaseSettings):
-    """Where spans go (OTEL_EXPORTER_OTLP_ENDPOINT), if anywhere. OpenTelemetry reads its other variables itself."""
+    """The collector of spans (OTEL_EXPORTER_OTLP_ENDPOINT). OpenTelemetry reads its other variables itself."""
 
     model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True, use_attribute_docstrings=True)
 
@@ -96,7 +96,7 @@ class TraceSettings(BaseSettings):
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
-    # No infinity: nothing here may last forever.
+    # No infinity, or a wrong value could make a wait endless.
     model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     nats: NatsSettings = Field(default_factory=NatsSettings)
@@ -104,16 +104,16 @@ class ServiceSettings(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     trace: TraceSettings = Field(default_factory=TraceSettings)
-    drain_s: float = Field(default=3.0, ge=0)  # how long a stop may wait for running work
+    drain_s: float = Field(default=3.0, ge=0)  # the time that running work has after a stop
 
     @property
     def instance(self) -> str:
-        """The name of this process among those of its service."""
+        """Return the name of this process among the replicas of its service."""
         return socket.gethostname()
 
 
 def load(settings: type[S]) -> S:
-    """Read settings from the environment. Raises ConfigError with one sentence that names the variable."""
+    """Read settings from the environment. Raises ConfigError that names the wrong variable."""
     try:
         return settings()
     except ValidationError as error:

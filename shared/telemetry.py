@@ -1,4 +1,4 @@
-"""Logs that a person and a machine can read: an event name, then fields. Never pixels, prompts or paths."""
+"""Logs for people and machines: an event name, then fields. Never pixels, prompts or paths."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class EventFormatter(logging.Formatter):
     """`12:00:01.123 INFO  job.started job_id=... attempt=1`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one line; a traceback follows only at DEBUG, because it may hold what a user sent."""
+        """Return one line; a traceback follows only at DEBUG, because it may contain user data."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        said = record.getMessage()
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {said if said.isprintable() else repr(said)}"
+        event = record.getMessage()
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {event if event.isprintable() else repr(event)}"
         line += "".join(f" {key}={_plain(value)}" for key, value in _fields(record).items())
         if record.exc_info and record.exc_info[0] is not None:
             line += f" error={record.exc_info[0].__name__}"
@@ -45,12 +45,12 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self, service: str, instance: str) -> None:
         super().__init__()
-        self._who = {"service": service, "instance": instance}
+        self._origin = {"service": service, "instance": instance}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write one line. Of an error it tells the type, and at DEBUG where it came from; never its text."""
+        """Return one line. Of an error it has the type, and at DEBUG the stack, but never the text."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line: dict[str, object] = {"time": at, "level": record.levelname, **_event(record), **self._who}
+        line: dict[str, object] = {"time": at, "level": record.levelname, **_event(record), **self._origin}
         if (running := tracing.current_ids()) is not None:
             line["trace_id"], line["span_id"] = running
         line |= {key: value for key, value in _fields(record).items() if key not in line}
@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
 
 @contextlib.contextmanager
 def log_context(**fields: object) -> Iterator[None]:
-    """Add these fields to whatever is logged in the block, also in tasks and threads that it starts."""
+    """Add these fields to all logs of the block, also in tasks and threads that it starts."""
     token = _bound.set({**_bound.get({}), **fields})
     try:
         yield
@@ -74,21 +74,21 @@ def log_context(**fields: object) -> Iterator[None]:
 def configure(
     level: str, stream: TextIO = sys.stderr, *, form: str = "text", service: str = "", instance: str = ""
 ) -> None:
-    """Send all logs of this process to the stream, as text for a person or as JSON for a machine."""
+    """Send all logs of this process to the stream, as text or as JSON lines."""
     handler = logging.StreamHandler(stream)
-    handler.addFilter(_worth_writing)
+    handler.addFilter(_is_wanted)
     handler.setFormatter(JsonFormatter(service, instance) if form == "json" else EventFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # the bus reports what matters itself
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # shared/connection.py logs its errors
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of a body that is broken its sender is told
-    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote what strangers send
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender of a broken body gets an error
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote the headers of any client
 
 
-def _worth_writing(record: logging.LogRecord) -> bool:
-    """Libraries write at DEBUG what passes through them: events with previews in them, tags of pictures."""
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Drop the DEBUG logs of libraries, which contain messages with previews and metadata of images."""
     return record.levelno > logging.DEBUG or _is_ours(record)
 
 
@@ -97,7 +97,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _plain(value: object) -> str:
-    """Quote what would not read as one word, or would write a line of its own."""
+    """Quote a value with spaces, or with characters that would break the line."""
     text = str(value)
     return text if text.isprintable() and text and " " not in text else repr(text)
 
@@ -107,13 +107,13 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _event(record: logging.LogRecord) -> dict[str, object]:
-    """Our loggers name events; a library writes prose, and often the folders of this machine with it."""
+    """Return the event of our loggers; of a library the name and the text, without folders of this machine."""
     if _is_ours(record):
         return {"event": record.getMessage()}
     return {"event": record.name, "message": _FOLDERS.sub("", record.getMessage())}
 
 
 def _frames(error: BaseException) -> list[str]:
-    """Where an error was raised, innermost last: module, line, function."""
+    """Return the stack of an error, innermost last: module, line, function."""
     walked = traceback.walk_tb(error.__traceback__)
     return [f"{frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}" for frame, line in walked]

@@ -45,7 +45,7 @@ MISTAKES = {
     ),
     "no-key": Mistake(
         "jobmanager",
-        ("NATS_NKEY_FILE", KEY, "holds no key"),
+        ("NATS_NKEY_FILE", KEY, "does not contain a seed"),
         {"NATS_NKEY_FILE": KEY},
         ("{secrets}/ca.crt:" + KEY + ":ro",),
     ),

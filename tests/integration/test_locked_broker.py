@@ -65,7 +65,7 @@ async def test_a_missing_secret_is_named(service: str, keys: Keys, tmp_path: Pat
     )
 
     assert code == 78
-    assert said == f"{service}: NATS_NKEY_FILE names {missing}, which cannot be read: No such file or directory.\n"
+    assert said == f"{service}: NATS_NKEY_FILE: cannot read {missing}: No such file or directory.\n"
 
 
 async def refusal(settings: NatsSettings) -> str:
@@ -82,17 +82,17 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     garbage.write_bytes(b"\xff\x00 no key")
     right, stranger = keys.settings(node.url, "imageutils"), another / "imageutils/nats.nk"
     wrong: dict[str, dict[str, Any]] = {
-        f"The file {garbage}, which NATS_NKEY_FILE names, holds no key (SU...).": {"nkey_file": garbage},
-        f"The file {garbage}, which NATS_CA_FILE names, holds no certificate.": {"ca_file": garbage},
-        f"NATS_CA_FILE names {tmp_path}/no, which cannot be read: No such file or directory.": {
+        f"NATS_NKEY_FILE: {garbage} does not contain a seed (SU...).": {"nkey_file": garbage},
+        f"NATS_CA_FILE: {garbage} does not contain a certificate.": {"ca_file": garbage},
+        f"NATS_CA_FILE: cannot read {tmp_path}/no: No such file or directory.": {
             "ca_file": tmp_path / "no"
         },
-        f"NATS_NKEY_FILE names {tmp_path}, which cannot be read: Is a directory.": {"nkey_file": tmp_path},
-        f"The broker does not know the key in {stranger}, which NATS_NKEY_FILE names.": {"nkey_file": stranger},
-        "The broker's certificate is not to be trusted: unable to get local issuer certificate; "
+        f"NATS_NKEY_FILE: cannot read {tmp_path}: Is a directory.": {"nkey_file": tmp_path},
+        f"The broker does not accept the key in {stranger} (NATS_NKEY_FILE).": {"nkey_file": stranger},
+        "The broker's certificate is not trusted: unable to get local issuer certificate; "
         f"NATS_CA_FILE is {another}/ca.crt.": {"ca_file": another / "ca.crt"},
-        "The broker lets in nobody without a key; set NATS_NKEY_FILE.": {"nkey_file": None},
-        "The broker does not accept the user and password in NATS_USER and NATS_PASSWORD, or in NATS_URL.": {
+        "The broker requires a key; set NATS_NKEY_FILE.": {"nkey_file": None},
+        "The broker does not accept the user and password (NATS_USER and NATS_PASSWORD, or in NATS_URL).": {
             "nkey_file": None, "user": "imageutils", "password": "hunter2"
         },
     }  # fmt: skip
@@ -108,7 +108,7 @@ async def test_whoever_forgets_tls_is_told_why_nothing_is_heard(
     plain = keys.settings(node.url.replace("tls://", "nats://"), "imageutils").model_copy(update={"ca_file": None})
     async with open_bus(plain, "imageutils", wait=False):
         await wait_until(
-            lambda: any("if it wants TLS" in vars(record).get("reason", "") for record in caplog.records),
+            lambda: any("if it requires TLS" in vars(record).get("reason", "") for record in caplog.records),
             "it is told",
         )
 
@@ -135,7 +135,7 @@ async def test_a_broker_that_speaks_no_tls_gets_no_key(keys: Keys, tmp_path: Pat
         code, said = await last_words("gateway", keys.variables(server.url, "gateway"))
 
     assert code == 78
-    assert said == f"gateway: The broker at NATS_URL does not speak TLS; NATS_CA_FILE is {keys.folder}/ca.crt.\n"
+    assert said == f"gateway: The broker at NATS_URL does not use TLS; NATS_CA_FILE is {keys.folder}/ca.crt.\n"
 
 
 async def test_a_rotated_key_is_picked_up_by_a_running_service(keys: Keys, node: Node) -> None:

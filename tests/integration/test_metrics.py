@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.listener import scrape
+from shared.listener import render_metrics
 from tests.gateway import edit
 from tests.running import script
 from tests.waiting import wait_until
@@ -27,7 +27,7 @@ IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "w
 
 def value(name: str, **labels: str) -> float:
     """A sample now, 0 while there is none: counters of this process go on from test to test."""
-    text = scrape().decode()
+    text = render_metrics().decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 
@@ -104,7 +104,7 @@ async def test_requests_are_counted_by_template(client: Client) -> None:
     assert value("artmancer_http_requests_total", route="/v1/jobs/{job_id}", status="404") >= 3
     assert value("artmancer_http_requests_total", route="unmatched", status="404", method="GET") >= 2
     assert value("artmancer_http_request_seconds_count", route="/v1/jobs/{job_id}") >= 3
-    assert "passwd" not in scrape().decode()
+    assert "passwd" not in render_metrics().decode()
 
 
 async def test_an_open_stream_is_one_while_it_is_read(client: Client) -> None:
@@ -128,7 +128,7 @@ FIRST = {
 @pytest.mark.parametrize("module", FIRST)
 def test_the_first_failure_is_an_increase(module: str) -> None:
     """What alerts count begins at zero: an increase from nothing to one is none to Prometheus."""
-    code = f"import {module}; from shared.listener import scrape; print(scrape().decode())"
+    code = f"import {module}; from shared.listener import render_metrics; print(render_metrics().decode())"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     for name in FIRST[module]:
@@ -143,8 +143,8 @@ sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(
     memory_allocated=lambda gpu: 40, memory_reserved=lambda gpu: 45,
 ))
 import shared.metrics
-from shared.listener import scrape
-print(scrape().decode())
+from shared.listener import render_metrics
+print(render_metrics().decode())
 """
 
 
@@ -160,7 +160,7 @@ def test_without_a_gpu_there_is_no_gpu_memory() -> None:
     """And nobody has loaded torch to find out."""
     value("artmancer_gpu_memory_bytes")
 
-    assert "\nartmancer_gpu_memory_bytes{" not in scrape().decode()
+    assert "\nartmancer_gpu_memory_bytes{" not in render_metrics().decode()
     assert "torch" not in sys.modules
 
 

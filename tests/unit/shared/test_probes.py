@@ -100,23 +100,23 @@ async def test_docker_hears_a_yes_or_the_reason(stop: asyncio.Event) -> None:
 @pytest.mark.parametrize("port", ["", "http"])
 async def test_docker_is_told_that_no_port_is_set(port: str) -> None:
     """An image without PROBE_PORT must not look healthy."""
-    assert await asked_by_docker(PROBE_PORT=port) == (1, "PROBE_PORT is not set, so there is nobody to ask.\n")
+    assert await asked_by_docker(PROBE_PORT=port) == (1, "PROBE_PORT is not set, so this process has no probes.\n")
 
 
 def test_nobody_is_not_ready() -> None:
     """A process that has not come to listen yet, or is gone."""
     port = free_port(HOST, 0)
 
-    assert probe(port) == f"Nobody listens on port {port}."
+    assert probe(port) == f"No process listens on port {port}."
 
 
 async def test_a_loop_that_does_not_turn_is_not_alive(stop: asyncio.Event) -> None:
     """The question is asked from the very loop that would have to answer it, so it hangs."""
     port = free_port(HOST, 0)
     async with serve_probes(ProbeSettings(port=port), stop):
-        why = probe(port, LIVE, patience_s=0.2)
+        why = probe(port, LIVE, timeout_s=0.2)
 
-    assert why == "The process does not answer: its event loop does not turn."
+    assert why == "The process does not respond: its event loop is blocked."
 
 
 def test_the_command_imports_nothing_heavy() -> None:

@@ -84,8 +84,8 @@ def test_what_is_no_address_of_a_broker_is_refused(url: str) -> None:
     said = load_with(NATS_URL=url)
 
     assert said == (
-        "The setting NATS_URL is not valid: It must be nats://host:port or tls://host:port, or several of them with "
-        "commas between."
+        "The setting NATS_URL is not valid: It must be nats://host:port or tls://host:port, or several of them, "
+        "separated by commas."
     )
 
 

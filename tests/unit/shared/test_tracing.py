@@ -118,5 +118,5 @@ def test_the_missing_extra_is_named() -> None:
     )
 
     assert ended.stdout == (
-        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the exporter is not installed: it is in the extra `otlp`.\n"
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the exporter is not installed; install the extra `otlp`.\n"
     )
