@@ -127,7 +127,7 @@ async def test_the_observer_sees_every_job(feed: Feed, worker: WorkerByHand, see
 
 async def test_a_long_silence_is_doubted(bus: Bus, worker: WorkerByHand) -> None:
     """Whoever hears nothing looks at what is stored: this feed does not listen at all."""
-    deaf = Feed(bus, lambda _: None, silence_s=0.1)
+    deaf = Feed(bus, lambda _: None, recheck_s=0.1)
     async with aclosing(deaf.follow("j1", 0)) as events:
         await worker.start("j1")
         assert isinstance((await anext(events))[1], Started)

@@ -68,9 +68,13 @@ def _condition_labels(task: Task, stored: Container[str]) -> tuple[str, ...]:
 def _extra_labels(session: DebugSession) -> dict[str, str]:
     """Return the labels of further images, by the panel's field."""
     labels = {"positioned_mask_R": "positioned_mask_R"}
-    if session.submit.task is Task.REMOVAL and session.submit.mask_tool == "brush":
-        labels = {"mask_mae_dilated": "dilated_mask", **labels}
-    return labels
+    match session.submit.task:
+        case Task.REMOVAL:
+            # Only painted masks are dilated, so only they have something to show.
+            return {"mask_mae_dilated": "dilated_mask", **labels} if session.submit.mask_tool == "brush" else labels
+        case Task.INSERTION | Task.WHITE_BALANCE:
+            return labels
+    assert_never(session.submit.task)
 
 
 async def _load(images: ImageStore, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""What happens to jobs, as it happens: one subscription for the whole process, fanned out in memory.
+"""Distributes the live events of jobs from one broker subscription to all followers in this process.
 
-A subscription misses what is sent while the connection is down, so whoever follows a job reads its stored history
-first, again after each reconnect, and again after a long silence; sequence numbers take out what comes twice.
+The subscription misses events that are published while the connection is down. Each follower therefore reads the job's
+stored history at the start, after each reconnect, and after a long time without events. Sequence numbers remove
+duplicates.
 """
 
 from __future__ import annotations
@@ -23,46 +24,46 @@ if TYPE_CHECKING:
     from shared.messages import JobEvent
 
 INBOX_LIMIT = 256
-_SILENCE_S = 30.0  # one small read per stream in this time, against an end that nobody told us of
+_RECHECK_S = 30.0  # finds a terminal event that the subscription missed, at the cost of a small read per follower
 _RETRY_S = 0.25
 
 
 class Feed:
-    """Jobs' events for everybody in this process. `run` must be running; `close` ends all who follow."""
+    """Streams the events of jobs to followers. `run` must be running; `close` ends all streams."""
 
-    def __init__(self, bus: Bus, observe: Callable[[JobEvent], None], silence_s: float = _SILENCE_S) -> None:
-        """`observe` gets every live event of every job; after so much silence of a job its history is read again."""
+    def __init__(self, bus: Bus, observe: Callable[[JobEvent], None], recheck_s: float = _RECHECK_S) -> None:
+        """Call `observe` with each live event; read a job's history after `recheck_s` seconds without its events."""
         self._bus = bus
         self._observe = observe
-        self._silence_s = silence_s
+        self._recheck_s = recheck_s
         self._inboxes: dict[str, set[_Inbox]] = {}
         self._closed = False
 
     async def run(self) -> None:
-        """Listen for ever."""
+        """Receive live events. Runs forever."""
         await self._bus.up.wait()
         async with self._bus.subscribe(subjects.LIVE_EVENTS, self._receive):
             connect = 0
             while True:
                 connect = await self._bus.next_connect(connect)
-                self._look_back()  # events that were published while nothing was subscribed
+                self._read_histories()  # for events that were published while nothing was subscribed
 
     def close(self) -> None:
-        """End everybody's `follow`: the gateway is about to stop."""
+        """End all streams, because the gateway stops."""
         self._closed = True
         for inbox in self._all():
             inbox.wake.set()
 
     async def follow(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, JobEvent], None]:
-        """Yield the sequence and the event of all that happens to a job behind a sequence; ends after the terminal one.
+        """Yield (sequence, event) for the job's events after a sequence, up to and including the terminal event.
 
-        Progress may be left out for a slow reader, nothing else. A broker that is away is waited for.
+        A slow reader may miss progress and preview events, but no others. Waits while the broker is unavailable.
         """
-        inbox = _Inbox(self._silence_s)
+        inbox = _Inbox(self._recheck_s)
         self._inboxes.setdefault(job_id, set()).add(inbox)
         try:
             while not self._closed:
-                for seq, event in await self._news(job_id, after, inbox):
+                for seq, event in await self._next_events(job_id, after, inbox):
                     if seq > after:
                         after = seq
                         yield seq, event
@@ -74,14 +75,14 @@ class Feed:
             if not self._inboxes[job_id]:
                 del self._inboxes[job_id]
 
-    async def _news(self, job_id: str, after: int, inbox: _Inbox) -> Iterable[tuple[int, JobEvent]]:
-        if not inbox.behind:
+    async def _next_events(self, job_id: str, after: int, inbox: _Inbox) -> Iterable[tuple[int, JobEvent]]:
+        if not inbox.is_behind:
             return await inbox.take()
-        inbox.behind = False  # first: a reconnect while we read makes us read again
+        inbox.is_behind = False  # before the read: a reconnect during the read must cause another one
         try:
             stored = await self._bus.history(JOB_EV, subjects.events_of(job_id), after)
         except BrokerUnavailable:
-            inbox.behind = True
+            inbox.is_behind = True
             await asyncio.sleep(_RETRY_S)
             return ()
         return [(entry.seq, event) for entry in stored if (event := parse_event(entry.data)) is not None]
@@ -94,9 +95,9 @@ class Feed:
         for inbox in self._inboxes.get(subjects.job_of_event(stored.subject), ()):
             inbox.put(stored.seq, event)
 
-    def _look_back(self) -> None:
+    def _read_histories(self) -> None:
         for inbox in self._all():
-            inbox.behind = True
+            inbox.is_behind = True
             inbox.wake.set()
 
     def _all(self) -> list[_Inbox]:
@@ -104,46 +105,46 @@ class Feed:
 
 
 class _Inbox:
-    """What one follower has not read yet. `behind`: there may be stored events that did not come in here."""
+    """The unread events of one follower. `is_behind` is set while the history may have events that the inbox lacks."""
 
-    __slots__ = ("_clock", "_doubting", "_events", "_heard_s", "_silence_s", "behind", "wake")
+    __slots__ = ("_events", "_last_s", "_loop", "_recheck_s", "_timer", "is_behind", "wake")
 
-    def __init__(self, silence_s: float) -> None:
+    def __init__(self, recheck_s: float) -> None:
         self._events: deque[tuple[int, JobEvent]] = deque()
-        self._silence_s = silence_s
-        self._clock = asyncio.get_running_loop()
-        self._heard_s = self._clock.time()
-        self._doubting = self._clock.call_later(silence_s, self._doubt)
-        self.behind = True
+        self._recheck_s = recheck_s
+        self._loop = asyncio.get_running_loop()
+        self._last_s = self._loop.time()
+        self._timer = self._loop.call_later(recheck_s, self._recheck)
+        self.is_behind = True
         self.wake = asyncio.Event()
 
     def close(self) -> None:
-        """Doubt no more."""
-        self._doubting.cancel()
+        """Stop the timer."""
+        self._timer.cancel()
 
     def put(self, seq: int, event: JobEvent) -> None:
-        """Add an event, in place of the oldest progress if there are too many."""
+        """Add an event. A full inbox drops its oldest progress or preview event."""
         if len(self._events) >= INBOX_LIMIT:
-            spare = (at for at, (_, old) in enumerate(self._events) if isinstance(old, Progress | Preview))
-            if (oldest := next(spare, None)) is not None:
+            droppable = (at for at, (_, old) in enumerate(self._events) if isinstance(old, Progress | Preview))
+            if (oldest := next(droppable, None)) is not None:
                 del self._events[oldest]
         self._events.append((seq, event))
-        self._heard_s = self._clock.time()
+        self._last_s = self._loop.time()
         self.wake.set()
 
     async def take(self) -> list[tuple[int, JobEvent]]:
-        """Wait for events and take them out; none after so long a silence that there is reason to doubt."""
+        """Wait for events and remove them; return none if `recheck_s` passed without events."""
         await self.wake.wait()
         self.wake.clear()
         taken = list(self._events)
         self._events.clear()
         return taken
 
-    def _doubt(self) -> None:
-        # One timer that looks when it is due whether it was right: one anew for each event costs a tenth of a stream.
-        now_s = self._clock.time()
-        if now_s >= self._heard_s + self._silence_s:
-            self._heard_s = now_s
-            self.behind = True
+    def _recheck(self) -> None:
+        # One timer that reschedules itself: a new timer for each event costs 10 % of a stream's CPU time.
+        now_s = self._loop.time()
+        if now_s >= self._last_s + self._recheck_s:
+            self._last_s = now_s
+            self.is_behind = True
             self.wake.set()
-        self._doubting = self._clock.call_at(self._heard_s + self._silence_s, self._doubt)
+        self._timer = self._loop.call_at(self._last_s + self._recheck_s, self._recheck)

@@ -80,7 +80,7 @@ class Jobs:
         log.info("job.submitted", extra={"job_id": job_id, "task": submission.task})
         return job_id
 
-    async def logged(self, job_id: str) -> StoredMessage | None:
+    async def find_log_entry(self, job_id: str) -> StoredMessage | None:
         """Return the log entry of the job's submission, None if there is none. Raises BrokerUnavailable."""
         return await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
 

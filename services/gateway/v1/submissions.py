@@ -54,7 +54,7 @@ def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
 
 
 async def _is_known(jobs: Jobs, job_id: str, message: JobSubmit, submission: JobSubmission) -> bool:
-    logged = await jobs.logged(job_id)
+    logged = await jobs.find_log_entry(job_id)
     if logged is not None and not _is_same(logged, message, submission):
         raise BadInput("The Idempotency-Key belongs to another submission; use a new key for a new submission.")
     return logged is not None
