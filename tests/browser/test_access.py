@@ -53,7 +53,7 @@ def locked_stack(keys_file: Path, key: str, tmp_path_factory: pytest.TempPathFac
 
 def dialog(studio: Studio) -> Locator:
     """Where the key is asked for."""
-    return studio.page.get_by_role("dialog", name="This studio asks for a key")
+    return studio.page.get_by_role("dialog", name="This studio requires a key")
 
 
 async def enter(studio: Studio, text: str) -> None:
@@ -75,7 +75,7 @@ async def test_a_key_is_entered_once(
     await studio.page.evaluate(AXE)
     faults = await studio.page.evaluate("axe.run({ resultTypes: ['violations'] })")
     await enter(studio, f"{key[:-1]}_")
-    await expect(dialog(studio)).to_contain_text("This key does not open it")
+    await expect(dialog(studio)).to_contain_text("This key is wrong, incomplete or expired.")
     await enter(studio, key)
     await studio.choose_sample("coffee")
     await studio.click(300, 150)
@@ -114,7 +114,7 @@ async def test_another_tab_asks_for_itself(
     await dialog(second).get_by_role("button", name="Not now").click()
     await second.click(200, 150)
     await dialog(second).get_by_role("button", name="Not now").click()
-    await second.says("This studio asks for a key; try again and enter it.")
+    await second.says("This studio requires a key; try again and enter it.")
     await second.click(200, 150)
 
     await expect(dialog(second)).to_be_visible()

@@ -157,7 +157,7 @@ async def test_what_is_missing_is_said(studio: Studio) -> None:
     await studio.says("Nothing is marked yet; click what you want to remove.")
     await studio.task("Insert")
     await studio.run.click()
-    await studio.says("There is no place yet; draw a box in your photo where the object shall stand.")
+    await studio.says("There is no place yet; draw a box in your photo where the object should go.")
     await studio.drag((300, 100), (400, 200))
     await studio.run.click()
     await studio.says("There is no object photo yet; choose one beside your photo.")

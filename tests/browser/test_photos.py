@@ -127,7 +127,7 @@ async def test_a_picture_that_is_too_large_for_the_server(studio: Studio, tmp_pa
     await studio.shows("heavy")
     await studio.click(300, 150)
 
-    await studio.says("This picture is too large for the server; make it smaller and open it again.")
+    await studio.says("This photo is too large for the server; make it smaller and open it again.")
 
 
 async def test_a_server_that_cannot_be_reached(studio: Studio) -> None:

@@ -64,7 +64,7 @@ async def test_progress_is_shown_and_read_out(painting: Studio) -> None:
     await painting.shoot("working")
 
     await expect(painting.track).to_have_attribute("aria-valuetext", "25 percent. Step 1 of 4")
-    await expect(painting.hint).to_have_text("You may close this page; the edit goes on, and you find it again here.")
+    await expect(painting.hint).to_have_text("You can close this page: the edit continues, and you find it here later.")
     await cancelled(painting)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.stack import RunningStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-LOST = "The connection was lost; your edit goes on"
+LOST = "The connection was lost; your edit continues"
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +99,7 @@ async def test_two_tabs_share_one_history(
         await expect(other.film).to_have_count(1)
         await other.task("White balance")
         await other.run.click()
-        await expect(other.progress).to_contain_text("Next in line")
+        await expect(other.progress).to_contain_text("Next in the queue")
         await other.shoot("in-line")
         await other.film.last.click()
         await other.is_working()

@@ -3,8 +3,8 @@
 import { byId } from "./dom.js";
 
 const NAME = "artmancer.key";
-const ASK = "You get one from whoever runs this studio. It stays in this tab until you close it.";
-const WRONG = "This key does not open it, or not any more. Is it whole?";
+const ASK = "Ask the operator of this studio for a key. It stays in this tab until you close the tab.";
+const WRONG = "This key is wrong, incomplete or expired.";
 
 let key = stored();
 /** @type {Promise<boolean> | null} */

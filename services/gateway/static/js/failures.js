@@ -17,13 +17,13 @@ export function isExpected(error) {
 const BY_CODE = {
   offline: "The server cannot be reached; check the connection and try again.",
   timeout: "The server took too long to answer; try again in a moment.",
-  bad_image: "This file is not a picture that can be read; choose a JPEG, PNG or WebP.",
-  too_large: "This picture is too large for the server; make it smaller and open it again.",
+  bad_image: "This file is not an image that the server can read; choose a JPEG, PNG or WebP.",
+  too_large: "This photo is too large for the server; make it smaller and open it again.",
   nothing_found: "Nothing was found there; click the middle of the object, or paint over it with the brush.",
   image_not_found: "The photo is no longer on the server; open it again.",
-  engine_failed: "The edit did not work out; try again, or mark a slightly different region.",
-  engine_hung: "The edit did not work out; try again, or mark a slightly different region.",
-  max_deliver: "The edit did not work out; try again, or mark a slightly different region.",
+  engine_failed: "The edit failed; try again, or mark a slightly different region.",
+  engine_hung: "The edit failed; try again, or mark a slightly different region.",
+  max_deliver: "The edit failed; try again, or mark a slightly different region.",
   unavailable: "A part of the service is not running; try again in a moment.",
   broker_unavailable: "A part of the service is not running; try again in a moment.",
 };
@@ -32,13 +32,13 @@ export const EXPIRED = "This edit is unknown to the server or has expired; run i
 
 /** @type {Record<number, string>} */
 const BY_STATUS = {
-  401: "This studio asks for a key; try again and enter it.",
-  403: "Your key does not allow this; ask whoever runs this studio for another one.",
+  401: "This studio requires a key; try again and enter it.",
+  403: "Your key does not allow this; ask the operator of this studio for another key.",
   404: EXPIRED,
   409: "This edit is not finished yet; wait a moment and try again.",
-  410: "This edit has no result any more; run it again.",
-  413: "This picture is too large for the server; make it smaller and open it again.",
-  415: "This file is not a picture that can be read; choose a JPEG, PNG or WebP.",
+  410: "This edit has no result; run it again.",
+  413: "This photo is too large for the server; make it smaller and open it again.",
+  415: "This file is not an image that the server can read; choose a JPEG, PNG or WebP.",
 };
 
 /**

@@ -70,7 +70,7 @@ export class Intake {
     const file = files?.[0];
     if (!file) return;
     if (file.type && !file.type.startsWith("image/")) {
-      this.fail(new PlainError("This file is not a picture; choose a JPEG, PNG or WebP."));
+      this.fail(new PlainError("This file is not an image; choose a JPEG, PNG or WebP."));
     } else {
       this.take(file, on);
     }

@@ -61,7 +61,7 @@ async function decode(blob) {
   try {
     return await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
-    throw new PlainError("This file is not a picture that this browser can show; choose a JPEG, PNG or WebP.");
+    throw new PlainError("This file is not an image that this browser can show; choose a JPEG, PNG or WebP.");
   }
 }
 

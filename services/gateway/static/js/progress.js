@@ -76,8 +76,8 @@ export class Progress {
 /** @param {Standing} standing */
 function position({ status, ahead, step, totalSteps, message }) {
   if (status === "queued") {
-    if (ahead === null) return "In line for a worker";
-    return ahead === 0 ? "Next in line" : `${ahead} ${ahead === 1 ? "edit" : "edits"} before yours`;
+    if (ahead === null) return "Waiting for a worker";
+    return ahead === 0 ? "Next in the queue" : `${ahead} ${ahead === 1 ? "edit" : "edits"} before yours`;
   }
   if (step !== null && totalSteps) return `Step ${step} of ${totalSteps}`;
   return message ?? "Getting ready";

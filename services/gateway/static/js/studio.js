@@ -24,7 +24,7 @@ import { Workspace } from "./workspace.js";
  * @typedef {import("./workspace.js").View} View
  */
 
-const CUT_OFF = "The connection was lost; your edit goes on, and this page keeps trying to reach it.";
+const CUT_OFF = "The connection was lost; your edit continues, and this page keeps trying to reconnect.";
 
 /** Owns what is on the stage. Fires `photo` when another photo is opened (detail: its name). */
 export class Studio extends EventTarget {

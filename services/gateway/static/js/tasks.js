@@ -19,7 +19,7 @@ export const WORDS = {
       click: "Click what you want to remove.",
       box: "Draw a box around what you want to remove.",
       brush: "Paint over what you want to remove.",
-      eraser: "Paint away what shall stay.",
+      eraser: "Erase what should stay.",
     },
   },
   insertion: {
@@ -29,10 +29,10 @@ export const WORDS = {
     ending: "inserted",
     prompt: "A cup of coffee on the table",
     hints: {
-      click: "Click the thing whose place the object takes.",
-      box: "Draw a box where the object shall stand.",
-      brush: "Paint where the object shall stand.",
-      eraser: "Paint away what is too much.",
+      click: "Click the thing that the object replaces.",
+      box: "Draw a box where the object should go.",
+      brush: "Paint where the object should go.",
+      eraser: "Erase what is too much.",
     },
   },
   "white-balance": {
@@ -47,8 +47,8 @@ export const WORDS = {
 
 /** @type {Partial<Record<ToolName, string>>} */
 export const OBJECT_HINTS = {
-  click: "Click the object that shall go in.",
+  click: "Click the object to insert.",
   box: "Draw a box around the object.",
   brush: "Paint over the object.",
-  eraser: "Paint away what is not the object.",
+  eraser: "Erase what is not part of the object.",
 };

@@ -19,7 +19,7 @@ import { Toolbox } from "./toolbox.js";
  * @typedef {"edit" | "work" | "result"} View
  */
 
-const WORK_HINT = "You may close this page; the edit goes on, and you find it again here.";
+const WORK_HINT = "You can close this page: the edit continues, and you find it here later.";
 const RESULT_HINT = "Drag the divider to compare.";
 
 const GROWTH_UNIT = 0.001; // of the photo's long side
@@ -144,7 +144,7 @@ export class Workspace extends EventTarget {
     if (!this.photo.isMarked && !this.photo.busy) {
       return this.task === "removal"
         ? "Nothing is marked yet; click what you want to remove."
-        : "There is no place yet; draw a box in your photo where the object shall stand.";
+        : "There is no place yet; draw a box in your photo where the object should go.";
     }
     if (this.task === "insertion" && !this.reference.photo) {
       return "There is no object photo yet; choose one beside your photo.";
