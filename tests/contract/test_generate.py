@@ -1,4 +1,4 @@
-"""Section 1.2 to 1.7 and 2 of the contract: what an edit is asked with, and how its course is told."""
+"""Sections 1.2 to 1.7 and 2 of the contract: submissions, states and results of edits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 EMPTY_MASK = b64(mask_png(box=None))
 
 
-async def logged(bus: Bus, task: str) -> JobSubmit:
-    """What the log says that was asked for."""
+async def logged_submission(bus: Bus, task: str) -> JobSubmit:
+    """Return the submission in the log."""
     entry = await bus.first(JOB_LOG, subjects.submissions_of(task))
     assert entry is not None
     return JobSubmit.model_validate_json(entry.data)
@@ -30,7 +30,7 @@ async def logged(bus: Bus, task: str) -> JobSubmit:
 
 
 async def test_the_answer_to_a_submit(client: Client) -> None:
-    """A task id to put into addresses, and the word that the older client insists on."""
+    """The response has a task id for URLs and the status that the older client requires."""
     answer = await client.post("/api/generate/async", json=edit())
 
     assert answer.status_code == 200
@@ -40,7 +40,7 @@ async def test_the_answer_to_a_submit(client: Client) -> None:
 
 async def test_the_live_body_becomes_a_job(client: Client, bus: Bus, images: NatsImageStore) -> None:
     """Field by field."""
-    job = await logged(bus, await client.submit(negative_prompt="blur", enable_debug=True))
+    job = await logged_submission(bus, await client.submit(negative_prompt="blur", enable_debug=True))
 
     assert (job.task, job.prompt, job.negative_prompt) == ("removal", "remove object", "blur")
     assert (job.steps, job.guidance, job.seed, job.mask_tool) == (15, 2.0, 42, "brush")
@@ -51,65 +51,65 @@ async def test_the_live_body_becomes_a_job(client: Client, bus: Bus, images: Nat
 
 
 async def test_what_is_left_out_gets_the_defaults(client: Client, bus: Bus) -> None:
-    """Only prompt, picture and mask are needed; the task is then a removal."""
+    """Only prompt, image and mask are required; the default task is removal."""
     task = await client.post(
         "/api/generate/async",
         json={"prompt": "", "input_image": b64(png()), "conditional_images": [b64(mask_png())]},
     )
-    job = await logged(bus, task.json()["task_id"])
+    job = await logged_submission(bus, task.json()["task_id"])
 
     assert (job.task, job.steps, job.guidance) == ("removal", 10, 4.0)
     assert (job.refine_fill, job.flow_match, job.debug, job.mask_tool) == (True, False, False, None)
 
 
 async def test_nulls_and_unknown_keys_are_fine(client: Client, bus: Bus) -> None:
-    """As are sizes, which are read and ignored."""
+    """Sizes are validated and ignored."""
     nulls = dict.fromkeys(
         ("negative_prompt", "seed", "reference_image", "width", "true_cfg_scale", "mask_tool_type", "enable_debug")
     )
-    job = await logged(bus, await client.submit(**nulls, height=512, angle="low-angle", from_the_future=[1]))
+    job = await logged_submission(bus, await client.submit(**nulls, height=512, angle="low-angle", from_the_future=[1]))
 
     assert job.guidance == 2.0, "guidance_scale stands in for true_cfg_scale."
 
 
 async def test_a_seed_is_drawn_where_none_is_given(client: Client, bus: Bus) -> None:
-    """And it is logged, so the edit can be repeated."""
-    seeds = {(await logged(bus, await client.submit(seed=None))).seed for _ in range(3)}
+    """The seed is logged, so the edit can be repeated."""
+    seeds = {(await logged_submission(bus, await client.submit(seed=None))).seed for _ in range(3)}
 
     assert len(seeds) == 3
 
 
 async def test_white_balance_needs_no_mask(client: Client, bus: Bus) -> None:
-    """The live body has an empty mask_image then; a mask would be ignored."""
+    """The live client sends an empty mask_image; a mask would be ignored."""
     live = await client.submit(task_type="white-balance", prompt="", conditional_images=..., mask_image="")
     masked = await client.submit(task_type="white-balance", mask_image="not even base64")
 
-    assert (await logged(bus, live)).mask is None
-    assert (await logged(bus, masked)).mask is None
+    assert (await logged_submission(bus, live)).mask is None
+    assert (await logged_submission(bus, masked)).mask is None
 
 
 async def test_the_mask_may_come_in_its_second_place_only(client: Client, bus: Bus) -> None:
-    """`mask_image`, which the live client fills as well."""
-    job = await logged(bus, await client.submit(conditional_images=...))
+    """The live client fills `mask_image` too."""
+    job = await logged_submission(bus, await client.submit(conditional_images=...))
 
     assert job.mask is not None
 
 
 async def test_an_insertion_takes_its_reference_along(client: Client, bus: Bus, images: NatsImageStore) -> None:
-    """And the mask in the reference, if there is one."""
+    """The reference's mask is optional."""
     reference, mask = png("red", (40, 40)), mask_png((40, 40))
     task = await client.submit(task_type="insertion", reference_image=b64(reference), reference_mask_R=b64(mask))
-    job = await logged(bus, task)
+    job = await logged_submission(bus, task)
 
     assert await images.get("inputs", str(job.reference)) == reference
     assert await images.get("inputs", str(job.reference_mask)) == mask
 
 
 async def test_an_empty_reference_mask_counts_as_none(client: Client, bus: Bus) -> None:
-    """The client's editor can send an all-black one."""
+    """The client's editor can send a black mask."""
     task = await client.submit(task_type="insertion", reference_image=b64(png("red")), reference_mask_R=EMPTY_MASK)
 
-    assert (await logged(bus, task)).reference_mask is None
+    assert (await logged_submission(bus, task)).reference_mask is None
 
 
 REFUSED: dict[str, dict[str, Any]] = {
@@ -134,7 +134,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 
 async def test_what_cannot_work_is_refused_and_leaves_nothing_behind(client: Client, bus: Bus) -> None:
-    """Each with 422 and one sentence; no job, no picture."""
+    """The response is 422 with one sentence; no job and no image are stored."""
     answers = {name: await client.post("/api/generate/async", json=edit(**wrong)) for name, wrong in REFUSED.items()}
     stored = [subject for stream in ("JOB_LOG", "OBJ_inputs") for subject in await bus.subjects_in(stream, ">")]
 
@@ -198,7 +198,7 @@ async def test_each_step_is_told_once(client: Client, worker: WorkerByHand) -> N
 
 
 async def test_status_and_stream_speak_alike(client: Client, worker: WorkerByHand) -> None:
-    """The same keys, the same values."""
+    """The fields and values are the same."""
     task = await client.submit()
     await worker.start(task)
     await worker.step(task, 2, 3, "Blending")
@@ -220,7 +220,7 @@ async def test_status_and_stream_speak_alike(client: Client, worker: WorkerByHan
 
 @pytest.mark.parametrize("what", ["stream", "status", "result", "result-image"])
 async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
-    """Whatever is asked of it, and however strange its id."""
+    """On each route and for each form of id."""
     answers = [await client.get(f"/api/generate/{what}/{task}") for task in ("unknown", "a.b", "%2e%2e", "x" * 200)]
 
     assert [answer.status_code for answer in answers] == [404] * 4
@@ -231,7 +231,7 @@ async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
 
 
 async def test_the_result_says_how_it_went(client: Client, worker: WorkerByHand) -> None:
-    """Without the picture, which has an address of its own."""
+    """The image has an address of its own."""
     task = await client.submit()
     await worker.finish(task)
     result = (await client.get(f"/api/generate/result/{task}")).json()
@@ -254,7 +254,7 @@ async def test_the_result_says_how_it_went(client: Client, worker: WorkerByHand)
 
 
 async def test_the_picture_is_the_stored_file_and_may_be_kept_for_ever(client: Client, worker: WorkerByHand) -> None:
-    """Its own type, a strong validator, and no second transfer to who has it."""
+    """With its media type and a strong ETag; a client with a copy receives 304."""
     task = await client.submit()
     await worker.finish(task, png("green"))
     picture = await client.get(f"/api/generate/result-image/{task}")
@@ -268,7 +268,7 @@ async def test_the_picture_is_the_stored_file_and_may_be_kept_for_ever(client: C
 
 
 async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHand) -> None:
-    """Before anybody has taken the job, and with nobody there to help."""
+    """The job is queued and no worker is running."""
     task = await client.submit()
     answer = await client.post(f"/api/generate/async/cancel/{task}", headers={"Content-Type": "application/json"})
     status = await client.get(f"/api/generate/status/{task}")
@@ -279,7 +279,7 @@ async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHan
 
 
 async def test_a_cancel_may_come_twice_or_too_late(client: Client, worker: WorkerByHand) -> None:
-    """It changes nothing then, and is fine; only an unknown job is not."""
+    """It has no effect and succeeds; only an unknown job is an error."""
     cancelled, done = await client.submit(), await client.submit()
     await client.post(f"/api/generate/async/cancel/{cancelled}")
     await worker.finish(done)

@@ -1,4 +1,4 @@
-"""Section 1.8 to 1.13 of the contract: smart masks and the small services around a picture."""
+"""Sections 1.8 to 1.13 of the contract: smart masks and image utilities."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def sha256(data: bytes) -> str:
 
 
 @pytest.fixture
-async def asked(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[Any]]:
-    """Services that answer with the same picture each time; yields the questions. A guess of 1 px finds nothing."""
+async def requests(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[Any]]:
+    """Services that always return the same image; yields the requests. A box of 1 px finds nothing."""
     questions: list[Any] = []
 
     async def find(request: MaskRequest) -> MaskReply:
@@ -64,14 +64,14 @@ async def asked(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[Any]]:
 # --- smart masks --------------------------------------------------------------------------------------------------
 
 
-async def test_the_answer_to_a_smart_mask(client: Client, asked: list[MaskRequest]) -> None:
+async def test_the_answer_to_a_smart_mask(client: Client, requests: list[MaskRequest]) -> None:
     """The live body of the main canvas: a data URL, no image id, a box."""
     body = {
         "image": "data:image/png;base64," + b64(PHOTO), "image_id": None, "bbox": [10.5, 20, 60, 70],
         "border_adjustment": 3, "use_blur": False, "model_type": "segmentation",
     }  # fmt: skip
     answer = await client.post("/api/smart-mask", json=body)
-    (request,) = asked
+    (request,) = requests
 
     assert answer.status_code == 200
     assert answer.json() == {
@@ -82,33 +82,33 @@ async def test_the_answer_to_a_smart_mask(client: Client, asked: list[MaskReques
     assert (request.grow_px, request.feather_px, request.auto) == (3, 0, False)
 
 
-async def test_the_reference_editor_asks_for_the_main_subject(client: Client, asked: list[MaskRequest]) -> None:
-    """Without any prompt of its own."""
+async def test_the_reference_editor_asks_for_the_main_subject(client: Client, requests: list[MaskRequest]) -> None:
+    """The request has no prompt but auto_detect."""
     body = {"image": b64(PHOTO), "border_adjustment": 0, "model_type": "birefnet", "auto_detect": True}
     answer = await client.post("/api/smart-mask", json=body)
 
     assert answer.json()["success"] is True
-    assert (asked[0].auto, asked[0].engine, asked[0].box) == (True, "birefnet", None)
+    assert (requests[0].auto, requests[0].engine, requests[0].box) == (True, "birefnet", None)
 
 
-async def test_points_are_positive_and_blur_is_soft(client: Client, asked: list[MaskRequest]) -> None:
-    """A guiding mask is not read beside them."""
+async def test_points_are_positive_and_blur_is_soft(client: Client, requests: list[MaskRequest]) -> None:
+    """A mask beside them is not read."""
     body = {"image": b64(PHOTO), "points": [[5, 6], [7.5, 8]], "mask": "broken", "use_blur": True}
     await client.post("/api/smart-mask", json=body)
 
-    assert (asked[0].points, asked[0].mask) == ([(5, 6, 1), (7.5, 8, 1)], None)
-    assert asked[0].feather_px == 4.5
+    assert (requests[0].points, requests[0].mask) == ([(5, 6, 1), (7.5, 8, 1)], None)
+    assert requests[0].feather_px == 4.5
 
 
-async def test_a_mask_guides(client: Client, asked: list[MaskRequest]) -> None:
-    """It is stored, and named to the service."""
+async def test_a_mask_guides(client: Client, requests: list[MaskRequest]) -> None:
+    """The image is stored and its hash sent to the service."""
     await client.post("/api/smart-mask", json={"image": b64(PHOTO), "mask": b64(MASK)})
 
-    assert asked[0].mask == sha256(MASK)
+    assert requests[0].mask == sha256(MASK)
 
 
-async def test_a_known_picture_need_not_be_sent_again(client: Client, asked: list[MaskRequest]) -> None:
-    """Its id is in the first answer; a picture that is sent wins over an id."""
+async def test_a_known_picture_need_not_be_sent_again(client: Client, requests: list[MaskRequest]) -> None:
+    """The first response has the id; an image in the request takes precedence over an id."""
     first = await client.post("/api/smart-mask", json={"image": b64(PHOTO), "auto_detect": True})
     image_id = first.json()["image_id"]
     second = await client.post("/api/smart-mask", json={"image_id": image_id, "auto_detect": True})
@@ -116,23 +116,23 @@ async def test_a_known_picture_need_not_be_sent_again(client: Client, asked: lis
 
     assert (second.status_code, second.json()["image_id"]) == (200, image_id)
     assert third.json()["image_id"] == sha256(MASK)
-    assert [request.image for request in asked] == [image_id, image_id, sha256(MASK)]
+    assert [request.image for request in requests] == [image_id, image_id, sha256(MASK)]
 
 
 @pytest.mark.parametrize("image_id", ["0" * 64, "7c9e6679-7425-40de-944b-e07fc1f90ae7"])
 async def test_an_unknown_image_id_is_404_in_these_words(client: Client, image_id: str) -> None:
-    """The client looks for them, and sends the picture again."""
+    """The client compares this text and sends the image again."""
     answer = await client.post("/api/smart-mask", json={"image_id": image_id, "auto_detect": True})
 
     assert (answer.status_code, answer.json()["detail"]) == (404, f"Image ID not found or expired: {image_id}")
 
 
-async def test_nothing_found_says_no_masks_found(client: Client, asked: list[MaskRequest]) -> None:
-    """With these words the client warns softly, and keeps the user's stroke."""
+async def test_nothing_found_says_no_masks_found(client: Client, requests: list[MaskRequest]) -> None:
+    """For this text the client shows a warning and keeps the user's stroke."""
     body = {"image": b64(PHOTO), "auto_detect": True, "border_adjustment": -1}
     answer = await client.post("/api/smart-mask", json=body)
 
-    assert len(asked) == 1
+    assert len(requests) == 1
     assert answer.status_code == 422
     assert "No masks found" in answer.json()["detail"]
 
@@ -149,19 +149,19 @@ BAD_PROMPTS: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_a_prompt_that_cannot_be_is_refused(client: Client, asked: list[MaskRequest]) -> None:
-    """Before anybody is asked."""
+async def test_a_prompt_that_cannot_be_is_refused(client: Client, requests: list[MaskRequest]) -> None:
+    """Before a service is called."""
     answers = {
         name: await client.post("/api/smart-mask", json={"image": b64(PHOTO), **wrong})
         for name, wrong in BAD_PROMPTS.items()
     }
 
     assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(BAD_PROMPTS, 422)
-    assert asked == []
+    assert requests == []
 
 
 async def test_a_cancel_reaches_every_replica_and_is_always_fine(client: Client, bus: Bus) -> None:
-    """Also for ids that nobody knows, and for some that cannot be."""
+    """Also for unknown and for malformed ids."""
     heard: list[str] = []
 
     def hear(message: StoredMessage) -> None:
@@ -177,12 +177,12 @@ async def test_a_cancel_reaches_every_replica_and_is_always_fine(client: Client,
     assert heard == [subjects.seg_cancel("abc123")]
 
 
-async def test_detect_reports_failures_with_200(client: Client, asked: list[MaskRequest]) -> None:
-    """As the older form of the question always did."""
+async def test_detect_reports_failures_with_200(client: Client, requests: list[MaskRequest]) -> None:
+    """As the older format requires."""
     found = await client.post("/api/smart-mask/detect", json={"image": b64(PHOTO)})
     failed = await client.post("/api/smart-mask/detect", json={"image": b64(PHOTO), "border_adjustment": -1})
 
-    assert asked[0].auto
+    assert requests[0].auto
     assert (found.status_code, found.json()) == (200, {"success": True, "mask": b64(ANSWER), "error": None})
     assert failed.status_code == 200
     assert failed.json() == {"success": False, "mask": None, "error": "No masks found where you pointed."}
@@ -191,25 +191,30 @@ async def test_detect_reports_failures_with_200(client: Client, asked: list[Mask
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
-async def test_extract_object(client: Client, asked: list[ExtractRequest]) -> None:
-    """Pictures go by reference, the answer is base64 without a prefix."""
+async def test_extract_object(client: Client, requests: list[ExtractRequest]) -> None:
+    """Images are sent by reference; the response is base64 without a prefix."""
     answer = await client.post("/api/image-utils/extract-object", json={"image": b64(PHOTO), "mask": b64(MASK)})
 
     assert answer.json() == {"success": True, "extracted_image": b64(ANSWER), "error": None}
-    assert (asked[0].image, asked[0].mask) == (sha256(PHOTO), sha256(MASK))
+    assert (requests[0].image, requests[0].mask) == (sha256(PHOTO), sha256(MASK))
 
 
-async def test_a_shadow_preview_has_its_defaults(client: Client, asked: list[ShadowRequest]) -> None:
+async def test_a_shadow_preview_has_its_defaults(client: Client, requests: list[ShadowRequest]) -> None:
     """Offset 3, 5, opacity 0.4, blur 21."""
     answer = await client.post("/api/image-utils/add-shadow-preview", json={"extracted_image": b64(PHOTO)})
 
     assert answer.json() == {"success": True, "preview_image": b64(ANSWER), "error": None}
-    assert (asked[0].offset_x_px, asked[0].offset_y_px, asked[0].opacity, asked[0].blur_px) == (3, 5, 0.4, 21)
-    assert asked[0].mask is None
+    assert (requests[0].offset_x_px, requests[0].offset_y_px, requests[0].opacity, requests[0].blur_px) == (
+        3,
+        5,
+        0.4,
+        21,
+    )
+    assert requests[0].mask is None
 
 
 async def test_a_shadow_preview_reports_failures_with_200(client: Client) -> None:
-    """Here: that the service is down."""
+    """Here the service is down."""
     answer = await client.post("/api/image-utils/add-shadow-preview", json={"extracted_image": b64(PHOTO)})
 
     assert answer.status_code == 200
@@ -217,8 +222,8 @@ async def test_a_shadow_preview_reports_failures_with_200(client: Client) -> Non
     assert "image_utils" in answer.json()["error"]
 
 
-async def test_white_balance_by_form(client: Client, asked: list[WhiteBalanceRequest]) -> None:
-    """Multipart, knobs as decimal text; both pictures come back."""
+async def test_white_balance_by_form(client: Client, requests: list[WhiteBalanceRequest]) -> None:
+    """The request is multipart with decimal text; the response has both images."""
     answer = await client.post(
         "/api/image-utils/white-balance",
         files={"file": ("photo.png", PHOTO, "image/png")},
@@ -230,14 +235,14 @@ async def test_white_balance_by_form(client: Client, asked: list[WhiteBalanceReq
         "success": True, "original_image": b64(PHOTO), "corrected_image": b64(ANSWER), "method_used": "manual",
         "parameters": {"temperature": 12.5, "tint": -30.0},
     }  # fmt: skip
-    assert (asked[0].method, asked[0].temperature, asked[0].tint) == ("manual", 12.5, -30)
+    assert (requests[0].method, requests[0].temperature, requests[0].tint) == ("manual", 12.5, -30)
 
 
 @pytest.mark.parametrize("method", ["auto", "ai"])
 async def test_automatic_white_balance_turns_no_knobs(
-    client: Client, asked: list[WhiteBalanceRequest], method: str
+    client: Client, requests: list[WhiteBalanceRequest], method: str
 ) -> None:
-    """And it says which method it really was."""
+    """The response names the method used."""
     answer = await client.post(
         "/api/image-utils/white-balance",
         files={"file": ("photo.png", PHOTO, "image/png")},
@@ -245,7 +250,7 @@ async def test_automatic_white_balance_turns_no_knobs(
     )
 
     assert (answer.json()["method_used"], answer.json()["parameters"]) == ("auto", None)
-    assert (asked[0].method, asked[0].temperature) == ("auto", 0)
+    assert (requests[0].method, requests[0].temperature) == ("auto", 0)
 
 
 BAD_FORMS: dict[str, tuple[bytes, dict[str, str]]] = {
@@ -259,7 +264,7 @@ BAD_FORMS: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 async def test_a_wrong_form_is_refused_in_json(client: Client) -> None:
-    """The client calls json() on the error without looking."""
+    """The client parses each error as JSON."""
     answers = {
         name: await client.post("/api/image-utils/white-balance", files={"file": ("x.png", file)}, data=fields)
         for name, (file, fields) in BAD_FORMS.items()
@@ -270,7 +275,7 @@ async def test_a_wrong_form_is_refused_in_json(client: Client) -> None:
 
 
 async def test_a_service_that_is_down_is_named_at_once(client: Client) -> None:
-    """503, with when to try again."""
+    """The response is 503 with Retry-After."""
     mask = await client.post("/api/smart-mask", json={"image": b64(PHOTO), "auto_detect": True})
     extract = await client.post("/api/image-utils/extract-object", json={"image": b64(PHOTO), "mask": b64(MASK)})
 

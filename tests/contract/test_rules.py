@@ -1,4 +1,4 @@
-"""The rules that make or break the deployed client, R1 to R12, one after the other."""
+"""Rules R1 to R12 of the contract, without which the deployed client breaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def segmentation(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[MaskRequest]]:
-    """A segmentation service that always finds the same; yields what it is asked."""
+    """A segmentation service that always returns the same mask; yields the requests."""
     asked: list[MaskRequest] = []
 
     async def find(request: MaskRequest) -> MaskReply:
@@ -44,7 +44,7 @@ async def segmentation(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[M
 
 
 async def test_r1_submit_then_stream_then_both_results(client: Client, worker: WorkerByHand) -> None:
-    """The live path, with the live body: submit, read the stream to its end, fetch picture and result in parallel."""
+    """The live client's path: submit, read the stream to its end, fetch image and result in parallel."""
     picture = png("green")
     answer = await client.post("/api/generate/async", json=edit())
     task = answer.json()["task_id"]
@@ -64,7 +64,7 @@ async def test_r1_submit_then_stream_then_both_results(client: Client, worker: W
 
 
 async def test_r2_the_body_ends_right_after_the_terminal_event(client: Client, worker: WorkerByHand) -> None:
-    """The end of the body is what makes the client fetch the result; it comes with the end of the job, not before."""
+    """The client fetches the result when the body ends, so the body ends with the job and not before."""
     task = await client.submit()
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
         first = await stream.status_word()
@@ -77,7 +77,7 @@ async def test_r2_the_body_ends_right_after_the_terminal_event(client: Client, w
 
 
 async def test_r2_the_stream_of_an_ended_job_is_one_event(client: Client, worker: WorkerByHand) -> None:
-    """Who comes late learns the end at once."""
+    """A stream of an ended job has its terminal state at once."""
     task = await client.submit()
     await worker.finish(task)
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
@@ -90,7 +90,7 @@ async def test_r2_the_stream_of_an_ended_job_is_one_event(client: Client, worker
 
 
 async def test_r3_a_failed_job_is_told_by_both_results(client: Client, worker: WorkerByHand) -> None:
-    """The client swallows the stream's error event; `detail` of the result is what the user reads."""
+    """The client ignores the stream's error event and shows the result's `detail`."""
     task = await client.submit()
     await worker.fail(task, "The engine could not finish this job.")
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
@@ -104,7 +104,7 @@ async def test_r3_a_failed_job_is_told_by_both_results(client: Client, worker: W
 
 
 async def test_r4_a_cancelled_job_says_exactly_request_cancelled(client: Client) -> None:
-    """The client compares with these words and then stays silent."""
+    """The client compares this text and then shows no error."""
     task = await client.submit()
     await client.post(f"/api/generate/async/cancel/{task}")
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
@@ -153,7 +153,7 @@ async def test_r5_the_heartbeat_is_a_comment_with_its_own_blank_line(
 
 
 async def test_r5_the_stream_says_what_it_is(client: Client) -> None:
-    """The headers that keep proxies from holding it back."""
+    """The headers prevent buffering by proxies."""
     task = await client.submit()
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
         head = stream.head.lower()
@@ -202,7 +202,7 @@ async def test_r6_r7_r8_every_error_is_readable(client: Client, wrong: tuple[str
 
 
 async def test_r6_a_stream_has_cors_headers_too(client: Client) -> None:
-    """As every answer."""
+    """Like each response."""
     task = await client.submit()
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
         head = stream.head.lower()
@@ -211,7 +211,7 @@ async def test_r6_a_stream_has_cors_headers_too(client: Client) -> None:
 
 
 async def test_r6_even_a_fault_of_ours_is_readable(client: Client, bus: Bus) -> None:
-    """Here: somebody wrote nonsense into the view of the jobs. What went wrong is for the log only."""
+    """Here the view of jobs has invalid data. The cause appears in the log only."""
     await bus.publish(subjects.job_record("local", "j1"), b"nonsense")
     answer = await client.get("/api/generate/status/j1")
 
@@ -220,7 +220,7 @@ async def test_r6_even_a_fault_of_ours_is_readable(client: Client, bus: Bus) -> 
 
 
 async def test_r7_nothing_that_was_sent_comes_back(client: Client) -> None:
-    """The live client shows the raw body of a refused submit; megabytes of base64 are not for reading."""
+    """The live client shows the raw body of a refused submission, so it must not echo megabytes of base64."""
     answer = await client.post("/api/generate/async", json=edit(prompt=["SECRET" * 1000]))
 
     assert "SECRET" not in answer.text
@@ -250,7 +250,7 @@ async def test_r9_pictures_come_with_or_without_a_prefix(
     ],
 )
 async def test_r12_a_blob_address_is_explained(client: Client, path: str, body: dict[str, Any]) -> None:
-    """After one edit the client sends the address of the picture instead of the picture."""
+    """After one edit the client sends the image's blob: URL instead of the image."""
     answer = await client.post(path, json=body)
 
     assert answer.status_code == 422
@@ -261,7 +261,7 @@ async def test_r12_a_blob_address_is_explained(client: Client, path: str, body: 
 
 
 async def test_r10_a_job_can_be_read_as_soon_as_it_is_accepted(client: Client) -> None:
-    """With nobody there to say anything about it yet."""
+    """No worker is running yet."""
     task = await client.submit()
     status = await client.get(f"/api/generate/status/{task}")
     result = await client.get(f"/api/generate/result/{task}")
@@ -274,7 +274,7 @@ async def test_r10_a_job_can_be_read_as_soon_as_it_is_accepted(client: Client) -
 
 
 async def test_r11_large_pictures_travel_by_reference(client: Client, bus: Bus, images: NatsImageStore) -> None:
-    """A body of tens of megabytes is fine; the job that it becomes is a few hundred bytes."""
+    """A body of tens of megabytes is accepted; the job's message has a few hundred bytes."""
     noise = saved(Image.frombytes("RGB", (2000, 2000), os.urandom(12_000_000)), compress_level=1)
     body = json.dumps(edit(input_image=b64(noise), reference_image="A" * 20_000_000)).encode()
     answer = await client.post("/api/generate/async", content=body, headers={"Content-Type": "application/json"})
@@ -288,7 +288,7 @@ async def test_r11_large_pictures_travel_by_reference(client: Client, bus: Bus, 
 
 
 async def test_r11_the_mask_that_comes_twice_is_stored_once(client: Client, bus: Bus, images: NatsImageStore) -> None:
-    """By the hash of its bytes."""
+    """The name is the hash of its bytes."""
     task = await client.submit()
     again = await client.submit()
     jobs = [await bus.first(JOB_LOG, subjects.submissions_of(job)) for job in (task, again)]
@@ -301,7 +301,7 @@ async def test_r11_the_mask_that_comes_twice_is_stored_once(client: Client, bus:
 
 
 async def test_r11_more_than_64_mib_are_refused(client: Client) -> None:
-    """By what is announced, with an answer that the browser may read."""
+    """The declared length decides, and the response has CORS headers."""
     answer = await client.post("/api/generate/async", content=b"x" * (64 * 1024**2 + 1))
 
     assert (answer.status_code, answer.json()) == (413, {"detail": "The request is larger than 64 MiB."})

@@ -1,4 +1,4 @@
-"""Section 1.1, 1.14 and 1.15 of the contract: cross-origin rules, health, and the odd ends."""
+"""Sections 1.1, 1.14 and 1.15 of the contract: CORS, health and the remaining routes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("path", ["/api/generate/async", "/api/generate/async/cancel/x", "/api/smart-mask"])
 async def test_a_preflight_is_allowed(client: Client, path: str) -> None:
-    """Every JSON POST has one, and both cancels."""
+    """Each JSON POST and both cancel routes have one."""
     headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
     answer = await client.options(path, headers=headers)
 
@@ -35,7 +35,7 @@ async def test_a_preflight_is_allowed(client: Client, path: str) -> None:
 
 
 async def test_other_origins_may_not_read(client: Client) -> None:
-    """Only those of the setting; and caches keep the answers apart."""
+    """Only the origins of the setting; `Vary` separates the responses in caches."""
     answer = await client.get("/api/health", headers={"Origin": "https://elsewhere.example"})
 
     assert "access-control-allow-origin" not in answer.headers
@@ -43,7 +43,7 @@ async def test_other_origins_may_not_read(client: Client) -> None:
 
 
 async def test_options_is_answered_where_there_is_something(client: Client) -> None:
-    """200 and empty; an unknown path stays unknown, for every method."""
+    """The response is 200 and empty; an unknown path is 404 for each method."""
     known = await client.options("/api/generate/async")
     unknown = [(await client.request(method, "/api/unknown")).status_code for method in ("OPTIONS", "GET", "POST")]
 
@@ -55,7 +55,7 @@ async def test_options_is_answered_where_there_is_something(client: Client) -> N
 
 
 async def test_the_gateways_own_health(client: Client) -> None:
-    """All keys that any client reads."""
+    """All fields that a client reads."""
     answer = await client.get("/api/health")
 
     assert answer.status_code == 200
@@ -64,7 +64,7 @@ async def test_the_gateways_own_health(client: Client) -> None:
 
 
 async def test_system_health_is_degraded_while_a_service_is_down(client: Client) -> None:
-    """It names all four, by the names that the client knows."""
+    """The response has all four, with the client's names."""
     answer = (await client.get("/api/system/health")).json()
 
     assert answer["status"] == "degraded"
@@ -74,7 +74,7 @@ async def test_system_health_is_degraded_while_a_service_is_down(client: Client)
 
 
 async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -> None:
-    """The literal word; whatever else a service tells is passed on."""
+    """The status is the literal word; other fields of a service are passed on."""
 
     async def well(_: HealthRequest) -> HealthReply:
         return HealthReply(service="x", instance="here", status="healthy", detail={"engine": "by-hand"})
@@ -84,7 +84,7 @@ async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -
         answers: list[dict[str, Any]] = []
 
         async def all_answer() -> bool:
-            """Each has two seconds, and the machine may stand still for as long."""
+            """Each service has two seconds, and a busy machine may pause for as long."""
             answers.append((await client.get("/api/system/health")).json())
             return bool(answers[-1]["status"] == "healthy")
 
@@ -97,7 +97,7 @@ async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -
 
 @pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])
 async def test_a_weak_stream_degrades_the_system(client: Client, bus: Bus, path: str) -> None:
-    """The sentence says what is wrong, and the line that mends it."""
+    """The sentence names the fault and the command that fixes it."""
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(max_bytes=1024**2))
 
@@ -119,14 +119,14 @@ async def test_the_root_says_what_this_is(client: Client) -> None:
 
 
 async def test_clearing_the_cache_succeeds(client: Client) -> None:
-    """There is nothing that could be stale."""
+    """No cache can be stale."""
     answer = await client.post("/api/clear-cache")
 
     assert (answer.status_code, answer.json()["success"]) == (200, True)
 
 
 async def test_openapi_knows_every_body(client: Client) -> None:
-    """Though the routes read their bodies themselves."""
+    """The routes read their bodies without FastAPI."""
     schema = (await client.get("/openapi.json")).json()
     posts = {path: operations["post"] for path, operations in schema["paths"].items() if "post" in operations}
     described = {

@@ -1,4 +1,4 @@
-"""How a job's state looks to the deployed client."""
+"""Job states in the deployed client's format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def record(**fields: object) -> JobRecord:
 
 
 def test_a_queued_job_has_made_no_progress() -> None:
-    """The number of steps is known by then, and not told: the client would take it for a step."""
+    """The number of steps is known, but left out: the client would show it as a step."""
     status = status_of(record())
 
     assert (status.status, status.progress, status.current_step, status.total_steps) == ("queued", 0, None, None)
@@ -22,7 +22,7 @@ def test_a_queued_job_has_made_no_progress() -> None:
 
 @pytest.mark.parametrize(("fraction", "progress"), [(0.0, 0.2), (0.5, 0.25), (1.0, 0.3)])
 def test_loading_goes_from_a_fifth_to_three_tenths(fraction: float, progress: float) -> None:
-    """As it always did."""
+    """As the contract requires."""
     status = status_of(record(state="running", phase="loading", fraction=fraction))
 
     assert (status.status, status.progress) == ("loading_pipeline", progress)
@@ -30,7 +30,7 @@ def test_loading_goes_from_a_fifth_to_three_tenths(fraction: float, progress: fl
 
 @pytest.mark.parametrize(("step", "progress"), [(None, 0.3), (1, 0.3), (6, 0.625), (10, 0.885)])
 def test_steps_share_the_next_two_thirds(step: int | None, progress: float) -> None:
-    """A step counts once it is over; without one the worker is still preparing."""
+    """A finished step counts; before the first step the worker is preparing."""
     status = status_of(record(state="running", phase="processing", step=step, message="Blending"))
 
     assert (status.status, status.progress, status.current_step) == ("processing", progress, step)
@@ -39,7 +39,7 @@ def test_steps_share_the_next_two_thirds(step: int | None, progress: float) -> N
 
 
 def test_a_failure_tells_why() -> None:
-    """And nothing of how far it had come."""
+    """Steps and messages are left out."""
     end = Failed(job_id="j1", code="engine_failed", message="It broke.")
     status = status_of(record(state="failed", ended=end, step=3, message="Blending"))
 
@@ -48,7 +48,7 @@ def test_a_failure_tells_why() -> None:
 
 
 def test_a_cancel_is_no_error() -> None:
-    """The client shows what stands in `error`."""
+    """The client would show the text of `error`."""
     status = status_of(record(state="cancelled", ended=Cancelled(job_id="j1", step=3)))
 
     assert (status.status, status.error) == ("cancelled", None)

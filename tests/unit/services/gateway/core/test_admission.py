@@ -1,4 +1,4 @@
-"""Who may still submit a job."""
+"""The queue limits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from shared.errors import Busy
 from shared.messages import Cancelled, JobClass, Progress, Queued, QueueReport, Started, Task
 
 
-def queued(job_id: str, user: str) -> Queued:
+def queued_event(job_id: str, user: str) -> Queued:
     return Queued(job_id=job_id, user=user, task=Task.REMOVAL, job_class=JobClass.BATCH, log_seq=1, total_steps=1)
 
 
-def started(job_id: str) -> Started:
+def started_event(job_id: str) -> Started:
     return Started(job_id=job_id, worker="w1", engine="e", attempt=1)
 
 
@@ -24,7 +24,7 @@ def place(admission: Admission, user: str, *job_ids: str) -> None:
 
 
 def test_a_user_has_so_many_places() -> None:
-    """Another user still has his."""
+    """The limit of another user is not affected."""
     admission = Admission(total=10, per_user=2)
     place(admission, "ann", "a1", "a2")
 
@@ -34,7 +34,7 @@ def test_a_user_has_so_many_places() -> None:
 
 
 def test_all_users_share_the_queue() -> None:
-    """When it is full, it is full for everybody."""
+    """The total limit applies to all users."""
     admission = Admission(total=2, per_user=2)
     place(admission, "ann", "a1")
     place(admission, "bob", "b1")
@@ -44,7 +44,7 @@ def test_all_users_share_the_queue() -> None:
 
 
 def test_a_failed_submit_gives_its_place_back() -> None:
-    """Nothing waits then."""
+    """A failed submission does not count."""
     admission = Admission(total=1, per_user=1)
     with pytest.raises(KeyError), admission.place("ann", "a1"):
         raise KeyError
@@ -53,10 +53,10 @@ def test_a_failed_submit_gives_its_place_back() -> None:
 
 
 def test_a_job_that_starts_or_ends_waits_no_more() -> None:
-    """Whoever took it."""
+    """Any worker's start counts."""
     admission = Admission(total=10, per_user=2)
     place(admission, "ann", "a1", "a2")
-    admission.note(started("a1"))
+    admission.note(started_event("a1"))
     admission.note(Cancelled(job_id="a2"))
     place(admission, "ann", "a3", "a4")
 
@@ -65,12 +65,12 @@ def test_a_job_that_starts_or_ends_waits_no_more() -> None:
 
 
 def test_other_gateways_jobs_count() -> None:
-    """They are heard of as they are queued; one's own is not counted twice, and progress says nothing."""
+    """Their `queued` events count. A job of this gateway is not counted twice; progress events do not count."""
     admission = Admission(total=10, per_user=2)
     place(admission, "ann", "a1")
-    admission.note(queued("a1", "ann"))
+    admission.note(queued_event("a1", "ann"))
     admission.check("ann")
-    admission.note(queued("elsewhere", "ann"))
+    admission.note(queued_event("elsewhere", "ann"))
     admission.note(Progress(job_id="elsewhere", phase="loading", fraction=0.1))
 
     with pytest.raises(Busy):
@@ -78,12 +78,12 @@ def test_other_gateways_jobs_count() -> None:
 
 
 async def test_a_recount_keeps_what_changes_meanwhile() -> None:
-    """The report is a little old when it comes: a job that starts while it is made does not come back."""
+    """A job that starts during the query is not counted, although the report has it."""
     admission = Admission(total=10, per_user=2)
     place(admission, "ann", "gone", "starting")
 
     async def report() -> QueueReport:
-        admission.note(started("starting"))
+        admission.note(started_event("starting"))
         place(admission, "ann", "new")
         return QueueReport(queued={"ann": ["starting"], "bob": ["b1", "b2"]})
 

@@ -1,4 +1,4 @@
-"""How jobs ended, and for how long that is remembered."""
+"""The cache of ended jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def record(job_id: str, *, ended: bool) -> JobRecord:
 
 
 def test_only_jobs_that_have_ended_are_kept() -> None:
-    """Others may change."""
+    """The state of a running job can change."""
     jobs = EndedJobs()
     ended = record("j1", ended=True)
     jobs.keep(ended)
@@ -24,7 +24,7 @@ def test_only_jobs_that_have_ended_are_kept() -> None:
 
 
 def test_ended_jobs_make_room_for_later_ones() -> None:
-    """Only so many are kept."""
+    """The cache has a fixed size."""
     jobs = EndedJobs()
     for number in range(257):
         jobs.keep(record(f"j{number}", ended=True))

@@ -1,4 +1,4 @@
-"""Pictures as clients send them: which are taken, which are refused, and in which words."""
+"""Uploads: accepted images, refused images and their error texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOB = "Image: this is an address inside your browser, not an image; return to t
 
 
 class NoStore:
-    """A store that must not be asked: nothing is stored before all is checked."""
+    """A store that must not be used: images are stored after all checks."""
 
     async def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError
@@ -39,14 +39,14 @@ def giant_header() -> bytes:
 
 
 def many_frames(file_format: str) -> bytes:
-    """An animation; only its first frame counts."""
+    """An animation; only its first frame is used."""
     frames = [Image.new("L", (8, 8), shade) for shade in range(200)]
     return saved(frames[0], file_format, save_all=True, append_images=frames[1:])
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 async def test_every_format_is_known_by_its_content(uploads: Uploads, file_format: str) -> None:
-    """Whatever the data URL says it is."""
+    """The data URL's media type is ignored."""
     data = saved(Image.new("RGB", (20, 10), "red"), file_format)
     upload = await uploads.read("data:text/plain;base64," + b64(data), "Image")
 
@@ -65,7 +65,7 @@ async def test_every_kind_of_pixel_is_taken(uploads: Uploads, mode: str) -> None
 
 @pytest.mark.parametrize("file_format", ["GIF", "PNG"])
 async def test_of_an_animation_the_first_frame_counts(uploads: Uploads, file_format: str) -> None:
-    """As a mask too: it is black."""
+    """It is also an empty mask, because it is black."""
     mask = await uploads.read_mask(b64(many_frames(file_format)), "Mask")
 
     assert mask is None
@@ -89,7 +89,7 @@ async def test_of_an_animation_the_first_frame_counts(uploads: Uploads, file_for
     ],
 )  # fmt: skip
 async def test_what_is_no_picture_is_refused(uploads: Uploads, text: str, error: type[BadInput], sentence: str) -> None:
-    """In one sentence that names the field."""
+    """The error is one sentence with the field's name."""
     with pytest.raises(error) as refused:
         await uploads.read(text, "Image")
 
@@ -98,7 +98,7 @@ async def test_what_is_no_picture_is_refused(uploads: Uploads, text: str, error:
 
 
 async def test_a_mask_that_marks_nothing_is_none(uploads: Uploads) -> None:
-    """A single pixel is something."""
+    """A mask with a single bright pixel is not empty."""
     nothing = await uploads.read_mask(b64(mask_png(box=None)), "Mask")
     something = await uploads.read_mask(b64(mask_png(box=(5, 5, 5, 5))), "Mask")
 
@@ -107,7 +107,7 @@ async def test_a_mask_that_marks_nothing_is_none(uploads: Uploads) -> None:
 
 
 async def test_a_mask_that_comes_again_is_judged_alike(uploads: Uploads) -> None:
-    """It is unpacked only once; more masks than are remembered do no harm."""
+    """It is decoded once; more masks than the cache holds are handled as well."""
     first = [await uploads.read_mask(b64(mask_png((40, 30), box)), "Mask") for box in (None, (1, 1, 2, 2))]
     for width in range(1, 1100):
         await uploads.read_mask(b64(png("white", (width, 1), "L")), "Mask")

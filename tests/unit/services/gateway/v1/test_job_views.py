@@ -1,4 +1,4 @@
-"""How a job looks on /v1."""
+"""Job bodies of /v1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAILED = Failed(job_id="j1", code="engine_failed", message="It broke.")
 
 
 def record(state: JobState = JobState.RUNNING, ended: Terminal | None = None, **changes: object) -> JobRecord:
-    """A job that has come to step 2 of 4."""
+    """A job at step 2 of 4."""
     facts = {
         "job_id": "j1", "user": "u1", "state": state, "ended": ended, "task": Task.REMOVAL, "job_class": "batch",
         "phase": "processing", "fraction": 0.5, "step": 2, "total_steps": 4, "message": "Painting", "created_at": 1.0,
@@ -26,7 +26,7 @@ def record(state: JobState = JobState.RUNNING, ended: Terminal | None = None, **
 
 
 def test_a_running_job_tells_its_steps() -> None:
-    """With what it does, and how much of it is done."""
+    """The message and the progress are included."""
     job = job_of(record())
 
     assert (job.status, job.step, job.total_steps, job.message, job.progress) == ("running", 2, 4, "Painting", 0.5)
@@ -34,12 +34,12 @@ def test_a_running_job_tells_its_steps() -> None:
 
 
 def test_loading_is_no_progress() -> None:
-    """It can take a minute, and nothing of the edit is done."""
+    """Loading can take a minute and does no part of the edit."""
     assert progress_of(record(phase="loading", fraction=0.9)) == 0.0
 
 
 def test_a_done_job_has_its_result() -> None:
-    """And no message any more."""
+    """The message is removed."""
     job = job_of(record(JobState.DONE, DONE))
 
     assert job.result is not None
@@ -50,7 +50,7 @@ def test_a_done_job_has_its_result() -> None:
 
 
 def test_a_failed_job_says_why() -> None:
-    """With a word for programs and a sentence for people."""
+    """The error has a code for programs and a sentence for people."""
     job = job_of(record(JobState.FAILED, FAILED))
 
     assert job.error is not None
@@ -59,7 +59,7 @@ def test_a_failed_job_says_why() -> None:
 
 
 def test_before_the_first_step_there_are_none() -> None:
-    """How many steps were ordered says nothing: an engine has its own."""
+    """The submission's steps are not used: each engine has its own number."""
     job = job_of(record(step=None, total_steps=15, fraction=0.0))
 
     assert (job.step, job.total_steps) == (None, None)
@@ -67,7 +67,7 @@ def test_before_the_first_step_there_are_none() -> None:
 
 @pytest.mark.parametrize(("step", "total", "progress"), [(1, 4, 0.25), (None, None, 0.0)])
 def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int | None, progress: float) -> None:
-    """From its end alone, so a listing, which knows no steps, shows the same."""
+    """Only the terminal event is used, so a listing, which has no steps, shows the same."""
     end = Cancelled(job_id="j1", step=step, total_steps=total or 15)
     fresh = job_of(record(JobState.CANCELLED, end))
     listed = job_of(record(JobState.CANCELLED, end, fraction=0.0, step=None, total_steps=15))
@@ -77,7 +77,7 @@ def test_a_cancelled_job_tells_how_far_it_had_come(step: int | None, total: int 
 
 
 def test_dates_are_written_for_every_program() -> None:
-    """RFC 3339, in UTC; and the names are those of the API."""
+    """Dates are RFC 3339 in UTC, and the field names are those of the API."""
     written = job_of(record()).model_dump(mode="json", by_alias=True)
 
     assert written["created_at"] == "1970-01-01T00:00:01Z"
@@ -86,7 +86,7 @@ def test_dates_are_written_for_every_program() -> None:
 
 
 def test_a_receipt_names_what_went_in_and_came_out() -> None:
-    """By hash."""
+    """Images are named by their hash."""
     order = JobSubmit(task=Task.REMOVAL, image="b" * 64, mask="c" * 64, steps=20)
 
     receipt = receipt_of(record(JobState.DONE, DONE, replay_of="j0"), DONE, order)
@@ -96,7 +96,7 @@ def test_a_receipt_names_what_went_in_and_came_out() -> None:
 
 
 def test_a_receipt_can_be_written_without_the_order() -> None:
-    """The log keeps it for a week only."""
+    """The submission expires in the log after a week."""
     receipt = receipt_of(record(JobState.DONE, DONE), DONE, None)
 
     assert (receipt.inputs, receipt.steps, receipt.pixels_changed_outside_mask) == ({}, None, 0)

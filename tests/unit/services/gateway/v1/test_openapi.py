@@ -1,4 +1,4 @@
-"""The description of /v1: complete, with examples that are true, and the same as the snapshot."""
+"""The OpenAPI document of /v1: complete, with valid examples, equal to the snapshot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODELS = {
 
 
 def contents(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield where it is, its media type and the description of every body of an operation."""
+    """Yield (place, media type, content) of each body of an operation."""
     for where, part in {"request": operation.get("requestBody", {}), **operation["responses"]}.items():
         for kind, content in part.get("content", {}).items():
             yield where, kind, content
@@ -42,7 +42,7 @@ def type_of(operation: str, schema: dict[str, Any]) -> Any:
 
 
 def test_the_snapshot_is_up_to_date() -> None:
-    """Who changes the API sees it in the diff of docs/openapi-v1.json; `make openapi` writes it."""
+    """A change of the API shows in the diff of docs/openapi-v1.json; `make openapi` writes the file."""
     assert SNAPSHOT.read_bytes() == document(), "The API has changed: run `make openapi` and look at the difference."
 
 
@@ -52,7 +52,7 @@ def test_it_describes_v1_and_nothing_else() -> None:
 
 
 def test_it_describes_all_operations() -> None:
-    """As they were decided."""
+    """Adding or removing an operation must change this list."""
     assert set(OPERATIONS) == {
         "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "POST /v1/extractions",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
@@ -62,7 +62,7 @@ def test_it_describes_all_operations() -> None:
 
 
 def test_it_says_what_a_key_must_be_good_for() -> None:
-    """Pictures and streams also open by their address; the page's own needs have no key."""
+    """Images and streams also open by a signed address; health and samples need no key."""
     security = {name: operation["security"] for name, operation in OPERATIONS.items()}
     opens_by_address = {name for name, ways in security.items() if {"signature": []} in ways}
 
@@ -77,13 +77,13 @@ def test_it_says_what_a_key_must_be_good_for() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_has_an_example(name: str) -> None:
-    """Of what it takes, gives or answers when it fails."""
+    """For its request, its response or an error."""
     assert any("example" in content for _, _, content in contents(OPERATIONS[name]))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_text_body_has_an_example(name: str) -> None:
-    """Only bytes of pictures have none."""
+    """Only image bytes have none."""
     bare = [
         (where, kind)
         for where, kind, content in contents(OPERATIONS[name])
@@ -95,7 +95,7 @@ def test_every_text_body_has_an_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_examples_are_valid(name: str) -> None:
-    """Each follows the schema beside it."""
+    """Each example matches its schema."""
     for _, kind, content in contents(OPERATIONS[name]):
         if kind.endswith("json"):
             TypeAdapter(type_of(name, content["schema"])).validate_json(json.dumps(content["example"]))
@@ -103,7 +103,7 @@ def test_the_examples_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, model in MODELS.items() if "examples" in str(model.model_config)])
 def test_the_examples_in_the_schemas_are_valid(name: str) -> None:
-    """All of them."""
+    """Each example of each model."""
     examples = DESCRIBED["components"]["schemas"][name]["examples"]
 
     assert all(MODELS[name].model_validate_json(json.dumps(example)) for example in examples)
@@ -111,7 +111,7 @@ def test_the_examples_in_the_schemas_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_failures_are_problem_details(name: str) -> None:
-    """With the status that they are listed under."""
+    """Their status is the one that they are listed under."""
     for where, kind, content in contents(OPERATIONS[name]):
         if where >= "4" and where != "request":
             assert kind == "application/problem+json"
@@ -119,7 +119,7 @@ def test_failures_are_problem_details(name: str) -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    """Also those in bodies that are not read by FastAPI."""
+    """Also in bodies that FastAPI does not read."""
     text = document().decode()
     wanted = {part.partition('"')[0] for part in text.split("#/components/schemas/")[1:]}
 

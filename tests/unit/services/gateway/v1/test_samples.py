@@ -7,7 +7,7 @@ from services.gateway.v1.samples import load_samples
 
 
 def test_every_bundled_photo_is_listed_with_its_credit() -> None:
-    """So none is shown without saying whose it is."""
+    """Each photo needs a credit."""
     names = sorted(path.stem for path in (FOLDER / "samples").glob("*.jpg"))
 
     assert sorted(sample.name for sample in load_samples()) == names
@@ -15,7 +15,7 @@ def test_every_bundled_photo_is_listed_with_its_credit() -> None:
 
 
 def test_a_sample_leads_to_its_file() -> None:
-    """With the size it really has."""
+    """The size is that of the file."""
     rocket = next(sample for sample in load_samples() if sample.name == "rocket")
 
     assert (rocket.url, rocket.width, rocket.height) == ("/static/samples/rocket.jpg", 640, 427)
