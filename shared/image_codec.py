@@ -1,6 +1,6 @@
-"""Picture bytes to arrays and back: the one place where formats, orientation, alpha and colour order are decided.
+"""Image files to arrays and back. Only this module handles formats, orientation, alpha and colour order.
 
-Arrays are uint8 and RGB (height, width, 3) or greyscale (height, width); bounds are checked before anything is decoded.
+Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). Limits are checked before pixels are decoded.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
-_FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds: a third less, and that is rounding down
+_FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
 
-# `_opened` is stricter than Pillow's own guard, which would only warn.
+# `_opened` enforces the limits; Pillow's own guard only warns.
 Image.MAX_IMAGE_PIXELS = None
-# Above what malloc ever keeps for reuse (32 MB), so the memory of a huge picture goes back to the system: after two of
-# 64 megapixels at once a process held 340 MB for good.
-Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # as PILLOW_BLOCK_SIZE in the environment would
+# Larger than the blocks that malloc keeps for reuse (32 MB), so memory returns to the system. With the default, a
+# process kept 340 MB after two images of 64 megapixels at once.
+Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # same as PILLOW_BLOCK_SIZE in the environment
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a picture's header says. `width` and `height` are those of the upright picture, in pixels."""
+    """The header of an image file. `width` and `height` are those of the upright image, in pixels."""
 
     width: int
     height: int
@@ -53,80 +53,80 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A decoded, upright picture and the ICC profile its numbers are meant in (None: sRGB)."""
+    """A decoded, upright image and the ICC profile of its values (None: sRGB)."""
 
     rgb: Rgb
     icc: bytes | None = None
 
 
 def probe(data: bytes) -> ImageInfo:
-    """Read the header, check the bounds, then check that the file is whole; pixels of PNG and JPEG are not unpacked.
+    """Read the header, check the limits, and check that the file is complete, without decoding all pixels.
 
     Raises BadImage or TooLarge.
     """
-    with _opened(data) as picture:
-        _check_whole(picture, data)
-        width, height = picture.size
-        if _orientation(picture, data) in _SIDEWAYS:
+    with _opened(data) as image:
+        _check_whole(image, data)
+        width, height = image.size
+        if _orientation(image, data) in _SIDEWAYS:
             width, height = height, width
-        return ImageInfo(width, height, Image.MIME[picture.format or ""])
+        return ImageInfo(width, height, Image.MIME[image.format or ""])
 
 
 def decode_photo(data: bytes) -> Photo:
-    """Decode the first frame, upright, transparency on white, 16 bits scaled to 8. Raises BadImage or TooLarge."""
-    import numpy as np  # noqa: PLC0415 (the gateway starts without it)
+    """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge."""
+    import numpy as np  # noqa: PLC0415 (the gateway starts without numpy)
 
-    with _opened(data) as picture:
-        plain = _plain_png(picture, data)
-        icc = picture.info.get("icc_profile") if picture.mode in {"RGB", "RGBA"} else None
+    with _opened(data) as image:
+        plain = _plain_png(image, data)
+        icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return Photo(rgb, icc)
-        upright = _upright(picture, plain)
+        upright = _upright(image, plain)
         return Photo(np.array(_on_ground(upright, _WHITE).convert("RGB")), icc)
 
 
 def decode_mask(data: bytes) -> Grey:
-    """Decode a mask: mean of R, G and B; transparent counts as black. Raises BadImage or TooLarge."""
+    """Decode a mask: the mean of R, G and B; transparent is black. Raises BadImage or TooLarge."""
     import numpy as np  # noqa: PLC0415
 
-    with _opened(data) as picture:
-        plain = _plain_png(picture, data)
+    with _opened(data) as image:
+        plain = _plain_png(image, data)
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return _grey(rgb)
-        opaque = _on_ground(_upright(picture, plain), _BLACK)
+        opaque = _on_ground(_upright(image, plain), _BLACK)
         if opaque.mode in {"L", "1"}:
             return np.array(opaque.convert("L"))
         return _grey(np.array(opaque.convert("RGB")))
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Whether `decode_mask` would find nothing above the threshold; needs no OpenCV. Raises BadImage or TooLarge."""
-    with _opened(data) as picture:
-        opaque = _on_ground(_upright(picture, _plain_png(picture, data)), _BLACK)
+    """Return whether `decode_mask` has no value above the threshold, without OpenCV. Raises BadImage or TooLarge."""
+    with _opened(data) as image:
+        opaque = _on_ground(_upright(image, _plain_png(image, data)), _BLACK)
         luma = _brightest(opaque.convert("L"))
-        # Luma weighs red 0.299, green 0.587, blue 0.114, where the mean has 1/3 each: mostly this quick look decides.
+        # Luma weighs R, G, B by 0.299, 0.587, 0.114 and the mean by 1/3 each, so this fast test decides most masks.
         if luma * 0.56 > threshold + 1:
             return False
         return luma * 3 + 2 <= threshold or _brightest(opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)) <= threshold
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
-    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA without loss; the profile, if any, travels with it."""
+    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG, with the ICC profile if there is one."""
     return png.pack(pixels, icc)
 
 
 def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
-    """Encode with loss, for previews."""
+    """Encode as JPEG, for previews."""
     import cv2  # noqa: PLC0415
 
     ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        raise BadImage("The picture could not be encoded.")
+        raise BadImage("The image could not be encoded.")
     return bytes(encoded)
 
 
 class _opened:  # noqa: N801 (reads as a verb at the call site)
-    """Open lazily, check the bounds, and translate what a broken file makes Pillow raise."""
+    """Open lazily, check the limits, and raise BadImage for each error that a broken file causes in Pillow."""
 
     _BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError,
                OverflowError, ZeroDivisionError, struct.error, zlib.error)  # fmt: skip
@@ -136,40 +136,40 @@ class _opened:  # noqa: N801 (reads as a verb at the call site)
 
     def __enter__(self) -> ImageFile.ImageFile:
         try:
-            picture = Image.open(io.BytesIO(self._data), formats=FORMATS)
+            image = Image.open(io.BytesIO(self._data), formats=FORMATS)
         except self._BROKEN as error:
-            raise BadImage(f"The file is not a readable picture ({', '.join(FORMATS)}).") from error
-        width, height = picture.size
+            raise BadImage(f"The file is not a readable image ({', '.join(FORMATS)}).") from error
+        width, height = image.size
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
             raise TooLarge(
-                f"The picture is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
+                f"The image is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
                 f"{MAX_PIXELS // 1_000_000} megapixels are accepted."
             )
-        if picture.format == "MPO":  # what many telephones write: a JPEG with more pictures behind it
-            picture.format = "JPEG"
-        self._picture = picture
-        return picture
+        if image.format == "MPO":  # from many phones: a JPEG that contains further images
+            image.format = "JPEG"
+        self._picture = image
+        return image
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._picture.close()
         if kind is not None and issubclass(kind, self._BROKEN):
-            raise BadImage("The picture is damaged or cut short.") from error
+            raise BadImage("The image is damaged or incomplete.") from error
 
 
-def _upright(picture: Image.Image, plain: NDArray[np.uint8] | None) -> Image.Image:
-    """Load the first frame and turn it the way the camera was held; `plain` is what `_plain_png` has found."""
+def _upright(image: Image.Image, plain: NDArray[np.uint8] | None) -> Image.Image:
+    """Load the first frame and apply the EXIF orientation; `plain` is the result of `_plain_png`."""
     if plain is not None:
-        return Image.frombuffer(picture.mode, picture.size, plain, "raw", picture.mode, 0, 1)
-    picture.load()
-    return ImageOps.exif_transpose(picture)
+        return Image.frombuffer(image.mode, image.size, plain, "raw", image.mode, 0, 1)
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
-def _on_ground(picture: Image.Image, ground: tuple[int, int, int, int]) -> Image.Image:
-    """Lay what is transparent on a ground; 8 bits a channel in any case."""
-    picture = _eight_bit(picture)
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture
-    layer = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+def _on_ground(image: Image.Image, ground: tuple[int, int, int, int]) -> Image.Image:
+    """Convert to 8 bits a channel and lay transparent pixels on the ground colour."""
+    image = _eight_bit(image)
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):
         return layer
     return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
@@ -179,18 +179,18 @@ def _brightest(grey: Image.Image) -> int:
     return max(value for value, count in enumerate(grey.histogram()) if count)
 
 
-def _plain_png(picture: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8] | None:
-    """Unpack what browsers send, an upright still with 8 bits a channel, as (height, width, channels); else None."""
-    if picture.format != "PNG" or "transparency" in picture.info:
+def _plain_png(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8] | None:
+    """Decode an upright PNG with 8 bits a channel, as browsers send it, to (height, width, channels); else None."""
+    if image.format != "PNG" or "transparency" in image.info:
         return None
     kinds = {kind for kind, _ in png.chunks(data)}
-    if b"IEND" not in kinds or b"acTL" in kinds or _orientation(picture, data) != 1:
+    if b"IEND" not in kinds or b"acTL" in kinds or _orientation(image, data) != 1:
         return None
-    return png.unpack(data, picture.mode, picture.size)
+    return png.unpack(data, image.mode, image.size)
 
 
 def _opaque(pixels: NDArray[np.uint8]) -> Rgb | None:
-    """RGB of opaque RGB or RGBA, in a tenth of Pillow's time; None if it is something else."""
+    """Return the RGB of opaque RGB or RGBA pixels, ten times faster than Pillow; None for all others."""
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
@@ -203,7 +203,7 @@ def _opaque(pixels: NDArray[np.uint8]) -> Rgb | None:
 
 
 def _grey(rgb: Rgb) -> Grey:
-    """Mean of R, G and B, rounded down; what is grey already, as browsers send masks, costs a millisecond."""
+    """Return the mean of R, G and B, rounded down. Grey RGB, as browsers send masks, takes a millisecond."""
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
@@ -213,36 +213,36 @@ def _grey(rgb: Rgb) -> Grey:
     return np.asarray((rgb.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8))
 
 
-def _orientation(picture: ImageFile.ImageFile, data: bytes) -> int:
-    """Read EXIF orientation. Pillow unpacks all pixels of a PNG to look behind them: spare that where nothing is."""
-    if picture.format == "PNG" and not any(_tells_orientation(kind, body) for kind, body in png.chunks(data)):
+def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
+    """Return the EXIF orientation. Of a PNG Pillow decodes all pixels to find it, so look for its chunk first."""
+    if image.format == "PNG" and not any(_has_orientation(kind, body) for kind, body in png.chunks(data)):
         return 1
-    return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    return int(image.getexif().get(_EXIF_ORIENTATION, 1))
 
 
-def _tells_orientation(kind: bytes, body: memoryview) -> bool:
+def _has_orientation(kind: bytes, body: memoryview) -> bool:
     return kind == b"eXIf" or (kind in {b"tEXt", b"zTXt"} and bytes(body[:16]) == b"Raw profile type")
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    if picture.mode not in _SIXTEEN_BIT:
-        return picture
-    if picture.mode == "F":
-        return picture.convert("L")
-    return picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode not in _SIXTEEN_BIT:
+        return image
+    if image.mode == "F":
+        return image.convert("L")
+    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
 
 
-def _check_whole(picture: ImageFile.ImageFile, data: bytes) -> None:
-    """Refuse files that end early, as cheaply as each format allows."""
-    if picture.format == "PNG":
+def _check_whole(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Raise BadImage for a file that ends early, with the cheapest check of each format."""
+    if image.format == "PNG":
         if not any(kind == b"IEND" for kind, _ in png.chunks(data)):
-            raise BadImage("The picture is cut short.")
-    elif picture.format == "WEBP":
+            raise BadImage("The image is incomplete.")
+    elif image.format == "WEBP":
         if int.from_bytes(data[4:8], "little") + 8 > len(data):
-            raise BadImage("The picture is cut short.")
-    elif picture.format == "JPEG":
+            raise BadImage("The image is incomplete.")
+    elif image.format == "JPEG":
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as again:
-            again.draft("L", (1, 1))  # 1/8 scale: every byte is read, few are transformed
+            again.draft("L", (1, 1))  # scale 1/8: reads every byte, transforms few
             again.load()
     else:
-        picture.load()
+        image.load()

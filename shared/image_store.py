@@ -1,7 +1,7 @@
-"""Pictures by the SHA-256 of their bytes, and what was made of them by name, in object buckets (NATS ADR-20).
+"""Images by the SHA-256 of their bytes, and derived data by name, in object buckets (NATS ADR-20).
 
-The client library's own `get` polls its flow control every 250 ms and hangs when chunks have expired; here a picture
-is one direct get for its entry and one batched direct get for its chunks, 15 times faster at 8 MB, with a time limit.
+The client library's `get` polls its flow control every 250 ms and hangs when chunks have expired. Here a read is one
+direct get for the entry and one batched direct get for the chunks: 15 times faster at 8 MB, with a timeout.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 
 Bucket = Literal["inputs", "results", "cache", "debug"]
 CHUNK_BYTES = 512 * 1024
-_WINDOW = 8  # chunks in flight; the server refuses a publisher that holds too many bytes
+_WINDOW = 8  # chunks in flight; the server refuses a publisher with too many bytes in flight
 _HASH_IN_THREAD_BYTES = 256 * 1024
-_STILL_YOUNG = 0.5  # of the bucket's life: an older picture is stored again, so that it outlives the job that names it
+_STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
 
 
 class ImageStore(Protocol):
-    """Where pictures are kept between services."""
+    """Stores images that services exchange."""
 
     async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
-        """Store a picture once and return its reference. Raises BadImage, Busy when full, BrokerUnavailable.
+        """Store an image once and return its reference. Raises BadImage, Busy when full, BrokerUnavailable.
 
-        With `force` it is stored whether or not it is there, so that the time does not tell.
+        With `force` it is stored even if it exists, so that the duration does not reveal whether it did.
         """
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """Return the bytes, checked against their hash. Raises ImageNotFound, BrokerUnavailable."""
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """Return a picture's reference if it is there; it stays for half of its life more. Raises BrokerUnavailable."""
+        """Return the reference of an image that exists, valid for at least half its life. Raises BrokerUnavailable."""
 
 
 class NamedStore(Protocol):
-    """What was made of pictures, under names that whoever needs it again can work out."""
+    """Stores data derived from images, under names that every service can compute."""
 
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
-        """Keep bytes under a name, in the place of what had it. Raises Busy when full, BrokerUnavailable."""
+        """Store bytes under a name and replace earlier ones. Raises Busy when full, BrokerUnavailable."""
 
     async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
-        """Return the bytes of a name, or None where they are not, or no longer, whole. Raises BrokerUnavailable."""
+        """Return the bytes of a name, or None if they are missing or incomplete. Raises BrokerUnavailable."""
 
 
 class NatsImageStore:
@@ -65,13 +65,13 @@ class NatsImageStore:
         self._bus = bus
 
     async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
-        """See ImageStore. `ref` spares the probe where the caller has just made the picture itself."""
+        """See ImageStore. With `ref`, the image is not probed: for a caller that has just encoded it."""
         sha256 = await digest(data)
         entry = None if force else await self._entry(bucket, sha256)
         if entry is not None and _has_size(entry) and _is_young(bucket, entry):
             return _ref(bucket, sha256, entry)
         if ref is None:
-            from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no pictures and has no Pillow)
+            from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no images and has no Pillow)
 
             info = await asyncio.to_thread(probe, data)
             ref = ImageRef(
@@ -83,7 +83,7 @@ class NatsImageStore:
                 size_bytes=len(data),
             )
         elif ref.sha256 != sha256 or ref.bucket != bucket:
-            raise BadImage("The reference does not belong to the picture.")
+            raise BadImage("The reference does not belong to the image.")
         metadata = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
         await self._write(bucket, sha256, data, sha256, metadata)
         return ref
@@ -96,11 +96,11 @@ class NatsImageStore:
         try:
             await self._send(bucket, name, data, sha256, metadata)
         except StreamFull as error:
-            raise Busy("The picture store is full, please try again later.") from error
+            raise Busy("The image store is full, please try again later.") from error
 
     async def _send(self, bucket: Bucket, name: str, data: bytes, sha256: str, metadata: dict[str, str]) -> None:
-        # The entry goes last: until it is there, a half-written picture does not exist. Chunks of an older copy are
-        # left to expire, because a reader may be at them.
+        # The entry goes last: an image without its entry does not exist. Chunks of an older copy expire by themselves,
+        # because a reader may be reading them.
         nuid = uuid.uuid4().hex
         window = asyncio.Semaphore(_WINDOW)
 
@@ -114,7 +114,7 @@ class NatsImageStore:
             async with asyncio.TaskGroup() as group:
                 for number in range(chunks):
                     group.create_task(send(number), name=f"image_store.chunk-{number}")
-        except ExceptionGroup as failed:  # the first one has ended the others
+        except ExceptionGroup as failed:  # the first failure cancelled the others
             raise failed.exceptions[0] from failed
         entry = {
             "name": name,
@@ -149,13 +149,13 @@ class NatsImageStore:
 
     async def _read(self, bucket: Bucket, entry: dict[str, Any]) -> bytes:
         chunks = await self._chunks(bucket, entry)
-        # A retried chunk is stored late. Other clients do not number theirs: they send one after the other.
+        # A retried chunk is stored late. Other clients do not number chunks: they send one after the other.
         chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
         return chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
 
     async def _chunks(self, bucket: Bucket, entry: dict[str, Any]) -> list[StoredMessage]:
         stream, subject = bucket_stream(bucket), _chunks(bucket, entry["nuid"])
-        if entry["chunks"] == 1:  # most masks: one request, where a batch needs a subscription of its own
+        if entry["chunks"] == 1:  # most masks: one request, while a batch needs a subscription
             only = await self._bus.last(stream, subject)
             return [] if only is None else [only]
         return await self._bus.history(stream, subject)
@@ -170,7 +170,7 @@ class NatsImageStore:
         return await self._put_again(bucket, sha256)
 
     async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """Renew an old picture, or describe one put by `nats obj put <bucket> <file> --name <sha256>`."""
+        """Store an old image again, or add the size of one from `nats obj put <bucket> <file> --name <sha256>`."""
         try:
             return await self.put(bucket, await self.get(bucket, sha256))
         except (BadInput, ImageNotFound):
@@ -185,10 +185,10 @@ class NatsImageStore:
 
 
 class CachedImageStore:
-    """An ImageStore that keeps in memory what it has read last from one bucket; it passes on everything else."""
+    """An ImageStore with a cache in memory of the images that were last read from one bucket."""
 
     def __init__(self, images: ImageStore, bucket: Bucket, limit_bytes: int) -> None:
-        """A picture that alone is larger than the limit is not kept."""
+        """An image larger than the limit is not cached."""
         self._images = images
         self._bucket = bucket
         self._kept: LRUCache[str, bytes] = LRUCache(limit_bytes, getsizeof=len)
@@ -216,7 +216,7 @@ class CachedImageStore:
 
 
 async def digest(data: bytes) -> str:
-    """SHA-256 in hex; large ones are computed in a thread, which the hash leaves the interpreter to."""
+    """Return the SHA-256 in hex; large data is hashed in a thread, which releases the interpreter lock."""
     if len(data) < _HASH_IN_THREAD_BYTES:
         return hashlib.sha256(data).hexdigest()
     return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())

@@ -50,7 +50,7 @@ class FakeImageStore:
                 size_bytes=len(data),
             )
         elif (ref.bucket, ref.sha256) != (bucket, sha256):
-            raise BadImage("The reference does not belong to the picture.")
+            raise BadImage("The reference does not belong to the image.")
         self._kept[bucket, sha256] = ref, data
         return ref
 

@@ -271,7 +271,7 @@ async def test_a_full_store_says_so(images: NatsImageStore, side: int) -> None:
         for number in range(100):
             await images.put("debug", noise(side, seed=number))
 
-    with pytest.raises(Busy, match=r"^The picture store is full, please try again later\.$"):
+    with pytest.raises(Busy, match=r"^The image store is full, please try again later\.$"):
         await fill()
 
 
