@@ -1,7 +1,7 @@
-"""Every word the services say to each other: frozen, closed, versioned. Facts and references travel, never pixels.
+"""All messages between the services: frozen, versioned models. They contain facts and references, never pixels.
 
-Pictures are named by the SHA-256 of their bytes, in the object bucket that the field's comment names. All models
-refuse unknown fields; a message that breaks its schema is a dead letter, not a crash.
+An image is the SHA-256 of its bytes, in the object bucket that the field's comment names. All models refuse unknown
+fields; a message that breaks its schema becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from shared.subjects import TOKEN
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
 Point = tuple[float, float]
-"""x, y in pixels of the upright picture, origin top left."""
+"""x, y in pixels of the upright image, origin top left."""
 Box = tuple[float, float, float, float]
-"""x_min, y_min, x_max, y_max in pixels of the upright picture."""
+"""x_min, y_min, x_max, y_max in pixels of the upright image."""
 
 
 class Message(BaseModel):
     """Base of all messages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no word for NaN
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
 
     v: Literal[1] = 1
 
@@ -35,27 +35,27 @@ DEFAULT_GUIDANCE = 4.0
 
 
 class Task(StrEnum):
-    """What an edit does."""
+    """The kind of an edit."""
 
     REMOVAL = "removal"
-    """Fill the marked region with its surroundings."""
+    """Fill the marked region to match its surroundings."""
     INSERTION = "insertion"
-    """Put the reference object into the marked region."""
+    """Insert the object of the reference image into the marked region."""
     WHITE_BALANCE = "white-balance"
-    """Take the colour cast out of the whole picture."""
+    """Remove the colour cast of the whole image."""
 
 
 class JobClass(StrEnum):
-    """Who waits for the result."""
+    """The priority of a job."""
 
     INTERACTIVE = "interactive"
-    """A person: runs first."""
+    """A person waits for the result: runs first."""
     BATCH = "batch"
-    """A program: runs when nobody waits."""
+    """Runs when no interactive job waits."""
 
 
 class ImageRef(Message):
-    """A stored picture."""
+    """A stored image."""
 
     bucket: Literal["inputs", "results", "cache", "debug"]
     sha256: Sha256
@@ -69,7 +69,7 @@ class ImageRef(Message):
 
 
 class JobSubmit(Message):
-    """A job as somebody asked for it; the class, the user and the job id are in the subject."""
+    """A job as it was submitted; its class, owner and id are in the subject."""
 
     type: Literal["job.submit"] = "job.submit"
     task: Task
@@ -83,7 +83,7 @@ class JobSubmit(Message):
     steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
     guidance: Annotated[float, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     mask_tool: Literal["brush", "box"] | None = None
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 leaves the picture as it is
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 changes nothing
     refine_fill: bool = True
     flow_match: bool = False
     debug: bool = False
@@ -91,21 +91,21 @@ class JobSubmit(Message):
     traceparent: str | None = None
 
     def image_hashes(self) -> dict[str, str]:
-        """Return the pictures that the job needs, by field; `image` comes first."""
+        """Return the hashes of the images that the job needs, by field; `image` comes first."""
         names = ("image", "mask", "reference", "reference_mask")
         return {name: sha256 for name in names if (sha256 := getattr(self, name)) is not None}
 
 
 class JobWork(Message):
-    """A job that a worker may take."""
+    """A job that waits for a worker, in JOB_Q."""
 
     type: Literal["job.work"] = "job.work"
     job_id: Token
     user: Token
     job_class: JobClass
-    log_seq: int  # of the submit, in JOB_LOG
+    log_seq: int  # of the submission, in JOB_LOG
     replay_of: Token | None = None
-    again: bool = False  # put back after JOB_Q was lost: it may have been tried before
+    again: bool = False  # queued again after JOB_Q was lost; it may have been tried before
     submit: JobSubmit
 
 
@@ -130,7 +130,7 @@ class Queued(_JobEvent):
 
 
 class Started(_JobEvent):
-    """A worker took the job; a second one without `returned` before it means that the first worker died."""
+    """A worker started the job; without a `returned` before it, the worker of the attempt before died."""
 
     type: Literal["started"] = "started"
     worker: Token
@@ -139,7 +139,7 @@ class Started(_JobEvent):
 
 
 class Returned(_JobEvent):
-    """The worker gave the job back, which waits again: it failed, or the worker stops (`stopping`, not counted)."""
+    """The worker returned the job to the queue: an error, or its own stop (`stopping`, not an attempt)."""
 
     type: Literal["returned"] = "returned"
     worker: Token
@@ -148,7 +148,7 @@ class Returned(_JobEvent):
 
 
 class Progress(_JobEvent):
-    """The work has come to a step, each once; `loading` has no steps, only a phrase."""
+    """The job reached a step, sent once each; `loading` has a message instead of steps."""
 
     type: Literal["progress"] = "progress"
     phase: Literal["loading", "processing"]
@@ -160,7 +160,7 @@ class Progress(_JobEvent):
 
 
 class Preview(_JobEvent):
-    """How the picture looks by now, small enough to travel inline."""
+    """A small preview of the unfinished image."""
 
     type: Literal["preview"] = "preview"
     step: int
@@ -177,13 +177,13 @@ class Done(_JobEvent):
     result: ImageRef  # bucket results
     duration_ms: int
     seed: int
-    changed_outside_px: int  # outside the edited region, which the engine names, and different from the upload
+    changed_outside_px: int  # pixels outside the engine's region that differ from the upload
     timings_ms: dict[str, int] = Field(default_factory=dict)
     debug: str | None = None  # the name of a debug session
 
 
 class Failed(_JobEvent):
-    """Terminal: there is no result, and this is why."""
+    """Terminal: there is no result, because of this error."""
 
     type: Literal["failed"] = "failed"
     code: str
@@ -192,10 +192,10 @@ class Failed(_JobEvent):
 
 
 class Cancelled(_JobEvent):
-    """Terminal: somebody asked for it."""
+    """Terminal: the job was cancelled."""
 
     type: Literal["cancelled"] = "cancelled"
-    step: int | None = None  # how far it had got
+    step: int | None = None  # the last step that was reached
     total_steps: int | None = None
 
 
@@ -207,17 +207,17 @@ JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 
 
 class Attempt(Message):
-    """One try at a job that was not the last word."""
+    """One attempt at a job that did not end it."""
 
     number: int
     worker: Token
     started_at: float
     ended_at: float | None = None
-    outcome: Token  # why the job came back; `vanished`: its worker was not heard of again
+    outcome: Token  # the reason of its return; `vanished`: the worker died without one
 
 
 class DeadLetter(Message):
-    """A job that could not be run: all that is needed to understand it and to run it again."""
+    """A job that could not run, with everything that is needed to understand it and to run it again."""
 
     type: Literal["job.dead"] = "job.dead"
     job_id: Token
@@ -227,12 +227,12 @@ class DeadLetter(Message):
     history: list[Attempt] = Field(default_factory=list)
     log_seq: int | None = None
     work: JobWork | None = None
-    raw: str | None = None  # the body as it came, where it could not be read
+    raw: str | None = None  # the message, if it could not be parsed
     at: float = Field(default_factory=time.time)
 
 
 class DebugImage(Message):
-    """One labelled picture of a debug session (bucket debug)."""
+    """One labelled image of a debug session (bucket debug)."""
 
     label: str
     sha256: Sha256
@@ -241,7 +241,7 @@ class DebugImage(Message):
 
 
 class DebugSession(Message):
-    """What an edit was made from, for whoever asked to see it (bucket `sessions`)."""
+    """The inputs and intermediate images of an edit that was submitted with `debug` (bucket `sessions`)."""
 
     name: Annotated[str, Field(pattern=r"^[0-9]{8}_[0-9]{6}_[0-9]{8}$")]
     job_id: Token
@@ -255,22 +255,22 @@ class DebugSession(Message):
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
-    """Accepted, no worker has it."""
+    """Accepted; no worker runs it."""
     RUNNING = "running"
-    """A worker has it."""
+    """A worker runs it."""
     DONE = "done"
     """The result is stored."""
     FAILED = "failed"
     """It ended without a result."""
     CANCELLED = "cancelled"
-    """Somebody asked for it to end."""
+    """It was cancelled."""
 
 
 class JobRecord(Message):
-    """What the events of a job add up to (bucket `jobs`); a view, never a second truth."""
+    """The state of a job, folded from its events (bucket `jobs`). A view; the events decide."""
 
     job_id: Token
     user: Token
@@ -297,13 +297,13 @@ class JobRecord(Message):
 
 
 class QueueQuery(Message):
-    """Ask the job manager what waits."""
+    """Request the waiting jobs from the job manager."""
 
     type: Literal["job.queue"] = "job.queue"
 
 
 class QueueReport(Message):
-    """Open jobs that no worker has, by user."""
+    """The ids of the jobs that wait for a worker, by owner."""
 
     queued: dict[Token, list[Token]] = Field(default_factory=dict)
 
@@ -313,8 +313,8 @@ class ReplayRequest(Message):
 
     type: Literal["job.replay"] = "job.replay"
     from_seq: int = Field(ge=1)  # in JOB_LOG
-    to_seq: int | None = None  # inclusive; only from_seq if missing
-    job_class: JobClass | None = None  # instead of the class it had
+    to_seq: int | None = None  # inclusive; default: only from_seq
+    job_class: JobClass | None = None  # default: the class of the original
     dry_run: bool = False
 
 
@@ -322,22 +322,22 @@ class RedriveRequest(Message):
     """Run the jobs of dead letters again, each as a new job."""
 
     type: Literal["job.redrive"] = "job.redrive"
-    job_id: Token | None = None  # all that can be run, if missing
+    job_id: Token | None = None  # default: all that can run
     job_class: JobClass | None = None
     dry_run: bool = False
 
 
 class ReplayedJob(Message):
-    """One job that runs again, or would."""
+    """One job of a replay or of its dry run."""
 
     log_seq: int | None
     job_id: Token
-    new_job_id: Token | None = None  # known once it is logged
-    problem: str | None = None  # why it cannot run again
+    new_job_id: Token | None = None  # None until it is logged
+    problem: str | None = None  # the reason it cannot run again
 
 
 class ReplayReply(Message):
-    """What was replayed, in the order of the log."""
+    """The replayed jobs, in the order of the log."""
 
     dry_run: bool
     jobs: list[ReplayedJob]
@@ -347,7 +347,7 @@ class ReplayReply(Message):
 
 
 class Stroke(Message):
-    """A line drawn by hand."""
+    """A freehand line."""
 
     points: Annotated[list[Point], Field(min_length=1, max_length=5_000)]
     radius_px: float = Field(default=8.0, gt=0, le=2_000)
@@ -355,7 +355,7 @@ class Stroke(Message):
 
 
 class MaskRequest(Message):
-    """Find the thing that a prompt points at. Precedence: points and box, then strokes, then mask, then auto."""
+    """Find the object at a prompt. Precedence: points and box, then strokes, then mask, then auto."""
 
     type: Literal["seg.mask"] = "seg.mask"
     request_id: Token
@@ -372,7 +372,7 @@ class MaskRequest(Message):
 
 
 class Mask(Message):
-    """One answer: a greyscale PNG of the picture's size, 255 inside."""
+    """One candidate: a greyscale PNG of the image's size, 255 inside."""
 
     png: ImageRef  # bucket cache
     score: float = Field(ge=0, le=1)
@@ -383,18 +383,18 @@ class MaskReply(Message):
 
     masks: Annotated[list[Mask], Field(min_length=1)]
     engine: str
-    note: str | None = None  # e.g. that the coarse method was used, and why
+    note: str | None = None  # e.g. the reason the coarse method was used
 
 
 class SaliencyRequest(Message):
-    """Ask for the map of what stands out in a picture."""
+    """Request the saliency map of an image."""
 
     type: Literal["seg.saliency"] = "seg.saliency"
     image: Sha256  # bucket inputs
 
 
 class SaliencyReply(Message):
-    """A greyscale PNG of the picture's size (bucket cache), or nothing without weights."""
+    """A greyscale PNG of the image's size (bucket cache); None without weights."""
 
     png: ImageRef | None = None
 
@@ -411,11 +411,11 @@ class ExtractRequest(Message):
 
 
 class ShadowRequest(Message):
-    """Show an extracted object with a soft shadow on a light ground."""
+    """Render an extracted object with a soft shadow on a light background."""
 
     type: Literal["img.shadow"] = "img.shadow"
     image: Sha256  # bucket inputs
-    mask: Sha256 | None = None  # bucket inputs; without it, all that is not white is the object
+    mask: Sha256 | None = None  # bucket inputs; default: all pixels that are not white
     offset_x_px: Annotated[int, Field(ge=-500, le=500)] = 3
     offset_y_px: Annotated[int, Field(ge=-500, le=500)] = 5
     opacity: Annotated[float, Field(ge=0, le=1)] = 0.4
@@ -423,7 +423,7 @@ class ShadowRequest(Message):
 
 
 class WhiteBalanceRequest(Message):
-    """Correct the colour cast; `manual` turns two knobs, `auto` estimates."""
+    """Correct the colour cast: `manual` by temperature and tint, `auto` by estimation."""
 
     type: Literal["img.white-balance"] = "img.white-balance"
     image: Sha256  # bucket inputs
@@ -434,7 +434,7 @@ class WhiteBalanceRequest(Message):
 
 
 class ImageReply(Message):
-    """A new picture (bucket cache)."""
+    """A new image (bucket cache)."""
 
     png: ImageRef
 
@@ -443,13 +443,13 @@ class ImageReply(Message):
 
 
 class HealthRequest(Message):
-    """Ask a service how it is."""
+    """Request the health of a service."""
 
     type: Literal["health"] = "health"
 
 
 class HealthReply(Message):
-    """How a service is, in words an operator can use."""
+    """The health of a service, with details for operators."""
 
     service: str
     instance: str
