@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.2
-_ANSWER_S = 5.0  # a stream with three copies takes one second; while a cluster elects, it answers nothing at all
+_ANSWER_S = 5.0  # a stream with three copies takes one second; a cluster does not reply during an election
 _IMMUTABLE = 10052
-_NO_ROOM = 10047
-_NO_CLUSTER = 10074
-# What must not be weaker than declared, and the argument of `nats stream edit` that mends it.
+_STORAGE_FULL = 10047
+_NOT_A_CLUSTER = 10074
+# The fields that may not be weaker than declared, with the option of `nats stream edit` that corrects each.
 _AMOUNTS = {
     "num_replicas": "--replicas={}",
     "max_age": "--max-age={:.0f}s",
@@ -52,12 +52,12 @@ _FIXED = ("storage", "retention")
 
 
 async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
-    """Declare everything. Idempotent. Raises BrokerUnavailable, or ConfigError where the broker cannot comply."""
+    """Create or update all streams and consumers. Raises BrokerUnavailable, or ConfigError if the broker cannot."""
     bus.require_connection()
     jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
     topology = build_topology(settings)
     with translate_errors():
-        for stream in topology.streams:  # each with its consumers: `wait_until_declared` looks for streams only
+        for stream in topology.streams:  # each stream with its consumers: `wait_until_declared` checks streams only
             async with asyncio.timeout(_ANSWER_S):
                 await _ensure_stream(jetstream, stream)
             for stream_name, consumer in topology.consumers:
@@ -67,17 +67,17 @@ async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
 
 
 async def wait_until_declared(bus: Bus) -> None:
-    """Wait until there is a broker and it has all that is declared, for everybody but the job manager.
+    """Wait until the broker has all declared streams. For all services except the job manager, which creates them.
 
-    Raises ConfigError when the broker will never let us in.
+    Raises ConfigError when the broker will never accept us.
     """
     await bus.wait_until_open()
-    told: set[str] = set()
+    logged: set[str] = set()
     while missing := await _missing(bus):
-        if missing != told:
+        if missing != logged:
             log.info("streams.awaited", extra={"streams": sorted(missing)})
-            told = missing
-        await asyncio.sleep(_LOOK_EVERY_S)  # it may be another broker than the one that would tell us
+            logged = missing
+        await asyncio.sleep(_LOOK_EVERY_S)  # polling also works if a reconnect reaches another broker
 
 
 async def _missing(bus: Bus) -> set[str]:
@@ -103,21 +103,21 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
     except APIError as error:
         if error.err_code == _IMMUTABLE:
             raise ConfigError(
-                f"The stream {name} exists with another storage or retention; remove it with `nats stream rm {name}`."
+                f"The stream {name} exists with another storage or retention; delete it with `nats stream rm {name}`."
             ) from error
-        if error.err_code == _NO_ROOM:
+        if error.err_code == _STORAGE_FULL:
             raise ConfigError(
-                f"The broker has no room for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
+                f"The broker has too little storage for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
             ) from error
-        if error.err_code == _NO_CLUSTER:
+        if error.err_code == _NOT_A_CLUSTER:
             raise ConfigError(
-                f"The broker is no cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
+                f"The broker is not a cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
             ) from error
         raise
 
 
 def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any, Any]]:
-    """Return the fields that are declared and differ, as (wanted, live)."""
+    """Return the declared fields that differ, as (wanted, live)."""
     return {
         field: (value, getattr(live, field))
         for field, value in vars(wanted).items()
@@ -126,7 +126,7 @@ def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any
 
 
 async def find_weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
-    """Tell where accepted work is kept less safely than declared: a sentence for each stream, with the line to fix it.
+    """Return a sentence for each stream that keeps messages less safely than declared, with the command to correct it.
 
     Raises BrokerUnavailable.
     """
@@ -135,14 +135,14 @@ async def find_weaknesses(bus: Bus, settings: StreamSettings) -> list[str]:
         async with asyncio.timeout(ATTEMPT_S):
             infos = await bus.client.jetstream(timeout=None).streams_info()  # see Connection.request
     live = {str(info.config.name): info.config for info in infos}
-    told = [_weakness(wanted, live.get(str(wanted.name))) for wanted in build_topology(settings).streams]
-    return [sentence for sentence in told if sentence]
+    sentences = [_weakness(wanted, live.get(str(wanted.name))) for wanted in build_topology(settings).streams]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
     name = wanted.name
     if live is None:
-        return f"{name} is missing; the job manager makes it: see that it runs."
+        return f"{name} is missing; start the job manager, which creates it."
     weak = {
         field: (_plain(wants), _plain(has))
         for field, (wants, has) in differences(wanted, live).items()
@@ -152,12 +152,12 @@ def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
         weak["persist_mode"] = ("default", "async")
     if not weak:
         return ""
-    what = " and ".join(f"{field} {has} instead of {wants}" for field, (wants, has) in weak.items())
+    changes = " and ".join(f"{field} {has} instead of {wants}" for field, (wants, has) in weak.items())
     arguments = {**_AMOUNTS, **_RULES}
     if not weak.keys() <= arguments.keys():
-        return f"{name} has {what}; remove it with `nats stream rm {name} -f`, the job manager makes it anew."
+        return f"{name} has {changes}; delete it with `nats stream rm {name} -f`, the job manager creates it again."
     edit = " ".join(arguments[field].format(wants) for field, (wants, _) in weak.items())
-    return f"{name} has {what}; mend it with `nats stream edit {name} {edit} -f`."
+    return f"{name} has {changes}; correct it with `nats stream edit {name} {edit} -f`."
 
 
 def _plain(value: Any) -> Any:
@@ -165,5 +165,5 @@ def _plain(value: Any) -> Any:
 
 
 def _limit(value: float) -> float:
-    """The broker writes 0 or -1 for no limit."""
+    """Return infinity for 0 or -1, which mean no limit."""
     return value if value > 0 else math.inf

@@ -188,7 +188,7 @@ class CachedImageStore:
     """An ImageStore with a cache in memory of the images that were last read from one bucket."""
 
     def __init__(self, images: ImageStore, bucket: Bucket, limit_bytes: int) -> None:
-        """An image larger than the limit is not cached."""
+        """Cache images up to a total of `limit_bytes`; a larger image is not cached."""
         self._images = images
         self._bucket = bucket
         self._kept: LRUCache[str, bytes] = LRUCache(limit_bytes, getsizeof=len)

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 async def load_record(bus: Bus, job_id: str) -> JobRecord | None:
-    """Fold a job's stored events; where they have expired, read the view. None if the job is unknown.
+    """Return the state of a job from its events, or from the view if they have expired; None if it is unknown.
 
-    Raises BrokerUnavailable; BadMessage if the id cannot be one.
+    Raises BrokerUnavailable; BadMessage for an invalid id.
     """
     history = await bus.history(JOB_EV, subjects.events_of(job_id))
     events = [(stored.seq, event) for stored in history if (event := parse_event(stored.data)) is not None]
@@ -53,9 +53,9 @@ async def publish_event(
     headers: dict[str, str] | None = None,
     deadline_s: float = PUBLISH_S,
 ) -> None:
-    """Store what happens to a job that has not ended: nothing is heard of it after its end.
+    """Store an event of a job that has not ended.
 
-    Raises WrongLastSequence if it has ended, BrokerUnavailable.
+    Raises WrongLastSequence if the job has ended, BrokerUnavailable.
     """
     await bus.publish(
         subjects.event(event.job_id, event.type),
@@ -69,25 +69,27 @@ async def publish_event(
 
 
 async def load_attempts(bus: Bus, job_id: str) -> list[Attempt]:
-    """Return each try at a job and how it ended, as far as its events tell. Raises BrokerUnavailable."""
-    tried: list[Attempt] = []
+    """Return the attempts at a job with their outcomes, from its events. Raises BrokerUnavailable."""
+    attempts: list[Attempt] = []
     for stored in await bus.history(JOB_EV, subjects.events_of(job_id)):
         match parse_event(stored.data):
             case Started() as event:
-                tried.append(Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=_VANISHED))
+                attempts.append(
+                    Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=_VANISHED)
+                )
             case Returned() as event:
-                mine = [(attempt.worker, attempt.number) == (event.worker, event.attempt) for attempt in tried]
+                mine = [(attempt.worker, attempt.number) == (event.worker, event.attempt) for attempt in attempts]
                 for place in [place for place, is_mine in enumerate(mine) if is_mine][-1:]:
                     end = {"ended_at": event.at, "outcome": event.reason}
-                    tried[place] = tried[place].model_copy(update=end)
+                    attempts[place] = attempts[place].model_copy(update=end)
             case _:
                 pass
-    return tried
+    return attempts
 
 
-def count_used_attempts(tried: list[Attempt]) -> int:
-    """Count the attempts that the job has used up: not those whose worker had to stop."""
-    return sum(attempt.outcome != STOPPING for attempt in tried)
+def count_used_attempts(attempts: list[Attempt]) -> int:
+    """Count the attempts, except those that ended because their worker stopped."""
+    return sum(attempt.outcome != STOPPING for attempt in attempts)
 
 
 async def dead_letter_job(

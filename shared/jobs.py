@@ -33,7 +33,7 @@ _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANC
 
 
 def initial_record(stored: StoredMessage) -> JobRecord:
-    """Return the state of a job of which only the logged submit is known; one that cannot be read has no task."""
+    """Return the state of a job that has no events yet; without a task if its submission is not valid."""
     address = subjects.parse_submission(stored.subject)
     try:
         submit = JobSubmit.model_validate_json(stored.data)
@@ -56,13 +56,13 @@ def initial_record(stored: StoredMessage) -> JobRecord:
 
 
 def fold(record: JobRecord | None, event: JobEvent, seq: int) -> JobRecord:
-    """Return the record with one more event in it; after a terminal event nothing changes any more."""
+    """Return the record with one more event applied; no event changes a job that has ended."""
     if record is None:
         record = _begin(event)
     if record.ended is not None or seq <= record.last_seq:
         return record
-    lost = isinstance(event, Returned) and (event.worker, event.attempt) != (record.worker, record.attempt)
-    changes = {} if lost else _changes(event)  # who returns a job that another worker has by now changes nothing
+    is_stale = isinstance(event, Returned) and (event.worker, event.attempt) != (record.worker, record.attempt)
+    changes = {} if is_stale else _changes(event)  # a worker that lost the job to another one returned it
     return record.model_copy(update={**changes, "updated_at": event.at, "last_seq": seq})
 
 
@@ -92,7 +92,7 @@ def _changes(event: JobEvent) -> dict[str, object]:
             return {"state": JobState.QUEUED, "phase": None, "step": None, "fraction": 0.0, "message": None}
         case Progress():
             facts = event.model_dump(include={"phase", "step", "fraction", "message", "eta_ms"})
-            # Overtaken by nothing: a worker that lost its lease is silenced by the terminal event only.
+            # Not compared with the attempt: after a lost lease only the terminal event stops a worker's progress.
             return {"state": JobState.RUNNING, **facts, **({"total_steps": event.total_steps} if event.step else {})}
         case Preview():
             return {}
@@ -101,7 +101,7 @@ def _changes(event: JobEvent) -> dict[str, object]:
 
 
 def parse_event(data: bytes) -> JobEvent | None:
-    """Read an event, or return None: what we cannot read was not written by us and changes nothing."""
+    """Return the event, or None for a message that is not valid: our services did not write it."""
     try:
         return JOB_EVENT.validate_json(data)
     except ValidationError:

@@ -30,42 +30,42 @@ JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
-# Inputs and results live as long as the log, so that whatever is logged can be replayed.
+# Inputs and results live as long as JOB_LOG, so that every logged job can be replayed.
 BUCKET_LIFE_S = {"inputs": 7 * _DAY, "results": 7 * _DAY, "debug": 1 * _DAY, "cache": 2 * _HOUR}
 
 
 def worker_consumer(job_class: JobClass, task: Task) -> str:
-    """Name the pull consumer of one class and task in JOB_Q."""
+    """Return the name of the pull consumer of one class and task in JOB_Q."""
     return f"{subjects.POOL}-{job_class}-{task}"
 
 
 def bucket_stream(bucket: str) -> str:
-    """Name the stream behind an object bucket."""
+    """Return the name of the stream of an object bucket."""
     return f"OBJ_{bucket}"
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Everything the broker keeps for us."""
+    """All streams and consumers; a consumer comes with the name of its stream."""
 
     streams: tuple[StreamConfig, ...]
     consumers: tuple[tuple[str, ConsumerConfig], ...]
 
 
 def build_topology(settings: StreamSettings) -> Topology:
-    """Return the declaration for these settings."""
+    """Return the streams and consumers for these settings."""
     buckets = (
         _bucket("inputs", settings.picture_bytes // 2),
         _bucket("results", settings.picture_bytes // 4),
         _bucket("debug", settings.picture_bytes // 8),
-        # a cache makes room by itself; a picture that lost its chunks is read as not found
+        # a full cache drops its oldest; an image without all its chunks is read as not found
         replace(_bucket("cache", settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
     )
     views = (
-        # what the projector folds, under <user>.<job>; a view makes room by itself, or a full one would stop the queue
+        # records by <owner>.<job>; a full view drops its oldest, or it would stop the queue
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
-        # whose pictures are, under <owner>.<sha256>: as long as the pictures; an owner who is crowded out sends again
+        # by <owner>.<sha256>, as long as the images; an owner whose entry was dropped uploads again
         replace(_key_value(OWNED, subjects.ALL_OWNED, BUCKET_LIFE_S["inputs"]), discard=DiscardPolicy.OLD),
     )
     streams = (*_job_streams(settings), *views, *buckets)
@@ -86,7 +86,7 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
             queue,
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
-            discard_new_per_subject=True,  # with the next line: one job cannot be queued twice
+            discard_new_per_subject=True,  # with the next line: a job cannot be queued twice
             max_msgs_per_subject=1,
             max_msgs=settings.queue_limit,
             republish=RePublish(src=subjects.ALL_QUEUED, dest=subjects.LIVE_QUEUE, headers_only=True),
@@ -94,7 +94,7 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
         replace(
             events,
             max_msgs_per_subject=500,
-            allow_rollup_hdrs=True,  # of a job's previews only the newest is kept
+            allow_rollup_hdrs=True,  # only the newest preview of a job is kept
             duplicate_window=_HOUR,
             republish=RePublish(src=subjects.ALL_EVENTS, dest=subjects.LIVE_EVENTS),
         ),
@@ -119,13 +119,13 @@ def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> Stream
 
 
 def _key_value(stream: str, pattern: str, max_age: float) -> StreamConfig:
-    """A key-value bucket with one value for each key; `nats kv` reads it."""
+    """Declare a key-value bucket with one value for each key, readable by `nats kv`."""
     values = _stream(stream, pattern, max_age=max_age, max_bytes=256 * _MIB)
     return replace(values, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
 
 
 def _bucket(name: str, max_bytes: int) -> StreamConfig:
-    """Object store layout of NATS ADR-20, so `nats obj` reads what we write."""
+    """Declare an object bucket as in NATS ADR-20, readable by `nats obj`."""
     patterns = subjects.object_chunks(name, ">"), subjects.object_entry(name, ">")
     objects = _stream(bucket_stream(name), *patterns, max_age=BUCKET_LIFE_S[name], max_bytes=max_bytes)
     return replace(objects, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True)
@@ -138,11 +138,11 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
         found += [
             (
                 JOB_Q,
-                # No back-off list: it would replace ack_wait, and a GPU job would be delivered twice.
+                # No back-off list: it would replace ack_wait, and deliver a GPU job twice.
                 replace(
                     _consumer(worker_consumer(job_class, task), subjects.queue_entries_in(job_class, task)),
                     ack_wait=settings.lease_s,
-                    # The backstop: workers count attempts by the job's events, the broker counts every delivery.
+                    # An upper limit: workers count attempts by events, the broker counts all deliveries.
                     max_deliver=settings.max_deliver + settings.max_handbacks,
                 ),
             )
@@ -154,7 +154,7 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
 
 
 def _dispatcher(job_class: JobClass) -> ConsumerConfig:
-    """Holds submits unsettled for as long as they wait; a new dispatcher asks for them again itself."""
+    """Declare a consumer whose deliveries stay unsettled while jobs wait; a new dispatcher resets it."""
     return replace(
         _consumer(DISPATCHERS[job_class], subjects.submissions_in(job_class), ack_wait=1 * _DAY), max_ack_pending=50_000
     )

@@ -105,7 +105,7 @@ async def test_a_weak_stream_degrades_the_system(client: Client, bus: Bus, path:
 
     (sentence,) = answer["streams"]
     assert answer["status"] == "degraded"
-    assert sentence.startswith("JOB_LOG has max_bytes 1048576 instead of 536870912; mend it with `nats stream edit ")
+    assert sentence.startswith("JOB_LOG has max_bytes 1048576 instead of 536870912; correct it with `nats stream edit ")
 
 
 # --- odd ends -----------------------------------------------------------------------------------------------------

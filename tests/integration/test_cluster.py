@@ -181,7 +181,7 @@ async def test_three_copies_are_as_declared(bus: Bus) -> None:
     await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(num_replicas=1))
 
     assert await declaring.find_weaknesses(bus, SETTINGS) == [
-        "JOB_LOG has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_LOG --replicas=3 -f`."
+        "JOB_LOG has num_replicas 1 instead of 3; correct it with `nats stream edit JOB_LOG --replicas=3 -f`."
     ]
 
 

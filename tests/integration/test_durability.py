@@ -26,7 +26,7 @@ async def test_the_streams_are_looked_at_every_ten_seconds(bus: Bus, stream_sett
     later = await durability.weaknesses()
 
     assert (before, soon) == ([], [])
-    assert later == ["JOB_DLQ is missing; the job manager makes it: see that it runs."]
+    assert later == ["JOB_DLQ is missing; start the job manager, which creates it."]
 
 
 async def test_a_broker_that_is_away_is_told_at_once_and_not_remembered(

@@ -118,7 +118,7 @@ async def test_what_cannot_be_changed_is_an_error_with_its_cure(bare_bus: Bus, w
     log = next(stream for stream in build_topology(SETTINGS).streams if stream.name == JOB_LOG)
     await bare_bus.client.jetstream().add_stream(log.evolve(**wrong))
 
-    with pytest.raises(ConfigError, match=r"JOB_LOG exists .*; remove it with `nats stream rm JOB_LOG`\.$"):
+    with pytest.raises(ConfigError, match=r"JOB_LOG exists .*; delete it with `nats stream rm JOB_LOG`\.$"):
         await declare_streams(bare_bus, SETTINGS)
 
 
@@ -132,7 +132,7 @@ async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
 
 async def test_a_single_broker_keeps_no_copies(bare_bus: Bus) -> None:
     """Whoever asks for three of a single server hears which setting is wrong."""
-    with pytest.raises(ConfigError, match=r"^The broker is no cluster and cannot keep 3 copies; set STREAMS_REPLICAS"):
+    with pytest.raises(ConfigError, match=r"^The broker is not a cluster and cannot keep 3 copies; set STREAMS"):
         await declare_streams(bare_bus, SETTINGS.model_copy(update={"replicas": 3}))
 
 
@@ -166,7 +166,7 @@ async def test_a_weakness_comes_with_the_line_that_mends_it(
     await jetstream.update_stream((await jetstream.stream_info(stream)).config.evolve(**change))
 
     assert await declaring.find_weaknesses(bus, stream_settings) == [
-        f"{stream} has {what}; mend it with `nats stream edit {stream} {edit} -f`."
+        f"{stream} has {what}; correct it with `nats stream edit {stream} {edit} -f`."
     ]
 
 
@@ -190,7 +190,7 @@ async def test_a_weakness_for_good_is_told_too(
     await jetstream.add_stream(log.evolve(**wrong))
 
     assert await declaring.find_weaknesses(bus, stream_settings) == [
-        f"JOB_LOG has {words}; remove it with `nats stream rm JOB_LOG -f`, the job manager makes it anew."
+        f"JOB_LOG has {words}; delete it with `nats stream rm JOB_LOG -f`, the job manager creates it again."
     ]
 
 
@@ -201,8 +201,8 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
 
     told = await declaring.find_weaknesses(bus, three)
 
-    assert "JOB_EV is missing; the job manager makes it: see that it runs." in told
-    assert "JOB_Q has num_replicas 1 instead of 3; mend it with `nats stream edit JOB_Q --replicas=3 -f`." in told
+    assert "JOB_EV is missing; start the job manager, which creates it." in told
+    assert "JOB_Q has num_replicas 1 instead of 3; correct it with `nats stream edit JOB_Q --replicas=3 -f`." in told
     assert len(told) == len(build_topology(three).streams)
 
 

@@ -147,7 +147,7 @@ LAWS = [
 
 @pytest.fixture(scope="module")
 def modules() -> list[Module]:
-    """The product's source, parsed once for all laws."""
+    """Parse the source of the product once for all laws."""
     return read_modules("shared", "services", "deploy")
 
 

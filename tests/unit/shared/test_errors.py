@@ -9,7 +9,7 @@ from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, Str
 
 
 def tree(root: type[ArtMancerError]) -> list[type[ArtMancerError]]:
-    """The class and all that come from it, also those that live in other modules."""
+    """Return the class and all its subclasses, also those in other modules."""
     return [root, *(found for child in root.__subclasses__() for found in tree(child))]
 
 

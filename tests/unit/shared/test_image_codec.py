@@ -43,7 +43,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def saved(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, file_format, **options)
     return file.getvalue()
@@ -54,7 +54,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(width: int, height: int, colour_type: int, rows: bytes, *between: bytes, bits: int = 8) -> bytes:
-    """A PNG made by hand; `rows` are the raw rows with their filter bytes."""
+    """Return a hand-made PNG; `rows` are the raw rows with their filter bytes."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     return b"".join(
         [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), *between, chunk(b"IDAT", zlib.compress(rows)),

@@ -50,7 +50,7 @@ WORDS = st.sampled_from(
 
 @st.composite
 def tampered(draw: st.DrawFn) -> bytes:
-    """A valid file with some bytes overwritten, inserted or cut out, the checksums of a PNG made good again."""
+    """Return a valid file with bytes overwritten, inserted or removed, and correct checksums if it is a PNG."""
     data = bytearray(draw(st.sampled_from(VALID)))
     for _ in range(draw(st.integers(1, 6))):
         # Most of what a parser believes stands in the first bytes.

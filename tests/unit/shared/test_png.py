@@ -34,7 +34,7 @@ def smooth(height: int, width: int, channels: int) -> NDArray[np.uint8]:
 
 
 def saved(pixels: NDArray[np.uint8], mode: str, **options: object) -> bytes:
-    """The file that Pillow writes."""
+    """Return the file that Pillow writes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels).save(buffer, "PNG", **options)
     return buffer.getvalue()

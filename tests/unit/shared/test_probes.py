@@ -32,11 +32,11 @@ def probes(stop: asyncio.Event) -> Probes:
 
 
 async def fine() -> None:
-    """A dependency that answers."""
+    """Succeed, as a dependency that answers."""
 
 
 async def down() -> None:
-    """A dependency that does not."""
+    """Fail, as a dependency that does not answer."""
     raise BrokerUnavailable
 
 

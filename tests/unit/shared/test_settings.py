@@ -31,7 +31,7 @@ else:
 
 
 def load_with(**variables: str) -> str:
-    """What a fresh process with these variables makes of the settings of an oven."""
+    """Return the output of a new process that loads the settings of an oven with these variables."""
     ended = subprocess.run(
         [sys.executable, "-c", LOAD], cwd=ROOT, env=variables, capture_output=True, text=True, check=True, timeout=30
     )

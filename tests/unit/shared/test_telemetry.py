@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """What the process logs from now on; afterwards logging is as it was."""
+    """Yield the log of the process from now on; restore logging afterwards."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
@@ -113,13 +113,13 @@ def test_a_broken_form_is_its_sender_s_to_hear_of(log: io.StringIO) -> None:
 
 @pytest.fixture
 def json_log(log: io.StringIO) -> io.StringIO:
-    """The same, for a machine."""
+    """Yield the log as JSON lines."""
     telemetry.configure("INFO", log, form="json", service="oven", instance="o1")
     return log
 
 
 def only(log: io.StringIO) -> dict[str, object]:
-    """The one line that was logged."""
+    """Return the one line that was logged."""
     (line,) = log.getvalue().splitlines()
     loaded: dict[str, object] = json.loads(line)
     return loaded

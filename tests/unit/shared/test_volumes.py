@@ -19,7 +19,7 @@ FETCHES = r"`python -m services\.models pull net` fetches it\.$"
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    """A folder with one model of one file."""
+    """Return a folder with one model of one file."""
     facts = FileFacts(sha256=hashlib.sha256(WEIGHTS).hexdigest(), size_bytes=len(WEIGHTS))
     manifest = VolumeManifest(model="net", licence="MIT", sources=("owner/net@1",), files={"a/net.bin": facts})
     (tmp_path / "net" / "a").mkdir(parents=True)
