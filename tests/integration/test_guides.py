@@ -35,7 +35,7 @@ def apply(guide: Path, folder: Path) -> list[str]:
             (folder / block["file"]).parent.mkdir(parents=True, exist_ok=True)
             (folder / block["file"]).write_text(block["text"], encoding="utf-8")
         elif block["kind"] == "diff":
-            command = ["git", "apply", "--recount", "-C1", "-"]
+            command = ["git", "apply", "--unidiff-zero", "--recount", "-"]
             subprocess.run(command, cwd=folder, input=block["text"], text=True, check=True)
     return [block["file"] for block in blocks if block["file"] and Path(block["file"]).name.startswith("test_")]
 
