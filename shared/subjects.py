@@ -208,6 +208,11 @@ def debug_session(user: str, name: str) -> str:
     return f"$KV.sessions.{token(user)}.{token(name)}"
 
 
+def debug_sessions_named(name: str) -> str:
+    """Return the pattern of the debug sessions with this name, of any user."""
+    return f"$KV.sessions.*.{token(name)}"
+
+
 def debug_sessions_of(user: str) -> str:
     """Match the debug sessions of one owner."""
     return f"$KV.sessions.{token(user)}.>"

@@ -12,8 +12,9 @@ from PIL import Image
 
 from services.gateway.v1.submissions import _KEYS
 from shared import rpc, subjects
-from shared.messages import DebugSession, JobState, JobSubmit, Mask, MaskReply, MaskRequest, Task
+from shared.messages import DebugSession, JobRecord, JobState, JobSubmit, Mask, MaskReply, MaskRequest, Task
 from shared.settings import NatsSettings
+from shared.topology import JOB_EV
 from tests.gateway import WorkerByHand, b64, mask_png, png, saved
 from tests.keyed import guarded
 from tests.v1_client import upload
@@ -161,6 +162,26 @@ async def test_lists_hold_ones_own(house: House, bus: Bus, images: NatsImageStor
     assert [answer.json().get("jobs", []) for answer in bobs] == [[]] * 3
     assert (bobs[1].json()["total"], bobs[2].json()["total_sessions"], tidied["deleted"]) == (0, 0, 0)
     assert (await house.alice.get("/api/debug/sessions")).json()["total"] == 1
+
+
+async def test_a_job_from_elsewhere_is_its_owners(house: House, bus: Bus) -> None:
+    """Published by hand: it is unknown to Alice, in no list of hers, and nothing happens to it."""
+    job = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
+    await bus.publish(subjects.submission("interactive", "mallory", "j1"), job)
+    record = JobRecord(job_id="j1", user="mallory", state=JobState.QUEUED, created_at=1, updated_at=1, last_seq=1)
+    await bus.publish(subjects.job_record("mallory", "j1"), record)
+    answers = [
+        await house.alice.get("/v1/jobs/j1"),
+        await house.alice.delete("/v1/jobs/j1"),
+        await house.alice.get("/api/generate/status/j1"),
+        await house.alice.get("/api/generate/stream/j1"),
+        await house.alice.get("/api/generate/result/j1"),
+        await house.alice.post("/api/generate/async/cancel/j1"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 6
+    assert (await house.alice.get("/v1/jobs")).json()["jobs"] == []
+    assert await bus.history(JOB_EV, subjects.events_of("j1")) == []
 
 
 async def test_who_sends_the_same_picture_learns_nothing(house: House) -> None:

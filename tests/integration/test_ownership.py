@@ -108,6 +108,25 @@ async def test_a_replay_is_the_owners_too(bus: Bus, clock: Clock) -> None:
     assert not await ledger.owns_job("bob", "j1-r7")
 
 
+async def test_a_jobs_state_is_its_owners(bus: Bus, clock: Clock) -> None:
+    """Two submits by hand under one id: the record says whose job it became, and the other has none."""
+    for user in ("alice", "bob"):
+        await bus.publish(subjects.submission("batch", user, "j1"), JobSubmit(task=Task.WHITE_BALANCE, image=SHA256))
+    record = JobRecord(job_id="j1", user="alice", state=JobState.QUEUED, created_at=1, updated_at=1, last_seq=1)
+    loaded: list[str] = []
+
+    async def load(job_id: str) -> JobRecord:
+        loaded.append(job_id)
+        return record
+
+    ownership = StoredOwnership(bus, clock)
+
+    assert await ownership.owned_job("alice", "j1", load) == record
+    assert await ownership.owned_job("bob", "j1", load) is None
+    assert await ownership.owned_job("carol", "j1", load) is None
+    assert loaded == ["j1", "j1"]
+
+
 @pytest.mark.parametrize("job_id", ["*", ">", "a.b", "", "x" * 65])
 async def test_what_is_no_id_is_nobodys(bus: Bus, clock: Clock, job_id: str) -> None:
     """A wildcard must not find a job."""

@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 
 from shared import subjects
+from shared.messages import DebugSession, JobSubmit, Task
 from shared.topology import SESSIONS
 from tests.gateway import b64, png, saved
 from tests.v1_client import submit, upload
 
 if TYPE_CHECKING:
     from shared.bus import Bus
+    from shared.image_store import NatsImageStore
     from tests.gateway import Client, WorkerByHand
     from tests.running import Desk
 
@@ -219,3 +221,20 @@ async def test_a_job_without_a_result_shows_only_what_was(client: Client) -> Non
 
     assert (await client.get(f"/api/visualization/{job_id}/original")).status_code == 200
     assert (await client.get(f"/api/visualization/{job_id}/generated")).status_code == 404
+
+
+async def test_an_open_gateway_has_every_session(client: Client, bus: Bus, images: NatsImageStore) -> None:
+    """Also one of a job that was published by hand under another name: found, listed and cleaned up."""
+    ref = await images.put("results", png())
+    session = DebugSession(
+        name="20260301_093000_00000001", job_id="j1", user="mallory", created_at=1, engine="x", duration_ms=1,
+        submit=JobSubmit(task=Task.WHITE_BALANCE, image=ref.sha256), result=ref, images=[],
+    )  # fmt: skip
+    await bus.publish(subjects.debug_session("mallory", session.name), session)
+    found = await client.get(f"/api/debug/sessions/{session.name}")
+    listed = await sessions(client)
+    tidied = (await client.post("/api/debug/cleanup?keep_last_n=0")).json()
+
+    assert found.status_code == 200
+    assert listed["total"] == 1
+    assert (tidied["deleted"], tidied["kept"]) == (1, 0)

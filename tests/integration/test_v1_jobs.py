@@ -11,15 +11,16 @@ from shared import subjects
 from shared.messages import JobRecord, JobState, JobSubmit
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG, JOBS
-from tests.gateway import gateway, mask_png, png
+from tests.gateway import WorkerByHand, gateway, mask_png, png
 from tests.v1_client import UNKNOWN, removal, submit, upload
 
 if TYPE_CHECKING:
     import httpx
 
     from shared.bus import Bus
+    from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
-    from tests.gateway import Client, WorkerByHand
+    from tests.gateway import Client
 
 
 async def logged(bus: Bus, job_id: str) -> list[JobSubmit]:
@@ -300,15 +301,19 @@ async def test_an_unknown_job_is_404(client: Client, method: str, job_id: str) -
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_other_users_jobs_are_404(client: Client, bus: Bus) -> None:
-    """And are not listed."""
+async def test_an_open_gateway_has_every_job(client: Client, bus: Bus, images: NatsImageStore) -> None:
+    """It has one owner, who sees, lists and cancels also a job that was published by hand under another name."""
     job = JobSubmit.model_validate({"task": "white-balance", "image": UNKNOWN})
     await bus.publish(subjects.submission("interactive", "mallory", "j1"), job)
     await record(bus, "j1", 1.0, user="mallory")
+    await WorkerByHand(bus, images, "mallory").queue("j1")
+    found = await client.get("/v1/jobs/j1")
+    listed = (await client.get("/v1/jobs")).json()["jobs"]
+    cancelled = await client.delete("/v1/jobs/j1")
 
-    assert (await client.get("/v1/jobs/j1")).status_code == 404
-    assert (await client.delete("/v1/jobs/j1")).status_code == 404
-    assert (await client.get("/v1/jobs")).json()["jobs"] == []
+    assert (found.status_code, found.json()["status"]) == (200, "queued")
+    assert [entry["id"] for entry in listed] == ["j1"]
+    assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
 
 
 # --- list ---------------------------------------------------------------------------------------------------------

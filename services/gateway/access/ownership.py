@@ -1,7 +1,8 @@
-"""Whose a picture or a job is. Pictures are named by their content, so a name alone must open nothing.
+"""Decides which images, jobs, debug sessions and requests belong to an owner.
 
-The broker keeps an entry for each owner and picture, under the owner: who asks for what is not theirs is answered
-after the same reads as who asks for what does not exist, and neither the answer nor its time tells the two apart.
+Images are named by their content, so a name alone must open nothing. The broker keeps an entry for each owner and
+image under the owner's subject. An image or job of another owner therefore costs the same reads as one that does not
+exist, and neither the response nor its time shows the difference.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from shared import subjects
 from shared.topology import BUCKET_LIFE_S, JOB_LOG, JOBS, OWNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from shared.bus import Bus
+    from shared.messages import JobRecord
+
+    LoadJob = Callable[[str], Awaitable[JobRecord | None]]
 
 _RENEWED_S = BUCKET_LIFE_S["inputs"] / 2  # of an entry: as the picture itself, it outlives a job that names it
 _BELIEVED_S = 60.0
@@ -27,29 +31,41 @@ _KEPT = 8192
 
 
 class Ownership(Protocol):
-    """What belongs to whom. All questions raise BrokerUnavailable, those about jobs BadMessage for what is no id."""
+    """The ownership questions of a gateway. All async methods raise BrokerUnavailable."""
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
-        """Whether the owner has sent this picture, or got it from a service; keeps it theirs for half a week more."""
+        """Return whether the owner uploaded this image or received it from a service; extend the entry's life."""
 
     async def add_image(self, owner: str, sha256: str) -> None:
-        """Make the picture theirs, beside all others who have the same."""
+        """Make the owner one of the image's owners."""
 
-    async def owns_job(self, owner: str, job_id: str) -> bool:
-        """Whether the owner has submitted this job."""
+    async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
+        """Return the state of the owner's job, read with `load`; None if the owner has no such job.
+
+        Raises BadMessage for an impossible id.
+        """
 
     def add_job(self, owner: str, job_id: str) -> None:
-        """Remember what has just been submitted; the broker's log knows it already."""
+        """Remember a job that was just submitted; the broker's log already holds it."""
+
+    def job_records(self, owner: str) -> str:
+        """Return the subject pattern of the owner's records in the bucket `jobs`."""
+
+    def debug_session(self, owner: str, name: str) -> str:
+        """Return the subject pattern of the owner's debug session of this name."""
+
+    def debug_sessions(self, owner: str) -> str:
+        """Return the subject pattern of the owner's entries in the bucket `sessions`."""
 
     def new_request_id(self, owner: str) -> str:
-        """Return an id for a question to a service."""
+        """Return an id for a request to a service."""
 
     def owns_request(self, owner: str, request_id: str) -> bool:
-        """Whether the question is theirs."""
+        """Return whether the owner made this request."""
 
 
 class SingleOwner:
-    """Without access control there is one owner, who has all that exists."""
+    """Ownership of an open gateway: its one owner has everything in the broker, whoever submitted it."""
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
@@ -59,13 +75,28 @@ class SingleOwner:
     async def add_image(self, owner: str, sha256: str) -> None:
         """See Ownership."""
 
-    async def owns_job(self, owner: str, job_id: str) -> bool:
+    async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""
-        del owner, job_id
-        return True
+        del owner
+        return await load(job_id)
 
     def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
+
+    def job_records(self, owner: str) -> str:
+        """See Ownership."""
+        del owner
+        return subjects.ALL_RECORDS
+
+    def debug_session(self, owner: str, name: str) -> str:
+        """See Ownership."""
+        del owner
+        return subjects.debug_sessions_named(name)
+
+    def debug_sessions(self, owner: str) -> str:
+        """See Ownership."""
+        del owner
+        return subjects.ALL_SESSIONS
 
     def new_request_id(self, owner: str) -> str:
         """See Ownership."""
@@ -104,8 +135,14 @@ class StoredOwnership:
         await self._bus.publish(subjects.image_ownership(owner, sha256), str(int(self._clock())).encode())
         self._believed[owner, sha256] = True
 
-    async def owns_job(self, owner: str, job_id: str) -> bool:
+    async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""
+        record = await load(job_id) if await self.owns_job(owner, job_id) else None
+        # Two owners can share a job id only if one was published by hand; then the record decides.
+        return record if record is not None and record.user == owner else None
+
+    async def owns_job(self, owner: str, job_id: str) -> bool:
+        """Return whether the owner submitted this job. Raises BadMessage, BrokerUnavailable."""
         if (owner, job_id) in self._believed:
             return True
         # A replay is in the view only, what has just been submitted only in the log.
@@ -119,6 +156,18 @@ class StoredOwnership:
     def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
         self._believed[owner, job_id] = True
+
+    def job_records(self, owner: str) -> str:
+        """See Ownership."""
+        return subjects.job_records_of(owner)
+
+    def debug_session(self, owner: str, name: str) -> str:
+        """See Ownership."""
+        return subjects.debug_session(owner, name)
+
+    def debug_sessions(self, owner: str) -> str:
+        """See Ownership."""
+        return subjects.debug_sessions_of(owner)
 
     def new_request_id(self, owner: str) -> str:
         """See Ownership. The id begins with the owner's mark, so that no replica has to remember it."""

@@ -17,6 +17,7 @@ from shared.messages import DebugSession
 from shared.topology import SESSIONS
 
 if TYPE_CHECKING:
+    from services.gateway.access.ownership import Ownership
     from shared.bus import Bus, StoredMessage
     from shared.image_store import Bucket, ImageStore
 
@@ -52,25 +53,25 @@ class SessionFile:
     height: int
 
 
-async def find_session(bus: Bus, owner: str, name: str) -> DebugSession | None:
+async def find_session(bus: Bus, ownership: Ownership, owner: str, name: str) -> DebugSession | None:
     """Return the owner's session with this name, or None. Raises BrokerUnavailable."""
     if not _NAME.fullmatch(name):
         return None
-    stored = await bus.last(SESSIONS, subjects.debug_session(owner, name))
+    stored = await bus.first(SESSIONS, ownership.debug_session(owner, name))
     return None if stored is None else _parse(stored)
 
 
-async def list_sessions(bus: Bus, owner: str) -> list[DebugSession]:
+async def list_sessions(bus: Bus, ownership: Ownership, owner: str) -> list[DebugSession]:
     """Return all sessions of an owner, newest first. Raises BrokerUnavailable."""
-    found = [_parse(stored) for stored in await bus.history(SESSIONS, subjects.debug_sessions_of(owner))]
+    found = [_parse(stored) for stored in await bus.history(SESSIONS, ownership.debug_sessions(owner))]
     return sorted((session for session in found if session), key=lambda session: session.created_at, reverse=True)
 
 
-async def clean_up(bus: Bus, owner: str, keep: int) -> int:
+async def clean_up(bus: Bus, ownership: Ownership, owner: str, keep: int) -> int:
     """Delete all but the newest `keep` sessions and return the number deleted; the images expire by themselves."""
-    old = (await list_sessions(bus, owner))[keep:]
+    old = (await list_sessions(bus, ownership, owner))[keep:]
     for session in old:
-        await bus.purge(SESSIONS, subjects.debug_session(owner, session.name))
+        await bus.purge(SESSIONS, subjects.debug_session(session.user, session.name))
     return len(old)
 
 

@@ -95,14 +95,16 @@ class Jobs:
     async def find(self, owner: str, job_id: str) -> JobRecord:
         """Return the state of the owner's job. Raises NotFound (also for a job of another owner), BrokerUnavailable."""
         try:
-            owned = await self._ownership.owns_job(owner, job_id)
-            record = (self._ended.get(job_id) or await load_record(self._bus, job_id)) if owned else None
+            record = await self._ownership.owned_job(owner, job_id, self._load)
         except BadMessage:
             record = None
-        if record is None or record.user != owner:
+        if record is None:
             raise NotFound("This job is unknown or has expired.")
         self._ended.keep(record)
         return record
+
+    async def _load(self, job_id: str) -> JobRecord | None:
+        return self._ended.get(job_id) or await load_record(self._bus, job_id)
 
     async def cancel(self, owner: str, job_id: str) -> bool:
         """Cancel the job, queued or running; return False if it had ended. Raises NotFound, BrokerUnavailable."""

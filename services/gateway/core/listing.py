@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from shared import subjects
 from shared.errors import BadInput
 from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
 from shared.topology import JOBS
 
 if TYPE_CHECKING:
+    from services.gateway.access.ownership import Ownership
     from shared.bus import Bus, StoredMessage
 
     Position = tuple[float, str]
@@ -26,14 +26,14 @@ _CREATED_AT = struct.Struct(">d")
 
 
 async def list_page(
-    bus: Bus, owner: str, *, status: JobState | None, limit: int, cursor: str | None
+    bus: Bus, ownership: Ownership, owner: str, *, status: JobState | None, limit: int, cursor: str | None
 ) -> tuple[list[JobRecord], str | None]:
     """Return a page, newest first, and the next page's cursor or None. Raises BadInput, BrokerUnavailable.
 
     The view has a job as soon as it is queued, but not its steps. Running jobs are therefore read from their events.
     """
     before = _parse_cursor(cursor) if cursor else None
-    stored = await bus.history(JOBS, subjects.job_records_of(owner))
+    stored = await bus.history(JOBS, ownership.job_records(owner))
     records = await asyncio.to_thread(_select, stored, status, before)  # 10 µs each, and there may be thousands
     page, has_more = records[:limit], len(records) > limit
     return await asyncio.gather(*(_refresh(bus, record) for record in page)), _cursor(page[-1]) if has_more else None

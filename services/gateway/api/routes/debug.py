@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/debug", tags=["debug"])
 @router.get("/sessions")
 async def sessions(deps: InjectedDeps, owner: CurrentOwner) -> dict[str, Any]:
     """List the sessions, newest first."""
-    found = await debug_sessions.list_sessions(deps.bus, owner)
+    found = await debug_sessions.list_sessions(deps.bus, deps.ownership, owner)
     return {"enabled": True, "sessions": [_summary(session) for session in found], "total": len(found)}
 
 
@@ -56,7 +56,7 @@ async def download(name: str, deps: InjectedDeps, owner: CurrentOwner) -> Respon
 @router.get("/status")
 async def status(deps: InjectedDeps, owner: CurrentOwner) -> dict[str, Any]:
     """Return the number of sessions and their size."""
-    found = await debug_sessions.list_sessions(deps.bus, owner)
+    found = await debug_sessions.list_sessions(deps.bus, deps.ownership, owner)
     size = await _size_bytes(deps, {image.sha256 for session in found for image in session.images})
     return {
         "enabled": True,
@@ -72,12 +72,13 @@ async def cleanup(
 ) -> dict[str, Any]:
     """Delete all sessions but the newest `keep_last_n`, from the query or the body."""
     keep = await _keep_last_n(request) if keep_last_n is None else keep_last_n
-    deleted = await debug_sessions.clean_up(deps.bus, owner, keep)
-    return {"enabled": True, "deleted": deleted, "kept": len(await debug_sessions.list_sessions(deps.bus, owner))}
+    deleted = await debug_sessions.clean_up(deps.bus, deps.ownership, owner, keep)
+    kept = await debug_sessions.list_sessions(deps.bus, deps.ownership, owner)
+    return {"enabled": True, "deleted": deleted, "kept": len(kept)}
 
 
 async def _find_session(deps: Deps, owner: str, name: str) -> DebugSession:
-    session = await debug_sessions.find_session(deps.bus, owner, name)
+    session = await debug_sessions.find_session(deps.bus, deps.ownership, owner, name)
     if session is None:
         raise NotFound("This debug session is unknown or has expired.")
     return session

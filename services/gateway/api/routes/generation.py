@@ -63,7 +63,7 @@ async def result(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Respo
         model_used=done.engine,
         parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
     )
-    session = done.debug and await debug_sessions.find_session(deps.bus, owner, done.debug)
+    session = done.debug and await debug_sessions.find_session(deps.bus, deps.ownership, owner, done.debug)
     if session:
         response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
     return Response(response.model_dump_json(), media_type="application/json")

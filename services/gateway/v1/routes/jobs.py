@@ -64,7 +64,9 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(max_length=200, description="The last page's `next_cursor`.")] = None,
 ) -> JobPage:
     """List your jobs, newest first, optionally only those in one state."""
-    records, next_cursor = await listing.list_page(deps.bus, principal.owner, status=status, limit=limit, cursor=cursor)
+    records, next_cursor = await listing.list_page(
+        deps.bus, deps.ownership, principal.owner, status=status, limit=limit, cursor=cursor
+    )
     return JobPage(jobs=[job_of(record, deps.url_signer(principal)) for record in records], next_cursor=next_cursor)
 
 
