@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.gateway.access.key_file import Key, KeyFile, generate_key, read_keys
-from services.gateway.access.key_ring import parse_key_id
+from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.principal import KeyScope
 from shared.errors import EXIT_CONFIG, ConfigError
 
@@ -91,7 +91,7 @@ def revoke(file: Path, key_id: str) -> None:
 
 
 def _line(key: Key, now: datetime) -> str:
-    state = "live" if key.live(now) else "expired"
+    state = "live" if key.is_live(now) else "expired"
     until = key.expires.isoformat() if key.expires else "for ever"
     return f"{key.id}  {key.owner:<20} {','.join(sorted(key.scopes)):<16} {state:<8} {until}"
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from services.gateway import keys
-from services.gateway.access.key_ring import parse_key_id
+from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.principal import KeyScope
 from tests.stack import running_stack
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway import keys
-from services.gateway.access.key_ring import parse_key_id
+from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.principal import KeyScope
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.access.key_ring import parse_key_id
+from services.gateway.access.key_format import parse_key_id
 from shared import subjects
 from shared.settings import NatsSettings
 from shared.topology import OWNED

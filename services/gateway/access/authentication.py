@@ -7,8 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.key_limits import KeyLimits
-from services.gateway.access.key_ring import KeyRing, parse_key_id
+from services.gateway.access.key_ring import KeyRing
 from services.gateway.access.principal import ANONYMOUS, Principal
 from services.gateway.access.refusal_limits import RefusalLimits
 from services.gateway.access.signed_urls import INVALID_URL, PARAMETER, BadSignature, Signer

@@ -67,14 +67,14 @@ class AuthorizationMiddleware:
             scope["unlogged"] = wait_s > 0
             answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, required, refusal)
             await answer(scope, receive, send)
-        elif wait_s := authenticator.limits.enter(principal.key_id):
+        elif wait_s := authenticator.limits.acquire(principal.key_id):
             await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
         else:
             try:
                 app = self._app if principal.may(required) else _refusal(path, required, refusal)
                 await app(scope, receive, send)
             finally:
-                authenticator.limits.leave(principal.key_id)
+                authenticator.limits.release(principal.key_id)
 
 
 def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:

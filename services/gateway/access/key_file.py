@@ -1,15 +1,14 @@
-"""The file of API keys: `am_<id>_<secret>` each, of which it has the id and a hash of the secret."""
+"""The JSON file of API keys. It holds the id and a hash of the secret of each key."""
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from services.gateway.access.key_ring import hash_secret
+from services.gateway.access import key_format
 from services.gateway.access.principal import KeyScope
 from shared.errors import ConfigError, first_invalid
 from shared.messages import Token
@@ -17,11 +16,12 @@ from shared.messages import Token
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIVE_KEYS = 2  # of one owner: the old one and the new one, while keys are changed
+LIVE_KEYS = 2
+"""Live keys of an owner: the old one and the new one during a change of keys."""
 
 
 class Key(BaseModel):
-    """A key as the file has it."""
+    """The entry of a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,8 +36,8 @@ class Key(BaseModel):
     def _in_order(self, scopes: frozenset[KeyScope]) -> list[str]:
         return [scope for scope in KeyScope if scope in scopes]
 
-    def live(self, now: datetime) -> bool:
-        """Whether it opens anything."""
+    def is_live(self, now: datetime) -> bool:
+        """Return whether the key has not expired."""
         return self.expires is None or now < self.expires
 
 
@@ -49,11 +49,11 @@ class KeyFile(BaseModel):
     keys: tuple[Key, ...] = ()
 
     def problem(self, now: datetime) -> str:
-        """Say what is wrong with the keys taken together; nothing if all is well."""
+        """Return a clause about keys that do not fit together, "" if there are none."""
         ids = Counter(key.id for key in self.keys)
         if twice := [key_id for key_id, times in ids.items() if times > 1]:
             return f"two keys have the id {twice[0]}"
-        owners = Counter(key.owner for key in self.keys if key.live(now))
+        owners = Counter(key.owner for key in self.keys if key.is_live(now))
         if many := [owner for owner, number in owners.items() if number > LIVE_KEYS]:
             return f"{many[0]} has more than {LIVE_KEYS} live keys"
         return ""
@@ -74,8 +74,8 @@ def read_keys(file: Path) -> KeyFile:
 
 
 def generate_key(owner: str, scopes: frozenset[KeyScope], expires: datetime | None) -> tuple[str, Key]:
-    """Make a key; return what its owner sends, which is kept nowhere, and what the file keeps."""
-    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    """Return a new key as its owner sends it, which is stored nowhere, and its entry for the file."""
+    text, key_id, secret = key_format.generate()
     created = datetime.now(UTC).replace(microsecond=0)
-    key = Key(id=key_id, owner=owner, scopes=scopes, sha256=hash_secret(secret), created=created, expires=expires)
-    return f"am_{key_id}_{secret}", key
+    sha256 = key_format.hash_secret(secret)
+    return text, Key(id=key_id, owner=owner, scopes=scopes, sha256=sha256, created=created, expires=expires)

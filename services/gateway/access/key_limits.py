@@ -1,4 +1,4 @@
-"""How fast a key may ask, and how much at once: a token bucket and a count, for each key."""
+"""The rate limit and the concurrency limit of each API key."""
 
 from __future__ import annotations
 
@@ -6,46 +6,47 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.gateway.access.token_bucket import TokenBucket
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BUSY_S = 1.0  # when to try again where too much runs at once; nobody knows when some of it ends
+_BUSY_S = 1.0  # a guess: the end of a running request cannot be foreseen
 
 
 @dataclass(slots=True)
 class _Account:
-    tokens: float
-    at: float
+    bucket: TokenBucket
     running: int = 0
 
 
 class KeyLimits:
-    """Of this gateway alone: replicas do not ask one another, so behind three of them a key may do three times more."""
+    """The limits of this gateway alone. Replicas share no counts, so three replicas allow three times as much."""
 
     def __init__(
         self, *, rate_per_s: float, burst: int, at_once: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`burst` is how many requests may come together after a pause, `at_once` how many may run, streams too."""
-        self._rate = rate_per_s
-        self._burst = float(burst)
+        """`burst` requests may come together after a pause; `at_once` requests may run, open streams included."""
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._at_once = at_once
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}  # of keys that are known, so there are few
+        self._accounts: dict[str, _Account] = {}  # one for each valid key, so there are few
 
-    def enter(self, key_id: str) -> float:
-        """Let a request in, to be followed by `leave`, and return 0; or return after how many seconds to try again."""
+    def acquire(self, key_id: str) -> float:
+        """Admit a request and return 0.0, to be followed by `release`; or return the seconds until the next try."""
         now = self._clock()
-        account = self._accounts.setdefault(key_id, _Account(self._burst, now))
-        account.tokens = min(self._burst, account.tokens + (now - account.at) * self._rate)
-        account.at = now
-        if account.tokens < 1:
-            return (1 - account.tokens) / self._rate
-        if account.running >= self._at_once:
-            return _BUSY_S
-        account.tokens -= 1
-        account.running += 1
-        return 0.0
+        account = self._accounts.get(key_id)
+        if account is None:
+            account = self._accounts[key_id] = _Account(TokenBucket(self._rate_per_s, self._burst, now))
+        wait_s = account.bucket.wait_s(now)
+        if not wait_s and account.running >= self._at_once:
+            wait_s = _BUSY_S
+        if not wait_s:
+            account.bucket.take(now)
+            account.running += 1
+        return wait_s
 
-    def leave(self, key_id: str) -> None:
-        """A request has been answered, or its stream has ended."""
+    def release(self, key_id: str) -> None:
+        """Count an admitted request as ended."""
         self._accounts[key_id].running -= 1

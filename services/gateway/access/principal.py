@@ -1,4 +1,4 @@
-"""Who asks: an owner, by which of their keys, and what that key may do."""
+"""The principal of a request: an owner, the id of one of the owner's keys, and the scopes of that key."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from enum import StrEnum
 
 
 class KeyScope(StrEnum):
-    """What a key may be used for; none includes another."""
+    """A permission of a key. No scope includes another."""
 
     READ = "read"
-    """Follow jobs, fetch pictures."""
+    """Follow jobs, fetch images."""
     WRITE = "write"
-    """Upload, mark, order edits and cancel them."""
+    """Upload images, make masks, submit and cancel jobs."""
     ADMIN = "admin"
-    """What an operator asks: how the system is, in detail."""
+    """Read the details of the system's health."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The owner of what a request makes, and the only one who may read it again."""
+    """The authenticated side of a request. What the request creates belongs to its owner alone."""
 
     owner: str
     key_id: str
     scopes: frozenset[KeyScope]
 
     def may(self, scope: KeyScope) -> bool:
-        """Whether the key is good for this."""
+        """Return whether the key has this scope."""
         return scope in self.scopes
 
 
 LOCAL = Principal("local", "", frozenset(KeyScope))
-"""Everybody, where there is no access control."""
+"""The principal of every request to an open gateway."""
 ANONYMOUS = Principal("", "", frozenset())
-"""Somebody without a key, at an address that is open to all."""
+"""The principal of a request without a key, at an address that needs none."""

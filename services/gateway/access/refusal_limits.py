@@ -1,6 +1,6 @@
-"""Who is refused and asks on: how many refusals one address may have, in so much memory and no more.
+"""Rate-limits 401 answers per client address, in a bounded table.
 
-Not against guessing, which is hopeless with 256 random bits, but for the log: each refusal is a line in it.
+It does not protect against guessing: nobody guesses 256 random bits. It protects the log, where each refusal is a line.
 """
 
 from __future__ import annotations
@@ -11,38 +11,41 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
+from services.gateway.access.token_bucket import TokenBucket
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST = 10_000  # addresses that are remembered; about 2 MB
-_HOME_BITS = 64  # of an IPv6 address: whoever has one has all that begin so
+MOST = 10_000
+"""Addresses in the table; about 2 MB."""
+_IPV6_PREFIX_BITS = 64  # IPv6 clients are counted per /64, which one subscriber owns
+_TEXT_LENGTH = 64
 
 
 class RefusalLimits:
-    """A token bucket for each address that was refused lately. Whoever has a key is not counted here."""
+    """A token bucket for each client address that was refused recently. Requests with a valid key do not count."""
 
     def __init__(self, *, rate_per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`burst` is how many refusals may come together after a pause."""
-        self._rate = rate_per_s
-        self._burst = float(burst)
+        """`burst` refusals may come together after a pause."""
+        self._rate_per_s = rate_per_s
+        self._burst = burst
         self._clock = clock
-        self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(MOST)  # what is left in it, at which time
+        self._buckets: LRUCache[str, TokenBucket] = LRUCache(MOST)
 
     def count_refusal(self, address: str) -> float:
-        """Count a refusal and return 0; or return after how many seconds to come again, which costs nothing."""
-        home, now = _home(address), self._clock()
-        left, at = self._buckets.get(home, (self._burst, now))
-        left = min(self._burst, left + (now - at) * self._rate)
-        wait_s = 0.0 if left >= 1 else (1 - left) / self._rate
-        self._buckets[home] = (left if wait_s else left - 1, now)
-        return wait_s
+        """Count a refusal and return 0.0; beyond the limit count nothing and return the seconds until the next try."""
+        network, now = _network(address), self._clock()
+        bucket = self._buckets.get(network)
+        if bucket is None:
+            bucket = self._buckets[network] = TokenBucket(self._rate_per_s, self._burst, now)
+        return bucket.take(now)
 
 
-def _home(address: str) -> str:
+def _network(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)
-    except ValueError:  # a proxy may tell what it likes
-        return address[:_HOME_BITS]
+    except ValueError:  # a proxy can send any text
+        return address[:_TEXT_LENGTH]
     if isinstance(found, ipaddress.IPv4Address) or found.ipv4_mapped:
         return address
-    return str(ipaddress.ip_network((found, _HOME_BITS), strict=False))
+    return str(ipaddress.ip_network((found, _IPV6_PREFIX_BITS), strict=False))

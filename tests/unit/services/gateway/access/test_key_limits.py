@@ -16,9 +16,9 @@ class Desk:
 
     def ask(self, key: str = "k1") -> float:
         """One request that is answered at once."""
-        wait = self.limits.enter(key)
+        wait = self.limits.acquire(key)
         if not wait:
-            self.limits.leave(key)
+            self.limits.release(key)
         return wait
 
 
@@ -54,17 +54,17 @@ def test_a_pause_fills_the_bucket_no_further_than_its_rim() -> None:
 def test_so_much_runs_at_once() -> None:
     """A stream counts for as long as it is open."""
     desk = Desk(at_once=3)
-    entered = [desk.limits.enter("k1") for _ in range(4)]
-    desk.limits.leave("k1")
+    entered = [desk.limits.acquire("k1") for _ in range(4)]
+    desk.limits.release("k1")
 
     assert entered == [0, 0, 0, 1]
-    assert desk.limits.enter("k1") == 0
+    assert desk.limits.acquire("k1") == 0
 
 
 def test_keys_do_not_share() -> None:
     """One that floods takes nothing from another."""
     desk = Desk(at_once=3)
     for _ in range(10):
-        desk.limits.enter("k1")
+        desk.limits.acquire("k1")
 
     assert desk.ask("k2") == 0

@@ -11,7 +11,8 @@ import pytest
 
 from services.gateway import keys
 from services.gateway.access.key_file import read_keys
-from services.gateway.access.key_ring import KeyRing, parse_key_id
+from services.gateway.access.key_format import parse_key_id
+from services.gateway.access.key_ring import KeyRing
 from services.gateway.access.principal import KeyScope
 from shared.errors import ConfigError
 
