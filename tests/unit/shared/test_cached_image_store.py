@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Shelf:
-    """A store whose pictures are their own names, ten times; it counts what is read."""
+    """A store in which each image is its own name ten times; it counts the reads."""
 
     def __init__(self) -> None:
         self.reads: list[str] = []
@@ -59,7 +59,7 @@ async def test_the_one_that_nobody_wanted_for_longest_goes_first() -> None:
 
 @pytest.mark.parametrize("bucket", ["inputs", "cache", "debug"])
 async def test_only_one_bucket_is_kept(bucket: Bucket) -> None:
-    """All else is read once or belongs to somebody else's memory."""
+    """Images of other buckets are read once each time, or cached elsewhere."""
     shelf = Shelf()
     recent = CachedImageStore(shelf, "results", limit_bytes=20)
     for _ in range(2):

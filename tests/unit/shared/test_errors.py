@@ -27,7 +27,7 @@ def test_every_code_is_unique() -> None:
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_the_docstring_is_the_default_message(kind: type[ArtMancerError]) -> None:
-    """Raising the bare class says a whole sentence."""
+    """The bare class has a whole sentence as its message."""
     message = kind().message
 
     assert message == str(kind()) == (kind.__doc__ or "").strip()
@@ -44,7 +44,7 @@ def test_an_error_comes_back_from_its_code(kind: type[ArtMancerError]) -> None:
 
 
 def test_an_unknown_code_is_the_root_class() -> None:
-    """A newer service may report what this one has not heard of."""
+    """A newer service may report a code that this one does not know."""
     error = from_code("invented_later", "Something new.")
 
     assert type(error) is ArtMancerError

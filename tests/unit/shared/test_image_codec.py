@@ -1,4 +1,4 @@
-"""The codec: every format and mode becomes upright 8-bit RGB or grey, and what is too large or broken is refused."""
+"""The codec: every format and mode becomes upright 8-bit RGB or grey; too large and broken files are refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ READERS = (probe, decode_photo, decode_mask, mask_is_empty)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def saved(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+def save(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     """Return the bytes of a file."""
     file = io.BytesIO()
     picture.save(file, file_format, **options)
@@ -73,7 +73,7 @@ def same(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
 def test_a_photo_comes_out_as_it_went_in(file_format: str) -> None:
     """Formats without loss give back every pixel."""
     options = {"lossless": True} if file_format == "WEBP" else {}
-    data = saved(SMALL, file_format, **options)
+    data = save(SMALL, file_format, **options)
 
     assert same(decode_photo(data).rgb, np.array(SMALL))
     assert probe(data) == ImageInfo(31, 24, f"image/{file_format.lower()}")
@@ -81,8 +81,8 @@ def test_a_photo_comes_out_as_it_went_in(file_format: str) -> None:
 
 @pytest.mark.parametrize("file_format", ["JPEG", "GIF"])
 def test_a_photo_comes_out_about_as_it_went_in(file_format: str) -> None:
-    """Formats with loss give back what Pillow reads."""
-    data = saved(SMALL, file_format)
+    """Lossy formats give the same pixels as Pillow."""
+    data = save(SMALL, file_format)
 
     assert same(decode_photo(data).rgb, np.array(Image.open(io.BytesIO(data)).convert("RGB")))
     assert probe(data) == ImageInfo(31, 24, f"image/{file_format.lower()}")
@@ -93,8 +93,8 @@ def test_a_photo_comes_out_about_as_it_went_in(file_format: str) -> None:
     ("YCbCr", "TIFF"), ("P", "GIF"), ("P", "BMP"), ("1", "TIFF"),
 ])  # fmt: skip
 def test_every_mode_becomes_rgb(mode: str, file_format: str) -> None:
-    """What the picture shows is the same, however it was stored."""
-    data = saved(SMALL.convert(mode), file_format)
+    """The pixels are the same for every stored mode."""
+    data = save(SMALL.convert(mode), file_format)
 
     expected = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     assert same(decode_photo(data).rgb, expected)
@@ -104,7 +104,7 @@ def test_every_mode_becomes_rgb(mode: str, file_format: str) -> None:
 def test_sixteen_bits_are_scaled_to_eight() -> None:
     """The full range stays the full range; each 8-bit value comes back from its 16-bit equivalent."""
     ramp = np.arange(256, dtype=np.uint16).reshape(16, 16)
-    data = saved(Image.fromarray(ramp * 257))
+    data = save(Image.fromarray(ramp * 257))
 
     assert same(decode_photo(data).rgb[..., 0], ramp.astype(np.uint8))
     assert same(decode_mask(data), ramp.astype(np.uint8))
@@ -123,14 +123,14 @@ def test_sixteen_bits_a_channel_are_scaled_to_eight() -> None:
 def test_numbers_of_a_scanner_are_read(kind: type[np.generic]) -> None:
     """TIFFs with floats (0 to 255) or wide integers (16 bits used) are greyscale photos."""
     scale = 257 if kind is np.int32 else 1
-    data = saved(Image.fromarray((np.arange(256).reshape(16, 16) * scale).astype(kind)), "TIFF")
+    data = save(Image.fromarray((np.arange(256).reshape(16, 16) * scale).astype(kind)), "TIFF")
 
     assert same(decode_photo(data).rgb[..., 1], np.arange(256, dtype=np.uint8).reshape(16, 16))
 
 
 def test_a_telephones_two_pictures_are_one_jpeg() -> None:
     """MPO is a JPEG with more behind it; browsers know it by no other name."""
-    data = saved(SMALL, "MPO", save_all=True, append_images=[SMALL.rotate(180)])
+    data = save(SMALL, "MPO", save_all=True, append_images=[SMALL.rotate(180)])
 
     assert probe(data).content_type == "image/jpeg"
     assert same(decode_photo(data).rgb, np.array(Image.open(io.BytesIO(data)).convert("RGB")))
@@ -141,7 +141,7 @@ def test_of_many_frames_the_first_is_taken(file_format: str) -> None:
     """An animation is the picture that it starts with."""
     frames = [Image.new("RGB", (8, 6), (number * 6, 0, 0)) for number in range(40)]
     options = {"lossless": True} if file_format == "WEBP" else {}
-    data = saved(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+    data = save(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
 
     assert probe(data) == ImageInfo(8, 6, f"image/{file_format.lower()}")
     assert same(decode_photo(data).rgb, np.zeros((6, 8, 3), np.uint8))
@@ -168,7 +168,7 @@ def test_pictures_stand_upright(orientation: int, file_format: str) -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     stored = Image.fromarray(np.ascontiguousarray(TURNED[orientation](np.array(SMALL))))
-    data = saved(stored, file_format, exif=exif)
+    data = save(stored, file_format, exif=exif)
 
     assert same(decode_photo(data).rgb, np.array(SMALL))
     assert decode_mask(data).shape == (24, 31)
@@ -181,7 +181,7 @@ def test_the_header_tells_the_upright_size(orientation: int, file_format: str) -
     """A portrait is a portrait before anything is decoded."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    data = saved(SMALL, file_format, exif=exif)
+    data = save(SMALL, file_format, exif=exif)
 
     assert (probe(data).width, probe(data).height) == (24, 31)
     assert decode_photo(data).rgb.shape == (31, 24, 3)
@@ -194,20 +194,20 @@ def test_a_photos_transparency_lies_on_white() -> None:
     """All of it at alpha 0, half of it at alpha 128, none of it at 255."""
     pixels = np.array([[[10, 20, 30, 0], [0, 0, 0, 128], [10, 20, 30, 255]]], np.uint8)
 
-    shown = decode_photo(saved(Image.fromarray(pixels))).rgb
+    shown = decode_photo(save(Image.fromarray(pixels))).rgb
 
     assert shown.tolist() == [[[255, 255, 255], [127, 127, 127], [10, 20, 30]]]
 
 
 def test_a_masks_transparency_lies_on_black() -> None:
-    """What is not painted is not marked."""
+    """A transparent pixel is not marked."""
     pixels = np.array([[[255, 255, 255, 0], [255, 255, 255, 128], [255, 255, 255, 255]]], np.uint8)
 
-    assert decode_mask(saved(Image.fromarray(pixels))).tolist() == [[0, 128, 255]]
+    assert decode_mask(save(Image.fromarray(pixels))).tolist() == [[0, 128, 255]]
 
 
 @pytest.mark.parametrize("data", [
-    saved(Image.fromarray(np.array([[[7, 0], [7, 255]]], np.uint8), "LA")),
+    save(Image.fromarray(np.array([[[7, 0], [7, 255]]], np.uint8), "LA")),
     png(2, 1, 0, bytes([0, 9, 7]), chunk(b"tRNS", struct.pack(">H", 9))),
     png(2, 1, 2, bytes([0, 1, 2, 3, 7, 7, 7]), chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))),
     png(2, 1, 3, bytes([0, 0, 1]), chunk(b"PLTE", bytes([9, 9, 9, 7, 7, 7])), chunk(b"tRNS", bytes([0, 255]))),
@@ -227,7 +227,7 @@ def test_a_mask_is_the_mean_of_its_channels() -> None:
     """Rounded down; grey stays as it is."""
     pixels = np.array([[[255, 0, 0], [255, 255, 0], [1, 1, 0], [200, 200, 200]]], np.uint8)
 
-    assert decode_mask(saved(Image.fromarray(pixels))).tolist() == [[85, 170, 0, 200]]
+    assert decode_mask(save(Image.fromarray(pixels))).tolist() == [[85, 170, 0, 200]]
 
 
 @given(
@@ -237,7 +237,7 @@ def test_a_mask_is_the_mean_of_its_channels() -> None:
 def test_an_empty_mask_is_one_without_anything_inside(pixels: list[tuple[int, ...]], mode: str) -> None:
     """The quick look at the door and the worker's decoder agree on every pixel."""
     picture = Image.fromarray(np.array([pixels], np.uint8)).convert(mode)
-    data = saved(picture)
+    data = save(picture)
 
     assert mask_is_empty(data) == (int(decode_mask(data).max()) <= 128)
 
@@ -248,7 +248,7 @@ def test_an_empty_mask_is_one_without_anything_inside(pixels: list[tuple[int, ..
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_a_colour_profile_is_kept(file_format: str) -> None:
     """A result in the profile of its upload shows the same colours."""
-    photo = decode_photo(saved(SMALL, file_format, icc_profile=PROFILE))
+    photo = decode_photo(save(SMALL, file_format, icc_profile=PROFILE))
 
     again = decode_photo(encode_png(photo.rgb, photo.icc))
     assert photo.icc == again.icc == PROFILE
@@ -257,8 +257,8 @@ def test_a_colour_profile_is_kept(file_format: str) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_a_profile_of_other_channels_is_dropped(mode: str) -> None:
-    """Numbers that have become RGB mean something else than a grey or CMYK profile says."""
-    photo = decode_photo(saved(SMALL.convert(mode), "TIFF", icc_profile=PROFILE))
+    """A grey or CMYK profile does not fit values that have become RGB."""
+    photo = decode_photo(save(SMALL.convert(mode), "TIFF", icc_profile=PROFILE))
 
     assert photo.icc is None
 
@@ -283,7 +283,7 @@ def test_a_preview_is_small_and_close() -> None:
     assert np.abs(np.array(Image.open(io.BytesIO(data))).astype(int) - pixels).mean() < 8
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- refused files ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -291,7 +291,7 @@ def test_a_preview_is_small_and_close() -> None:
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.95])
 def test_a_file_that_was_cut_short_is_refused(read: Callable[[bytes], object], file_format: str, kept: float) -> None:
     """Half an upload never becomes a picture with a grey lower half."""
-    data = saved(CAT, file_format)
+    data = save(CAT, file_format)
 
     with pytest.raises(BadImage):
         read(data[: int(len(data) * kept)])
@@ -300,7 +300,7 @@ def test_a_file_that_was_cut_short_is_refused(read: Callable[[bytes], object], f
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"<svg/>", b"\0" * 500])
 def test_what_is_no_picture_is_refused(read: Callable[[bytes], object], data: bytes) -> None:
-    """In one sentence that names what would be read."""
+    """The sentence names the formats that can be read."""
     with pytest.raises(BadImage, match=r"not a readable image \(PNG, JPEG, WEBP, BMP, GIF, TIFF\)"):
         read(data)
 
@@ -308,7 +308,7 @@ def test_what_is_no_picture_is_refused(read: Callable[[bytes], object], data: by
 def test_other_formats_are_refused() -> None:
     """Pillow knows sixty formats; each one more is one more parser to attack."""
     with pytest.raises(BadImage):
-        decode_photo(saved(SMALL, "PPM"))
+        decode_photo(save(SMALL, "PPM"))
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -326,7 +326,7 @@ def test_a_picture_that_is_too_large_is_refused_by_its_header(
 @pytest.mark.parametrize("read", [probe, decode_photo])
 def test_a_wrong_checksum_is_refused(read: Callable[[bytes], object]) -> None:
     """A PNG that was damaged on the way does not pass as another picture."""
-    data = bytearray(saved(SMALL))
+    data = bytearray(save(SMALL))
     data[len(data) // 2] ^= 1
 
     with pytest.raises(BadImage, match="damaged or incomplete"):
@@ -334,7 +334,7 @@ def test_a_wrong_checksum_is_refused(read: Callable[[bytes], object]) -> None:
 
 
 def test_a_chunk_cannot_claim_more_than_the_file_holds() -> None:
-    """Nobody makes room for the two gigabytes that a file of two kilobytes announces."""
+    """The size is checked before memory for two gigabytes is allocated."""
     data = png(31, 24, 2, b"\0" * 94 * 24)
     pixels = data.index(b"IDAT") - 4
     greedy = data[:pixels] + struct.pack(">I", 0x7FFF_FFF0) + data[pixels + 4 :]

@@ -1,4 +1,4 @@
-"""The codec on files that somebody has tampered with: whatever the bytes are, the answer is a picture or BadInput."""
+"""The codec on damaged files: whatever the bytes are, the result is an image or BadInput."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6
 
 
-def saved(picture: Image.Image, file_format: str, **options: object) -> bytes:
+def save(picture: Image.Image, file_format: str, **options: object) -> bytes:
     file = io.BytesIO()
     picture.save(file, file_format, **options)
     return file.getvalue()
 
 
 VALID = [
-    *(saved(CAT, name, exif=TURNED) for name in ("PNG", "JPEG", "WEBP", "TIFF")),
-    *(saved(CAT.convert(mode), "PNG") for mode in ("RGBA", "LA", "P", "1", "I;16")),
-    *(saved(CAT, "TIFF", compression=name) for name in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate")),
-    *(saved(CAT, name, save_all=True, append_images=[CAT.rotate(9)]) for name in ("GIF", "PNG", "WEBP", "MPO")),
-    saved(CAT, "BMP"),
-    saved(CAT.convert("CMYK"), "JPEG"),
-    saved(CAT, "JPEG", progressive=True),
-    saved(CAT, "WEBP", lossless=True),
-    saved(Image.fromarray(np.array(CAT.convert("L"), np.float32)), "TIFF"),
+    *(save(CAT, name, exif=TURNED) for name in ("PNG", "JPEG", "WEBP", "TIFF")),
+    *(save(CAT.convert(mode), "PNG") for mode in ("RGBA", "LA", "P", "1", "I;16")),
+    *(save(CAT, "TIFF", compression=name) for name in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate")),
+    *(save(CAT, name, save_all=True, append_images=[CAT.rotate(9)]) for name in ("GIF", "PNG", "WEBP", "MPO")),
+    save(CAT, "BMP"),
+    save(CAT.convert("CMYK"), "JPEG"),
+    save(CAT, "JPEG", progressive=True),
+    save(CAT, "WEBP", lossless=True),
+    save(Image.fromarray(np.array(CAT.convert("L"), np.float32)), "TIFF"),
 ]
 WORDS = st.sampled_from(
     [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0\0\x40\0", b"\xff\xff"]
@@ -49,11 +49,11 @@ WORDS = st.sampled_from(
 
 
 @st.composite
-def tampered(draw: st.DrawFn) -> bytes:
+def tamper(draw: st.DrawFn) -> bytes:
     """Return a valid file with bytes overwritten, inserted or removed, and correct checksums if it is a PNG."""
     data = bytearray(draw(st.sampled_from(VALID)))
     for _ in range(draw(st.integers(1, 6))):
-        # Most of what a parser believes stands in the first bytes.
+        # most fields that a parser trusts are in the first bytes
         at = draw(st.one_of(st.integers(0, min(200, len(data))), st.integers(0, len(data))))
         new = draw(st.one_of(WORDS, st.binary(max_size=8)))
         data[at : at + draw(st.sampled_from([0, len(new), len(new), 4]))] = new
@@ -61,7 +61,7 @@ def tampered(draw: st.DrawFn) -> bytes:
 
 
 def _sound_png(data: bytearray) -> bytes:
-    """Make the checksums right, so that what follows them is parsed at all."""
+    """Correct the checksums, so that the parser reads the chunks behind them."""
     at = 8
     while data.startswith(b"\x89PNG") and at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -73,13 +73,13 @@ def _sound_png(data: bytearray) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it repairs, which is no failure
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about files that it repairs
 @pytest.mark.parametrize("read", [probe, decode_photo, decode_mask, mask_is_empty], ids=lambda read: read.__name__)
 def test_tampered_files_raise_nothing_but_bad_input(read: Callable[[bytes], object]) -> None:
     """No other exception reaches a service, so no upload can look like a fault of ours."""
 
     @settings(max_examples=300, deadline=None)
-    @given(tampered())
+    @given(tamper())
     def holds(data: bytes) -> None:
         with suppress(BadInput):
             read(data)

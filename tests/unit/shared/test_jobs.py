@@ -87,7 +87,7 @@ def test_any_event_may_come_first(history: list[JobEvent]) -> None:
 
 @given(histories, events, histories)
 def test_after_a_terminal_event_nothing_changes(before: list[JobEvent], end: JobEvent, after: list[JobEvent]) -> None:
-    """The first end stands, whatever a worker that nobody stopped in time still reports."""
+    """The first end stands, also if a worker that was not stopped in time reports another one."""
     ended = fold_all([*before, end if isinstance(end, TERMINAL) else CANCELLED])
 
     assert fold_all(after, ended, first_seq=100) == ended
@@ -134,7 +134,7 @@ def test_the_record_names_its_newest_event(history: list[JobEvent]) -> None:
 
 
 def test_a_queued_job_knows_what_it_is() -> None:
-    """Who asked, for what, and how many are ahead."""
+    """The record has the owner, the task and the jobs ahead."""
     record = fold_all([QUEUED])
 
     assert record.state is JobState.QUEUED
@@ -143,7 +143,7 @@ def test_a_queued_job_knows_what_it_is() -> None:
 
 
 def test_a_running_job_knows_how_far_it_is() -> None:
-    """Worker, step and phrase; nobody is ahead any more."""
+    """The record has the worker, the step and the message; no job is ahead."""
     record = fold_all([QUEUED, STARTED, PROGRESS])
 
     assert record.state is JobState.RUNNING
@@ -153,7 +153,7 @@ def test_a_running_job_knows_how_far_it_is() -> None:
 
 
 def test_a_second_attempt_begins_anew() -> None:
-    """What the dead worker had reached does not count."""
+    """The progress of the dead worker is forgotten."""
     record = fold_all([QUEUED, STARTED, PROGRESS, STARTED.model_copy(update={"worker": "w2", "attempt": 2})])
 
     assert (record.worker, record.attempt) == ("w2", 2)

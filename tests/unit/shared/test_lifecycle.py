@@ -1,4 +1,4 @@
-"""The life of a service, tried on a small one: started, stopped by a signal, and what its exit code says."""
+"""The life of a small service: its start, its stop by a signal, and its exit codes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start(source: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def stopped_by(number: signal.Signals, source: str, **variables: str) -> tuple[int, str]:
-    """Start it, send the signal once it runs, and return its exit code and what it said."""
+    """Start the service, send the signal while it runs, and return exit code and output."""
     with start(source, **variables) as service:
         assert service.stdout is not None
         assert service.stdout.readline() == "started\n"
@@ -68,7 +68,7 @@ def test_a_service_that_hangs_is_ended() -> None:
 
 
 def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
-    """It cannot be ended alone; exit code 70 tells that something was left in the middle."""
+    """A thread cannot be cancelled; exit code 70 shows that work was left unfinished."""
     assert stopped_by(signal.SIGTERM, HANGS_IN_A_THREAD, OVEN_DRAIN_S="0") == (70, "")
 
 
@@ -101,7 +101,7 @@ def test_a_crash_is_named_but_not_shown() -> None:
     ids=["variable", "surroundings", "beside a thread"],
 )
 def test_a_wrong_setting_is_one_sentence(source: str, variables: dict[str, str], sentence: str) -> None:
-    """Exit code 78, so that nobody starts it again before it is put right."""
+    """Exit code 78 keeps a supervisor from restarting it before the setting is corrected."""
     with start(source, **variables) as service:
         _, said = service.communicate(timeout=20)
 

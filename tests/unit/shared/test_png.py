@@ -1,4 +1,4 @@
-"""PNG by itself: the quick way gives what Pillow gives, and leaves alone what it does not know."""
+"""PNG: the fast path gives the same pixels as Pillow, and leaves other files to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def smooth(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     return np.dstack([(rows * (2 + k) + columns * columns // (3 + k)) % 256 for k in range(channels)]).astype(np.uint8)
 
 
-def saved(pixels: NDArray[np.uint8], mode: str, **options: object) -> bytes:
+def save(pixels: NDArray[np.uint8], mode: str, **options: object) -> bytes:
     """Return the file that Pillow writes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels).save(buffer, "PNG", **options)
@@ -59,7 +59,7 @@ def test_what_pillow_wrote_is_read(
     """Every pixel, of every common kind."""
     pixels = make(height, width, MODES[mode])
 
-    assert np.array_equal(read(saved(pixels, mode), mode, height, width), pixels)
+    assert np.array_equal(read(save(pixels, mode), mode, height, width), pixels)
 
 
 def test_another_depth_is_left_to_others() -> None:
@@ -73,18 +73,18 @@ def test_another_depth_is_left_to_others() -> None:
 @pytest.mark.parametrize("mode", ["P", "LA", "1", "I;16", "CMYK"])
 def test_another_mode_is_left_to_others(mode: str) -> None:
     """Palettes and the like are rare, and Pillow knows them all."""
-    assert png.unpack(saved(noise(4, 4, 3), "RGB"), mode, (4, 4)) is None
+    assert png.unpack(save(noise(4, 4, 3), "RGB"), mode, (4, 4)) is None
 
 
 def test_a_wrong_size_is_left_to_others() -> None:
     """Nothing is read into a place of another size."""
-    assert png.unpack(saved(noise(4, 4, 3), "RGB"), "RGB", (5, 4)) is None
+    assert png.unpack(save(noise(4, 4, 3), "RGB"), "RGB", (5, 4)) is None
 
 
 @given(kept=st.floats(0, 0.95))
 def test_a_file_that_was_cut_short_is_left_to_others(kept: float) -> None:
-    """Whoever knows the words for it refuses it."""
-    data = saved(noise(9, 11, 3), "RGB")
+    """Pillow refuses it, with a sentence about the cause."""
+    data = save(noise(9, 11, 3), "RGB")
 
     assert png.unpack(data[: int(len(data) * kept)], "RGB", (11, 9)) is None
 
@@ -93,7 +93,7 @@ def test_a_long_file_is_left_to_others() -> None:
     """The interpreter would stand still while it is read."""
     pixels = noise(1200, 1200, 3)
 
-    data = saved(pixels, "RGB", compress_level=0)
+    data = save(pixels, "RGB", compress_level=0)
 
     assert len(data) > 4 * 1024**2
     assert png.unpack(data, "RGB", (1200, 1200)) is None
@@ -134,7 +134,7 @@ def test_a_colour_profile_travels_in_the_file() -> None:
 
 
 def test_chunks_end_where_the_file_does() -> None:
-    """One that is cut short is not told."""
+    """An incomplete chunk is not yielded."""
     data = png.pack(noise(3, 4, 3))
 
     assert [kind for kind, _ in png.chunks(data[:-1])] == [b"IHDR", b"IDAT"]

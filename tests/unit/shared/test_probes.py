@@ -1,4 +1,4 @@
-"""What a process says of itself, and the command that Docker asks with."""
+"""Probes of a process, and the command that Docker runs for its health check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 @pytest.fixture
 def stop() -> asyncio.Event:
-    """Set when the process is told to stop."""
+    """Set when the process must stop."""
     return asyncio.Event()
 
 
@@ -66,7 +66,7 @@ async def test_a_dependency_that_fails_is_the_reason(probes: Probes) -> None:
 
 
 async def test_a_process_that_stops_takes_no_more_work(probes: Probes, stop: asyncio.Event) -> None:
-    """From the moment that it is told to, while it finishes what it has."""
+    """Readiness ends with the stop signal, while running work finishes."""
     probes.mark_started()
     stop.set()
 

@@ -99,7 +99,7 @@ def test_an_address_of_a_broker_is_taken(url: str) -> None:
 
 @pytest.mark.parametrize("group", [NatsSettings, StreamSettings, LogSettings, ServiceSettings])
 def test_settings_do_not_change(group: type[ServiceSettings]) -> None:
-    """What is handed down at the start holds until the end."""
+    """Settings are frozen: they hold until the process ends."""
     settings = load(group)
     name = next(iter(group.model_fields))
 

@@ -1,4 +1,4 @@
-"""Subjects: what may stand in one, and that taking one apart gives what it was built from."""
+"""Subjects: valid tokens, and parsing as the inverse of building."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_submit_is_taken_apart_into_what_it_was_made_of(job_class: str, user: 
 def test_a_queued_job_is_taken_apart_into_what_it_was_made_of(
     job_class: str, task: str, user: str, job_id: str
 ) -> None:
-    """Who waits for what can be read without opening the message."""
+    """The address of a waiting job is readable without its message."""
     address = subjects.parse_queue_entry(subjects.queue_entry(job_class, task, user, job_id))
 
     assert address == QueueAddress(subjects.POOL, job_class, task, user, job_id)
@@ -67,7 +67,7 @@ def test_the_job_of_an_event_is_in_its_subject(job_id: str) -> None:
      "job.submit.a100.interactive.u1.", "job.submit.a100.interactive.u:1.j1"],
 )  # fmt: skip
 def test_a_submit_elsewhere_is_refused(subject: str) -> None:
-    """A subject of another shape, or with what is no token in it, is not a submit."""
+    """A subject of another shape or with an invalid token is not a submission."""
     with pytest.raises(BadMessage):
         subjects.parse_submission(subject)
 

@@ -1,4 +1,4 @@
-"""Logs: one line for each event, that a person can read and nobody can forge."""
+"""Logs: one line for each event, readable and impossible to forge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 def test_an_event_is_one_line_with_its_fields(log: io.StringIO) -> None:
-    """When, how bad, what, and the facts."""
+    """A line has time, level, event and fields."""
     logging.getLogger("kitchen").info("cake.baked", extra={"job_id": "j1", "minutes": 40})
 
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO    cake\.baked job_id=j1 minutes=40\n", log.getvalue())
@@ -39,7 +39,7 @@ def test_an_event_is_one_line_with_its_fields(log: io.StringIO) -> None:
 
 @pytest.mark.parametrize("text", ["two words", "", "a\nERROR forged", "a\rb", "\x1b[2J", "tab\tbed"])
 def test_a_field_cannot_break_the_line(log: io.StringIO, text: str) -> None:
-    """What a user sent may be in a field; it stays inside its quotes."""
+    """User data in a field stays inside its quotes."""
     logging.getLogger("kitchen").warning("cake.burnt", extra={"reason": text})
 
     assert log.getvalue().endswith(f"cake.burnt reason={text!r}\n")
@@ -54,14 +54,14 @@ def fail() -> None:
 
 
 def test_an_exception_is_named_and_no_more(log: io.StringIO) -> None:
-    """Its text may hold what a user sent, its traceback paths of the machine."""
+    """The text of an error may contain user data, its traceback local paths."""
     fail()
 
     assert log.getvalue().endswith("ERROR   oven.exploded error=ValueError\n")
 
 
 def test_at_debug_the_traceback_follows(log: io.StringIO) -> None:
-    """For whoever has asked for it."""
+    """At DEBUG the traceback is written."""
     logging.getLogger().setLevel("DEBUG")
 
     fail()
@@ -70,14 +70,14 @@ def test_at_debug_the_traceback_follows(log: io.StringIO) -> None:
 
 
 def test_below_the_level_nothing_is_written(log: io.StringIO) -> None:
-    """INFO says what happens, DEBUG why."""
+    """INFO has events, DEBUG has reasons."""
     logging.getLogger("kitchen").debug("oven.lit")
 
     assert log.getvalue() == ""
 
 
 def test_what_libraries_say_at_debug_is_not_written(log: io.StringIO) -> None:
-    """They write what passes through them: one of ours sends events with previews in them, another reads pictures."""
+    """Libraries log their data at DEBUG: one of them messages with previews, another one images."""
     logging.getLogger().setLevel("DEBUG")
     for name in ("sse_starlette.sse", "PIL.TiffImagePlugin", "shared.kitchen"):
         logging.getLogger(name).debug("jpeg_base64 of %s", name)
@@ -87,14 +87,14 @@ def test_what_libraries_say_at_debug_is_not_written(log: io.StringIO) -> None:
 
 
 def test_a_library_cannot_break_the_line_either(log: io.StringIO) -> None:
-    """What it says may be what somebody has sent it."""
+    """A library's text may contain data from a client."""
     logging.getLogger("kitchen").warning("found %s", "a\nERROR forged\x85")
 
     assert log.getvalue().endswith("WARNING 'found a\\nERROR forged\\x85'\n")
 
 
 def test_a_foreign_trace_is_not_quoted(log: io.StringIO) -> None:
-    """Anybody may send the header `tracestate`, and what is wrong with it is theirs to find out."""
+    """Any client can send the header `tracestate`; a warning about its faults is not logged."""
     tracing.extract({"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "ERROR forged=x,,,"})
 
     assert log.getvalue() == ""
@@ -126,7 +126,7 @@ def only(log: io.StringIO) -> dict[str, object]:
 
 
 def test_an_event_is_one_object(json_log: io.StringIO) -> None:
-    """When, how bad, what, who, then the facts as they are."""
+    """A line has time, level, event, service and instance, then the fields unchanged."""
     logging.getLogger("services.kitchen").info("cake.baked", extra={"job_id": "j1", "minutes": 40, "note": "a\nb"})
     line = only(json_log)
 
@@ -148,7 +148,7 @@ def test_an_event_names_the_trace_it_is_part_of(json_log: io.StringIO) -> None:
 
 
 def test_what_is_bound_is_in_every_event(json_log: io.StringIO) -> None:
-    """Also of a library deep in an engine that has never heard of jobs; and of nobody else."""
+    """Logs of libraries deep in an engine have the fields too; logs outside the block do not."""
     kitchen = logging.getLogger("services.kitchen")
     with telemetry.log_context(job_id="j1"):
         threading.Thread(target=kitchen.info, args=("oven.cold",)).run()
@@ -160,7 +160,7 @@ def test_what_is_bound_is_in_every_event(json_log: io.StringIO) -> None:
 
 
 def test_a_field_cannot_pose_as_another(json_log: io.StringIO) -> None:
-    """What the process says of itself stands."""
+    """Fields cannot replace the service and the instance."""
     logging.getLogger("services.kitchen").info("cake.baked", extra={"service": "bakery", "level": "DEBUG"})
     line = only(json_log)
 
@@ -187,7 +187,7 @@ def test_an_error_is_its_type(json_log: io.StringIO) -> None:
 
 
 def test_at_debug_an_error_has_frames(json_log: io.StringIO) -> None:
-    """Modules, lines and functions: where, but neither what it said nor where the files are."""
+    """Frames have modules, lines and functions, but no texts and no paths."""
     logging.getLogger().setLevel("DEBUG")
 
     fail_in_ours()

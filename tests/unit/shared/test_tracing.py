@@ -32,7 +32,7 @@ except ConfigError as error:
 
 
 def test_what_was_received_is_sent_on() -> None:
-    """With what other systems have added to it."""
+    """The context keeps the entries that other systems added."""
     headers: dict[str, str] = {}
     with tracing.span("work", parent=tracing.extract({"traceparent": GIVEN, "tracestate": "vendor=1"})):
         tracing.inject(headers)
@@ -44,7 +44,7 @@ def test_what_was_received_is_sent_on() -> None:
     "nonsense", ["", "hello", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01", GIVEN.upper(), GIVEN + "\r\nX: y"]
 )
 def test_nonsense_begins_a_trace(nonsense: str) -> None:
-    """As nothing does: whatever a client sends, what we send is well formed, and our own."""
+    """An invalid context is ignored: the context that we send is well formed and our own."""
     with tracing.span("work", parent=tracing.extract({"traceparent": nonsense})):
         begun = tracing.current_traceparent()
 
@@ -54,7 +54,7 @@ def test_nonsense_begins_a_trace(nonsense: str) -> None:
 
 
 def test_headers_outweigh_the_body() -> None:
-    """A body is sent again as it is; its header says who sends it now."""
+    """A replayed body is unchanged, so the context in its header wins."""
     body = f"00-{'1' * 32}-{'2' * 16}-01"
 
     with tracing.span("work", parent=tracing.extract({"traceparent": GIVEN}, body)):
@@ -64,7 +64,7 @@ def test_headers_outweigh_the_body() -> None:
 
 
 def test_outside_of_a_trace_nothing_is_added() -> None:
-    """Background work is nobody's."""
+    """Background work has no trace."""
     headers = {"Nats-Msg-Id": "1"}
     with tracing.publish_span("publish", headers):
         tracing.add_event("step", step=1)

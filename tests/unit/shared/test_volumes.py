@@ -1,4 +1,4 @@
-"""Model volumes: what is not exactly what was pulled is not loaded."""
+"""Model volumes: a file that differs from the pulled one is not loaded."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_file_that_changed_is_not_loaded(model_dir: Path, data: bytes) -> None
 
 
 def test_large_files_are_hashed_in_pieces(tmp_path: Path) -> None:
-    """And whoever watches hears of each."""
+    """A progress callback receives the length of each piece."""
     data, heard = bytes(9 * 1024**2), list[int]()
     (tmp_path / "large").write_bytes(data)
 
