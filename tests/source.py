@@ -39,7 +39,7 @@ class Module:
 
     @property
     def service(self) -> str | None:
-        """The service whose folder the file is in."""
+        """Return the service that the file belongs to, if any."""
         parts = self.path.split("/")
         return parts[1] if parts[0] == "services" and parts[1] in SERVICES else None
 
@@ -57,7 +57,7 @@ class Module:
                 yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
     def calls(self) -> Iterator[tuple[ast.Call, str]]:
-        """Every call with the source text of what is called."""
+        """Yield each call with the source text of the called function."""
         for node in self.nodes:
             if isinstance(node, ast.Call):
                 yield node, ast.unparse(node.func)

@@ -1,8 +1,8 @@
-"""Who asks may name any subject for the answer: what a service that was taken over gets done in that way, nothing.
+"""Replies cannot be used as commands: a service that was taken over may name any subject for a reply.
 
-The broker checks nobody's permissions for an answer, and JetStream answers with what was stored, or with nothing: both
-can be a whole order. So each test sends some through questions that the service may ask, and waits until they have been
-answered; then the operator does the same, in whose account it works.
+The broker checks no permissions on a reply, and JetStream replies with stored messages or with an empty one; both can
+be a complete command. Each test sends such commands through the requests that the service may make, and waits for the
+replies. Then the operator sends the same, and it works, because the operator is in the account of the streams.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WORK = JobWork(job_id="j2", user="ann", job_class=JobClass.INTERACTIVE, log_seq=
 
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
-    """A locked broker in which all is declared, with a message in each stream."""
+    """Start a locked broker with all streams and a message in each of them."""
     async with locked(keys, tmp_path / "store") as node:
         async with connected(keys, node, "jobmanager") as manager:
             await declaring.declare_streams(manager, SETTINGS)
@@ -95,7 +95,7 @@ def not_allowed(service: str, orders: list[tuple[str, bytes]]) -> list[tuple[str
 
 
 def commands() -> Iterator[tuple[str, bytes]]:
-    """What would delete, empty, change or add a stream or a consumer."""
+    """Yield the commands that delete, empty, change or add a stream or a consumer."""
     for stream in DECLARED.streams:
         name, config = str(stream.name), stream.as_dict()
         yield from ((subjects.api(verb, name), b"{}") for verb in ("STREAM.DELETE", "STREAM.PURGE"))
@@ -110,7 +110,7 @@ def commands() -> Iterator[tuple[str, bytes]]:
 
 
 async def state(operator: Bus) -> dict[str, object]:
-    """All streams and consumers, and how far each is; but for what is stored in vain, to be sent on."""
+    """Return the state of all streams and consumers, without the number of messages in object buckets."""
     found: dict[str, object] = {}
     jetstream = operator.client.jetstream()
     for info in await jetstream.streams_info():

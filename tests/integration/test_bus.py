@@ -1,4 +1,4 @@
-"""The bus: what is acknowledged is stored, once, also over a crash; reads are whole and leave nothing behind."""
+"""The bus: an acknowledged message is stored once, also over a crash; reads are complete and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def letters(number: int) -> str:
-    """A subject of a stream that does nothing but keep."""
+    """Return a subject of a stream without republishing or limits on a subject."""
     return subjects.dead_letter("test", f"j{number}")
 
 
@@ -70,7 +70,7 @@ async def test_a_writer_with_an_old_view_is_refused(bus: Bus) -> None:
 
 @pytest.mark.parametrize("stream_settings", [StreamSettings(queue_limit=2, picture_bytes=1024**3)])
 async def test_a_full_stream_refuses(bus: Bus) -> None:
-    """The caller hears at once that there is no room, and can say so."""
+    """The caller gets the error at once."""
     for number in (1, 2):
         await bus.publish(subjects.queue_entry("batch", "removal", "u1", f"j{number}"), b"{}")
 
@@ -158,7 +158,7 @@ async def test_nothing_acknowledged_is_lost_over_a_crash(nats_server: NatsServer
 async def test_without_a_broker_there_is_an_error_at_once(
     nats_server: NatsServer, bus: Bus, use: Callable[[Bus], Awaitable[object]]
 ) -> None:
-    """No call hangs; a publish waits no longer than it was told to."""
+    """No call hangs; a publish does not wait longer than its deadline."""
     await nats_server.kill()
     await wait_until(lambda: not bus.is_connected, "the client has noticed")
 
@@ -202,7 +202,7 @@ async def test_a_subscription_outlives_the_broker(nats_server: NatsServer, bus: 
 
 
 async def test_a_service_may_start_before_its_broker(nats_server: NatsServer, bus: Bus) -> None:
-    """With `wait=False` there is a bus that says that it cannot serve, until it can."""
+    """With `wait=False` every call raises BrokerUnavailable until the broker starts."""
     assert bus.is_connected
     await nats_server.kill()
 
@@ -228,7 +228,7 @@ async def test_a_bus_that_never_connects_can_be_closed(nats_server: NatsServer) 
 
 
 async def test_a_cancel_is_never_lost(bus: Bus) -> None:
-    """Also when it comes in the same moment as a reply: a loop that is told to end ends."""
+    """A cancellation takes effect, also if it comes in the same moment as a reply."""
 
     async def ask_for_ever() -> None:
         while True:
@@ -353,7 +353,7 @@ async def test_a_stored_event_is_heard_live_with_its_sequence(bus: Bus) -> None:
 
 
 async def test_after_its_block_a_subscription_hears_nothing(bus: Bus) -> None:
-    """Nobody is called whose listener has gone."""
+    """The callback is not called after the block."""
     early: list[StoredMessage] = []
     late: list[StoredMessage] = []
     async with bus.subscribe(subjects.SEG_CANCEL, early.append):
@@ -367,7 +367,7 @@ async def test_after_its_block_a_subscription_hears_nothing(bus: Bus) -> None:
 
 
 async def test_entries_are_listed_and_removed(bus: Bus) -> None:
-    """One by its sequence, many by their pattern; removing what is gone does no harm."""
+    """Delete one by its sequence, many by their pattern; deleting a missing message is harmless."""
     for user, job in (("u1", "j1"), ("u1", "j2"), ("u2", "j3")):
         await bus.publish(subjects.queue_entry("batch", "removal", user, job), b"{}")
 

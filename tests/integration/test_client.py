@@ -1,6 +1,6 @@
-"""What the client of NATS does at a broker that hangs, answers too late, or says what cannot be read.
+"""The NATS client with a broker that hangs, replies too late, or sends data that cannot be parsed.
 
-nats-server does none of that on order, so a few lines stand in for it; all else is tested with the real one.
+nats-server does not do that on request, so a few lines replace it here; all other tests use the real server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @asynccontextmanager
 async def broker(talk: Talk, **info: Any) -> AsyncIterator[str]:
-    """A server that greets each client and then talks like this; yields its address."""
+    """Run a server that greets each client and then calls `talk`; yield its address."""
     greeting = json.dumps({"max_payload": 64 * 1024**2, "headers": True, **info})
     talks: list[asyncio.Task[None]] = []
 
@@ -65,7 +65,7 @@ async def answer_pings(reader: StreamReader, writer: StreamWriter) -> None:
 
 
 async def hang(reader: StreamReader, writer: StreamWriter) -> None:
-    """Let it in, and then neither read nor say anything until the test ends."""
+    """Accept the client, then neither read nor send until the test ends."""
     await reader.readuntil(PING)
     writer.write(PONG)
     writer.transport.pause_reading()  # type: ignore[attr-defined] # a socket has it
@@ -76,7 +76,7 @@ async def test_a_broker_that_refuses_is_hung_up_on() -> None:
     """Before it is asked again, though it keeps the connection open itself: else sockets would pile up."""
     callers: asyncio.Queue[StreamReader] = asyncio.Queue()
     answers = itertools.chain([PONG], itertools.repeat(b"-ERR 'maximum connections exceeded'\r\n"))
-    welcome = asyncio.Event()  # to the first, who is sent away again
+    welcome = asyncio.Event()  # set when the first client was sent away
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
         await reader.readuntil(PING)
@@ -96,7 +96,7 @@ async def test_a_broker_that_refuses_is_hung_up_on() -> None:
 
 
 async def test_an_answer_to_a_ping_proves_that_all_before_it_has_arrived() -> None:
-    """What is said first leaves first, also in one breath: a drained subscription relies on that."""
+    """Messages leave in the order of their calls, also within one moment: a draining subscription relies on that."""
     said: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
@@ -114,7 +114,7 @@ async def test_an_answer_to_a_ping_proves_that_all_before_it_has_arrived() -> No
 
 
 async def test_an_answer_that_comes_too_late_for_its_ping_does_no_harm() -> None:
-    """The client's read loop used to die of it: the connection looked well, and heard nothing any more."""
+    """Before the fix, the read loop of the client ended: the connection seemed healthy and received nothing."""
     asked, late = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
@@ -154,7 +154,7 @@ async def test_a_server_that_has_left_its_cluster_is_not_tried_any_more() -> Non
 
 
 async def test_a_limit_holds_though_the_broker_takes_nothing() -> None:
-    """The client swallowed it while a large message waited to be sent, and the request waited for ever."""
+    """The client swallowed the timeout while a large message waited to be sent, and the request never ended."""
     async with broker(hang) as address, open_bus(settings(address), "x") as bus:
         with pytest.raises(BrokerUnavailable):
             await bus.request("a", MORE_THAN_A_SOCKET_TAKES, timeout_s=0.1)
@@ -186,7 +186,7 @@ async def test_nobody_queues_for_a_broker_that_hangs() -> None:
 
 
 async def test_what_cannot_be_read_costs_one_reconnect() -> None:
-    """And not half a minute in which nothing is heard."""
+    """Before the fix, the client received nothing for half a minute."""
     speak = asyncio.Event()
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
@@ -208,14 +208,14 @@ async def test_what_cannot_be_read_costs_one_reconnect() -> None:
 
 
 async def test_a_broker_that_lets_us_in_and_then_says_nothing_leaves_nothing_behind() -> None:
-    """After ten seconds it is tried anew. The last one's pings would go on, and find the next one stale too soon."""
+    """The client retries after ten seconds. Pings of the old connection would make it drop the next one too early."""
     visits: list[StreamReader] = []
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
         await reader.readuntil(PING)
         writer.write(PONG)
         visits.append(reader)
-        if len(visits) != 2:  # the second time it says no more
+        if len(visits) != 2:  # the second time it falls silent
             await answer_pings(reader, writer)
         await reader.read()
 

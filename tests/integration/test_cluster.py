@@ -1,4 +1,4 @@
-"""Three servers, three copies: what was accepted survives the death of any one of them, and nobody hears an error."""
+"""Three servers, three copies: accepted messages survive the loss of any server, and no client gets an error."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Load:
                 self.accepted.append(job_id)
 
     async def lost(self) -> list[str]:
-        """The accepted jobs that are not in the log exactly once."""
+        """Return the accepted jobs that are not in the log exactly once."""
         stored = await self._bus.history(JOB_LOG, subjects.submissions_in("interactive"))
         logged = Counter(subjects.parse_submission(message.subject).job_id for message in stored)
         return [job_id for job_id in self.accepted if logged[job_id] != 1]
@@ -88,7 +88,7 @@ async def nodes(keys: Keys, tmp_path: Path) -> AsyncIterator[list[Node]]:
 
 @pytest.fixture
 async def bus(nodes: list[Node], keys: Keys) -> AsyncIterator[Bus]:
-    """A connection to all of them; every stream is declared, and every copy is up to date."""
+    """Connect to all servers after each stream is declared and each copy is up to date."""
     async with open_bus(keys.settings(",".join(node.url for node in nodes), "operator"), "operator") as bus:
         await wait_until(lambda: elected(bus), "the cluster has elected its leader")
         await wait_until(lambda: declared(bus), "each stream has elected one")
@@ -97,7 +97,7 @@ async def bus(nodes: list[Node], keys: Keys) -> AsyncIterator[Bus]:
 
 
 async def elected(bus: Bus) -> bool:
-    """Whether there is a leader: before, nobody answers, and to declare something would take its whole patience."""
+    """Return whether the cluster has a leader; before that, no API request gets a reply."""
     try:
         await bus.request(subjects.api("INFO"), timeout_s=0.2)
     except BrokerUnavailable:
@@ -156,7 +156,7 @@ async def test_a_rolling_restart_is_not_noticed(nodes: list[Node], bus: Bus) -> 
 
 
 async def test_what_was_stored_is_read_at_once(bus: Bus) -> None:
-    """By each kind of read, though the copy that is asked may not have heard of it yet."""
+    """By each kind of read, although the replica that serves it may be behind."""
     misses: Counter[str] = Counter()
     for number in range(300):
         subject = subjects.submission("interactive", "u1", f"j{number}")
@@ -176,7 +176,7 @@ async def test_what_was_stored_is_read_at_once(bus: Bus) -> None:
 
 
 async def test_three_copies_are_as_declared(bus: Bus) -> None:
-    """And one copy is a weakness, with the line that mends it."""
+    """A single copy is a weakness, and the sentence has the command that corrects it."""
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(num_replicas=1))
 
@@ -187,7 +187,7 @@ async def test_three_copies_are_as_declared(bus: Bus) -> None:
 
 @pytest.mark.parametrize("first", [0, 1, 2])
 async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys, first: int) -> None:
-    """Services at three servers store, read, take, hear and ask, wherever the leader of a stream is."""
+    """Services at three servers store, read, pull, subscribe and call, wherever the leader of a stream is."""
     at = [nodes[(first + number) % 3] for number in range(3)]
     live: list[str] = []
     wanted = [f"live.ev.j1.{kind}" for kind in ("started", "progress")]
@@ -224,7 +224,7 @@ async def is_empty(bus: Bus, stream: str) -> bool:
 
 
 async def answered(bus: Bus, subject: str) -> bool:
-    """Whether somebody answers; servers tell each other of a new subscription a moment later."""
+    """Return whether the service replies; a new subscription takes a moment to reach the other servers."""
     try:
         return (await bus.request(subject, timeout_s=1)).data == b"seen"
     except BrokerUnavailable:
@@ -237,7 +237,7 @@ async def told_of(worker: Bus, job_id: str, live: list[str]) -> bool:
 
 
 async def next_in(worker: Bus, consumer: str) -> Delivery:
-    """What waits, which a consumer hears of a moment after it has been stored."""
+    """Return the waiting message; a consumer gets it a moment after it was stored."""
     taken: list[Delivery] = []
 
     async def found() -> bool:

@@ -1,4 +1,4 @@
-"""What is told of a connection that comes and goes."""
+"""The log of a connection that is lost and comes back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_a_broker_that_is_away_is_told_of_once(
 
     for times in (1, 2):
         await nats_server.kill()
-        tries = bus.client._server_pool[0]  # noqa: SLF001 (nobody else counts them)
+        tries = bus.client._server_pool[0]  # noqa: SLF001 (there is no public counter)
         before = tries.reconnects
         await wait_until(lambda: tries.reconnects >= before + 4, "it has been tried again and again")  # noqa: B023
         assert told() == times

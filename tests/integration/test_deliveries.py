@@ -61,7 +61,7 @@ async def taken(bus: Bus) -> Delivery:
 
 
 async def left(bus: Bus) -> list[str]:
-    """The jobs in the queue, delivered or not."""
+    """Return the jobs in the queue, delivered or not."""
     return [subjects.parse_queue_entry(subject).job_id for subject in await bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)]
 
 
@@ -145,7 +145,7 @@ async def test_what_is_given_back_with_a_delay_comes_when_that_is_over(bus: Bus)
 
 @short_leases
 async def test_a_dead_workers_message_comes_again(bus: Bus) -> None:
-    """Nobody settles it, the lease ends."""
+    """It is never settled, so it comes again when its lease ends."""
     await queue(bus)
     await taken(bus)
 
@@ -193,7 +193,7 @@ async def test_after_the_last_delivery_the_broker_says_so(bus: Bus) -> None:
 
 
 async def test_a_missing_consumer_is_an_error(bus: Bus) -> None:
-    """Not an empty queue: a worker must not wait for ever for what nobody delivers."""
+    """It is not an empty queue: a worker must not wait for messages that cannot come."""
     with pytest.raises(BrokerUnavailable, match="The consumer does not exist"):
         await pull(bus, JOB_Q, "nobody")
 
@@ -202,14 +202,14 @@ async def test_a_missing_consumer_is_an_error(bus: Bus) -> None:
 
 
 class Reader:
-    """Consumes in the background and notes what it gets."""
+    """Consumes in the background and notes each message."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.read: list[str] = []
 
     async def run(self) -> None:
-        """Read for ever."""
+        """Consume until it is cancelled."""
         async for arrived in consume(self._bus, JOB_LOG, DISPATCHER, batch=10):
             for delivery in arrived:
                 self.read.append(delivery.data.decode())
@@ -234,7 +234,7 @@ async def test_messages_are_consumed_in_order(bus: Bus) -> None:
 
 
 async def test_consuming_goes_on_after_a_crash_of_the_broker(nats_server: NatsServer, bus: Bus) -> None:
-    """Without being told to, and without reading anything twice that was settled before."""
+    """The consumer continues by itself and does not repeat settled messages."""
     reader = Reader(bus)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(reader.run(), name="read")
@@ -267,7 +267,7 @@ async def test_a_consumer_that_is_deleted_is_an_error(bus: Bus) -> None:
 
 
 async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_settings: StreamSettings) -> None:
-    """Its lease of a day need not be waited for; what it had settled does not come again."""
+    """It does not wait for its lease of a day; settled messages do not come again."""
     for name in ("settled", "held"):
         await log(bus, name)
     first = await pull(bus, JOB_LOG, DISPATCHER, wait_s=1.0)

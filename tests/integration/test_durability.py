@@ -1,4 +1,4 @@
-"""What the gateway knows of its streams: asked for often, looked at rarely."""
+"""The gateway's knowledge of its streams: used for each submission, read from the broker every ten seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def test_the_streams_are_looked_at_every_ten_seconds(bus: Bus, stream_settings: StreamSettings) -> None:
-    """A weakness is told, and no longer, at the next look after it came or went."""
+    """A weakness appears and disappears with the first look after the change."""
     now = 0.0
     durability = Durability(bus, stream_settings, clock=lambda: now)
     before = await durability.weaknesses()
@@ -32,7 +32,7 @@ async def test_the_streams_are_looked_at_every_ten_seconds(bus: Bus, stream_sett
 async def test_a_broker_that_is_away_is_told_at_once_and_not_remembered(
     nats_server: NatsServer, bus: Bus, stream_settings: StreamSettings
 ) -> None:
-    """Silence says nothing about the streams."""
+    """A broker that does not reply reveals nothing about the streams."""
     durability = Durability(bus, stream_settings, clock=lambda: 0.0)
     await nats_server.kill()
     await wait_until(lambda: not bus.is_connected, "the client has noticed")

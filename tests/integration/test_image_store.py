@@ -1,4 +1,4 @@
-"""The picture store: one contract for all stores, then what only the one in the broker can get wrong."""
+"""The image store: one contract for all stores, then the faults that only the store in the broker can have."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKNOWN = "0" * 64
 
 
 def noise(side: int, seed: int = 0) -> bytes:
-    """A picture that no codec can make small: 3 x side x side bytes and a few more."""
+    """Return an image that does not compress: slightly above 3 x side x side bytes."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "BMP")
@@ -61,7 +61,7 @@ def store(request: pytest.FixtureRequest) -> ImageStore:
 
 @pytest.fixture(params=["broker", "fake"])
 def named(request: pytest.FixtureRequest) -> NamedStore:
-    """Each of them again, by what is named."""
+    """Provide each store by its other name: data under a name."""
     if request.param == "fake":
         return FakeImageStore()
     images: NatsImageStore = request.getfixturevalue("images")
@@ -197,7 +197,7 @@ async def test_an_old_picture_that_is_looked_up_is_stored_again(bus: Bus, images
 
 @pytest.mark.parametrize("data", [PICTURES["small"], PICTURES["3 MB"]], ids=["one chunk", "many chunks"])
 async def test_a_picture_without_its_chunks_is_not_found(bus: Bus, images: NatsImageStore, data: bytes) -> None:
-    """A cache makes room chunk by chunk; the reader does not wait for what is gone."""
+    """A full cache drops single chunks; the reader does not wait for them."""
     ref = await images.put("inputs", data)
     chunks = await bus.history(
         bucket_stream("inputs"), subjects.object_chunks("inputs", (await entry(bus, ref.sha256))["nuid"])
@@ -209,7 +209,7 @@ async def test_a_picture_without_its_chunks_is_not_found(bus: Bus, images: NatsI
 
 
 async def test_bytes_that_were_tampered_with_are_not_given_out(bus: Bus, images: NatsImageStore) -> None:
-    """What comes back under a hash has this hash."""
+    """The bytes for a hash always have this hash."""
     ref = await images.put("inputs", CAT)
     chunk = subjects.object_chunks("inputs", (await entry(bus, ref.sha256))["nuid"])
     await bus.purge(bucket_stream("inputs"), chunk)
@@ -265,7 +265,7 @@ async def test_a_picture_that_was_deleted_is_not_found(bus: Bus, images: NatsIma
 @pytest.mark.parametrize("stream_settings", [StreamSettings(picture_bytes=64 * 1024**2)])
 @pytest.mark.parametrize("side", [300, 1000], ids=["one chunk", "many chunks"])
 async def test_a_full_store_says_so(images: NatsImageStore, side: int) -> None:
-    """The user hears that there is no room, whether the picture takes one chunk or many."""
+    """The user gets the error for an image of one chunk and of many."""
 
     async def fill() -> None:
         for number in range(100):

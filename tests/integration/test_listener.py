@@ -1,4 +1,4 @@
-"""Probes of real services: they say yes when work can be done, and no as soon as it cannot."""
+"""Probes of real services: ready while they can work, not ready as soon as they cannot."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Prober(httpx.AsyncClient):
     """Asks as Kubernetes does."""
 
     async def probe(self, path: str) -> tuple[int, str]:
-        """Status and sentence, or 0 while nobody listens."""
+        """Return status and sentence; the status is 0 if no process listens."""
         try:
             answer = await self.get(path)
         except httpx.TransportError:
@@ -94,7 +94,7 @@ async def running(name: str, nats_url: str, stream_settings: StreamSettings, **s
 
 @pytest.fixture(autouse=True)
 def declared(bus: Bus) -> None:
-    """The streams are there: the job manager has made them."""
+    """Use a bus after the job manager created the streams."""
     assert bus.is_connected
 
 
@@ -117,7 +117,7 @@ async def test_a_lost_broker_makes_a_service_unready_and_not_dead(
 async def test_a_broker_that_hangs_is_noticed_and_forgiven(
     nats_server: NatsServer, stream_settings: StreamSettings
 ) -> None:
-    """Its connections stay open, so only a question to it tells; the late answer does no harm."""
+    """Its connections stay open, so only a ping detects it; the late reply is harmless."""
     pid = nats_server.pid
     assert pid is not None
     async with running("jobmanager", nats_server.url, stream_settings) as prober:
@@ -133,7 +133,7 @@ async def test_a_broker_that_hangs_is_noticed_and_forgiven(
 async def test_without_a_broker_a_service_lives_and_is_not_started(
     nats_server: NatsServer, stream_settings: StreamSettings
 ) -> None:
-    """It waits, however long that takes, and says for what."""
+    """It waits without a limit and names the dependency."""
     await nats_server.kill()
     async with running("imageutils", nats_server.url, stream_settings) as prober:
         await prober.until("/livez", YES)
@@ -146,7 +146,7 @@ async def test_without_a_broker_a_service_lives_and_is_not_started(
 
 @contextmanager
 def gated(path: Path) -> Iterator[Callable[[], object]]:
-    """A pipe with both ends held open, so that nobody waits for the other end of it; yields what writes the byte."""
+    """Open a pipe at both ends, so that no open blocks; yield the function that writes a byte."""
     os.mkfifo(path)
     pipe = os.open(path, os.O_RDWR)
     try:
@@ -193,7 +193,7 @@ async def test_an_engine_that_loads_is_a_start_that_is_not_over(
 
 
 async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settings: StreamSettings) -> None:
-    """In the text format of Prometheus, with what the library knows of the process."""
+    """In the text format of Prometheus, with the library's metrics of the process."""
     async with running("jobmanager", nats_url, stream_settings) as prober:
         await prober.until("/readyz", YES)
         answer = await prober.get("/metrics")
@@ -206,7 +206,7 @@ async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settin
 
 
 async def said_to(request: bytes) -> bytes:
-    """What a listener answers to these bytes, all of it."""
+    """Return the whole answer of a listener to these bytes."""
     port = free_port(HOST, 0)
     async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
         reader, writer = await asyncio.open_connection(HOST, port)

@@ -1,4 +1,4 @@
-"""What a service says when the broker will not have it, and what becomes of one whose key is rotated under it."""
+"""The errors of a service that the broker refuses, and the rotation of the key of a running service."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
-    """A locked broker."""
+    """Start a locked broker."""
     async with locked(keys, tmp_path / "store") as node:
         yield node
 
 
 async def last_words(service: str, variables: dict[str, str]) -> tuple[int | None, str]:
-    """Start a service and wait for its end; returns its exit code and what it wrote."""
+    """Start a service, wait for its end, and return exit code and output."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", f"services.{service}"),
         cwd=ROOT,
@@ -58,7 +58,7 @@ async def last_words(service: str, variables: dict[str, str]) -> tuple[int | Non
 
 @pytest.mark.parametrize("service", DUTIES)
 async def test_a_missing_secret_is_named(service: str, keys: Keys, tmp_path: Path) -> None:
-    """The setting, the file and the reason; no trace, and the code that says that waiting will not help."""
+    """The output has the setting, the file and the reason, no traceback, and the exit code of a wrong setting."""
     missing = tmp_path / "missing.nk"
     code, said = await last_words(
         service, {**keys.variables("tls://127.0.0.1:9", service), "NATS_NKEY_FILE": str(missing)}
@@ -104,7 +104,7 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
 async def test_whoever_forgets_tls_is_told_why_nothing_is_heard(
     keys: Keys, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker waits for a handshake and the service for a greeting: neither ever says a word."""
+    """The broker waits for a handshake and the service for a greeting, so neither sends anything."""
     plain = keys.settings(node.url.replace("tls://", "nats://"), "imageutils").model_copy(update={"ca_file": None})
     async with open_bus(plain, "imageutils", wait=False):
         await wait_until(
@@ -116,7 +116,7 @@ async def test_whoever_forgets_tls_is_told_why_nothing_is_heard(
 async def test_a_manager_that_may_not_declare_waits_until_it_may(
     keys: Keys, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so, once; to crash would say less, and a broker that elects or hangs looks the same."""
+    """It logs that once and does not crash: a broker in an election, or one that hangs, looks the same."""
     settings = Settings(nats=keys.settings(node.url, "imageutils"))
     manager = asyncio.create_task(jobmanager.run(settings, asyncio.Event()), name="manager")
     try:
@@ -130,7 +130,7 @@ async def test_a_manager_that_may_not_declare_waits_until_it_may(
 
 
 async def test_a_broker_that_speaks_no_tls_gets_no_key(keys: Keys, tmp_path: Path) -> None:
-    """Whoever stands between service and broker cannot talk it out of TLS."""
+    """An attacker between service and broker cannot switch TLS off."""
     async with NatsServer(tmp_path / "plain") as server:
         code, said = await last_words("gateway", keys.variables(server.url, "gateway"))
 
@@ -139,7 +139,7 @@ async def test_a_broker_that_speaks_no_tls_gets_no_key(keys: Keys, tmp_path: Pat
 
 
 async def test_a_rotated_key_is_picked_up_by_a_running_service(keys: Keys, node: Node) -> None:
-    """The broker is told first and throws the old key out; the service reads the file again and comes back."""
+    """The broker drops the old key first; the service reads its file again and reconnects."""
     async with (
         open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus,
         open_bus(keys.settings(node.url, "gateway"), "gateway") as gateway,

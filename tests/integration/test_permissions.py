@@ -1,4 +1,4 @@
-"""What each service is refused by a broker that runs with the users of deploy/credentials.py."""
+"""The subjects that a broker with the users of deploy/credentials.py refuses to each service."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONSUMING = ("CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.DELETE", "C
 
 
 def everything() -> Iterator[str]:
-    """One subject for each thing that can be said on the bus, whoever may say it."""
+    """Yield one subject for each purpose on the bus, of any service."""
     for service in DUTIES:
         for pattern in (*permissions(service).publish, *permissions(service).subscribe):
             yield pattern.replace("*", "x").replace(">", "x")
@@ -51,7 +51,7 @@ def foreign(allowed: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
-    """A locked broker in which all is declared, by the one who may."""
+    """Start a locked broker with all streams, created by the job manager."""
     async with locked(keys, tmp_path / "store") as node:
         async with open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus:
             await declaring.declare_streams(bus, SETTINGS)
@@ -59,14 +59,14 @@ async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
 
 
 def refused(node: Node, kind: str) -> set[str]:
-    """The subjects that the broker has refused to let somebody publish or subscribe to."""
+    """Return the subjects that the broker refused to publish or subscribe."""
     lines = [line.partition(f"{kind} Violation")[2] for line in node.said]
     return {line.partition('Subject "')[2].partition('"')[0] for line in lines if line}
 
 
 @pytest.mark.parametrize("service", DUTIES)
 async def test_a_service_says_nothing_but_what_it_must(keys: Keys, node: Node, service: str) -> None:
-    """Everything that anybody may say, and all of JetStream's questions about every stream and consumer."""
+    """It is refused the subjects of all others, and JetStream's API for all other streams and consumers."""
     others = foreign(permissions(service).publish)
     async with connected(keys, node, service) as bus:
         for subject in others:
@@ -106,7 +106,7 @@ async def test_no_service_deletes_a_stream(keys: Keys, node: Node, service: str,
 
 
 async def test_a_worker_reads_no_replies_but_its_own(keys: Keys, node: Node) -> None:
-    """What segmentation answers to the gateway reaches the gateway only."""
+    """Only the gateway receives replies to the gateway."""
     heard: list[bytes] = []
     async with (
         connected(keys, node, "a100worker") as worker,
@@ -130,7 +130,7 @@ async def test_a_worker_reads_no_replies_but_its_own(keys: Keys, node: Node) -> 
 
 
 async def test_a_worker_submits_and_queues_nothing(keys: Keys, node: Node) -> None:
-    """It may tell of jobs, and end them; it cannot make one."""
+    """It may publish events of jobs, and end them; it cannot submit a job."""
     async with connected(keys, node, "a100worker") as worker:
         for subject in (
             subjects.submission("interactive", "u1", "j1"),

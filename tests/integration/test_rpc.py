@@ -30,7 +30,7 @@ FINE = HealthReply(service="cook", instance="c1", status="healthy")
 
 @pytest.fixture
 def bus(bare_bus: Bus) -> Bus:
-    """Requests need no streams."""
+    """Use a bus without streams: requests need none."""
     return bare_bus
 
 
@@ -48,7 +48,7 @@ async def ask(bus: Bus, timeout_s: float = 20.0) -> HealthReply:
 
 
 async def gone(bus: Bus) -> bool:
-    """Whether nobody listens any more."""
+    """Return whether no service listens on the subject."""
     try:
         await ask(bus, timeout_s=0.1)
     except Unavailable as error:
@@ -145,14 +145,14 @@ async def test_an_error_crosses_the_wire_as_itself(bus: Bus, kind: type[ArtMance
 
 
 async def test_a_sentence_may_hold_any_letters(bus: Bus) -> None:
-    """A header takes one line of plain text; what a user typed may be in it all the same."""
+    """User text may be in it, although a header takes only one line of plain text."""
     async with cooking(bus, failing_with(NothingFound("Größe:\r\nX-Evil: 猫 \t is too small."))):
         with pytest.raises(NothingFound, match=r"^Größe: X-Evil: 猫 is too small\.$"):
             await ask(bus)
 
 
 async def test_a_crash_is_an_answer_too(bus: Bus) -> None:
-    """One bad request tells nothing of its inside, and the next one is served."""
+    """The error reveals nothing of the inside, and the next request is served."""
     crash = [True]
 
     async def crash_once(_: HealthRequest) -> HealthReply:
@@ -169,7 +169,7 @@ async def test_a_crash_is_an_answer_too(bus: Bus) -> None:
 
 
 async def test_a_wrong_question_is_refused_by_name(bus: Bus) -> None:
-    """The sentence says which field is wrong; the handler is not bothered."""
+    """The sentence names the wrong field, and the handler is not called."""
     async with cooking(bus, fine):
         with pytest.raises(BadMessage, match=r"^The field type is not valid: input should be 'health'\.$"):
             await rpc.call(
@@ -233,7 +233,7 @@ async def test_what_is_in_flight_is_finished_at_the_end(bus: Bus) -> None:
 
 
 async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str) -> None:
-    """The broker has sent it before it heard of the stop, and sends it to nobody else."""
+    """The broker routed it before the unsubscribe and does not route it to another instance."""
     at = urlsplit(nats_url)
     reader, writer = await asyncio.open_connection(
         at.hostname, at.port
@@ -253,7 +253,7 @@ async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str
 
 
 async def test_what_is_not_finished_by_then_is_cancelled(bus: Bus) -> None:
-    """A stop does not wait for ever."""
+    """A stop has a time limit."""
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def hang(_: HealthRequest) -> HealthReply:
@@ -327,7 +327,7 @@ async def test_the_figures_that_operators_see_are_true(bus: Bus) -> None:
 
 
 async def test_a_refused_request_counts_as_an_error(bus: Bus) -> None:
-    """Who is busy can be seen to be busy."""
+    """The statistics of nats.micro show a busy service."""
     running, release = asyncio.Event(), asyncio.Event()
 
     async def wait(_: HealthRequest) -> HealthReply:

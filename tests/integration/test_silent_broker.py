@@ -1,4 +1,4 @@
-"""A broker that is there and says nothing for seconds: it waits for its disk, or the whole machine stands still."""
+"""A broker that does not reply for seconds, because of a slow disk or a machine that stands still."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LETTER = subjects.dead_letter("test", "j1")
 
 
 async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server: NatsServer, bus: Bus) -> None:
-    """Its disk may hold it up for longer than one attempt; whoever reads need not know."""
+    """Its disk may block it for longer than one attempt; the reader gets its answer all the same."""
     stored = await bus.publish(LETTER, b"x")
     assert nats_server.pid is not None
     async with frozen(nats_server.pid):
@@ -41,7 +41,7 @@ async def test_a_broker_that_stands_still_for_seconds_is_asked_again(nats_server
 
 
 async def test_a_worker_that_stops_does_not_wait_for_it(desk: Desk, nats_server: NatsServer) -> None:
-    """Its job comes back when the lease is over; a process that is told to end and does not is taken for hung."""
+    """Its job comes back when the lease ends; a process that exceeds its time to stop would count as hung."""
     async with desk.manager(), desk.worker_process(A100WORKER_DRAIN_S="1") as worker:
         await desk.submit("j1", script(6000, interval_ms=50))
         await desk.started("j1")

@@ -1,4 +1,4 @@
-"""The declaration: the broker is made to look like it, again and again, and says in a sentence where it cannot."""
+"""The declaration: it is applied to the broker each time, and each failure has a sentence."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_all_services_may_declare_at_once(bare_bus: Bus, nats_url: str) ->
     ids=["lease", "deliveries", "queue", "pictures"],
 )
 async def test_a_changed_setting_changes_the_broker(bus: Bus, changed: StreamSettings) -> None:
-    """Without losing what is stored."""
+    """Without loss of stored messages."""
     seq = await bus.publish(subjects.end("j1"), Cancelled(job_id="j1"))
 
     await declare_streams(bus, changed)
@@ -97,7 +97,7 @@ async def test_a_changed_setting_changes_the_broker(bus: Bus, changed: StreamSet
 
 
 async def test_a_drift_is_mended(bus: Bus, stream_settings: StreamSettings) -> None:
-    """What somebody changed by hand is as declared after the next start."""
+    """Changes by hand are reverted at the next start."""
     jetstream = bus.client.jetstream()
     config = (await jetstream.stream_info(JOB_Q)).config
     await jetstream.update_stream(config.evolve(max_msgs_per_subject=9, discard_new_per_subject=False))
@@ -114,7 +114,7 @@ async def test_a_drift_is_mended(bus: Bus, stream_settings: StreamSettings) -> N
     ids=["storage", "retention"],
 )
 async def test_what_cannot_be_changed_is_an_error_with_its_cure(bare_bus: Bus, wrong: dict[str, Any]) -> None:
-    """A stream in memory would lose jobs; nobody deletes it but the operator."""
+    """A stream in memory would lose jobs; only the operator may delete it."""
     log = next(stream for stream in build_topology(SETTINGS).streams if stream.name == JOB_LOG)
     await bare_bus.client.jetstream().add_stream(log.evolve(**wrong))
 
@@ -131,13 +131,13 @@ async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
 
 
 async def test_a_single_broker_keeps_no_copies(bare_bus: Bus) -> None:
-    """Whoever asks for three of a single server hears which setting is wrong."""
+    """The error names the setting if three copies are declared on a single server."""
     with pytest.raises(ConfigError, match=r"^The broker is not a cluster and cannot keep 3 copies; set STREAMS"):
         await declare_streams(bare_bus, SETTINGS.model_copy(update={"replicas": 3}))
 
 
 async def test_what_is_as_declared_is_not_weak(bus: Bus, stream_settings: StreamSettings) -> None:
-    """Nor is what is stronger."""
+    """Nor is a stream that is safer than declared."""
     jetstream = bus.client.jetstream()
     log = (await jetstream.stream_info(JOB_LOG)).config
     await jetstream.update_stream(log.evolve(max_age=0, max_bytes=2 * 1024**3))
@@ -161,7 +161,7 @@ async def test_what_is_as_declared_is_not_weak(bus: Bus, stream_settings: Stream
 async def test_a_weakness_comes_with_the_line_that_mends_it(
     bus: Bus, stream_settings: StreamSettings, stream: str, change: dict[str, Any], what: str, edit: str
 ) -> None:
-    """Whatever somebody has changed by hand."""
+    """For each field that may be changed by hand."""
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(stream)).config.evolve(**change))
 
@@ -183,7 +183,7 @@ async def test_a_weakness_comes_with_the_line_that_mends_it(
 async def test_a_weakness_for_good_is_told_too(
     bus: Bus, stream_settings: StreamSettings, wrong: dict[str, Any], words: str
 ) -> None:
-    """Where a stream has been made anew by hand, and cannot be changed."""
+    """If a stream was created by hand with a storage that cannot be changed."""
     jetstream = bus.client.jetstream()
     log = (await jetstream.stream_info(JOB_LOG)).config
     await jetstream.delete_stream(JOB_LOG)
@@ -207,7 +207,7 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
 
 
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
-    """The caller hears it and waits."""
+    """The caller gets the error and tries again."""
     await nats_server.kill()
     await wait_until(lambda: not bare_bus.is_connected, "the client has noticed")
 
@@ -216,7 +216,7 @@ async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bar
 
 
 async def test_the_broker_itself_refuses_an_unknown_class(bus: Bus) -> None:
-    """A submit that nobody would dispatch is not stored."""
+    """A submission that no dispatcher would read is not stored."""
     with pytest.raises(BrokerUnavailable):
         await bus.publish(subjects.submission("urgent", "u1", "j1"), b"{}", deadline_s=0.5)
 
@@ -233,7 +233,7 @@ async def test_each_kind_of_job_has_its_own_queue(bus: Bus, job_class: JobClass,
 
 
 async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:
-    """The bucket `jobs` is a key-value bucket as everybody knows it."""
+    """The bucket `jobs` is an ordinary key-value bucket."""
     await bus.publish(subjects.job_record("u1", "j1"), b"the record")
     bucket = await bus.client.jetstream().key_value("jobs")
 
@@ -243,7 +243,7 @@ async def test_the_view_can_be_read_by_any_client(bus: Bus) -> None:
 
 
 async def test_a_cache_makes_room_and_a_store_does_not() -> None:
-    """What can be computed again may go; an upload that a job names may not."""
+    """Cached data can be computed again; an upload that a job names cannot."""
     policies = {stream.name: stream.discard for stream in build_topology(SETTINGS).streams}
 
     assert policies["OBJ_cache"] is DiscardPolicy.OLD

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# --- what the decisions allow, by name, with the reason -----------------------------------------------------------
+# --- the exceptions that the decisions allow, by name, with the reason --------------------------------------------
 
 LONGER_MODULES = {
-    "shared/messages.py": 480,  # all that the services ever say to each other, to be read in one go
+    "shared/messages.py": 480,  # all messages between services, to be read in one go
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
@@ -35,12 +35,12 @@ NATS_ADAPTERS = {
 }
 SUBJECT_OWNERS = {"shared/subjects.py", "shared/topology.py"}
 ENVIRONMENT_READERS = {
-    "services/__init__.py",  # onnxruntime is told to report nothing, which it reads nowhere else
+    "services/__init__.py",  # onnxruntime reads its log level nowhere else
     "services/stack/process.py",  # a child gets this process's environment and more
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/models/__main__.py",  # a command of its own: MODEL_DIR is its only setting
     "services/a100worker/settings.py",
-    "services/segmentation/backends/fastsam/engine.py",  # ultralytics is told by nothing else to stay off the network
+    "services/segmentation/backends/fastsam/engine.py",  # ultralytics has no other switch to stay off the network
 }
 SIGNAL_OWNERS = {
     "shared/lifecycle.py",
@@ -230,7 +230,7 @@ def test_shared_holds_what_was_decided() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_is_laid_out_alike(service: str) -> None:
-    """Rule 2: who has read one service finds the way in all five."""
+    """Rule 2: after one service you know the entry files of all five."""
     files = {path.name for path in (ROOT / "services" / service).glob("*.py")}
 
     assert files >= {"__main__.py", "settings.py", "service.py"}, f"services/{service} lacks a file that all have."

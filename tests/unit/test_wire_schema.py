@@ -1,10 +1,10 @@
-"""The wire vocabulary as it was reviewed: a change to a message shows as a change of wire_schema.json.
+"""The reviewed messages: a change to a message shows as a change of wire_schema.json.
 
-After a change that is meant, write the file again with
+After an intended change, write the file again with
 
     WIRE_SCHEMA=write python -m pytest tests/unit/test_wire_schema.py
 
-and have the difference reviewed: services of the last version must understand what this one sends.
+and have the difference reviewed: services of the last release must understand the messages of this one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def test_every_message_has_a_smallest_form_here() -> None:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_comes_back_as_it_was_sent(name: str) -> None:
-    """Out as JSON without what is not set, and in again."""
+    """It survives JSON without its unset fields."""
     message = MESSAGES[name].model_validate(SMALLEST[name])
     sent = message.model_dump_json(exclude_none=True)
 
@@ -116,7 +116,7 @@ def test_an_unknown_field_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_another_version_is_refused(name: str) -> None:
-    """What follows other rules is not guessed at."""
+    """A message of another version is not guessed at."""
     with pytest.raises(ValidationError, match="Input should be 1"):
         MESSAGES[name].model_validate({**SMALLEST[name], "v": 2})
 
@@ -132,14 +132,14 @@ def test_a_message_does_not_change(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_events_type_says_which_it_is(name: str) -> None:
-    """One subject pattern carries all kinds; the word `type` tells them apart."""
+    """One subject pattern carries all kinds; the field `type` distinguishes them."""
     event = MESSAGES[name].model_validate(SMALLEST[name])
 
     assert type(JOB_EVENT.validate_json(event.model_dump_json(exclude_none=True))) is MESSAGES[name]
 
 
 def test_the_set_of_events_is_closed() -> None:
-    """A type that nobody has declared is refused."""
+    """An unknown type is refused."""
     with pytest.raises(ValidationError, match="does not match any of the expected tags"):
         JOB_EVENT.validate_python({**JOB, "type": "paused"})
 
