@@ -1,4 +1,4 @@
-"""Stand-ins: a picture store without a broker, which passes the real one's tests, and engines that misbehave."""
+"""Fakes: an image store without a broker, which passes the real one's tests, and engines that misbehave."""
 
 from __future__ import annotations
 
@@ -101,12 +101,12 @@ class _Weightless(Engine):
 
 
 class FailingEngine(_Weightless):
-    """An engine that gives up on every job, in words that nobody but an operator may read."""
+    """An engine that fails every job with an error text that clients must not see."""
 
     name = "failing"
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Raise what only a bug raises."""
+        """Raise a RuntimeError, as a bug would."""
         del job, step
         raise RuntimeError("CUDA error in /secret/weights.bin")
 
@@ -121,7 +121,7 @@ class MoodyEngine(_Weightless):
         self._tried: set[int] = set()
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Raises EngineFailed once."""
+        """Raise EngineFailed at the first try."""
         step(1, 1)
         if job.seed not in self._tried:
             self._tried.add(job.seed)
@@ -130,12 +130,12 @@ class MoodyEngine(_Weightless):
 
 
 class HastyEngine(_Weightless):
-    """An engine that is done at once, whatever the prompt says."""
+    """An engine that ignores the prompt and is done at once."""
 
     name = "hasty"
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Leave the picture as it is."""
+        """Return the image unchanged."""
         step(1, 1)
         return Edit(job.image.copy(), None)
 
@@ -154,29 +154,29 @@ class ShowingEngine(_Weightless):
 
 
 class DeadlyEngine(_Weightless):
-    """An engine that takes its process with it, as a broken driver does. Only for a worker process."""
+    """An engine that ends its process, as a broken driver does. Only for a worker process."""
 
     name = "deadly"
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """End the process without another word."""
+        """Exit without cleaning up."""
         del job, step
         os._exit(9)
 
 
 class SulkingEngine(_Weightless):
-    """An engine that says "cancelled" although nobody asked for it."""
+    """An engine that raises JobCancelled without a cancel."""
 
     name = "sulking"
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Raises JobCancelled."""
+        """Raise JobCancelled."""
         del job, step
         raise JobCancelled
 
 
 class GatedEngine(_Weightless):
-    """An engine whose weights are a pipe: it is loaded when somebody has written a byte into `gate`."""
+    """An engine that reads its weights from a pipe: it is loaded once a byte is written into `gate`."""
 
     name = "gated"
 
@@ -187,6 +187,6 @@ class GatedEngine(_Weightless):
             gate.read(1)
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Leave the picture as it is."""
+        """Return the image unchanged."""
         del step
         return Edit(job.image.copy(), None)

@@ -145,7 +145,8 @@ def load(name: str, settings: Settings, report_phase: PhaseReporter) -> Engine:
     try:
         engine: Callable[[Settings, PhaseReporter], Engine] = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"There is no engine {name!r}. The engines are {', '.join(BACKENDS)}.") from error
+        known = ", ".join(BACKENDS)
+        raise ConfigError(f"The engine {name!r} cannot be imported ({error}). The engines are {known}.") from error
     try:
         return engine(settings, report_phase)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Cancel: it takes effect at once, wherever the job is, and a job that is over stays as it is."""
+"""Cancel: it takes effect at once in every state of a job, and does not change a job that is over."""
 
 from __future__ import annotations
 
@@ -75,21 +75,21 @@ class CancellingStore(FakeImageStore):
         return ImageRef(bucket=bucket, sha256=sha256, content_type="image/png", width=4, height=3, size_bytes=9)
 
 
-async def test_an_end_is_the_last_that_is_heard_of_a_job(desk: Desk) -> None:
-    """Also when it overtakes the announcement: whoever counts what waits would count the job for ever."""
+async def test_the_terminal_event_is_the_last_of_a_job(desk: Desk) -> None:
+    """Also if it overtakes the announcement, or a counter of waiting jobs would count the job for ever."""
     settings = Settings(streams=StreamSettings(picture_bytes=1024**3))
     store = CancellingStore(desk, "j1")
     dispatcher = Dispatcher(desk.bus, store, JobClass.INTERACTIVE, DurationEstimator(), settings)
 
-    async def settled() -> bool:
-        if not await desk.stored_events("j1"):  # a consumer hears of a submit a moment after it is stored
+    async def is_settled() -> bool:
+        if not await desk.stored_events("j1"):  # a consumer gets a submit a moment after it is stored
             return False
         consumer = await desk.bus.client.jetstream().consumer_info(JOB_LOG, DISPATCHERS[JobClass.INTERACTIVE])
         return bool(consumer.num_pending == consumer.num_ack_pending == 0)
 
     await desk.submit("j1")
     running = asyncio.create_task(dispatcher.run())
-    await wait_until(settled, "the submit is settled")
+    await wait_until(is_settled, "the submit is settled")
     running.cancel()
     await asyncio.wait([running])
 
@@ -107,11 +107,11 @@ async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
             for number in range(14):
                 await desk.done(f"j{number}")
 
-            async def settled() -> bool:
+            async def is_settled() -> bool:
                 consumers = await desk.bus.client.jetstream().consumers_info(JOB_LOG)
                 return all(consumer.num_ack_pending == 0 for consumer in consumers)
 
-            await wait_until(settled, "the log is settled")
+            await wait_until(is_settled, "the log is settled")
 
     assert "started" not in await desk.story("j14")
 
@@ -130,15 +130,15 @@ async def test_a_job_may_be_cancelled_without_the_manager(desk: Desk) -> None:
     assert await desk.story("j1") == ["cancelled"]
 
 
-async def test_a_worker_does_not_start_what_was_cancelled_behind_its_back(desk: Desk) -> None:
+async def test_a_worker_does_not_start_a_job_that_was_cancelled_in_the_queue(desk: Desk) -> None:
     """Even if the message is still in the queue when it comes, because the manager has gone."""
     async with desk.manager():
         await desk.submit("j1")
 
-        async def queued() -> bool:
+        async def is_queued() -> bool:
             return await waiting(desk) == ["j1"]
 
-        await wait_until(queued, "it is queued")
+        await wait_until(is_queued, "it is queued")
     await desk.cancel("j1")
 
     async with desk.worker():
@@ -167,7 +167,7 @@ async def test_a_running_job_stops_and_the_next_one_runs(desk: Desk) -> None:
 
 
 async def test_a_job_that_is_done_cannot_be_cancelled(desk: Desk) -> None:
-    """Who comes too late is told so."""
+    """A cancel that comes too late is refused."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1")
         end = await desk.done("j1")
@@ -195,7 +195,7 @@ async def test_a_job_is_cancelled_once(desk: Desk) -> None:
 
 @pytest.mark.parametrize("delay_steps", range(3))
 async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_steps: int) -> None:
-    """Cancels at any moment of twenty short jobs: whoever is told "in time" is right, all others get their result."""
+    """Cancel at any moment of twenty short jobs: a cancel that was in time ends the job, and all others are done."""
     async with desk.manager(), desk.worker():
         outcomes = []
         for number in range(20):
@@ -212,8 +212,8 @@ async def test_cancel_and_result_race_and_one_of_them_wins(desk: Desk, delay_ste
     assert set(outcomes) <= {(True, "cancelled"), (False, "done")}
 
 
-async def test_what_comes_after_a_cancel_changes_nothing(desk: Desk) -> None:
-    """A worker that had not heard of it yet may report a step more; the job stays cancelled."""
+async def test_an_event_after_a_cancel_changes_nothing(desk: Desk) -> None:
+    """A worker may report one more step before the cancel reaches it; the job stays cancelled."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(3600, interval_ms=50))
         await desk.started("j1")

@@ -1,4 +1,4 @@
-"""Previews on their way: from the engine through the broker to whoever follows the job on /v1, and nowhere else."""
+"""Previews travel from the engine through the broker to followers of the job on /v1, and nowhere else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWING = f"{ShowingEngine.__module__}:{ShowingEngine.__name__}"
 
 
 async def finished_job(desk: Desk) -> str:
-    """A job that was shown while it ran."""
+    """Run a job with previews and return its id."""
     async with desk.manager(), desk.worker(SHOWING):
         await desk.submit("j1", user="local")
         await desk.done("j1")
@@ -51,7 +51,7 @@ async def test_v1_shows_how_the_picture_looks_by_now(desk: Desk, client: Client)
 
 
 async def test_the_deployed_client_never_sees_one(desk: Desk, client: Client) -> None:
-    """It knows states only, and estimates the time left from the gaps between them."""
+    """It expects states only, and estimates the time left from the gaps between them."""
     async with desk.manager():
         await desk.submit("j1", user="local")
         async with await client.open_stream("/api/generate/stream/j1") as stream, desk.worker(SHOWING):
@@ -63,7 +63,7 @@ async def test_the_deployed_client_never_sees_one(desk: Desk, client: Client) ->
 
 
 async def test_of_a_job_s_previews_the_newest_is_kept(desk: Desk) -> None:
-    """All of them together would push other jobs' events out of the stream."""
+    """All previews together would push other jobs' events out of the stream."""
     progress = ProgressPublisher(desk.bus, "j1", PreviewEncoder(clock=itertools.count().__next__))
     for step in (1, 2, 3):
         await asyncio.to_thread(progress, step, 4, preview=noise(8, 8, seed=step))

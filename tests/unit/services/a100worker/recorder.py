@@ -1,4 +1,4 @@
-"""A step that remembers, and small jobs to run with it."""
+"""A step reporter that records, and small jobs to run with it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 SETUP = (Settings(), lambda _: None)
-"""What an engine is made with: the defaults, and nobody who hears of its loading."""
+"""The arguments of an engine: default settings, and a phase reporter that does nothing."""
 SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
 
 
 class Recorder:
-    """What a worker hands to an engine: it keeps what the engine says; `cancel_at` that many steps it cancels."""
+    """Records the steps that an engine reports. With `cancel_at` it cancels at that many calls."""
 
     def __init__(self, cancel_at: int | None = None) -> None:
         self.cancel_flag = CancelFlag()
@@ -34,7 +34,7 @@ class Recorder:
         self._cancel_at = cancel_at
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
-        """Note the step, and each preview; raise JobCancelled when cancelled."""
+        """Record the step and its preview. Raise JobCancelled after a cancel."""
         if preview is not None:
             self.previews.append(preview() if callable(preview) else preview)
         self.steps.append((done, total))
@@ -46,17 +46,17 @@ class Recorder:
 
 
 def photo(name: str) -> Rgb:
-    """A sample photo that nothing can write to."""
+    """Return a sample photo, read-only."""
     return frozen(decode_photo((SAMPLES / f"{name}.jpg").read_bytes()).rgb)
 
 
 def noise(height: int, width: int, seed: int = 1) -> Rgb:
-    """A picture in which every pixel is another."""
+    """Return a picture of random pixels."""
     return frozen(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def box_mask(height: int, width: int, *boxes: tuple[int, int, int, int]) -> Grey:
-    """A mask of left, top, right, bottom boxes."""
+    """Return a mask that marks boxes of left, top, right, bottom."""
     mask = np.zeros((height, width), np.uint8)
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = 255
@@ -64,7 +64,7 @@ def box_mask(height: int, width: int, *boxes: tuple[int, int, int, int]) -> Grey
 
 
 def frozen(array: Rgb) -> Rgb:
-    """The same array, read-only: whoever writes to it fails the test."""
+    """Return the same array, read-only, so that a write to it fails the test."""
     array.setflags(write=False)
     return array
 
@@ -80,12 +80,12 @@ def insertion(image: Rgb, mask: Grey, reference: Rgb, **more: Any) -> InsertionI
 
 
 def balance(image: Rgb, **more: Any) -> WhiteBalanceInputs:
-    """Return a white balance whose balanced image is the negative."""
+    """Return a white balance with the negative as the balanced image."""
     return WhiteBalanceInputs(**{"image": image, "fetch_balanced": lambda: np.asarray(255 - image), **more})
 
 
 def job(task: Task, image: Rgb, mask: Grey, reference: Rgb, **more: Any) -> TaskInputs:
-    """Return a job of any task; it leaves out what the task does not need."""
+    """Return a job of any task with the inputs that it needs."""
     match task:
         case Task.REMOVAL:
             return removal(image, mask, **more)

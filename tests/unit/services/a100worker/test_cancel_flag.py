@@ -1,4 +1,4 @@
-"""The flag that acts at once."""
+"""The flag that runs actions when it is set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_flag_that_is_set_already_acts_on_entry() -> None:
 
 
 def test_after_the_block_nothing_is_called() -> None:
-    """A late cancel must not kill what the next job uses."""
+    """A late cancel must not end a call of the next job."""
     flag, calls = CancelFlag(), list[str]()
     with flag.on_set(lambda: calls.append("killed")):
         pass
@@ -37,7 +37,7 @@ def test_after_the_block_nothing_is_called() -> None:
 
 
 def test_it_wakes_a_waiting_thread() -> None:
-    """It is still an Event."""
+    """As a threading.Event does."""
     flag = CancelFlag()
     waiter = threading.Thread(target=flag.wait)
     waiter.start()

@@ -1,4 +1,4 @@
-"""What every engine keeps to: those that need no GPU here, the others in tests/models by the same tests."""
+"""The contract of every engine. The engines with a GPU run the same tests in tests/models."""
 
 from __future__ import annotations
 
@@ -19,20 +19,18 @@ if TYPE_CHECKING:
     from services.a100worker.backend import Engine, TaskInputs
 
 TASKS = list(Task)
-
-
 LIGHT = sorted(set(BACKENDS) - {"qwen"})
 
 
 @pytest.fixture(params=LIGHT)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Each of them in turn."""
+    """Return each engine in turn."""
     with closing(load(request.param, *SETUP)) as loaded:
         yield loaded
 
 
 def edit_of(task: Task, seed: int = 1) -> TaskInputs:
-    """A small job of that task; its arrays are read-only."""
+    """Return a small job of that task with read-only arrays."""
     mask = box_mask(300, 451, (300, 60, 400, 200))
     return job(task, photo("cat"), mask, photo("coffee"), seed=seed, steps=3)
 

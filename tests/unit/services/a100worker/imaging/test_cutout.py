@@ -11,7 +11,7 @@ from tests.unit.services.a100worker.recorder import box_mask, photo
 
 
 def test_a_cut_out_is_cropped_to_its_object() -> None:
-    """Opaque in the middle, clear in the corners of what is not a box, no larger than the object and a soft edge."""
+    """Opaque in the middle, and no larger than the object and its soft edge."""
     picture = np.full((200, 300, 3), (20, 40, 200), np.uint8)
     picture[50:150, 100:220] = (220, 30, 30)
 

@@ -33,7 +33,7 @@ def test_a_shape_in_the_fill_stays_where_it_is() -> None:
 
 
 def test_without_a_source_the_fill_is_only_enlarged() -> None:
-    """Detail from what must be avoided would be worse than none."""
+    """Detail from pixels to avoid would be worse than none."""
     picture = np.full((60, 61, 3), 90, np.uint8)
     fill = np.full((30, 31, 3), 100, np.uint8)
 

@@ -13,7 +13,7 @@ from shared.errors import JobCancelled
 
 @pytest.fixture
 async def progress() -> ProgressPublisher:
-    """A publisher whose events are not sent."""
+    """Return a publisher that does not send its events."""
     return ProgressPublisher(Bus(), "j1")
 
 

@@ -1,4 +1,4 @@
-"""The classical engine: what it does with each task, beyond the contract."""
+"""The classical engine, beyond the contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.errors import EngineFailed
 from tests.unit.services.a100worker.recorder import SETUP, Recorder, balance, box_mask, noise, photo, removal
 
 
-def test_white_balance_is_what_the_sister_service_answers() -> None:
+def test_a_white_balance_is_the_image_utilities_result() -> None:
     """The whole picture may change."""
     image = noise(30, 40)
     with closing(Classical(*SETUP)) as engine:

@@ -50,7 +50,7 @@ def test_each_region_gets_a_copy() -> None:
 
 @pytest.mark.parametrize("reference", ["astronaut", "cat", "coffee", "rocket"])
 def test_a_reference_without_mask_is_set_in_as_a_whole(reference: str) -> None:
-    """Where nothing tells the object from the rest; outside the region not a byte changes."""
+    """If the object cannot be found. Outside the region no byte changes."""
     scene = photo("rocket")
     work = insertion(scene, box_mask(427, 640, (200, 100, 300, 220)), reference=photo(reference))
 
@@ -61,7 +61,7 @@ def test_a_reference_without_mask_is_set_in_as_a_whole(reference: str) -> None:
     assert np.any(edit.image != scene)
 
 
-def test_what_stands_out_in_the_reference_is_the_object() -> None:
+def test_the_salient_part_of_the_reference_is_the_object() -> None:
     """Nothing of the rest of it is set in."""
     reference = np.full((200, 200, 3), (20, 200, 20), np.uint8)
     reference[50:150, 50:150] = (200, 20, 20)

@@ -30,7 +30,7 @@ MASKS = {
 
 @pytest.fixture
 def filler() -> Iterator[Filler]:
-    """A filler that is closed."""
+    """Return a filler that is closed after the test."""
     with closing(Filler()) as opened:
         yield opened
 
@@ -106,8 +106,8 @@ def test_there_is_one_step_for_each_hole(filler: Filler) -> None:
     assert recorder.messages[1:3] == ["Filling 1 of 2", "Filling 2 of 2"]
 
 
-def test_the_fill_takes_nothing_from_what_stands_out(filler: Filler) -> None:
-    """The map of what stands out keeps a red block beside the hole from being copied into it."""
+def test_the_fill_takes_nothing_from_salient_pixels(filler: Filler) -> None:
+    """The saliency map keeps a red block beside the hole from being copied into it."""
     picture = np.asarray(np.random.default_rng(3).integers(90, 160, (200, 300, 3)), np.uint8)
     picture[60:140, 190:250] = (250, 0, 0)
     saliency = box_mask(200, 300, (190, 60, 250, 140))
@@ -127,7 +127,7 @@ def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
 
 
 def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
-    """What the engine added comes last."""
+    """The engine's own addition comes last."""
     work = removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90)))
 
     conditions = remove(work, Recorder(), None).conditions

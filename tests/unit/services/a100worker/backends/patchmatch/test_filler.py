@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Rgb
 
-LONG = 2400  # a side of a noisy picture whose fill takes minutes
+LONG = 2400  # the side of a noisy picture that takes minutes to fill
 
 
 @pytest.fixture
 def filler() -> Iterator[Filler]:
-    """A filler that is closed."""
+    """Return a filler that is closed after the test."""
     with closing(Filler()) as opened:
         yield opened
 
 
 def small() -> tuple[Rgb, Grey, Grey]:
-    """A picture, its hole, nothing to avoid."""
+    """Return a picture, its hole, and nothing to avoid."""
     return noise(60, 80), box_mask(60, 80, (30, 20, 50, 40)), np.zeros((60, 80), np.uint8)
 
 
 def long() -> tuple[Rgb, Grey, Grey]:
-    """What takes far longer than a test may."""
+    """Return a fill that takes far longer than a test may."""
     return noise(LONG, LONG), box_mask(LONG, LONG, (600, 600, 1800, 1800)), np.zeros((LONG, LONG), np.uint8)
 
 
 def busy() -> bool:
-    """Whether a child process is computing."""
+    """Return whether a child process is computing."""
     children = psutil.Process().children()
     return any("patchmatch/child" in " ".join(c.cmdline()) and c.cpu_times().user > 1 for c in children)
 
@@ -109,7 +109,7 @@ async def test_a_child_that_dies_by_itself_fails_the_job(filler: Filler) -> None
 
 
 def test_a_child_that_died_while_idle_is_replaced(filler: Filler) -> None:
-    """Nobody notices."""
+    """The next fill works."""
     first = filler.fill(*small(), 1, CancelFlag())
     child = psutil.Process().children()[0]
     child.kill()
@@ -141,7 +141,7 @@ def test_closing_leaves_no_child() -> None:
 
 
 def test_a_child_ends_in_the_middle_of_a_fill_when_its_owner_is_gone() -> None:
-    """A killed worker leaves no process that computes for nobody."""
+    """A killed worker leaves no child process behind."""
     with subprocess.Popen(
         [sys.executable, "-P", child_module.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
