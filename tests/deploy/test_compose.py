@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from services.a100worker.settings import Settings
 from tests.deploy.conftest import ROOT
 from tests.deploy.variables import variables_of
 
@@ -106,6 +107,25 @@ def test_every_variable_is_a_setting(profile: str) -> None:
         unread = set(service["environment"]) - set(variables_of(settings)) - UNREAD
 
         assert not unread, f"{name} does not read {unread}."
+
+
+def test_a_gpu_worker_reads_every_setting_of_its_engine(profile: str) -> None:
+    """An operator sets a variable and need not edit the file; without a GPU the engine is another."""
+    (worker,) = [service for name, service in services(profile).items() if name.startswith("a100worker")]
+    settings = {name for name in variables_of(Settings) if name.startswith("A100WORKER_QWEN_")}
+
+    passed_on = {name for name in worker["environment"] if name.startswith("A100WORKER_QWEN_")}
+    assert passed_on == (settings if profile == "gpu" else set())
+
+
+def test_a_gpu_worker_has_the_time_and_the_folder_that_it_needs(profile: str) -> None:
+    """The longest edit may end, and kernels can be loaded from the folder that they were compiled into."""
+    for name, service in services(profile).items():
+        if name == "a100worker-gpu":
+            assert service["environment"]["A100WORKER_DRAIN_S"] == "300"
+            assert seconds(service["stop_grace_period"]) == 330
+            (kernels,) = [mount for mount in service["tmpfs"] if mount.startswith("/var/cache/artmancer:")]
+            assert "exec" in kernels.partition(":")[2].split(",")
 
 
 def test_a_stop_may_take_as_long_as_its_drain(profile: str) -> None:

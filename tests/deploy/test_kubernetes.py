@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import kubernetes_validate
 import pytest
+import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
+from services.a100worker.settings import Settings
 from shared import topology
 from shared.settings import StreamSettings
 from tests.deploy.conftest import ROOT
@@ -82,7 +84,8 @@ def test_each_service_is_probed(overlay: str, built: Callable[[str], list[Manife
 def test_every_variable_is_a_setting(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
     """A variable that no service reads is a misspelt one; and the values are accepted."""
     manifests = built(overlay)
-    (common,) = of_kind(manifests, "ConfigMap").values()
+    configs = of_kind(manifests, "ConfigMap")
+    (common,) = (config for name, config in configs.items() if name.startswith("settings-"))
     for name in SERVICES:
         (container,) = pods(manifests)[name]["containers"]
         settings = importlib.import_module(f"services.{name}.settings").Settings
@@ -141,3 +144,45 @@ def test_images_are_pinned(overlay: str, built: Callable[[str], list[Manifest]])
     for name, pod in pods(built(overlay)).items():
         for container in pod["containers"]:
             assert re.fullmatch(rf"artmancer/[a-z0-9]+:{re.escape(version[1])}(-cuda)?", container["image"]), name
+
+
+def test_a_gpu_worker_reads_every_setting_of_its_engine(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """They are in one place, with the worker's own defaults; the obsolete one is left out."""
+    manifests = built(overlay)
+    given = {name: each["data"] for name, each in of_kind(manifests, "ConfigMap").items() if name.startswith("qwen")}
+    if overlay == "cpu":
+        assert given == {}
+        return
+    ((config, data),) = given.items()
+    fields = {f"A100WORKER_{name}".upper(): name for name in Settings.model_fields if name.startswith("qwen_")}
+
+    assert data.keys() == fields.keys() - {"A100WORKER_QWEN_BARE"}
+    for variable, value in data.items():
+        name = fields[variable]
+        assert getattr(Settings.model_validate({name: value}), name) == Settings.model_fields[name].default, variable
+    (container,) = pods(manifests)["a100worker"]["containers"]
+    sources = [source["configMapRef"]["name"] for source in container["envFrom"]]
+    assert [source.partition("-")[0] for source in sources] == ["settings", "qwen"]
+    assert sources[1] == config
+
+
+def test_a_gpu_worker_drains_as_long_as_the_longest_edit(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """And Kubernetes waits for longer."""
+    worker = pods(built(overlay))["a100worker"]
+    (drain_s,) = [each["value"] for each in worker["containers"][0]["env"] if each["name"] == "A100WORKER_DRAIN_S"]
+
+    assert (worker["terminationGracePeriodSeconds"], drain_s) == ((330, "300") if overlay == "gpu" else (60, "50"))
+
+
+def test_the_pod_for_commands_about_models_is_valid(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """It is applied by hand (docs/models.md), and mounts the volume as the job that fills it does."""
+    pod = yaml.safe_load((ROOT / "deploy/kubernetes/models-shell.yaml").read_text())
+    (job,) = [each for each in built(overlay) if each["kind"] == "Job"]
+    filling = job["spec"]["template"]["spec"]
+
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+    assert pod["spec"]["volumes"] == filling["volumes"]
+    assert pod["spec"]["securityContext"] == filling["securityContext"]
+    assert pod["spec"]["containers"][0]["securityContext"] == filling["containers"][0]["securityContext"]
+    assert pod["metadata"]["namespace"] == job["metadata"]["namespace"]

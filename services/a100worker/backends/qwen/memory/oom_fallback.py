@@ -1,27 +1,27 @@
-"""What is tried when the card's memory does not suffice, step by step: a picture that comes late or small is one."""
+"""The fallbacks for a job that needs more memory than the card has: a late or a smaller image is better than none."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-import torch
+_SHORTAGES = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
 class Rung(IntEnum):
-    """Each includes those before it."""
+    """One fallback; each includes those before it."""
 
     GROUND = 0
-    """As the settings say."""
+    """None: as set."""
     TILES = 1
     """The VAE works in tiles."""
     SMALLER = 2
-    """Half the area, for the picture and for what the model looks at."""
+    """Half the area, for the image and for the images that the model is shown."""
     OFFLOAD = 3
-    """The text encoder leaves the card once it has read the prompt."""
+    """The text encoder leaves the card after it has read the prompt."""
 
     @property
     def sentence(self) -> str:
-        """What the user is told."""
+        """The message for the user."""
         return _SENTENCES[self]
 
     @property
@@ -37,9 +37,7 @@ _SENTENCES = {
     Rung.OFFLOAD: "The GPU's memory is short: trying again with the text encoder outside",
 }
 
-_SHORTAGES = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
-
 
 def is_shortage(error: RuntimeError) -> bool:
-    """Tell whether memory was too small: PyTorch has a class for its own lack, but not for that of CUDA's libraries."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SHORTAGES)
+    """Return whether memory was too small: PyTorch has a class for its own shortage, but none for that of cuBLAS."""
+    return any(words in str(error) for words in _SHORTAGES)

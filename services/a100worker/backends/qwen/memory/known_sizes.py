@@ -1,0 +1,33 @@
+"""Remembers which fallback a size of job needed, so that the next job of that size does not run out of memory first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+_MOST_SIZES = 256
+
+
+class KnownSizes:
+    """The fallbacks of the sizes that failed in this process; other sizes start without one."""
+
+    def __init__(self) -> None:
+        self._needed: OrderedDict[Hashable, Rung] = OrderedDict()
+
+    def rungs(self, size: Hashable) -> list[Rung]:
+        """Return the fallbacks to try for a size, in this order."""
+        return [rung for rung in Rung if rung >= self._needed.get(size, Rung.GROUND)]
+
+    def record(self, size: Hashable, rung: Rung) -> None:
+        """Note that a job of this size succeeded with a fallback; the sizes noted longest ago are forgotten."""
+        if rung is Rung.GROUND:
+            return
+        self._needed[size] = rung
+        self._needed.move_to_end(size)
+        if len(self._needed) > _MOST_SIZES:
+            self._needed.popitem(last=False)

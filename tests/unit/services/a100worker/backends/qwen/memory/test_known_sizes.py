@@ -1,0 +1,37 @@
+"""A size that ran out of memory once starts with the fallback that worked."""
+
+from __future__ import annotations
+
+from services.a100worker.backends.qwen.memory.known_sizes import KnownSizes
+from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+
+
+def test_a_size_starts_with_the_fallback_that_worked() -> None:
+    """Those after it are still there; another size starts without one."""
+    known = KnownSizes()
+    assert known.rungs((1024, 1024)) == list(Rung)
+
+    known.record((1024, 1024), Rung.SMALLER)
+
+    assert known.rungs((1024, 1024)) == [Rung.SMALLER, Rung.OFFLOAD]
+    assert known.rungs((512, 512)) == list(Rung)
+
+
+def test_a_size_that_needed_no_fallback_is_not_noted() -> None:
+    """Nor does it take the place of one that did."""
+    known = KnownSizes()
+    known.record("large", Rung.TILES)
+    for number in range(1000):
+        known.record(number, Rung.GROUND)
+
+    assert known.rungs("large")[0] is Rung.TILES
+
+
+def test_the_memory_is_bounded() -> None:
+    """The sizes noted longest ago are forgotten."""
+    known = KnownSizes()
+    for number in range(1000):
+        known.record(number, Rung.TILES)
+
+    assert known.rungs(0)[0] is Rung.GROUND
+    assert known.rungs(999)[0] is Rung.TILES
