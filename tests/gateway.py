@@ -1,4 +1,4 @@
-"""A gateway under test, met as browsers meet it: over real sockets, with the bodies that the deployed client sends."""
+"""A gateway under test, used over real sockets with the deployed client's bodies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Client(httpx.AsyncClient):
     """A browser page of the deployed client: every request carries its origin."""
 
     def __init__(self, port: int, key: str = "") -> None:
-        """`key` is sent with every request, where the gateway asks for one."""
+        """`key` is sent with each request, for a gateway that requires keys."""
         self.access = {"Authorization": f"Bearer {key}"} if key else {}
         super().__init__(
             base_url=f"http://{HOST}:{port}", headers={"Origin": ORIGIN, **self.access}, timeout=PATIENCE_S
@@ -53,7 +53,7 @@ class Client(httpx.AsyncClient):
         return str(answer.json()["task_id"])
 
     async def open_stream(self, path: str) -> Wire:
-        """Ask for a stream over a socket of its own, to see its bytes."""
+        """Request a stream over a socket of its own, to read its raw bytes."""
         reader, writer = await asyncio.open_connection(HOST, self.port)
         sent = "".join(f"{name}: {value}\r\n" for name, value in {"Origin": ORIGIN, **self.access}.items())
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{sent}\r\n".encode())
@@ -61,7 +61,7 @@ class Client(httpx.AsyncClient):
 
 
 class Wire:
-    """A streamed answer, as it comes over the socket."""
+    """A streamed response, chunk by chunk."""
 
     def __init__(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.head = head
@@ -103,7 +103,7 @@ def event_of(frame: bytes) -> dict[str, Any]:
 
 @asynccontextmanager
 async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) -> AsyncIterator[Client]:
-    """A gateway in this event loop, on a free port, healthy."""
+    """Run a gateway in this event loop on a free port; yield when it is healthy."""
     stop = asyncio.Event()
     chosen = Settings(nats=nats, streams=streams, host=HOST, port=free_port(HOST, 0), **settings)
     async with asyncio.TaskGroup() as group, Client(chosen.port) as client:
@@ -123,7 +123,7 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
 
 
 class WorkerByHand:
-    """Says on the bus what a job manager and a worker would, when the test wants it said."""
+    """Publishes a job manager's and a worker's events at the test's command."""
 
     def __init__(self, bus: Bus, images: ImageStore, user: str = "local") -> None:
         self._bus = bus
@@ -137,20 +137,20 @@ class WorkerByHand:
         return await self._bus.publish(subject, event, msg_id=uuid4().hex)
 
     async def queue(self, job_id: str, steps: int = 3) -> None:
-        """The job manager has queued the job."""
+        """Publish that the job manager has queued the job."""
         facts = {"task": Task.REMOVAL, "job_class": "interactive", "log_seq": 1, "total_steps": steps}
         await self.say(Queued.model_validate({"job_id": job_id, "user": self._user, **facts}))
 
     async def start(self, job_id: str) -> None:
-        """A worker has taken it."""
+        """Publish that a worker has started it."""
         await self.say(Started(job_id=job_id, worker="w1", engine="by-hand", attempt=1))
 
     async def load(self, job_id: str, fraction: float) -> None:
-        """The worker's model is loading."""
+        """Publish that the worker's model is loading."""
         await self.say(Progress(job_id=job_id, phase="loading", fraction=fraction))
 
     async def step(self, job_id: str, step: int | None, total: int | None = 3, message: str | None = None) -> None:
-        """It has come to a step; none: it is preparing."""
+        """Publish progress at a step; None: the worker is preparing."""
         await self.say(
             Progress(
                 job_id=job_id, phase="processing", step=step, total_steps=total if step else None, fraction=0.5,
@@ -159,7 +159,7 @@ class WorkerByHand:
         )  # fmt: skip
 
     async def finish(self, job_id: str, picture: bytes | None = None) -> ImageRef:
-        """The result is stored."""
+        """Store a result and publish the job's end."""
         result = await self._images.put("results", png("red") if picture is None else picture)
         await self.say(
             Done(
@@ -170,11 +170,11 @@ class WorkerByHand:
         return result
 
     async def fail(self, job_id: str, message: str) -> None:
-        """There is no result."""
+        """Publish that the job failed."""
         await self.say(Failed(job_id=job_id, code="engine_failed", message=message, attempt=3))
 
     async def ends(self, job_id: str) -> list[str]:
-        """The types of the terminal events that are stored."""
+        """Return the types of the stored terminal events."""
         stored = await self._bus.history(JOB_EV, subjects.end(job_id))
         return [json.loads(entry.data)["type"] for entry in stored]
 
@@ -183,12 +183,12 @@ class WorkerByHand:
 
 
 def png(colour: str = "navy", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:
-    """A picture of one colour."""
+    """Return an image of one colour."""
     return saved(Image.new(mode, size, colour))
 
 
 def mask_png(size: tuple[int, int] = (64, 48), box: tuple[int, int, int, int] | None = (10, 10, 30, 30)) -> bytes:
-    """A mask as the client's canvas writes it: white on black, opaque RGBA; without a box it marks nothing."""
+    """Return a mask as the client's canvas writes it: white on black, opaque RGBA. Without a box it is empty."""
     picture = Image.new("RGBA", size, (0, 0, 0, 255))
     if box is not None:
         ImageDraw.Draw(picture).rectangle(box, fill=(255, 255, 255, 255))
@@ -196,19 +196,19 @@ def mask_png(size: tuple[int, int] = (64, 48), box: tuple[int, int, int, int] | 
 
 
 def saved(picture: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    """The picture as a file."""
+    """Return the image as a file."""
     file = io.BytesIO()
     picture.save(file, file_format, **options)
     return file.getvalue()
 
 
 def b64(data: bytes) -> str:
-    """Base64 without a prefix."""
+    """Return base64 without a prefix."""
     return base64.b64encode(data).decode()
 
 
 def edit(**changes: Any) -> dict[str, Any]:
-    """The body of a removal exactly as the deployed client sends it, with changes; a value of ... leaves a key out."""
+    """Return the deployed client's body of a removal with changes; a value of ... omits a field."""
     mask = b64(mask_png())
     body = {
         "prompt": "remove object",

@@ -1,4 +1,4 @@
-"""What a program that uses /v1 does again and again, for tests."""
+"""Common operations of a /v1 client, for tests."""
 
 from __future__ import annotations
 
@@ -25,51 +25,51 @@ UNKNOWN = "0" * 64
 
 
 @dataclass(frozen=True)
-class Told:
-    """An event of a job, as the stream tells it."""
+class StreamedEvent:
+    """An event of a job's stream."""
 
     seq: int
     name: str
     facts: dict[str, Any]
 
 
-def told(frame: bytes) -> Told:
-    """Read a frame of exactly three lines: id, event, data."""
+def parse_event(frame: bytes) -> StreamedEvent:
+    """Parse a frame of exactly three lines: id, event, data."""
     number, name, data, *rest = frame.decode().split("\n")
     assert rest == ["", ""], frame
     assert number.startswith("id: ")
     assert name.startswith("event: ")
     assert data.startswith("data: ")
-    return Told(int(number[4:]), name[7:], json.loads(data[6:]))
+    return StreamedEvent(int(number[4:]), name[7:], json.loads(data[6:]))
 
 
-async def next_told(wire: Wire) -> Told:
-    """Return the next event, past the comments."""
+async def next_event(wire: Wire) -> StreamedEvent:
+    """Return the next event; skip comments."""
     while (frame := await wire.chunk()).startswith(b":"):
         pass
-    return told(frame)
+    return parse_event(frame)
 
 
-async def all_told(wire: Wire) -> list[Told]:
+async def read_events(wire: Wire) -> list[StreamedEvent]:
     """Return all events until the body ends."""
-    return [told(frame) for frame in await wire.rest() if not frame.startswith(b":")]
+    return [parse_event(frame) for frame in await wire.rest() if not frame.startswith(b":")]
 
 
 async def upload(client: Client, data: bytes) -> str:
-    """Store a picture and return its name."""
+    """Upload an image and return its name."""
     answer = await client.post("/v1/images", content=data, headers={"Content-Type": "application/octet-stream"})
     assert answer.status_code in {200, 201}, answer.text
     return str(answer.json()["sha256"])
 
 
 async def removal(client: Client, **changes: Any) -> dict[str, Any]:
-    """Store a photo and a mask, and return the order of a removal; a value of ... leaves a field out."""
-    order = {"task": "removal", "image": await upload(client, png()), "mask": await upload(client, mask_png())}
-    return {key: value for key, value in {**order, **changes}.items() if value is not ...}
+    """Upload a photo and a mask and return the submission of a removal; a value of ... omits a field."""
+    submission = {"task": "removal", "image": await upload(client, png()), "mask": await upload(client, mask_png())}
+    return {key: value for key, value in {**submission, **changes}.items() if value is not ...}
 
 
 async def submit(client: Client, **changes: Any) -> str:
-    """Order a removal and return its job's id."""
+    """Submit a removal and return the job's id."""
     answer = await client.post("/v1/jobs", json=await removal(client, **changes))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
@@ -79,7 +79,7 @@ async def submit(client: Client, **changes: Any) -> str:
 async def beside(
     bus: Bus, name: str, run: Callable[[Any, asyncio.Event], Awaitable[None]], settings: ServiceSettings
 ) -> AsyncIterator[None]:
-    """A service in this event loop, healthy."""
+    """Run a service in this event loop; yield when it is healthy."""
     stop = asyncio.Event()
 
     async def work() -> None:

@@ -185,7 +185,7 @@ async def test_the_words_and_the_numbers_of_progress(client: Client, worker: Wor
     ]
 
 
-async def test_each_step_is_told_once(client: Client, worker: WorkerByHand) -> None:
+async def test_each_step_is_sent_once(client: Client, worker: WorkerByHand) -> None:
     """The client estimates the time left from the gaps between steps."""
     task = await client.submit()
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:

@@ -89,7 +89,7 @@ async def test_r2_the_stream_of_an_ended_job_is_one_event(client: Client, worker
 # --- R3, R4: failure and cancel -----------------------------------------------------------------------------------
 
 
-async def test_r3_a_failed_job_is_told_by_both_results(client: Client, worker: WorkerByHand) -> None:
+async def test_r3_both_results_of_a_failed_job_have_its_error(client: Client, worker: WorkerByHand) -> None:
     """The client ignores the stream's error event and shows the result's `detail`."""
     task = await client.submit()
     await worker.fail(task, "The engine could not finish this job.")

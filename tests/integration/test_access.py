@@ -13,7 +13,7 @@ from services.gateway.access.principal import KeyScope
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png
 from tests.keyed import guarded
-from tests.v1_client import all_told, removal, submit, upload
+from tests.v1_client import read_events, removal, submit, upload
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -223,10 +223,10 @@ async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerBy
     links = accepted["links"]
     await worker.finish(accepted["id"])
     async with await house.nobody.open_stream(links["events"]) as wire:
-        told = await all_told(wire)
+        events = await read_events(wire)
     picture = await house.nobody.get(links["result"])
 
-    assert [event.name for event in told] == ["done"]
+    assert [event.name for event in events] == ["done"]
     assert (picture.status_code, picture.content) == (200, png("red"))
     assert [(await house.nobody.get(links[name])).status_code for name in ("self", "receipt")] == [401, 401]
     assert "?" not in links["self"] + links["receipt"]
@@ -240,9 +240,9 @@ async def test_a_stream_resumes_under_its_signed_address(house: House, worker: W
     await worker.finish(job)
     events = (await house.alice.get(f"/v1/jobs/{job}")).json()["links"]["events"]
     async with await house.nobody.open_stream(events) as wire:
-        first = (await all_told(wire))[0]
+        first = (await read_events(wire))[0]
     async with await house.nobody.open_stream(f"{events}&last_event_id={first.seq}") as wire:
-        rest = await all_told(wire)
+        rest = await read_events(wire)
 
     assert [event.name for event in rest] == ["started", "done"]
 

@@ -58,16 +58,16 @@ async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
         yield node
 
 
-async def sent_on(bus: Bus, service: str, orders: list[tuple[str, bytes]]) -> None:
-    """Have the broker answer each subject with a body that the service has stored, and also with nothing.
+async def send_through_replies(bus: Bus, service: str, messages: list[tuple[str, bytes]]) -> None:
+    """Make the broker reply to each subject with a body that the service has stored, and with an empty body.
 
-    Returns once all has been answered: the last question asks for its answer here, and answers keep their order.
+    Returns after all replies: the last request has its reply here, and replies keep their order.
     """
     bucket = DUTIES[service].writes_images[0]
     ask = subjects.api("DIRECT.GET", bucket_stream(bucket))
-    bodies = {b"{}", *(body for _, body in orders)}
+    bodies = {b"{}", *(body for _, body in messages)}
     stored = {body: await bus.publish(subjects.object_chunks(bucket, "x"), body) for body in bodies}
-    for subject, body in orders:
+    for subject, body in messages:
         for question in ({"seq": stored[body]}, {"seq": 10**6}, {"seq": stored[body], "batch": 1}):
             await bus.client.publish(ask, json.dumps(question).encode(), reply=subject)
         for stream, consumer in DUTIES[service].consumes:
@@ -76,8 +76,8 @@ async def sent_on(bus: Bus, service: str, orders: list[tuple[str, bytes]]) -> No
     assert await bus.get(bucket_stream(bucket), max(stored.values())) is not None
 
 
-async def the_same_works_in(operator: Bus) -> None:
-    """Have an answer purge a stream, behind everything that was sent on before."""
+async def purge_through_reply(operator: Bus) -> None:
+    """Purge a stream through a reply, after all earlier requests."""
     seq = await operator.publish(subjects.end("marker"), b"{}")
     query = json.dumps({"seq": seq}).encode()
     await operator.client.publish(subjects.api("DIRECT.GET", JOB_EV), query, reply=subjects.api("STREAM.PURGE", OWNED))
@@ -88,10 +88,10 @@ async def the_same_works_in(operator: Bus) -> None:
     await wait_until(purged, "an answer within the account of the streams has purged one of them")
 
 
-def not_allowed(service: str, orders: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """Those that the service could not send itself."""
+def forbidden_messages(service: str, messages: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """The commands that the service may not send itself."""
     allowed = permissions(service).publish
-    return [order for order in orders if not any(matches(pattern, order[0]) for pattern in allowed)]
+    return [message for message in messages if not any(matches(pattern, message[0]) for pattern in allowed)]
 
 
 def commands() -> Iterator[tuple[str, bytes]]:
@@ -124,38 +124,38 @@ async def state(operator: Bus) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("service", KEPT_APART)
-async def test_no_answer_is_an_order(keys: Keys, node: Node, service: str) -> None:
-    """Nothing is deleted, emptied, changed, added or settled."""
+async def test_no_reply_is_a_command(keys: Keys, node: Node, service: str) -> None:
+    """No reply deletes, purges, changes, adds or acknowledges."""
     async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
         taken = await (await operator.client.jetstream().pull_subscribe_bind(DISPATCHER, JOB_LOG)).fetch(timeout=5)
-        orders = not_allowed(service, list(commands()))
+        messages = forbidden_messages(service, list(commands()))
         before = await state(operator)
-        await sent_on(bus, service, [*orders, (taken[0].reply, b"+TERM")])
-        await the_same_works_in(operator)
+        await send_through_replies(bus, service, [*messages, (taken[0].reply, b"+TERM")])
+        await purge_through_reply(operator)
         after = await state(operator)
 
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    assert len(orders) > 50
+    assert len(messages) > 50
     assert changed == {OWNED, f"{OWNED} holds", f"{JOB_EV} holds"}  # by the operator
 
 
 @pytest.mark.parametrize("service", KEPT_APART)
 async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None:
-    """Above all not as a job that may run, in the log or in the queue; nor as an event, a record, a picture."""
+    """No reply becomes a job in the log or the queue, an event, a record or an image."""
     submit, work = (message.model_dump_json(exclude_none=True).encode() for message in (SUBMIT, WORK))
-    orders = [(subjects.submission("interactive", "ann", "j2"), submit)]
-    orders += [(subjects.queue_entry(JobClass.INTERACTIVE, task, "ann", "j2"), work) for task in Task]
-    orders += [(subject, b"{}") for subject in BY_WORD.values()]
-    orders += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
-    orders = [
-        order
-        for order in orders
-        if not order[0].startswith(subjects.object_chunks(DUTIES[service].writes_images[0], ""))
+    messages = [(subjects.submission("interactive", "ann", "j2"), submit)]
+    messages += [(subjects.queue_entry(JobClass.INTERACTIVE, task, "ann", "j2"), work) for task in Task]
+    messages += [(subject, b"{}") for subject in BY_WORD.values()]
+    messages += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
+    messages = [
+        message
+        for message in messages
+        if not message[0].startswith(subjects.object_chunks(DUTIES[service].writes_images[0], ""))
     ]
     async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
         before = {stream: await stored_in(operator, stream) for stream in STREAMS}
-        await sent_on(bus, service, orders)
-        await the_same_works_in(operator)
+        await send_through_replies(bus, service, messages)
+        await purge_through_reply(operator)
         after = {stream: await stored_in(operator, stream) for stream in STREAMS}
 
     added = {stream: sorted(set(after[stream]) - set(before[stream])) for stream in STREAMS}
@@ -172,7 +172,7 @@ async def stored_in(operator: Bus, stream: str) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("service", KEPT_APART)
 async def test_no_answer_reaches_another_service(keys: Keys, node: Node, service: str) -> None:
-    """Neither as a question, nor as an answer, nor as news of a job."""
+    """No reply becomes another service's request, reply or job event."""
     reached = []
     async with connected(keys, node, service) as bus:
         for name in sorted({*DUTIES, OPERATOR} - {service}):
@@ -180,7 +180,9 @@ async def test_no_answer_reaches_another_service(keys: Keys, node: Node, service
             async with connected(keys, node, name) as other:
                 listening = [await other.client.subscribe(subject) for subject in heard]
                 await other.client.flush()
-                await sent_on(bus, service, not_allowed(service, [(_one_of(subject), b"{}") for subject in heard]))
+                await send_through_replies(
+                    bus, service, forbidden_messages(service, [(_one_of(subject), b"{}") for subject in heard])
+                )
                 await other.client.flush()
                 reached += [(name, item.subject) for item in listening if item.pending_msgs]
 
@@ -192,7 +194,7 @@ def _one_of(pattern: str) -> str:
 
 
 async def test_the_broker_passes_on_what_it_is_told_to(node: Node) -> None:
-    """By its own account of it; it adds imports from the system's account, of JetStream where there is JetStream."""
+    """The broker's report lists these imports and its own imports from the system account."""
     told = {passage.importer: set[tuple[str, str]]() for passage in account_imports()}
     for passage in account_imports():
         told[passage.importer].add((passage.exporter, passage.subject))
@@ -207,7 +209,7 @@ async def test_the_broker_passes_on_what_it_is_told_to(node: Node) -> None:
 
 @pytest.mark.parametrize("account", sorted({passage.importer for passage in account_imports()}))
 def test_nothing_passes_twice(account: str) -> None:
-    """Of a message on two account_imports two would be stored."""
+    """A message on two imports would be stored twice."""
     taken = [
         passage.subject for passage in account_imports() if passage.importer == account and passage.exporter == STORE
     ]
@@ -217,7 +219,7 @@ def test_nothing_passes_twice(account: str) -> None:
 
 
 async def test_a_question_is_answered_once(keys: Keys, node: Node) -> None:
-    """Not also by the broker, with an error, for an account that has no streams."""
+    """The broker sends no second reply with an error for an account without streams."""
     async with connected(keys, node, "gateway") as gateway:
         inbox = gateway.client.new_inbox()
         answers = await gateway.client.subscribe(inbox)

@@ -31,7 +31,7 @@ async def waiting(desk: Desk) -> list[str]:
 
 
 async def test_a_queued_job_is_taken_out_of_the_queue(desk: Desk) -> None:
-    """It does not take a place any more, and the others keep theirs."""
+    """Its place is free and the other jobs keep their places."""
     async with desk.manager():
         await desk.submit("j1")
         await desk.submit("j2")
@@ -49,7 +49,7 @@ async def test_a_queued_job_is_taken_out_of_the_queue(desk: Desk) -> None:
 
 
 async def test_a_queued_job_never_starts(desk: Desk) -> None:
-    """The worker goes to the next one."""
+    """The worker takes the next job."""
     async with desk.manager():
         await desk.submit("j1")
         await desk.cancel("j1")
@@ -62,7 +62,7 @@ async def test_a_queued_job_never_starts(desk: Desk) -> None:
 
 
 class CancellingStore(FakeImageStore):
-    """Cancels a job when the dispatcher looks for its picture: it has found no end just before."""
+    """Cancels a job while the dispatcher checks its image, just after it found no terminal event."""
 
     def __init__(self, desk: Desk, job_id: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ async def test_the_terminal_event_is_the_last_of_a_job(desk: Desk) -> None:
 
 
 async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
-    """It waits in the manager's line, not yet in the queue, and leaves that too."""
+    """The job is in the manager's fair queue, not in the broker's queue yet."""
     async with desk.manager():
         for number in range(15):
             await desk.submit(f"j{number}")
@@ -117,7 +117,7 @@ async def test_a_job_that_waits_behind_many_never_starts(desk: Desk) -> None:
 
 
 async def test_a_job_may_be_cancelled_without_the_manager(desk: Desk) -> None:
-    """While it is down, and before it has seen the job: it is never queued."""
+    """The manager is down and has not seen the job: it is never queued."""
     await desk.submit("j1")
     await desk.cancel("j1")
     async with desk.manager(), desk.worker():
@@ -151,7 +151,7 @@ async def test_a_worker_does_not_start_a_job_that_was_cancelled_in_the_queue(des
 
 
 async def test_a_running_job_stops_and_the_next_one_runs(desk: Desk) -> None:
-    """An hour of work is left undone; the worker is free at once."""
+    """The worker is free at once, although the job had an hour of work left."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(3600, interval_ms=1000 / 20))
         await desk.submit("j2")
@@ -179,7 +179,7 @@ async def test_a_job_that_is_done_cannot_be_cancelled(desk: Desk) -> None:
 
 
 async def test_a_job_is_cancelled_once(desk: Desk) -> None:
-    """Twenty impatient clicks from twenty windows are one end."""
+    """Twenty cancels from twenty clients store one terminal event."""
     await desk.submit("j1")
 
     async def click(number: int) -> bool:

@@ -1,4 +1,4 @@
-"""The feed of job events in a gateway: no gap, no repeat, and nothing that matters lost to a slow reader."""
+"""The feed of job events in a gateway: no gaps, no duplicates; a slow reader loses only progress."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def seen() -> list[JobEvent]:
-    """What the feed's observer has seen."""
+    """The events that the feed's observer received."""
     return []
 
 
 @pytest.fixture
 async def feed(bus: Bus, seen: list[JobEvent]) -> AsyncIterator[Feed]:
-    """A feed that listens."""
+    """A running feed."""
     listens = asyncio.Event()
 
     def observe(event: JobEvent) -> None:
@@ -52,13 +52,13 @@ async def feed(bus: Bus, seen: list[JobEvent]) -> AsyncIterator[Feed]:
 
 
 async def steps_of(feed: Feed, job_id: str, after: int = 0) -> list[int | None]:
-    """Follow a job to its end and return the steps it told."""
+    """Follow a job to its end and return its steps."""
     async with aclosing(feed.follow(job_id, after)) as events:
         return [event.step async for _, event in events if isinstance(event, Progress)]
 
 
 async def test_stored_and_live_events_join_without_a_seam(feed: Feed, worker: WorkerByHand) -> None:
-    """Each once, in order, wherever the reader came in."""
+    """Each event arrives once and in order, at whatever time the reader starts."""
     for step in range(1, 6):
         await worker.step("j1", step)
     async with asyncio.TaskGroup() as group:
@@ -72,7 +72,7 @@ async def test_stored_and_live_events_join_without_a_seam(feed: Feed, worker: Wo
 
 
 async def test_a_reader_may_come_in_behind_a_sequence(feed: Feed, worker: WorkerByHand) -> None:
-    """What it has already is not told again."""
+    """Events up to that sequence are not repeated."""
     known = [await worker.say(Progress(job_id="j1", phase="processing", step=step, fraction=0)) for step in (1, 2, 3)]
     await worker.say(Cancelled(job_id="j1"))
 
@@ -80,7 +80,7 @@ async def test_a_reader_may_come_in_behind_a_sequence(feed: Feed, worker: Worker
 
 
 async def test_a_slow_reader_loses_progress_and_nothing_else(feed: Feed, worker: WorkerByHand) -> None:
-    """Its inbox is bounded; the oldest steps make room, the start and the end stay."""
+    """The inbox is bounded and drops the oldest steps; the start and the end remain."""
     async with aclosing(feed.follow("j1", 0)) as events:
         await worker.step("j1", 0)
         first = await anext(events)
@@ -98,25 +98,25 @@ async def test_a_slow_reader_loses_progress_and_nothing_else(feed: Feed, worker:
 
 
 async def test_closing_ends_all_who_follow(feed: Feed, worker: WorkerByHand) -> None:
-    """Those who wait for the next event, and those who come later."""
-    told: list[int] = []
+    """Waiting readers end, and later readers end at once."""
+    seqs: list[int] = []
 
     async def read() -> None:
         async for seq, _ in feed.follow("j1", 0):
-            told.append(seq)
+            seqs.append(seq)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(read(), name="reader")
         await worker.step("j1", 1)
-        await wait_until(lambda: told, "the reader reads")
+        await wait_until(lambda: seqs, "the reader reads")
         feed.close()
 
-    assert len(told) == 1
+    assert len(seqs) == 1
     assert await steps_of(feed, "j2") == []
 
 
 async def test_the_observer_sees_every_job(feed: Feed, worker: WorkerByHand, seen: list[JobEvent]) -> None:
-    """Whether or not somebody follows it."""
+    """With and without a follower."""
     await worker.start("j1")
     await worker.say(Cancelled(job_id="j2"))
     await wait_until(lambda: len(seen) == 2, "both are seen")
@@ -126,7 +126,7 @@ async def test_the_observer_sees_every_job(feed: Feed, worker: WorkerByHand, see
 
 
 async def test_a_long_silence_is_doubted(bus: Bus, worker: WorkerByHand) -> None:
-    """Whoever hears nothing looks at what is stored: this feed does not listen at all."""
+    """After a time without events the history is read again: this feed has no subscription."""
     deaf = Feed(bus, lambda _: None, recheck_s=0.1)
     async with aclosing(deaf.follow("j1", 0)) as events:
         await worker.start("j1")

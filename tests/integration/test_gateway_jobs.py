@@ -1,4 +1,4 @@
-"""Jobs from the browser's side of the gateway to a real job manager and a real worker, and back."""
+"""Jobs of /api through the gateway, a real job manager and a real worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A gateway whose users may have three jobs waiting, and ten together."""
+    """A gateway with a queue limit of three jobs a user and ten in total."""
     assert bus.is_connected
     limits = {"queue_limit_per_user": 3, "queue_limit_total": 10}
     async with gateway(NatsSettings(url=nats_url), stream_settings, **limits) as client:
@@ -36,7 +36,7 @@ async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> As
 
 
 async def words(client: Client, task: str) -> list[str]:
-    """The status words of a whole stream."""
+    """Return the status words of a whole stream."""
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
         return [event_of(chunk)["status"] for chunk in await stream.rest() if chunk.startswith(b"data")]
 
@@ -45,7 +45,7 @@ async def words(client: Client, task: str) -> list[str]:
 
 
 async def test_an_edit_comes_back_at_the_uploads_size(client: Client, desk: Desk) -> None:
-    """Through the log, the queue, the worker and the stores."""
+    """The edit passes the log, the queue, the worker and the image store."""
     photo = png("olive", (200, 150))
     async with desk.manager(), desk.worker("classical"):
         task = await client.submit(input_image=b64(photo), conditional_images=[b64(mask_png((100, 75)))])
@@ -58,7 +58,7 @@ async def test_an_edit_comes_back_at_the_uploads_size(client: Client, desk: Desk
 
 
 async def test_results_wait_for_a_job_that_still_runs(client: Client, desk: Desk) -> None:
-    """Asked for too early, they are answered when it ends."""
+    """A request before the job's end is answered at the end."""
     async with desk.manager():
         task = await client.submit(prompt=script(3))
         early = asyncio.gather(*(client.get(f"/api/generate/{what}/{task}") for what in ("result", "result-image")))
@@ -86,7 +86,7 @@ async def test_a_cancel_stops_a_running_job(client: Client, desk: Desk) -> None:
 
 
 async def test_all_who_follow_a_job_see_it_end(client: Client, desk: Desk) -> None:
-    """Early, in the middle or late."""
+    """Followers that start early, in the middle and late."""
     async with desk.manager():
         task = await client.submit(prompt=script(5, 5))
         async with asyncio.TaskGroup() as group, desk.worker():
@@ -100,7 +100,7 @@ async def test_all_who_follow_a_job_see_it_end(client: Client, desk: Desk) -> No
 
 
 async def test_a_job_from_elsewhere_is_known_to_an_open_gateway(client: Client, desk: Desk) -> None:
-    """It runs, so its one owner can follow it and cancel it."""
+    """The job runs, so the one owner can follow and cancel it."""
     await desk.submit("j1", user="somebody-else")
     status = await client.get("/api/generate/status/j1")
     cancelled = await client.post("/api/generate/async/cancel/j1")
@@ -114,7 +114,7 @@ async def test_a_job_from_elsewhere_is_known_to_an_open_gateway(client: Client, 
 
 
 async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk, bus: Bus) -> None:
-    """Until a worker takes a job."""
+    """Until a worker starts a job."""
     tasks = [await client.submit(prompt=script(1)) for _ in range(3)]
     before = await bus.subjects_in("OBJ_inputs", ">")
     refused = await client.post("/api/generate/async", json=edit(input_image=b64(png("pink"))))
@@ -125,7 +125,7 @@ async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk
         accepted: list[str] = []
 
         async def again() -> bool:
-            """The gateway hears of an end a moment after it is stored."""
+            """The gateway receives a terminal event a moment after it is stored."""
             answer = await client.post("/api/generate/async", json=edit(prompt=script(1)))
             accepted.extend([answer.json()["task_id"]] if answer.is_success else [])
             return answer.is_success
@@ -141,7 +141,7 @@ async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk
 
 
 async def test_a_cancelled_job_makes_room(client: Client) -> None:
-    """At once."""
+    """Its place is free at once."""
     tasks = [await client.submit() for _ in range(3)]
     await client.post(f"/api/generate/async/cancel/{tasks[0]}")
 
@@ -154,7 +154,7 @@ async def test_a_cancelled_job_makes_room(client: Client) -> None:
 async def test_jobs_that_waited_before_the_gateway_came_are_counted(
     nats_url: str, stream_settings: StreamSettings, desk: Desk
 ) -> None:
-    """The job manager knows them. Those that the gateway takes before it has asked do not reach the limit alone."""
+    """The job manager reports them. The jobs accepted before the report are fewer than the limit."""
     limit = 200
     async with desk.manager():
         for number in range(limit):
@@ -178,7 +178,7 @@ async def _submitted(client: Client) -> int:
 async def test_a_stream_survives_a_crash_of_the_broker(
     client: Client, nats_server: NatsServer, bus: Bus, images: NatsImageStore
 ) -> None:
-    """What happened before and what happens after; the reader notices nothing."""
+    """The stream has the events before and after the crash without a gap."""
     worker = WorkerByHand(bus, images)
     task = await client.submit()
     async with await client.open_stream(f"/api/generate/stream/{task}") as stream:
@@ -197,7 +197,7 @@ async def test_a_stream_survives_a_crash_of_the_broker(
 
 
 async def test_without_a_broker_everything_says_so(client: Client, nats_server: NatsServer) -> None:
-    """503 at once, naming it; the gateway itself is up, and comes back by itself."""
+    """Each route answers 503 at once and names the broker; the gateway runs on and reconnects."""
     await nats_server.stop()
     await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")
     answers = [
@@ -227,7 +227,7 @@ async def _is(client: Client, word: str) -> bool:
 async def test_a_broker_that_lost_everything_is_set_up_again(
     client: Client, desk: Desk, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """An empty one in its place gets all its streams from the job manager, and the gateway waits for them."""
+    """The job manager declares all streams on an empty broker, and the gateway waits for them."""
     async with desk.manager():
         await nats_server.stop()
         await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")

@@ -1,4 +1,4 @@
-"""The gateway as a process, and as a server that meets clients who do not behave."""
+"""The gateway as a process, and its behaviour towards faulty clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOBODY = "nats://127.0.0.1:9"
 
 @asynccontextmanager
 async def process(**variables: str) -> AsyncIterator[Process]:
-    """`python -m services.gateway`, ended at the end if it has not by then."""
+    """`python -m services.gateway`, stopped at the end of the test if it still runs."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.gateway", cwd=ROOT, env=os.environ | variables, stderr=asyncio.subprocess.PIPE
     )
@@ -48,7 +48,7 @@ async def process(**variables: str) -> AsyncIterator[Process]:
 
 
 async def healthy(client: Client, word: str) -> None:
-    """Wait until the gateway calls itself by this word."""
+    """Wait until the gateway's own health has this status."""
 
     async def says_so() -> bool:
         try:
@@ -65,7 +65,7 @@ async def healthy(client: Client, word: str) -> None:
 async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
     tmp_path: Path, stream_settings: StreamSettings
 ) -> None:
-    """Degraded first, healthy later, without a restart."""
+    """The status changes from degraded to healthy without a restart."""
     port, broker = free_ports(2)
     variables = {"GATEWAY_PORT": str(port), "NATS_URL": f"nats://{HOST}:{broker}"}
     async with process(**variables), Client(port) as client:
@@ -83,7 +83,7 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_url: str, number: signal.Signals) -> None:
-    """In good order: the stream's body ends, the exit code is 0."""
+    """The stream's body ends properly and the exit code is 0."""
     assert bus.is_connected
     port = free_port(HOST, 0)
     async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
@@ -101,7 +101,7 @@ async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_ur
 
 
 async def test_a_taken_port_is_said_and_ends_the_process() -> None:
-    """With the code for wrong settings, so that nobody starts it again and again."""
+    """The exit code is that of wrong settings, so a supervisor does not restart it forever."""
     async with asyncio.timeout(20):
         server = await asyncio.start_server(lambda *_: None, HOST, 0)
         async with server, process(GATEWAY_PORT=str(server.sockets[0].getsockname()[1]), NATS_URL=NOBODY) as running:
@@ -112,7 +112,7 @@ async def test_a_taken_port_is_said_and_ends_the_process() -> None:
 
 
 async def test_a_wrong_setting_is_named() -> None:
-    """By the variable that holds it."""
+    """The error has the variable's name."""
     async with process(GATEWAY_QUEUE_LIMIT_TOTAL="many") as running:
         _, said = await running.communicate()
 
@@ -121,7 +121,7 @@ async def test_a_wrong_setting_is_named() -> None:
 
 
 async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
-    """One sentence, before it listens; also for a file of keys that is not there."""
+    """The process exits with one sentence before it listens; also for a missing key file."""
     missing = tmp_path / "keys.json"
     keyed = {"GATEWAY_KEYS_FILE": str(missing), "GATEWAY_SIGNING_KEY_FILE": str(missing)}
     said = []
@@ -140,14 +140,14 @@ async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def small(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A gateway that takes bodies of up to 10,000 bytes."""
+    """A gateway with a body limit of 10,000 bytes."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, max_body_bytes=10_000) as client:
         yield client
 
 
 async def test_a_body_without_a_length_is_counted_as_it_comes(small: Client) -> None:
-    """And what follows the limit is read and dropped, so that the sender sees the answer."""
+    """The rest of the body is read and dropped, so that the sender receives the response."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.png"\r\n\r\n'
@@ -179,7 +179,7 @@ async def test_who_asks_first_is_refused_before_sending(small: Client) -> None:
 
 
 async def test_a_client_that_hangs_up_while_sending_does_no_harm(small: Client) -> None:
-    """The next one is served."""
+    """The next client is served."""
     for _ in range(3):
         _, writer = await asyncio.open_connection(HOST, small.port)
         writer.write(b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nhalf of it")
@@ -192,7 +192,7 @@ async def test_a_client_that_hangs_up_while_sending_does_no_harm(small: Client) 
 
 
 async def test_a_reader_that_goes_away_is_forgotten(small: Client) -> None:
-    """Its stream is closed, and others go on."""
+    """Its stream is closed and other streams continue."""
     task = await small.submit()
     async with await small.open_stream(f"/api/generate/stream/{task}") as leaving:
         await leaving.chunk()

@@ -16,7 +16,7 @@ from shared.image_codec import decode_photo
 from shared.messages import Preview
 from tests.fakes import ShowingEngine
 from tests.unit.services.a100worker.recorder import noise
-from tests.v1_client import all_told
+from tests.v1_client import read_events
 
 if TYPE_CHECKING:
     from tests.gateway import Client
@@ -38,7 +38,7 @@ async def test_v1_shows_how_the_picture_looks_by_now(desk: Desk, client: Client)
     job_id = await finished_job(desk)
 
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     names = [event.name for event in events]
     at = names.index("preview")

@@ -1,4 +1,4 @@
-"""/api/debug and /api/visualization, and the debug panel's part of a result, after real edits."""
+"""/api/debug, /api/visualization and the debug_info of results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 async def edited(client: Client, desk: Desk, **fields: Any) -> str:
-    """The id of a finished removal, with debug unless the fields say otherwise."""
+    """Return the id of a finished removal; `debug` is on by default."""
     async with desk.manager(), desk.worker("classical"):
         job_id = await client.submit(**{"enable_debug": True, **fields})
         await desk.done(job_id)
@@ -33,13 +33,13 @@ async def edited(client: Client, desk: Desk, **fields: Any) -> str:
 
 
 async def sessions(client: Client) -> dict[str, Any]:
-    """What the list says."""
+    """Return the list of sessions."""
     listed: dict[str, Any] = (await client.get("/api/debug/sessions")).json()
     return listed
 
 
 async def test_the_panel_gets_its_pictures(client: Client, desk: Desk) -> None:
-    """With labels, sizes and what was sent; the dilated mask, because a brush painted."""
+    """The result has labels, sizes and inputs, and for a brush the dilated mask."""
     job_id = await edited(client, desk, input_image=b64(png()))
 
     info = (await client.get(f"/api/generate/result/{job_id}")).json()["debug_info"]
@@ -52,7 +52,7 @@ async def test_the_panel_gets_its_pictures(client: Client, desk: Desk) -> None:
 
 
 async def test_without_debug_there_is_no_trace_of_it(client: Client, desk: Desk) -> None:
-    """A panel that gets something opens itself."""
+    """The client's panel opens for any debug_info."""
     job_id = await edited(client, desk, enable_debug=False)
 
     assert "debug_info" not in (await client.get(f"/api/generate/result/{job_id}")).json()
@@ -60,7 +60,7 @@ async def test_without_debug_there_is_no_trace_of_it(client: Client, desk: Desk)
 
 
 async def test_a_session_that_has_expired_costs_no_result(client: Client, desk: Desk, bus: Bus) -> None:
-    """Only its own part is missing."""
+    """Only debug_info is missing."""
     job_id = await edited(client, desk)
     await bus.purge(SESSIONS, subjects.debug_sessions_of("local"))
 
@@ -70,7 +70,7 @@ async def test_a_session_that_has_expired_costs_no_result(client: Client, desk: 
 
 
 async def test_sessions_are_listed(client: Client, desk: Desk) -> None:
-    """With what the client's type has."""
+    """The list has the fields of the client's type."""
     await edited(client, desk)
 
     listed = await sessions(client)
@@ -84,7 +84,7 @@ async def test_sessions_are_listed(client: Client, desk: Desk) -> None:
 
 
 async def test_a_session_shows_its_files(client: Client, desk: Desk) -> None:
-    """Each can be fetched, one by one or all in one archive."""
+    """Each file can be downloaded, alone and in one archive."""
     await edited(client, desk)
     name = (await sessions(client))["sessions"][0]["session_name"]
 
@@ -117,7 +117,7 @@ async def test_a_session_shows_its_files(client: Client, desk: Desk) -> None:
     ],
 )
 async def test_names_lead_nowhere_else(client: Client, path: str) -> None:
-    """They are looked at before anything is looked up; and the gateway lives on."""
+    """Names are checked before the lookup, and the gateway keeps running."""
     answer = await client.get(f"/api/debug/sessions/{path}")
 
     assert (answer.status_code, list(answer.json())) == (404, ["detail"])
@@ -126,15 +126,15 @@ async def test_names_lead_nowhere_else(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("file", ["nope.png", "..%2f01_input_image.png", "metadata.json", "01_input_image"])
 async def test_an_unknown_file_is_404(client: Client, desk: Desk, file: str) -> None:
-    """Only what is listed is there."""
+    """Only the listed files exist."""
     await edited(client, desk)
     name = (await sessions(client))["sessions"][0]["session_name"]
 
     assert (await client.get(f"/api/debug/sessions/{name}/images/{file}")).status_code == 404
 
 
-async def test_the_status_tells_how_much_there_is(client: Client, desk: Desk) -> None:
-    """In numbers."""
+async def test_the_status_has_the_size(client: Client, desk: Desk) -> None:
+    """The response has the number of sessions and their size."""
     await edited(client, desk)
 
     status = (await client.get("/api/debug/status")).json()
@@ -147,7 +147,7 @@ async def test_the_status_tells_how_much_there_is(client: Client, desk: Desk) ->
     "how", [{"params": {"keep_last_n": 1}}, {"json": {"keep_last_n": 1}}], ids=["as a query", "as a body"]
 )
 async def test_a_cleanup_keeps_the_newest(client: Client, desk: Desk, how: dict[str, Any]) -> None:
-    """The client's gateway sends the number in another place than its service reads it."""
+    """The client's gateway sends the number in the body, its service reads it from the query."""
     await edited(client, desk)
     await edited(client, desk)
     newest = (await sessions(client))["sessions"][0]
@@ -159,7 +159,7 @@ async def test_a_cleanup_keeps_the_newest(client: Client, desk: Desk, how: dict[
 
 
 async def test_a_cleanup_without_a_number_keeps_fifty(client: Client, desk: Desk) -> None:
-    """As it always did."""
+    """The default of the contract is fifty."""
     await edited(client, desk)
 
     assert (await client.post("/api/debug/cleanup")).json() == {"enabled": True, "deleted": 0, "kept": 1}
@@ -167,7 +167,7 @@ async def test_a_cleanup_without_a_number_keeps_fifty(client: Client, desk: Desk
 
 @pytest.mark.parametrize("how", [{"params": {"keep_last_n": -1}}, {"json": {"keep_last_n": "all"}}])
 async def test_a_senseless_cleanup_is_refused(client: Client, how: dict[str, Any]) -> None:
-    """And removes nothing."""
+    """Nothing is deleted."""
     assert (await client.post("/api/debug/cleanup", **how)).status_code == 422
 
 
@@ -175,7 +175,7 @@ async def test_a_senseless_cleanup_is_refused(client: Client, how: dict[str, Any
 
 
 async def test_before_and_after_are_png(client: Client, worker: WorkerByHand) -> None:
-    """Whatever the upload was."""
+    """In each format of the upload."""
     photo = saved(Image.new("RGB", (64, 48), "teal"), "JPEG")
     job_id = await submit(client, image=await upload(client, photo))
     await worker.finish(job_id, png("orange"))
@@ -188,7 +188,7 @@ async def test_before_and_after_are_png(client: Client, worker: WorkerByHand) ->
 
 
 async def test_both_come_in_one_archive(client: Client, worker: WorkerByHand) -> None:
-    """With what is known of the job."""
+    """The archive has the job's metadata."""
     job_id = await submit(client)
     await worker.finish(job_id, png("orange"))
 
@@ -201,7 +201,7 @@ async def test_both_come_in_one_archive(client: Client, worker: WorkerByHand) ->
 
 
 async def test_another_format_is_400(client: Client) -> None:
-    """There is only one."""
+    """The only format is zip."""
     answer = await client.get("/api/visualization/x/download", params={"format": "rar"})
 
     assert (answer.status_code, answer.json()) == (400, {"detail": "The only supported format is zip."})
@@ -209,14 +209,14 @@ async def test_another_format_is_400(client: Client) -> None:
 
 @pytest.mark.parametrize("what", ["original", "generated", "download"])
 async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
-    """With a plain sentence."""
+    """The error is one sentence."""
     answer = await client.get(f"/api/visualization/nope/{what}")
 
     assert (answer.status_code, list(answer.json())) == (404, ["detail"])
 
 
 async def test_a_job_without_a_result_shows_only_what_was(client: Client) -> None:
-    """It may still run."""
+    """The job may still run."""
     job_id = await submit(client)
 
     assert (await client.get(f"/api/visualization/{job_id}/original")).status_code == 200

@@ -1,4 +1,4 @@
-"""The events of a job on /v1, byte by byte: named, numbered, resumable, and ended with the job."""
+"""The event stream of /v1, byte by byte: names, ids, resuming and its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.messages import JobRecord, Preview
 from shared.settings import NatsSettings
 from shared.topology import JOB_EV
 from tests.gateway import HOST, ORIGIN, Wire, gateway
-from tests.v1_client import all_told, next_told, submit, told
+from tests.v1_client import next_event, parse_event, read_events, submit
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def resume(client: Client, job_id: str, after: int, query: str = "") -> Wire:
-    """Ask for what came after an event, as a browser does that reconnects."""
+    """Request the events after an event, like a browser that reconnects."""
     reader, writer = await asyncio.open_connection(HOST, client.port)
     head = f"GET /v1/jobs/{job_id}/events{query} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {after}\r\n\r\n"
     writer.write(head.encode())
@@ -44,7 +44,7 @@ async def whole_job(client: Client, worker: WorkerByHand) -> str:
 
 
 async def test_the_head_is_that_of_a_stream(client: Client) -> None:
-    """Nobody on the way may hold it back or keep it."""
+    """Proxies must not buffer or cache it."""
     async with await client.open_stream(f"/v1/jobs/{await submit(client)}/events") as stream:
         head = stream.head.lower()
 
@@ -58,7 +58,7 @@ async def test_the_head_is_that_of_a_stream(client: Client) -> None:
 async def test_every_event_has_name_number_and_one_line_of_facts(
     client: Client, bus: Bus, worker: WorkerByHand
 ) -> None:
-    """LF only, closed by an empty line; the numbers are those of the stream."""
+    """Lines end with LF, an empty line ends the event, ids are stream sequences."""
     job_id = await submit(client)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
         await worker.queue(job_id)
@@ -70,12 +70,12 @@ async def test_every_event_has_name_number_and_one_line_of_facts(
     assert frame.endswith(b"}\n\n")
 
 
-async def test_a_job_is_told_from_its_beginning_to_its_end(client: Client, worker: WorkerByHand) -> None:
-    """Then the body ends."""
+async def test_a_stream_has_all_events_of_a_job(client: Client, worker: WorkerByHand) -> None:
+    """After the terminal event the body ends."""
     job_id = await whole_job(client, worker)
 
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     assert [event.name for event in events] == ["queued", "started", "progress", "progress", "preview", "done"]
     assert [event.facts["status"] for event in events] == ["queued", *["running"] * 4, "done"]
@@ -84,11 +84,11 @@ async def test_a_job_is_told_from_its_beginning_to_its_end(client: Client, worke
 
 
 async def test_the_facts_are_those_of_the_event(client: Client, worker: WorkerByHand) -> None:
-    """Without its envelope; the result looks as it does everywhere on /v1."""
+    """The envelope is removed, and the result has the format of /v1."""
     job_id = await whole_job(client, worker)
 
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        queued, *_, step, preview, done = [event.facts for event in await all_told(stream)]
+        queued, *_, step, preview, done = [event.facts for event in await read_events(stream)]
 
     assert (queued["job_id"], queued["task"], queued["total_steps"], queued["ahead"]) == (job_id, "removal", 3, None)
     assert (step["phase"], step["step"], step["total_steps"], step["message"]) == ("processing", 1, 2, "One")
@@ -98,34 +98,34 @@ async def test_the_facts_are_those_of_the_event(client: Client, worker: WorkerBy
 
 
 async def test_events_come_as_they_happen(client: Client, worker: WorkerByHand) -> None:
-    """One after the other."""
+    """Each event arrives before the next one happens."""
     job_id = await submit(client)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
         await worker.queue(job_id)
-        first = await next_told(stream)
+        first = await next_event(stream)
         await worker.start(job_id)
-        second = await next_told(stream)
+        second = await next_event(stream)
         await worker.fail(job_id, "No.")
-        rest = await all_told(stream)
+        rest = await read_events(stream)
 
     assert (first.name, second.name, [event.name for event in rest]) == ("queued", "started", ["failed"])
     assert (rest[0].facts["code"], rest[0].facts["message"]) == ("engine_failed", "No.")
 
 
 async def test_a_cancel_ends_the_stream(client: Client, worker: WorkerByHand) -> None:
-    """With the event that says so."""
+    """The last event is `cancelled`."""
     job_id = await submit(client)
     await worker.queue(job_id)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        await next_told(stream)
+        await next_event(stream)
         await client.delete(f"/v1/jobs/{job_id}")
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     assert [event.name for event in events] == ["cancelled"]
 
 
-async def test_a_silent_stream_breathes(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> None:
-    """In comments, each an event of its own that carries nothing."""
+async def test_an_idle_stream_sends_comments(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> None:
+    """Comments are sent as events without data."""
     assert bus.is_connected
     async with (
         gateway(NatsSettings(url=nats_url), stream_settings, heartbeat_s=0.1) as client,
@@ -136,22 +136,22 @@ async def test_a_silent_stream_breathes(bus: Bus, nats_url: str, stream_settings
 
 @pytest.mark.parametrize("seen", range(1, 7))
 async def test_a_stream_resumes_behind_the_last_event_seen(client: Client, worker: WorkerByHand, seen: int) -> None:
-    """The very same frames follow, none twice, none missing."""
+    """The same frames follow, without duplicates or gaps."""
     job_id = await whole_job(client, worker)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
         frames = await stream.rest()
 
-    async with await resume(client, job_id, told(frames[seen - 1]).seq) as stream:
+    async with await resume(client, job_id, parse_event(frames[seen - 1]).seq) as stream:
         rest = await stream.rest() if stream.status == 200 else []
 
     assert rest == frames[seen:]
 
 
-async def test_who_has_seen_the_end_is_told_that_nothing_follows(client: Client, worker: WorkerByHand) -> None:
-    """204 makes a browser stop asking."""
+async def test_after_the_last_event_the_answer_is_204(client: Client, worker: WorkerByHand) -> None:
+    """204 makes a browser stop reconnecting."""
     job_id = await whole_job(client, worker)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        last = (await all_told(stream))[-1].seq
+        last = (await read_events(stream))[-1].seq
 
     answer = await client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(last)})
 
@@ -159,25 +159,25 @@ async def test_who_has_seen_the_end_is_told_that_nothing_follows(client: Client,
 
 
 async def test_a_first_visit_can_resume_by_its_address(client: Client, worker: WorkerByHand) -> None:
-    """A page that was reloaded cannot set the header."""
+    """A page that was reloaded cannot set the header, so the query has the event's id."""
     job_id = await whole_job(client, worker)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     async with await client.open_stream(f"/v1/jobs/{job_id}/events?last_event_id={events[2].seq}") as stream:
-        rest = await all_told(stream)
+        rest = await read_events(stream)
 
     assert rest == events[3:]
 
 
 async def test_the_header_is_newer_than_the_address(client: Client, worker: WorkerByHand) -> None:
-    """A browser that reconnects sends both."""
+    """A browser that reconnects sends both; the header is used."""
     job_id = await whole_job(client, worker)
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     async with await resume(client, job_id, events[3].seq, f"?last_event_id={events[0].seq}") as stream:
-        rest = await all_told(stream)
+        rest = await read_events(stream)
 
     assert rest == events[4:]
 
@@ -185,23 +185,23 @@ async def test_the_header_is_newer_than_the_address(client: Client, worker: Work
 async def test_a_stream_resumes_at_another_gateway(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, worker: WorkerByHand
 ) -> None:
-    """The first one has gone in mid-job; nothing is missed and nothing comes twice."""
+    """The first gateway stops during the job; there are no gaps and no duplicates."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         job_id = await submit(client)
         await worker.queue(job_id)
         await worker.start(job_id)
         async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-            seen = [await next_told(stream), await next_told(stream)]
+            seen = [await next_event(stream), await next_event(stream)]
     await worker.step(job_id, 1, 2)
     async with (
         gateway(NatsSettings(url=nats_url), stream_settings) as client,
         await resume(client, job_id, seen[-1].seq) as stream,
     ):
-        seen.append(await next_told(stream))
+        seen.append(await next_event(stream))
         await worker.step(job_id, 2, 2)
         await worker.finish(job_id)
-        seen += await all_told(stream)
+        seen += await read_events(stream)
 
     assert [event.name for event in seen] == ["queued", "started", "progress", "progress", "done"]
     assert [event.facts["progress"] for event in seen] == [0.0, 0.0, 0.5, 0.5, 1.0]
@@ -210,15 +210,15 @@ async def test_a_stream_resumes_at_another_gateway(
 async def test_the_gateways_stop_ends_the_stream(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, worker: WorkerByHand
 ) -> None:
-    """With the end of the body, so that the client reconnects to another replica at once."""
+    """The body ends, so the client reconnects to another replica at once."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, drain_s=20) as client:
         job_id = await submit(client)
         await worker.queue(job_id)
         stream = await client.open_stream(f"/v1/jobs/{job_id}/events")
-        await next_told(stream)
+        await next_event(stream)
     async with stream:
-        rest = await all_told(stream)
+        rest = await read_events(stream)
 
     assert rest == []
 
@@ -226,7 +226,7 @@ async def test_the_gateways_stop_ends_the_stream(
 async def test_a_stream_waits_for_a_broker_that_is_away(
     client: Client, worker: WorkerByHand, nats_server: NatsServer
 ) -> None:
-    """A browser that is refused would not come again."""
+    """After an error response a browser would not reconnect."""
     job_id = await submit(client)
     await worker.queue(job_id)
     await nats_server.kill()
@@ -239,13 +239,13 @@ async def test_a_stream_waits_for_a_broker_that_is_away(
         opening = group.create_task(client.open_stream(f"/v1/jobs/{job_id}/events"), name="open")
         await nats_server.start()
     async with opening.result() as stream:
-        first = await next_told(stream)
+        first = await next_event(stream)
 
     assert (stream.status, first.name) == (200, "queued")
 
 
-async def test_an_end_is_told_also_when_the_events_have_expired(client: Client, bus: Bus, worker: WorkerByHand) -> None:
-    """Events are kept for a day, the view for a week."""
+async def test_the_end_is_sent_after_the_events_have_expired(client: Client, bus: Bus, worker: WorkerByHand) -> None:
+    """Events expire after a day, the view after a week."""
     job_id = await whole_job(client, worker)
     job = await client.get(f"/v1/jobs/{job_id}")
     async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
@@ -262,7 +262,7 @@ async def test_an_end_is_told_also_when_the_events_have_expired(client: Client, 
 
 
 async def _keep_in_view(bus: Bus, job_id: str, seq: int) -> None:
-    """Do what the projector does."""
+    """Store a record in the view like the projector."""
     record = await load_record(bus, job_id)
     assert isinstance(record, JobRecord)
     assert record.last_seq == seq
@@ -271,7 +271,7 @@ async def _keep_in_view(bus: Bus, job_id: str, seq: int) -> None:
 
 @pytest.mark.parametrize("job_id", ["nope", "a.b.c", "x" * 6000])
 async def test_an_unknown_job_is_404_before_any_event(client: Client, job_id: str) -> None:
-    """As problem details, which an EventSource takes for the end."""
+    """The error is problem details; an EventSource then stops."""
     answer = await client.get(f"/v1/jobs/{job_id}/events")
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
@@ -279,22 +279,22 @@ async def test_an_unknown_job_is_404_before_any_event(client: Client, job_id: st
 
 @pytest.mark.parametrize("after", ["-1", "x", "1.5"])
 async def test_a_senseless_number_is_refused(client: Client, after: str) -> None:
-    """Rather than to begin anywhere."""
+    """The stream must not start at a wrong place."""
     answer = await client.get(f"/v1/jobs/{await submit(client)}/events", headers={"Last-Event-ID": after})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
 
 
-async def test_twenty_streams_of_one_job_tell_the_same(client: Client, worker: WorkerByHand) -> None:
-    """In as many tabs."""
+async def test_twenty_streams_of_one_job_are_equal(client: Client, worker: WorkerByHand) -> None:
+    """Twenty tabs follow the same job."""
     job_id = await submit(client)
     streams = [await client.open_stream(f"/v1/jobs/{job_id}/events") for _ in range(20)]
     await worker.queue(job_id)
     await worker.step(job_id, 1)
     await worker.finish(job_id)
 
-    told_to = [[event.name for event in await all_told(stream)] for stream in streams]
+    names = [[event.name for event in await read_events(stream)] for stream in streams]
 
     for stream in streams:
         await stream.__aexit__()
-    assert told_to == [["queued", "progress", "done"]] * 20
+    assert names == [["queued", "progress", "done"]] * 20

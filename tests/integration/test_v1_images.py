@@ -1,4 +1,4 @@
-"""/v1/images and /v1/extractions, over real sockets and a real broker."""
+"""/v1/images and /v1/extractions over real sockets and a real broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def post(client: Client, data: bytes, kind: str | None = "image/png") -> h
 
 @pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "application/octet-stream", "IMAGE/PNG; x=y", None])
 async def test_bytes_become_a_picture(client: Client, kind: str | None) -> None:
-    """Named by their hash; what they are, they say themselves."""
+    """The name is the hash; the media type is detected from the bytes."""
     answer = await post(client, PHOTO, kind)
 
     assert answer.status_code == 201
@@ -48,14 +48,14 @@ async def test_bytes_become_a_picture(client: Client, kind: str | None) -> None:
 
 
 async def test_a_form_works_as_well(client: Client) -> None:
-    """As a browser sends a file."""
+    """The form is that of a browser's file upload."""
     answer = await client.post("/v1/images", files={"file": ("cat.png", PHOTO, "image/png")})
 
     assert (answer.status_code, answer.json()["sha256"]) == (201, NAME)
 
 
 async def test_a_known_picture_is_200(client: Client) -> None:
-    """With the same answer."""
+    """The response is the same."""
     first, second = await post(client, PHOTO), await post(client, PHOTO)
 
     assert (first.status_code, second.status_code) == (201, 200)
@@ -63,7 +63,7 @@ async def test_a_known_picture_is_200(client: Client) -> None:
 
 
 async def test_the_size_is_that_of_the_upright_picture(client: Client) -> None:
-    """A phone's photo lies on its side in the file."""
+    """The EXIF orientation of a phone's photo is applied."""
     exif = Image.Exif()
     exif[0x0112] = 6
 
@@ -85,7 +85,7 @@ async def test_the_size_is_that_of_the_upright_picture(client: Client) -> None:
     ids=["no picture", "cut short", "empty", "text", "curl's own type", "81 megapixels"],
 )
 async def test_what_is_no_picture_is_refused(client: Client, data: bytes, kind: str, status: int, code: str) -> None:
-    """With one sentence as problem details, readable by pages of other origins."""
+    """The error is one sentence in problem details, with CORS headers."""
     answer = await post(client, data, kind)
 
     assert answer.headers["content-type"] == "application/problem+json"
@@ -96,14 +96,14 @@ async def test_what_is_no_picture_is_refused(client: Client, data: bytes, kind: 
 
 @pytest.mark.parametrize("files", [{"photo": ("a.png", PHOTO)}, {"file": (None, b"text")}])
 async def test_a_form_without_a_file_is_refused(client: Client, files: dict[str, tuple[str | None, bytes]]) -> None:
-    """The field is called file."""
+    """The field's name is `file`."""
     answer = await client.post("/v1/images", files=files)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
 
 
 async def test_too_many_bytes_are_refused(client: Client) -> None:
-    """As problem details, though nobody has looked at the path yet."""
+    """The error is problem details, although the limit applies before routing."""
     answer = await post(client, bytes(65 * 1024**2))
 
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
@@ -112,8 +112,8 @@ async def test_too_many_bytes_are_refused(client: Client) -> None:
 # --- look and fetch -----------------------------------------------------------------------------------------------
 
 
-async def test_head_tells_what_is_there(client: Client) -> None:
-    """So that a known picture needs no upload."""
+async def test_head_finds_a_stored_image(client: Client) -> None:
+    """A client can skip the upload of a stored image."""
     await upload(client, PHOTO)
 
     answer = await client.head(f"/v1/images/{NAME}")
@@ -127,7 +127,7 @@ async def test_head_tells_what_is_there(client: Client) -> None:
 @pytest.mark.parametrize("name", [UNKNOWN, "x", "A" * 64, "x" * 6000, "..%2f..%2fsecret"])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 async def test_an_unknown_picture_is_404(client: Client, method: str, name: str) -> None:
-    """Whatever the name looks like; and the gateway lives on."""
+    """For each form of name; the gateway keeps running."""
     answer = await client.request(method, f"/v1/images/{name}")
 
     assert answer.status_code == 404
@@ -135,7 +135,7 @@ async def test_an_unknown_picture_is_404(client: Client, method: str, name: str)
 
 
 async def test_a_picture_comes_back_as_it_was_sent(client: Client) -> None:
-    """Byte for byte, to be kept by its owner's browser."""
+    """Byte for byte, with headers for the browser's private cache."""
     await upload(client, PHOTO)
 
     answer = await client.get(f"/v1/images/{NAME}")
@@ -147,7 +147,7 @@ async def test_a_picture_comes_back_as_it_was_sent(client: Client) -> None:
 
 
 async def test_a_picture_that_is_kept_already_is_not_sent_again(client: Client) -> None:
-    """If-None-Match."""
+    """The request has If-None-Match."""
     await upload(client, PHOTO)
 
     answer = await client.get(f"/v1/images/{NAME}", headers={"If-None-Match": f'"{NAME}"'})
@@ -156,7 +156,7 @@ async def test_a_picture_that_is_kept_already_is_not_sent_again(client: Client) 
 
 
 async def test_pages_of_other_origins_may_use_it(client: Client) -> None:
-    """The preflight allows what /v1 needs, the answers show what it says."""
+    """The preflight allows the methods and headers of /v1; responses expose theirs."""
     asks = {"Access-Control-Request-Method": "DELETE", "Access-Control-Request-Headers": "idempotency-key,range"}
     preflight = await client.options("/v1/jobs/x", headers=asks)
     answer = await post(client, PHOTO)
@@ -179,10 +179,10 @@ async def tools(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> Asy
 
 @pytest.mark.usefixtures("tools")
 async def test_an_object_is_cut_out(client: Client, images: NatsImageStore) -> None:
-    """Onto a square that is stored as an input: it can be the reference of an insertion."""
-    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
+    """The square is stored as an input, so it can be the reference of an insertion."""
+    body = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
 
-    answer = await client.post("/v1/extractions", json=order)
+    answer = await client.post("/v1/extractions", json=body)
 
     cut_out = answer.json()
     assert (answer.status_code, cut_out["width"], cut_out["height"]) == (201, 512, 512)
@@ -192,20 +192,20 @@ async def test_an_object_is_cut_out(client: Client, images: NatsImageStore) -> N
 
 @pytest.mark.parametrize("field", ["image", "mask"])
 async def test_an_extraction_names_the_picture_that_is_missing(client: Client, field: str) -> None:
-    """So that the client knows which to upload."""
-    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png()), field: UNKNOWN}
+    """The error names the field, so the client can upload the image."""
+    body = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png()), field: UNKNOWN}
 
-    answer = await client.post("/v1/extractions", json=order)
+    answer = await client.post("/v1/extractions", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
     assert f"field {field} " in answer.json()["detail"]
 
 
 async def test_without_the_service_it_is_not_available(client: Client) -> None:
-    """At once, and the client is told to come again."""
-    order = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
+    """The response is immediate and has Retry-After."""
+    body = {"image": await upload(client, PHOTO), "mask": await upload(client, mask_png())}
 
-    answer = await client.post("/v1/extractions", json=order)
+    answer = await client.post("/v1/extractions", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert int(answer.headers["retry-after"]) > 0

@@ -1,4 +1,4 @@
-"""/v1/jobs: ordered once, read, listed, cancelled; job manager and worker are played by hand."""
+"""/v1/jobs: submitting, idempotency, reading, listing and cancelling. The test publishes the events."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
     from tests.gateway import Client
 
 
-async def logged(bus: Bus, job_id: str) -> list[JobSubmit]:
-    """What the log holds of a job."""
+async def logged_submission(bus: Bus, job_id: str) -> list[JobSubmit]:
+    """Return the job's submission in the log."""
     stored = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
     return [JobSubmit.model_validate_json(entry.data) for entry in stored]
 
 
-async def order(client: Client, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+async def submit_body(client: Client, body: dict[str, Any], key: str | None = None) -> httpx.Response:
     return await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key} if key else {})
 
 
 async def record(bus: Bus, job_id: str, created_at: float, user: str = "local", **changes: Any) -> None:
-    """Put a job into the view, as the projector would."""
+    """Store a record in the view like the projector."""
     facts = {"job_id": job_id, "user": user, "state": "queued", "task": "removal", "job_class": "interactive",
              "created_at": created_at, "updated_at": created_at, "last_seq": 1, **changes}  # fmt: skip
     await bus.publish(subjects.job_record(user, job_id), JobRecord.model_validate(facts))
 
 
-# --- order --------------------------------------------------------------------------------------------------------
+# --- submit ----------------------------------------------------------------------------------------------------
 
 
-async def test_an_order_becomes_a_job(client: Client, bus: Bus) -> None:
-    """Logged when the answer comes; the answer says where to look."""
-    answer = await order(client, await removal(client, seed=7, steps=20, prompt="a cup"))
+async def test_a_submission_becomes_a_job(client: Client, bus: Bus) -> None:
+    """The job is logged before the response, and the response has its address."""
+    answer = await submit_body(client, await removal(client, seed=7, steps=20, prompt="a cup"))
 
     job_id = answer.json()["id"]
-    (job,) = await logged(bus, job_id)
+    (job,) = await logged_submission(bus, job_id)
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
     assert answer.headers["location"] == answer.json()["links"]["self"] == f"/v1/jobs/{job_id}"
     assert (job.seed, job.steps, job.prompt) == (7, 20, "a cup")
 
 
 async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
-    """And the class is in the subject, where the queue needs it."""
+    """The class is in the subject, where the queue reads it."""
     pictures = {
         "image": await upload(client, png()), "mask": await upload(client, mask_png()),
         "reference": await upload(client, png("green")),
@@ -64,7 +64,7 @@ async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
     facts = {"task": "insertion", "prompt": "p", "negative_prompt": "n", "seed": 3, "steps": 9, "guidance": 2.5,
              "strength": 0.5, "mask_tool": "box", "debug": True, **pictures}  # fmt: skip
 
-    job_id = (await order(client, {**facts, "class": "batch"})).json()["id"]
+    job_id = (await submit_body(client, {**facts, "class": "batch"})).json()["id"]
 
     (stored,) = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
     assert subjects.parse_submission(stored.subject).job_class == "batch"
@@ -72,19 +72,19 @@ async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
     assert job.model_dump(include=set(facts)) == facts
 
 
-async def test_an_order_without_a_seed_gets_one(client: Client) -> None:
-    """Each its own."""
+async def test_a_submission_without_a_seed_gets_one(client: Client) -> None:
+    """Each job has another seed."""
     body = await removal(client)
-    first, second = [(await order(client, body)).json()["id"] for _ in range(2)]
+    first, second = [(await submit_body(client, body)).json()["id"] for _ in range(2)]
 
     assert first != second
 
 
 async def test_a_white_balance_needs_a_photo_only(client: Client) -> None:
-    """And how strong it should be."""
+    """The strength is optional."""
     body = {"task": "white-balance", "image": await upload(client, png()), "strength": 0.4}
 
-    assert (await order(client, body)).status_code == 202
+    assert (await submit_body(client, body)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ async def test_a_white_balance_needs_a_photo_only(client: Client) -> None:
     ],
     ids=str,
 )
-async def test_a_senseless_order_is_refused(client: Client, changes: dict[str, Any], word: str) -> None:
-    """In one sentence that names the field."""
-    answer = await order(client, await removal(client, **changes))
+async def test_an_invalid_submission_is_refused(client: Client, changes: dict[str, Any], word: str) -> None:
+    """The error is one sentence with the field's name."""
+    answer = await submit_body(client, await removal(client, **changes))
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
     assert f"field {word} " in answer.json()["detail"]
@@ -112,29 +112,29 @@ async def test_a_senseless_order_is_refused(client: Client, changes: dict[str, A
 
 @pytest.mark.parametrize("field", ["image", "mask", "reference", "reference_mask"])
 async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
-    """Before anything is accepted."""
+    """The job is not accepted."""
     pictures = {"reference": await upload(client, png()), "reference_mask": await upload(client, mask_png())}
 
-    answer = await order(client, await removal(client, task="insertion", **{**pictures, field: UNKNOWN}))
+    answer = await submit_body(client, await removal(client, task="insertion", **{**pictures, field: UNKNOWN}))
 
     assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
     assert f"field {field} " in answer.json()["detail"]
 
 
 async def test_an_empty_mask_is_refused(client: Client) -> None:
-    """There would be nothing to edit."""
-    answer = await order(client, await removal(client, mask=await upload(client, mask_png(box=None))))
+    """An empty mask has nothing to edit."""
+    answer = await submit_body(client, await removal(client, mask=await upload(client, mask_png(box=None))))
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
     assert "empty" in answer.json()["detail"]
 
 
-async def test_a_full_queue_is_told_at_the_door(nats_url: str, stream_settings: StreamSettings, bus: Bus) -> None:
-    """With the time to come again."""
+async def test_a_full_queue_is_429(nats_url: str, stream_settings: StreamSettings, bus: Bus) -> None:
+    """The response is 429 with Retry-After."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, queue_limit_per_user=1) as client:
         await submit(client)
-        answer = await order(client, await removal(client))
+        answer = await submit_body(client, await removal(client))
 
     assert (answer.status_code, answer.json()["code"]) == (429, "busy")
     assert int(answer.headers["retry-after"]) > 0
@@ -143,82 +143,82 @@ async def test_a_full_queue_is_told_at_the_door(nats_url: str, stream_settings: 
 # --- once for each key --------------------------------------------------------------------------------------------
 
 
-async def test_the_same_order_under_a_key_is_the_same_job(client: Client, bus: Bus) -> None:
-    """Sent again because no answer came, say."""
+async def test_the_same_submission_under_a_key_is_the_same_job(client: Client, bus: Bus) -> None:
+    """For example after a lost response."""
     body = await removal(client)
-    first, second = await order(client, body, "k1"), await order(client, body, "k1")
+    first, second = await submit_body(client, body, "k1"), await submit_body(client, body, "k1")
 
     assert (first.status_code, second.status_code) == (202, 200)
     assert first.json()["id"] == second.json()["id"]
-    assert len(await logged(bus, first.json()["id"])) == 1
+    assert len(await logged_submission(bus, first.json()["id"])) == 1
 
 
 @pytest.mark.parametrize("changes", [{"seed": 9}, {"prompt": "other"}, {"class": "batch"}], ids=str)
-async def test_another_order_under_a_key_is_refused(client: Client, changes: dict[str, Any]) -> None:
-    """Whatever differs."""
+async def test_another_submission_under_a_key_is_refused(client: Client, changes: dict[str, Any]) -> None:
+    """For each field that differs."""
     body = await removal(client)
-    await order(client, body, "k1")
+    await submit_body(client, body, "k1")
 
-    answer = await order(client, {**body, **changes}, "k1")
+    answer = await submit_body(client, {**body, **changes}, "k1")
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
     assert "Idempotency-Key" in answer.json()["detail"]
 
 
 async def test_another_key_is_another_job(client: Client) -> None:
-    """Of the same order."""
+    """The submission is the same."""
     body = await removal(client)
-    ids = {(await order(client, body, key)).json()["id"] for key in ("k1", "k2")}
+    ids = {(await submit_body(client, body, key)).json()["id"] for key in ("k1", "k2")}
 
     assert len(ids) == 2
 
 
 async def test_twenty_at_once_are_one_job(client: Client, bus: Bus) -> None:
-    """As a nervous client sends them."""
+    """Twenty equal requests arrive at once."""
     body = await removal(client)
-    answers = await asyncio.gather(*(order(client, body, "k1") for _ in range(20)))
+    answers = await asyncio.gather(*(submit_body(client, body, "k1") for _ in range(20)))
 
     (job_id,) = {answer.json()["id"] for answer in answers}
     assert {answer.status_code for answer in answers} <= {200, 202}
-    assert len(await logged(bus, job_id)) == 1
+    assert len(await logged_submission(bus, job_id)) == 1
 
 
-async def test_of_two_orders_at_once_under_a_key_one_is_refused(client: Client, bus: Bus) -> None:
-    """The broker keeps the first, and the other learns of it."""
+async def test_of_two_submissions_at_once_under_a_key_one_is_refused(client: Client, bus: Bus) -> None:
+    """The broker keeps the first, and the second request compares itself with it."""
     body = await removal(client)
-    answers = await asyncio.gather(*(order(client, {**body, "seed": seed}, "k1") for seed in range(8)))
+    answers = await asyncio.gather(*(submit_body(client, {**body, "seed": seed}, "k1") for seed in range(8)))
 
     accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
     assert len(accepted) == 1
-    assert len(await logged(bus, accepted[0])) == 1
+    assert len(await logged_submission(bus, accepted[0])) == 1
 
 
 async def test_any_replica_knows_the_key(
     client: Client, bus: Bus, nats_url: str, stream_settings: StreamSettings
 ) -> None:
-    """They share nothing but the broker."""
+    """The replicas share only the broker."""
     body = await removal(client)
-    first = await order(client, body, "k1")
+    first = await submit_body(client, body, "k1")
     async with gateway(NatsSettings(url=nats_url), stream_settings) as other:
-        second = await order(other, body, "k1")
+        second = await submit_body(other, body, "k1")
 
     assert (second.status_code, second.json()["id"]) == (200, first.json()["id"])
-    assert len(await logged(bus, first.json()["id"])) == 1
+    assert len(await logged_submission(bus, first.json()["id"])) == 1
 
 
-async def test_a_repeated_order_tells_how_the_job_is(client: Client, worker: WorkerByHand) -> None:
-    """It may have ended by then, and its pictures may be gone."""
+async def test_a_repeated_submission_returns_the_jobs_state(client: Client, worker: WorkerByHand) -> None:
+    """The job may have ended and its images may have expired."""
     body = await removal(client)
-    job_id = (await order(client, body, "k1")).json()["id"]
+    job_id = (await submit_body(client, body, "k1")).json()["id"]
     await worker.queue(job_id)
     await worker.finish(job_id)
 
-    assert (await order(client, body, "k1")).json()["status"] == "done"
+    assert (await submit_body(client, body, "k1")).json()["status"] == "done"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 async def test_a_key_is_a_short_text(client: Client, key: str) -> None:
-    """Neither empty nor endless."""
+    """It is neither empty nor longer than 255 characters."""
     answer = await client.post("/v1/jobs", json=await removal(client), headers={"Idempotency-Key": key})
 
     assert answer.status_code == 422
@@ -228,14 +228,14 @@ async def test_a_key_is_a_short_text(client: Client, key: str) -> None:
 
 
 async def test_a_job_can_be_read_as_soon_as_it_is_accepted(client: Client) -> None:
-    """Nobody has queued it yet."""
+    """The job manager has not queued it yet."""
     job = (await client.get(f"/v1/jobs/{await submit(client)}")).json()
 
     assert (job["status"], job["task"], job["class"], job["progress"]) == ("queued", "removal", "interactive", 0.0)
 
 
-async def test_a_running_job_tells_how_far_it_is(client: Client, worker: WorkerByHand) -> None:
-    """And who works on it."""
+async def test_a_running_job_has_its_progress(client: Client, worker: WorkerByHand) -> None:
+    """The engine is included."""
     job_id = await submit(client)
     await worker.queue(job_id)
     await worker.start(job_id)
@@ -248,7 +248,7 @@ async def test_a_running_job_tells_how_far_it_is(client: Client, worker: WorkerB
 
 
 async def test_a_failed_job_says_why(client: Client, worker: WorkerByHand) -> None:
-    """With code and sentence."""
+    """The error has a code and a sentence."""
     job_id = await submit(client)
     await worker.fail(job_id, "The engine gave up.")
 
@@ -259,7 +259,7 @@ async def test_a_failed_job_says_why(client: Client, worker: WorkerByHand) -> No
 
 
 async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHand) -> None:
-    """And twice is the same."""
+    """A second cancel has no effect."""
     job_id = await submit(client)
     await worker.queue(job_id)
 
@@ -270,8 +270,8 @@ async def test_a_cancel_takes_effect_at_once(client: Client, worker: WorkerByHan
     assert await worker.ends(job_id) == ["cancelled"]
 
 
-async def test_a_cancel_tells_how_far_the_job_had_got(client: Client, worker: WorkerByHand) -> None:
-    """The end itself says it, so it is known for as long as the job is."""
+async def test_a_cancelled_job_has_its_progress(client: Client, worker: WorkerByHand) -> None:
+    """The terminal event has the step, so the step is available as long as the job."""
     job_id = await submit(client)
     await worker.queue(job_id)
     await worker.start(job_id)
@@ -283,7 +283,7 @@ async def test_a_cancel_tells_how_far_the_job_had_got(client: Client, worker: Wo
 
 
 async def test_a_job_that_has_ended_stays_as_it_is(client: Client, worker: WorkerByHand) -> None:
-    """A cancel that comes too late."""
+    """A late cancel has no effect."""
     job_id = await submit(client)
     await worker.finish(job_id)
 
@@ -295,14 +295,14 @@ async def test_a_job_that_has_ended_stays_as_it_is(client: Client, worker: Worke
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("job_id", ["nope", "a.b", "*", "x" * 6000])
 async def test_an_unknown_job_is_404(client: Client, method: str, job_id: str) -> None:
-    """As problem details."""
+    """The error is problem details."""
     answer = await client.request(method, f"/v1/jobs/{job_id}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
 async def test_an_open_gateway_has_every_job(client: Client, bus: Bus, images: NatsImageStore) -> None:
-    """It has one owner, who sees, lists and cancels also a job that was published by hand under another name."""
+    """Its one owner can read, list and cancel a job that was published by hand under another name."""
     job = JobSubmit.model_validate({"task": "white-balance", "image": UNKNOWN})
     await bus.publish(subjects.submission("interactive", "mallory", "j1"), job)
     await record(bus, "j1", 1.0, user="mallory")
@@ -320,7 +320,7 @@ async def test_an_open_gateway_has_every_job(client: Client, bus: Bus, images: N
 
 
 async def test_jobs_are_listed_newest_first(client: Client, bus: Bus) -> None:
-    """By when they were created, not by when something happened to them."""
+    """The order is by creation time, not by the last change."""
     for job_id, created_at in (("j1", 10.0), ("j3", 30.0), ("j2", 20.0)):
         await record(bus, job_id, created_at)
 
@@ -331,7 +331,7 @@ async def test_jobs_are_listed_newest_first(client: Client, bus: Bus) -> None:
 
 
 async def test_parts_of_a_list_fit_together(client: Client, bus: Bus) -> None:
-    """Also where jobs were created at the same moment, and when a new one comes in between."""
+    """Also for jobs of the same creation time, and when a job is added between two requests."""
     for number in range(7):
         await record(bus, f"j{number}", 10.0 + number // 3)
     found: list[str] = []
@@ -347,7 +347,7 @@ async def test_parts_of_a_list_fit_together(client: Client, bus: Bus) -> None:
 
 
 async def test_a_list_can_hold_one_state_only(client: Client, bus: Bus) -> None:
-    """Those that have not ended, say."""
+    """For example those that have not ended."""
     await record(bus, "j1", 1.0)
     await record(bus, "j2", 2.0, state=JobState.FAILED)
 
@@ -357,7 +357,7 @@ async def test_a_list_can_hold_one_state_only(client: Client, bus: Bus) -> None:
 
 
 async def test_a_running_job_is_listed_with_its_steps(client: Client, bus: Bus, worker: WorkerByHand) -> None:
-    """Which the view does not hold."""
+    """The view has no steps; they are read from the events."""
     job_id = await submit(client)
     await worker.queue(job_id)
     await worker.start(job_id)
@@ -370,7 +370,7 @@ async def test_a_running_job_is_listed_with_its_steps(client: Client, bus: Bus, 
 
 
 async def test_what_was_removed_from_the_view_is_not_listed(client: Client, bus: Bus) -> None:
-    """`nats kv del` leaves a mark in the bucket."""
+    """`nats kv del` leaves a marker in the bucket."""
     await record(bus, "j1", 1.0)
     await bus.publish(subjects.job_record("local", "j1"), b"", headers={"KV-Operation": "DEL"})
 
@@ -382,7 +382,7 @@ async def test_what_was_removed_from_the_view_is_not_listed(client: Client, bus:
     "query", [{"limit": 0}, {"limit": 101}, {"status": "new"}, {"cursor": "?"}, {"cursor": "AAAA"}, {"cursor": "ä"}]
 )
 async def test_a_senseless_listing_is_refused(client: Client, query: dict[str, Any]) -> None:
-    """Naming the parameter."""
+    """The error has the parameter's name."""
     answer = await client.get("/v1/jobs", params=query)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")

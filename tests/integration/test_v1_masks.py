@@ -1,4 +1,4 @@
-"""/v1/masks, asked of a real segmentation service with an engine that can be told what to find."""
+"""/v1/masks with a real segmentation service and a fake engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Striped:
-    """An engine that finds the left half, then the upper half; and that is busy for ever with a picture 13 px wide."""
+    """An engine that finds the left half, then the upper half. For an image 13 px wide it never returns."""
 
     name = "grabcut"
     note = "This is a test."
@@ -41,10 +41,10 @@ class Striped:
     ended = threading.Event()
 
     def __init__(self, settings: Settings) -> None:
-        """Need nothing."""
+        """Create the engine."""
 
     def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
-        """Answer with both, best first."""
+        """Return both masks, best first."""
         del cached
         height, width = image.shape[:2]
         if width == 13:
@@ -77,14 +77,14 @@ async def engine(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> As
 
 
 async def ask(client: Client, accept: str = "*/*", **query: Any) -> httpx.Response:
-    """Ask about a photo of 64 x 48."""
+    """Request masks for a photo of 64 x 48."""
     body = {"image": await upload(client, png()), "points": [[5, 5, 1]], **query}
     return await client.post("/v1/masks", json=body, headers={"Accept": accept})
 
 
 @pytest.mark.usefixtures("engine")
 async def test_the_best_mask_is_found(client: Client, images: NatsImageStore) -> None:
-    """With its score, what found it, and what to know about it."""
+    """The response has the score, the engine and a note."""
     answer = await ask(client)
 
     found = answer.json()
@@ -97,7 +97,7 @@ async def test_the_best_mask_is_found(client: Client, images: NatsImageStore) ->
 
 @pytest.mark.usefixtures("engine")
 async def test_several_candidates_come_best_first(client: Client) -> None:
-    """Where a click is ambiguous; each can be fetched."""
+    """For an ambiguous click; each mask can be downloaded."""
     found = (await ask(client, candidates=3)).json()
 
     assert len(found["candidates"]) == 2
@@ -109,7 +109,7 @@ async def test_several_candidates_come_best_first(client: Client) -> None:
 
 @pytest.mark.usefixtures("engine")
 async def test_a_found_mask_can_at_once_be_the_mask_of_a_job(client: Client) -> None:
-    """Without a way through the client."""
+    """The client need not upload it again."""
     found = (await ask(client)).json()
 
     answer = await client.post("/v1/jobs", json=await removal(client, mask=found["sha256"]))
@@ -120,7 +120,7 @@ async def test_a_found_mask_can_at_once_be_the_mask_of_a_job(client: Client) -> 
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("accept", ["image/png", "image/png;q=1, */*;q=0.1"])
 async def test_the_best_mask_itself_can_be_asked_for(client: Client, accept: str) -> None:
-    """As PNG, with its facts in the headers, readable by pages of other origins."""
+    """The body is a PNG; score and engine are in headers that CORS exposes."""
     answer = await ask(client, accept)
 
     assert answer.headers["content-type"] == "image/png"
@@ -132,7 +132,7 @@ async def test_the_best_mask_itself_can_be_asked_for(client: Client, accept: str
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("accept", ["application/json", "application/json, image/png", "*/*"])
 async def test_json_is_the_rule(client: Client, accept: str) -> None:
-    """Who takes both gets that."""
+    """A client that accepts both receives JSON."""
     assert (await ask(client, accept)).headers["content-type"] == "application/json"
 
 
@@ -148,13 +148,13 @@ async def test_json_is_the_rule(client: Client, accept: str) -> None:
     ids=["box", "strokes", "auto", "all the rest"],
 )
 async def test_every_way_of_pointing_is_understood(client: Client, prompt: dict[str, Any]) -> None:
-    """By itself."""
+    """Each prompt works alone."""
     assert (await ask(client, **{"points": [], **prompt})).status_code == 200
 
 
 @pytest.mark.usefixtures("engine")
 async def test_a_rough_mask_is_a_way_of_pointing(client: Client) -> None:
-    """Uploaded like any picture."""
+    """The mask is uploaded like any image."""
     answer = await ask(client, points=[], mask=await upload(client, mask_png()))
 
     assert answer.status_code == 200
@@ -162,7 +162,7 @@ async def test_a_rough_mask_is_a_way_of_pointing(client: Client) -> None:
 
 @pytest.mark.usefixtures("engine")
 async def test_nothing_found_has_a_code(client: Client) -> None:
-    """Here, because the mask is shrunk away."""
+    """Here shrinking the mask leaves nothing."""
     answer = await ask(client, grow=-200)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "nothing_found")
@@ -185,7 +185,7 @@ async def test_nothing_found_has_a_code(client: Client) -> None:
     ],
 )
 async def test_a_senseless_question_is_refused(client: Client, query: dict[str, Any], word: str) -> None:
-    """In one sentence that says what is wrong."""
+    """The error is one sentence with the cause."""
     answer = await ask(client, **query)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
@@ -194,7 +194,7 @@ async def test_a_senseless_question_is_refused(client: Client, query: dict[str, 
 
 @pytest.mark.parametrize("field", ["image", "mask"])
 async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
-    """So that the client uploads it again."""
+    """The error names the field, so the client can upload the image again."""
     answer = await ask(client, **{field: UNKNOWN})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
@@ -202,7 +202,7 @@ async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
 
 
 async def test_without_the_service_it_is_not_available(client: Client) -> None:
-    """At once."""
+    """The response is immediate."""
     answer = await ask(client)
 
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
@@ -210,7 +210,7 @@ async def test_without_the_service_it_is_not_available(client: Client) -> None:
 
 @pytest.mark.usefixtures("engine")
 async def test_who_hangs_up_frees_the_engine(client: Client) -> None:
-    """A second click makes the first one's answer useless."""
+    """After a second click the client does not need the first response."""
     body = json.dumps({"image": await upload(client, png(size=(13, 9))), "points": [[5, 5, 1]]}).encode()
     _, writer = await asyncio.open_connection(HOST, client.port)
     writer.write(b"POST /v1/masks HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))

@@ -1,4 +1,4 @@
-"""The studio page, the documentation page, and what goes with them."""
+"""The studio page, the documentation page and their files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICY = (
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_runs_nothing_but_our_files(client: Client, path: str) -> None:
-    """By its policy; and it tells nobody where its visitor came from."""
+    """The page's policy forbids other scripts, and the page sends no referrer."""
     answer = await client.get(path)
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
@@ -37,7 +37,7 @@ async def test_a_page_runs_nothing_but_our_files(client: Client, path: str) -> N
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_a_page_keeps_its_own_policy(client: Client, path: str) -> None:
-    """Nothing inline, nothing from elsewhere; and every file it names is there."""
+    """No inline code and no foreign files; each file that the page names exists."""
     html = (await client.get(path)).text
     named = re.findall(r'(?:src|href)="([^"#][^"]*)"', html)
 
@@ -49,7 +49,7 @@ async def test_a_page_keeps_its_own_policy(client: Client, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/static/js/main.js", "/v1/docs/assets/swagger-ui.css"])
 async def test_text_is_compressed_and_asked_for_again(client: Client, path: str) -> None:
-    """A browser has the newest with one short question, since all files of a page belong together."""
+    """A browser revalidates each file, because the files of a page belong together."""
     async with client.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as answer:
         raw = b"".join([chunk async for chunk in answer.aiter_raw()])
     plain = await client.get(path, headers={"Accept-Encoding": "identity"})
@@ -64,7 +64,7 @@ async def test_text_is_compressed_and_asked_for_again(client: Client, path: str)
 
 @pytest.mark.parametrize("path", ["/static/samples/cat.jpg", "/static/fonts/inter-latin.woff2"])
 async def test_pictures_and_fonts_are_sent_as_they_are_and_kept(client: Client, path: str) -> None:
-    """They are compressed already, and do not change."""
+    """They are compressed already and do not change."""
     answer = await client.get(path, headers={"Accept-Encoding": "gzip"})
 
     assert "content-encoding" not in answer.headers
@@ -76,18 +76,18 @@ async def test_pictures_and_fonts_are_sent_as_they_are_and_kept(client: Client, 
     "path", ["/static/nope.js", "/static/../settings.py", "/static/%2e%2e/settings.py", "/static/", "/static/js"]
 )
 async def test_only_the_pages_files_are_served(client: Client, path: str) -> None:
-    """Nothing beside their folder."""
+    """No file outside the folder is served."""
     assert (await client.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/static/js/main.js"])
 async def test_pages_can_only_be_read(client: Client, path: str) -> None:
-    """With a plain refusal."""
+    """Other methods are refused."""
     assert (await client.post(path)).status_code == 405
 
 
 async def test_the_description_is_served_as_it_is_written_down(client: Client) -> None:
-    """The snapshot in docs/ is what programs see."""
+    """The served document equals the snapshot in docs/."""
     answer = await client.get("/v1/openapi.json")
 
     assert answer.headers["content-type"] == "application/json"
@@ -95,7 +95,7 @@ async def test_the_description_is_served_as_it_is_written_down(client: Client) -
 
 
 async def test_samples_lead_to_photos(client: Client) -> None:
-    """Which the page offers to try things with."""
+    """The page offers the sample photos."""
     samples = (await client.get("/v1/samples")).json()
 
     assert len(samples) >= 4
@@ -103,7 +103,7 @@ async def test_samples_lead_to_photos(client: Client) -> None:
 
 
 async def test_health_names_every_service(client: Client) -> None:
-    """Also those that are not running."""
+    """Also services that are not running."""
     health = (await client.get("/v1/health")).json()
 
     assert health["status"] == "degraded"
@@ -115,7 +115,7 @@ async def test_health_names_every_service(client: Client) -> None:
 async def test_what_there_is_not_is_refused_as_problem_details(
     client: Client, method: str, path: str, status: int
 ) -> None:
-    """Like every failure under /v1."""
+    """Like each error of /v1."""
     answer = await client.request(method, path)
 
     assert (answer.status_code, answer.json()["status"]) == (status, status)
@@ -135,7 +135,7 @@ async def test_what_there_is_not_is_refused_as_problem_details(
     ],
 )
 async def test_an_address_names_all_its_methods(client: Client, path: str, methods: str) -> None:
-    """To who asks, and to who has come with another one."""
+    """In the response to OPTIONS and in a 405 response."""
     asked = await client.options(path)
     refused = await client.put(path)
 

@@ -1,4 +1,4 @@
-"""Results and receipts: whole edits through the real job manager and worker, fetched as programs fetch."""
+"""Results and receipts of whole edits through a real job manager and worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.gateway import mask_png, png
 from tests.running import script
-from tests.v1_client import removal, submit, told, upload
+from tests.v1_client import parse_event, removal, submit, upload
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def finished(client: Client, worker: WorkerByHand) -> tuple[str, bytes]:
-    """A job and its result."""
+    """Return a finished job's id and its result."""
     job_id, picture = await submit(client), png("orange", size=(90, 70))
     await worker.finish(job_id, picture)
     return job_id, picture
@@ -28,7 +28,7 @@ async def finished(client: Client, worker: WorkerByHand) -> tuple[str, bytes]:
 
 
 async def test_the_result_is_the_workers_picture(client: Client, worker: WorkerByHand) -> None:
-    """Byte for byte; it never changes, so browsers may keep it."""
+    """Byte for byte, with headers for a browser's cache, because a result never changes."""
     job_id, picture = await finished(client, worker)
 
     answer = await client.get(f"/v1/jobs/{job_id}/result")
@@ -53,7 +53,7 @@ async def test_what_would_be_downloaded_can_be_looked_at_first(client: Client, w
 
 
 async def test_a_download_can_be_taken_up_again(client: Client, worker: WorkerByHand) -> None:
-    """In two parts that fit together."""
+    """Two ranges together are the whole image."""
     job_id, picture = await finished(client, worker)
     url = f"/v1/jobs/{job_id}/result"
     first = await client.get(url, headers={"Range": "bytes=0-99"})
@@ -65,7 +65,7 @@ async def test_a_download_can_be_taken_up_again(client: Client, worker: WorkerBy
 
 
 async def test_a_range_behind_the_end_is_416(client: Client, worker: WorkerByHand) -> None:
-    """With the size."""
+    """The response has the size."""
     job_id, picture = await finished(client, worker)
 
     answer = await client.get(f"/v1/jobs/{job_id}/result", headers={"Range": "bytes=999999-"})
@@ -75,7 +75,7 @@ async def test_a_range_behind_the_end_is_416(client: Client, worker: WorkerByHan
 
 
 async def test_a_result_that_is_kept_already_is_not_sent_again(client: Client, worker: WorkerByHand) -> None:
-    """If-None-Match."""
+    """The request has If-None-Match."""
     job_id, picture = await finished(client, worker)
     etag = f'"{hashlib.sha256(picture).hexdigest()}"'
 
@@ -86,7 +86,7 @@ async def test_a_result_that_is_kept_already_is_not_sent_again(client: Client, w
 
 @pytest.mark.parametrize("what", ["result", "receipt"])
 async def test_before_the_end_there_is_none(client: Client, what: str) -> None:
-    """409, at once."""
+    """The response is an immediate 409."""
     answer = await client.get(f"/v1/jobs/{await submit(client)}/{what}")
 
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
@@ -94,7 +94,7 @@ async def test_before_the_end_there_is_none(client: Client, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["result", "receipt"])
 async def test_a_failed_job_has_none(client: Client, worker: WorkerByHand, what: str) -> None:
-    """410, with the reason."""
+    """The response is 410 with the cause."""
     job_id = await submit(client)
     await worker.fail(job_id, "The engine gave up.")
 
@@ -106,7 +106,7 @@ async def test_a_failed_job_has_none(client: Client, worker: WorkerByHand, what:
 
 @pytest.mark.parametrize("what", ["result", "receipt"])
 async def test_a_cancelled_job_has_none(client: Client, what: str) -> None:
-    """410, in one sentence."""
+    """The response is 410 with one sentence."""
     job_id = await submit(client)
     await client.delete(f"/v1/jobs/{job_id}")
 
@@ -118,7 +118,7 @@ async def test_a_cancelled_job_has_none(client: Client, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["result", "receipt"])
 async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
-    """As problem details."""
+    """The error is problem details."""
     answer = await client.get(f"/v1/jobs/nope/{what}")
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
@@ -128,17 +128,17 @@ async def test_an_unknown_job_is_404(client: Client, what: str) -> None:
 
 
 async def test_a_removal_from_the_upload_to_the_receipt(client: Client, desk: Desk) -> None:
-    """Outside the mask nothing has changed, and the receipt says so, with what went in and what came out."""
-    order = await removal(client, seed=7, steps=5)
+    """No pixel outside the mask changes, and the receipt has this fact and the hashes of inputs and result."""
+    submission = await removal(client, seed=7, steps=5)
     async with desk.manager(), desk.worker():
-        job_id = (await client.post("/v1/jobs", json=order)).json()["id"]
+        job_id = (await client.post("/v1/jobs", json=submission)).json()["id"]
         async with await client.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-            last = told((await stream.rest())[-1])
+            last = parse_event((await stream.rest())[-1])
         picture = (await client.get(f"/v1/jobs/{job_id}/result")).content
         receipt = (await client.get(f"/v1/jobs/{job_id}/receipt")).json()
 
     assert last.name == "done"
-    assert receipt["inputs"] == {"image": order["image"], "mask": order["mask"]}
+    assert receipt["inputs"] == {"image": submission["image"], "mask": submission["mask"]}
     assert receipt["output"] == last.facts["result"]["sha256"] == hashlib.sha256(picture).hexdigest()
     assert (receipt["seed"], receipt["steps"], receipt["engine"]) == (7, 5, "scripted")
     assert (receipt["pixels_changed_outside_mask"], receipt["attempt"], receipt["replay_of"]) == (0, 1, None)
@@ -147,7 +147,7 @@ async def test_a_removal_from_the_upload_to_the_receipt(client: Client, desk: De
 
 
 async def test_a_result_can_be_edited_further(client: Client, desk: Desk) -> None:
-    """Uploaded like any picture."""
+    """The result is uploaded like any image."""
     async with desk.manager(), desk.worker():
         first = await submit(client)
         await desk.done(first)
@@ -159,7 +159,7 @@ async def test_a_result_can_be_edited_further(client: Client, desk: Desk) -> Non
 
 
 async def test_an_insertion_with_an_empty_reference_mask_runs(client: Client, desk: Desk) -> None:
-    """It means the whole reference."""
+    """An empty reference mask means the whole reference."""
     reference, nothing = await upload(client, png("red")), await upload(client, mask_png(box=None))
     async with desk.manager(), desk.worker("classical"):
         job_id = await submit(client, task="insertion", reference=reference, reference_mask=nothing)
@@ -169,7 +169,7 @@ async def test_an_insertion_with_an_empty_reference_mask_runs(client: Client, de
 
 
 async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
-    """At its next step; and the list shows it."""
+    """The worker stops at its next step, and the list shows the job as cancelled."""
     async with desk.manager(), desk.worker():
         job_id = await submit(client, prompt=script(3600, 50))
         await desk.started(job_id)

@@ -17,7 +17,7 @@ from shared.image_codec import decode_photo, encode_png
 from shared.messages import Done, Failed, Progress, Task
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import HEIGHT, MASK, WIDTH, piece
-from tests.v1_client import all_told, upload
+from tests.v1_client import read_events, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ async def edited(site: Client, task: Task, image: bytes, **more: Any) -> tuple[s
     assert answer.status_code == 202, answer.text
     job_id = str(answer.json()["id"])
     async with await site.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
     assert events[-1].name == "done", events[-1]
     result = await site.get(f"/v1/jobs/{job_id}/result")
     return job_id, decode_photo(result.content).rgb
@@ -145,7 +145,7 @@ async def test_the_events_tell_the_steps_and_show_the_picture(site: Client) -> N
     job_id = (await site.post("/v1/jobs", json=order)).json()["id"]
 
     async with await site.open_stream(f"/v1/jobs/{job_id}/events") as stream:
-        events = await all_told(stream)
+        events = await read_events(stream)
 
     steps = [event.facts["step"] for event in events if event.name == "progress" and event.facts["step"]]
     assert steps == [1, 2, 3, 4]
@@ -165,7 +165,7 @@ async def test_a_cancel_is_heard_and_the_worker_goes_on(site: Client) -> None:
         while b'"step":' not in await stream.chunk():
             pass
         await site.delete(f"/v1/jobs/{job_id}")
-        last = (await all_told(stream))[-1]
+        last = (await read_events(stream))[-1]
 
     _, picture = await edited(site, Task.WHITE_BALANCE, image)
 
