@@ -1,4 +1,4 @@
-/** The key of whoever uses this tab, where the server asks for one: entered once, gone when the tab is closed. */
+/** The API key of this tab, if the server requires one. It is entered once and forgotten when the tab is closed. */
 
 import { byId } from "./dom.js";
 
@@ -10,17 +10,17 @@ let key = stored();
 /** @type {Promise<boolean> | null} */
 let asking = null;
 
-/** The key, or nothing. */
+/** The key, or an empty string. */
 export function currentKey() {
   return key;
 }
 
 /**
- * Ask the person for a key, all requests together once. Returns whether there is another one to try.
+ * Ask the user for a key, once for all waiting requests. Returns whether there is a new key to try.
  * @param {string} refused  what the server did not take
  */
 export async function askForKey(refused) {
-  if (key !== refused) return true; // meanwhile there is another one
+  if (key !== refused) return true; // another request has received a new key meanwhile
   asking ??= enter().finally(() => (asking = null));
   return asking;
 }
@@ -46,7 +46,7 @@ function keep(entered) {
   try {
     sessionStorage.setItem(NAME, key);
   } catch {
-    // storage is blocked: the key lasts as long as the page
+    // storage is blocked: the key is kept until the page is closed
   }
   return key !== "";
 }

@@ -1,10 +1,10 @@
-/** The /v1 API, one function per operation. Every failure leaves as an ApiError. */
+/** The /v1 API, one function per operation. Every failure is thrown as an ApiError. */
 
 import { askForKey, currentKey } from "./access.js";
 
-const PATIENCE_MS = 120_000; // a large photo over a slow phone line
+const TIMEOUT_MS = 120_000; // a large photo over a slow phone line
 
-/** A request that did not work: `status` 0 means that no answer came. */
+/** A failed request. `status` 0 means that there was no response. */
 export class ApiError extends Error {
   /**
    * @param {number} status
@@ -21,7 +21,7 @@ export class ApiError extends Error {
     this.retryAfterS = retryAfterS;
   }
 
-  /** Whether the thing that was asked for is not there, or not any more. */
+  /** Whether the requested item does not exist or has expired. */
   get isGone() {
     return this.status === 404 || this.status === 410;
   }
@@ -63,7 +63,7 @@ async function request(path, options = {}) {
  */
 async function send(path, key, options) {
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
-  const limit = AbortSignal.timeout(PATIENCE_MS);
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
   const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
   try {
     return await fetch(path, { ...options, headers, signal });
@@ -92,7 +92,7 @@ async function post(path, body, options = {}) {
 }
 
 /**
- * Whether the server has a picture already.
+ * Whether the server has an image already.
  * @param {string} sha256
  */
 export async function hasImage(sha256) {
@@ -134,12 +134,12 @@ export async function findMasks(image, prompt, candidates, signal) {
 }
 
 /**
- * @param {object} order
- * @param {string} key  the same key and order never start a second job
+ * @param {object} submission
+ * @param {string} key  the same key and submission never start a second job
  * @returns {Promise<JobState>}
  */
-export async function submitJob(order, key) {
-  return post("/v1/jobs", order, { headers: { "Idempotency-Key": key } });
+export async function submitJob(submission, key) {
+  return post("/v1/jobs", submission, { headers: { "Idempotency-Key": key } });
 }
 
 /**
@@ -172,7 +172,7 @@ export async function readResult(id) {
 }
 
 /**
- * Listen to a job's events.
+ * Open the event stream of a job.
  * @param {string} link  of the job, fresh: where a key is asked for, it is signed for some minutes only
  * @param {string} after  the last event that was seen, or nothing
  */

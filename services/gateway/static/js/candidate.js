@@ -1,9 +1,9 @@
-/** A mask that the server found: its name there, its bytes, and a small copy whose alpha is the mask. */
+/** A mask found by the server: its name, its bytes, and a small copy with the mask as alpha. */
 
 import { readImage } from "./api.js";
 import { drawing } from "./dom.js";
 
-/** One of the things that a click may have meant. */
+/** One possible result of an ambiguous click. */
 export class Candidate {
   /** @type {Promise<void> | null} */
   #loading = null;
@@ -24,7 +24,7 @@ export class Candidate {
     this.height = photo.height;
   }
 
-  /** Fetch and decode it; once only, however often it is called. */
+  /** Fetch and decode the mask. Later calls share the first one's result. */
   load() {
     this.#loading ??= this.#load().catch((error) => {
       this.#loading = null;

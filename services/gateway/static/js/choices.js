@@ -1,4 +1,4 @@
-/** The candidates of an ambiguous click, as small pictures to choose from. */
+/** The candidates of an ambiguous click, as thumbnails to choose from. */
 
 import { byId, create, drawing } from "./dom.js";
 
@@ -10,7 +10,7 @@ import { byId, create, drawing } from "./dom.js";
 const THUMB_PX = 96;
 const SEARCHED_PX = 64;
 
-/** Shows those of one pane at a time; hidden where there is nothing to choose. */
+/** Shows the candidates of one pane. Hidden if there is no choice. */
 export class Choices {
   #box = byId("candidates", HTMLElement);
   /** @type {readonly Candidate[]} */
@@ -69,7 +69,7 @@ function cutOut(context, photo, mask) {
 }
 
 /**
- * A square around what is marked, in pixels of the mask's preview.
+ * A square around the marked area, in pixels of the mask's preview.
  * @param {HTMLCanvasElement} mask
  */
 function around(mask) {

@@ -25,7 +25,7 @@ const KEYS = {
   End: () => 1,
 };
 
-/** Lies over a pane while it is shown. */
+/** Covers a pane while it is shown. */
 export class Compare {
   drags = true;
   at = 0.5;

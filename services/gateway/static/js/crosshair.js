@@ -39,7 +39,7 @@ export class Crosshair {
   }
 
   /**
-   * Back to the middle, for a new photo.
+   * Move to the centre, for a new photo.
    * @param {number} width
    * @param {number} height
    */

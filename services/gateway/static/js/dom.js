@@ -1,4 +1,4 @@
-/** Finding and making elements, with their types checked once instead of at every use. */
+/** Finds and creates elements. Types are checked here instead of at every use. */
 
 /**
  * The element with this id.

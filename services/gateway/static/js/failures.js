@@ -1,12 +1,12 @@
-/** What went wrong, in one plain sentence that says what to do next. */
+/** Error texts: one plain sentence with the cause and the next step. */
 
 import { ApiError } from "./api.js";
 
-/** A failure that the page itself finds; its message is already such a sentence. */
+/** A failure found by the page itself. Its message is already such a sentence. */
 export class PlainError extends Error {}
 
 /**
- * Whether this is a failure of the world, not of the page's code.
+ * Whether this is an expected failure and not a fault in the page's code.
  * @param {unknown} error
  */
 export function isExpected(error) {

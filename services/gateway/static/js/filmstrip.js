@@ -19,7 +19,7 @@ const STATUS = {
   expired: "expired",
 };
 
-/** Shows the history and lets the person reopen an edit. */
+/** Shows the history and reopens edits. */
 export class Filmstrip {
   #strip = byId("strip", HTMLElement);
   #empty = byId("film-empty", HTMLElement);

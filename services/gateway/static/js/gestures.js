@@ -1,4 +1,4 @@
-/** Mouse, pen and fingers on a stage: one finger is the tool, two fingers or the wheel zoom, Space or the wheel button moves. */
+/** Pointer input: one finger uses the tool, two fingers or the wheel zoom, Space or the wheel button moves. */
 
 /**
  * @typedef {import("./stage.js").Stage} Stage
@@ -7,7 +7,7 @@
 
 const WHEEL_STEP = 0.0015;
 
-/** Hands pointer events of one stage to its tool. */
+/** Passes the pointer events of a stage to its tool. */
 export class Gestures {
   /** Where the pointer is, in pixels of the photo.
    * @type {[number, number] | null} */
@@ -77,7 +77,7 @@ export class Gestures {
   }
 
   /**
-   * Move by one finger; with two, zoom by the change of their distance too.
+   * Move with one finger; with two fingers also zoom by the change of their distance.
    * @param {number} id
    * @param {[number, number]} before
    * @param {[number, number]} now

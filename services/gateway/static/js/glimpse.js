@@ -1,9 +1,9 @@
-/** How a running edit looks by now: small and coarse as the worker sends it, laid into the sharp photo where it is edited. */
+/** The preview of a running edit: the worker's small image, drawn into the sharp photo where it is edited. */
 
 import { drawing } from "./dom.js";
 
 /**
- * The photo as large as on the screen, or nothing where the browser cannot read what was sent.
+ * The photo at screen size, or nothing if the browser cannot decode the preview.
  * @param {string} url
  * @param {HTMLCanvasElement} photo
  * @param {HTMLCanvasElement | null} mask  where it is edited; none: everywhere

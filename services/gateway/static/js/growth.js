@@ -22,7 +22,7 @@ export function grow({ data, width, height }, radius) {
 }
 
 /**
- * The rectangle around all that is inside, with a margin: nothing beyond it can change.
+ * The bounding rectangle of the mask with a margin: pixels outside it cannot change.
  * @param {Uint8ClampedArray} data
  * @param {number} width
  * @param {number} height
@@ -112,7 +112,7 @@ function envelope(values, copy, roots, starts) {
 }
 
 /**
- * Where the parabola over `v` comes below the one over `u`.
+ * The position where the parabola at `v` becomes lower than the parabola at `u`.
  * @param {Float32Array} f
  * @param {number} u
  * @param {number} v

@@ -7,18 +7,18 @@
  *   image: string, mask: string | null, reference: string | null, referenceMask: string | null}} Entry
  */
 
-const PREFIX = "artmancer.edit."; // a key for each edit: tabs that write at the same time do not undo one another
+const PREFIX = "artmancer.edit."; // one key per edit, so tabs do not overwrite each other
 const KEPT = 24; // at about 5 kB a thumbnail
 
 /**
- * Whether an edit may still change by itself.
+ * Whether an edit is still queued or running.
  * @param {Entry} entry
  */
 export function isOpen(entry) {
   return entry.status === "queued" || entry.status === "running";
 }
 
-/** Fires `change`. Where the browser blocks storage, it lasts as long as the page. */
+/** Fires `change`. If the browser blocks storage, the history lasts until the page is closed. */
 export class History extends EventTarget {
   /** @type {readonly Entry[]} */
   entries = readAll();
@@ -55,7 +55,7 @@ export class History extends EventTarget {
     this.#show(this.entries.map((other) => (other.id === id ? entry : other)));
   }
 
-  /** Forget all that have ended. */
+  /** Remove all ended edits. */
   clear() {
     for (const { id } of this.entries.filter((entry) => !isOpen(entry))) forget(id);
     this.#show(this.entries.filter(isOpen));
@@ -105,6 +105,6 @@ function forget(id) {
   try {
     localStorage.removeItem(PREFIX + id);
   } catch {
-    // storage is blocked: it was never there
+    // storage is blocked: there is nothing to remove
   }
 }

@@ -1,9 +1,9 @@
-/** The ways a photo comes in: the file dialog, a drop, the clipboard. */
+/** The sources of photos: file dialog, drag and drop, clipboard. */
 
 import { byId } from "./dom.js";
 import { PlainError } from "./failures.js";
 
-/** Calls `take` with each file and the element it was dropped on (none for the other ways). */
+/** Calls `take` with each file and, for a drop, the target element. */
 export class Intake {
   #input = byId("file", HTMLInputElement);
   #target = byId("drop-target", HTMLElement);

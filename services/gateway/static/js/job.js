@@ -1,4 +1,4 @@
-/** A job as the server tells of it, event by event; a lost connection is taken up where it broke. */
+/** A job, updated by the server's events. After a lost connection the stream resumes after the last event. */
 
 import { ApiError, cancelJob, listen, readJob } from "./api.js";
 
@@ -18,10 +18,10 @@ import { ApiError, cancelJob, listen, readJob } from "./api.js";
 
 const EVENTS = ["queued", "started", "returned", "progress", "preview", "done", "failed", "cancelled"];
 const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
-const PACED_STEPS = 8; // fewer are phases, of which one may take all the time
-const SILENCE_MS = 40_000; // a connection that says nothing for so long may be dead: look
+const PACED_STEPS = 8; // with fewer steps, a single step can take nearly all the time
+const RECHECK_MS = 40_000; // after this time without data the connection may be dead: check the job
 
-/** Fires `change`, `preview`, `connection` (detail: whether it is there) and `end`. */
+/** Fires `change`, `preview`, `connection` (detail: whether it is connected) and `end`. */
 export class Job extends EventTarget {
   /** @type {Standing} */
   standing = {
@@ -34,7 +34,7 @@ export class Job extends EventTarget {
     endsAt: null,
     error: null,
   };
-  /** How the picture looked last, as a data URL; of engines that show it. */
+  /** The last preview as a data URL, if the engine sends previews. */
   preview = "";
   /** @type {EventSource | null} */
   #source = null;
@@ -60,14 +60,14 @@ export class Job extends EventTarget {
     return this.standing.status === "queued" || this.standing.status === "running";
   }
 
-  /** Listen until the job has ended. */
+  /** Follow the job until it has ended. */
   follow() {
     addEventListener("online", this.#online);
     if (this.#events) this.#connect();
     else this.#look();
   }
 
-  /** Stop listening for good; the job goes on. */
+  /** Stop following. The job continues. */
   leave() {
     this.#left = true;
     removeEventListener("online", this.#online);
@@ -94,7 +94,7 @@ export class Job extends EventTarget {
     source.onerror = () => this.#lost();
   }
 
-  /** Our own back-off instead of the browser's: it never ends on an error status, and the person is told. */
+  /** Use our own back-off instead of the browser's: the browser gives up after an error status without a notice. */
   #lost() {
     this.#source?.close();
     if (this.#left) return;
@@ -109,13 +109,13 @@ export class Job extends EventTarget {
     this.#watch();
   }
 
-  /** Look after the job when nothing is heard of it. */
+  /** Check the job after a time without data. */
   #watch() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), SILENCE_MS);
+    this.#timer = setTimeout(() => this.#look(), RECHECK_MS);
   }
 
-  /** Ask how the job is, which also tells why there are no events; then listen again. */
+  /** Read the job's state, which also shows the cause of missing events; then reconnect. */
   async #look() {
     this.#source?.close();
     try {
@@ -135,7 +135,7 @@ export class Job extends EventTarget {
    */
   #take(name, event) {
     this.#lastEvent = event.lastEventId || this.#lastEvent;
-    this.#attempts = 0; // only now: a connection that opens and breaks again is still a broken one
+    this.#attempts = 0; // not earlier: a connection that breaks at once is a failed attempt
     this.#watch();
     const facts = JSON.parse(event.data);
     if (name === "preview") {
@@ -183,7 +183,7 @@ export class Job extends EventTarget {
 
   /** @param {Partial<Standing>} changes */
   #change(changes) {
-    if (!this.isOpen || this.#left) return; // a late answer changes nothing
+    if (!this.isOpen || this.#left) return; // ignore a late response
     this.standing = { ...this.standing, ...changes };
     this.dispatchEvent(new Event("change"));
     if (this.isOpen) return;

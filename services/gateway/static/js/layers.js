@@ -1,4 +1,4 @@
-/** What a stage shows, from the bottom up. Each function makes one layer. */
+/** The layers of a stage, from the bottom up. Each function creates one layer. */
 
 /**
  * @typedef {import("./stage.js").Layer} Layer
@@ -27,7 +27,7 @@ export function pictureLayer(picture) {
 }
 
 /**
- * The mask, tinted; it breathes while an edit runs.
+ * The tinted mask. It pulses while an edit runs.
  * @param {() => Raster | null} raster
  * @param {() => {opacity: number, working: boolean}} look
  * @returns {Layer}
@@ -76,7 +76,7 @@ export function clicksLayer(clicks) {
 }
 
 /**
- * Two pictures side by side in one frame, divided at a share of its width.
+ * Two images in one frame, divided at a fraction of its width.
  * @param {() => {before: CanvasImageSource, after: CanvasImageSource, at: number} | null} pair
  * @returns {Layer}
  */
@@ -96,7 +96,7 @@ export function compareLayer(pair) {
 }
 
 /**
- * A soft shadow, so that the photo lies above the ground.
+ * A soft shadow under the photo.
  * @param {CanvasRenderingContext2D} context
  * @param {import("./view.js").View} view
  */

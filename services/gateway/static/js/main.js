@@ -14,7 +14,7 @@ import { toggleTheme } from "./theme.js";
  * @typedef {import("./pane.js").Pane} Pane
  */
 
-/** Shown before anything is known from the server. */
+/** The first photo, shown before any response of the server. */
 const FIRST = { name: "rocket", url: "/static/samples/rocket.jpg" };
 const ZOOM_STEP = 1.4;
 
@@ -37,7 +37,7 @@ connectKeys();
 await showFirst();
 
 /**
- * Open what the person chose.
+ * Open the chosen photo.
  * @param {() => Promise<Blob> | Blob} read
  * @param {string} name
  * @param {Pane} pane
@@ -48,7 +48,7 @@ function open(read, name, pane) {
 }
 
 /**
- * The pane that a photo is meant for.
+ * The target pane of a photo.
  * @param {Element | null} on  where it was dropped or asked for; none: the pane in use
  */
 function paneOf(on) {
@@ -164,7 +164,7 @@ async function showFirst() {
   pickers[0].mark(workspace.photo.photo?.name ?? "");
 }
 
-/** An edit that was running is more interesting than a sample. */
+/** Resume a running edit instead of opening a sample. */
 async function openFirst() {
   if (!(await studio.resume())) await studio.open(() => readFile(FIRST.url), FIRST.name, workspace.photo);
 }

@@ -1,6 +1,6 @@
 /**
- * What a mask is made of, as steps that can be undone: the mask the server found, and what the hand added or took away.
- * A state is never changed in place; every change makes a new one.
+ * A mask as steps that can be undone: the mask found by the server, and areas added or removed by hand.
+ * States are immutable; every change creates a new one.
  */
 
 /**
@@ -18,7 +18,7 @@
 const NOTHING = Object.freeze({ clicks: [], box: null, candidates: [], chosen: 0, marks: [], grow: 0 });
 const REMEMBERED = 100;
 
-/** A mask with its past and future. Fires `change`. */
+/** A mask with undo and redo. Fires `change`. */
 export class Mask extends EventTarget {
   /** @type {MaskState} */
   state = NOTHING;
@@ -35,23 +35,23 @@ export class Mask extends EventTarget {
     return this.#future.length > 0;
   }
 
-  /** Whether nothing was ever marked; a mask that was erased bit by bit is not empty in this sense. */
+  /** Whether nothing was ever marked. A mask that was erased by hand does not count as empty. */
   get isBlank() {
     return !this.found && this.state.marks.length === 0;
   }
 
-  /** The mask that the server found and the person chose. */
+  /** The chosen mask among those found by the server. */
   get found() {
     return this.state.candidates[this.state.chosen] ?? null;
   }
 
-  /** Whether the mask is exactly one that the server found, so that it needs no upload. */
+  /** Whether the mask is exactly one found by the server, which needs no upload. */
   get isAsFound() {
     return this.found !== null && this.state.marks.length === 0 && this.state.grow === 0;
   }
 
   /**
-   * Take a step that can be undone.
+   * Add a step that can be undone.
    * @param {Partial<MaskState>} changes
    */
   commit(changes) {
@@ -67,7 +67,7 @@ export class Mask extends EventTarget {
   }
 
   /**
-   * Put more to the candidates; that is no step, and too late if there are others by now.
+   * Add candidates without an undo step. They are ignored if the candidates have changed meanwhile.
    * @param {readonly Candidate[]} known
    * @param {readonly Candidate[]} candidates
    */
@@ -93,7 +93,7 @@ export class Mask extends EventTarget {
     if (this.state !== NOTHING) this.commit(NOTHING);
   }
 
-  /** Begin anew, for another photo. */
+  /** Reset for another photo. */
   reset() {
     this.#past = [];
     this.#future = [];

@@ -1,11 +1,11 @@
-/** Tells the person something: failures in a bar that stays until dealt with, small news for screen readers only. */
+/** Notices to the user: failures in a bar that stays until dismissed, short messages for screen readers only. */
 
 import { byId, create, icon } from "./dom.js";
 import { isExpected, sentence } from "./failures.js";
 
 /** @typedef {{label: string, act: () => void}} Action */
 
-/** The page's one alert region and its one quiet announcer. */
+/** The page's alert region and its live region for screen readers. */
 export class Notices {
   #bar = byId("notice", HTMLElement);
   #text = "";
@@ -17,7 +17,7 @@ export class Notices {
   }
 
   /**
-   * What went wrong, in a sentence; a fault of the page itself is also left for its developers.
+   * Show a failure as a sentence. A fault of the page itself is also logged in the console.
    * @param {unknown} error
    */
   reason(error) {
@@ -47,7 +47,7 @@ export class Notices {
   }
 
   /**
-   * Take one notice back, if it is the one that is shown.
+   * Remove a notice if it is still shown.
    * @param {string} text
    */
   withdraw(text) {

@@ -1,4 +1,4 @@
-/** One photo with its mask: shows both, lets the tools mark, and asks the server what is meant. */
+/** One photo with its mask: shows both, applies the tools, and requests masks from the server. */
 
 import { findMasks } from "./api.js";
 import { Candidate } from "./candidate.js";
@@ -28,7 +28,7 @@ import { Upload, withStored } from "./upload.js";
  */
 
 const CANDIDATES = 3;
-const FRAME_MS = 50; // while the mask breathes: slow enough to leave the processor to the edit
+const FRAME_MS = 50; // while the mask pulses: slow enough to leave the processor to the edit
 
 /** Fires `change` (photo or mask), `busy`, `note` and `failure` (detail: the text or the error). */
 export class Pane extends EventTarget {
@@ -41,10 +41,10 @@ export class Pane extends EventTarget {
   toolName = "click";
   /** @type {Mode} */
   mode = "mark";
-  /** A box marks its whole area, instead of asking what is in it. */
+  /** A box marks its whole area, instead of the object in it. */
   boxIsArea = false;
   opacity = 0.55;
-  /** The mask is there, but not shown. */
+  /** The mask exists but is hidden. */
   hidesMask = false;
   busy = false;
   /** Shown and used instead of photo, mask and tools.
@@ -54,7 +54,7 @@ export class Pane extends EventTarget {
   #pending = null;
   /** @type {AbortController | null} */
   #asking = null;
-  /** Settles when there is nothing to wait for.
+  /** Resolves when no request is pending.
    * @type {Promise<unknown>} */
   #finding = Promise.resolve();
 
@@ -94,7 +94,7 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * Lay something over the photo, or take it away.
+   * Show a layer over the photo, or remove it.
    * @param {Cover | null} cover
    */
   cover(cover) {
@@ -121,7 +121,7 @@ export class Pane extends EventTarget {
     return this.#find({ auto: true }, { clicks: [], box: null });
   }
 
-  /** Find the object that the mask covers roughly. */
+  /** Find the object under a rough mask. */
   async snap() {
     try {
       const mask = await (await this.maskUpload())?.send();
@@ -132,7 +132,7 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * Use another of the masks that were found.
+   * Use another candidate.
    * @param {number} chosen
    */
   async choose(chosen) {
@@ -145,7 +145,7 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * Use a mask that the server has already.
+   * Use a mask that is stored on the server.
    * @param {string} sha256
    */
   async adopt(sha256) {
@@ -156,7 +156,7 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * Show the mask as it would be, grown by another amount.
+   * Preview the mask grown by another amount.
    * @param {number} px  of the photo
    */
   tryGrowth(px) {
@@ -171,13 +171,13 @@ export class Pane extends EventTarget {
     this.stage.repaint();
   }
 
-  /** Whether there is anything to work on. */
+  /** Whether there is a photo to work on. */
   get isMarked() {
     return !this.mask.isBlank && (this.raster?.coverage ?? 0) > 0;
   }
 
   /**
-   * The mask as the server needs it, or nothing where nothing is marked. Waits for one that is being found.
+   * The mask for the server, or nothing if nothing is marked. Waits for a pending request.
    * @returns {Promise<Upload | null>}
    */
   async maskUpload() {
@@ -248,7 +248,7 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * What else may be meant: it takes longer, so it is offered when it is there, and nobody waits.
+   * Request further candidates. They take longer and are shown when they arrive.
    * @param {Prompt} prompt
    * @param {Candidate} found
    */
@@ -262,7 +262,7 @@ export class Pane extends EventTarget {
       const others = answer.candidates.filter(({ sha256 }) => sha256 !== found.sha256);
       this.mask.offer(candidates, [found, ...others.map(({ sha256 }) => new Candidate(sha256, photo.preview))]);
     } catch {
-      // the mask that is shown is good without them
+      // the shown mask does not need them
     }
   }
 

@@ -1,4 +1,4 @@
-/** Draws lines into a mask by hand: shown as they grow, one step to undo when they end. */
+/** Draws lines into a mask by hand. A line is shown while it grows and becomes one undo step at its end. */
 
 /**
  * @typedef {import("./mask.js").Line} Line
@@ -43,7 +43,7 @@ export class Pen {
     this.#line = null;
   }
 
-  /** Forget the line that is being drawn. */
+  /** Cancel the current line. */
   drop() {
     this.#line = null;
     this.raster()?.render(this.mask.state);

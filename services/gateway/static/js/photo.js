@@ -1,4 +1,4 @@
-/** A photo: the bytes as they came, its upright size, and a copy small enough to draw quickly. */
+/** A photo: its original bytes, its size after EXIF rotation, and a small copy for fast drawing. */
 
 import { drawing } from "./dom.js";
 import { PlainError } from "./failures.js";
@@ -26,7 +26,7 @@ export class Photo {
   }
 
   /**
-   * Read a picture. Throws PlainError if it is none.
+   * Read an image. Throws PlainError if the file is no image.
    * @param {Blob} blob
    * @param {string} name
    * @param {string} [sha256]
@@ -72,7 +72,7 @@ async function decode(blob) {
  */
 function scaled(bitmap, width, height) {
   const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
-  context.fillStyle = "#fff"; // what the server puts behind a transparent picture, too
+  context.fillStyle = "#fff"; // the server uses the same background for transparent images
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);

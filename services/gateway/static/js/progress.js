@@ -1,4 +1,4 @@
-/** The card that shows how far the running job is. */
+/** The progress card of the running job. */
 
 import { byId, inside } from "./dom.js";
 import { WORDS } from "./tasks.js";
@@ -9,7 +9,7 @@ import { WORDS } from "./tasks.js";
  */
 
 const SPOKEN_EVERY = 0.25;
-const OVERDUE_MS = -4000; // an estimate that is over by so much was wrong
+const OVERDUE_MS = -4000; // an estimate that is exceeded by more than this was wrong
 
 /** Shows one job at a time. */
 export class Progress {
@@ -62,7 +62,7 @@ export class Progress {
   }
 
   /**
-   * Say the beginning and every quarter, not every step.
+   * Announce the start and every quarter instead of every step.
    * @param {Standing} standing
    * @param {boolean} begins
    */

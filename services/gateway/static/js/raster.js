@@ -1,4 +1,4 @@
-/** Turns the steps of a mask into pixels: small and tinted for the screen, white on black at full size for the server. */
+/** Renders the steps of a mask: small and tinted for the screen, white on black at full size for the server. */
 
 import { alphaOf } from "./candidate.js";
 import { drawing } from "./dom.js";
@@ -11,17 +11,17 @@ import { grow } from "./growth.js";
  * @typedef {import("./photo.js").Photo} Photo
  */
 
-const TINT = "#ff2e88"; // rare in photos, so it shows on nearly all of them
+const TINT = "#ff2e88"; // rare in photos, so it is visible on nearly all of them
 const EDGE_PX = 1.5;
-const EDGE_SIDE_PX = 1200; // long side at which the border is drawn: finer is not seen, and costs time
+const EDGE_SIDE_PX = 1200; // long side at which the border is drawn: more detail is not visible and costs time
 const COUNTED_PX = 256;
-const MAX_EXPORT_PX = 16_000_000; // the largest canvas that phones give us; the server fits a smaller mask to the photo
+const MAX_EXPORT_PX = 16_000_000; // the largest canvas on phones; the server scales a smaller mask to the photo
 
-/** The mask of one photo as the screen shows it. */
+/** The mask of one photo as shown on the screen. */
 export class Raster {
-  /** Share of the photo that is marked, 0 to 1. */
+  /** The marked fraction of the photo, 0 to 1. */
   coverage = 0;
-  /** Where the marked area begins from the left, 0 to 1. */
+  /** The left edge of the marked area, 0 to 1. */
   left = 0;
 
   /** @param {Photo} photo */
@@ -41,7 +41,7 @@ export class Raster {
   }
 
   /**
-   * Draw the newest part of a line that is not finished; `render` later draws it exactly.
+   * Draw the newest part of an unfinished line; `render` later draws it exactly.
    * @param {Line} line
    * @param {number} growth  how much the whole mask is grown, in pixels of the photo
    */
@@ -50,7 +50,7 @@ export class Raster {
     draw(this.tint, { ...line, radius, points: line.points.slice(-2) }, this.scale, TINT);
   }
 
-  /** A light line along the inside of the mask's border, so that it shows on any photo and at any opacity. */
+  /** A light line along the inside of the mask's border, visible on any photo and at any opacity. */
   #outline() {
     const { width, height } = this.edge.canvas;
     this.edge.globalCompositeOperation = "copy";
@@ -141,7 +141,7 @@ function draw(context, mark, scale, paint) {
 }
 
 /**
- * Give all that is covered one colour.
+ * Fill the covered pixels with one colour.
  * @param {CanvasRenderingContext2D} context
  * @param {string} paint
  */
@@ -152,7 +152,7 @@ function colour(context, paint) {
 }
 
 /**
- * How much of a drawing is covered, and where.
+ * The covered fraction of a drawing and its position.
  * @param {HTMLCanvasElement} canvas
  */
 function measure(canvas) {

@@ -1,4 +1,4 @@
-/** What the server certifies about a result. */
+/** The receipt of a result. */
 
 import { byId, create, icon } from "./dom.js";
 
@@ -7,7 +7,7 @@ import { byId, create, icon } from "./dom.js";
  * @typedef {import("./photo.js").Photo} Photo
  */
 
-/** The card in the panel. */
+/** The receipt card in the panel. */
 export class ReceiptCard {
   #card = byId("receipt", HTMLElement);
   #promise = byId("promise", HTMLElement);

@@ -1,4 +1,4 @@
-/** What is shown of an edit: before and after, also of one that runs; and once it is done the download and the receipt. */
+/** The view of an edit: before and after, also while it runs; after its end also the download and the receipt. */
 
 import { readReceipt } from "./api.js";
 import { Compare } from "./compare.js";
@@ -14,9 +14,9 @@ import { WORDS } from "./tasks.js";
  * @typedef {import("./raster.js").Raster} Raster
  */
 
-const BESIDE = 0.03; // of the width: the divider begins just left of the mask, so that all that changed is seen
+const BESIDE = 0.03; // of the width: the divider starts just left of the mask, so that the whole change is visible
 
-/** Lies over the photo's pane while it is shown. */
+/** Covers the photo's pane while it is shown. */
 export class Result {
   /** @type {Photo | null} */
   photo = null;
@@ -30,7 +30,7 @@ export class Result {
   }
 
   /**
-   * How an edit looks that still runs. The divider stays where it was put.
+   * Show the preview of a running edit. The divider does not move.
    * @param {Entry} entry
    * @param {string} url  of the picture that the worker sent
    * @param {() => boolean} isWanted  asked when the picture is there
@@ -45,7 +45,7 @@ export class Result {
   }
 
   /**
-   * Throws ApiError if there is no receipt; the picture is shown all the same.
+   * Throws ApiError if there is no receipt; the image is shown in any case.
    * @param {Entry} entry
    * @param {Photo} before
    * @param {Photo} after
@@ -62,7 +62,7 @@ export class Result {
   }
 
   /**
-   * What is edited; nothing where that is the whole photo, or the mask could not be read again.
+   * The edited region; nothing for the whole photo or a mask that could not be read.
    * @param {Entry} entry
    */
   #mask(entry) {
@@ -71,7 +71,7 @@ export class Result {
   }
 
   /**
-   * Where the divider is at first.
+   * The divider's first position.
    * @param {Raster | null} mask
    */
   #beside(mask) {
@@ -79,7 +79,7 @@ export class Result {
   }
 
   /**
-   * Its address could not be opened by a link where the server asks for a key, and the bytes are here already.
+   * A plain link cannot send a key, and the bytes are in memory already.
    * @param {Blob} [blob]
    */
   #offer(blob) {

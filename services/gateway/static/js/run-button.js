@@ -1,4 +1,4 @@
-/** The page's one primary button. */
+/** The page's primary button. */
 
 import { byId } from "./dom.js";
 import { WORDS } from "./tasks.js";
@@ -8,7 +8,7 @@ import { WORDS } from "./tasks.js";
  * @typedef {import("./workspace.js").View} View
  */
 
-/** Only dimmed while something is missing, never disabled: pressed too early, it tells what. */
+/** Dimmed while something is missing, never disabled: a click then shows the missing item. */
 export class RunButton {
   #button = byId("run", HTMLButtonElement);
   #label = byId("run-text", HTMLElement);

@@ -1,4 +1,4 @@
-/** All jobs of this browser that have not ended: started, followed, and taken up again after a reload. */
+/** The open jobs of this browser: starts them, follows them and resumes them after a reload. */
 
 import { readResult, submitJob } from "./api.js";
 import { isOpen } from "./history.js";
@@ -10,13 +10,13 @@ import { Photo } from "./photo.js";
  * @typedef {import("./history.js").History} History
  */
 
-const FOLLOWED = 2; // over HTTP/1.1 a browser has six connections to a server, for all tabs, and requests need some
+const FOLLOWED = 2; // with HTTP/1.1 all tabs share six connections to a server, and requests need some
 
 /** Fires `change`, `preview`, `connection` and `end` for every job; the detail has the job. */
 export class Runs extends EventTarget {
   /** @type {Map<string, Job>} */
   #jobs = new Map();
-  #lastTry = { order: "", key: "" };
+  #lastTry = { submission: "", key: "" };
 
   /** @param {History} history */
   constructor(history) {
@@ -30,20 +30,20 @@ export class Runs extends EventTarget {
   }
 
   /**
-   * Start a job. The same order, sent again because no answer came, is the same job.
-   * @param {object} order
+   * Start a job. The same submission, sent again after a lost response, is the same job.
+   * @param {object} submission
    * @param {Omit<Entry, "id" | "status" | "at">} facts
    */
-  async start(order, facts) {
-    const text = JSON.stringify(order);
-    if (this.#lastTry.order !== text) this.#lastTry = { order: text, key: randomKey() };
-    const { id, links } = await submitJob(order, this.#lastTry.key);
-    this.#lastTry = { order: "", key: "" };
+  async start(submission, facts) {
+    const text = JSON.stringify(submission);
+    if (this.#lastTry.submission !== text) this.#lastTry = { submission: text, key: randomKey() };
+    const { id, links } = await submitJob(submission, this.#lastTry.key);
+    this.#lastTry = { submission: "", key: "" };
     this.history.add({ ...facts, id, status: "queued", at: Date.now() });
     return this.follow(id, links.events);
   }
 
-  /** Follow what was open when the page was left, as far as there is room. */
+  /** Follow the jobs that were open when the page was closed, up to the limit. */
   resume() {
     for (const { id } of this.history.entries.filter(isOpen)) {
       if (this.#jobs.size < FOLLOWED && !this.#jobs.has(id)) this.follow(id);
@@ -51,7 +51,7 @@ export class Runs extends EventTarget {
   }
 
   /**
-   * Follow a job; where that is one too many, the one that nobody asked for the longest has to wait for `resume`.
+   * Follow a job. Above the limit the job that was used least recently is paused until `resume`.
    * @param {string} id
    * @param {string} [events]  where they are told, if that has just been learnt
    */
@@ -105,12 +105,12 @@ export class Runs extends EventTarget {
       const result = await Photo.open(await readResult(id), "");
       this.history.update(id, { thumb: result.thumbnail() });
     } catch {
-      // the old thumbnail stays; whoever opens the result is told what is wrong with it
+      // keep the old thumbnail; opening the result shows the failure
     }
   }
 }
 
-/** Random, also on pages without HTTPS, where crypto.randomUUID is missing. */
+/** A random key. Also works on pages without HTTPS, where crypto.randomUUID is missing. */
 function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

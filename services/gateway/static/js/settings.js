@@ -1,11 +1,11 @@
-/** What the person can set for a run, read from the panel. */
+/** The settings of a run, read from the panel. */
 
 import { byId } from "./dom.js";
 
 const SEEDS = 2 ** 31;
 
 /**
- * A number field that always has a number in its range.
+ * A number field with a value that is always in its range.
  * @param {string} id
  */
 function number(id) {
@@ -41,7 +41,7 @@ export class Settings {
     this.#prompt.placeholder = example;
   }
 
-  /** For an edit with a mask, in the API's words. */
+  /** The fields of the API for an edit with a mask. */
   get drawing() {
     return {
       prompt: this.#prompt.value.trim(),
@@ -52,7 +52,7 @@ export class Settings {
     };
   }
 
-  /** For the white balance, in the API's words. */
+  /** The fields of the API for a white balance. */
   get balance() {
     return { strength: this.#strength.valueAsNumber / 100 };
   }

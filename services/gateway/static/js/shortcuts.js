@@ -1,4 +1,4 @@
-/** Keys that work anywhere on the page, except while somebody types. */
+/** Keyboard shortcuts of the whole page, inactive in text fields. */
 
 /** @typedef {Record<string, () => void>} Keymap  a key, lower case, after "ctrl+" and "shift+" where they are held */
 

@@ -1,12 +1,12 @@
-/** The canvas a photo is shown on: paints its layers when something changes, and only then. */
+/** The canvas of a photo. It paints its layers only after a change. */
 
 import { View } from "./view.js";
 
-const MAX_DENSITY = 2; // sharper than this nobody sees, and it costs memory
+const MAX_DENSITY = 2; // a higher density is not visible and costs memory
 
 /** @typedef {(context: CanvasRenderingContext2D, view: View) => void} Layer  paints in CSS pixels of the stage */
 
-/** Not aware of masks, tools or jobs. Fires `view` when the photo has moved or changed its size. */
+/** Independent of masks, tools and jobs. Fires `view` when the photo has moved or changed its size. */
 export class Stage extends EventTarget {
   view = new View();
   /** @type {Layer[]} */
@@ -33,19 +33,19 @@ export class Stage extends EventTarget {
     this.moved();
   }
 
-  /** Paint soon, once, however often this is called. */
+  /** Schedule one repaint, also for several calls. */
   repaint() {
     this.#asked ||= requestAnimationFrame(() => this.#paint());
   }
 
-  /** Tell that the view has changed, and paint. */
+  /** Fire `view` and repaint. */
   moved() {
     this.dispatchEvent(new Event("view"));
     this.repaint();
   }
 
   /**
-   * A pointer's place in the stage.
+   * A pointer's position in the stage.
    * @param {MouseEvent} event
    * @returns {[number, number]}
    */

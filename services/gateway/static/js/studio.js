@@ -1,4 +1,4 @@
-/** Moves between the three views of an edit: marking, waiting, looking at the result. */
+/** Switches between the three views of an edit: marking, waiting, result. */
 
 import { ApiError, readJob, readResult } from "./api.js";
 import { byId } from "./dom.js";
@@ -26,7 +26,7 @@ import { Workspace } from "./workspace.js";
 
 const CUT_OFF = "The connection was lost; your edit continues, and this page keeps trying to reconnect.";
 
-/** Owns what is on the stage. Fires `photo` when another photo is opened (detail: its name). */
+/** Owns the content of the stage. Fires `photo` when another photo is opened (detail: its name). */
 export class Studio extends EventTarget {
   notices = new Notices();
   history = new History();
@@ -43,7 +43,7 @@ export class Studio extends EventTarget {
    * @type {string | null} */
   #shown = null;
   #sending = false;
-  /** Counts what was opened, so that an answer that comes too late is recognised. */
+  /** Counts opened photos and edits, to detect late responses. */
   #turn = 0;
 
   constructor() {
@@ -55,7 +55,7 @@ export class Studio extends EventTarget {
     this.#runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
   }
 
-  /** Take up the edit that was running when the page was left. Returns whether there was one. */
+  /** Resume the edit that was running when the page was closed. Returns whether there was one. */
   async resume() {
     this.#runs.resume();
     const entry = this.history.entries.find(isOpen);
@@ -70,7 +70,7 @@ export class Studio extends EventTarget {
   }
 
   /**
-   * Open a photo from wherever it comes.
+   * Open a photo from any source.
    * @param {() => Promise<Blob> | Blob} read
    * @param {string} name
    * @param {Pane} pane
@@ -88,7 +88,7 @@ export class Studio extends EventTarget {
     }
   }
 
-  /** Start the edit that is set up. */
+  /** Start an edit with the current settings. */
   async run() {
     if (this.#sending || this.view === "work") return;
     if (this.workspace.missing) {
@@ -100,8 +100,8 @@ export class Studio extends EventTarget {
     this.toEditing();
     this.notices.clear();
     try {
-      const { uploads, order } = await this.workspace.order(this.#settings);
-      const job = await withStored(uploads, (...names) => this.#start(order(names)));
+      const { uploads, submission } = await this.workspace.submission(this.#settings);
+      const job = await withStored(uploads, (...names) => this.#start(submission(names)));
       if (turn === this.#turn) this.#watch(job);
     } catch (error) {
       this.#offerAgain(this.notices.reason(error));
@@ -120,7 +120,7 @@ export class Studio extends EventTarget {
   }
 
   /**
-   * Show an earlier edit, whatever became of it.
+   * Show an earlier edit in any state.
    * @param {Entry} entry
    */
   async reopen(entry) {
@@ -139,7 +139,7 @@ export class Studio extends EventTarget {
     }
   }
 
-  /** Leave the result or the wait; a running edit goes on by itself. */
+  /** Leave the result or the wait. A running edit continues. */
   toEditing() {
     this.#shown = null;
     this.#result.hide();
@@ -148,7 +148,7 @@ export class Studio extends EventTarget {
     this.#setView("edit");
   }
 
-  /** Make the result the photo. */
+  /** Open the result as the photo. */
   continueEditing() {
     const { photo } = this.#result;
     if (!photo) return;
@@ -158,18 +158,18 @@ export class Studio extends EventTarget {
     this.workspace.photo.stage.canvas.focus({ preventScroll: true });
   }
 
-  /** @param {Record<string, unknown>} order */
-  #start(order) {
+  /** @param {Record<string, unknown>} submission */
+  #start(submission) {
     const photo = this.workspace.photo.photo;
     if (!photo) throw new Error("There is no photo.");
-    return this.#runs.start(order, {
+    return this.#runs.start(submission, {
       task: this.workspace.task,
       name: photo.name,
       thumb: photo.thumbnail(),
-      image: String(order.image),
-      mask: text(order.mask),
-      reference: text(order.reference),
-      referenceMask: text(order.reference_mask),
+      image: String(submission.image),
+      mask: text(submission.mask),
+      reference: text(submission.reference),
+      referenceMask: text(submission.reference_mask),
     });
   }
 
@@ -195,7 +195,7 @@ export class Studio extends EventTarget {
     const entry = this.history.find(job.id);
     if (status === "done" && entry) {
       await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
-      if (job.id === this.#shown && this.view === "work") this.toEditing(); // only now: else the object would flash up
+      if (job.id === this.#shown && this.view === "work") this.toEditing(); // not earlier: the object would flash up
       return;
     }
     this.toEditing();
@@ -207,7 +207,7 @@ export class Studio extends EventTarget {
   }
 
   /**
-   * Why an earlier edit has no result.
+   * The cause of an earlier edit's missing result.
    * @param {Entry} entry
    */
   async #tellWhy(entry) {
@@ -247,7 +247,7 @@ export class Studio extends EventTarget {
     if (turn !== this.#turn || shown !== this.#shown || !before) return;
     this.#shown = entry.id;
     this.#film.mark(entry.id);
-    this.notices.clear(); // what failed while it ran, such as a cancel, does not matter any more
+    this.notices.clear(); // failures during the run, such as a failed cancel, no longer matter
     this.#setView("result");
     this.notices.say(`${WORDS[entry.task].done}. The arrow keys move the divider between before and after.`);
     await this.#result.show(entry, before, after);

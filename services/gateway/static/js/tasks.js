@@ -1,4 +1,4 @@
-/** The three things the studio does, in the words that the page uses for them. */
+/** The page's texts for each task. */
 
 /**
  * @typedef {import("./api.js").Task} Task

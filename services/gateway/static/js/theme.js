@@ -1,4 +1,4 @@
-/** Light or dark: what the system prefers, until the person says otherwise; then that, in every visit. */
+/** The light or dark theme: the system's preference until the user chooses; the choice is kept. */
 
 const KEY = "artmancer.theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -8,7 +8,7 @@ function chosen() {
   try {
     return localStorage.getItem(KEY);
   } catch {
-    return null; // storage is blocked: the choice lasts as long as the page
+    return null; // storage is blocked: the choice lasts until the page is closed
   }
 }
 
@@ -22,7 +22,7 @@ function current() {
   return document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
 }
 
-/** Show the other theme and remember it, unless it is what the system prefers anyway. */
+/** Switch the theme. Store the choice only if it differs from the system's preference. */
 export function toggleTheme() {
   const next = current() === "dark" ? "light" : "dark";
   const preferred = dark.matches ? "dark" : "light";

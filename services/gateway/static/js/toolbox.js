@@ -1,4 +1,4 @@
-/** The rail of tools and the options below the photo; both always show the state of the pane in use. */
+/** The tool rail and the options below the photo. Both show the state of the active pane. */
 
 import { byId, inside } from "./dom.js";
 
@@ -10,7 +10,7 @@ import { byId, inside } from "./dom.js";
 
 const BRUSH_STEP = 1.2;
 
-/** Fires `tool` when another tool is chosen (it is set on the pane already). */
+/** Fires `tool` after another tool is set on the pane. */
 export class Toolbox extends EventTarget {
   /** @type {ToolOptions} */
   options = { brushPx: 36, adds: true };
@@ -59,20 +59,20 @@ export class Toolbox extends EventTarget {
   }
 
   /**
-   * Do what a button of the rail or its shortcut says.
+   * Run the action of a rail button or its shortcut.
    * @param {string} action
    */
   act(action) {
     const pane = this.pane();
     if (!pane.photo || pane.mode !== "mark") return;
-    if (action !== "auto") pane.stop(); // an answer on its way would undo the undoing
+    if (action !== "auto") pane.stop(); // a pending response would revert the undo
     if (action === "auto") pane.auto();
     else if (action === "undo") pane.mask.undo();
     else if (action === "redo") pane.mask.redo();
     else if (action === "clear") pane.mask.clear();
   }
 
-  /** Show the state of the pane in use. */
+  /** Show the state of the active pane. */
   refresh() {
     const { toolName, mask, photo, mode } = this.pane();
     const usable = photo !== null && mode === "mark";
@@ -106,7 +106,7 @@ export class Toolbox extends EventTarget {
   }
 
   /**
-   * A toolbar is one stop of the Tab key; arrows move inside it.
+   * A toolbar is one Tab stop; arrow keys move inside it.
    * @param {KeyboardEvent} event
    */
   #walk(event) {

@@ -1,4 +1,4 @@
-/** What the pointer (or the crosshair) does on a photo, one class per tool. Points are pixels of the photo. */
+/** The tools for the pointer and the crosshair, one class each. Points are pixels of the photo. */
 
 import { strokeVisibly } from "./layers.js";
 
@@ -19,7 +19,7 @@ import { strokeVisibly } from "./layers.js";
  * @typedef {{brushPx: number, adds: boolean}} ToolOptions  brushPx: diameter in CSS pixels
  */
 
-const CLICK_SLACK_PX = 10; // a finger is never quite still
+const CLICK_SLACK_PX = 10; // a finger always moves a little
 const SMALLEST_BOX_PX = 6;
 
 /** @implements {Tool} */

@@ -1,9 +1,9 @@
-/** Bytes that the server must have before it can work on them; sent once, and only if it has not got them. */
+/** Uploads of images and masks. Each is sent once, and only if the server does not have it. */
 
 import { ApiError, hasImage, storeImage } from "./api.js";
 
 /**
- * The SHA-256 of a blob in hexadecimal, or nothing where the browser keeps hashing for secure pages.
+ * The SHA-256 of a blob in hexadecimal, or nothing on insecure pages, where browsers offer no hashing.
  * @param {Blob} blob
  */
 async function digest(blob) {
@@ -12,7 +12,7 @@ async function digest(blob) {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** One picture or mask on its way to the server. */
+/** One image or mask to upload. */
 export class Upload {
   /** @type {Promise<string> | null} */
   #sent = null;
@@ -23,13 +23,13 @@ export class Upload {
    */
   constructor(blob, known) {
     this.blob = blob;
-    /** Its name on the server, once it is there. */
+    /** Its name on the server, after the upload. */
     this.sha256 = known ?? "";
     if (known) this.#sent = Promise.resolve(known);
   }
 
   /**
-   * The picture's name on the server, which has it when this returns.
+   * Upload the image if needed and return its name on the server.
    * @returns {Promise<string>}
    */
   send() {
@@ -43,7 +43,7 @@ export class Upload {
     return this.#sent;
   }
 
-  /** Send again next time: the server has lost it. */
+  /** Upload again next time, because the server has lost it. */
   forget() {
     this.#sent = null;
   }
@@ -56,7 +56,7 @@ export class Upload {
 }
 
 /**
- * Do something with pictures on the server; where it has lost one meanwhile, send all again and do it once more.
+ * Run a function that needs images on the server. If the server has lost one, upload all again and retry once.
  * @template T
  * @param {Upload[]} uploads
  * @param {(...names: string[]) => Promise<T>} use

@@ -1,4 +1,4 @@
-/** Where the photo lies in the stage: one scale and one offset, in CSS pixels. */
+/** The photo's position in the stage: a scale and an offset, in CSS pixels. */
 
 const MARGIN_PX = 24;
 const MARGIN_PHONE_PX = 10;
@@ -33,7 +33,7 @@ export class View {
     else this.fit();
   }
 
-  /** Show the whole photo, as large as it goes. */
+  /** Fit the whole photo into the stage. */
   fit() {
     this.#moved = false;
     this.scale = this.#fitting();
@@ -41,7 +41,7 @@ export class View {
     this.y = (this.#stage.height - this.#photo.height * this.scale) / 2;
   }
 
-  /** The zoom, 1 where the whole photo just fits. */
+  /** The zoom; at 1 the whole photo just fits. */
   get zoom() {
     return this.scale / this.#fitting();
   }
@@ -95,7 +95,7 @@ export class View {
     return [x * this.scale + this.x, y * this.scale + this.y];
   }
 
-  /** The photo's place in the stage. */
+  /** The photo's rectangle in the stage. */
   get frame() {
     return { x: this.x, y: this.y, width: this.#photo.width * this.scale, height: this.#photo.height * this.scale };
   }

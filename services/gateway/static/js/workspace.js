@@ -1,4 +1,4 @@
-/** The photos of an edit with their masks, and what is to be done with them. */
+/** The photos and masks of an edit, and its task. */
 
 import { readImage } from "./api.js";
 import { Choices } from "./choices.js";
@@ -24,7 +24,7 @@ const RESULT_HINT = "Drag the divider to compare.";
 
 const GROWTH_UNIT = 0.001; // of the photo's long side
 
-/** One pane for the photo, one for the object that is inserted; one of them is in use. Fires `ready`. */
+/** One pane for the photo and one for the inserted object; one of them is active. Fires `ready`. */
 export class Workspace extends EventTarget {
   /** @type {Task} */
   task = "removal";
@@ -77,7 +77,7 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Only while editing can something be marked.
+   * Marking is possible in the view `edit` only.
    * @param {View} view
    */
   setView(view) {
@@ -98,7 +98,7 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Put a photo into a pane. The object photo is cut out at once.
+   * Show a photo in a pane. The object of an object photo is found at once.
    * @param {Photo} photo
    * @param {Pane} pane
    */
@@ -110,7 +110,7 @@ export class Workspace extends EventTarget {
       this.#change.hidden = false;
       pane.auto();
     } else {
-      // Sent ahead, so that the first click need not wait; what fails here is told when it is needed.
+      // Upload early, so that the first click does not wait. A failure is shown when the upload is needed.
       photo.upload.send().catch(() => {});
     }
   }
@@ -125,7 +125,7 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Show the photos and masks that an earlier edit was made from. Throws ApiError if the photo is gone.
+   * Show the photos and masks of an earlier edit. Throws ApiError if the photo has expired.
    * @param {Entry} entry
    */
   async restore(entry) {
@@ -137,7 +137,7 @@ export class Workspace extends EventTarget {
     this.#change.hidden = false;
   }
 
-  /** What is missing before the edit can run, as a sentence, or nothing. */
+  /** The next missing item as a sentence, or an empty string. */
   get missing() {
     if (!this.photo.photo) return "There is no photo yet; open one or choose a sample.";
     if (this.task === "white-balance") return "";
@@ -153,11 +153,11 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Everything that an edit needs, once `missing` is empty.
+   * The uploads and the submission of the edit, once `missing` is empty.
    * @param {Settings} settings
-   * @returns {Promise<{uploads: Upload[], order: (names: string[]) => Record<string, unknown>}>}
+   * @returns {Promise<{uploads: Upload[], submission: (names: string[]) => Record<string, unknown>}>}
    */
-  async order(settings) {
+  async submission(settings) {
     const { task, photo, reference } = this;
     /** @type {Record<string, Upload | null | undefined>} */
     const parts = { image: photo.photo?.upload };
@@ -174,7 +174,7 @@ export class Workspace extends EventTarget {
       task === "white-balance" ? settings.balance : { ...settings.drawing, mask_tool: handTool(photo.mask.state) };
     return {
       uploads: given.map(({ upload }) => upload),
-      order: (names) => ({
+      submission: (names) => ({
         task,
         ...Object.fromEntries(given.map(({ field }, index) => [field, names[index]])),
         ...rest,
@@ -183,7 +183,7 @@ export class Workspace extends EventTarget {
     };
   }
 
-  /** Show the state of the pane in use. */
+  /** Show the state of the active pane. */
   refresh() {
     const pane = this.active;
     this.toolbox.refresh();
@@ -198,7 +198,7 @@ export class Workspace extends EventTarget {
     this.dispatchEvent(new Event("ready"));
   }
 
-  /** What to do now. */
+  /** The hint for the next step. */
   #advice() {
     if (this.#view === "work") return WORK_HINT;
     if (this.#view === "result") return RESULT_HINT;
@@ -263,7 +263,7 @@ export class Workspace extends EventTarget {
 }
 
 /**
- * How the mask was made, which the engines like to know.
+ * The tool that made the mask; the engines use it.
  * @param {MaskState} state
  */
 function handTool({ candidates, marks }) {
