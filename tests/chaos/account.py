@@ -1,4 +1,4 @@
-"""The account of a run: how many jobs went which way, and every broken promise with the job's whole history."""
+"""The account of a run: the counts of all outcomes, and each broken promise with the whole history of its job."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from tests.chaos.customers import Promise
     from tests.chaos.ledger import Story
 
-_SHOWN = 5  # histories of each kind of trouble
+_SHOWN = 5  # histories of each kind of fault
 
 
 @dataclass(slots=True)
 class Account:
-    """What was promised (over HTTP or by a PubAck), what was done to the system, and what is stored at the end.
+    """The promises (over HTTP or by a PubAck), the faults, and the stored messages at the end.
 
-    A crash is a service that gave up by itself, as it may when it starts without a broker.
+    A crash is a service that ended by itself, as it may if it starts without a broker.
     """
 
     promises: list[Promise]
@@ -31,7 +31,7 @@ class Account:
     crashes: Counter[str] = field(default_factory=Counter)
 
     def table(self) -> list[str]:
-        """A few lines of numbers."""
+        """Return the counts as text."""
         ends = Counter(story.end for story in self.stories.values())
         broken = ledger.broken(self.stories)
         failed = {end.partition(":")[2]: number for end, number in sorted(ends.items()) if end.startswith("failed")}
@@ -44,7 +44,7 @@ class Account:
             "done": ends["done"],
             "failed": f"{sum(failed.values())} ({reasons})",
             "cancelled": ends["cancelled"],
-            "lost": len(self._lost()),
+            "lost": len(self._find_lost()),
             "doubled": len(broken.get("doubled", [])),
             "stuck": len(broken.get("stuck", [])),
             "redeliveries": sum(story.redeliveries for story in self.stories.values()),
@@ -55,7 +55,7 @@ class Account:
         return [f"{name:<18} {value}" for name, value in rows.items()]
 
     def longest_recovery(self) -> tuple[float, str]:
-        """Of all acts, the longest time until a plain job that was accepted after it was done."""
+        """Return the longest time from a fault to the end of a plain job that was accepted after it."""
         plain = [
             (promise.at, self.stories.get(promise.job_id)) for promise in self.promises if promise.order.kind == "plain"
         ]
@@ -70,28 +70,28 @@ class Account:
         return max(times, default=(0.0, "no act"))
 
     def problems(self) -> list[str]:
-        """Each broken promise; nothing when all were kept."""
+        """Return each broken promise."""
         found = [f"NOT QUIET: {line}" for line in self.restless]
-        found += [f"LOST: {promise.job_id} ({promise.order.kind}) is not in the log" for promise in self._lost()]
+        found += [f"LOST: {promise.job_id} ({promise.order.kind}) is not in the log" for promise in self._find_lost()]
         for name, stories in ledger.broken(self.stories).items():
             found.append(f"{name.upper()}: {len(stories)}: {' '.join(story.job_id for story in stories)}")
-            found += [story.told() for story in stories[:_SHOWN]]
+            found += [story.describe() for story in stories[:_SHOWN]]
         for promise in self.promises:
             story = self.stories.get(promise.job_id)
             if story is not None and (trouble := _broken_word(promise, story)):
-                found += [f"{trouble.upper()}: {promise}", story.told()]
+                found += [f"{trouble.upper()}: {promise}", story.describe()]
         return found
 
-    def _lost(self) -> list[Promise]:
+    def _find_lost(self) -> list[Promise]:
         return [promise for promise in self.promises if promise.job_id not in self.stories]
 
 
 def _broken_word(promise: Promise, story: Story) -> str:
-    """What the customer was told that is not so."""
+    """Return a wrong response to the customer, if there was one."""
     if story.end not in promise.order.ends:
         return f"a {promise.order.kind} job must not end so"
     if promise.was_cancelled and story.end != "cancelled":
-        return "cancelled, it was said"
+        return "its cancel was confirmed"
     if promise.streams and promise.streamed_end != story.end.partition(":")[0]:
-        return "the stream told another end"
+        return "the stream had another end"
     return ""

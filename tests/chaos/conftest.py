@@ -1,4 +1,4 @@
-"""What the tests of the invariants share."""
+"""Fixtures of the tests of the invariants."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
-    """Submits jobs on a photo that is stored already."""
+    """A desk with a stored photo."""
     photo = await images.put("inputs", picture((200, 120, 40)))
     return Desk(bus, nats_url, stream_settings, photo.sha256)
 
 
 @pytest.fixture
-def all_kept(bus: Bus, stream_settings: StreamSettings) -> Callable[[], Awaitable[dict[str, Story]]]:
-    """Waits until nothing moves; then every job has ended once, and the view says what the events say."""
+def check_all_kept(bus: Bus, stream_settings: StreamSettings) -> Callable[[], Awaitable[dict[str, Story]]]:
+    """Return a check that waits until all is settled: every job has ended once, and the view agrees with the events."""
 
     async def quiet() -> bool:
         return not await ledger.unquiet(bus, stream_settings)
 
-    async def kept() -> dict[str, Story]:
+    async def check_all() -> dict[str, Story]:
         await wait_until(quiet, "all is quiet")
         stories = await ledger.read(bus)
         broken = ledger.broken(stories)
-        assert not broken, "\n".join(story.told() for found in broken.values() for story in found)
+        assert not broken, "\n".join(story.describe() for found in broken.values() for story in found)
         return stories
 
-    return kept
+    return check_all

@@ -1,6 +1,6 @@
-"""`python -m tests.chaos.counted services.<name>`: a service that writes down how many tasks and objects it holds.
+"""`python -m tests.chaos.counted services.<name>`: a service that records its numbers of tasks and objects.
 
-Only the process itself knows that. A line of JSON goes to `$COUNTED_FOLDER/<pid>` every few seconds.
+Only the process itself can count them. A line of JSON goes to `$COUNTED_FOLDER/<pid>` every few seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EVERY_S = 5.0
 
 
 class Policy(asyncio.DefaultEventLoopPolicy):
-    """Remembers the loop that the service runs on."""
+    """Keeps the event loop of the service."""
 
     loop: asyncio.AbstractEventLoop | None = None
 

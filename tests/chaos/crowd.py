@@ -1,4 +1,4 @@
-"""Those who keep the system busy without a pause: each has one job under way, and the next when that has ended."""
+"""Clients that keep the system busy: each submits its next job as soon as the last one has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURES = 20
 
 
 class Crowd:
-    """`run` keeps so many jobs under way; `ended` counts how they ended."""
+    """`run` keeps this number of jobs running; `ended` counts their ends."""
 
     def __init__(self, dice: Random, bus: Bus, http: httpx.AsyncClient) -> None:
         self._dice = dice
@@ -56,7 +56,7 @@ class Crowd:
     async def _live(self, closing: asyncio.Event) -> None:
         while not closing.is_set():
             (kind,) = self._dice.choices(list(_KINDS), list(_KINDS.values()))
-            await {"http": self._over_http, "cancelled": self._cancelled}.get(kind, self._by_hand)(kind)
+            await {"http": self._over_http, "cancelled": self._cancel}.get(kind, self._by_hand)(kind)
             self.ended[kind] += 1
 
     async def _by_hand(self, kind: str) -> None:
@@ -77,14 +77,14 @@ class Crowd:
         return json.dumps({**fields, "seed": self._dice.randrange(2**31)}).encode()
 
     async def _over_http(self, kind: str) -> None:
-        """Submit, follow the events to the end, fetch the picture."""
+        """Submit, follow the events to the end, fetch the result."""
         job_id = await self._order(self._body(kind, self._dice.choice([_NOTHING, _FEW_STEPS])))
         async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", timeout=_PATIENCE_S) as answer:
             async for _ in answer.aiter_bytes():
                 pass
         (await self._http.get(f"/v1/jobs/{job_id}/result")).raise_for_status()
 
-    async def _cancelled(self, kind: str) -> None:
+    async def _cancel(self, kind: str) -> None:
         job_id = await self._order(self._body(kind, _LONG))
         (await self._http.delete(f"/v1/jobs/{job_id}")).raise_for_status()
 

@@ -1,4 +1,4 @@
-"""Those who submit jobs, over HTTP and by hand, watch and cancel some, and note what they were promised."""
+"""Clients that submit jobs over HTTP and by hand, watch and cancel some, and record each accepted job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 
 @dataclass(slots=True)
 class Promise:
-    """A job whose submit was answered with success, and what else its customer was told."""
+    """An accepted job, and the later responses about it."""
 
     job_id: str
     order: Order
@@ -40,10 +40,10 @@ class Promise:
 
 
 class Customers:
-    """Submit at a steady rate until told to stop, then watch until all they watch has ended."""
+    """Submit at a steady rate until closing time, and watch until all watched jobs have ended."""
 
     def __init__(self, bus: Bus, http: httpx.AsyncClient, orders: Orders, pictures: tuple[bytes, bytes]) -> None:
-        """`pictures` are the photo and the mask, as files."""
+        """`pictures` are the files of the photo and the mask."""
         self._bus = bus
         self._http = http
         self._orders = orders
@@ -52,7 +52,7 @@ class Customers:
         self.refused = 0
 
     async def shop(self, rate: float, closing: asyncio.Event, number_of: Callable[[], int]) -> None:
-        """Submit `rate` jobs a second until closing time; returns when every watched job has been seen to end."""
+        """Submit `rate` jobs per second until closing time; return once every watched job has ended."""
         async with asyncio.TaskGroup() as tasks:
             while not await happens(closing, 1 / rate):
                 number = number_of()
@@ -101,7 +101,7 @@ class Customers:
             promise.was_cancelled = answer.json()["message"] == "The job is cancelled."
 
     async def _watch(self, promise: Promise) -> None:
-        """Follow the stream to the end as a browser does: where it breaks, open it again."""
+        """Follow the stream to the end as a browser does: reopen it after a disconnect."""
         while promise.streamed_end is None:
             try:
                 async for status in self._stream(promise):

@@ -1,4 +1,4 @@
-"""A disk so small that it can be filled, for the broker's store; only a user who may mount can have one."""
+"""A small disk for the store of the broker, so that a test can fill it. It needs the right to mount."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-STORE_BYTES = 16 * 1024**3  # what the broker is told it has: it must find out by itself
+STORE_BYTES = 16 * 1024**3  # the limit of the broker, above the size of the disk: it must notice the full disk itself
 _BLOCKS = 64 * 1024, 64
 
 
 class CannotMount(Exception):
-    """The system does not let us."""
+    """This user may not mount a disk."""
 
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """Have the folder on a disk of its own, in memory, while the block runs. Raises CannotMount."""
+    """Mount a disk in memory on the folder while the block runs. Raises CannotMount."""
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
     try:
@@ -35,8 +35,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 @contextmanager
-def filled(folder: Path) -> Iterator[None]:
-    """Leave no byte of the folder's disk to anybody while the block runs."""
+def fill_disk(folder: Path) -> Iterator[None]:
+    """Fill the disk of the folder while the block runs."""
     filler = folder / "filler"
     try:
         with filler.open("wb", buffering=0) as file:

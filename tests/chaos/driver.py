@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.driver --seed N --rounds N`: the whole system under load and fire, then an account of it.
+"""`python -m tests.chaos.driver --seed N --rounds N` runs the system under load and faults, and prints an account.
 
-Every job whose submit was answered with success must have ended exactly once when all is quiet again. The seed
-decides what is submitted and what is hurt; how the two fall together is up to the machine.
+Every accepted job must have ended exactly once when the system is quiet again. The seed decides the submissions and
+the faults; their timing depends on the machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ENVIRONMENT = {
 }
 DISK_MB = 256
 BETWEEN_ACTS_S = (0.3, 2.5)
-QUIET_S = 300.0  # the backlog of the last outage on a busy machine; it is over as soon as nothing moves
+QUIET_S = 300.0  # for the backlog of the last outage on a busy machine; the wait ends once all is settled
 
 
 class Clock:
@@ -63,17 +63,17 @@ class Clock:
         self.crashes: Counter[str] = Counter()
 
     def say(self, line: str) -> None:
-        """Tell the person at the terminal."""
-        print(f"{self._now()}  {line}", flush=True)  # noqa: T201 (a program for the terminal)
+        """Print a line with the time."""
+        print(f"{self._now()}  {line}", flush=True)  # noqa: T201 (a terminal command)
         self.note("chaos", line)
 
     def note(self, name: str, line: str) -> None:
-        """Keep a part's line of output."""
+        """Keep a line of output of a part."""
         self.crashes[name] += "service.crashed" in line
         self._log.write(f"{self._now()} {name:<13}| {line}\n")
 
     def close(self) -> None:
-        """Write out what is kept."""
+        """Write the kept lines."""
         self._log.close()
 
     def _now(self) -> str:
@@ -81,12 +81,12 @@ class Clock:
 
 
 def dice(seed: int, purpose: str) -> random.Random:
-    """Dice of their own for each purpose, so that one does not disturb the other."""
-    return random.Random(f"{seed} {purpose}")  # noqa: S311 (to be repeatable is the point)
+    """Return separate dice for each purpose, so that they do not affect each other."""
+    return random.Random(f"{seed} {purpose}")  # noqa: S311 (it must be repeatable)
 
 
 async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account:
-    """Hold the system up, load it, hurt it, wait until it is quiet, and read what is stored."""
+    """Run the system under load and faults, wait until it is quiet, and read all stored messages."""
     disk: Path | None = folder / "nats"
     with contextlib.ExitStack() as undo:
         try:
@@ -133,11 +133,11 @@ async def _fire(
         closing.set()
         say(f"the violence is over, {len(customers.promises)} jobs were accepted")
         await asyncio.wait({shopping}, timeout=QUIET_S)
-        shopping.cancel()  # a stream that never ends shows as a job whose watcher saw no end
+        shopping.cancel()  # an endless stream shows as a job without an end for its watcher
 
 
 async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
-    """Wait until nothing waits any more; returns what still does when patience is over."""
+    """Wait until all is settled. Return the unsettled rest after the timeout."""
     give_up = time.monotonic() + QUIET_S
     restless: list[str] = ["the broker has not answered"]
     while restless and time.monotonic() < give_up:
@@ -152,7 +152,7 @@ async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.driver", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="the dice (random)")
     parser.add_argument("--rounds", type=int, default=10, help="acts of violence (%(default)s)")
@@ -163,7 +163,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Run, print the account, and return the exit code: 1 when a promise was broken."""
+    """Run, print the account, and return the exit code: 1 if a promise was broken."""
     chosen = options(arguments)
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{chosen.seed}-"))
     clock = Clock(folder / "log")

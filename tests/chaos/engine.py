@@ -1,4 +1,4 @@
-"""The scripted engine with a will to do harm: prompts make it die, throw, hang, freeze its worker, or ask around."""
+"""The scripted engine with harmful prompts: it dies, raises, hangs, freezes its worker, or sends requests."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PAST_THE_LEASE_S = 1.4 * LEASE_S
 
 
 class Hostile(Scripted):
-    """Scripted, but for the prompts above."""
+    """The scripted engine, with the harmful prompts above."""
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
-        """See Scripted. Raises RuntimeError when told to."""
+        """See Scripted. Raises RuntimeError for one of the prompts."""
         _harm(job.prompt)
         if job.prompt == ASK:
             job.fetch_saliency()
@@ -49,9 +49,9 @@ def _harm(prompt: str) -> None:
         case "chaos:throw":
             raise RuntimeError("The prompt said so.")
         case "chaos:hang":
-            threading.Event().wait()  # for ever, deaf to a cancel, and the lease is kept
+            threading.Event().wait()  # forever, ignores a cancel, and keeps the lease
         case "chaos:freeze":
-            # PyDLL keeps the interpreter lock: the whole worker stands still, its lease ends, and then it goes on.
+            # PyDLL keeps the interpreter lock: the whole worker freezes, its lease ends, and then it continues.
             ctypes.PyDLL(None).usleep(int(1e6 * float(os.environ.get("CHAOS_FREEZE_S", PAST_THE_LEASE_S))))
         case "chaos:dawdle":
-            threading.Event().wait(PAST_THE_LEASE_S)  # as an engine in native code: only the lease is kept
+            threading.Event().wait(PAST_THE_LEASE_S)  # like an engine in native code: only the lease is kept

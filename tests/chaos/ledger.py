@@ -1,4 +1,4 @@
-"""What the broker holds when all is over, job by job, and what of it must not be."""
+"""The stored messages of each job at the end of a run, and the invariants that they break."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERY_SUBMIT = "job.submit.>"
 
 @dataclass(slots=True)
 class Story:
-    """All that is stored of one job."""
+    """All stored messages of one job."""
 
     job_id: str
     submits: list[StoredMessage] = field(default_factory=list)
@@ -30,12 +30,12 @@ class Story:
 
     @property
     def ends(self) -> list[Done | Failed | Cancelled]:
-        """Its terminal events; there must be one."""
+        """Return its terminal events; there must be one."""
         return [event for _, event in self.events if isinstance(event, Done | Failed | Cancelled)]
 
     @property
     def end(self) -> str:
-        """How it ended, in a word."""
+        """Return the type of its end."""
         if not self.ends:
             return "open"
         last = self.ends[0]
@@ -43,11 +43,11 @@ class Story:
 
     @property
     def redeliveries(self) -> int:
-        """How often a worker took it after another."""
+        """Return how many times another worker took it."""
         return max(0, max((event.attempt for _, event in self.events if isinstance(event, Started)), default=0) - 1)
 
-    def folded(self) -> JobRecord | None:
-        """What the view must hold: the fold of all events but the steps."""
+    def fold_events(self) -> JobRecord | None:
+        """Return the expected view: the fold of all events except the steps."""
         record = None
         for stored, event in self.events:
             if event is not None and not isinstance(event, Progress | Preview):
@@ -57,8 +57,8 @@ class Story:
                 record = jobs.fold(record, event, stored.seq)
         return record
 
-    def told(self) -> str:
-        """The whole history, for a person."""
+    def describe(self) -> str:
+        """Return the whole history as text."""
         lines = [f"{self.job_id}: {self.end}"]
         lines += [f"  submit {stored.seq} {stored.subject} {stored.data[:200]!r}" for stored in self.submits]
         lines += [f"  event  {stored.seq} {stored.subject} {stored.data[:400]!r}" for stored, _ in self.events]
@@ -91,7 +91,7 @@ async def read(bus: Bus) -> dict[str, Story]:
 
 
 def job_of_submit(subject: str, seq: int, known: set[str]) -> str:
-    """The id that a logged submit runs under; `known` are the ids that were logged before it."""
+    """Return the job id of a logged submission; `known` are the ids that were logged before it."""
     try:
         given = subjects.parse_submission(subject).job_id
     except BadMessage:
@@ -100,7 +100,7 @@ def job_of_submit(subject: str, seq: int, known: set[str]) -> str:
 
 
 def broken(stories: dict[str, Story]) -> dict[str, list[Story]]:
-    """The stories that break an invariant, under its name."""
+    """Return the stories that break an invariant, by its name."""
     found: defaultdict[str, list[Story]] = defaultdict(list)
     for story in stories.values():
         if not story.submits:
@@ -112,18 +112,18 @@ def broken(stories: dict[str, Story]) -> dict[str, list[Story]]:
             found["doubled"].append(story)
         if story.end.startswith("failed") and len(story.letters) != 1:
             found["failed without one dead letter"].append(story)
-        if _undated(story.record) != _undated(story.folded()):
+        if _drop_creation_time(story.record) != _drop_creation_time(story.fold_events()):
             found["the view differs from the events"].append(story)
     return dict(found)
 
 
-def _undated(record: JobRecord | None) -> JobRecord | None:
-    """Without the date of birth, which a submit without `submitted_at` has from whoever reads it."""
+def _drop_creation_time(record: JobRecord | None) -> JobRecord | None:
+    """Drop the creation time: a submission without `submitted_at` gets it from its reader."""
     return None if record is None else record.model_copy(update={"created_at": 0.0})
 
 
 async def unquiet(bus: Bus, settings: StreamSettings) -> list[str]:
-    """What still moves or waits, in words; nothing when all is settled. Raises BrokerUnavailable."""
+    """Describe the unsettled messages; return nothing once all is settled. Raises BrokerUnavailable."""
     declared = topology.build_topology(settings)
     jetstream = bus.client.jetstream(timeout=5)
     waiting = [f"{subject} is queued" for subject in await bus.subjects_in(topology.JOB_Q, subjects.ALL_QUEUED)]

@@ -1,4 +1,4 @@
-"""What the producers submit: good jobs, bad ones, poison; each kind with the ends that it may have."""
+"""The submissions of a run: good jobs, bad ones and harmful ones, each kind with its possible ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from random import Random
 
 MISSING = "0" * 64
-BAD_IDS = ["x" * 65, "🐈", "a=b", "job:1"]  # which can stand in a subject
+BAD_IDS = ["x" * 65, "🐈", "a=b", "job:1"]  # valid in a subject
 TRICKY = '{{Count}} {{ID}} "quoted" \\ back\nnew line\r\n\ttab 🐈‍⬛ \u202e right to left \u0000 nul </script> ${HOME}'
 
-# A job may use up its three attempts because its workers were killed by us, or find the store of results full.
+# Killed workers may use up the three attempts of a job, and the store of results may be full.
 VIOLENCE = {"cancelled", "failed:max_deliver", "failed:busy"}
 _ENDS: dict[str, set[str]] = {
     "plain": {"done", *VIOLENCE},
@@ -46,7 +46,7 @@ _PROMPTS = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One job to be submitted; `body` is what a hand-written message holds."""
+    """One submission; `body` is the content of a hand-written message."""
 
     kind: str
     prompt: str
@@ -60,21 +60,21 @@ class Order:
 
     @property
     def ends(self) -> set[str]:
-        """How it may end."""
+        """Its possible ends."""
         return _ENDS[self.kind]
 
 
 class Orders:
-    """An endless supply of orders that the dice decide."""
+    """An endless, random sequence of submissions."""
 
     def __init__(self, dice: Random, image: str, mask: str) -> None:
-        """`image` and `mask` are stored pictures."""
+        """`image` and `mask` are stored images."""
         self._dice = dice
         self._image = image
         self._mask = mask
 
     def __next__(self) -> Order:
-        """Make the next order."""
+        """Return the next submission."""
         dice, weights = self._dice, _GOOD | _POISON | _BAD
         (kind,) = dice.choices(list(weights), list(weights.values()))
         prompt = self._prompt(kind)
@@ -110,7 +110,7 @@ class Orders:
 
 
 def bad_bodies(image: str) -> list[bytes]:
-    """Bodies that are no jobs, each wrong in its own way."""
+    """Return invalid bodies, each with another fault."""
     good: dict[str, Any] = {"task": "white-balance", "image": image}
     wrong: list[dict[str, Any]] = [
         {"v": 2},

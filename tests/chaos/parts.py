@@ -1,4 +1,4 @@
-"""The parts of the system as processes, each started again soon after it ends, so that there is always one to hurt."""
+"""The parts of the system as processes. Each restarts soon after it ends, so that faults always find one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.2
 _START_S = 60.0
-_STOP_S = 60.0  # a busy machine takes its time to end a process
+_STOP_S = 60.0  # a busy machine is slow to end a process
 SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager")
 
 
@@ -39,17 +39,17 @@ class Parts:
 
     @property
     def processes(self) -> dict[str, psutil.Process]:
-        """Those that run at the moment."""
+        """Return the running processes."""
         found = {name: _process(part) for name, part in sorted(self._programs.items())}
         return {name: process for name, process in found.items() if process is not None}
 
     @property
     def names(self) -> list[str]:
-        """Of all parts, in a fixed order."""
+        """Return the names of all parts, in a fixed order."""
         return sorted(self._programs)
 
     def send(self, name: str, number: signal.Signals) -> bool:
-        """Send a signal; False if the part does not run at the moment."""
+        """Send a signal. Return False if the part does not run."""
         try:
             process = _process(self._programs[name])
             if process is not None:
@@ -59,7 +59,7 @@ class Parts:
         return process is not None
 
     async def keep(self, name: str) -> None:
-        """Start the part whenever it has ended, until `stop`."""
+        """Restart the part whenever it has ended, until `stop`."""
         part: Startable = self._programs[name]
         while not self.over.is_set():
             if name != "nats" or self.server.pid is None:
@@ -68,7 +68,7 @@ class Parts:
             await happens(self.over, _PAUSE_S)
 
     async def stop(self) -> None:
-        """End the services, then nats-server; fails if one does not end."""
+        """Stop the services, then nats-server. Fails if one does not end."""
         self.over.set()
         services = [part for name, part in self._programs.items() if name != "nats"]
         for part in services:
@@ -79,7 +79,7 @@ class Parts:
 
 
 def _process(part: NatsServer | Process) -> psutil.Process | None:
-    """Return it if it runs; one that has just died by itself may still be thought to."""
+    """Return the process if it runs. One that has just ended may still count as running."""
     try:
         return None if part.pid is None else psutil.Process(part.pid)
     except psutil.NoSuchProcess:
@@ -95,9 +95,9 @@ async def running(
     launch: tuple[str, ...] = ("-m",),
     max_store_bytes: int | None = None,
 ) -> AsyncIterator[Parts]:
-    """Hold the whole system up while the block runs; `on_line` gets a part's name and a line of its output.
+    """Run the whole system while the block runs; `on_line` gets the name of a part and a line of its output.
 
-    `launch` is what stands between `python` and the module of a service.
+    `launch` are the arguments between `python` and the module of a service.
     """
 
     def lines_of(name: str) -> Callable[[str], None]:
@@ -128,13 +128,13 @@ async def running(
 
 
 def _nobody_left(group: ProcessGroup) -> None:
-    """Fail if a process of the group lives on; its guard, a shell, ends with the group itself."""
+    """Fail if a process of the group still runs. Its guard, a shell, ends with the group."""
     left = [process.name() for process in psutil.Process().children(recursive=True) if process.pid != group.id]
     assert not left, f"These processes are left: {left}."
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:
-    """Wait for the event for so long; whether it has happened."""
+    """Wait for the event. Return False after the timeout."""
     try:
         async with asyncio.timeout(within_s):
             await event.wait()

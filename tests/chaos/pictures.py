@@ -1,4 +1,4 @@
-"""Small pictures for jobs that are not about pictures."""
+"""Small images for tests in which their content does not matter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def picture(colour: tuple[int, int, int], box: tuple[int, int, int, int] | None = None) -> bytes:
-    """A PNG of 16 x 16 pixels of one colour, black around the box."""
+    """Return a PNG of 16 x 16 pixels of one colour, black around the box."""
     image = Image.new("RGB", (16, 16), colour if box is None else (0, 0, 0))
     if box is not None:
         image.paste(colour, box)
@@ -17,7 +17,7 @@ def picture(colour: tuple[int, int, int], box: tuple[int, int, int, int] | None 
 
 
 def noise(side_px: int) -> bytes:
-    """A square PNG that nothing compresses: about three bytes a pixel."""
+    """Return a square, incompressible PNG: about three bytes per pixel."""
     dice = np.random.default_rng(1)
     return _png(Image.fromarray(dice.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)))
 

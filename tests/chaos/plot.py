@@ -17,7 +17,7 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#
 
 
 def draw(title: str, series: dict[str, list[tuple[float, float]]], unit: str, file: Path) -> None:
-    """Draw one line for each name, over minutes; the label tells its last value."""
+    """Draw one line for each name, over minutes; the label shows its last value."""
     image = Image.new("RGB", SIZE, _PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(15)
     minutes = max(x for points in series.values() for x, _ in points)
@@ -41,7 +41,7 @@ def draw(title: str, series: dict[str, list[tuple[float, float]]], unit: str, fi
             (_LEFT + (_RIGHT - _LEFT) * x / minutes, _BOTTOM - (_BOTTOM - _TOP) * y / top) for x, y in series[name]
         ]
         pen.line(points, colour, 2)
-        below = max(points[-1][1], below + 20)  # labels must not lie on one another
+        below = max(points[-1][1], below + 20)  # labels must not overlap
         pen.line((*points[-1], _RIGHT + 12, below), colour)
         pen.text((_RIGHT + 16, below), f"{name}  {series[name][-1][1]:.0f} {unit}", colour, font, anchor="lm")
     image.save(file, optimize=True)

@@ -1,4 +1,4 @@
-"""What a process holds, sampled again and again, and whether that stays at its level."""
+"""Samples of the resources of a process, and a check that they do not grow."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     import psutil
 
-WARM_UP = 0.25  # of the time: caches fill, retention begins to remove what it lets in
+WARM_UP = 0.25  # of the time: caches fill, and retention starts to remove as much as arrives
 _WINDOW = 0.15
 _SLACK_MB = 3.0
 _SLACK = 0.05
-_FEW = 5  # tasks, threads and open files come and go with the jobs under way
+_FEW = 5  # tasks, threads and open files vary with the running jobs
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A process at one moment; what only itself can count is 0 where it does not."""
+    """The resources of a process at one moment. Counts that only the process can make are 0 without its help."""
 
     at_s: float
     rss_mb: float
@@ -33,7 +33,7 @@ class Sample:
 
 
 def take(process: psutil.Process, at_s: float, counted: Path) -> Sample:
-    """Look at a process. Raises psutil.NoSuchProcess."""
+    """Sample a process. Raises psutil.NoSuchProcess."""
     own = {}
     with contextlib.suppress(OSError, ValueError):
         own = json.loads((counted / str(process.pid)).read_text())
@@ -46,7 +46,7 @@ def take(process: psutil.Process, at_s: float, counted: Path) -> Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A process's level after it had warmed up, and at the end (medians)."""
+    """The medians of a process after its warm-up and at the end."""
 
     name: str
     after: Sample
@@ -56,7 +56,7 @@ class Verdict:
 
     @property
     def problems(self) -> list[str]:
-        """What has grown."""
+        """Return the resources that have grown."""
         grown = []
         level_mb = max(self.limit_mb or 0.0, self.after.rss_mb * (1 + _SLACK) + _SLACK_MB)
         if self.end.rss_mb > level_mb:
@@ -68,7 +68,7 @@ class Verdict:
         return grown
 
     def row(self) -> str:
-        """A line of the table."""
+        """Return a line of the table."""
         after, end = self.after, self.end
         change = 100 * (end.rss_mb / after.rss_mb - 1)
         return (

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.soak --minutes N`: the system as busy as it gets, then a verdict on each process, with a plot.
+"""`python -m tests.chaos.soak --minutes N` loads the system fully, then prints a verdict on each process, with a plot.
 
-What is stored must not grow for the length of the run, so the streams are told to forget after two minutes instead of
-days: what a process still holds after the warm-up, it holds for good.
+Stored data must not grow during the run, so the streams keep it for two minutes instead of days: growth after the
+warm-up is a leak.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _QUIET_S = 60.0
 
 
 async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> list[str]:
-    """Hold the system up and busy, sample it, and return what is wrong with it."""
+    """Run the system under load, sample it, and return its faults."""
     counted = folder / "counted"
     counted.mkdir()
     environment = {
@@ -66,7 +66,7 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> list[st
                 taken = await _sample(chosen.minutes * 60, system, counted, crowd, clock)
                 closing.set()
             restless = await _quiet(bus)
-        return _told(chosen, taken, crowd, restless, clock)
+        return _report(chosen, taken, crowd, restless, clock)
 
 
 async def _forget_soon(bus: Bus) -> None:
@@ -99,14 +99,14 @@ async def _quiet(bus: Bus) -> list[str]:
     return restless
 
 
-def _told(
+def _report(
     chosen: argparse.Namespace,
     taken: dict[str, list[samples.Sample]],
     crowd: Crowd,
     restless: list[str],
     clock: Clock,
 ) -> list[str]:
-    """Print the verdict and draw the plot; returns what is wrong."""
+    """Print the verdict, draw the plot, and return the faults."""
     verdicts = [samples.judge(name, of_one, LIMITS_MB.get(name)) for name, of_one in taken.items()]
     jobs, rate = crowd.ended.total(), crowd.ended.total() / (chosen.minutes * 60)
     kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(crowd.ended.items()))
@@ -122,7 +122,7 @@ def _told(
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (%(default)g)")
     parser.add_argument("--customers", type=int, default=32, help="jobs under way (%(default)s)")
@@ -133,7 +133,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Run and return the exit code: 1 when something has grown or was left behind."""
+    """Run and return the exit code: 1 after growth or a process that was left behind."""
     chosen = options(arguments)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     clock = Clock(folder / "log")

@@ -1,4 +1,4 @@
-"""The disk of the broker's store is really full: what is not stored is not accepted, and what is stored is not lost."""
+"""A full disk of the broker: unstored submissions are not accepted, and stored ones are not lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.bus import open_bus
 from shared.errors import BrokerUnavailable
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
-from tests.chaos.disk import STORE_BYTES, CannotMount, filled, small_disk
+from tests.chaos.disk import STORE_BYTES, CannotMount, fill_disk, small_disk
 from tests.running import script
 from tests.waiting import wait_until
 
@@ -33,24 +33,24 @@ SMALL_MB = 64
 
 @pytest.fixture
 async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A server whose store is on a small disk of its own."""
+    """A server with its store on a small disk."""
     try:
         with small_disk(tmp_path / "nats", SMALL_MB):
             async with NatsServer(tmp_path / "nats", max_store_bytes=STORE_BYTES) as server:
                 yield server
     except CannotMount as error:
-        skipped(error)
+        skip_without_mount(error)
 
 
-def skipped(error: CannotMount) -> None:
-    """Where nobody may mount; in CI somebody may."""
+def skip_without_mount(error: CannotMount) -> None:
+    """Skip if this user may not mount; CI may."""
     if os.environ.get("CI") and os.geteuid() == 0:
         pytest.fail(str(error))
     pytest.skip(f"{error} It takes root, and a system that lets it.")
 
 
 async def submit_until_refused(bus: Bus) -> None:
-    """The first ones may fit into what the broker has taken from the disk already."""
+    """Submit until a refusal: the first submissions may fit into space that the broker has allocated already."""
     while True:
         await bus.publish(subjects.submission("batch", "u1", "large"), b"x" * 100_000, deadline_s=0.5)
 
@@ -61,16 +61,16 @@ async def test_a_full_disk_costs_no_accepted_job(
     tmp_path: Path,
     bus: Bus,
     stream_settings: StreamSettings,
-    all_kept: Callable[[], Awaitable[dict[str, Story]]],
+    check_all_kept: Callable[[], Awaitable[dict[str, Story]]],
 ) -> None:
-    """Submits are refused; with room again and a new broker what ran and what waited is done."""
+    """Submissions are refused. With free space and a new broker the running and the waiting jobs are done."""
     async with desk.manager(), desk.worker():
         await desk.submit("before")
         await desk.done("before")
-        await desk.submit("running", script(50, interval_ms=100))  # longer than the broker needs to start anew
+        await desk.submit("running", script(50, interval_ms=100))  # longer than a restart of the broker
         await desk.submit("waiting")
         await desk.started("running")
-        with filled(tmp_path / "nats"):
+        with fill_disk(tmp_path / "nats"):
             with pytest.raises(BrokerUnavailable):
                 await submit_until_refused(bus)
             accepted = [stored.seq for stored in await bus.history(JOB_LOG, subjects.submissions_of("large"))]
@@ -83,14 +83,14 @@ async def test_a_full_disk_costs_no_accepted_job(
         await desk.submit("after")
         await desk.done("after")
         await declaring.declare_streams(bus, stream_settings)
-        stories = await all_kept()
+        stories = await check_all_kept()
 
     refused = [story for story in stories.values() if story.end == "failed:bad_message"]
     assert len(refused) == len(accepted)
 
 
 async def test_on_a_laptop_the_streams_open_again_by_themselves(tmp_path: Path) -> None:
-    """Once there is room, without anybody starting anything."""
+    """They do once there is free space, without an operator."""
     store, announced, lines = tmp_path / "nats", list[str](), list[str]()
     stack = Stack(
         Options(port=0, data=tmp_path), [], announce=announced.append, log=lambda *line: lines.append(": ".join(line))
@@ -105,24 +105,24 @@ async def test_on_a_laptop_the_streams_open_again_by_themselves(tmp_path: Path) 
                 finally:
                     stack.stop()
     except CannotMount as error:
-        skipped(error)
+        skip_without_mount(error)
 
     assert any("restarting nats-server to reopen its streams" in line for line in lines)
 
 
 async def fill_and_make_room(url: str, store: Path) -> None:
-    """Until a stream is refused, and then until it is written again."""
+    """Fill the disk until a write fails, then free it until a write succeeds."""
     async with open_bus(NatsSettings(url=url), "test") as bus:
         await bus.client.jetstream().add_stream(name="NOTES", subjects=["notes"])
 
-        async def taken(size: int = 1) -> bool:
+        async def can_write(size: int = 1) -> bool:
             try:
                 await bus.publish("notes", bytes(size), deadline_s=0.5)
             except BrokerUnavailable:
                 return False
             return True
 
-        with filled(store):
-            while await taken(100_000):
+        with fill_disk(store):
+            while await can_write(100_000):
                 pass
-        await wait_until(taken, "the stream is written again", timeout_s=30)
+        await wait_until(can_write, "the stream is written again", timeout_s=30)

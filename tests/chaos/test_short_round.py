@@ -1,4 +1,4 @@
-"""A short run of the driver, so that every change meets some violence; `make chaos` has the long ones."""
+"""A short run of the driver, so that every change is tested under faults; `make chaos` has the long runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROUNDS = 4
 
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_doubled_or_stuck() -> None:
-    """The driver's account after a few acts of violence; its output names the seed to repeat."""
+    """The account of the driver after a few faults; its output shows the seed for a repetition."""
     driver = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.chaos.driver", "--rounds", str(ROUNDS), "--workers", "2",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""One random act of violence a round: a part dies, ends or stands still; the broker forgets something, or is full."""
+"""One random fault per round: a part dies, ends or freezes, or the broker loses data or is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import nats.errors
 
 from shared import topology
-from tests.chaos.disk import filled
+from tests.chaos.disk import fill_disk
 from tests.chaos.engine import PAST_THE_LEASE_S
 from tests.chaos.parts import happens
 
@@ -33,14 +33,14 @@ _ACTS = {  # with their weights
     "fill-results": 2,
     "fill-disk": 1,
 }
-# What may be lost without losing a job; the log and the events are the jobs.
+# Streams that may be lost without losing a job: the jobs are in the log and the events.
 _EXPENDABLE = (topology.JOB_Q, topology.JOB_Q, topology.JOBS, topology.SESSIONS, topology.ADVISORY)
 _RESULTS = topology.bucket_stream("results")
 _FULL_S = 1.5
 
 
 class Violence:
-    """Hurts the system as the dice decide; `acts` are the moments (seconds since the epoch) with what was done."""
+    """Causes random faults; `acts` has the time (seconds since the epoch) and the kind of each."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Violence:
         *,
         disk: Path | None,
     ) -> None:
-        """`disk` is where the broker's store is, if that may be filled."""
+        """`disk` is the folder of the store of the broker, if it may be filled."""
         self._dice = dice
         self._parts = parts
         self._bus = bus
@@ -64,7 +64,7 @@ class Violence:
         self.acts: list[tuple[float, str]] = []
 
     async def act(self, over: asyncio.Event) -> None:
-        """Do one thing; what is frozen thaws, and what is filled is emptied, before this returns."""
+        """Cause one fault. A freeze or a full disk is over before this returns."""
         weights = _ACTS if self._disk else _ACTS | {"fill-disk": 0}
         (act,) = self._dice.choices(list(weights), list(weights.values()))
         victim, stream = self._dice.choice(self._parts.names), self._dice.choice(_EXPENDABLE)
@@ -106,8 +106,8 @@ class Violence:
             await jetstream.update_stream(live)
 
     async def _fill_disk(self, over: asyncio.Event) -> None:
-        """Fill it, then do what an operator would: make room and start the broker anew."""
+        """Fill the disk, then free it and restart the broker, as an operator would."""
         if self._disk is not None:
-            with filled(self._disk):
+            with fill_disk(self._disk):
                 await happens(over, _FULL_S)
             self._parts.send("nats", signal.SIGTERM)
