@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.deliveries import Delivery
     from shared.messages import JobWork
 
-_QUANTUM_MS = 1_000.0  # the turn of one user, which all other users have to wait for
+_QUANTUM_MS = 1_000.0  # the turn of one owner, which all others have to wait for
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Dispatches the jobs of one class, fairly between users. JOB_Q holds few unstarted jobs: one for each worker."""
+    """Dispatches the jobs of one class, fairly between owners. JOB_Q holds few unstarted jobs: one for each worker."""
 
     def __init__(
         self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator, settings: Settings

@@ -21,13 +21,13 @@ RUNNING = Gauge("artmancer_jobs_running", "Jobs that a worker has", ("job_class"
 ENDED = Counter("artmancer_jobs_ended", "Jobs that have ended", ("task", "state"))
 JOB_SECONDS = Histogram(
     "artmancer_job_seconds",
-    "Seconds from the submit of a job to its result",
+    "Seconds from the submission of a job to its result",
     ("task",),
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600),
 )
 WAIT_SECONDS = Histogram(
     "artmancer_job_wait_seconds",
-    "Seconds from the submit of a job to its first start",
+    "Seconds from the submission of a job to its first start",
     ("job_class",),
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900),
 )

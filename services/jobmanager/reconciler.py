@@ -100,7 +100,7 @@ class Reconciler:
     async def _restore(self, work: JobWork) -> None:
         """Queue a job again that left JOB_Q without an end: the stream was deleted or purged, or has lost it."""
         record = await job_events.load_record(self._bus, work.job_id)
-        is_logged = await self._bus.get(JOB_LOG, work.log_seq) is not None  # an operator may have purged a user
+        is_logged = await self._bus.get(JOB_LOG, work.log_seq) is not None  # an operator may have purged an owner
         if record is None or record.ended is not None or not is_logged:
             self._board.remove(work.job_id)
         elif record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:

@@ -122,8 +122,8 @@ def _endpoints(bus: Bus, dispatchers: list[Dispatcher], instance: str) -> list[r
     async def queue(_: QueueQuery) -> QueueReport:
         waiting: defaultdict[str, list[str]] = defaultdict(list)
         for dispatcher in dispatchers:
-            for user, job_id in await dispatcher.waiting():
-                waiting[user].append(job_id)
+            for owner, job_id in await dispatcher.waiting():
+                waiting[owner].append(job_id)
         return QueueReport(queued=dict(waiting))
 
     replay = Replay(bus)

@@ -77,22 +77,22 @@ class SubmissionExaminer:
             return job_id, None
         return subjects.replay_id(job_id, log_seq), job_id
 
-    async def _has_ended(self, user: str, job_id: str) -> bool:
+    async def _has_ended(self, owner: str, job_id: str) -> bool:
         """Return whether the job has ended. Its events may have expired before the log, so read the view as well."""
         if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
             return True
-        viewed = await self._bus.last(JOBS, subjects.job_record(user, job_id))
+        viewed = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
         return (
             viewed is not None and viewed.data != b"" and JobRecord.model_validate_json(viewed.data).ended is not None
         )
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.image_hashes().items():
-            picture = await self._images.head("inputs", sha256)
-            if picture is None:
+            image = await self._images.head("inputs", sha256)
+            if image is None:
                 raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
             if name == "image":
-                pixels = picture.width * picture.height
+                pixels = image.width * image.height
         return self._estimator.duration_ms(submit.task, pixels, submit.steps)
 
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:

@@ -110,7 +110,7 @@ class Stack:
         Raises ConfigError if the port or the data folder is in use, or if a process refuses its settings.
         """
         port = free_port(self._options.host, self._options.port)
-        caddy = self._caddy(port)
+        caddy = self._create_caddy(port)
         with lock_data_folder(self._options.data):
             async with ProcessGroup() as group, asyncio.TaskGroup() as tasks:
                 self._watchers.append(tasks.create_task(group.keep_guard(), name="guard"))
@@ -124,7 +124,7 @@ class Stack:
         if self._failure is not None:
             raise self._failure
 
-    def _caddy(self, port: int) -> Caddy | None:
+    def _create_caddy(self, port: int) -> Caddy | None:
         if self._options.https_port is None:
             return None
         https_port = free_port(HTTPS_HOST, self._options.https_port)
@@ -139,7 +139,7 @@ class Stack:
         if caddy is not None:
             self._supervise(tasks, "caddy", caddy.process(group, self._lines_of("caddy")), 1)
         probes = {each.name: free_port(_LOOPBACK, 0) for each in self._services} if self._options.metrics else {}
-        environment = self._environment(url, port, behind_caddy=caddy is not None)
+        environment = self._build_environment(url, port, behind_caddy=caddy is not None)
         for service in self._services:
             own = {"PROBE_PORT": str(probes[service.name])} if probes else {}
             lines = self._lines_of(service.name)
@@ -156,7 +156,7 @@ class Stack:
         self._watchers.append(tasks.create_task(server.restart_after_full_disk(), name="watch-disk"))
         return server.url
 
-    def _environment(self, nats_url: str, port: int, *, behind_caddy: bool) -> dict[str, str]:
+    def _build_environment(self, nats_url: str, port: int, *, behind_caddy: bool) -> dict[str, str]:
         environment = {
             **ALLOCATOR,
             "NATS_URL": nats_url,
@@ -180,7 +180,9 @@ class Stack:
             self._failure = self._failure or ConfigError(f"{name} {reason}")
             self.stop()
 
-        supervisor = Supervisor(process, report=lambda exit_: self._log("stack", f"{name} {exit_}"), give_up=give_up)
+        supervisor = Supervisor(
+            process, report=lambda outcome: self._log("stack", f"{name} {outcome}"), give_up=give_up
+        )
         self._stages.setdefault(stage, []).append(supervisor)
         tasks.create_task(supervisor.run(), name=f"supervise-{name}")
         return supervisor
