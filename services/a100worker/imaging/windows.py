@@ -1,0 +1,128 @@
+"""Windows: the parts of a photo that an engine works on, so that its effort and its detail go where the mask is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from services.a100worker.imaging.placement import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.image_codec import Grey
+
+MOST = 4  # windows a job
+LEAST_PX = 512  # of a window's side, where the photo has as many
+STEP_PX = 32  # of a window's side, where the photo has room
+_MARGIN = 1 / 4  # of the region's side, on each edge
+_LEAST_MARGIN_PX = 64
+_CELL_PX = 32  # of the raster on which many small regions are joined
+_FEW = 16  # regions that are compared pair by pair
+_NEARLY_ALL = 0.95
+_THRESHOLD = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the photo with the regions to work on inside; no region of another window reaches into it."""
+
+    box: Box
+    regions: tuple[Box, ...]
+
+
+def plan(regions: Sequence[Box], shape: tuple[int, ...]) -> list[Window]:
+    """Return 1 to 4 windows round the regions of a photo of that shape, from top to bottom.
+
+    A window is its regions' box with a quarter of each side as margin (at least 64 px), and has at least 512 px a side.
+    Regions share a window where one reaches into the other's, or where one window has fewer pixels than two.
+    """
+    groups = [(region,) for region in regions] if len(regions) <= _FEW else _join_on_raster(regions, shape)
+    windows = [_window_of(group, shape) for group in groups]
+    while len(windows) > 1:
+        pair = _pair_to_join(windows, shape)
+        if pair is None:
+            break
+        joined = _window_of((*pair[0].regions, *pair[1].regions), shape)
+        windows = [*(window for window in windows if window not in pair), joined]
+    return sorted(windows, key=lambda window: (window.box.y, window.box.x))
+
+
+def boxes_of(mask: Grey) -> list[Box]:
+    """Return the boxes of a mask's connected parts (8 neighbours)."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    return [Box(*(int(side) for side in part[: cv2.CC_STAT_AREA])) for part in stats[1:]]
+
+
+def leaves_no_context(mask: Grey) -> bool:
+    """Return whether the mask covers more than 95 % of the photo."""
+    return bool(np.count_nonzero(mask > _THRESHOLD) > _NEARLY_ALL * mask.size)
+
+
+def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[Window, Window] | None:
+    for first, second in permutations(windows, 2):
+        if any(_meet(first.box, region) for region in second.regions):
+            return first, second
+    pairs = list(combinations(windows, 2))
+    costs = [_extra_pixels(first, second, shape) for first, second in pairs]
+    cheapest = min(range(len(pairs)), key=costs.__getitem__)
+    return pairs[cheapest] if costs[cheapest] <= 0 or len(windows) > MOST else None
+
+
+def _extra_pixels(first: Window, second: Window, shape: tuple[int, ...]) -> int:
+    """Return how many more pixels one window has than the two."""
+    joined = _window_of((*first.regions, *second.regions), shape)
+    return _area(joined.box) - _area(first.box) - _area(second.box)
+
+
+def _window_of(regions: tuple[Box, ...], shape: tuple[int, ...]) -> Window:
+    box = _hull(regions)
+    x, width = _span(box.x, box.width, shape[1])
+    y, height = _span(box.y, box.height, shape[0])
+    return Window(Box(x, y, width, height), regions)
+
+
+def _span(start: int, length: int, limit: int) -> tuple[int, int]:
+    """Return start and length of one side of a window, inside the photo and not farther from its rim than need be."""
+    margin = max(_LEAST_MARGIN_PX, round(length * _MARGIN))
+    first, end = max(0, start - margin), min(limit, start + length + margin)
+    wanted = max(LEAST_PX, end - first)
+    side = min(limit, -(-wanted // STEP_PX) * STEP_PX)
+    middle = (first + end) // 2
+    return min(max(0, middle - side // 2), limit - side), side
+
+
+def _join_on_raster(regions: Sequence[Box], shape: tuple[int, ...]) -> list[tuple[Box, ...]]:
+    """Join regions across growing gaps until few groups are left; comparing thousands pair by pair takes minutes."""
+    raster = np.zeros([-(-side // _CELL_PX) for side in shape[:2]], np.uint8)
+    for box in regions:
+        rows, columns = (slice(part.start // _CELL_PX, (part.stop - 1) // _CELL_PX + 1) for part in box.window)
+        raster[rows, columns] = 255
+    while True:
+        raster = np.asarray(cv2.dilate(raster, np.ones((3, 3), np.uint8)), np.uint8)
+        count, labels = cv2.connectedComponents(raster, connectivity=8)
+        if count - 1 <= _FEW:
+            break
+    groups: dict[int, list[Box]] = {}
+    for box in regions:
+        groups.setdefault(int(labels[box.y // _CELL_PX, box.x // _CELL_PX]), []).append(box)
+    return [tuple(group) for group in groups.values()]
+
+
+def _hull(boxes: Sequence[Box]) -> Box:
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right, bottom = max(box.x + box.width for box in boxes), max(box.y + box.height for box in boxes)
+    return Box(left, top, right - left, bottom - top)
+
+
+def _meet(first: Box, second: Box) -> bool:
+    across = first.x < second.x + second.width and second.x < first.x + first.width
+    return across and first.y < second.y + second.height and second.y < first.y + first.height
+
+
+def _area(box: Box) -> int:
+    return box.width * box.height
