@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
 import numpy as np
@@ -13,9 +14,10 @@ from shared.errors import ConfigError
 from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from services.a100worker.cancel_flag import CancelFlag
+    from services.a100worker.imaging.placement import Box
     from services.a100worker.settings import Settings
     from shared.image_codec import Grey, Rgb
 
@@ -79,12 +81,22 @@ TaskInputs: TypeAlias = RemovalInputs | InsertionInputs | WhiteBalanceInputs
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a model made an edit, for the job's receipt."""
+
+    recipe: str
+    windows: tuple[Box, ...]  # the painted parts of the image
+    adapters: Mapping[str, str]  # the SHA-256 of each adapter that was on
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """A finished edit."""
 
     image: Rgb  # of the input's size
     region: Grey | None  # 0 where the image is byte-identical to the input; None: everything may differ
     conditions: tuple[tuple[str, Rgb], ...] = ()  # labelled images that the engine worked from, for debugging
+    provenance: Provenance | None = None
 
 
 class StepReporter(Protocol):
@@ -108,6 +120,8 @@ class Engine(Protocol):
     """
 
     name: str
+    facts: Mapping[str, str] = MappingProxyType({})
+    """Facts about the loaded engine that its health reports."""
 
     @abstractmethod
     def remove(self, job: RemovalInputs, step: StepReporter, /) -> Edit:

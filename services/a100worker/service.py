@@ -21,7 +21,7 @@ from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from services.a100worker.backend import Engine
     from services.a100worker.settings import Settings
@@ -43,7 +43,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.report_phase)
             except _StoppedWhileLoading:
                 return
-            readiness.mark_loaded(engine.name)
+            readiness.mark_loaded(engine.name, engine.facts)
             probes.mark_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             async with _close_after(engine):
@@ -75,6 +75,7 @@ class _Readiness:
         self.engine = settings.backend
         self._name = settings.name
         self._stop = stop
+        self._facts: dict[str, str] = {}
 
     def report_phase(self, phase: str) -> None:
         """Record the phase that begins, from the engine's thread. Raises after a stop, to end the loading."""
@@ -83,10 +84,10 @@ class _Readiness:
         if self._stop.is_set():
             raise _StoppedWhileLoading
 
-    def mark_loaded(self, engine: str) -> None:
-        """Record that the engine can work."""
+    def mark_loaded(self, engine: str, facts: Mapping[str, str]) -> None:
+        """Record that the engine can work, with the facts that it reports about itself."""
         self._begin_phase(None)
-        self.engine = engine
+        self.engine, self._facts = engine, dict(facts)
         metrics.ENGINE.labels(engine).set(1)
 
     def _begin_phase(self, phase: str | None) -> None:
@@ -96,7 +97,7 @@ class _Readiness:
 
     async def health(self, _: HealthRequest) -> HealthReply:
         """Return the health of this worker."""
-        detail = {"engine": self.engine}
+        detail = {"engine": self.engine, **self._facts}
         if self.phase is not None:
             detail["phase"] = self.phase
         status: Literal["starting", "healthy"] = "starting" if self.phase else "healthy"

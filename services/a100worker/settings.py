@@ -59,8 +59,6 @@ class Settings(ServiceSettings):
     """The memory plan for the weights; auto takes the first of the others that fits the card."""
     qwen_work_px: int = Field(default=1024, ge=64, le=2048)
     """The side of a square with the largest area that an image is edited at."""
-    qwen_condition_px: int = Field(default=1024, ge=64, le=1024)
-    """The side of a square with the area of the images that the model is conditioned on."""
     qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")
     """The attention backend: auto, or one of diffusers' names."""
     qwen_compile: bool = False
@@ -73,6 +71,8 @@ class Settings(ServiceSettings):
     """The threshold of the first-block cache: a higher one is faster and changes the result more."""
     qwen_flow_shift: float = Field(default=3.0, gt=0, le=10)
     """The fixed schedule shift of jobs with `flow_match`."""
+    qwen_removal_recipe: str = Field(default="auto", pattern=r"^[a-z-]+$")
+    """The recipe of removals: stock, stock-tint, or another name in docs/models.md; auto is that of the adapter."""
     qwen_bare: bool = False
     """Obsolete and without effect: a task without an adapter always uses the stock recipe."""
 

@@ -24,9 +24,9 @@ import torch
 from PIL import Image
 
 from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs, edit
-from services.a100worker.backends.qwen import conditions
 from services.a100worker.backends.qwen.engine import Qwen
-from services.a100worker.backends.qwen.frames import Frame
+from services.a100worker.backends.qwen.scenes.balance import BalanceScene
+from services.a100worker.backends.qwen.scenes.scene import draw
 from services.a100worker.cancel_flag import CancelFlag
 from services.a100worker.job.previews import PreviewEncoder
 from services.a100worker.settings import Settings
@@ -177,7 +177,8 @@ def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: i
     asked = balance(side, steps)
     if settings.qwen_lightning != "off":  # the engine does so by itself
         asked = replace(asked, steps=int(settings.qwen_lightning), guidance=1.0)
-    seen = conditions.white_balance(asked, Frame.of(asked.image, settings.qwen_work_px**2)).pictures
+    scene = BalanceScene(asked.image, settings.qwen_work_px**2)
+    seen = [draw(scene, view) for view in engine.recipes[Task.WHITE_BALANCE].views]
     ours, bare = [], []
     for number in range(rounds + 1):
         seconds = (

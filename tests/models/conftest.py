@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shared.settings import StreamSettings
     from tests.gateway import Client
 
-ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128, "qwen_condition_px": 128}
+ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128}
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,26 @@ def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
 
     with closing(Qwen(qwen_settings, lambda _: None)) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qwen]:
+    """The engine on a volume without adapters, loaded once."""
+    from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
+    from tests.models.seal import seal  # noqa: PLC0415
+
+    models = shutil.copytree(qwen_models, tmp_path_factory.mktemp("stock") / "models")
+    shutil.rmtree(models / "qwen/adapters")
+    seal(models / "qwen")
+    with closing(Qwen(Settings(model_dir=models, **ON_THE_CPU), lambda _: None)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
+    """The engine without adapters for one test."""
+    yield resident_stock_qwen
+    resident_stock_qwen.filler.close()
 
 
 @pytest.fixture

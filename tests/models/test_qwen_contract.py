@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from services.a100worker.backends.qwen.engine import Qwen
 
 
-@pytest.fixture
-def engine(qwen: Qwen) -> Qwen:
-    """In place of the engines that need no GPU."""
-    return qwen
+@pytest.fixture(params=["qwen", "stock_qwen"])
+def engine(request: pytest.FixtureRequest) -> Qwen:
+    """In place of the engines that need no GPU: with adapters and without."""
+    found: Qwen = request.getfixturevalue(request.param)
+    return found

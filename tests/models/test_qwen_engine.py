@@ -16,7 +16,7 @@ from services.a100worker.backend import edit
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung
-from services.a100worker.backends.qwen.painter import Order
+from services.a100worker.backends.qwen.painter import PaintRequest
 from shared.errors import BadInput, EngineFailed, JobCancelled
 from shared.messages import Task
 from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 SIZE = 128
 
 
-def order(seed: int = 3, **changes: Any) -> Order:
+def order(seed: int = 3, **changes: Any) -> PaintRequest:
     """Three steps on two pictures: of two, the first and the last are where every schedule has them."""
     wanted: dict[str, Any] = {"prompt": "a cat", "negative_prompt": " ", "steps": 3, "guidance": 2.0, "adapters": []}
     pictures = [piece("cat", SIZE, SIZE), piece("rocket", SIZE, SIZE)]
-    return Order(pictures, seed=seed, **{**wanted, **changes})
+    return PaintRequest(pictures, seed=seed, **{**wanted, **changes})
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_another_seed_gives_another_picture(qwen: Qwen) -> None:
         order(prompt="a dog"),
         order(guidance=1.0),
         order(flow_match=True),
-        Order([piece("coffee", SIZE, SIZE)] * 2, "a cat", " ", 3, 2.0, 3, []),
+        PaintRequest([piece("coffee", SIZE, SIZE)] * 2, "a cat", " ", 3, 2.0, 3, []),
     ]
 
     painted = [qwen.painter.paint(one, Recorder()).tobytes() for one in asked]
@@ -194,7 +194,7 @@ def test_the_colours_of_latents_keep_nothing_for_a_gradient(qwen: Qwen) -> None:
     """With the real VAE it would be 2.7 GB of the card, held as long as the map."""
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape), lambda _: None):
-        LatentColours.fitted(qwen.painter.pipeline)
+        LatentColours.fit(qwen.painter.pipeline)
 
     assert kept == []
 
@@ -333,11 +333,11 @@ def test_a_lost_card_ends_the_process(qwen: Qwen, before_blocks: Callable[[Calla
         edit(qwen, edit_of(Task.REMOVAL), Recorder())
 
 
-def test_numbers_without_a_meaning_are_no_picture(qwen: Qwen) -> None:
+def test_nan_is_no_picture(qwen: Qwen) -> None:
     """They would come out black."""
     broken = qwen.painter.pipeline.transformer.proj_out.register_forward_hook(lambda *_: _[2] * torch.nan)
     try:
-        with pytest.raises(EngineFailed, match="without a meaning"):
+        with pytest.raises(EngineFailed, match="NaN"):
             edit(qwen, edit_of(Task.WHITE_BALANCE, strength=1), Recorder())
     finally:
         broken.remove()

@@ -46,10 +46,10 @@ def grow(mask: Grey) -> Grey:
     return inside if wide.all() else wide
 
 
-def feather(hole: Grey, mask: Grey) -> Grey:
-    """Return weights that rise from 0 to 255 over 2 px at the hole's rim, and are 255 inside the mask."""
+def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
+    """Return weights that rise from 0 to 255 over that width at the hole's rim, and are 255 inside the mask."""
     depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
-    ramp = np.clip(depth * (255 / (_FEATHER_PX + 1)), 0, 255).astype(np.uint8)
+    ramp = np.clip(depth * (255 / (width_px + 1)), 0, 255).astype(np.uint8)
     return np.where(mask > _THRESHOLD, np.uint8(255), ramp)
 
 

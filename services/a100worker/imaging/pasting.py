@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.grain import with_grain
+from services.a100worker.imaging.grain import add_grain
 
 if TYPE_CHECKING:
     from services.a100worker.imaging.placement import Box
@@ -60,7 +60,7 @@ def _with_detail(patch: Patch, photo: Rgb) -> Rgb:
         return np.asarray(cv2.resize(patch.painted, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     small = cv2.resize(patch.region, patch.painted.shape[1::-1], interpolation=cv2.INTER_AREA)
     hole = np.where(small > 0, np.uint8(255), np.uint8(0))
-    return with_grain(photo, patch.painted, hole, np.zeros_like(hole), patch.seed)
+    return add_grain(photo, patch.painted, hole, np.zeros_like(hole), patch.seed)
 
 
 def _colour_offset(photo: Rgb, painted: Rgb, region: Grey) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

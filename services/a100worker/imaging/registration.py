@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Rgb
 
 _LEAST_SIDE_PX = 64  # of a part that is compared by itself
+_STRIP_PX = 16  # narrower pictures have too little to compare
 _SURE = 0.1  # response of a phase correlation: 1 for equal pictures, about 0.02 for unrelated ones
 _GAIN = (0.5, 2.0)  # least and most, of a channel's contrast
 
@@ -21,8 +22,11 @@ def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
     """Return whether two pictures of one size show the same shapes at the same places.
 
     The whole and its quarters are compared by phase correlation (Kuglin, Hines 1975), which light and colour do not
-    affect. Quarters show a zoom or a turn, in which the whole does not move. Plain quarters are passed over.
+    affect. Quarters show a zoom or a turn, in which the whole does not move. Plain quarters are passed over. A narrow
+    strip counts as not aligned.
     """
+    if min(before.shape[:2]) < _STRIP_PX:
+        return False
     first, second = _grey(before), _grey(after)
     shift, response = _displacement(first, second)
     if response < _SURE or shift > within_px:

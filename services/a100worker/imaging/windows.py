@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from services.a100worker.imaging.placement import Box
+from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,14 @@ def boxes_of(mask: Grey) -> list[Box]:
     return [Box(*(int(side) for side in part[: cv2.CC_STAT_AREA])) for part in stats[1:]]
 
 
+def boxes_of_marked(mask: Grey) -> list[Box]:
+    """Return the boxes of the parts that a mask marks. Raises BadInput where it marks nothing."""
+    boxes = boxes_of(np.where(mask > _THRESHOLD, np.uint8(255), np.uint8(0)))
+    if not boxes:
+        raise BadInput("The mask marks nothing to remove.")
+    return boxes
+
+
 def leaves_no_context(mask: Grey) -> bool:
     """Return whether the mask covers more than 95 % of the photo."""
     return bool(np.count_nonzero(mask > _THRESHOLD) > _NEARLY_ALL * mask.size)
@@ -100,7 +109,7 @@ def _join_on_raster(regions: Sequence[Box], shape: tuple[int, ...]) -> list[tupl
     """Join regions across growing gaps until few groups are left; comparing thousands pair by pair takes minutes."""
     raster = np.zeros([-(-side // _CELL_PX) for side in shape[:2]], np.uint8)
     for box in regions:
-        rows, columns = (slice(part.start // _CELL_PX, (part.stop - 1) // _CELL_PX + 1) for part in box.window)
+        rows, columns = (slice(part.start // _CELL_PX, (part.stop - 1) // _CELL_PX + 1) for part in box.slices)
         raster[rows, columns] = 255
     while True:
         raster = np.asarray(cv2.dilate(raster, np.ones((3, 3), np.uint8)), np.uint8)

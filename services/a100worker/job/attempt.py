@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.a100worker import backend, metrics
 from services.a100worker.job.debug_sessions import store_session
@@ -17,7 +17,7 @@ from shared.image_codec import encode_png
 from shared.messages import Done
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Edit, Engine
+    from services.a100worker.backend import Edit, Engine, Provenance
     from services.a100worker.job.inputs import Files
     from services.a100worker.job.progress import ProgressPublisher
     from services.a100worker.settings import Settings
@@ -80,6 +80,7 @@ class Attempt:
             changed_outside_px=output.changed_outside_px,
             timings_ms=timings_ms,
             debug=session,
+            **_origin(output.edit.provenance),
         )
 
     async def _wait_for_engine(self, files: Files) -> _Output:
@@ -109,6 +110,14 @@ class Attempt:
         return await store_session(
             self.bus, self.images, self.work, edit, result, engine=self.engine.name, duration_ms=duration_ms
         )
+
+
+def _origin(provenance: Provenance | None) -> dict[str, Any]:
+    """Return the fields of Done for an edit by a model; none for one without."""
+    if provenance is None:
+        return {}
+    boxes = [(box.x, box.y, box.width, box.height) for box in provenance.windows]
+    return {"recipe": provenance.recipe, "windows": boxes, "adapters": dict(provenance.adapters)}
 
 
 def _ms(seconds: float) -> int:

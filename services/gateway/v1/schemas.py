@@ -208,6 +208,9 @@ class Receipt(Resource):
     worker: str
     attempt: int
     pixels_changed_outside_mask: int
+    recipe: str | None = Field(description="The pictures and words that the model was shown; null: not of a model.")
+    windows: list[tuple[int, int, int, int]] = Field(description="The painted parts: x, y, width, height in pixels.")
+    adapters: dict[str, Sha256] = Field(description="The adapters that were on.")
     timings_ms: dict[str, int]
     created_at: datetime
     finished_at: datetime

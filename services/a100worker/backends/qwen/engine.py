@@ -1,39 +1,54 @@
-"""The engine for A100s: Qwen-Image-Edit in bfloat16, one pipeline for all tasks, an adapter for each."""
+"""The engine for GPUs: Qwen-Image-Edit in bfloat16, one pipeline for all tasks, with a recipe for each."""
 
 from __future__ import annotations
 
 import gc
-import itertools
 import logging
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, assert_never
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from services.a100worker.backend import Edit, Engine, InsertionInputs, RemovalInputs, WhiteBalanceInputs, blend
+from services.a100worker.backend import Edit, Engine, Provenance
 from services.a100worker.backends.lama.fill import HoleFiller
-from services.a100worker.backends.qwen import assembly, conditions
+from services.a100worker.backends.qwen import assembly, warm_up
 from services.a100worker.backends.qwen.adapters import files as adapter_files
-from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
-from services.a100worker.backends.qwen.painter import LEAST_STEPS, Order, Painter
+from services.a100worker.backends.qwen.painter import LEAST_STEPS, Painter, PaintRequest
 from services.a100worker.backends.qwen.preflight import look
-from services.a100worker.cancel_flag import CancelFlag
-from shared.errors import ArtMancerError, ConfigError, EngineFailed
+from services.a100worker.backends.qwen.scenes import labels
+from services.a100worker.backends.qwen.scenes.balance import BalanceScene
+from services.a100worker.backends.qwen.scenes.insertion import InsertionScene, outline_of
+from services.a100worker.backends.qwen.scenes.removal import RemovalScene
+from services.a100worker.backends.qwen.scenes.scene import draw
+from services.a100worker.backends.qwen.windowed import paint_windows
+from services.a100worker.imaging import placement, windows
+from services.a100worker.imaging.placement import Box
+from services.a100worker.imaging.recolouring import recolour
+from services.a100worker.imaging.windows import Window
+from shared.errors import EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from services.a100worker.backend import EditInputs, PhaseReporter, Preview, StepReporter, TaskInputs
-    from services.a100worker.backends.qwen.conditions import Conditions
+    from services.a100worker.backend import (
+        EditInputs,
+        InsertionInputs,
+        PhaseReporter,
+        RemovalInputs,
+        StepReporter,
+        WhiteBalanceInputs,
+    )
+    from services.a100worker.backends.qwen.scenes.scene import Scene
     from services.a100worker.settings import Settings
-    from shared.image_codec import Rgb
+    from shared.image_codec import Grey, Rgb
 
-_WARM_UP = ((256, 256), (256, 320))  # height, width
-_STRIP_PX = 256  # rows computed with at once: of 64 megapixels the floats would fill gigabytes
+_LITTLE_CONTEXT = "The mask covers nearly the whole photo: there is little left to continue from"
 log = logging.getLogger(__name__)
 
 
@@ -43,36 +58,46 @@ class Qwen(Engine):
     name = "qwen"
 
     def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
-        """Load all there is. Raises ConfigError with the one thing that is missing or wrong."""
+        """Load all parts. Raises ConfigError with the first thing that is missing or wrong."""
         ready = look(settings)
         self._settings = settings = ready.settings
         self._lock = threading.Lock()
-        self._adapters = {adapter.name for adapter in ready.adapters}
+        self.recipes = ready.recipes
+        self._digests = {adapter.name: adapter.sha256 for adapter in ready.adapters}
+        self.facts = {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
             pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading)
             self.painter = Painter(pipeline, settings, encoder_leaves=fit.encoder_leaves)
             loading("warming up")
-            self._warm_up()
+            requests = [self._warm_up_request(task, shape) for task, shape in warm_up.cases(settings)]
+            warm_up.choose_attention(self.painter, settings, requests)
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
         """Paint what the mask marks by its surroundings."""
-        return self._edit(Task.REMOVAL, job, step)
+        return self._run(partial(self._remove, job, step), step)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
         """Paint the reference's object where the mask marks."""
-        return self._edit(Task.INSERTION, job, step)
+        return self._run(partial(self._insert, job, step), step)
 
     def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
-        """Paint the image in balanced colours."""
-        return self._edit(Task.WHITE_BALANCE, job, step)
+        """Paint the photo in balanced colours, and give these to the photo."""
+        return self._run(partial(self._balance, job, step), step)
 
-    def _edit(self, task: Task, job: TaskInputs, step: StepReporter) -> Edit:
-        """Run one job. Whatever it raises (BadInput, EngineFailed, JobCancelled), the next job can run."""
+    def close(self) -> None:
+        """Free the card's memory and end the child process."""
+        self.filler.close()
+        del self.painter
+        _free_memory()
+
+    def _run(self, attempt: Callable[[Rung], Edit], step: StepReporter) -> Edit:
+        """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run."""
         with self._lock, _on(self._settings.qwen_device):
             for rung in Rung:
+                step(0, 0, rung.sentence)
                 try:
-                    return self._attempt(task, job, step, rung)
+                    return attempt(rung)
                 except RuntimeError as error:
                     if is_shortage(error):
                         log.warning("qwen.out-of-memory", extra={"rung": rung.name})
@@ -86,115 +111,99 @@ class Qwen(Engine):
                 _free_memory()
         raise EngineFailed("The GPU's memory is too small for this picture.")
 
-    def close(self) -> None:
-        """Give back the card's memory and the child process."""
-        self.filler.close()
-        del self.painter
-        _free_memory()
+    def _remove(self, job: RemovalInputs, step: StepReporter, rung: Rung) -> Edit:
+        fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(rung)
+        if windows.leaves_no_context(job.mask):
+            step(0, 0, _LITTLE_CONTEXT)
+        painted = paint_windows(
+            job.image,
+            windows.plan(windows.boxes_of_marked(job.mask), job.image.shape),
+            lambda image, window: RemovalScene(job, image, window, area, fill, saliency),
+            partial(self._paint, Task.REMOVAL, job, rung),
+            job.seed,
+            step,
+        )
+        labelled = labels.of_removal(job, painted.windows)
+        return self._finish(Task.REMOVAL, painted.image, painted.region, painted.windows, labelled)
 
-    def _attempt(self, task: Task, job: TaskInputs, step: StepReporter, rung: Rung) -> Edit:
-        step(0, 0, rung.sentence)
-        frame = Frame.of(job.image, round(self._settings.qwen_work_px**2 * rung.area))
-        seen = self._conditions(job, frame, step)
-        painted = self.painter.paint(self._order(task, job, seen, frame), step, rung)
-        if seen.region is not None:
-            return Edit(blend(job.image, frame.leave(painted), seen.region), seen.region, seen.labelled)
-        strength = job.strength if isinstance(job, WhiteBalanceInputs) else 1.0
-        return Edit(_recoloured(job.image, strength, frame, painted), None, seen.labelled)
+    def _insert(self, job: InsertionInputs, step: StepReporter, rung: Rung) -> Edit:
+        outline, area = outline_of(job), self._area(rung)
+        if windows.leaves_no_context(job.mask):
+            step(0, 0, _LITTLE_CONTEXT)
+        painted = paint_windows(
+            job.image,
+            windows.plan(placement.find_regions(job.mask), job.image.shape),
+            lambda image, window: InsertionScene(job, image, window, area, outline),
+            partial(self._paint, Task.INSERTION, job, rung),
+            job.seed,
+            step,
+        )
+        labelled = labels.of_insertion(job, painted.windows, outline)
+        return self._finish(Task.INSERTION, painted.image, painted.region, painted.windows, labelled)
 
-    def _conditions(self, job: TaskInputs, frame: Frame, step: StepReporter) -> Conditions:
-        match job:
-            case RemovalInputs():
-                return conditions.removal(job, frame, self.filler.of(job, step))
-            case InsertionInputs():
-                return conditions.insertion(job, frame)
-            case WhiteBalanceInputs():
-                return conditions.white_balance(job, frame)
-        assert_never(job)
+    def _balance(self, job: WhiteBalanceInputs, step: StepReporter, rung: Rung) -> Edit:
+        scene = BalanceScene(job.image, self._area(rung))
+        answer = self._paint(Task.WHITE_BALANCE, job, rung, scene, job.seed, step)
+        before, after = scene.frame.crop(scene.photo), scene.frame.crop(answer)
+        image, aligned = recolour(job.image, before, after, job.strength)
+        if not aligned:
+            log.info("qwen.only-colours-used")
+        whole = Window(Box(0, 0, job.image.shape[1], job.image.shape[0]), ())
+        return self._finish(Task.WHITE_BALANCE, image, None, [(whole, scene)], labels.of_balance(job.image, scene))
 
-    def _order(self, task: Task, job: EditInputs, seen: Conditions, frame: Frame) -> Order:
-        lightning = self._settings.qwen_lightning
-        return Order(
-            pictures=seen.pictures,
-            prompt=_plain(job.prompt) or _default_words(task),
-            negative_prompt=_plain(job.negative_prompt or "") or " ",
+    def _finish(
+        self,
+        task: Task,
+        image: Rgb,
+        region: Grey | None,
+        painted: Sequence[tuple[Window, Scene]],
+        labelled: labels.Labelled,
+    ) -> Edit:
+        shown = labels.shown([scene for _, scene in painted], self.recipes[task].views)
+        boxes = tuple(window.box for window, _ in painted)
+        adapters = {name: self._digests[name] for name in self._adapters_for(task)}
+        provenance = Provenance(self.recipes[task].name, boxes, adapters)
+        return Edit(image, region, (*labelled, *shown), provenance)
+
+    def _paint(self, task: Task, job: EditInputs, rung: Rung, scene: Scene, seed: int, step: StepReporter) -> Rgb:
+        return self.painter.paint(self._request(task, job, scene, seed), step, rung)
+
+    def _request(self, task: Task, job: EditInputs, scene: Scene, seed: int) -> PaintRequest:
+        lightning, recipe = self._settings.qwen_lightning, self.recipes[task]
+        free = None
+        if scene.region is not None:
+            free = scene.frame.enter_mask(np.where(scene.region > 0, np.uint8(255), np.uint8(0)))
+        return PaintRequest(
+            pictures=[draw(scene, view) for view in recipe.views],
+            prompt=recipe.prompt(_escape(job.prompt)),
+            negative_prompt=_escape(job.negative_prompt or "") or " ",
             steps=max(LEAST_STEPS, job.steps) if lightning == "off" else int(lightning),
             guidance=job.guidance if lightning == "off" else 1.0,  # distilled into the adapter
-            seed=job.seed,
-            adapters=self._chosen(task),
+            seed=seed,
+            adapters=self._adapters_for(task),
             flow_match=job.flow_match,
-            inner=frame.inner,
+            inner=scene.frame.inner,
+            photo=None if free is None else scene.photo,
+            free=free,
         )
 
-    def _chosen(self, task: Task) -> list[str]:
-        return [name for name in (task.value, adapter_files.LIGHTNING) if name in self._adapters]
+    def _area(self, rung: Rung) -> int:
+        return round(self._settings.qwen_work_px**2 * rung.area)
 
-    def _warm_up(self) -> None:
-        """Paint what nobody sees: what is slow the first time is slow now, and what does not work does not start."""
-        transformer = self.painter.pipeline.transformer
-        for attention in assembly.attentions(self._settings):
-            if assembly.attend(transformer, attention) and self._paints():
-                log.info("qwen.attention", extra={"attention": attention})
-                return
-        raise ConfigError("The model was loaded, but its first picture failed.")
+    def _adapters_for(self, task: Task) -> list[str]:
+        names = [task.value] if self.recipes[task].adapter else []
+        return [name for name in (*names, adapter_files.LIGHTNING) if name in self._digests]
 
-    def _paints(self) -> bool:
-        tasks, shapes = [Task.REMOVAL], [*_WARM_UP[:1]]
-        if self._settings.qwen_compile:
-            # Each adapter is compiled once, and sizes only count as such from the second on.
-            tasks, shapes = list(Task), [*_WARM_UP]
-        try:
-            for task, shape in itertools.product(tasks, shapes):
-                grey = np.full((*shape, 3), 127, np.uint8)
-                order = Order([grey] * 3, _default_words(task), " ", LEAST_STEPS, 2.0, 0, self._chosen(task))
-                self.painter.paint(order, _Nobody())
-        except (ArtMancerError, RuntimeError, ValueError, ImportError):
-            log.warning("qwen.warm-up-failed", exc_info=True)
-            return False
-        return True
+    def _warm_up_request(self, task: Task, shape: tuple[int, int]) -> PaintRequest:
+        grey, recipe = np.full((*shape, 3), 127, np.uint8), self.recipes[task]
+        return PaintRequest(
+            [grey] * len(recipe.views), recipe.words, " ", LEAST_STEPS, 2.0, 0, self._adapters_for(task)
+        )
 
 
-class _Nobody:
-    """Hears the steps of the warm-up."""
-
-    def __init__(self) -> None:
-        self.cancel_flag = CancelFlag()
-
-    def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
-        """Not even look."""
-
-
-def _default_words(task: Task) -> str:
-    """Return the words for a job without a prompt."""
-    match task:
-        case Task.REMOVAL:
-            return "remove object"
-        case Task.INSERTION:
-            return "insert object"
-        case Task.WHITE_BALANCE:
-            return "white balance this image"
-    assert_never(task)
-
-
-def _plain(words: str) -> str:
-    """Take the sense out of what the tokenizer would read as a command, or as one picture more."""
+def _escape(words: str) -> str:
+    """Break up words that the tokenizer would read as commands, or as one more picture."""
     return words.replace("<|", "< |").strip()
-
-
-def _recoloured(image: Rgb, strength: float, frame: Frame, painted: Rgb) -> Rgb:
-    """Return the upload in the new colours, as far as `strength` says.
-
-    A picture that was made smaller gets the difference only, or it would come back blurred.
-    """
-    after, before = frame.leave(painted), image
-    if frame.inner != (frame.width, frame.height):
-        before = frame.leave(frame.enter(image))
-    result = np.empty_like(image)
-    for top in range(0, frame.height, _STRIP_PX):
-        rows = slice(top, top + _STRIP_PX)
-        change = after[rows].astype(np.float32) - before[rows]
-        result[rows] = np.clip(np.rint(image[rows] + np.float32(strength) * change), 0, 255)
-    return result
 
 
 def _on(device: str) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""The frame that a picture is edited in: not larger than the model is good at, and of sides it can work with."""
+"""Canvases for the model: a part of a photo, scaled to a size that the model paints well, and the way back."""
 
 from __future__ import annotations
 
@@ -12,53 +12,75 @@ import numpy as np
 if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
-STEP_PX = 16  # of the sides: latents are an eighth of the picture, and packed two by two
-_LEAST_PX = 64
+STEP_PX = 32
+"""Sides of a frame are multiples of it. The pipeline rounds shown pictures to 32, so 16 would give them other grids."""
+LEAST_PX = 64
+_LONGEST = 4  # times the side of the working area's square: longer strips leave the model's range of positions
+_THRESHOLD = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The way from a picture of `width` x `height` into the frame (scale down, pad right and below) and back."""
+    """Maps pixels of `width` x `height` into a frame (scale, then pad right and below) and back."""
 
     width: int
     height: int
-    inner: tuple[int, int]  # width and height of the picture inside the frame
+    inner: tuple[int, int]  # width and height of the scaled pixels inside the frame
     outer: tuple[int, int]  # of the frame
 
     @classmethod
-    def of(cls, picture: Rgb, area: int) -> Frame:
-        """Return the frame of a picture; the picture in it has at most that many pixels."""
-        height, width = picture.shape[:2]
-        scale = min(1.0, math.sqrt(area / (width * height)))
+    def of(cls, width: int, height: int, area: int, least: int | None = None) -> Frame:
+        """Return the frame for so many pixels: of `area`, or with native pixels where these fit.
+
+        Without `least`, all sizes are brought to that area, small ones enlarged. With it, pixels keep their size unless
+        they exceed the area, or one side has fewer than `least` of them.
+        """
+        scale = math.sqrt(area / (width * height))
+        if least is not None:
+            scale = min(scale, max(1.0, least / min(width, height)))
+        scale = min(scale, _LONGEST * math.sqrt(area) / max(width, height))
         inner = max(1, round(width * scale)), max(1, round(height * scale))
-        outer = tuple(max(_LEAST_PX, math.ceil(side / STEP_PX) * STEP_PX) for side in inner)
-        return cls(width, height, inner, (outer[0], outer[1]))
+        return cls(width, height, inner, (_side(inner[0]), _side(inner[1])))
+
+    @property
+    def scale(self) -> float:
+        """Frame pixels for each photo pixel; below 1 the frame shows less detail than the photo has."""
+        return math.sqrt(self.inner[0] * self.inner[1] / (self.width * self.height))
 
     def enter(self, picture: Rgb) -> Rgb:
-        """Bring a picture in; the rim goes on into the padding."""
-        return self._padded(_scaled(picture, self.inner), cv2.BORDER_REPLICATE)
+        """Bring a picture in and repeat its rim in the padding."""
+        return self._pad(_scale(picture, self.inner), cv2.BORDER_REPLICATE)
 
     def enter_mask(self, mask: Grey) -> Grey:
         """Bring a mask in as 0 and 255; no marked pixel is lost, and the padding is not marked."""
-        marked = np.where(mask > 128, np.uint8(255), np.uint8(0))  # noqa: PLR2004
-        small = _scaled(marked, self.inner)
-        return self._padded(np.where(small > 0, np.uint8(255), np.uint8(0)), cv2.BORDER_CONSTANT)
+        marked = np.where(mask > _THRESHOLD, np.uint8(255), np.uint8(0))
+        scaled = _scale(marked, self.inner)
+        limit = 0 if self.scale < 1 else _THRESHOLD  # an enlarged edge overshoots, and must not grow by that
+        return self._pad(np.where(scaled > limit, np.uint8(255), np.uint8(0)), cv2.BORDER_CONSTANT)
 
     def enter_grey(self, grey: Grey) -> Grey:
         """Bring soft values in."""
-        return self._padded(_scaled(grey, self.inner), cv2.BORDER_REPLICATE)
+        return self._pad(_scale(grey, self.inner), cv2.BORDER_REPLICATE)
+
+    def crop(self, framed: Rgb | Grey) -> Rgb:
+        """Cut the padding off."""
+        width, height = self.inner
+        return framed[:height, :width]
 
     def leave(self, framed: Rgb | Grey) -> Rgb:
-        """Cut the padding off and scale to the picture's size."""
-        width, height = self.inner
-        return _scaled(framed[:height, :width], (self.width, self.height))
+        """Cut the padding off and scale to the original size."""
+        return _scale(self.crop(framed), (self.width, self.height))
 
-    def _padded(self, picture: Rgb, border: int) -> Rgb:
+    def _pad(self, picture: Rgb, border: int) -> Rgb:
         right, below = self.outer[0] - self.inner[0], self.outer[1] - self.inner[1]
         return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, border), np.uint8)
 
 
-def _scaled(picture: Rgb | Grey, size: tuple[int, int]) -> Rgb:
+def _side(inner: int) -> int:
+    return max(LEAST_PX, math.ceil(inner / STEP_PX) * STEP_PX)
+
+
+def _scale(picture: Rgb | Grey, size: tuple[int, int]) -> Rgb:
     if picture.shape[1::-1] == size:
         return np.ascontiguousarray(picture)
     how = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_CUBIC

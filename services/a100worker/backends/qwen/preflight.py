@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from services.a100worker.backends.qwen import checkpoint
 from services.a100worker.backends.qwen.adapters import files
-from shared.messages import Task
+from services.a100worker.backends.qwen.recipes.choice import choose
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
     from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
+    from services.a100worker.backends.qwen.recipes.recipe import Recipe
     from services.a100worker.settings import Settings
+    from shared.messages import Task
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,12 @@ class Preflight:
     """The worker's, with `auto` of QWEN_LIGHTNING replaced by the steps that the volume has an adapter for."""
     checkpoint: Checkpoint
     adapters: list[Adapter]
+    recipes: dict[Task, Recipe]
 
     @property
-    def stock_tasks(self) -> list[Task]:
-        """The tasks without an adapter: the model does them as it was published."""
-        names = {adapter.name for adapter in self.adapters}
-        return [task for task in Task if task.value not in names]
+    def recipe_names(self) -> dict[str, str]:
+        """The name of each task's recipe; `stock` where the volume has no adapter for the task."""
+        return {task.value: recipe.name for task, recipe in self.recipes.items()}
 
 
 def look(settings: Settings) -> Preflight:
@@ -43,7 +45,9 @@ def look(settings: Settings) -> Preflight:
     found = checkpoint.inspect(volume)
     lightning = files.lightning_steps(volume, settings.qwen_lightning)
     adapters = files.find(volume, found, lightning=lightning)
-    ready = Preflight(settings.model_copy(update={"qwen_lightning": lightning}), found, adapters)
-    stock, names = [task.value for task in ready.stock_tasks], [adapter.name for adapter in adapters]
-    log.info("qwen.volume", extra={"base": found.base, "adapters": names, "stock": stock, "lightning": lightning})
+    recipes = choose({adapter.name: adapter.facts for adapter in adapters}, settings.qwen_removal_recipe)
+    ready = Preflight(settings.model_copy(update={"qwen_lightning": lightning}), found, adapters, recipes)
+    names = [adapter.name for adapter in adapters]
+    facts = {"base": found.base, "adapters": names, "recipes": ready.recipe_names, "lightning": lightning}
+    log.info("qwen.volume", extra=facts)
     return ready

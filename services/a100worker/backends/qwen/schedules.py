@@ -1,4 +1,4 @@
-"""When each step takes the noise away: by the model's own scheduler, by a fixed shift, or in four or eight steps."""
+"""The noise schedules: the model's own, one with a fixed shift, and that of the Lightning adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Schedules:
-    """All that are needed, made once: a job that wants another one than the last costs nothing."""
+    """Builds all schedules once, so that a change between jobs costs nothing."""
 
     def __init__(self, own: Any, settings: Settings) -> None:
         self._own = self._flow = own
@@ -21,11 +21,11 @@ class Schedules:
                 own.config, use_dynamic_shifting=False, shift=settings.qwen_flow_shift
             )
         else:
-            # As the publishers of the Lightning adapters do, whatever a job asks for: they know no other schedule.
+            # As their publishers do, for every job: Lightning adapters were trained for one schedule.
             self._own = self._flow = FlowMatchEulerDiscreteScheduler.from_config(
                 own.config, base_shift=math.log(3), max_shift=math.log(3), shift_terminal=None
             )
 
     def of(self, *, flow_match: bool) -> Any:
-        """Return that of a job; `flow_match` shifts by a fixed amount instead of one that grows with the picture."""
+        """Return the schedule of a job; `flow_match` shifts by a fixed amount, not by one that grows with the size."""
         return self._flow if flow_match else self._own

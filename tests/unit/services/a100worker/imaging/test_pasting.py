@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.a100worker.backend import finish
+from services.a100worker.backend import blend
 from services.a100worker.imaging.pasting import Patch, fade_at_edges, feather_px, to_native
 from services.a100worker.imaging.placement import Box
 from tests.unit.services.a100worker.recorder import box_mask, photo
@@ -97,6 +97,6 @@ def test_outside_the_region_not_a_byte_changes() -> None:
     picture = photo("coffee")
     painted = np.asarray(255 - picture)
 
-    result = finish(picture, to_native(Patch(painted, 1.0, REGION, 1), picture), REGION)
+    result = blend(picture, to_native(Patch(painted, 1.0, REGION, 1), picture), REGION)
 
     assert np.array_equal(result[REGION == 0], picture[REGION == 0])

@@ -27,7 +27,7 @@ def photos_with_regions(draw: st.DrawFn) -> tuple[tuple[int, int], list[Box]]:
 
 def contains(outer: Box, inner: Box) -> bool:
     """Return whether one box lies in the other."""
-    return outer.widened(0, (10**6, 10**6)) == windows._hull([outer, inner])  # noqa: SLF001
+    return outer.expand(0, (10**6, 10**6)) == windows._hull([outer, inner])  # noqa: SLF001
 
 
 def overlap(first: Box, second: Box) -> bool:
@@ -107,7 +107,7 @@ def test_each_region_lies_in_one_window_with_its_margin(example: tuple[tuple[int
     assert sorted(map(repr, regions)) == sorted(repr(region) for window in planned for region in window.regions)
     for window in planned:
         assert contains(Box(0, 0, shape[1], shape[0]), window.box)
-        assert all(contains(window.box, region.widened(64, shape)) for region in window.regions)
+        assert all(contains(window.box, region.expand(64, shape)) for region in window.regions)
         assert window.box.width >= min(512, shape[1])
         assert window.box.height >= min(512, shape[0])
         assert window.box.width % 32 == 0 or window.box.width == shape[1]

@@ -95,6 +95,22 @@ def test_a_receipt_names_what_went_in_and_came_out() -> None:
     assert (receipt.output, receipt.seed, receipt.steps, receipt.replay_of) == ("a" * 64, 7, 20, "j0")
 
 
+def test_a_receipt_names_the_recipe_the_windows_and_the_adapters_of_a_model() -> None:
+    """Of an engine without them, and of a job that ended before they were recorded, nothing."""
+    done = DONE.model_copy(
+        update={"recipe": "adapter", "windows": [(0, 0, 512, 512)], "adapters": {"removal": "d" * 64}}
+    )
+
+    receipt, plain = (receipt_of(record(JobState.DONE, end), end, None) for end in (done, DONE))
+
+    assert (receipt.recipe, receipt.windows, receipt.adapters) == (
+        "adapter",
+        [(0, 0, 512, 512)],
+        {"removal": "d" * 64},
+    )
+    assert (plain.recipe, plain.windows, plain.adapters) == (None, [], {})
+
+
 def test_a_receipt_can_be_written_without_the_order() -> None:
     """The submission expires in the log after a week."""
     receipt = receipt_of(record(JobState.DONE, DONE), DONE, None)

@@ -18,7 +18,6 @@ from services.a100worker.backends.qwen.preflight import look
 from services.a100worker.settings import Settings
 from shared import settings as settings_module
 from shared.errors import ConfigError
-from shared.messages import Task
 from shared.volumes import AdapterFacts, digest
 from tests.unit.services.a100worker.backends.qwen.volumes import (
     LAYERS,
@@ -49,7 +48,7 @@ def test_a_whole_checkpoint_is_found_with_its_sizes(tmp_path: Path) -> None:
     assert found.layers["transformer_blocks.1.attn.to_q"] == (WIDTH, WIDTH)
     assert "txt_norm" not in found.layers
     assert [adapter.name for adapter in ready.adapters] == ["removal", "insertion", "white-balance"]
-    assert ready.stock_tasks == []
+    assert set(ready.recipe_names.values()) == {"adapter"}
 
 
 @pytest.mark.parametrize(
@@ -92,16 +91,27 @@ def test_a_task_without_an_adapter_is_no_error(tmp_path: Path, caplog: pytest.Lo
         ready = look(Settings(model_dir=tmp_path))
 
     assert [adapter.name for adapter in ready.adapters] == ["removal", "white-balance"]
-    assert ready.stock_tasks == [Task.INSERTION]
+    assert ready.recipe_names == {"removal": "adapter", "insertion": "stock", "white-balance": "adapter"}
     (record,) = [record for record in caplog.records if record.msg == "qwen.volume"]
-    assert vars(record)["stock"] == ["insertion"]
+    assert vars(record)["recipes"] == ready.recipe_names
 
 
 def test_a_volume_without_any_adapter_is_no_error(tmp_path: Path) -> None:
     """As `pull qwen` leaves it."""
     pulled(tmp_path, {name: data for name, data in files().items() if not name.startswith("adapters/")})
 
-    assert look(Settings(model_dir=tmp_path)).stock_tasks == list(Task)
+    assert set(look(Settings(model_dir=tmp_path)).recipe_names.values()) == {"stock"}
+
+
+def test_a_removal_s_recipe_can_be_set(tmp_path: Path) -> None:
+    """An unknown one is refused, with those that there are."""
+    pulled(tmp_path, files())
+
+    tinted = look(Settings(model_dir=tmp_path, qwen_removal_recipe="stock-tint"))
+
+    assert tinted.recipe_names["removal"] == "stock-tint"
+    with pytest.raises(ConfigError, match="There is no recipe 'inpaint' for removal; known are stock, stock-tint, "):
+        look(Settings(model_dir=tmp_path, qwen_removal_recipe="inpaint"))
 
 
 def test_the_obsolete_setting_is_accepted_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
