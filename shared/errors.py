@@ -18,7 +18,8 @@ ArtMancerError
 ├── Unavailable           a part of the system is down
 │   └── BrokerUnavailable nats-server does not answer
 ├── EngineFailed          an engine could not finish this job
-│   └── EngineHung        the engine is stuck; its process ends with exit code 70
+│   ├── EngineHung        the engine is stuck; its process ends with exit code 70
+│   └── CardLost          the graphics card refuses every later call of the process, which ends
 └── ConfigError           a setting is wrong; the process ends with exit code 78
 """
 
@@ -149,6 +150,12 @@ class EngineHung(EngineFailed):
     """The engine stopped responding during this job."""
 
     code = "engine_hung"
+
+
+class CardLost(EngineFailed):
+    """The graphics card failed during this job, please try again."""
+
+    code = "card_lost"
 
 
 class ConfigError(ArtMancerError):

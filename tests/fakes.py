@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from services.a100worker.backend import Edit, Engine
-from shared.errors import BadImage, EngineFailed, ImageNotFound, JobCancelled
+from shared.errors import BadImage, CardLost, EngineFailed, ImageNotFound, JobCancelled
 from shared.image_codec import probe
 from shared.messages import ImageRef
 
@@ -109,6 +109,18 @@ class FailingEngine(_Weightless):
         """Raise a RuntimeError, as a bug would."""
         del job, step
         raise RuntimeError("CUDA error in /secret/weights.bin")
+
+
+class CardLosingEngine(_Weightless):
+    """An engine whose card fails in every job."""
+
+    name = "card-losing"
+
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
+        """Raises CardLost."""
+        del job
+        step(1, 2)
+        raise CardLost
 
 
 class MoodyEngine(_Weightless):

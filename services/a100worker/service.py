@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Work until a stop. Hand back a job that does not end within the drain time. Raises EngineHung."""
+    """Work until a stop. Hand back a job that does not end within the drain time. Raises EngineHung, CardLost."""
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
-from shared.errors import BrokerUnavailable
-from shared.messages import DeadLetter, Failed, Started
+from shared.errors import BrokerUnavailable, CardLost
+from shared.messages import DeadLetter, Failed, Returned, Started
 from shared.settings import StreamSettings
 from shared.topology import JOB_DLQ, JOB_Q
 from tests.running import script
@@ -201,6 +201,24 @@ async def test_a_lost_broker_costs_no_attempt(desk: Desk, nats_server: NatsServe
         end = await desk.done("j1")
 
     assert end.attempt == 1
+
+
+async def test_a_lost_card_ends_its_worker_and_frees_the_job_at_once(desk: Desk) -> None:
+    """Each loss counts as an attempt, and none waits for the end of a lease of half a minute."""
+    codes = []
+    async with desk.manager():
+        await desk.submit("j1")
+        for _ in range(3):
+            async with desk.worker_process("tests.fakes:CardLosingEngine") as worker:
+                codes.append(await worker.wait())
+        end = await desk.outcome("j1")
+        events = await desk.events("j1")
+
+    assert isinstance(end, Failed)
+    assert (end.code, end.message, end.attempt) == ("card_lost", CardLost().message, 3)
+    assert [event.reason for event in events if isinstance(event, Returned)] == ["card_lost"] * 3
+    assert codes == [1, 1, 1]
+    assert end.at - events[0].at < 25  # a lease lasts 30 s
 
 
 @short_leases

@@ -13,7 +13,7 @@ from services.a100worker.job.attempt import Attempt
 from services.a100worker.job.progress import ProgressPublisher
 from services.a100worker.job.settlement import Settlement, reject_unreadable
 from shared import subjects, telemetry, tracing
-from shared.errors import ArtMancerError, BrokerUnavailable, EngineFailed, EngineHung
+from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFailed, EngineHung
 from shared.messages import JobWork
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Runner:
     async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
         """Run one delivered job and settle it.
 
-        Raises BrokerUnavailable: the job is not settled and comes back when its lease ends. Raises EngineHung: the job
-        is settled, but neither the engine nor this runner can be used again.
+        Raises BrokerUnavailable: the job is not settled and comes back when its lease ends. Raises EngineHung
+        or CardLost: the job is settled, but neither the engine nor this runner can be used again.
         """
         try:
             work = JobWork.model_validate_json(delivery.data)
@@ -86,7 +86,7 @@ class Runner:
                 raise
             except ArtMancerError as error:
                 await settlement.fail(error, stopping=stop.is_set())
-                if isinstance(error, EngineHung):
+                if isinstance(error, EngineHung | CardLost):
                     raise
             except Exception:  # the job boundary: the worker survives every exception of an engine
                 log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": settlement.attempt})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from services.a100worker.backend import Edit, Engine, Provenance
 from services.a100worker.backends.lama.fill import HoleFiller
 from services.a100worker.backends.qwen import assembly, warm_up
 from services.a100worker.backends.qwen.adapters import files as adapter_files
+from services.a100worker.backends.qwen.card import is_lost
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Painter, PaintRequest
 from services.a100worker.backends.qwen.preflight import look
@@ -29,7 +30,7 @@ from services.a100worker.imaging import placement, windows
 from services.a100worker.imaging.placement import Box
 from services.a100worker.imaging.recolouring import recolour
 from services.a100worker.imaging.windows import Window
-from shared.errors import EngineFailed
+from shared.errors import CardLost, EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
@@ -86,27 +87,26 @@ class Qwen(Engine):
         return self._run(partial(self._balance, job, step), step)
 
     def close(self) -> None:
-        """Free the card's memory and end the child process."""
+        """Free the card's memory and end the child process. A lost card raises nothing."""
         self.filler.close()
         del self.painter
-        _free_memory()
+        with suppress(RuntimeError):
+            _free_memory()
 
     def _run(self, attempt: Callable[[Rung], Edit], step: StepReporter) -> Edit:
-        """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run."""
+        """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
         with self._lock, _on(self._settings.qwen_device):
             for rung in Rung:
                 step(0, 0, rung.sentence)
                 try:
                     return attempt(rung)
                 except RuntimeError as error:
-                    if is_shortage(error):
-                        log.warning("qwen.out-of-memory", extra={"rung": rung.name})
-                    elif isinstance(error, torch.AcceleratorError):
-                        # After, say, an illegal access the card refuses this process everything: only a new one works.
-                        log.critical("qwen.card-lost")
-                        raise SystemExit(1) from error
-                    else:
+                    if is_lost(error):
+                        log.critical("qwen.card-lost", exc_info=True)
+                        raise CardLost from error
+                    if not is_shortage(error):
                         raise
+                    log.warning("qwen.out-of-memory", extra={"rung": rung.name})
                 # Only here, where the exception and with it the frames that hold the tensors are gone.
                 _free_memory()
         raise EngineFailed("The GPU's memory is too small for this picture.")

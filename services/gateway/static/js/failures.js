@@ -22,6 +22,7 @@ const BY_CODE = {
   nothing_found: "Nothing was found there; click the middle of the object, or paint over it with the brush.",
   image_not_found: "The photo is no longer on the server; open it again.",
   engine_failed: "The edit failed; try again, or mark a slightly different region.",
+  card_lost: "The machine that worked on this edit had to stop; please try again.",
   engine_hung: "The edit failed; try again, or mark a slightly different region.",
   max_deliver: "The edit failed; try again, or mark a slightly different region.",
   unavailable: "A part of the service is not running; try again in a moment.",

@@ -16,7 +16,7 @@ def test_every_error_that_is_not_ours_to_mend_has_a_status() -> None:
     """What is left out is a fault of the system: 500, and a line in the log."""
     missing = codes(errors.ArtMancerError) - STATUS.keys()
 
-    assert missing == {"internal", "engine_failed", "engine_hung", "config", "max_deliver"}
+    assert missing == {"internal", "engine_failed", "engine_hung", "card_lost", "config", "max_deliver"}
 
 
 def test_only_what_helps_to_try_again_says_so() -> None:
