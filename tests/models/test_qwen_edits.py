@@ -94,6 +94,8 @@ async def test_every_task_is_done_at_the_upload_s_size(site: Client, task: Task)
     assert np.array_equal(picture, again)
     assert not np.array_equal(picture, photo)
     assert (receipt["engine"], receipt["pixels_changed_outside_mask"]) == ("qwen", 0)
+    assert (receipt["recipe"], receipt["windows"]) == ("adapter", [[0, 0, WIDTH, HEIGHT]])
+    assert receipt["adapters"].keys() == {task}
 
 
 async def test_an_insertion_with_a_reference_mask_follows_its_outline(site: Client) -> None:
@@ -152,7 +154,7 @@ async def test_the_events_tell_the_steps_and_show_the_picture(site: Client) -> N
     shown = [base64.b64decode(event.facts["jpeg_base64"]) for event in events if event.name == "preview"]
     assert shown
     assert max(map(len, shown)) <= 20_000
-    assert decode_photo(shown[0]).rgb.shape == (12, 14, 3)
+    assert decode_photo(shown[0]).rgb.shape == (15, 17, 3)
 
 
 async def test_a_cancel_is_heard_and_the_worker_goes_on(site: Client) -> None:

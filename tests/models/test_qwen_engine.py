@@ -17,7 +17,7 @@ from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.latent_colours import LatentColours
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from services.a100worker.backends.qwen.painter import PaintRequest
-from shared.errors import BadInput, EngineFailed, JobCancelled
+from shared.errors import BadInput, CardLost, EngineFailed, JobCancelled
 from shared.messages import Task
 from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
 from tests.unit.services.a100worker.recorder import Recorder, balance
@@ -173,12 +173,12 @@ def test_each_step_is_told_once_and_shown(qwen: Qwen) -> None:
 
 
 def test_a_preview_shows_the_picture_without_its_padding(qwen: Qwen) -> None:
-    """Else it would lie askew when it is laid over the photo: 70 x 100 pixels are painted as 80 x 112."""
+    """Else it would lie askew when it is laid over the photo: 70 x 100 pixels are painted as 107 x 153 of 128 x 160."""
     recorder = Recorder()
 
     qwen.balance(balance(piece("cat", 70, 100), steps=3), recorder)
 
-    assert {preview.shape for preview in recorder.previews} == {(9, 12, 3)}
+    assert {preview.shape for preview in recorder.previews} == {(13, 19, 3)}
 
 
 def test_one_step_would_divide_nought_by_nought(qwen: Qwen) -> None:
@@ -242,8 +242,8 @@ def test_a_card_too_small_is_climbed_down_from(
     before_blocks(run_out)
     finished = edit(qwen, edit_of(Task.REMOVAL), recorder)
 
-    told = [message for message in recorder.messages if message and "GPU" in message]
-    assert told == [rung.sentence for rung in Rung if 0 < rung <= failures]
+    reported = [message for message in recorder.messages if message and "GPU" in message]
+    assert reported == [rung.sentence for rung in Rung if 0 < rung <= failures]
     assert finished.region is not None
     assert np.array_equal(finished.image[finished.region == 0], piece()[finished.region == 0])
     assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
@@ -322,14 +322,25 @@ def test_the_text_encoder_does_not_come_back_into_a_full_card(
         del reader.witness
 
 
-def test_a_lost_card_ends_the_process(qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]) -> None:
-    """It would refuse every later job too; the job itself comes back when its lease ends."""
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx(...)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+    ids=["driver", "cublas", "cudnn"],
+)
+def test_a_lost_card_is_an_error_of_its_own(
+    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], failure: RuntimeError
+) -> None:
+    """It would refuse every later job too; this one is handed back at once."""
 
     def lose(_: int) -> None:
-        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        raise failure
 
     before_blocks(lose)
-    with pytest.raises(SystemExit):
+    with pytest.raises(CardLost):
         edit(qwen, edit_of(Task.REMOVAL), Recorder())
 
 

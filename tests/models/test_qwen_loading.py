@@ -227,7 +227,10 @@ REFUSED = {
     "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "it is no safetensors file"),
     "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json cannot be used: it is no JSON"),
     "another model": (write("model_index.json", b'{"_class_name": "FluxPipeline"}'), "QwenImageEditPlusPipeline"),
-    "no numbers": (change(WEIGHTS, lambda tensors: tensors["proj_out.weight"].fill_(torch.nan)), "first picture"),
+    "no numbers": (
+        change(WEIGHTS, lambda tensors: tensors["proj_out.weight"].fill_(torch.nan)),
+        "first picture failed: The model returned NaN",
+    ),
     "other shapes": (
         change(WEIGHTS, lambda tensors: tensors.update({"proj_out.weight": torch.zeros(3, 3)})),
         "The model part qwen/transformer cannot be loaded",
