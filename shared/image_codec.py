@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,6 +18,8 @@ from shared import png
 from shared.errors import BadImage, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
     from PIL import ImageFile
@@ -32,10 +35,12 @@ MAX_SIDE_PX = 16_384
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+_BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError,
+           OverflowError, ZeroDivisionError, struct.error, zlib.error)  # fmt: skip
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 _FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
 
-# `_opened` enforces the limits; Pillow's own guard only warns.
+# `_open_image` enforces the limits; Pillow's own guard only warns.
 Image.MAX_IMAGE_PIXELS = None
 # Larger than the blocks that malloc keeps for reuse (32 MB), so memory returns to the system. With the default, a
 # process kept 340 MB after two images of 64 megapixels at once.
@@ -64,7 +69,7 @@ def probe(data: bytes) -> ImageInfo:
 
     Raises BadImage or TooLarge.
     """
-    with _opened(data) as image:
+    with _open_image(data) as image:
         _check_whole(image, data)
         width, height = image.size
         if _orientation(image, data) in _SIDEWAYS:
@@ -76,7 +81,7 @@ def decode_photo(data: bytes) -> Photo:
     """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge."""
     import numpy as np  # noqa: PLC0415 (the gateway starts without numpy)
 
-    with _opened(data) as image:
+    with _open_image(data) as image:
         plain = _plain_png(image, data)
         icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
         if plain is not None and (rgb := _opaque(plain)) is not None:
@@ -89,7 +94,7 @@ def decode_mask(data: bytes) -> Grey:
     """Decode a mask: the mean of R, G and B; transparent is black. Raises BadImage or TooLarge."""
     import numpy as np  # noqa: PLC0415
 
-    with _opened(data) as image:
+    with _open_image(data) as image:
         plain = _plain_png(image, data)
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return _grey(rgb)
@@ -101,7 +106,7 @@ def decode_mask(data: bytes) -> Grey:
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
     """Return whether `decode_mask` has no value above the threshold, without OpenCV. Raises BadImage or TooLarge."""
-    with _opened(data) as image:
+    with _open_image(data) as image:
         opaque = _on_ground(_upright(image, _plain_png(image, data)), _BLACK)
         luma = _brightest(opaque.convert("L"))
         # Luma weighs R, G, B by 0.299, 0.587, 0.114 and the mean by 1/3 each, so this fast test decides most masks.
@@ -125,35 +130,27 @@ def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
     return bytes(encoded)
 
 
-class _opened:  # noqa: N801 (reads as a verb at the call site)
+@contextmanager
+def _open_image(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """Open lazily, check the limits, and raise BadImage for each error that a broken file causes in Pillow."""
-
-    _BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError,
-               OverflowError, ZeroDivisionError, struct.error, zlib.error)  # fmt: skip
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __enter__(self) -> ImageFile.ImageFile:
-        try:
-            image = Image.open(io.BytesIO(self._data), formats=FORMATS)
-        except self._BROKEN as error:
-            raise BadImage(f"The file is not a readable image ({', '.join(FORMATS)}).") from error
-        width, height = image.size
-        if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
-            raise TooLarge(
-                f"The image is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
-                f"{MAX_PIXELS // 1_000_000} megapixels are accepted."
-            )
-        if image.format == "MPO":  # from many phones: a JPEG that contains further images
-            image.format = "JPEG"
-        self._picture = image
-        return image
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        self._picture.close()
-        if kind is not None and issubclass(kind, self._BROKEN):
-            raise BadImage("The image is damaged or incomplete.") from error
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except _BROKEN as error:
+        raise BadImage(f"The file is not a readable image ({', '.join(FORMATS)}).") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
+        raise TooLarge(
+            f"The image is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
+            f"{MAX_PIXELS // 1_000_000} megapixels are accepted."
+        )
+    if image.format == "MPO":  # from many phones: a JPEG that contains further images
+        image.format = "JPEG"
+    try:
+        yield image
+    except _BROKEN as error:
+        raise BadImage("The image is damaged or incomplete.") from error
+    finally:
+        image.close()
 
 
 def _upright(image: Image.Image, plain: NDArray[np.uint8] | None) -> Image.Image:
