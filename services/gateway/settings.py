@@ -1,4 +1,4 @@
-"""What the gateway must be told."""
+"""The gateway's settings."""
 
 from __future__ import annotations
 
@@ -18,37 +18,61 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = Field(default=8080, ge=0, le=65_535)
-    allowed_origins: str = Field(  # of the pages that may call us, separated by commas; * for any
+    """The port to listen on; 0 takes a free one, which the log names."""
+    allowed_origins: str = Field(
         default="http://localhost:3000,https://localhost:3000",
         validation_alias=AliasChoices("GATEWAY_ALLOWED_ORIGINS", "ALLOWED_ORIGINS"),
     )
-    access: Literal["open", "keys"] | None = None  # None: open to this machine, keys for all others
-    keys_file: Path | None = None  # of `python -m services.gateway.keys`
-    signing_key_file: Path | None = None  # a secret on each line, of which the first signs; the same for all replicas
+    """Origins of the web pages that may call the gateway (CORS), separated by commas; * allows any."""
+    access: Literal["open", "keys"] | None = None
+    """`keys` requires API keys, `open` does not; unset requires keys unless only this machine can connect."""
+    keys_file: Path | None = None
+    """The file of API keys that `python -m services.gateway.keys` writes."""
+    signing_key_file: Path | None = None
+    """The file of secrets for signed URLs, one on each line, the same for all replicas; the first line signs."""
     signed_url_s: float = Field(default=300.0, gt=0, le=600)
-    key_rate_per_s: float = Field(default=20.0, gt=0)  # requests of one key
-    key_burst: int = Field(default=100, ge=1)  # that may come together after a pause
-    key_requests_at_once: int = Field(default=64, ge=1)  # event streams count for as long as they are open
-    refusal_rate_per_s: float = Field(default=5.0, gt=0)  # answers 401 to one address
-    refusal_burst: int = Field(default=100, ge=1)  # that may come together after a pause
-    trusted_proxies: str = ""  # addresses and networks, separated by commas, whose X-Forwarded-* headers are believed
-    max_body_bytes: int = Field(default=64 * 1024**2, ge=1)  # a request carries up to four pictures as base64
-    patience_s: float = Field(default=20.0, gt=0)  # for a request's header, and for a body that is not read
-    reads_at_once: int = Field(default=2, ge=1)  # uploads that are checked; one may unpack to 256 MB
-    results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)  # of those that were fetched last
-    queue_limit_total: int = Field(default=10_000, ge=1)  # jobs that wait for a worker
+    """Seconds that a signed URL is valid."""
+    key_rate_per_s: float = Field(default=20.0, gt=0)
+    """Requests a second that each API key may make."""
+    key_burst: int = Field(default=100, ge=1)
+    """Requests that a key may make together after a pause."""
+    key_requests_at_once: int = Field(default=64, ge=1)
+    """Requests of a key that may run at the same time; an open event stream counts as one."""
+    refusal_rate_per_s: float = Field(default=5.0, gt=0)
+    """401 answers a second that a client address gets before it gets 429."""
+    refusal_burst: int = Field(default=100, ge=1)
+    """401 answers that a client address gets together after a pause."""
+    trusted_proxies: str = ""
+    """Addresses and networks of the proxies whose X-Forwarded-* headers count, separated by commas."""
+    max_body_bytes: int = Field(default=64 * 1024**2, ge=1)
+    """Bytes that the body of a request may have; it can carry four images in base64."""
+    patience_s: float = Field(default=20.0, gt=0)
+    """Timeout in seconds for the header of a request, and for a body that the gateway does not read."""
+    reads_at_once: int = Field(default=2, ge=1)
+    """Uploads that are decoded and checked at the same time; one can take 256 MB of memory."""
+    results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)
+    """Bytes of the most recently fetched results that stay in memory."""
+    queue_limit_total: int = Field(default=10_000, ge=1)
+    """Jobs that may wait in the queue; beyond, a submission is answered 429."""
     queue_limit_per_user: int = Field(default=200, ge=1)
-    result_wait_s: float = Field(default=30.0, ge=0)  # a result that is asked for while its job still runs
-    heartbeat_s: float = Field(default=15.0, gt=0)  # proxies close a stream that is silent for a minute
+    """Jobs of one owner that may wait in the queue."""
+    result_wait_s: float = Field(default=30.0, ge=0)
+    """Seconds that a request for a result waits for a job that still runs."""
+    heartbeat_s: float = Field(default=15.0, gt=0)
+    """Seconds between the comments on a silent event stream; many proxies close it after a minute of silence."""
     mask_timeout_s: float = Field(default=60.0, gt=0)
+    """Timeout in seconds for a mask from the segmentation service."""
     image_timeout_s: float = Field(default=30.0, gt=0)
+    """Timeout in seconds for an operation of the image service."""
     health_timeout_s: float = Field(default=2.0, gt=0)
+    """Timeout in seconds for each service's health."""
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _networks_exist(cls, value: str) -> str:
-        """Uvicorn takes what is no network for the name of a host, and then nobody would be believed."""
+    def _check_networks(cls, value: str) -> str:
+        """Refuse an invalid network, which uvicorn would take for a host name, so that it trusts no proxy at all."""
         for entry in value.split(","):
             if "/" in entry:
                 ip_network(entry.strip())
