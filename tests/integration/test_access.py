@@ -99,7 +99,7 @@ async def test_a_wrong_key_is_no_key(house: House) -> None:
     assert {answer.headers["www-authenticate"] for answer in answers} == {
         'Bearer realm="artmancer", error="invalid_token"'
     }
-    assert {answer.json()["detail"] for answer in answers} == {"The API key is not known, or not any more."}
+    assert {answer.json()["detail"] for answer in answers} == {"The API key is unknown, revoked or expired."}
 
 
 @pytest.mark.parametrize("first", ["alice", "bob"])
@@ -109,7 +109,7 @@ async def test_two_keys_are_no_key(house: House, first: str) -> None:
     answer = await house.nobody.get("/v1/jobs", headers=[("Authorization", f"Bearer {key}") for key in shown])
 
     assert answer.status_code == 401
-    assert answer.json()["detail"] == "The header Authorization comes more than once."
+    assert answer.json()["detail"] == "Send the header Authorization only once."
 
 
 async def test_a_key_is_taken_as_it_is(house: House) -> None:

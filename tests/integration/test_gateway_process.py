@@ -130,7 +130,7 @@ async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
             said.append((await running.communicate())[1].decode())
         assert running.returncode == 78
 
-    assert said[0].startswith("gateway: Others can reach 0.0.0.0: set GATEWAY_KEYS_FILE")
+    assert said[0].startswith("gateway: Other machines can reach 0.0.0.0: set GATEWAY_KEYS_FILE")
     assert said[1] == f"gateway: GATEWAY_KEYS_FILE: cannot read {missing}: No such file or directory.\n"
     assert said[0].count("\n") == 1
 

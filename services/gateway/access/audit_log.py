@@ -1,7 +1,7 @@
-"""An id for every request, and a line in the log for each that changes something or is refused.
+"""Gives each request an id, and logs each request that changes something or is refused.
 
-Who is refused without a pause is not written down each time (`unlogged`): a flood would fill the disk with itself.
-The line tells who, what and how it ended; never what was sent: no body, no prompt, no query, in which a signature is.
+A line has the owner, the route and the status. It never has a body, a prompt or a query, which can hold a signature.
+Refusals beyond the refusal limit are not logged (`unlogged` in the scope): a flood would fill the disk.
 """
 
 from __future__ import annotations
@@ -22,46 +22,50 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
-_SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({401, 403, 429})
-_GONE = 499
-_METHOD_LENGTH = 16  # anybody may call a method as they like
+_CLIENT_GONE = 499
+_METHOD_LENGTH = 16  # a client can send any text as the method
 log = logging.getLogger("audit")
-log.setLevel(logging.INFO)  # LOG_LEVEL says how much is told of the program, not whether it is told who did what
+log.setLevel(logging.INFO)  # whatever LOG_LEVEL is: it limits the log of the program, not the audit
 
 
 class AuditMiddleware:
-    """ASGI middleware around all others that answer. The id is in whatever is logged meanwhile, too."""
+    """ASGI middleware around all others that respond. Log lines of other code have the request's id, too."""
 
     def __init__(self, app: ASGIApp, routes: Callable[[], Sequence[BaseRoute]], *, writes: bool) -> None:
-        """`routes` are those of the app behind; without `writes` there are ids only."""
+        """`routes` returns those of the wrapped app; without `writes` requests get ids but no log lines."""
         self._app = app
         self._routes = routes
         self._writes = writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and note how it went."""
-        began = time.perf_counter()
-        request_id = _id_of(scope)
-        status = _GONE
+        """Pass the request on and log its outcome."""
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        status = _CLIENT_GONE
 
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], (HEADER.lower().encode(), request_id.encode())]
                 if self._writes:
-                    headers += _for_one_caller(message["headers"])
+                    headers += _private_headers(message["headers"])
                 message = {**message, "headers": headers}
             await send(message)
 
         try:
             with telemetry.log_context(request_id=request_id):
-                await self._app(scope, receive, answer)
+                await self._app(scope, receive, send_with_headers)
         finally:
-            if self._writes and (scope["method"] not in _LOOKING or status in _REFUSED) and not scope.get("unlogged"):
-                self._write(scope, request_id, status, time.perf_counter() - began)
+            if (
+                self._writes
+                and (scope["method"] not in _SAFE_METHODS or status in _REFUSED)
+                and not scope.get("unlogged")
+            ):
+                self._write(scope, request_id, status, time.perf_counter() - started)
 
     def _write(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
         principal = scope.get("principal", ANONYMOUS)
@@ -69,7 +73,7 @@ class AuditMiddleware:
             "request_id": request_id,
             "key_id": principal.key_id or None,
             "owner": principal.owner or None,
-            "client": (scope.get("client") or (None,))[0],  # all that is known of who has no key
+            "client": (scope.get("client") or (None,))[0],  # the only trace of a client without a key
             "method": scope["method"][:_METHOD_LENGTH],
             "route": self._template(scope),
             "status": status,
@@ -78,18 +82,18 @@ class AuditMiddleware:
         log.info("http.request", extra=facts)
 
     def _template(self, scope: Scope) -> str | None:
-        """Return the address as the routes write it, `/v1/jobs/{job_id}`; a refused request has not met them."""
+        """Return the route's path template, such as `/v1/jobs/{job_id}`; routing has not run for a refused request."""
         if (route := scope.get("route")) is None:
-            route = next((one for one in self._routes() if one.matches(scope)[0].name == "FULL"), None)
+            route = next((known for known in self._routes() if known.matches(scope)[0].name == "FULL"), None)
         return getattr(route, "path", None)
 
 
-def _for_one_caller(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return what keeps a cache from giving one caller's answer to another; some go by the ending of the address."""
-    kept = any(name.lower() == b"cache-control" for name, _ in headers)
-    return [(b"vary", b"Authorization"), *([] if kept else [(b"cache-control", b"private")])]
+def _private_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the headers that keep the response out of shared caches, some of which store by file name extension."""
+    has_policy = any(name.lower() == b"cache-control" for name, _ in headers)
+    return [(b"vary", b"Authorization"), *([] if has_policy else [(b"cache-control", b"private")])]
 
 
-def _id_of(scope: Scope) -> str:
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode() if _SANE.fullmatch(given) else secrets.token_hex(16)
+def _request_id(scope: Scope) -> str:
+    sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return sent.decode() if _VALID_ID.fullmatch(sent) else secrets.token_hex(16)

@@ -1,4 +1,4 @@
-"""Whether keys are asked for, and of whom a request is that has shown one."""
+"""Authenticates requests by API key or signed URL."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
 
 NO_KEY = "This needs an API key; send it in the header Authorization, after the word Bearer."
-_TWO_KEYS = "The header Authorization comes more than once."
-_WRONG_KEY = "The API key is not known, or not any more."
+_TWO_KEYS = "Send the header Authorization only once."
+_WRONG_KEY = "The API key is unknown, revoked or expired."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticator:
-    """What is needed to let people in who have a key."""
+    """The keys, the signer and the limits of a gateway that requires keys."""
 
     keys: KeyRing
     signer: Signer
@@ -38,8 +38,8 @@ class Authenticator:
     async def identify(self, method: str, path: str, query: str, authorization: Sequence[str]) -> tuple[Principal, str]:
         """Return the principal and ""; or a principal without an owner and the sentence of the refusal.
 
-        `authorization` has the values of all Authorization headers. A key or signature is refused only after a new
-        look at the files: it may be younger than the last one.
+        `authorization` has the values of all Authorization headers. Before a key or signature is refused, the files
+        are checked for a change, because the key or the secret may be newer than the last check.
         """
         principal, refusal = self._identify(method, path, query, authorization)
         if refusal == INVALID_URL or (refusal == _WRONG_KEY and principal.key_id):
@@ -66,23 +66,23 @@ class Authenticator:
 
 
 def create_authenticator(settings: Settings) -> Authenticator | None:
-    """Return the authenticator; None where everybody may come in. Raises ConfigError.
+    """Return the authenticator, None for an open gateway. Raises ConfigError.
 
-    What only this machine reaches is open, unless there are keys; what others reach is open only if somebody says so.
+    A loopback address is open unless there are keys. Any other address is open only by GATEWAY_ACCESS=open.
     """
-    near = _is_loopback(settings.host)
-    if settings.access == "open" or (settings.access is None and near and settings.keys_file is None):
-        if not near:
+    local = _is_loopback(settings.host)
+    if settings.access == "open" or (settings.access is None and local and settings.keys_file is None):
+        if not local:
             log.warning("access.open", extra={"host": settings.host})
         return None
     if settings.keys_file is None and settings.access is None:
         raise ConfigError(
-            f"Others can reach {settings.host}: set GATEWAY_KEYS_FILE to a file of API keys, "
-            "or GATEWAY_ACCESS=open to let everybody in."
+            f"Other machines can reach {settings.host}: set GATEWAY_KEYS_FILE to a file of API keys, "
+            "or GATEWAY_ACCESS=open to allow requests without a key."
         )
     if settings.keys_file is None or settings.signing_key_file is None:
         missing = "GATEWAY_KEYS_FILE" if settings.keys_file is None else "GATEWAY_SIGNING_KEY_FILE"
-        raise ConfigError(f"API keys are asked for, and the setting {missing} names no file.")
+        raise ConfigError(f"API keys are required: set {missing} to a file.")
     return Authenticator(
         keys=KeyRing(settings.keys_file),
         signer=Signer(settings.signing_key_file, settings.signed_url_s),

@@ -1,4 +1,4 @@
-"""Who may do what: every address asks for a key unless it is named here, so a new one is closed from the beginning."""
+"""Authorizes requests: every address requires a key unless it is listed here, so a new address starts closed."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
     from services.gateway.access.authentication import Authenticator
 
-_PAGES = ("/static/", "/v1/docs/assets/")  # files that come with the program
+_PAGES = ("/static/", "/v1/docs/assets/")  # files of the program
 _OPEN = frozenset({"/", "/v1/docs", "/v1/openapi.json", "/v1/samples", "/api", "/api/", "/api/health"})
-_SUMMED_UP = frozenset({"/api/system/health", "/v1/health"})  # without a key for `admin` they tell no details
+_SUMMARIES = frozenset({"/api/system/health", "/v1/health"})  # details need the scope `admin`
 _EXCEPTIONS = {
     ("POST", "/v1/signed-urls"): KeyScope.READ,  # changes nothing
     ("POST", "/api/clear-cache"): KeyScope.ADMIN,
 }
-_LOOKING = frozenset({"GET", "HEAD"})
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
 _REALM = 'Bearer realm="artmancer"'
-_TOO_OFTEN = "Too many requests without a valid API key came from this address, please wait a moment."
-_TOO_MUCH = "This API key asks for too much at once, please wait a moment."
+_TOO_MANY_REFUSALS = "Too many requests without a valid API key came from this address, please wait a moment."
+_TOO_MANY_REQUESTS = "Too many requests came with this API key, please wait a moment."
 
 
 def required_scope(method: str, path: str) -> KeyScope | None:
-    """Return what a key must be good for; None if none is needed."""
-    if method == "OPTIONS":  # tells which methods there are
+    """Return the scope that a request requires, None if it requires no key."""
+    if method == "OPTIONS":  # a CORS preflight cannot send a key
         return None
-    if method not in _LOOKING:
+    if method not in _SAFE_METHODS:
         return _EXCEPTIONS.get((method, path), KeyScope.WRITE)
-    return None if path in _OPEN or path in _SUMMED_UP or path.startswith(_PAGES) else KeyScope.READ
+    return None if path in _OPEN or path in _SUMMARIES or path.startswith(_PAGES) else KeyScope.READ
 
 
 class AuthorizationMiddleware:
-    """ASGI middleware. It names the caller in `scope["principal"]`, and answers 401, 403 and 429 itself."""
+    """ASGI middleware. It sets `scope["principal"]` and responds 401, 403 and 429 itself."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator | None) -> None:
         self._app = app
@@ -65,24 +65,24 @@ class AuthorizationMiddleware:
         elif refusal:
             wait_s = authenticator.refusal_limits.count_refusal((scope.get("client") or ("",))[0])
             scope["unlogged"] = wait_s > 0
-            answer = _later(path, wait_s, _TOO_OFTEN) if wait_s else _refusal(path, required, refusal)
+            answer = _too_many(path, wait_s, _TOO_MANY_REFUSALS) if wait_s else _refuse(path, required, refusal)
             await answer(scope, receive, send)
         elif wait_s := authenticator.limits.acquire(principal.key_id):
-            await _later(path, wait_s, _TOO_MUCH)(scope, receive, send)
+            await _too_many(path, wait_s, _TOO_MANY_REQUESTS)(scope, receive, send)
         else:
             try:
-                app = self._app if principal.may(required) else _refusal(path, required, refusal)
+                app = self._app if principal.may(required) else _refuse(path, required, refusal)
                 await app(scope, receive, send)
             finally:
                 authenticator.limits.release(principal.key_id)
 
 
-def _later(path: str, wait_s: float, sentence: str) -> ASGIApp:
+def _too_many(path: str, wait_s: float, sentence: str) -> ASGIApp:
     return error_response(path, 429, sentence, headers={"Retry-After": str(math.ceil(wait_s))})
 
 
-def _refusal(path: str, required: KeyScope, refusal: str) -> ASGIApp:
-    """Answer as RFC 6750 has it: no key, a wrong key, or a key that is not good for this."""
+def _refuse(path: str, required: KeyScope, refusal: str) -> ASGIApp:
+    """Return the response of RFC 6750 to no key, an invalid key, or a key without the scope."""
     if not refusal:
         realm = f'{_REALM}, error="insufficient_scope", scope="{required}"'
         return error_response(

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     LoadJob = Callable[[str], Awaitable[JobRecord | None]]
 
-_RENEWED_S = BUCKET_LIFE_S["inputs"] / 2  # of an entry: as the picture itself, it outlives a job that names it
-_BELIEVED_S = 60.0
-_KEPT = 8192
+_RENEW_AFTER_S = BUCKET_LIFE_S["inputs"] / 2  # so that the entry, like the image, outlives the jobs that use it
+_CACHE_S = 60.0
+_CACHE_ENTRIES = 8192
 
 
 class Ownership(Protocol):
@@ -110,30 +110,30 @@ class SingleOwner:
 
 
 class StoredOwnership:
-    """Ownership in the broker, so that every replica knows it; what was found is believed for a minute."""
+    """Ownership stored in the broker for all replicas. A found entry is cached for a minute, an absent one never."""
 
     def __init__(self, bus: Bus, clock: Callable[[], float] = time.time) -> None:
         """`clock` gives seconds since the epoch."""
         self._bus = bus
         self._clock = clock
-        self._believed: TTLCache[tuple[str, str], bool] = TTLCache(_KEPT, _BELIEVED_S, clock)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, clock)
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
-        if (owner, sha256) in self._believed:
+        if (owner, sha256) in self._known:
             return True
         entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
-        if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty one
+        if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty entry
             return False
-        if self._clock() - int(entry.data) > _RENEWED_S:
+        if self._clock() - int(entry.data) > _RENEW_AFTER_S:
             await self.add_image(owner, sha256)
-        self._believed[owner, sha256] = True
+        self._known[owner, sha256] = True
         return True
 
     async def add_image(self, owner: str, sha256: str) -> None:
         """See Ownership."""
         await self._bus.publish(subjects.image_ownership(owner, sha256), str(int(self._clock())).encode())
-        self._believed[owner, sha256] = True
+        self._known[owner, sha256] = True
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""
@@ -143,19 +143,19 @@ class StoredOwnership:
 
     async def owns_job(self, owner: str, job_id: str) -> bool:
         """Return whether the owner submitted this job. Raises BadMessage, BrokerUnavailable."""
-        if (owner, job_id) in self._believed:
+        if (owner, job_id) in self._known:
             return True
-        # A replay is in the view only, what has just been submitted only in the log.
+        # A replayed job is only in the view, a new submission only in the log.
         found = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
         if found is None or not found.data:
             found = await self._bus.first(JOB_LOG, subjects.submissions_by(owner, job_id))
         if found is not None:
-            self._believed[owner, job_id] = True
+            self._known[owner, job_id] = True
         return found is not None
 
     def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
-        self._believed[owner, job_id] = True
+        self._known[owner, job_id] = True
 
     def job_records(self, owner: str) -> str:
         """See Ownership."""
@@ -170,13 +170,13 @@ class StoredOwnership:
         return subjects.debug_sessions_of(owner)
 
     def new_request_id(self, owner: str) -> str:
-        """See Ownership. The id begins with the owner's mark, so that no replica has to remember it."""
-        return _mark(owner) + uuid4().hex
+        """See Ownership. The id starts with a hash of the owner, so that no replica has to store it."""
+        return _prefix(owner) + uuid4().hex
 
     def owns_request(self, owner: str, request_id: str) -> bool:
         """See Ownership."""
-        return request_id.startswith(_mark(owner))
+        return request_id.startswith(_prefix(owner))
 
 
-def _mark(owner: str) -> str:
+def _prefix(owner: str) -> str:
     return hashlib.blake2s(owner.encode(), digest_size=8).hexdigest()

@@ -52,8 +52,8 @@ def test_a_laptop_is_open_to_itself(host: str) -> None:
 def test_nobody_is_let_in_by_oversight(host: str) -> None:
     """An address that others can reach, and not a word about it: refused, with both ways out."""
     assert sentence(host=host) == (
-        f"Others can reach {host}: set GATEWAY_KEYS_FILE to a file of API keys, "
-        "or GATEWAY_ACCESS=open to let everybody in."
+        f"Other machines can reach {host}: set GATEWAY_KEYS_FILE to a file of API keys, "
+        "or GATEWAY_ACCESS=open to allow requests without a key."
     )
 
 
@@ -80,9 +80,7 @@ def test_half_of_it_is_not_enough(name: str, files: dict[str, Any]) -> None:
     """The sentence names the setting that is missing."""
     left = {**files, name: None}
 
-    assert sentence(access="keys", **left) == (
-        f"API keys are asked for, and the setting GATEWAY_{name.upper()} names no file."
-    )
+    assert sentence(access="keys", **left) == (f"API keys are required: set GATEWAY_{name.upper()} to a file.")
 
 
 @pytest.mark.parametrize("name", ["keys_file", "signing_key_file"])
@@ -169,7 +167,7 @@ async def test_a_key_that_takes_another_ones_place_ends_it_at_once(
 
     assert before == ("bob", "")
     assert await shown(running, new) == ("bob", "")
-    assert await shown(running, old) == ("", "The API key is not known, or not any more.")
+    assert await shown(running, old) == ("", "The API key is unknown, revoked or expired.")
 
 
 async def test_a_flood_of_unknown_keys_does_not_read_the_file_more_often(files: dict[str, Any]) -> None:
@@ -184,7 +182,7 @@ async def test_a_flood_of_unknown_keys_does_not_read_the_file_more_often(files: 
     checks = path.checks - before
     await shown(authenticator, "no key")
 
-    assert set(answers) == {("", "The API key is not known, or not any more.")}
+    assert set(answers) == {("", "The API key is unknown, revoked or expired.")}
     assert checks == 1
     assert path.checks - before == 1
 
