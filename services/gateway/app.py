@@ -1,4 +1,4 @@
-"""The composition root of the HTTP side: routes, error answers, and the parts they work with."""
+"""The composition root of the HTTP side: parts, routes and error handlers."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ NAME = "gateway"
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Put the routes together. Access, CORS and the size limit are around all of it, in startup_shell.py."""
+    """Assemble the routes. Authorization, CORS and the body limit wrap the app in http/startup_shell.py."""
     app = FastAPI(
         title="ArtMancer",
         version=VERSION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the pictures
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the images
     )
     app.state.deps = deps
     exception_handlers.install(app)
@@ -57,7 +57,7 @@ def create_app(deps: Deps) -> FastAPI:
 
 
 def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
-    """Make the parts."""
+    """Create the parts."""
     store = CachedImageStore(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
     durability = Durability(bus, settings.streams)
@@ -81,8 +81,8 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
 
 @asynccontextmanager
 async def open_app(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
-    """Yield the app at once, connected to the broker as soon as there is one. Raises ConfigError."""
+    """Yield the app at once; it connects to the broker as soon as there is one. Raises ConfigError."""
     async with open_bus(settings.nats, NAME, wait=False) as bus:
         deps = create_deps(settings, bus, authenticator)
-        async with run_background_tasks(deps):
+        async with run_background_tasks(bus, deps.feed, deps.admission, deps.declared):
             yield create_app(deps)

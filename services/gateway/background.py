@@ -1,4 +1,4 @@
-"""What the gateway does besides answering: looks for the streams, listens to jobs, keeps the count of those waiting."""
+"""The background tasks of the gateway: wait for the streams, follow the job events, count the queue."""
 
 from __future__ import annotations
 
@@ -13,50 +13,57 @@ from shared.messages import QueueQuery, QueueReport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.gateway.deps import Deps
+    from services.gateway.core.admission import Admission
+    from services.gateway.core.feed import Feed
+    from shared.bus import Bus
 
 _RETRY_S = 0.5
 _ANSWER_S = 2.0
 
 
 @asynccontextmanager
-async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
-    """Do all of it while the block runs. Raises ConfigError if the broker will not let us in."""
+async def run_background_tasks(
+    bus: Bus, feed: Feed, admission: Admission, declared: asyncio.Event
+) -> AsyncIterator[None]:
+    """Run the tasks during the block. `declared` is set while all streams exist.
+
+    Raises ConfigError if the broker refuses the connection.
+    """
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_look(deps), name="gateway.look"),
-            group.create_task(deps.feed.run(), name="gateway.feed"),
-            group.create_task(_count(deps), name="gateway.count"),
+            group.create_task(_watch_streams(bus, declared), name="gateway.streams"),
+            group.create_task(feed.run(), name="gateway.feed"),
+            group.create_task(_count_queue(bus, admission), name="gateway.count"),
         ]
         yield
         for task in tasks:
             task.cancel()
 
 
-async def _look(deps: Deps) -> None:
+async def _watch_streams(bus: Bus, declared: asyncio.Event) -> None:
     """Wait for the streams after the first connect and after each reconnect, which may reach another broker."""
-    await deps.bus.wait_until_open()
+    await bus.wait_until_open()
     connect = 0
     while True:
-        connect = await deps.bus.next_connect(connect)
-        deps.declared.clear()
-        await declaring.wait_until_declared(deps.bus)
-        if deps.bus.connects == connect:
-            deps.declared.set()
+        connect = await bus.next_connect(connect)
+        declared.clear()
+        await declaring.wait_until_declared(bus)
+        if bus.connects == connect:
+            declared.set()
 
 
-async def _count(deps: Deps) -> None:
+async def _count_queue(bus: Bus, admission: Admission) -> None:
     """Read the queue from the job manager after the first connect and after each reconnect."""
 
     async def ask() -> QueueReport:
-        return await rpc.call(deps.bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=_ANSWER_S)
+        return await rpc.call(bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=_ANSWER_S)
 
     connect = counted = 0
     while True:
         if connect == counted:
-            connect = await deps.bus.next_connect(counted)
+            connect = await bus.next_connect(counted)
         try:
-            await deps.admission.recount(ask)
+            await admission.recount(ask)
         except ArtMancerError:
             await asyncio.sleep(_RETRY_S)
         else:

@@ -1,4 +1,4 @@
-"""What the routes work with, made once by app.py and handed to each of them."""
+"""The parts of the gateway, made once by app.py, as FastAPI dependencies of the routes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Deps:
     durability: Durability
     system: SystemHealth
     authenticator: Authenticator | None
-    """What lets people in; None: everybody may come."""
+    """None on an open gateway."""
     declared: asyncio.Event
-    """Set while the broker is known to have all that is declared."""
+    """Set while all declared streams exist."""
 
     def url_signer(self, principal: Principal) -> Callable[[str], str]:
-        """Return what turns an address into one that opens without a header, where headers are asked for."""
+        """Return a function that signs a path, so that it opens without a header; `str` if keys are not required."""
         if self.authenticator is None or not principal.may(KeyScope.READ):
             return str
         signer = self.authenticator.signer
@@ -55,19 +55,19 @@ class Deps:
 
     @property
     def ready(self) -> bool:
-        """Whether a job could be accepted now."""
+        """Return whether the gateway can accept a job now."""
         return self.bus.up.is_set() and self.declared.is_set()
 
     async def check(self) -> None:
-        """Raise Unavailable where an accepted job would not be kept as safely as declared, or not at all."""
+        """Raise Unavailable if the broker would lose an accepted job, or keep it less safely than declared."""
         await self.bus.ping()
-        if not self.declared.is_set():  # first: what is missing now would be remembered for ten seconds
-            raise Unavailable("The streams are not there yet: the job manager makes them.")
+        if not self.declared.is_set():  # first, because `weaknesses` would cache missing streams for ten seconds
+            raise Unavailable("The streams are missing; start the job manager, which creates them.")
         if weak := await self.durability.weaknesses():
             raise Unavailable(" ".join(weak))
 
 
-# Not `def`: FastAPI would call that in a thread, for every request.
+# `async`, because FastAPI calls a plain function in a thread, for every request.
 async def _deps(request: Request) -> Deps:
     return cast("Deps", request.app.state.deps)
 
@@ -82,6 +82,6 @@ async def _owner(request: Request) -> str:
 
 InjectedDeps = Annotated[Deps, Depends(_deps)]
 CurrentPrincipal = Annotated[Principal, Depends(_principal)]
-"""Who asks, and what their key is good for."""
+"""The principal of the request, for routes that check scopes."""
 CurrentOwner = Annotated[str, Depends(_owner)]
-"""Whose request it is; jobs are bound to their user."""
+"""The owner of the request."""

@@ -1,4 +1,4 @@
-"""How a failure looks from outside: `{"detail": ...}` under /api, problem details (RFC 9457) under /v1."""
+"""The form of error responses: `{"detail": ...}` under /api, problem details (RFC 9457) under /v1."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _CODES = {
 def error_response(
     path: str, status: int, sentence: str, code: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """Make the answer to a request that failed; nothing that was sent is echoed, but the name of a field.
+    """Return the response to a failed request. It repeats nothing of the request but the name of a field.
 
-    `code` is that of the error (shared/errors.py); without one it follows from the status.
+    `code` is the code of an error in shared/errors.py; by default it follows from the status.
     """
     sent = {"Retry-After": _RETRY_AFTER_S[status]} if status in _RETRY_AFTER_S else {}
     sent |= headers or {}

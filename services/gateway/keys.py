@@ -1,4 +1,4 @@
-"""`python -m services.gateway.keys new|list|revoke`: the keys of the people and programs that may use the gateway.
+"""Manage API keys: `python -m services.gateway.keys new|list|revoke|signing-key`.
 
 A running gateway accepts a new key at once and refuses a revoked one within a second.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class KeysSettings(BaseSettings):
-    """Where the keys are; the same setting as the gateway's."""
+    """The gateway's setting for the file of keys."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True)
 
@@ -38,15 +38,15 @@ class KeysSettings(BaseSettings):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do what the command line says. Raises ConfigError."""
+    """Run one command. Raises ConfigError."""
     given = _parser().parse_args(arguments)
-    if given.verb == "signing-key":
+    if given.command == "signing-key":
         _write(given.file, secrets.token_urlsafe(32) + "\n", new=True)
         return
     file = given.file or KeysSettings().keys_file
     if file is None:
-        raise ConfigError("Say which file: set GATEWAY_KEYS_FILE or give --file.")
-    match given.verb:
+        raise ConfigError("Set GATEWAY_KEYS_FILE or give --file.")
+    match given.command:
         case "new":
             print(new(file, given.owner, given.scopes, given.days))
         case "revoke":
@@ -56,15 +56,15 @@ def main(arguments: Sequence[str]) -> None:
                 print(_line(key, datetime.now(UTC)))
 
 
-def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | None) -> str:
-    """Add a key and return it; this is the only time that it is seen. Raises ConfigError."""
-    expires = None if days is None else _in_days(days)
+def new(file: Path, owner: str, key_scopes: frozenset[KeyScope], days: float | None) -> str:
+    """Add a key and return it; it is stored nowhere and cannot be shown again. Raises ConfigError."""
+    expires = None if days is None else _expiry(days)
     with _locked(file):
         known = read_keys(file) if file.exists() else KeyFile()
         try:
-            text, key = generate_key(owner, good_for, expires)
+            text, key = generate_key(owner, key_scopes, expires)
         except ValidationError:
-            raise ConfigError("An owner is 1 to 64 letters, digits, dashes and underscores.") from None
+            raise ConfigError("An owner has 1 to 64 letters, digits, dashes and underscores.") from None
         keys = KeyFile(keys=(*known.keys, key))
         if problem := keys.problem(datetime.now(UTC)):
             raise ConfigError(f"No key was made: {problem}; revoke one first.")
@@ -72,15 +72,15 @@ def new(file: Path, owner: str, good_for: frozenset[KeyScope], days: float | Non
     return text
 
 
-def _in_days(days: float) -> datetime:
+def _expiry(days: float) -> datetime:
     try:
         return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     except (ValueError, OverflowError):
-        raise ConfigError(f"A key cannot be good for {days:g} days.") from None
+        raise ConfigError(f"A key cannot be valid for {days:g} days.") from None
 
 
 def revoke(file: Path, key_id: str) -> None:
-    """Take a key out, named by its id or, as it was found, by the whole of it. Raises ConfigError."""
+    """Remove a key, named by its id or by the whole key. Raises ConfigError."""
     key_id = parse_key_id(key_id) or key_id
     with _locked(file):
         known = read_keys(file)
@@ -92,13 +92,13 @@ def revoke(file: Path, key_id: str) -> None:
 
 def _line(key: Key, now: datetime) -> str:
     state = "live" if key.is_live(now) else "expired"
-    until = key.expires.isoformat() if key.expires else "for ever"
+    until = key.expires.isoformat() if key.expires else "forever"
     return f"{key.id}  {key.owner:<20} {','.join(sorted(key.scopes)):<16} {state:<8} {until}"
 
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Let one command change the file at a time: the folder is locked, as the file itself is replaced."""
+    """Let one command at a time change the file. It locks the folder, because the file itself is replaced."""
     try:
         folder = os.open(file.parent, os.O_RDONLY)
     except OSError as error:
@@ -111,15 +111,15 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _write(file: Path, text: str, *, new: bool = False) -> None:
-    """Write it for its owner's eyes only, whole or not at all."""
+    """Write the file atomically; a new one is readable by its owner only."""
     if new and file.exists():
-        raise ConfigError(f"{file} is there already.")
+        raise ConfigError(f"{file} already exists.")
     try:
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}-", delete=False) as draft:
             draft.write(text)
         try:
             if file.exists():
-                _liken(draft.name, file)
+                _copy_permissions(draft.name, file)
             Path(draft.name).replace(file)
         finally:
             Path(draft.name).unlink(missing_ok=True)
@@ -127,29 +127,29 @@ def _write(file: Path, text: str, *, new: bool = False) -> None:
         raise ConfigError(f"Cannot write {file}: {error.strerror}.") from None
 
 
-def _liken(draft: str, file: Path) -> None:
-    """Give it the mode, the owner and the group of the file: the gateway may be somebody else."""
-    known = file.stat()
-    os.chown(draft, known.st_uid, known.st_gid)
+def _copy_permissions(draft: str, file: Path) -> None:
+    """Give the draft the mode, owner and group of the file: the gateway may run as another user."""
+    current = file.stat()
+    os.chown(draft, current.st_uid, current.st_gid)
     shutil.copymode(file, draft)
 
 
 def scopes(text: str) -> frozenset[KeyScope]:
-    """Read the scopes of the command line. Raises ValueError."""
+    """Parse the scopes of the command line. Raises ValueError."""
     return frozenset(KeyScope(word) for word in text.split(","))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.gateway.keys", description=__doc__)
     parser.add_argument("--file", type=Path, help="the file of keys (default: GATEWAY_KEYS_FILE)")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    making = verbs.add_parser("new", help="make a key and print it, once")
-    making.add_argument("owner", help="whose jobs and pictures it opens")
-    making.add_argument("--scopes", type=scopes, default="read,write", help="of read, write, admin (%(default)s)")
-    making.add_argument("--days", type=float, help="how long it is good (default: until it is revoked)")
-    verbs.add_parser("list", help="show all keys")
-    verbs.add_parser("revoke", help="take a key out").add_argument("id")
-    signing = verbs.add_parser("signing-key", help="write a new secret for signed addresses into a file")
+    commands = parser.add_subparsers(dest="command", required=True)
+    creation = commands.add_parser("new", help="make a key and print it, once")
+    creation.add_argument("owner", help="the owner of the jobs and images that it opens")
+    creation.add_argument("--scopes", type=scopes, default="read,write", help="of read, write, admin (%(default)s)")
+    creation.add_argument("--days", type=float, help="days that it is valid (default: until it is revoked)")
+    commands.add_parser("list", help="show all keys")
+    commands.add_parser("revoke", help="remove a key").add_argument("id")
+    signing = commands.add_parser("signing-key", help="write a new secret for signed addresses into a file")
     signing.add_argument("file", type=Path)
     return parser
 

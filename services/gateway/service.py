@@ -1,4 +1,4 @@
-"""The gateway: HTTP on one side, the bus on the other. It listens at once, whether or not the broker is there."""
+"""The gateway process: HTTP in front, the bus behind. It listens at once, with or without a broker."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until told to stop; then event streams end at once, other requests when they are done.
+    """Serve until `stop`; then event streams end at once, and other requests may finish.
 
-    Raises ConfigError when it is not said who may come in, the address cannot be had, or the broker cannot keep what
-    is declared.
+    Raises ConfigError for contradictory access settings, an address that is in use, or a broker that refuses us.
     """
     authenticator = create_authenticator(settings)
     shell = StartupShell()
@@ -57,7 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 def _import_app() -> tuple[Open, Callable[[Exchange], None]]:
-    # Takes 0.4 s, so it runs beside the event loop.
+    # Takes 0.4 s, so it runs in a thread.
     from services.gateway.app import open_app  # noqa: PLC0415
     from services.gateway.http.metrics import count  # noqa: PLC0415
 

@@ -65,7 +65,7 @@ class Ownership(Protocol):
 
 
 class SingleOwner:
-    """Ownership of an open gateway: its one owner has everything in the broker, whoever submitted it."""
+    """Ownership of an open gateway: its one owner has everything in the broker, under any name."""
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""

@@ -19,7 +19,7 @@ class KeyScope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The authenticated side of a request. What the request creates belongs to its owner alone."""
+    """The authenticated side of a request. Jobs and images of the request belong to its owner alone."""
 
     owner: str
     key_id: str

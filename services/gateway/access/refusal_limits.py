@@ -1,6 +1,6 @@
 """Rate-limits 401 answers per client address, in a bounded table.
 
-It does not protect against guessing: nobody guesses 256 random bits. It protects the log, where each refusal is a line.
+It protects the log, where each refusal is a line. Guessing a key needs no limit: it has 256 random bits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No request may be larger than the limit: by what it announces, and by what really comes."""
+"""Limits the size of request bodies, announced (Content-Length) or received."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _TOO_LARGE = 413
-_PATIENCE = 8  # times the limit is read and dropped: who is still sending when we hang up never sees the answer
+_DISCARD_FACTOR = 8  # limits to read and drop: a client that still sends at the close never sees the response
 
 
 class BodyLimit:
-    """ASGI middleware. An announced excess is refused here, one that only shows while reading raises HTTPException.
+    """ASGI middleware. It responds 413 to an announced excess, and raises HTTPException when a body grows too large.
 
-    What somebody without a key announces is not even read.
+    It does not read the announced excess of a client without a key.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
@@ -28,32 +28,32 @@ class BodyLimit:
         self._sentence = f"The request is larger than {limit_bytes / 1024**2:g} MiB."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 413."""
+        """Pass the request on, or respond 413."""
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limit:
             if "expect" not in headers and scope["principal"].owner:
-                await self._drop_rest(receive)
-            answer = error_response(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
-            await answer(scope, receive, send)
+                await self._discard_rest(receive)
+            response = error_response(scope["path"], _TOO_LARGE, self._sentence, headers={"Connection": "close"})
+            await response(scope, receive, send)
             return
         received = 0
 
-        async def counted() -> Message:
+        async def receive_limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
                 if message.get("more_body"):
-                    await self._drop_rest(receive)
+                    await self._discard_rest(receive)
                 raise HTTPException(_TOO_LARGE, self._sentence)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, receive_limited, send)
 
-    async def _drop_rest(self, receive: Receive) -> None:
-        dropped, more = 0, True
-        while more and dropped < _PATIENCE * self._limit:
+    async def _discard_rest(self, receive: Receive) -> None:
+        discarded, more = 0, True
+        while more and discarded < _DISCARD_FACTOR * self._limit:
             message = await receive()
-            dropped += len(message.get("body", b""))
+            discarded += len(message.get("body", b""))
             more = message.get("more_body", False)

@@ -1,4 +1,4 @@
-"""Work that is dropped when the client who asked for it hangs up."""
+"""Cancels work when the client that waits for it disconnects."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what the work returns. Raises what it raises, and ClientDisconnect. The body must have been read."""
-    working, _ = await race(work, _gone(request))
+    """Return the result of the work. Raises ClientDisconnect and the work's errors. Read the body before the call."""
+    working, _ = await race(work, _wait_disconnect(request))
     if working.cancelled():
         raise ClientDisconnect
     result: T = working.result()
     return result
 
 
-async def _gone(request: Request) -> None:
+async def _wait_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

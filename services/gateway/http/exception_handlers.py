@@ -1,6 +1,6 @@
-"""From an error to an HTTP answer: its code becomes the status, its message the sentence.
+"""Turns errors into HTTP responses: the error's code becomes the status, its message the sentence.
 
-The deployed client shows `detail` as it is and can only use a string.
+The deployed client shows `detail` unchanged and accepts only a string.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ STATUS = {
     "unavailable": 503,
     "broker_unavailable": 503,
 }
-_V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the failure is the job's, not this request's
+_V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the job failed, not this request
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong."
-_NO_METHOD, _CLIENT_GONE = 405, 499
+_METHOD_NOT_ALLOWED, _CLIENT_GONE = 405, 499
 
 
 def validation_message(errors: Sequence[Any]) -> str:
-    """Say in a sentence what is wrong with a request that pydantic refused."""
+    """Return a sentence about the first error that pydantic found in a request."""
     first = errors[0]
     if first["type"] == "json_invalid":
         return "The body is not valid JSON."
@@ -58,19 +58,19 @@ def validation_message(errors: Sequence[Any]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer every error in this way."""
+    """Register the handlers for every error."""
     handlers: dict[type[Exception], Any] = {
-        ArtMancerError: _answer_ours,
-        HTTPException: _answer_http,
-        RequestValidationError: _answer_invalid,
-        ClientDisconnect: _answer_nobody,
-        Exception: _answer_unexpected,
+        ArtMancerError: _handle_artmancer_error,
+        HTTPException: _handle_http_exception,
+        RequestValidationError: _handle_invalid_request,
+        ClientDisconnect: _handle_disconnect,
+        Exception: _handle_unexpected,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
 
 
-async def _answer_ours(request: Request, error: ArtMancerError) -> Response:
+async def _handle_artmancer_error(request: Request, error: ArtMancerError) -> Response:
     if error.code not in STATUS:
         log.error("http.error", extra={"code": error.code, "reason": error.message})
     return error_response(request.url.path, _status(request, error), error.message, error.code)
@@ -81,13 +81,13 @@ def _status(request: Request, error: ArtMancerError) -> int:
         if error.code in _V1_STATUS:
             return _V1_STATUS[error.code]
         if isinstance(error, ImageNotFound) and request.method == "POST":
-            return 422  # a picture that the body names, not the address
+            return 422  # the missing image is named in the body, not in the path
     return STATUS.get(error.code, 500)
 
 
-async def _answer_http(request: Request, error: HTTPException) -> Response:
+async def _handle_http_exception(request: Request, error: HTTPException) -> Response:
     headers = error.headers
-    if error.status_code == _NO_METHOD:
+    if error.status_code == _METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(_methods(request)) or (headers or {}).get("Allow", "")}
         if request.method == "OPTIONS":
             return Response(headers=headers)
@@ -96,18 +96,18 @@ async def _answer_http(request: Request, error: HTTPException) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return all methods that an address takes; the framework tells those of the first of its routes."""
+    """Return the methods of all routes at this path; Starlette names those of the first route only."""
     routes = [route for route in request.app.state.routes if route.matches(request.scope)[0] is not Match.NONE]
     return sorted({method for route in routes for method in route.methods or ()})
 
 
-async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+async def _handle_invalid_request(request: Request, error: RequestValidationError) -> Response:
     return error_response(request.url.path, 422, validation_message(error.errors()))
 
 
-async def _answer_nobody(_: Request, __: ClientDisconnect) -> Response:
+async def _handle_disconnect(_: Request, __: ClientDisconnect) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _answer_unexpected(request: Request, _: Exception) -> Response:
+async def _handle_unexpected(request: Request, _: Exception) -> Response:
     return error_response(request.url.path, 500, _UNEXPECTED)

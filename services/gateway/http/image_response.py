@@ -1,4 +1,4 @@
-"""The bytes of a stored picture as an HTTP answer: named by their hash, kept for ever, whole or in part (RFC 9110)."""
+"""Serves a stored image over HTTP: ETag from its hash, immutable, whole or a range (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from shared.messages import ImageRef
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-_FOR_EVER = "private, max-age=31536000, immutable"  # a hash never names another picture
+_IMMUTABLE = "private, max-age=31536000, immutable"  # a hash always names the same image
 
 
 def image_headers(ref: ImageRef) -> dict[str, str]:
-    """Return the headers that hold for the picture, however much of it is sent."""
+    """Return the headers of every response with this image, whole or partial."""
     return {
         "ETag": f'"{ref.sha256}"',
-        "Cache-Control": _FOR_EVER,
+        "Cache-Control": _IMMUTABLE,
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
     }
 
 
-async def image_response(images: ImageStore, ref: ImageRef, asked: Mapping[str, str]) -> Response:
-    """Answer with the picture, or with what the headers of the request ask for of it.
+async def image_response(images: ImageStore, ref: ImageRef, headers_sent: Mapping[str, str]) -> Response:
+    """Return the image, a range of it or 304, as the request's headers ask.
 
-    Raises HTTPException (416) for a range behind its end, ImageNotFound, BrokerUnavailable.
+    Raises HTTPException (416) for a range beyond its end, ImageNotFound, BrokerUnavailable.
     """
     headers = image_headers(ref)
-    if _names(asked.get("if-none-match", ""), headers["ETag"]):
+    if _matches(headers_sent.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    span = _span(asked, headers["ETag"], ref.size_bytes)
+    span = _span(headers_sent, headers["ETag"], ref.size_bytes)
     data = await images.get(ref.bucket, ref.sha256)
     if span is None:
         return Response(data, media_type=ref.content_type, headers=headers)
@@ -45,22 +45,25 @@ async def image_response(images: ImageStore, ref: ImageRef, asked: Mapping[str, 
     return Response(data[start:stop], status_code=206, media_type=ref.content_type, headers=headers)
 
 
-def _names(header: str, etag: str) -> bool:
+def _matches(header: str, etag: str) -> bool:
     return any(part.strip().removeprefix("W/") in {etag, "*"} for part in header.split(","))
 
 
-def _span(asked: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:
-    """Return the first byte and the one behind the last; None for all. Several ranges at once are not supported."""
-    if asked.get("if-range", etag) != etag:
+def _span(headers_sent: Mapping[str, str], etag: str, size: int) -> tuple[int, int] | None:
+    """Return start and stop of the requested bytes, None for all. Several ranges in one request are not supported."""
+    if headers_sent.get("if-range", etag) != etag:
         return None
-    span = parse_range(asked.get("range", ""), size)
+    span = parse_range(headers_sent.get("range", ""), size)
     if span is not None and span[0] >= span[1]:
-        raise HTTPException(416, f"The picture has {size} bytes.", {"Content-Range": f"bytes */{size}"})
+        raise HTTPException(416, f"The image has only {size} bytes.", {"Content-Range": f"bytes */{size}"})
     return span
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Read `bytes=first-last`, `bytes=first-` or `bytes=-count`; None if it is none of them, empty if out of reach."""
+    """Return start and stop of `bytes=first-last`, `bytes=first-` or `bytes=-count`.
+
+    None for any other header; an empty range if it lies beyond the end.
+    """
     match = _RANGE.fullmatch(header.strip())
     if match is None or match.groups() == ("", ""):
         return None

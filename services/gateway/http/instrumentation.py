@@ -1,4 +1,4 @@
-"""Around every request: its place in a trace, and the count of it."""
+"""Traces and measures every request."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _SERVER_ERROR = 500
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and what is known of its answer."""
+    """A request and its response, as far as it has come."""
 
     method: str
     route: str = "unmatched"
-    status: int = _SERVER_ERROR  # what the server makes of an app that raises
+    status: int = _SERVER_ERROR  # uvicorn's response for an app that raises
     first_byte_s: float = 0.0
     streams: bool = False
     ended: bool = False
 
 
 class InstrumentationMiddleware:
-    """ASGI middleware, outermost: goes on with the trace that `traceparent` names, or begins one, and answers its name.
+    """Outermost ASGI middleware. It continues the trace of `traceparent` or starts one, and returns `traceresponse`.
 
-    `report` gets each exchange when its answer begins and when it has ended. It may come late: what counts is imported
-    while the first requests wait.
+    `report` gets each exchange at the start and at the end of its response. It can be set late, because the metrics
+    are imported while the first requests wait.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -49,7 +49,7 @@ class InstrumentationMiddleware:
         exchange = Exchange(scope["method"] if scope["method"] in _METHODS else "other")
         with tracing.span(exchange.method, parent=tracing.extract(headers), kind=SpanKind.SERVER) as span:
             try:
-                await self._app(scope, receive, self._noting(exchange, scope, send))
+                await self._app(scope, receive, self._observe(exchange, scope, send))
             finally:
                 exchange.route, exchange.ended = _template(scope), True
                 self.report(exchange)
@@ -58,25 +58,25 @@ class InstrumentationMiddleware:
                 if exchange.status >= _SERVER_ERROR:
                     span.set_status(Status(StatusCode.ERROR))
 
-    def _noting(self, exchange: Exchange, scope: Scope, send: Send) -> Send:
-        began = time.perf_counter()
-        answered = (tracing.current_traceparent() or "").encode()
+    def _observe(self, exchange: Exchange, scope: Scope, send: Send) -> Send:
+        started = time.perf_counter()
+        traceresponse = (tracing.current_traceparent() or "").encode()
 
-        async def note(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 kind = dict(message["headers"]).get(b"content-type", b"")
                 exchange.route, exchange.status = _template(scope), message["status"]
-                exchange.first_byte_s = time.perf_counter() - began
+                exchange.first_byte_s = time.perf_counter() - started
                 exchange.streams = kind.startswith(b"text/event-stream")
-                message["headers"] = [*message["headers"], (b"traceresponse", answered)]
+                message["headers"] = [*message["headers"], (b"traceresponse", traceresponse)]
                 self.report(exchange)
             await send(message)
 
-        return note
+        return send_observed
 
 
 def _template(scope: Scope) -> str:
-    """Return the route as it is declared, never what stands in its place; of a folder, where it is mounted."""
+    """Return the route as declared, with its parameters unfilled; for a static file, the mount point."""
     if (route := scope.get("route")) is not None:
         return str(route.path)
     return str(scope.get("root_path")) or ("page" if "endpoint" in scope else "unmatched")

@@ -1,7 +1,7 @@
-"""JSON bodies of up to 64 MiB, parsed once, straight from their bytes into the model.
+"""Parses JSON bodies of up to 64 MiB once, from their bytes into the model.
 
-FastAPI would run json.loads first and validate the result, at five times the cost; so the routes depend on `json_body`
-and tell OpenAPI with `openapi_body`.
+FastAPI would run json.loads first and validate the result, at five times the cost. So routes depend on `json_body` and
+describe the body to OpenAPI with `openapi_body`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """Make the dependency that reads a request's body as this model. It raises BadInput with one sentence."""
+    """Return a FastAPI dependency that parses the request's body. It raises BadInput with one sentence."""
 
     async def read(request: Request) -> M:
-        # Not request.body(), which keeps the bytes until the answer is out. The parser holds the interpreter lock, so
+        # Not request.body(), which keeps the bytes until the response is sent. The parser holds the GIL, so
         # a thread would gain nothing: 2 ms for 10 MB.
         raw = b"".join([chunk async for chunk in request.stream()])
         try:
@@ -36,6 +36,6 @@ def json_body(model: type[M]) -> Callable[[Request], Awaitable[M]]:
 
 
 def openapi_body(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what a route passes as `openapi_extra` for a body that `json_body` reads."""
+    """Return the `openapi_extra` of a route that depends on `json_body`."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}

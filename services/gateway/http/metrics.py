@@ -1,4 +1,4 @@
-"""What the gateway counts. Labels are bounded: a route is a template, never what stands in its place."""
+"""The HTTP metrics. Labels are bounded: a route is a template, without the values of its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STREAMS = Gauge("artmancer_sse_streams_open", "Event streams that somebody reads
 
 
 def count(exchange: Exchange) -> None:
-    """Count an exchange when its answer begins, and an event stream also when it ends."""
+    """Record an exchange at the start of its response, and again at its end."""
     if exchange.ended:
         REQUESTS.labels(exchange.method, exchange.route, exchange.status).inc()
         if exchange.streams:

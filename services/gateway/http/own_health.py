@@ -1,10 +1,10 @@
-"""What the gateway says of itself; cheap, because it is asked before anything else has been loaded."""
+"""The gateway's own health, without imports, because it is asked for before anything else is loaded."""
 
 from __future__ import annotations
 
 
 def own_health(*, ready: bool) -> dict[str, object]:
-    """Answer to GET /api/health; `ready` is whether the broker would take a job: the model is somewhere behind it."""
+    """Return the body of GET /api/health. `ready` means that the broker accepts jobs; the model runs elsewhere."""
     return {
         "status": "healthy" if ready else "degraded",
         "service": "gateway",

@@ -1,4 +1,4 @@
-"""uvicorn, embedded: it owns no signals, and it listens on a socket that is bound before anything else happens."""
+"""Runs uvicorn inside our event loop: without its signal handlers, on a socket that is bound first."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from services.gateway.settings import Settings
 
-_BACKLOG = 2048  # connections that may come before they are accepted
+_BACKLOG = 2048  # connections that wait to be accepted
 
 
 class Server(uvicorn.Server):
-    """Serves one app until `stop`; then requests get `drain_s` to end."""
+    """Serves an app until `stop`; running requests then have `drain_s` seconds to end."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(
@@ -33,31 +33,31 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # it warns of each request that is not HTTP, and anybody can send those
+                log_level="error",  # its warnings would let any client fill the log
                 access_log=False,
                 server_header=False,
                 proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=settings.trusted_proxies,  # not given, uvicorn would trust all of 127.0.0.1
+                forwarded_allow_ips=settings.trusted_proxies,  # without it uvicorn would trust 127.0.0.1
                 timeout_keep_alive=75,  # longer than proxies keep theirs, or they send into a closed connection
                 timeout_graceful_shutdown=math.ceil(settings.drain_s),
             )
         )
-        self.config.load()  # imports the protocol now, not beside the thread that imports the app
+        self.config.load()  # imports the protocol before the thread that imports the app starts
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to shared/lifecycle.py."""
+        """Install no handlers: shared/lifecycle.py has the signals."""
         yield
 
     def stop(self) -> None:
-        """Take no more requests; `serve` returns when those that run have ended."""
+        """Accept no more requests; `serve` returns when the running ones have ended."""
         self.should_exit = True
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Bind the address; its port is a free one if the setting is 0. Raises ConfigError."""
+    """Return a socket bound to the settings' address; port 0 takes a free one. Raises ConfigError."""
     # Not socket.create_server: asyncio sets TCP_NODELAY only on sockets that name their protocol, and without it every
-    # small answer and every event waits 40 ms for the acknowledgement of the one before.
+    # small response and every event waits 40 ms for the acknowledgement of the one before.
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:

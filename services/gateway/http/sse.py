@@ -1,6 +1,6 @@
 """The transport of server-sent events: framing, keep-alive comments and the response's lifetime.
 
-Line ends are LF, because the deployed client's parser knows no other.
+Line ends are LF, because the deployed client's parser accepts no other.
 """
 
 from __future__ import annotations

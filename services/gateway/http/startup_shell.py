@@ -1,6 +1,6 @@
-"""The door: open as soon as the process runs, while FastAPI and the rest are still being imported behind it.
+"""Serves the port as soon as the process runs, while FastAPI and the routes are still imported.
 
-That import takes 0.4 s. Until it is done `/api/health` is answered here, and every other request waits.
+That import takes 0.4 s. Until it ends, this module answers `/api/health`, and every other request waits.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from services.gateway.access.authentication import Authenticator
     from services.gateway.settings import Settings
 
-_READABLE = (
+_EXPOSED_HEADERS = (
     "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Engine", "X-Request-Id", "X-Score",
     "traceresponse",
 )  # fmt: skip
-_SENDABLE = (
+_ALLOWED_HEADERS = (
     "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", "X-Request-Id",
     "traceparent",
 )  # fmt: skip
 
 
 class StartupShell:
-    """An ASGI app that passes on to another one, once `open` has named it."""
+    """An ASGI app that passes requests to the real app after `open`."""
 
     def __init__(self) -> None:
         self._app: Starlette | None = None
         self._opened = asyncio.Event()
 
     def open(self, app: Starlette) -> None:
-        """Let the requests through."""
+        """Pass all requests, also those that wait, to this app."""
         self._app = app
         self._opened.set()
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
-        """Those of both faces, once they are there."""
+        """The routes of /api and /v1; none before `open`."""
         return () if self._app is None else cast("Sequence[BaseRoute]", self._app.state.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, as soon as that can be done."""
+        """Pass the request on, after `open` at the earliest."""
         if self._app is None and scope["path"] == "/api/health":
             await JSONResponse(own_health(ready=False))(scope, receive, send)
             return
@@ -64,16 +64,16 @@ class StartupShell:
 
 
 def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
-    """Put what holds for every answer around the app.
+    """Wrap the app in the middleware that applies to every response.
 
-    From outside in: the request's id and the audit log, CORS headers, on refusals too, access, the size limit.
+    From outside in: audit log and request id, CORS (also for refusals), authorization, body limit.
     """
     with_cors = CORSMiddleware(
         AuthorizationMiddleware(BodyLimit(shell, settings.max_body_bytes), authenticator),
         allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
-        allow_headers=_SENDABLE,
-        expose_headers=_READABLE,
+        allow_headers=_ALLOWED_HEADERS,
+        expose_headers=_EXPOSED_HEADERS,
         max_age=3600,
     )
     return AuditMiddleware(with_cors, lambda: shell.routes, writes=authenticator is not None)

@@ -134,7 +134,7 @@ PROBLEMS = {
         "unsupported_media_type",
         "Send the image with the content type image/* or application/octet-stream, or as the file of a form.",
     ),
-    416: ("Range Not Satisfiable", "range_not_satisfiable", "The picture has 412345 bytes."),
+    416: ("Range Not Satisfiable", "range_not_satisfiable", "The image has only 412345 bytes."),
     422: (
         "Unprocessable Content",
         "image_not_found",

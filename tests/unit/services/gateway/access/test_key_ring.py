@@ -162,7 +162,7 @@ def test_a_changed_file_stays_whose_it_was(file: Path) -> None:
 @pytest.mark.parametrize("days", ["nan", "inf", "-1e12", "1e12"])
 def test_a_time_that_cannot_be_is_refused_in_a_sentence(file: Path, days: str) -> None:
     """And no key is made."""
-    with pytest.raises(ConfigError, match=r"A key cannot be good for .* days[.]"):
+    with pytest.raises(ConfigError, match=r"A key cannot be valid for .* days[.]"):
         keys.main(["--file", str(file), "new", "alice", f"--days={days}"])
 
     assert not file.exists()

@@ -158,7 +158,7 @@ def test_a_weak_secret_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_secret_is_not_written_over(file: Path) -> None:
     """That would end all addresses at once."""
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         keys.main(["signing-key", str(file)])
 
 
