@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.waiting import frozen
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @dataclass(frozen=True)
@@ -29,25 +31,18 @@ class RunningStack:
         """End a service as a crash would; the launcher starts it again."""
         self._process(service).kill()
 
-    @contextmanager
-    def paused(self, service: str) -> Iterator[None]:
-        """Let a service do nothing for a while."""
-        process = self._process(service)
-        process.suspend()
-        try:
+    @asynccontextmanager
+    async def paused(self, service: str) -> AsyncIterator[None]:
+        """Stop a service during the block."""
+        async with frozen(self._process(service).pid):
             yield
-        finally:
-            process.resume()
 
-    @contextmanager
-    def without(self, service: str) -> Iterator[None]:
-        """End a service as a crash would; the launcher starts it again behind the block, however long that takes."""
-        self.launcher.suspend()
-        try:
+    @asynccontextmanager
+    async def without(self, service: str) -> AsyncIterator[None]:
+        """Kill a service; the launcher stands still during the block and starts the service again after it."""
+        async with frozen(self.launcher.pid):
             self.kill(service)
             yield
-        finally:
-            self.launcher.resume()
 
     def _process(self, service: str) -> psutil.Process:
         return next(child for child in self.launcher.children() if child.cmdline()[-1:] == [f"services.{service}"])

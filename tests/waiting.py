@@ -40,7 +40,10 @@ def stands_still(pid: int) -> bool:
     threads = list(Path(f"/proc/{pid}/task").glob("*/stat"))
     if not threads:
         return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+    try:
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+    except FileNotFoundError:  # a thread has just ended
+        return False
 
 
 @contextlib.asynccontextmanager

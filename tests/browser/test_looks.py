@@ -65,7 +65,7 @@ async def test_no_state_shuts_anybody_out(
     await inspector.look("marked")
     await studio.run.click()
     await studio.is_working()
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await inspector.look("working")
     await studio.shows_result()
     await inspector.look("result")

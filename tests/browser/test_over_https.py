@@ -107,7 +107,7 @@ async def test_a_gateway_that_dies_is_survived_behind_caddy(
 
 async def test_one_page_follows_twenty_jobs_at_once(secure: Studio, stack: RunningStack) -> None:
     """All twenty streams are live while the worker does nothing; over HTTP/1 six would be."""
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         ids = await secure.page.evaluate(SUBMIT, STREAMS)
         await secure.page.evaluate(LISTEN, ids)
         queued, ended = await secure.page.evaluate("allQueued.then((all) => [all.length, ended])")

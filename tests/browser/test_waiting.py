@@ -41,7 +41,7 @@ async def begin(studio: Studio, photo: Path) -> None:
 async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """The mask is still there, and another run can begin at once, whatever the worker does."""
     await begin(studio, large_photo)
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await studio.cancel.click()
         await expect(studio.progress).to_be_hidden()
         await studio.is_marked()
@@ -53,7 +53,7 @@ async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) ->
 async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """The button is reached with Tab."""
     await begin(studio, large_photo)
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await studio.tab_to(studio.cancel)
         await studio.press("Enter")
 
@@ -63,7 +63,7 @@ async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: Runn
 async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
     """Photo, mask and progress are back, and then the result."""
     await begin(studio, large_photo)
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await studio.page.reload()
         await studio.is_working()
         await studio.shoot("resumed")
@@ -78,7 +78,7 @@ async def test_a_gateway_that_dies_in_the_middle_is_survived(
 ) -> None:
     """SIGKILL; the page takes up the edit when there is a gateway again, and shows its result."""
     await begin(studio, large_photo)
-    with stack.paused("a100worker"), stack.without("gateway"):
+    async with stack.paused("a100worker"), stack.without("gateway"):
         await studio.says(LOST)
         await studio.shoot("lost")
 
@@ -94,7 +94,7 @@ async def test_two_tabs_share_one_history(
     await other.open()
     await studio.page.bring_to_front()
     await begin(studio, large_photo)
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await other.page.bring_to_front()
         await expect(other.film).to_have_count(1)
         await other.task("White balance")
@@ -144,7 +144,7 @@ async def test_many_open_edits_leave_the_page_usable(
     """Over HTTP/1 a browser has six connections to a server, for all tabs; event streams must not take them all."""
     other = await visit(beside=studio)
     await studio.page.bring_to_front()
-    with stack.paused("a100worker"):
+    async with stack.paused("a100worker"):
         await studio.task("White balance")
         for number in range(1, 8):
             await studio.choose_sample(("cat", "coffee")[number % 2])
