@@ -82,7 +82,9 @@ class MaskQuery(Resource):
     auto: Annotated[bool, Field(description="Segment the main object of the image.")] = False
     engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
     grow: Annotated[int, Field(ge=-200, le=200, description="Grow the mask by this many pixels; negative: shrink.")] = 0
-    feather: Annotated[FiniteFloat, Field(ge=0, le=200, description="The width of the soft edge, in pixels.")] = 0.0
+    feather: Annotated[
+        FiniteFloat, Field(ge=0, le=200, description="The standard deviation of the edge's blur, in pixels.")
+    ] = 0.0
     candidates: Annotated[int, Field(ge=1, le=5, description="The largest number of masks to return.")] = 1
 
 
