@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from shared import errors
-from shared.errors import ArtMancerError, BadInput, BrokerUnavailable, Busy, StreamFull, Unavailable, from_code
+from shared.errors import (
+    ArtMancerError,
+    BadInput,
+    BrokerUnavailable,
+    Busy,
+    StreamFull,
+    Unavailable,
+    describe_invalid,
+    from_code,
+)
 
 
 def tree(root: type[ArtMancerError]) -> list[type[ArtMancerError]]:
@@ -60,3 +70,35 @@ def test_what_is_full_or_down_is_worth_a_retry() -> None:
     """The caller may try again in a moment."""
     assert issubclass(StreamFull, Busy)
     assert issubclass(BrokerUnavailable, Unavailable)
+
+
+class Oven(BaseModel):
+    """A model with one field."""
+
+    heat: int
+
+
+def test_an_invalid_field_is_described_in_a_sentence() -> None:
+    """The sentence names the field, but not its value, which may be a secret."""
+    with pytest.raises(ValidationError) as refused:
+        Oven.model_validate_json('{"heat": "secret"}')
+
+    sentence = describe_invalid(refused.value.errors(), "oven")
+
+    assert sentence.startswith("The field heat is not valid: input should be a valid integer")
+    assert "secret" not in sentence
+
+
+def test_an_error_without_a_field_names_the_whole() -> None:
+    """Broken JSON has no field."""
+    with pytest.raises(ValidationError) as refused:
+        Oven.model_validate_json("{")
+
+    assert describe_invalid(refused.value.errors(), "oven").startswith("The oven is not valid: invalid JSON")
+
+
+def test_a_field_name_from_outside_is_cut() -> None:
+    """An unknown field has the name that its sender chose."""
+    error = {"loc": ("Q" * 10_000,), "msg": "Extra inputs are not permitted"}
+
+    assert describe_invalid([error], "oven") == f"The field {'Q' * 100} is not valid: extra inputs are not permitted."
