@@ -180,7 +180,7 @@ class Done(_JobEvent):
     changed_outside_px: int  # pixels outside the engine's region that differ from the upload
     timings_ms: dict[str, int] = Field(default_factory=dict)
     debug: str | None = None  # the name of a debug session
-    recipe: str | None = None  # the pictures and words that a model was shown; None: the engine has no recipes
+    recipe: str | None = None  # the images and words for the model; None: the engine has no recipes
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
     adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
 

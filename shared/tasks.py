@@ -1,4 +1,4 @@
-"""The pictures that each task needs. The gateway and the workers refuse a job without them by the same check."""
+"""The images that each task needs. The gateway and the workers refuse a job without them by the same check."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shared.messages import Task
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The pictures that a task needs beside the photo. A task ignores the others."""
+    """The images that a task needs besides the photo. A task ignores the others."""
 
     mask: bool
     reference: bool
 
 
 def needs(task: Task) -> Needs:
-    """Return the pictures that a task needs."""
+    """Return the images that a task needs."""
     match task:
         case Task.REMOVAL:
             return Needs(mask=True, reference=False)
@@ -29,8 +29,8 @@ def needs(task: Task) -> Needs:
     assert_never(task)
 
 
-def require_pictures(task: Task, *, mask: str | None, reference: str | None) -> None:
-    """Raise BadInput if a picture that the task needs is missing."""
+def require_images(task: Task, *, mask: str | None, reference: str | None) -> None:
+    """Raise BadInput if an image that the task needs is missing."""
     needed = needs(task)
     if needed.mask and not mask:
         raise BadInput("The field mask is missing: mark the region to edit.")

@@ -15,7 +15,7 @@ from shared import rpc, subjects
 from shared.errors import ArtMancerError, JobCancelled
 from shared.image_codec import decode_mask, decode_photo
 from shared.messages import ImageReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
-from shared.tasks import require_pictures
+from shared.tasks import require_images
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -71,7 +71,7 @@ class ServiceCalls:
 
 async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
     """Fetch all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
-    require_pictures(submit.task, mask=submit.mask, reference=submit.reference)
+    require_images(submit.task, mask=submit.mask, reference=submit.reference)
     pictures = submit.image_hashes()
     files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
     return dict(zip(pictures, files, strict=True))

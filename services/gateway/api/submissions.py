@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from shared.errors import BadInput
 from shared.messages import DEFAULT_GUIDANCE, JobSubmit, Task
-from shared.tasks import needs, require_pictures
+from shared.tasks import needs, require_images
 
 if TYPE_CHECKING:
     from services.gateway.api.schemas import GenerateSubmission
@@ -30,7 +30,7 @@ async def _message_of(uploads: Uploads, owner: str, submission: GenerateSubmissi
     image = await uploads.read(submission.input_image, "Input image")
     mask_text = next(iter(submission.conditional_images or ()), None) or submission.mask_image
     needed = needs(task)
-    require_pictures(task, mask=mask_text, reference=submission.reference_image)
+    require_images(task, mask=mask_text, reference=submission.reference_image)
     mask = await _read_mask(uploads, mask_text or "") if needed.mask else None
     reference, reference_mask = await _read_reference(uploads, submission) if needed.reference else (None, None)
     return JobSubmit(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from shared import subjects
 from shared.errors import BadInput, ImageNotFound
 from shared.messages import JobSubmit
-from shared.tasks import needs, require_pictures
+from shared.tasks import needs, require_images
 
 if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
@@ -48,7 +48,7 @@ async def submit(
 
 def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
     """Return the submission as a bus message; a missing seed is derived from the job's id. Raises BadInput."""
-    require_pictures(submission.task, mask=submission.mask, reference=submission.reference)
+    require_images(submission.task, mask=submission.mask, reference=submission.reference)
     fields = submission.model_dump(exclude={"job_class"}, exclude_none=True)
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 

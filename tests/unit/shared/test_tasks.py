@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import BadInput
 from shared.messages import Task
-from shared.tasks import require_pictures
+from shared.tasks import require_images
 
 GIVEN = "a" * 64
 
@@ -25,7 +25,7 @@ def test_a_missing_picture_is_bad_input(task: Task, field: str, sentence: str, m
     given = {"mask": GIVEN, "reference": GIVEN, field: missing}
 
     with pytest.raises(BadInput) as refused:
-        require_pictures(task, **given)
+        require_images(task, **given)
 
     assert refused.value.message == sentence
 
@@ -41,4 +41,4 @@ def test_a_missing_picture_is_bad_input(task: Task, field: str, sentence: str, m
 )
 def test_what_a_task_needs_is_enough(task: Task, mask: str | None, reference: str | None) -> None:
     """More does no harm: the task ignores it."""
-    require_pictures(task, mask=mask, reference=reference)
+    require_images(task, mask=mask, reference=reference)
