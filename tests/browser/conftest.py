@@ -1,4 +1,4 @@
-"""A real browser before the real system. Whatever a page reports on its console as an error fails the test."""
+"""A real browser with the real system. An error on the page's console fails the test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """Chromium, started once."""
+    """Start Chromium once."""
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=chromium, args=SWITCHES)
         yield started
@@ -43,7 +43,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 async def visit(
     browser: Browser, stack: RunningStack, request: pytest.FixtureRequest
 ) -> AsyncIterator[Callable[..., Awaitable[Studio]]]:
-    """Open the studio as somebody who was never there; options are those of a browser context.
+    """Open the studio as a new visitor; the options are those of a browser context.
 
     `beside` opens another tab of the same browser instead.
     """

@@ -1,4 +1,4 @@
-"""An engine that shows how far it is: a green picture with its first step. Then it waits, unless asked to be quick."""
+"""An engine that sends a green preview with its first step. Then it waits, unless the prompt asks for speed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ QUICK = "quick"
 
 
 class Painter(Scripted):
-    """Never done by itself: what a test sees of it does not hang on when it looks."""
+    """An engine that never finishes by itself, so a test does not depend on timing."""
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
-        """Wait for a cancel; be done at once where the prompt says so. Raises JobCancelled."""
+        """Wait for a cancel, or finish at once if the prompt asks for it. Raises JobCancelled."""
         if job.prompt == QUICK:
             return super().remove(job, step)
         step(1, 4, preview=np.full_like(job.image, GREEN))

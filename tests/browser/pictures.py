@@ -1,4 +1,4 @@
-"""Photos that nobody should have to keep in a repository, made from the samples."""
+"""Large test photos, made from the samples instead of kept in the repository."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from PIL import Image
 
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
-_ORIENTATION, _TURNED_RIGHT = 0x0112, 6  # the EXIF tag, and what a telephone held upright writes there
+_ORIENTATION, _TURNED_RIGHT = 0x0112, 6  # the EXIF orientation tag and its value for a phone in portrait
 
 
 def read(path: Path) -> Image.Image:
-    """The picture in a file, as its pixels lie there."""
+    """Return the image in a file without its EXIF rotation."""
     with Image.open(path) as picture:
         return picture.convert("RGB")
 
 
 def enlarged(size: tuple[int, int], sample: str = "rocket") -> Image.Image:
-    """A sample, enlarged."""
+    """Return an enlarged sample."""
     return read(SAMPLES / f"{sample}.jpg").resize(size, Image.Resampling.BICUBIC)
 
 
 def jpeg(picture: Image.Image, *, turned: bool = False) -> bytes:
-    """A JPEG; turned: as a telephone saves it that is held upright, its pixels lying and a tag that says so."""
+    """Return a JPEG. `turned`: in portrait as phones save it, with rotated pixels and an EXIF tag."""
     exif = Image.Exif()
     if turned:
         exif[_ORIENTATION] = _TURNED_RIGHT

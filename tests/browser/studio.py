@@ -1,4 +1,4 @@
-"""The studio page in the words of a person who uses it, and the things that this person would see."""
+"""The studio page as an object: a user's actions and the visible state."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MARGIN_PX, _MARGIN_PHONE_PX, _PHONE_PX = 24, 10, 600  # as static/js/view.js le
 
 
 class Studio:
-    """One tab."""
+    """A browser tab with the studio."""
 
     def __init__(self, page: Page, url: str, artifacts: Path) -> None:
-        """`artifacts` begins the names of its screenshots."""
+        """`artifacts` is the prefix of its screenshots' names."""
         self.page = page
         self.url = url
         self.problems: list[str] = []
@@ -55,45 +55,45 @@ class Studio:
             self.problems.append(f"{message.type}: {message.text}")
 
     async def shoot(self, name: str) -> None:
-        """Keep a screenshot for whoever looks at the artifacts."""
+        """Save a screenshot to the artifacts."""
         self._artifacts.parent.mkdir(exist_ok=True)
         await self.page.screenshot(path=f"{self._artifacts}-{name}.png")
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Come to the page (again), and wait until it shows a photo."""
+        """Load the page and wait until it shows a photo."""
         await self.page.goto(self.url)
         await self.shows(_SIZE)
 
     async def shows(self, facts: str | re.Pattern[str]) -> None:
-        """Wait until the photo on the stage is the one with these facts (name and size)."""
+        """Wait until the stage shows the photo with these facts (name and size)."""
         await expect(self.facts).to_contain_text(facts)
 
     async def choose_sample(self, name: str, picker: str = "photo-picker") -> None:
-        """Take one of the samples."""
+        """Open a sample."""
         await self.sample(name, picker).click()
         if picker == "photo-picker":
             await self.shows(name)
 
     def sample(self, name: str, picker: str = "photo-picker") -> Locator:
-        """The tile of a sample."""
+        """Return the tile of a sample."""
         return self.page.locator(f"#{picker}").get_by_role("button", name=name)
 
     async def has_object(self) -> None:
-        """Wait until the object photo is there and its object has been found."""
+        """Wait until the object photo is shown and its object is found."""
         await expect(self.page.locator("#reference-empty")).to_be_hidden()
         await expect(self.hint).not_to_contain_text("Finding")
         await self.is_marked()
 
     async def choose_file(self, path: Path) -> None:
-        """Take a file, with the button and the file dialog."""
+        """Open a file with the button and the file dialog."""
         async with self.page.expect_file_chooser() as dialog:
             await self.page.get_by_role("button", name="Open photo").click()
         await (await dialog.value).set_files(path)
 
     async def tab_to(self, target: Locator) -> None:
-        """Go there as somebody does who has no mouse."""
+        """Move the focus there with the Tab key."""
         for _ in range(60):
             if await target.evaluate("element => element === document.activeElement"):
                 return
@@ -106,21 +106,21 @@ class Studio:
             await self.page.keyboard.press(key)
 
     async def task(self, name: str) -> None:
-        """Choose what to do: Remove, Insert or White balance."""
+        """Choose the task Remove, Insert or White balance."""
         await self.page.locator("#tasks").get_by_text(name, exact=True).click()
 
     def button(self, name: str) -> Locator:
-        """A button by its name."""
+        """Return a button by its name."""
         return self.page.get_by_role("button", name=name, exact=True)
 
     # --- marking ---------------------------------------------------------------------------------------------------
 
     def canvas(self, pane: str = "photo") -> Locator:
-        """Where a photo is drawn: `photo` or `reference`."""
+        """Return the canvas of a pane: `photo` or `reference`."""
         return self.page.locator(f"#{pane}-pane canvas")
 
     async def on_screen(self, place: Place, pane: str = "photo", size: tuple[int, int] | None = None) -> Place:
-        """Where a pixel of a photo is in the window, while the whole photo is shown."""
+        """Return the position in the window of a pixel of a photo, while the whole photo is shown."""
         if size is None:
             width, height = re.findall(_SIZE, await self.facts.inner_text())[0]
             size = int(width), int(height)
@@ -161,13 +161,13 @@ class Studio:
         await expect(self.mask_facts).to_contain_text(share)
 
     async def painted(self) -> str:
-        """The stage as it looks, as soon as all that has happened is painted."""
+        """Return the stage's pixels after all changes are painted."""
         painted = """canvas => new Promise((resolve) =>
             requestAnimationFrame(() => requestAnimationFrame(() => resolve(canvas.toDataURL()))))"""
         return str(await self.canvas().evaluate(painted))
 
     async def colour(self, place: Place) -> tuple[int, int, int]:
-        """What the stage shows at a pixel of the photo, while all of that is shown."""
+        """Return the stage's colour at a pixel of the photo, while the whole photo is shown."""
         edge = await self.canvas().bounding_box()
         assert edge is not None
         left, top = await self.on_screen(place)
@@ -177,11 +177,11 @@ class Studio:
         return red, green, blue
 
     async def share(self) -> int:
-        """How much is marked, in percent; below 1 is 0."""
+        """Return the marked area in percent; less than 1 is 0."""
         await self.is_marked()
         return int(re.sub(r"<1|\D", "", await self.mask_facts.inner_text()) or 0)
 
-    # --- what becomes of it ----------------------------------------------------------------------------------------
+    # --- results --------------------------------------------------------------------------------------------------
 
     async def shows_result(self) -> None:
         """Wait for the result and its receipt."""
@@ -190,10 +190,10 @@ class Studio:
         await expect(self.page.locator("#receipt")).to_be_visible()
 
     async def is_working(self) -> None:
-        """Wait until the edit on the stage is being worked on."""
+        """Wait until a worker runs the edit on the stage."""
         await expect(self.progress).to_be_visible()
         await expect(self.progress).to_have_attribute("data-status", "running")
 
     async def says(self, sentence: str) -> None:
-        """Wait for a failure in plain words."""
+        """Wait until the page shows this failure."""
         await expect(self.notice).to_contain_text(sentence)

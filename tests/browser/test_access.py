@@ -1,4 +1,4 @@
-"""The studio before a gateway that asks for keys: one is entered once, and from then on everything is as ever."""
+"""The studio with a gateway that requires keys: after entering a key once, everything works as without."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the keys are."""
+    """The key file."""
     return tmp_path_factory.mktemp("access") / "keys.json"
 
 
 @pytest.fixture(scope="module")
 def key(keys_file: Path) -> str:
-    """Alice's."""
+    """Alice's key."""
     return keys.new(keys_file, "alice", frozenset({KeyScope.READ, KeyScope.WRITE}), None)
 
 
 @pytest.fixture(scope="module")
 def locked_stack(keys_file: Path, key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system, whose gateway asks for keys."""
+    """The whole system with a gateway that requires keys."""
     assert key
     secret = keys_file.with_name("signing-key")
     keys.main(["signing-key", str(secret)])
@@ -52,7 +52,7 @@ def locked_stack(keys_file: Path, key: str, tmp_path_factory: pytest.TempPathFac
 
 
 def dialog(studio: Studio) -> Locator:
-    """Where the key is asked for."""
+    """Return the dialog for the key."""
     return studio.page.get_by_role("dialog", name="This studio requires a key")
 
 
@@ -65,7 +65,7 @@ async def enter(studio: Studio, text: str) -> None:
 async def test_a_key_is_entered_once(
     visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, key: str
 ) -> None:
-    """A photo shows at once, and with it the question; then an edit runs, is shown, downloaded and found again."""
+    """The photo and the dialog appear at once; then an edit runs, is shown, downloaded and found again."""
     studio = await visit(locked_stack.http_url)
     urls: list[str] = []
     studio.page.on("request", lambda request: urls.append(request.url))
@@ -101,7 +101,7 @@ async def test_a_key_is_entered_once(
 async def test_another_tab_asks_for_itself(
     visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, key: str
 ) -> None:
-    """The key is the tab's; who has none at hand can still look round."""
+    """The key belongs to the tab. Without a key the page can still be viewed."""
     first = await visit(locked_stack.http_url)
     await first.open()
     await enter(first, key)
@@ -123,7 +123,7 @@ async def test_another_tab_asks_for_itself(
 async def test_a_key_that_ends_is_asked_for_again(
     visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, keys_file: Path
 ) -> None:
-    """And what was being done goes on with the next one."""
+    """The interrupted action continues with the next key."""
     scopes = frozenset({KeyScope.READ, KeyScope.WRITE})
     old = keys.new(keys_file, "bob", scopes, None)
     studio = await visit(locked_stack.http_url)

@@ -1,4 +1,4 @@
-"""Every task from the first click to the picture on disk, with the mouse and with the keyboard alone."""
+"""Each task from the first click to the downloaded image, with the mouse and with the keyboard alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING_ELSE = "0 pixels changed outside the edited region"
 
 
 async def downloaded(studio: Studio) -> tuple[str, Image.Image]:
-    """Name and picture of what the Download link gives."""
+    """Return the name and the image of the Download link."""
     async with studio.page.expect_download() as download:
         await studio.download.press("Enter")
     file = await download.value
@@ -27,7 +27,7 @@ async def downloaded(studio: Studio) -> tuple[str, Image.Image]:
 
 
 async def test_remove_by_mouse(studio: Studio) -> None:
-    """Click the rocket, run, compare, download: the rest of the photo is as it was."""
+    """Click the rocket, run, compare, download: the rest of the photo does not change."""
     await studio.click(330, 200)
     await studio.is_marked()
     await studio.shoot("marked")
@@ -42,7 +42,7 @@ async def test_remove_by_mouse(studio: Studio) -> None:
 
 
 async def test_remove_by_keyboard(studio: Studio) -> None:
-    """No mouse from beginning to end; the focus is where the next key is wanted."""
+    """Without a mouse; the focus is always where the next key is needed."""
     await studio.tab_to(studio.canvas())
     await studio.press("c", "ArrowUp", "Enter")
     await studio.is_marked()
@@ -59,7 +59,7 @@ async def test_remove_by_keyboard(studio: Studio) -> None:
 
 
 async def test_insert_by_mouse(studio: Studio) -> None:
-    """A box in one photo, an object that is cut out of a second one by itself."""
+    """A box in one photo; the object is cut out of a second photo automatically."""
     await studio.choose_sample("coffee")
     await studio.task("Insert")
     await studio.drag((380, 60), (560, 250))
@@ -75,7 +75,7 @@ async def test_insert_by_mouse(studio: Studio) -> None:
 
 
 async def test_insert_by_keyboard(studio: Studio) -> None:
-    """The same without a mouse, the object's photo from the list of samples."""
+    """The same without a mouse; the object's photo is a sample."""
     await studio.tab_to(studio.page.get_by_role("radio", name="Remove"))
     await studio.press("ArrowRight")
     await studio.tab_to(studio.canvas())
@@ -91,7 +91,7 @@ async def test_insert_by_keyboard(studio: Studio) -> None:
 
 
 async def test_white_balance_by_mouse(studio: Studio) -> None:
-    """At full strength, at half, and at none, where nothing may change."""
+    """At full strength, half strength and zero, where nothing changes."""
     await studio.choose_sample("coffee")
     await studio.task("White balance")
     pictures = []
@@ -109,7 +109,7 @@ async def test_white_balance_by_mouse(studio: Studio) -> None:
 
 
 async def test_white_balance_by_keyboard(studio: Studio) -> None:
-    """The task by arrow keys, the strength by arrow keys, Ctrl+Enter."""
+    """Task and strength with arrow keys, then Ctrl+Enter."""
     await studio.tab_to(studio.page.get_by_role("radio", name="Remove"))
     await studio.press("ArrowRight", "ArrowRight")
     await studio.tab_to(studio.page.get_by_label("Strength"))
@@ -122,7 +122,7 @@ async def test_white_balance_by_keyboard(studio: Studio) -> None:
 
 
 async def test_the_divider_follows_the_mouse(studio: Studio) -> None:
-    """From one end to the other: only before, only after."""
+    """At one end only the original is visible, at the other only the result."""
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
@@ -137,7 +137,7 @@ async def test_the_divider_follows_the_mouse(studio: Studio) -> None:
 
 
 async def test_a_result_can_be_edited_further(studio: Studio) -> None:
-    """It becomes the photo, at its full size, and the next edit begins from it."""
+    """The result becomes the photo at full size and the next edit uses it."""
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
@@ -152,7 +152,7 @@ async def test_a_result_can_be_edited_further(studio: Studio) -> None:
 
 
 async def test_what_is_missing_is_said(studio: Studio) -> None:
-    """The button is never dead: pressed too early, it tells what to do first."""
+    """The button is always active: a click too early shows the missing step."""
     await studio.run.click()
     await studio.says("Nothing is marked yet; click what you want to remove.")
     await studio.task("Insert")

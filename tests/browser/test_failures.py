@@ -1,4 +1,4 @@
-"""Edits that have no result: said in a sentence with what to do next; never a blank page, never an endless spinner."""
+"""Edits without a result: the page shows a sentence with the next step, never a blank page or an endless spinner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANGE = """
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def edited(studio: Studio) -> Studio:
-    """The studio with one edit in its history, on the stage."""
+    """The studio with one edit in its history, shown on the stage."""
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
@@ -33,13 +33,13 @@ async def edited(studio: Studio) -> Studio:
 
 
 async def remembers(studio: Studio, **changes: str) -> None:
-    """The page comes back and remembers of the edit what is no longer true."""
+    """The page loads with facts about the edit that are no longer true."""
     await studio.page.evaluate(CHANGE, changes)
     await studio.open()
 
 
 async def test_a_running_edit_that_the_server_does_not_know(edited: Studio) -> None:
-    """It is said to be gone, and the photo is there to try again with."""
+    """A sentence says that it has expired, and the photo is open for another try."""
     await remembers(edited, id=UNKNOWN_ID, status="running")
     await edited.says("This edit is unknown to the server or has expired; run it again.")
     await expect(edited.film).to_have_attribute("data-status", "expired")
@@ -49,7 +49,7 @@ async def test_a_running_edit_that_the_server_does_not_know(edited: Studio) -> N
 
 
 async def test_a_result_that_has_expired(edited: Studio) -> None:
-    """It is said when somebody opens it, and from then on it is marked as expired."""
+    """Opening it shows the sentence and marks the edit as expired."""
     await remembers(edited, id=UNKNOWN_ID)
     await edited.film.click()
     await edited.says("This edit is unknown to the server or has expired; run it again.")
@@ -58,7 +58,7 @@ async def test_a_result_that_has_expired(edited: Studio) -> None:
 
 
 async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
-    """The photo on the stage stays there."""
+    """The photo on the stage does not change."""
     await remembers(edited, image=UNKNOWN_PHOTO)
     await edited.film.click()
     await edited.says("The photo is no longer on the server; open it again.")
@@ -67,7 +67,7 @@ async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
 
 
 async def test_an_edit_that_cannot_be_done(studio: Studio) -> None:
-    """The engine's reason is shown, now and when the edit is opened later."""
+    """The engine's cause is shown now and when the edit is opened later."""
     reason = "The mask covers the whole picture: there is nothing left to fill it from; change that and run it again."
     for y in range(20, 427, 60):
         await studio.brush((5, y), (635, y))

@@ -1,4 +1,4 @@
-"""What somebody gets who comes for the first time: a photo at once, and nothing from anywhere else."""
+"""The first visit: a photo at once, and no request to another server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ addEventListener("DOMContentLoaded", () => {
 
 
 async def test_a_photo_is_there_and_can_be_marked(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """The page is usable as soon as its first sample shows; the time is printed, a limit would be the machine's."""
+    """The page is usable when its first sample shows. The time is only printed, because it depends on the machine."""
     studio = await visit()
     await studio.page.add_init_script(NOTE_WHEN_SHOWN)
     await studio.open()
@@ -35,7 +35,7 @@ async def test_a_photo_is_there_and_can_be_marked(visit: Callable[..., Awaitable
 
 
 async def test_the_page_is_small(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """Everything but the photo itself, as it comes over the line."""
+    """All transferred bytes without the photo."""
     studio = await visit()
     wire = await studio.page.context.new_cdp_session(studio.page)
     urls: dict[str, str] = {}
@@ -52,7 +52,7 @@ async def test_the_page_is_small(visit: Callable[..., Awaitable[Studio]]) -> Non
 
 
 async def test_everything_comes_from_the_gateway(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """No script, font or picture of anybody else."""
+    """No script, font or image of another server."""
     studio = await visit()
     asked: list[str] = []
     studio.page.on("request", lambda request: asked.append(request.url))
@@ -64,7 +64,7 @@ async def test_everything_comes_from_the_gateway(visit: Callable[..., Awaitable[
 
 
 async def test_every_sample_can_be_opened(studio: Studio) -> None:
-    """The server lists them, and each shows with its name and size."""
+    """The server lists the samples, and each is shown with its name and size."""
     names = [await tile.get_attribute("aria-label") for tile in await studio.samples.all()]
     for name in names:
         assert name is not None

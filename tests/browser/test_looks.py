@@ -1,4 +1,4 @@
-"""The main states of the page on a desktop and on a telephone, light and dark: kept as pictures, and checked by axe."""
+"""The main states of the page on a desktop and on a phone, light and dark: saved as screenshots and checked by axe."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SERIOUS = ("serious", "critical")
 
 
 class Inspector:
-    """Takes a picture of each state, and collects what axe has against it."""
+    """Takes a screenshot of each state and collects the violations that axe finds."""
 
     def __init__(self, studio: Studio) -> None:
         self.faults: list[str] = []
         self._studio = studio
 
     async def look(self, state: str) -> None:
-        """Look at the page as it is now."""
+        """Check the page's current state."""
         page = self._studio.page
         await self._studio.shoot(state)
         if not await page.evaluate("'axe' in window"):
@@ -50,7 +50,7 @@ class Inspector:
 async def test_no_state_shuts_anybody_out(
     visit: Callable[..., Awaitable[Studio]], stack: RunningStack, device: dict[str, Any], scheme: str
 ) -> None:
-    """Contrast, names, roles and focus in every state that matters."""
+    """Contrast, names, roles and focus in each main state."""
     studio = await visit(color_scheme=scheme, **device)
     await studio.open()
     inspector = Inspector(studio)
@@ -86,7 +86,7 @@ async def test_no_state_shuts_anybody_out(
 
 
 async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """On a telephone: tap the object, tap Remove, and nothing needs sideways scrolling."""
+    """On a phone: tap the object, tap Remove, without horizontal scrolling."""
     studio = await visit(**PHONE)
     await studio.open()
     await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
@@ -103,7 +103,7 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> No
 async def test_a_telephone_may_be_held_sideways(
     visit: Callable[..., Awaitable[Studio]], width: int, height: int
 ) -> None:
-    """Most of the height is the photo's, and what the next step needs is in sight."""
+    """The photo has most of the height, and the controls of the next step are visible."""
     studio = await visit(**PHONE | {"viewport": {"width": width, "height": height}})
     await studio.open()
     await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
@@ -132,7 +132,7 @@ async def test_a_telephone_may_be_held_sideways(
 
 
 async def test_the_theme_can_be_chosen(studio: Studio) -> None:
-    """The button turns light into dark, and the choice outlives a reload."""
+    """The button switches to dark, and the choice survives a reload."""
     ground = "getComputedStyle(document.body).backgroundColor"
     light = await studio.page.evaluate(ground)
     await studio.button("Switch between light and dark").click()

@@ -1,4 +1,4 @@
-"""Every way to say which part of a photo is meant, with the mouse and with the keyboard alone."""
+"""All ways to mark a part of a photo, with the mouse and with the keyboard alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROCKET = (330, 200)
 
 
 async def test_a_click_finds_the_object(studio: Studio) -> None:
-    """The second click is printed with its time: by then the server knows the photo."""
+    """The second click's time is printed: the server has the photo by then."""
     await studio.click(*ROCKET)
     await studio.is_marked()
     before = await studio.mask_facts.inner_text()
@@ -31,7 +31,7 @@ async def test_a_click_finds_the_object(studio: Studio) -> None:
 
 
 async def test_a_click_can_take_away(studio: Studio) -> None:
-    """With Alt held, it says what does not belong to the object: the saucer to the cup."""
+    """A click with Alt marks the background: here the saucer of a cup."""
     await studio.choose_sample("coffee")
     await studio.click(300, 150)
     before = await studio.share()
@@ -44,7 +44,7 @@ async def test_a_click_can_take_away(studio: Studio) -> None:
 
 
 async def test_a_box_finds_the_object_in_it(studio: Studio) -> None:
-    """Much less than the box: the object alone."""
+    """The mask is much smaller than the box: only the object."""
     await studio.choose_sample("coffee")
     await studio.box((120, 20), (480, 340))
 
@@ -52,7 +52,7 @@ async def test_a_box_finds_the_object_in_it(studio: Studio) -> None:
 
 
 async def test_several_things_may_be_meant(studio: Studio) -> None:
-    """What else a click may have meant is offered later; choosing it changes the mask, and can be undone."""
+    """Further candidates appear later; choosing one changes the mask and can be undone."""
     await studio.click(*ROCKET)
     await studio.is_marked()
     candidates = studio.page.get_by_role("group", name="Which one is meant?").get_by_role("button")
@@ -68,7 +68,7 @@ async def test_several_things_may_be_meant(studio: Studio) -> None:
 
 
 async def test_brush_and_eraser_do_as_the_hand_does(studio: Studio) -> None:
-    """The eraser takes from what the brush gave; no server is asked."""
+    """The eraser removes painted areas without a request to the server."""
     asked: list[str] = []
     studio.page.on("request", lambda request: asked.append(request.url))
     await studio.brush((120, 120), (520, 120))
@@ -82,7 +82,7 @@ async def test_brush_and_eraser_do_as_the_hand_does(studio: Studio) -> None:
 
 
 async def test_the_main_object_is_found_without_pointing(studio: Studio) -> None:
-    """One press of a button."""
+    """With one click on a button."""
     await studio.choose_sample("cat")
     await studio.button("Find the main object").click()
 
@@ -90,7 +90,7 @@ async def test_the_main_object_is_found_without_pointing(studio: Studio) -> None
 
 
 async def test_a_rough_mask_is_fitted_to_the_object(studio: Studio) -> None:
-    """Painted roughly with the brush, then pulled to the edges of what is there."""
+    """A rough brush mask is fitted to the object's edges."""
     await studio.choose_sample("coffee")
     await studio.brush((250, 130), (380, 160))
     before = await studio.mask_facts.inner_text()
@@ -101,7 +101,7 @@ async def test_a_rough_mask_is_fitted_to_the_object(studio: Studio) -> None:
 
 
 async def test_every_step_can_be_undone_and_done_again(studio: Studio) -> None:
-    """Back to the empty photo, forth to the last step, by buttons and by keys."""
+    """Undo to the empty mask and redo to the last step, with buttons and keys."""
     steps = []
     for y in (80, 200, 320):
         await studio.brush((80, y), (560, y), size=40)
@@ -122,7 +122,7 @@ async def test_every_step_can_be_undone_and_done_again(studio: Studio) -> None:
 
 
 async def test_a_mask_grows_and_shrinks(studio: Studio) -> None:
-    """By the slider; nothing is drawn anew."""
+    """With the slider; the steps of the mask do not change."""
     await studio.brush((120, 200), (520, 200), size=60)
     drawn = await studio.share()
     await studio.page.get_by_label("Grow or shrink").fill("25")
@@ -135,7 +135,7 @@ async def test_a_mask_grows_and_shrinks(studio: Studio) -> None:
 
 
 async def test_all_tools_work_from_the_keyboard(studio: Studio) -> None:
-    """Arrow keys move a crosshair, Enter presses; no tool needs a mouse."""
+    """Arrow keys move a crosshair, Enter clicks; no tool needs a mouse."""
     await studio.tab_to(studio.canvas())
     await studio.press("a")
     await studio.is_marked()
@@ -158,7 +158,7 @@ async def test_all_tools_work_from_the_keyboard(studio: Studio) -> None:
 
 
 async def test_the_photo_can_be_seen_from_near(studio: Studio) -> None:
-    """Zoom by wheel, keys and buttons, and back to all of it."""
+    """Zoom with wheel, keys and buttons, and back to the whole photo."""
     whole = await studio.zoom.inner_text()
     await studio.page.mouse.move(*await studio.on_screen((330, 200)))
     await studio.page.mouse.wheel(0, -400)

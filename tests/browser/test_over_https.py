@@ -1,4 +1,4 @@
-"""The same page behind Caddy: the flows that HTTPS and HTTP/2 could break, and the one that only they allow."""
+"""The page behind Caddy: the flows that HTTPS and HTTP/2 could break, and one that only HTTP/2 allows."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -
 
 @pytest.fixture
 def large_photo(tmp_path: Path) -> Path:
-    """A photo of which much can be removed, which takes some seconds."""
+    """A photo large enough for an edit of some seconds."""
     (tmp_path / "pad.jpg").write_bytes(jpeg(enlarged((1200, 800))))
     return tmp_path / "pad.jpg"
 
 
 async def test_the_page_comes_over_http_2(secure: Studio) -> None:
-    """And every file of it."""
+    """The page and all its files."""
     protocols = await secure.page.evaluate(
         "performance.getEntries().filter((e) => e.nextHopProtocol !== undefined).map((e) => e.nextHopProtocol)"
     )
@@ -71,7 +71,7 @@ async def test_the_page_comes_over_http_2(secure: Studio) -> None:
 
 
 async def test_every_security_header_comes_once(secure: Studio) -> None:
-    """The gateway sets them, Caddy adds none of its own."""
+    """The gateway sets the headers; Caddy adds none."""
     answer = await secure.page.request.get(secure.url)
     names = [header["name"].lower() for header in answer.headers_array]
 
@@ -92,7 +92,7 @@ async def test_an_edit_over_https(secure: Studio) -> None:
 async def test_a_gateway_that_dies_is_survived_behind_caddy(
     secure: Studio, large_photo: Path, stack: RunningStack
 ) -> None:
-    """Requests wait for the next gateway; the edit goes on to its result."""
+    """Requests wait for the next gateway, and the edit continues to its result."""
     await secure.choose_file(large_photo)
     await secure.shows("pad")
     for y in (250, 400, 550):
@@ -106,7 +106,7 @@ async def test_a_gateway_that_dies_is_survived_behind_caddy(
 
 
 async def test_one_page_follows_twenty_jobs_at_once(secure: Studio, stack: RunningStack) -> None:
-    """All twenty streams are live while the worker does nothing; over HTTP/1 six would be."""
+    """All twenty streams are open while the worker is idle; with HTTP/1 only six would be."""
     async with stack.paused("a100worker"):
         ids = await secure.page.evaluate(SUBMIT, STREAMS)
         await secure.page.evaluate(LISTEN, ids)

@@ -1,4 +1,4 @@
-"""The ways a photo comes in, and what is said of those that cannot be used."""
+"""The ways to open a photo, and the messages for unusable files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ TRANSFER = """
 
 
 def packed(sample: str) -> list[str]:
-    """A sample as text, its name, its type."""
+    """Return a sample as text, with its name and type."""
     return [base64.b64encode((SAMPLES / f"{sample}.jpg").read_bytes()).decode(), f"{sample}.jpg", "image/jpeg"]
 
 
 async def carry(studio: Studio, sample: str) -> dict[str, object]:
-    """What an event brings that carries this file."""
+    """Return the data of a drop or paste event with this file."""
     return {"dataTransfer": await studio.page.evaluate_handle(TRANSFER, packed(sample))}
 
 
@@ -49,7 +49,7 @@ async def test_a_photo_can_be_chosen_from_disk(studio: Studio) -> None:
 
 
 async def test_a_photo_can_be_dropped(studio: Studio) -> None:
-    """The page says where while it hangs over it."""
+    """The page shows the target while the file is over it."""
     dragged = await carry(studio, "astronaut")
     await studio.canvas().dispatch_event("dragenter", dragged)
     await expect(studio.page.get_by_text("Drop the photo here")).to_be_visible()
@@ -60,7 +60,7 @@ async def test_a_photo_can_be_dropped(studio: Studio) -> None:
 
 
 async def test_an_object_photo_can_be_dropped_beside_the_photo(studio: Studio) -> None:
-    """It goes where it falls, and its object is cut out."""
+    """The photo opens in the pane where it is dropped, and its object is cut out."""
     await studio.task("Insert")
     await studio.canvas("reference").dispatch_event("drop", await carry(studio, "coffee"))
     await studio.has_object()
@@ -69,7 +69,7 @@ async def test_an_object_photo_can_be_dropped_beside_the_photo(studio: Studio) -
 
 
 async def test_a_photo_can_be_pasted(studio: Studio) -> None:
-    """From the clipboard, as screenshots come."""
+    """From the clipboard, like a screenshot."""
     pasted = await carry(studio, "cat")
     await studio.page.evaluate(
         "data => dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))", pasted["dataTransfer"]
@@ -78,7 +78,7 @@ async def test_a_photo_can_be_pasted(studio: Studio) -> None:
 
 
 async def test_a_transparent_photo_lies_on_white(studio: Studio, tmp_path: Path) -> None:
-    """As in the edit that is made of it; on any other ground more would seem to change than what is marked."""
+    """The background is that of the edit; with another one, unmarked areas would seem to change."""
     clear = Image.new("RGBA", (400, 300), (200, 0, 0, 0))
     clear.save(tmp_path / "clear.png")
     await studio.choose_file(tmp_path / "clear.png")
@@ -88,7 +88,7 @@ async def test_a_transparent_photo_lies_on_white(studio: Studio, tmp_path: Path)
 
 
 async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path) -> None:
-    """Held upright, so the file says "turn me": shown, marked and edited upright, and given back at full size."""
+    """A portrait photo with an EXIF rotation is shown, marked and edited upright, and returned at full size."""
     photo = enlarged((3000, 4000), "astronaut")
     (tmp_path / "phone.jpg").write_bytes(jpeg(photo, turned=True))
     await studio.choose_file(tmp_path / "phone.jpg")
@@ -108,7 +108,7 @@ async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path
 
 
 async def test_a_file_that_is_no_picture(studio: Studio, tmp_path: Path) -> None:
-    """Whatever it calls itself; the photo on the stage stays."""
+    """With any file name; the photo on the stage does not change."""
     (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
     (tmp_path / "letter.txt").write_text("Dear Sir or Madam")
     for name in ("letter.jpg", "letter.txt"):
@@ -120,7 +120,7 @@ async def test_a_file_that_is_no_picture(studio: Studio, tmp_path: Path) -> None
 
 
 async def test_a_picture_that_is_too_large_for_the_server(studio: Studio, tmp_path: Path) -> None:
-    """It is said when it is first needed there."""
+    """The message appears at the first use of the photo."""
     photo = (SAMPLES / "coffee.jpg").read_bytes()
     (tmp_path / "heavy.jpg").write_bytes(photo + bytes(LIMIT_BYTES))
     await studio.choose_file(tmp_path / "heavy.jpg")
@@ -131,7 +131,7 @@ async def test_a_picture_that_is_too_large_for_the_server(studio: Studio, tmp_pa
 
 
 async def test_a_server_that_cannot_be_reached(studio: Studio) -> None:
-    """Said in a sentence; when the line is back, the same click works."""
+    """The message is a sentence; after reconnecting, the same click works."""
     await studio.page.context.set_offline(offline=True)
     await studio.click(330, 200)
     await studio.says("The server cannot be reached; check the connection and try again.")

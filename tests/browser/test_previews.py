@@ -1,4 +1,4 @@
-"""An edit of which something can be seen while it is made: laid into the photo, beside how that was before."""
+"""Previews of a running edit: drawn into the photo beside the original."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_A_JPEG = 12
 
 @pytest.fixture(scope="module")
 def painting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system, whose worker shows what it does."""
+    """The whole system with a worker that sends previews."""
     engine = f"{Painter.__module__}:{Painter.__name__}"
     with running_stack(tmp_path_factory.mktemp("stack"), A100WORKER_BACKEND=engine) as running:
         yield running
@@ -32,7 +32,7 @@ def painting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def painting(visit: Callable[..., Awaitable[Studio]], painting_stack: RunningStack) -> Studio:
-    """The studio, in which something is marked."""
+    """The studio with a mask."""
     studio = await visit(painting_stack.http_url)
     await studio.open()
     await studio.brush((320, 100), (320, 330), size=60)
@@ -41,24 +41,24 @@ async def painting(visit: Callable[..., Awaitable[Studio]], painting_stack: Runn
 
 
 def is_green(colour: tuple[int, int, int]) -> bool:
-    """As far as a JPEG can keep it."""
+    """Within the accuracy of a JPEG."""
     return max(abs(one - other) for one, other in zip(colour, GREEN, strict=True)) <= OF_A_JPEG
 
 
 async def shows_so_far(studio: Studio) -> None:
-    """Wait until there is something to see of the running edit."""
+    """Wait until a preview is shown."""
     await expect(studio.page.get_by_text("So far", exact=True)).to_be_visible()
     await expect(studio.divider).to_be_visible()
 
 
 async def cancelled(studio: Studio) -> None:
-    """Cancel the edit and wait until that is known: the next test needs the worker."""
+    """Cancel the edit and wait for the effect: the next test needs the worker."""
     await studio.cancel.click()
     await expect(studio.progress).to_be_hidden()
 
 
 async def test_progress_is_shown_and_read_out(painting: Studio) -> None:
-    """A bar with a value for those who see and those who listen, and what is being done."""
+    """A progress bar with a value, also for screen readers, and the current action."""
     await painting.run.click()
     await painting.is_working()
     await painting.shoot("working")
@@ -69,7 +69,7 @@ async def test_progress_is_shown_and_read_out(painting: Studio) -> None:
 
 
 async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
-    """The preview is small and coarse; around the mask the photo stays as sharp as it is."""
+    """The preview is small and coarse; outside the mask the photo stays sharp."""
     outside = await painting.colour(FREE)
     await painting.run.click()
     await shows_so_far(painting)
@@ -81,7 +81,7 @@ async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
 
 
 async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
-    """Also where something had been marked before. The divider shows what was there."""
+    """Also after marking. The divider shows the original."""
     await painting.task("White balance")
     await painting.run.click()
     await shows_so_far(painting)
@@ -94,7 +94,7 @@ async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
 
 
 async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
-    """The broker keeps the newest of a job."""
+    """The broker keeps the newest preview of a job."""
     await painting.run.click()
     await shows_so_far(painting)
     await painting.page.reload()
@@ -105,7 +105,7 @@ async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
 
 
 async def test_a_cancel_takes_it_away(painting: Studio) -> None:
-    """The photo is back, with its mask."""
+    """The photo and its mask are shown again."""
     before = await painting.colour(MARKED)
     await painting.run.click()
     await shows_so_far(painting)
@@ -116,7 +116,7 @@ async def test_a_cancel_takes_it_away(painting: Studio) -> None:
 
 
 async def test_an_estimate_that_was_wrong_is_taken_back(painting: Studio) -> None:
-    """Instead of `nearly done` for as long as it may take: one edit was quick, the next is not."""
+    """Not `nearly done` without end: the first edit was quick, the next one is slow."""
     await painting.page.get_by_label("In words").fill(QUICK)
     await painting.run.click()
     await painting.shows_result()

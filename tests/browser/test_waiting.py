@@ -1,4 +1,4 @@
-"""An edit that takes a while: watched, waited for in a line, cancelled, left, found again, whatever breaks."""
+"""A long edit: progress, queue, cancel, leaving and returning, and crashes of services."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOST = "The connection was lost; your edit continues"
 
 @pytest.fixture(scope="session")
 def large_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photo that is large enough to keep the engine busy for some seconds, if much of it is removed."""
+    """A photo large enough for an edit of some seconds."""
     path = tmp_path_factory.mktemp("photos") / "pad.jpg"
     path.write_bytes(jpeg(enlarged((1200, 800))))
     return path
@@ -39,7 +39,7 @@ async def begin(studio: Studio, photo: Path) -> None:
 
 
 async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
-    """The mask is still there, and another run can begin at once, whatever the worker does."""
+    """The mask remains, and another run can start at once."""
     await begin(studio, large_photo)
     async with stack.paused("a100worker"):
         await studio.cancel.click()
@@ -61,7 +61,7 @@ async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: Runn
 
 
 async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
-    """Photo, mask and progress are back, and then the result."""
+    """Photo, mask and progress are shown again, and then the result."""
     await begin(studio, large_photo)
     async with stack.paused("a100worker"):
         await studio.page.reload()
@@ -76,7 +76,7 @@ async def test_a_reload_in_the_middle_resumes(studio: Studio, large_photo: Path,
 async def test_a_gateway_that_dies_in_the_middle_is_survived(
     studio: Studio, large_photo: Path, stack: RunningStack
 ) -> None:
-    """SIGKILL; the page takes up the edit when there is a gateway again, and shows its result."""
+    """After SIGKILL the page reconnects to the next gateway and shows the result."""
     await begin(studio, large_photo)
     async with stack.paused("a100worker"), stack.without("gateway"):
         await studio.says(LOST)
@@ -89,7 +89,7 @@ async def test_a_gateway_that_dies_in_the_middle_is_survived(
 async def test_two_tabs_share_one_history(
     studio: Studio, visit: Callable[..., Awaitable[Studio]], large_photo: Path, stack: RunningStack
 ) -> None:
-    """What one begins, both list, and the other one may watch and cancel; each has its own place in the line."""
+    """Both tabs list the edit, and the other tab can follow and cancel it; each edit has its own place in the queue."""
     other = await visit(beside=studio)
     await other.open()
     await studio.page.bring_to_front()
@@ -127,7 +127,7 @@ async def test_the_history_survives_a_reload(studio: Studio) -> None:
 
 
 async def test_the_history_can_be_forgotten(studio: Studio) -> None:
-    """For good."""
+    """The edits are removed permanently."""
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
@@ -141,7 +141,7 @@ async def test_the_history_can_be_forgotten(studio: Studio) -> None:
 async def test_many_open_edits_leave_the_page_usable(
     studio: Studio, visit: Callable[..., Awaitable[Studio]], stack: RunningStack
 ) -> None:
-    """Over HTTP/1 a browser has six connections to a server, for all tabs; event streams must not take them all."""
+    """With HTTP/1 all tabs share six connections to a server; event streams must not use them all."""
     other = await visit(beside=studio)
     await studio.page.bring_to_front()
     async with stack.paused("a100worker"):
