@@ -51,7 +51,7 @@ async def nothing_left_behind() -> AsyncIterator[None]:
 
 
 def _children() -> set[psutil.Process]:
-    """The child processes. Most tests begin and end without one, and that the kernel says at once."""
+    """Return the child processes; the kernel reports at once that there is none, as for most tests."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -80,7 +80,7 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    """Everybody's keys, as `make credentials` makes them."""
+    """Return the keys of all services and the operator, as `make credentials` creates them."""
     return Keys.made(tmp_path / "keys")
 
 
@@ -105,7 +105,7 @@ def stack_url(stack: RunningStack) -> str:
 
 @pytest.fixture
 def stream_settings() -> StreamSettings:
-    """Small buckets; leases that no stalled machine outlasts. Whoever waits for the end of a lease overrides this."""
+    """Return settings with small buckets and leases that outlast a stalled machine; tests of leases override them."""
     return StreamSettings(lease_s=30.0, picture_bytes=1024**3)
 
 

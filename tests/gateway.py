@@ -179,7 +179,7 @@ class WorkerByHand:
         return [json.loads(entry.data)["type"] for entry in stored]
 
 
-# --- what clients send --------------------------------------------------------------------------------------------
+# --- requests of clients ------------------------------------------------------------------------------------------
 
 
 def png(colour: str = "navy", size: tuple[int, int] = (64, 48), mode: str = "RGB") -> bytes:

@@ -1,4 +1,4 @@
-"""Keys as `make credentials` makes them, and nats-servers that know them: everything over TLS, nobody anonymous."""
+"""Keys as `make credentials` creates them, and nats-servers that require them, with TLS."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Node:
         group: ProcessGroup,
         monitor: int | None = None,
     ) -> None:
-        """`environment` is what the head of its configuration asks for."""
+        """`environment` has the variables that the head of the configuration lists."""
         self.monitor_url = f"http://{HOST}:{monitor}"
         self.name = name
         self.url = f"tls://{environment['NATS_LISTEN']}"
@@ -146,7 +146,7 @@ async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node
 
 @asynccontextmanager
 async def cluster(keys: Keys, folder: Path) -> AsyncIterator[list[Node]]:
-    """Three servers as deploy/nats-cluster.conf says; yields them once each takes connections."""
+    """Start three servers with deploy/nats-cluster.conf; yield them once each accepts connections."""
     names = ("n1", "n2", "n3")
     addresses = [f"{HOST}:{port}" for port in free_ports(2 * len(names))]
     routes, clients = dict(zip(names, addresses, strict=False)), dict(zip(names, addresses[3:], strict=True))

@@ -1,6 +1,6 @@
-"""The five services as processes, each with its own key, over TLS, at a broker that writes down what they say to it.
+"""The five services as processes, each with its own key, over TLS, at a broker that logs their messages.
 
-People need keys as well: the system is locked on both sides, as `make secrets` and compose.yaml lock it.
+The gateway requires API keys as well: both sides are locked as by `make secrets` and compose.yaml.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SAID = re.compile(r'python3:([a-z0-9]+)" - .*<<- \[H?(PUB|SUB) (\S+)')  # as `n
 
 @dataclass
 class LockedStack:
-    """A running system, and what its services have said to the broker."""
+    """A running system, and the log of its broker."""
 
     keys: Keys
     broker: Node
@@ -45,7 +45,7 @@ class LockedStack:
     lines: list[str] = field(default_factory=list)
 
     def violations(self) -> list[str]:
-        """What the broker has refused."""
+        """Return the lines of the log in which the broker refused a message."""
         return [line for line in self.broker.said if "Violation" in line]
 
     def used(self) -> dict[str, dict[str, set[str]]]:

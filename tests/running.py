@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Desk:
-    """Where a test submits jobs and sees what becomes of them."""
+    """Submits jobs and waits for their events and outcomes."""
 
     def __init__(self, bus: Bus, nats_url: str, streams: StreamSettings, photo: str) -> None:
         """`photo` is the hash of a stored upload."""
@@ -46,12 +46,12 @@ class Desk:
     async def submit(
         self, job_id: str, prompt: str = "", *, user: str = "u1", job_class: str = "interactive", **fields: object
     ) -> int:
-        """Log a job (a white balance of the photo, unless `fields` say otherwise) and return its sequence."""
+        """Log a job and return its sequence; the default is a white balance of the photo."""
         job = JobSubmit.model_validate({"task": Task.WHITE_BALANCE, "image": self.photo, "prompt": prompt, **fields})
         return await self._publish(subjects.submission(job_class, user, job_id), job)
 
     async def submit_raw(self, job_id: str, body: bytes) -> int:
-        """Log whatever somebody wrote by hand."""
+        """Log a body as it is and return its sequence."""
         return await self._publish(subjects.submission("interactive", "ops", job_id), body)
 
     async def _publish(self, subject: str, message: JobSubmit | bytes) -> int:
@@ -59,7 +59,7 @@ class Desk:
         return await self.bus.publish(subject, message, msg_id=uuid4().hex)
 
     async def cancel(self, job_id: str) -> bool:
-        """What the gateway does: write the end, unless there is one. Whether it came in time."""
+        """End the job as the gateway does; return whether it had not ended before."""
         event = Cancelled(job_id=job_id)
         try:
             await self.bus.publish_first(JOB_EV, subjects.end(job_id), event, msg_id=f"{job_id}.cancel")
@@ -68,11 +68,11 @@ class Desk:
         return True
 
     async def stored_events(self, job_id: str) -> list[StoredMessage]:
-        """What JOB_EV holds of a job."""
+        """Return the messages of a job in JOB_EV."""
         return await self.bus.history(JOB_EV, subjects.events_of(job_id))
 
     async def events(self, job_id: str) -> list[JobEvent]:
-        """What has happened to a job so far; all of it can be read."""
+        """Return the events of a job so far; all of them must be valid."""
         found = [jobs.parse_event(stored.data) for stored in await self.stored_events(job_id)]
         assert None not in found
         return [event for event in found if event is not None]
@@ -99,7 +99,7 @@ class Desk:
         await wait_until(begun, f"{job_id} is running")
 
     async def started_again(self, job_id: str) -> None:
-        """Wait until a worker is at a step of it, and nobody has given it back since."""
+        """Wait until a worker reached a step of the job and has not returned it since."""
 
         async def at_work() -> bool:
             events = await self.events(job_id)
@@ -143,7 +143,7 @@ class Desk:
     async def worker(
         self, backend: str = "scripted", *, name: str = "w1", drain_s: float = 3.0, **more: Any
     ) -> AsyncIterator[asyncio.Event]:
-        """A worker; setting the event tells it to stop, as a signal would. `more` are settings of its engine."""
+        """Run a worker; the event that it yields stops it like a signal. `more` are settings of its engine."""
         stop = asyncio.Event()
         settings = WorkerSettings(
             nats=self._nats,
@@ -174,7 +174,7 @@ class Desk:
                 stop.set()
 
     async def _healthy(self, name: str, instance: str) -> bool:
-        """Whether this one says so; another worker may answer in its place."""
+        """Return whether this instance is healthy; another one may reply in its place."""
         try:
             reply = await rpc.call(self.bus, subjects.health(name), HealthRequest(), HealthReply, timeout_s=1)
         except Unavailable:

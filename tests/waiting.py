@@ -26,7 +26,7 @@ async def wait_until(predicate: Callable[[], object], description: str, timeout_
     """
     try:
         async with asyncio.timeout(timeout_s):
-            while not await _answer(predicate):  # noqa: ASYNC110 (what is waited for may be outside of this process)
+            while not await _answer(predicate):  # noqa: ASYNC110 (the predicate may depend on another process)
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         raise AssertionError(f"Waited {timeout_s:g} s in vain until {description}.") from None
@@ -59,7 +59,7 @@ async def frozen(pid: int) -> AsyncIterator[None]:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended; a dead one that nobody has collected yet counts as gone."""
+    """Return whether the process has ended; a zombie counts as ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     return True

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(240)
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
 CAT = (SAMPLES / "cat.jpg").read_bytes()
 _RENEWED = ("inputs", "debug")
-# What no run on one server can need, with the reason.
+# permissions that no run on one server can need, with the reason
 SPARE = (
     (subjects.api("STREAM.MSG.GET", ">"), "only in a cluster, where the copy that was asked may lag behind"),
     (subjects.api("STREAM.UPDATE", ">"), "only after a change of settings or a drift"),
@@ -118,7 +118,7 @@ async def cancel_one(stack: LockedStack) -> None:
 
 
 async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
-    """Look, replay, submit what cannot be run; delete a consumer, which is made anew."""
+    """Read, replay, submit an invalid job, and delete a consumer, which is created again."""
     assert await present(bus) == {service for service in DUTIES if DUTIES[service].serves}
     for service in sorted(set(DUTIES) - {"gateway"}):
         reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=PATIENCE_S)
@@ -145,7 +145,7 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
 
 
 async def present(bus: Bus) -> set[str]:
-    """Which services say that they are there, as `nats micro ls` asks."""
+    """Return the services that reply to a discovery request, as `nats micro ls` sends it."""
     names: set[str] = set()
     inbox = bus.client.new_inbox()
     answers = await bus.client.subscribe(inbox)
@@ -157,7 +157,7 @@ async def present(bus: Bus) -> set[str]:
 
 
 async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
-    """It is stopped at work, its job is given up and buried; another worker takes its place, and the job runs again."""
+    """Stop a worker at work: its job becomes a dead letter, another worker starts, and the job runs again."""
     photo = Image.open(io.BytesIO(CAT)).resize((2048, 1366))
     mask = mask_png(photo.size, (300, 100, 1700, 1300))
     order = {"image": await upload(stack.client, saved(photo)), "mask": await upload(stack.client, mask)}
@@ -189,7 +189,7 @@ def spare(stack: LockedStack) -> dict[str, list[str]]:
 
 
 def spare_passages(stack: LockedStack) -> list[str]:
-    """What passes between accounts and nothing in the run needed."""
+    """Return the imports between accounts that the run did not need."""
     used = stack.used()
     importers = {account_of(name): name for name in DUTIES} | {STORE: OPERATOR}
     return [

@@ -1,4 +1,4 @@
-"""What is counted while jobs and requests run: read as Prometheus reads it, from the text of a scrape."""
+"""The metrics of running jobs and requests, read from the text of a scrape as Prometheus reads it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_job_is_counted_by_all_who_see_it(desk: Desk) -> None:
 
 
 async def test_the_queue_is_seen_as_it_is(desk: Desk) -> None:
-    """How many wait, how long the first of them, how many run; at each scrape anew."""
+    """Each scrape has the number of waiting jobs, the age of the first one, and the running jobs."""
     async with desk.manager():
         for number in range(3):
             await desk.submit(f"j{number}", script(1000, 10))
@@ -95,7 +95,7 @@ async def test_what_goes_wrong_is_counted(desk: Desk) -> None:
 
 
 async def test_requests_are_counted_by_template(client: Client) -> None:
-    """Never by what stands in the path, which anybody may choose."""
+    """The template is the label, because any client can choose the path."""
     for job_id in ("a", "b", "c"):
         await client.get(f"/v1/jobs/{job_id}")
     for path in ("/nowhere", "/etc/passwd"):
@@ -127,7 +127,7 @@ FIRST = {
 
 @pytest.mark.parametrize("module", FIRST)
 def test_the_first_failure_is_an_increase(module: str) -> None:
-    """What alerts count begins at zero: an increase from nothing to one is none to Prometheus."""
+    """The counters of alerts start at zero: Prometheus sees no increase in a series that starts at one."""
     code = f"import {module}; from shared.listener import render_metrics; print(render_metrics().decode())"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -157,7 +157,7 @@ def test_gpu_memory_is_read_from_the_torch_that_is_there() -> None:
 
 
 def test_without_a_gpu_there_is_no_gpu_memory() -> None:
-    """And nobody has loaded torch to find out."""
+    """And torch is not imported for it."""
     value("artmancer_gpu_memory_bytes")
 
     assert "\nartmancer_gpu_memory_bytes{" not in render_metrics().decode()
@@ -165,7 +165,7 @@ def test_without_a_gpu_there_is_no_gpu_memory() -> None:
 
 
 def test_no_label_names_anybody() -> None:
-    """A label with a value for each user or job would fill a Prometheus, and tell who does what."""
+    """A label for each owner or job would fill Prometheus and reveal the owners' activity."""
     labels = {label for family in REGISTRY.collect() for sample in family.samples for label in sample.labels}
 
     assert not labels & IDENTIFYING

@@ -1,4 +1,4 @@
-"""The broker's configurations in deploy/: the server accepts them, and what they promise is what runs."""
+"""The broker's configurations in deploy/: the server accepts them and runs as they declare."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_configuration_is_valid(keys: Keys, name: str, variables: dict[str, st
     ("name", "missing"), [(name, missing) for name, told in CONFIGURATIONS.items() for missing in told]
 )
 def test_a_server_says_what_it_was_not_told(keys: Keys, name: str, missing: str) -> None:
-    """It does not start with a default of somebody else's choice."""
+    """It does not start with a default value."""
     told = {variable: value for variable, value in CONFIGURATIONS[name].items() if variable != missing}
 
     result = checked(keys, name, **told)

@@ -41,7 +41,7 @@ async def traces_of(desk: Desk, stream: str, pattern: str) -> set[str]:
 
 
 async def test_a_job_stays_in_the_trace_that_its_body_names(desk: Desk) -> None:
-    """Whoever writes a job by hand has no header to set; all that happens to the job is part of his trace."""
+    """A job that was published by hand has no header, so the `traceparent` in its body counts."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", traceparent=GIVEN)
         await desk.done("j1")
@@ -70,7 +70,7 @@ async def test_a_second_attempt_belongs_to_the_same_trace(desk: Desk) -> None:
 
 
 async def test_what_waits_for_a_worker_knows_its_trace(desk: Desk) -> None:
-    """In the header for whoever watches the queue, and in the body for ever."""
+    """The header is for tools that read the queue; the body keeps it."""
     async with desk.manager():
         await desk.submit("j1", traceparent=GIVEN)
 
@@ -147,7 +147,7 @@ class Collector:
 
 @asynccontextmanager
 async def traced_services(nats_url: str, collector: Collector) -> AsyncIterator[Client]:
-    """Gateway, job manager and a worker as processes that export what they do."""
+    """Gateway, job manager and a worker as processes that export their spans."""
     server = await asyncio.start_server(collector.take, HOST, 0)
     port = free_port(HOST, 0)
     own = {
@@ -176,7 +176,7 @@ async def healthy(client: Client) -> bool:
 
 
 async def test_a_collector_sees_one_tree(nats_url: str) -> None:
-    """From the request to the steps of the engine, over three services; nothing of what the user wrote is in it."""
+    """From the request to the steps of the engine, over three services; no span contains user data."""
     collector = Collector()
     async with traced_services(nats_url, collector) as client:
         await wait_until(lambda: healthy(client), "the gateway is healthy")
