@@ -1,4 +1,4 @@
-"""A gateway that asks for keys, and the people who have one."""
+"""A gateway that requires keys, and a client for each key."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ READ, WRITE, ADMIN = KeyScope.READ, KeyScope.WRITE, KeyScope.ADMIN
 
 @dataclass(frozen=True)
 class House:
-    """The gateway's keys, and a client for each; `nobody` has none."""
+    """The gateway's keys, and a client for each; `nobody` has no key."""
 
     file: Path
     keys: dict[str, str]
     nobody: Client
     alice: Client
     bob: Client
-    viewer: Client  # of Alice, but may only read
-    operator: Client  # may ask how the system is, and nothing else
+    viewer: Client  # Alice's second key, which may only read
+    operator: Client  # may only read the system's health
 
 
 @asynccontextmanager
-async def guarded(nats: NatsSettings, streams: StreamSettings, folder: Path, **settings: Any) -> AsyncIterator[House]:
-    """A gateway in this event loop with four keys."""
+async def keyed_gateway(
+    nats: NatsSettings, streams: StreamSettings, folder: Path, **settings: Any
+) -> AsyncIterator[House]:
+    """Run a gateway with four keys in this event loop."""
     file, secret = folder / "keys.json", folder / "signing-key"
     made = {
         "alice": keys.new(file, "alice", frozenset({READ, WRITE}), None),

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 def new(file: Path, owner: str, key_scopes: frozenset[KeyScope], days: float | None) -> str:
     """Add a key and return it; it is stored nowhere and cannot be shown again. Raises ConfigError."""
     expires = None if days is None else _expiry(days)
-    with _locked(file):
+    with _lock(file):
         known = read_keys(file) if file.exists() else KeyFile()
         try:
             text, key = generate_key(owner, key_scopes, expires)
@@ -82,7 +82,7 @@ def _expiry(days: float) -> datetime:
 def revoke(file: Path, key_id: str) -> None:
     """Remove a key, named by its id or by the whole key. Raises ConfigError."""
     key_id = parse_key_id(key_id) or key_id
-    with _locked(file):
+    with _lock(file):
         known = read_keys(file)
         left = tuple(key for key in known.keys if key.id != key_id)
         if len(left) == len(known.keys):
@@ -97,7 +97,7 @@ def _line(key: Key, now: datetime) -> str:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _lock(file: Path) -> Iterator[None]:
     """Let one command at a time change the file. It locks the folder, because the file itself is replaced."""
     try:
         folder = os.open(file.parent, os.O_RDONLY)

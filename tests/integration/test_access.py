@@ -1,4 +1,4 @@
-"""Who gets in: every address of a gateway that asks for keys, with the right key, a wrong one and none."""
+"""Every address of a gateway that requires keys, with a valid key, an invalid one and none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.principal import KeyScope
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, WorkerByHand, edit, event_of, png
-from tests.keyed import guarded
+from tests.keyed import keyed_gateway
 from tests.v1_client import read_events, removal, submit, upload
 from tests.waiting import wait_until
 
@@ -36,21 +36,21 @@ OPEN = {
 async def house(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[House]:
-    """A gateway that asks for keys; a test may hand it settings."""
+    """Run a gateway that requires keys; a test may pass settings."""
     assert bus.is_connected
     settings = {"heartbeat_s": 0.2, "result_wait_s": 0.3, **getattr(request, "param", {})}
-    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, **settings) as house:
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path, **settings) as house:
         yield house
 
 
 @pytest.fixture
 def worker(bus: Bus, images: NatsImageStore) -> WorkerByHand:
-    """Works for Alice."""
+    """Return a worker for Alice's jobs."""
     return WorkerByHand(bus, images, "alice")
 
 
 async def addresses(house: House) -> list[tuple[str, str]]:
-    """Every method and path of both faces, with something in place of each id."""
+    """Return every method and path of /api and /v1, with a value in place of each id."""
     found = [("GET", "/openapi.json"), ("GET", "/v1/openapi.json"), ("GET", "/nothing"), ("POST", "/v1/nothing")]
     for document in ("/v1/openapi.json", "/openapi.json"):
         paths = (await house.alice.get(document)).json()["paths"]
@@ -62,7 +62,7 @@ async def addresses(house: House) -> list[tuple[str, str]]:
 
 
 async def test_everything_is_closed_that_is_not_open_by_name(house: House) -> None:
-    """Also what does not exist: who has no key learns nothing."""
+    """Also a path that does not exist: without a key the responses are the same."""
     answers = {f"{method} {path}": await house.nobody.request(method, path) for method, path in await addresses(house)}
     opened = {name for name, answer in answers.items() if answer.status_code != 401}
 
@@ -73,7 +73,7 @@ async def test_everything_is_closed_that_is_not_open_by_name(house: House) -> No
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/api/generate/status/x"])
 async def test_a_refusal_has_the_shape_of_its_face(house: House, path: str) -> None:
-    """With what a browser and a program need to know."""
+    """It has the headers that browsers and programs need."""
     answer = await house.nobody.get(path)
     problem = answer.json()
 
@@ -90,7 +90,7 @@ async def test_a_refusal_has_the_shape_of_its_face(house: House, path: str) -> N
 
 
 async def test_a_wrong_key_is_no_key(house: House) -> None:
-    """Not even at another scheme, and with one answer for all of them."""
+    """Under any scheme, and always with the same response."""
     key = house.keys["alice"]
     wrong = [f"Bearer {key[:-1]}", "Bearer", "", f"Basic {key}", f"Bearer {key} {key}", key]
     answers = [await house.nobody.get("/v1/jobs", headers={"Authorization": one}) for one in wrong]
@@ -104,7 +104,7 @@ async def test_a_wrong_key_is_no_key(house: House) -> None:
 
 @pytest.mark.parametrize("first", ["alice", "bob"])
 async def test_two_keys_are_no_key(house: House, first: str) -> None:
-    """What stands in front of us may have looked at the other one."""
+    """A proxy in front may have checked the other one."""
     shown = [house.keys[first], house.keys["alice"]]
     answer = await house.nobody.get("/v1/jobs", headers=[("Authorization", f"Bearer {key}") for key in shown])
 
@@ -113,7 +113,7 @@ async def test_two_keys_are_no_key(house: House, first: str) -> None:
 
 
 async def test_a_key_is_taken_as_it_is(house: House) -> None:
-    """Blanks before it are not part of it; what only looks like one is."""
+    """Spaces before it are not part of it; other whitespace is."""
     sent = [f"Bearer  {house.keys['alice']}".encode(), f"Bearer {house.keys['alice']}\x85".encode("latin-1")]
     answers = [await house.nobody.get("/v1/jobs", headers=[(b"Authorization", one)]) for one in sent]
 
@@ -121,7 +121,7 @@ async def test_a_key_is_taken_as_it_is(house: House) -> None:
 
 
 async def test_the_page_and_its_files_are_open(house: House) -> None:
-    """It asks for a key itself."""
+    """The page has its own dialog for the key."""
     paths = ("/", "/static/js/main.js", "/static/samples/coffee.jpg", "/v1/docs", "/v1/docs/assets/swagger-ui.css")
 
     assert [(await house.nobody.get(path)).status_code for path in paths] == [200] * len(paths)
@@ -129,13 +129,13 @@ async def test_the_page_and_its_files_are_open(house: House) -> None:
 
 @pytest.mark.parametrize("path", ["/static/../v1/jobs", "//v1/jobs", "/v1/jobs/", "/V1/JOBS", "/static/%2e%2e/v1/jobs"])
 async def test_there_is_no_way_round(house: House, path: str) -> None:
-    """However the address is written, what answers is a refusal or nothing."""
+    """In any spelling of the path, the response is 401 or 404."""
     async with await house.nobody.open_stream(path) as wire:
         assert wire.status in {401, 404}
 
 
 async def test_a_preflight_needs_no_key(house: House) -> None:
-    """A browser cannot send one with it; the key is among what a page may send."""
+    """A browser cannot send a key with it; the response allows the header."""
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
     answer = await house.nobody.options("/v1/jobs", headers=asked)
 
@@ -148,7 +148,7 @@ async def test_a_preflight_needs_no_key(house: House) -> None:
 
 
 async def test_a_key_opens_both_faces(house: House, worker: WorkerByHand) -> None:
-    """The live path of the deployed client, with a key in front; what a browser keeps is kept for one person only."""
+    """The deployed client's path of calls works with a key; cached images are private."""
     task = await house.alice.submit()
     async with await house.alice.open_stream(f"/api/generate/stream/{task}") as stream:
         await worker.finish(task)
@@ -163,7 +163,7 @@ async def test_a_key_opens_both_faces(house: House, worker: WorkerByHand) -> Non
 
 
 async def test_a_key_does_what_it_is_good_for(house: House) -> None:
-    """Alice's second key may look at what the first has made, and make nothing."""
+    """Alice's second key may read the jobs of the first, and submit none."""
     job = await submit(house.alice)
     refused = await house.viewer.post("/v1/jobs", json={})
     old_face = await house.viewer.post("/api/generate/async", json=edit())
@@ -180,7 +180,7 @@ async def test_a_key_does_what_it_is_good_for(house: House) -> None:
 
 @pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])
 async def test_details_of_the_system_are_for_operators(house: House, path: str) -> None:
-    """Everybody sees who is well, and no names, engines or reasons."""
+    """Without `admin` the report has states only: no names, engines or reasons."""
     short = [(await client.get(path)).json() for client in (house.nobody, house.alice)]
     full = (await house.operator.get(path)).json()
 
@@ -190,7 +190,7 @@ async def test_details_of_the_system_are_for_operators(house: House, path: str) 
 
 
 async def test_a_key_opens_as_soon_as_it_is_made(house: House) -> None:
-    """The gateway has looked at its file for the request before."""
+    """The gateway has checked its file for the request before."""
     before = await house.alice.get("/v1/jobs")
     new = keys.new(house.file, "carol", frozenset({KeyScope.READ}), None)
     answer = await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {new}"})
@@ -199,16 +199,16 @@ async def test_a_key_opens_as_soon_as_it_is_made(house: House) -> None:
 
 
 async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
-    """So do the addresses that it has signed; a new key opens."""
+    """The URLs that it has signed end with it; a new key is valid."""
     order = {"path": "/v1/jobs/x1/events"}
     signed = (await house.bob.post("/v1/signed-urls", json=order)).json()["url"]
     keys.revoke(house.file, parse_key_id(house.keys["bob"]))
     new = keys.new(house.file, "bob", frozenset({KeyScope.READ}), None)
 
-    async def closed() -> bool:
+    async def key_is_refused() -> bool:
         return (await house.bob.get("/v1/jobs")).status_code == 401
 
-    await wait_until(closed, "the key opens nothing any more")
+    await wait_until(key_is_refused, "the key opens nothing any more")
 
     assert (await house.nobody.get(signed)).status_code == 401
     assert (await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {new}"})).status_code == 200
@@ -218,7 +218,7 @@ async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
 
 
 async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerByHand) -> None:
-    """As an EventSource and an <img> need it; the others do not."""
+    """An EventSource and an <img> need that. The other links require the header."""
     accepted = (await house.alice.post("/v1/jobs", json=await removal(house.alice))).json()
     links = accepted["links"]
     await worker.finish(accepted["id"])
@@ -233,7 +233,7 @@ async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerBy
 
 
 async def test_a_stream_resumes_under_its_signed_address(house: House, worker: WorkerByHand) -> None:
-    """The page adds where it was."""
+    """The page adds its position to the query."""
     job = await submit(house.alice)
     await worker.queue(job)
     await worker.start(job)
@@ -248,7 +248,7 @@ async def test_a_stream_resumes_under_its_signed_address(house: House, worker: W
 
 
 async def test_a_signed_address_opens_one_thing(house: House) -> None:
-    """Not with another method, at another path, nor with its time changed."""
+    """Another method, path or expiry is refused."""
     sha256 = await upload(house.alice, png())
     answer = await house.viewer.post("/v1/signed-urls", json={"path": f"/v1/images/{sha256}", "lifetime_s": 30})
     url = answer.json()["url"]
@@ -270,7 +270,7 @@ async def test_a_signed_address_opens_one_thing(house: House) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/x/receipt", "https://elsewhere.example/v1/jobs/x/events", ""])
 async def test_nothing_else_can_be_signed(house: House, path: str) -> None:
-    """It has a header to put a key into."""
+    """All other requests can send a key in a header."""
     answer = await house.alice.post("/v1/signed-urls", json={"path": path})
 
     assert answer.status_code == 422
@@ -278,7 +278,7 @@ async def test_nothing_else_can_be_signed(house: House, path: str) -> None:
 
 
 async def test_without_access_control_addresses_stay_as_they_are(client: Client) -> None:
-    """A program need not know which kind of gateway it meets."""
+    """A program works with both kinds of gateway."""
     answer = await client.post("/v1/signed-urls", json={"path": "/v1/jobs/x/events"})
 
     assert answer.json() == {"url": "/v1/jobs/x/events", "expires_at": None}
@@ -289,7 +289,7 @@ async def test_without_access_control_addresses_stay_as_they_are(client: Client)
 
 @pytest.mark.parametrize("house", [{"key_rate_per_s": 0.1, "key_burst": 3}], indirect=True)
 async def test_a_key_may_ask_so_fast(house: House) -> None:
-    """The fourth is told when to come again; another key is not concerned, nor is what is open."""
+    """The fourth request gets 429 with Retry-After; other keys and open addresses are not affected."""
     answers = [await house.alice.get("/v1/jobs") for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
@@ -301,7 +301,7 @@ async def test_a_key_may_ask_so_fast(house: House) -> None:
 
 @pytest.mark.parametrize("house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 3}], indirect=True)
 async def test_an_address_may_be_refused_so_often(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """After that it is told when to come again, and no line of the log is spent on it; who has a key is let in."""
+    """Beyond the limit it gets 429 and no audit line; a valid key from the same address still works."""
     wrong = {"Authorization": f"Bearer {house.keys['bob'][:-1]}x"}
     answers = [await house.nobody.get("/v1/jobs", headers=wrong) for _ in range(5)]
     written = [vars(record)["status"] for record in caplog.records if record.name == "audit"]
@@ -316,7 +316,7 @@ async def test_an_address_may_be_refused_so_often(house: House, caplog: pytest.L
 
 @pytest.mark.parametrize("house", [{"key_rate_per_s": 0.1, "key_burst": 3}], indirect=True)
 async def test_what_a_key_may_not_do_counts_too(house: House) -> None:
-    """A refusal costs as much as an answer, and a line of the log."""
+    """A refusal counts like any request of the key."""
     answers = [await house.viewer.post("/v1/jobs", json={}) for _ in range(4)]
 
     assert [answer.status_code for answer in answers] == [403, 403, 403, 429]
@@ -326,7 +326,7 @@ async def test_what_a_key_may_not_do_counts_too(house: House) -> None:
     "house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 1, "trusted_proxies": "127.0.0.1"}], indirect=True
 )
 async def test_behind_a_proxy_each_client_is_counted_alone(house: House) -> None:
-    """By the address that a trusted proxy tells."""
+    """The address comes from the header of a trusted proxy."""
     told = ["203.0.113.1", "203.0.113.1", "203.0.113.2"]
     answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
 
@@ -335,7 +335,7 @@ async def test_behind_a_proxy_each_client_is_counted_alone(house: House) -> None
 
 @pytest.mark.parametrize("house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 1}], indirect=True)
 async def test_nobody_chooses_where_they_come_from(house: House) -> None:
-    """The same header, and no proxy that is trusted."""
+    """The same header counts for nothing without a trusted proxy."""
     told = ["203.0.113.1", "203.0.113.2"]
     answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
 
@@ -344,7 +344,7 @@ async def test_nobody_chooses_where_they_come_from(house: House) -> None:
 
 @pytest.mark.parametrize("house", [{"key_requests_at_once": 2}], indirect=True)
 async def test_a_stream_counts_for_as_long_as_it_is_open(house: House) -> None:
-    """Two streams are all there is room for here; the end of one makes room."""
+    """Two streams reach the limit here; the end of one allows the next request."""
     job = await submit(house.alice)
     path = f"/v1/jobs/{job}/events"
     async with await house.alice.open_stream(path), await house.alice.open_stream(path):

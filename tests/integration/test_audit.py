@@ -1,4 +1,4 @@
-"""Ids of requests, the audit log, and what no log and no cache may keep."""
+"""Request ids, the audit log, and the secrets that no log and no cache may keep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared import subjects
 from shared.settings import NatsSettings
 from shared.topology import OWNED
 from tests.gateway import HOST, WorkerByHand, edit, png
-from tests.keyed import guarded
+from tests.keyed import keyed_gateway
 from tests.v1_client import UNKNOWN, removal, submit, upload
 
 if TYPE_CHECKING:
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
-    """A gateway that asks for keys."""
+    """Run a gateway that requires keys."""
     assert bus.is_connected
-    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, result_wait_s=0.3) as house:
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path, result_wait_s=0.3) as house:
         yield house
 
 
 @pytest.fixture
 def worker(bus: Bus, images: NatsImageStore) -> WorkerByHand:
-    """Works for Alice."""
+    """Return a worker for Alice's jobs."""
     return WorkerByHand(bus, images, "alice")
 
 
 @pytest.mark.parametrize("given", ["abc.DEF-1_2", "x" * 128])
 async def test_a_request_id_is_taken_over(house: House, given: str) -> None:
-    """It comes from whoever stands in front of us."""
+    """A proxy in front of the gateway may set it."""
     answer = await house.nobody.get("/api/health", headers={"X-Request-Id": given})
 
     assert answer.headers["x-request-id"] == given
@@ -51,7 +51,7 @@ async def test_a_request_id_is_taken_over(house: House, given: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a'b", "ä"])
 async def test_a_request_id_that_is_none_is_replaced(client: Client, given: str) -> None:
-    """Nothing that was sent is written into a log as it is. Also without access control."""
+    """No log line repeats an invalid id, also on an open gateway."""
     answers = [await client.get("/api/health", headers=[(b"X-Request-Id", given.encode())]) for _ in range(2)]
     ids = [answer.headers["x-request-id"] for answer in answers]
 
@@ -60,12 +60,12 @@ async def test_a_request_id_that_is_none_is_replaced(client: Client, given: str)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """What the audit log says."""
+    """Return the lines of the audit log."""
     return [vars(record) for record in caplog.records if record.name == "audit"]
 
 
 async def test_the_audit_log_tells_who_did_what(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """A line for each change and each refusal, by the address as the routes write it; looking is nobody's business."""
+    """A line for each change and each refusal, with the route's template; successful reads have none."""
     caplog.set_level(logging.INFO)
     job = await submit(house.alice)
     await house.alice.get(f"/v1/jobs/{job}")
@@ -94,7 +94,7 @@ async def test_the_audit_log_tells_who_did_what(house: House, caplog: pytest.Log
 
 
 async def test_the_audit_log_does_not_depend_on_the_level(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    """LOG_LEVEL is about the program. How a method is called is cut short: anybody may make one up."""
+    """LOG_LEVEL does not change it. A long method name, which any client can invent, is cut."""
     caplog.set_level(logging.ERROR)
     caplog.handler.setLevel(logging.NOTSET)
     await submit(house.alice)
@@ -104,7 +104,7 @@ async def test_the_audit_log_does_not_depend_on_the_level(house: House, caplog: 
 
 
 async def test_no_cache_keeps_one_callers_answer_for_another(house: House) -> None:
-    """Some of them go by the ending of an address; what says itself how long it is good goes on to say so."""
+    """Some caches store by file name extension. A response with its own Cache-Control keeps it."""
     of_alice = [await house.alice.get(path) for path in ("/v1/jobs", "/api/debug/sessions/x/images/x.png")]
     photo = await house.alice.get(f"/v1/images/{await upload(house.alice, png())}")
     page = await house.nobody.get("/")
@@ -138,7 +138,7 @@ async def test_no_log_holds_a_key_a_signature_or_a_prompt(
 async def test_without_access_control_nothing_is_kept_of_it(
     client: Client, bus: Bus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No audit log, no owners of pictures, no other headers for caches."""
+    """An open gateway has no audit log, no owners of images and no extra cache headers."""
     caplog.set_level(logging.INFO)
     job = await submit(client)
     answer = await client.get(f"/v1/jobs/{job}")

@@ -16,7 +16,7 @@ from shared.messages import DebugSession, JobRecord, JobState, JobSubmit, Mask, 
 from shared.settings import NatsSettings
 from shared.topology import JOB_EV
 from tests.gateway import WorkerByHand, b64, mask_png, png, saved
-from tests.keyed import guarded
+from tests.keyed import keyed_gateway
 from tests.v1_client import upload
 from tests.waiting import wait_until
 
@@ -40,7 +40,7 @@ async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_pa
     """A gateway that asks for keys, and Alice and Bob."""
     assert bus.is_connected
     settings = NatsSettings(url=nats_url)
-    async with guarded(settings, stream_settings, tmp_path, result_wait_s=0.05) as house:
+    async with keyed_gateway(settings, stream_settings, tmp_path, result_wait_s=0.05) as house:
         yield house
 
 

@@ -1,4 +1,4 @@
-"""Whose a picture or a job is, as the broker remembers it for every replica."""
+"""Ownership of images and jobs, stored in the broker for every replica."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ NOON = 1_772_366_400.0
 
 
 class Clock:
-    """Stands still until it is told otherwise."""
+    """A clock that the test sets."""
 
     now = NOON
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """One for each test."""
+    """Return a clock."""
     return Clock()
 
 
 async def test_a_picture_is_its_owners_for_every_replica(bus: Bus, clock: Clock) -> None:
-    """And nobody else's, also for those who know its name."""
+    """No other owner has it, even with its hash."""
     await StoredOwnership(bus, clock).add_image("alice", SHA256)
     replica = StoredOwnership(bus, clock)
 
@@ -50,7 +50,7 @@ async def test_a_picture_is_its_owners_for_every_replica(bus: Bus, clock: Clock)
 
 
 async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
-    """Each has sent it; one who forgets it takes it from nobody."""
+    """Both have uploaded it; the entry of one can be removed alone."""
     ledger = StoredOwnership(bus, clock)
     await ledger.add_image("alice", SHA256)
     await ledger.add_image("bob", SHA256)
@@ -62,7 +62,7 @@ async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
 
 
 async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
-    """An entry older than half of its life is written again, as the picture is; a younger one is not."""
+    """An entry is renewed after half of its life, like the image."""
     subject = subjects.image_ownership("alice", SHA256)
     await StoredOwnership(bus, clock).add_image("alice", SHA256)
     written = []
@@ -76,7 +76,7 @@ async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
 
 
 async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -> None:
-    """An operator who forgets a user is heard after that."""
+    """After that, a removed entry counts as removed."""
     ledger = StoredOwnership(bus, clock)
     await ledger.add_image("alice", SHA256)
     await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
@@ -109,7 +109,7 @@ async def test_a_replay_is_the_owners_too(bus: Bus, clock: Clock) -> None:
 
 
 async def test_a_jobs_state_is_its_owners(bus: Bus, clock: Clock) -> None:
-    """Two submits by hand under one id: the record says whose job it became, and the other has none."""
+    """Of two submits by hand under one id, the record names the owner; the other owner has no job."""
     for user in ("alice", "bob"):
         await bus.publish(subjects.submission("batch", user, "j1"), JobSubmit(task=Task.WHITE_BALANCE, image=SHA256))
     record = JobRecord(job_id="j1", user="alice", state=JobState.QUEUED, created_at=1, updated_at=1, last_seq=1)
@@ -136,7 +136,7 @@ async def test_what_is_no_id_is_nobodys(bus: Bus, clock: Clock, job_id: str) -> 
 
 
 def test_a_question_is_its_owners(bus: Bus, clock: Clock) -> None:
-    """The id says so itself, to every replica."""
+    """The id itself carries it, for every replica."""
     request = StoredOwnership(bus, clock).new_request_id("alice")
     replica = StoredOwnership(bus, clock)
 
@@ -146,7 +146,7 @@ def test_a_question_is_its_owners(bus: Bus, clock: Clock) -> None:
 
 
 async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
-    """Who sends what somebody else has sent waits for as long as if they were the first; their own is stored once."""
+    """The first upload of each owner is stored, so its time shows nothing; a second one is not."""
     uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
     upload = await uploads.read_bytes(png(), "Image")
     written = []
@@ -158,7 +158,7 @@ async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: Nats
 
 
 async def test_a_picture_is_found_by_its_owner_only(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
-    """Its name is no key, nor is what is not a name."""
+    """Its hash alone opens nothing, and neither does a malformed hash."""
     uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
     sha256 = await uploads.store("alice", await uploads.read_bytes(png(), "Image"))
     found = await uploads.find("alice", sha256)

@@ -1,4 +1,4 @@
-"""Clients that take their time, of whom nothing but a socket is known: none of them can stay for ever."""
+"""Slow clients without a key: each connection is closed in the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from shared.settings import NatsSettings
 from tests.gateway import HOST, WorkerByHand, gateway
-from tests.keyed import guarded
+from tests.keyed import keyed_gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,23 +29,25 @@ ENDLESS = b"Content-Length: 99999999999\r\n\r\n"
 
 @pytest.fixture
 async def hasty(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A gateway of little patience."""
+    """Run a gateway with a short timeout."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, patience_s=0.3, heartbeat_s=0.1) as client:
         yield client
 
 
 @pytest.fixture
-async def closed(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[Client]:
-    """The same where keys are asked for; the client has none."""
+async def keyed_client(
+    bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path
+) -> AsyncIterator[Client]:
+    """Run such a gateway with keys; yield a client without a key."""
     assert bus.is_connected
-    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path, patience_s=0.3) as house:
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path, patience_s=0.3) as house:
         yield house.nobody
 
 
 @asynccontextmanager
-async def connected(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A bare connection; everything in the block must be over in ten seconds."""
+async def connect(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Open a bare connection; the block must end within ten seconds."""
     reader, writer = await asyncio.open_connection(HOST, client.port)
     try:
         async with asyncio.timeout(10):
@@ -55,14 +57,14 @@ async def connected(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 
 async def until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Send on, now and then, until the other side has had enough."""
+    """Send the data again and again until the gateway closes the connection."""
     with suppress(ConnectionError):
-        while not await hung_up(reader):
+        while not await is_closed(reader):
             writer.write(data)
             await writer.drain()
 
 
-async def hung_up(reader: asyncio.StreamReader) -> bool:
+async def is_closed(reader: asyncio.StreamReader) -> bool:
     with suppress(TimeoutError):
         async with asyncio.timeout(0.02):
             return await reader.read(65_536) == b""
@@ -71,8 +73,8 @@ async def hung_up(reader: asyncio.StreamReader) -> bool:
 
 @pytest.mark.parametrize("begun", [b"", HEAD])
 async def test_a_header_must_come(hasty: Client, begun: bytes) -> None:
-    """Who sends none, or half of one, is hung up on."""
-    async with connected(hasty) as (reader, writer):
+    """Without one, or with half of one, the connection is closed."""
+    async with connect(hasty) as (reader, writer):
         writer.write(begun)
         said = await reader.read()
 
@@ -80,8 +82,8 @@ async def test_a_header_must_come(hasty: Client, begun: bytes) -> None:
 
 
 async def test_so_must_the_next_one(hasty: Client) -> None:
-    """An answer earns no more patience than before it."""
-    async with connected(hasty) as (reader, writer):
+    """A response does not lengthen the timeout."""
+    async with connect(hasty) as (reader, writer):
         writer.write(b"HEAD /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD)
@@ -93,14 +95,14 @@ async def test_so_must_the_next_one(hasty: Client) -> None:
 
 async def test_a_byte_now_and_then_is_no_header(hasty: Client) -> None:
     """The time counts from the first of them."""
-    async with connected(hasty) as (reader, writer):
+    async with connect(hasty) as (reader, writer):
         writer.write(HEAD + b"X-Slow: ")
         await until_cut(reader, writer, b"x")
 
 
-async def test_who_is_refused_cannot_send_on_for_ever(closed: Client) -> None:
-    """They hear that they need a key; what they send then is read for a moment, that they may hear it, and no more."""
-    async with connected(closed) as (reader, writer):
+async def test_who_is_refused_cannot_send_on_for_ever(keyed_client: Client) -> None:
+    """The client receives the 401; its data is read only for a moment, so that the response arrives."""
+    async with connect(keyed_client) as (reader, writer):
         writer.write(HEAD + ENDLESS)
         status = await reader.readline()
         await until_cut(reader, writer, bytes(65_536))
@@ -108,9 +110,11 @@ async def test_who_is_refused_cannot_send_on_for_ever(closed: Client) -> None:
     assert status.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_nonsense_behind_a_refusal_is_no_fault_of_ours(closed: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """Anybody can send it, so it must not write into the log."""
-    async with connected(closed) as (reader, writer):
+async def test_nonsense_behind_a_refusal_is_no_fault_of_ours(
+    keyed_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any client can send it, so it must not reach the log."""
+    async with connect(keyed_client) as (reader, writer):
         writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         status = await reader.readline()
         await until_cut(reader, writer, b"not a chunk\r\n")
@@ -119,9 +123,9 @@ async def test_nonsense_behind_a_refusal_is_no_fault_of_ours(closed: Client, cap
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(closed: Client) -> None:
-    """The answer comes before the first byte of the body."""
-    async with connected(closed) as (reader, writer):
+async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(keyed_client: Client) -> None:
+    """The response comes before the first byte of the body."""
+    async with connect(keyed_client) as (reader, writer):
         writer.write(b"GET /api/health HTTP/1.1\r\nHost: x\r\n" + ENDLESS)
         status = await reader.readline()
 
@@ -129,7 +133,7 @@ async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(closed: C
 
 
 async def test_who_only_listens_may_stay(hasty: Client, desk: Desk, bus: Bus, images: NatsImageStore) -> None:
-    """A stream lasts longer than the patience with a header."""
+    """A stream may last longer than the timeout for a header."""
     await desk.submit(task := "j1", user="local")
     async with await hasty.open_stream(f"/api/generate/stream/{task}") as wire:
         pings = 0

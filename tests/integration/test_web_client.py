@@ -22,7 +22,7 @@ from services.stack.process import ROOT, Process, ProcessGroup
 from services.stack.stack import free_port
 from shared.settings import NatsSettings
 from tests.gateway import HOST, edit
-from tests.keyed import guarded
+from tests.keyed import keyed_gateway
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ PASSWORD = "not a good one"  # noqa: S105
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """A gateway that asks for keys."""
     assert bus.is_connected
-    async with guarded(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
         yield house
 
 

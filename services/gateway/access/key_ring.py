@@ -28,7 +28,7 @@ class KeyRing:
     """The keys of a file. A check costs two microseconds."""
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
-        """Raises ConfigError. `clock` gives seconds since the epoch."""
+        """Read the file. Raises ConfigError. `clock` returns seconds since the epoch."""
         self._clock = clock
         self._file = WatchedFile(file, _by_id, clock)
 

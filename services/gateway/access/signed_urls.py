@@ -62,7 +62,7 @@ class Signer:
     """Signs URLs for GET and verifies them."""
 
     def __init__(self, file: Path, lifetime_s: float, clock: Callable[[], float] = time.time) -> None:
-        """Raises ConfigError. `clock` gives seconds since the epoch."""
+        """Read the file. Raises ConfigError. `clock` returns seconds since the epoch."""
         self._secrets = WatchedFile(file, read_secrets, clock)
         self._lifetime_s = lifetime_s
         self._clock = clock

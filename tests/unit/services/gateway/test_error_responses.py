@@ -1,4 +1,4 @@
-"""How failures look under /api and under /v1."""
+"""Error responses under /api and under /v1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.gateway.error_responses import error_response
 
 
 def test_under_api_there_is_only_a_detail() -> None:
-    """The deployed client shows it as it is."""
+    """The deployed client shows it unchanged."""
     answer = error_response("/api/generate/async", 422, "No.", "bad_input")
 
     assert json.loads(bytes(answer.body)) == {"detail": "No."}
@@ -32,7 +32,7 @@ def test_under_v1_there_are_problem_details() -> None:
     [(400, "bad_input"), (404, "not_found"), (405, "method_not_allowed"), (413, "too_large"), (500, "internal")],
 )
 def test_a_code_follows_from_the_status(status: int, code: str) -> None:
-    """Where the failure is none of ours."""
+    """Framework errors have no code of their own."""
     assert json.loads(bytes(error_response("/v1/x", status, "No.").body))["code"] == code
 
 

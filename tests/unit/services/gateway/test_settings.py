@@ -1,4 +1,4 @@
-"""What the gateway is told: what cannot be meant is refused."""
+"""The gateway's settings refuse invalid values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.gateway.settings import Settings
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1/8", "10.0.0.0/33", "127.0.0.1, proxy/24"])
 def test_a_network_that_is_none_is_refused(wrong: str) -> None:
-    """Or it would be taken for a host's name, and nobody be believed."""
+    """Uvicorn would take it for a host name and trust no proxy."""
     with pytest.raises(ValidationError):
         Settings(trusted_proxies=wrong)
 

@@ -1,4 +1,4 @@
-"""Whether keys are asked for: what follows where nothing is said, and the sentence where that is not enough."""
+"""The settings that decide about API keys, and the check of keys and signatures."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FAR = ("0.0.0.0", "::", "10.1.2.3", "gateway.internal", "")  # noqa: S104
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
-    """Settings that name a file of keys and a secret."""
+    """Return settings that name a file of keys and a file of secrets."""
     keys.new(tmp_path / "keys.json", "alice", frozenset({KeyScope.READ}), None)
     keys.main(["signing-key", str(tmp_path / "secret")])
     return {"keys_file": tmp_path / "keys.json", "signing_key_file": tmp_path / "secret"}
 
 
 def sentence(**settings: Any) -> str:
-    """Why the gateway does not start."""
+    """Return the sentence with which the gateway refuses to start."""
     with pytest.raises(ConfigError) as refusal:
         create_authenticator(Settings(**settings))
     return refusal.value.message
@@ -44,13 +44,13 @@ def sentence(**settings: Any) -> str:
 
 @pytest.mark.parametrize("host", NEAR)
 def test_a_laptop_is_open_to_itself(host: str) -> None:
-    """Nobody else can come."""
+    """No other machine can connect."""
     assert create_authenticator(Settings(host=host)) is None
 
 
 @pytest.mark.parametrize("host", FAR)
 def test_nobody_is_let_in_by_oversight(host: str) -> None:
-    """An address that others can reach, and not a word about it: refused, with both ways out."""
+    """An address that other machines can reach, without a setting for access: refused, with both ways out."""
     assert sentence(host=host) == (
         f"Other machines can reach {host}: set GATEWAY_KEYS_FILE to a file of API keys, "
         "or GATEWAY_ACCESS=open to allow requests without a key."
@@ -59,19 +59,19 @@ def test_nobody_is_let_in_by_oversight(host: str) -> None:
 
 @pytest.mark.parametrize("host", FAR)
 def test_everybody_is_let_in_where_somebody_says_so(host: str, caplog: pytest.LogCaptureFixture) -> None:
-    """In so many words, and the log says it again."""
+    """GATEWAY_ACCESS=open is enough, and the log has a warning."""
     assert create_authenticator(Settings(host=host, access="open")) is None
     assert [record.getMessage() for record in caplog.records] == ["access.open"]
 
 
 @pytest.mark.parametrize("host", [*NEAR, *FAR])
 def test_who_has_keys_is_asked_for_them(host: str, files: dict[str, Any]) -> None:
-    """Also on loopback: a proxy may stand in front."""
+    """Also on loopback: a proxy may be in front."""
     assert create_authenticator(Settings(host=host, **files)) is not None
 
 
 def test_open_is_open(files: dict[str, Any]) -> None:
-    """Even if there are keys."""
+    """The setting counts more than the files."""
     assert create_authenticator(Settings(access="open", **files)) is None
 
 
@@ -85,14 +85,14 @@ def test_half_of_it_is_not_enough(name: str, files: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["keys_file", "signing_key_file"])
 def test_a_file_that_cannot_be_read_is_named(name: str, files: dict[str, Any], tmp_path: Path) -> None:
-    """With its setting; a folder is no file."""
+    """With its setting; a folder cannot be read as a file."""
     chosen = {**files, name: tmp_path}
 
     assert sentence(**chosen) == f"GATEWAY_{name.upper()}: cannot read {tmp_path}: Is a directory."
 
 
 def test_a_word_that_is_neither_is_refused() -> None:
-    """By the settings themselves."""
+    """The settings refuse it themselves."""
     with pytest.raises(ValueError, match="'open' or 'keys'"):
         Settings(access="opne")
 
@@ -117,7 +117,7 @@ def test_a_word_that_is_neither_is_refused() -> None:
     ],
 )
 def test_what_a_key_must_be_good_for(method: str, path: str, scope: KeyScope | None) -> None:
-    """What is not named asks for a key."""
+    """An unlisted address requires a key."""
     assert required_scope(method, path) is scope
 
 
@@ -143,7 +143,7 @@ def running(files: dict[str, Any]) -> Authenticator:
     return authenticator
 
 
-async def shown(authenticator: Authenticator, key: str) -> tuple[str, str]:
+async def identify(authenticator: Authenticator, key: str) -> tuple[str, str]:
     """Return owner and refusal of a request with this key."""
     principal, refusal = await authenticator.identify("GET", "/v1/jobs", "", [f"Bearer {key}"])
     return principal.owner, refusal
@@ -153,34 +153,34 @@ async def test_a_new_key_opens_at_once(running: Authenticator, files: dict[str, 
     """The gateway read its file a moment before the key was made."""
     new = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
 
-    assert await shown(running, new) == ("bob", "")
+    assert await identify(running, new) == ("bob", "")
 
 
 async def test_a_key_that_takes_another_ones_place_ends_it_at_once(
     running: Authenticator, files: dict[str, Any]
 ) -> None:
-    """The look for the new one finds that the old one is gone, too."""
+    """The check for the new key also finds that the old one is gone."""
     old = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
-    before = await shown(running, old)
+    before = await identify(running, old)
     keys.revoke(files["keys_file"], old)
     new = keys.new(files["keys_file"], "bob", frozenset({KeyScope.READ}), None)
 
     assert before == ("bob", "")
-    assert await shown(running, new) == ("bob", "")
-    assert await shown(running, old) == ("", "The API key is unknown, revoked or expired.")
+    assert await identify(running, new) == ("bob", "")
+    assert await identify(running, old) == ("", "The API key is unknown, revoked or expired.")
 
 
 async def test_a_flood_of_unknown_keys_does_not_read_the_file_more_often(files: dict[str, Any]) -> None:
-    """They all wait for the same look; what is no key at all causes none."""
+    """All of them wait for the same check; a text that is not a key causes none."""
     path = CountedPath(files["keys_file"])
     authenticator = create_authenticator(Settings(**files | {"keys_file": path}))
     assert authenticator is not None
     authenticator = replace(authenticator, keys=KeyRing(path))
     before = path.checks
     flood = [f"am_{number:012x}_{'A' * 43}" for number in range(500)]
-    answers = await asyncio.gather(*(shown(authenticator, key) for key in flood))
+    answers = await asyncio.gather(*(identify(authenticator, key) for key in flood))
     checks = path.checks - before
-    await shown(authenticator, "no key")
+    await identify(authenticator, "no key")
 
     assert set(answers) == {("", "The API key is unknown, revoked or expired.")}
     assert checks == 1
@@ -214,7 +214,7 @@ async def test_a_signature_by_a_new_key_opens_at_once(running: Authenticator, fi
 
 
 def test_no_log_is_written_where_all_is_well(files: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """Least of all with a secret in it."""
+    """And so no log line with a secret."""
     caplog.set_level(logging.DEBUG)
     create_authenticator(Settings(**files))
 

@@ -1,4 +1,4 @@
-"""How fast a key may ask and how much at once, by a clock that stands still."""
+"""The rate limit and the concurrency limit of a key, by a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from services.gateway.access.key_limits import KeyLimits
 
 
 class Desk:
-    """Limits of two requests a second, five at once after a pause, three running."""
+    """Limits of two requests a second and five after a pause."""
 
     def __init__(self, *, at_once: int = 100) -> None:
         self.now = 0.0
         self.limits = KeyLimits(rate_per_s=2, burst=5, at_once=at_once, clock=lambda: self.now)
 
     def ask(self, key: str = "k1") -> float:
-        """One request that is answered at once."""
+        """Make a request that ends at once; return the wait."""
         wait = self.limits.acquire(key)
         if not wait:
             self.limits.release(key)
@@ -23,7 +23,7 @@ class Desk:
 
 
 def test_a_burst_is_let_through_and_then_the_rate_holds() -> None:
-    """The refusal says exactly when the next one may come."""
+    """A refusal has the exact seconds until the next try."""
     desk = Desk()
     burst = [desk.ask() for _ in range(6)]
     desk.now += 0.5
@@ -34,7 +34,7 @@ def test_a_burst_is_let_through_and_then_the_rate_holds() -> None:
 
 
 def test_a_refused_request_costs_nothing() -> None:
-    """Who keeps asking is not kept out for ever."""
+    """Requests during a refusal do not prolong it."""
     desk = Desk()
     for _ in range(50):
         desk.ask()
@@ -44,7 +44,7 @@ def test_a_refused_request_costs_nothing() -> None:
 
 
 def test_a_pause_fills_the_bucket_no_further_than_its_rim() -> None:
-    """A night without requests is no licence for a flood."""
+    """A long pause allows no more than the burst."""
     desk = Desk()
     desk.now += 86_400
 

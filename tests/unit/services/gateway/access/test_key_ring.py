@@ -1,4 +1,4 @@
-"""API keys: what the file keeps, who is let in, and what happens when the file changes under a running gateway."""
+"""API keys: the content of the file, the check of a key, and a file that changes under a running gateway."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ READ, WRITE = frozenset({KeyScope.READ}), frozenset({KeyScope.READ, KeyScope.WRI
 
 
 class Clock:
-    """Time that stands still until it is told otherwise."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC).timestamp()
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the keys are."""
+    """Return the path of the keys."""
     return tmp_path / "keys.json"
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock for the ring."""
+    """Return a clock for the ring."""
     return Clock()
 
 
@@ -58,7 +58,7 @@ def test_a_key_opens_what_is_its_owners(file: Path, clock: Clock) -> None:
 
 
 def test_the_file_keeps_no_secret(file: Path) -> None:
-    """Who reads the file, or a backup of it, cannot use what is in it; nobody else may read it anyway."""
+    """A copy of the file, for example in a backup, is useless; only the owner may read the file."""
     text = keys.new(file, "alice", READ, None)
 
     assert text[16:] not in file.read_text()
@@ -78,7 +78,7 @@ WRONG: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_anything_else_opens_nothing(file: Path, clock: Clock, change: Callable[[str], str]) -> None:
-    """Nearly right is wrong."""
+    """A key with any change is invalid."""
     text = keys.new(file, "alice", READ, None)
 
     assert KeyRing(file, clock).find(change(text)) is None
@@ -113,7 +113,7 @@ def test_an_owner_has_two_live_keys_at_most(file: Path) -> None:
 
 
 def test_a_change_of_the_file_counts_within_a_second(file: Path, clock: Clock) -> None:
-    """A new key opens, a revoked one does not any more; no restart."""
+    """A new key is valid and a revoked one is not, without a restart."""
     old = keys.new(file, "alice", READ, None)
     ring = KeyRing(file, clock)
     new = keys.new(file, "bob", READ, None)
@@ -130,7 +130,7 @@ def test_a_change_of_the_file_counts_within_a_second(file: Path, clock: Clock) -
 def test_a_bad_file_changes_nothing_while_it_runs(
     file: Path, clock: Clock, content: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The last good keys stay, and the log says so once."""
+    """The last good keys stay valid, and the log has one error."""
     text = keys.new(file, "alice", READ, None)
     ring = KeyRing(file, clock)
     if content is None:
@@ -148,7 +148,7 @@ def test_a_bad_file_changes_nothing_while_it_runs(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_changed_file_stays_whose_it_was(file: Path) -> None:
-    """An operator revokes as root, and the gateway must still be able to read the file, or the key stays good."""
+    """An operator revokes as root. If the gateway could not read the file then, the key would stay valid."""
     text = keys.new(file, "alice", READ, None)
     os.chown(file, 1234, 2345)
     file.chmod(0o640)
@@ -179,7 +179,7 @@ def test_a_time_that_cannot_be_is_refused_in_a_sentence(file: Path, days: str) -
     ],
 )
 def test_a_bad_file_is_explained_in_a_sentence(file: Path, change: dict[str, Any], reason: str) -> None:
-    """It names the setting, the file and the field, and nothing of what is in it."""
+    """It names the setting, the file and the field, but no content."""
     keys.new(file, "alice", READ, None)
     stored = json.loads(file.read_text())
     stored["keys"][0] |= change
@@ -200,7 +200,7 @@ def test_a_missing_file_is_explained_too(file: Path) -> None:
 
 
 def test_a_key_that_leaked_is_revoked_as_it_was_found(file: Path) -> None:
-    """Nobody has to take it apart; and a typing error does not print it again."""
+    """Its id need not be cut out; a wrong key is not printed."""
     text = keys.new(file, "alice", READ, None)
     keys.revoke(file, text)
     with pytest.raises(ConfigError) as refusal:
@@ -237,7 +237,7 @@ def test_the_command_makes_lists_and_revokes(file: Path, capsys: pytest.CaptureF
 
 
 def test_the_command_keeps_the_files_mode(file: Path) -> None:
-    """The gateway may run as another user, whom the operator has let read it."""
+    """The gateway may run as another user, with read permission from the operator."""
     keys.new(file, "alice", READ, None)
     file.chmod(0o640)
     keys.new(file, "bob", READ, None)

@@ -18,13 +18,13 @@ async def load(job_id: str) -> JobRecord | None:
 
 
 async def test_the_one_owner_has_every_job() -> None:
-    """Whoever submitted it."""
+    """Under any name."""
     assert await SingleOwner().owned_job("local", "j1", load) == RECORD
     assert await SingleOwner().owned_job("local", "j2", load) is None
 
 
 async def test_an_impossible_id_is_refused() -> None:
-    """As where there are keys."""
+    """As on a gateway with keys."""
     with pytest.raises(BadMessage):
         await SingleOwner().owned_job("local", "*", load)
 

@@ -1,4 +1,4 @@
-"""How often an address may be refused, by a clock that stands still."""
+"""The refusal limit of an address, by a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Door:
         self.refusal_limits = RefusalLimits(rate_per_s=2, burst=3, clock=lambda: self.now)
 
     def knock(self, address: str, times: int) -> list[float]:
-        """What each knock is answered with."""
+        """Return the wait after each of several refusals."""
         return [self.refusal_limits.count_refusal(address) for _ in range(times)]
 
 
 def test_a_burst_is_refused_and_then_the_rate_holds() -> None:
-    """The answer says when to come again, and to come too early costs nothing."""
+    """The wait is exact, and an early try does not prolong it."""
     door = Door()
     burst = door.knock("192.0.2.1", 6)
     door.now += 0.5
@@ -41,7 +41,7 @@ def test_a_burst_is_refused_and_then_the_rate_holds() -> None:
     ],
 )
 def test_whose_address_it_is(first: str, second: str, are_one: bool) -> None:  # noqa: FBT001
-    """An IPv6 network is one home."""
+    """An IPv6 /64 counts as one client."""
     door = Door()
     door.knock(first, 3)
 
@@ -49,7 +49,7 @@ def test_whose_address_it_is(first: str, second: str, are_one: bool) -> None:  #
 
 
 def test_the_memory_is_bounded() -> None:
-    """A flood from everywhere pushes out who was refused longest ago, and nobody who has just been."""
+    """A flood of addresses removes the oldest entry, not a recent one."""
     door = Door()
     door.knock("first", 4)
     door.knock("second", 3)

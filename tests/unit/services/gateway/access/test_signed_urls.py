@@ -1,4 +1,4 @@
-"""Signed addresses: what they open, for how long, and everything that they do not open."""
+"""Signed URLs: their path, their lifetime, and everything that they must not open."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ NOON = 1_772_366_400.0
 
 
 def find_by_id(key_id: str) -> Principal | None:
-    """Only Alice has a key."""
+    """Return Alice for the id of her key."""
     return ALICE if key_id == ALICE.key_id else None
 
 
 class Desk:
-    """A signer whose clock can be set."""
+    """A signer with a clock that the test sets."""
 
     def __init__(self, file: Path, lifetime_s: float = 300) -> None:
         self.now = NOON
         self.signer = Signer(file, lifetime_s, lambda: self.now)
 
     def query(self, path: str = PATH, lifetime_s: float | None = None) -> str:
-        """What is behind the path of a signed address."""
+        """Return the query of a signed URL."""
         address, _ = self.signer.sign(ALICE, path, lifetime_s)
         assert address.startswith(f"{path}?")
         return address.partition("?")[2]
 
     def opens(self, query: str, *, method: str = "GET", path: str = PATH) -> bool:
-        """Whether a request gets in."""
+        """Return whether the signature is valid."""
         try:
             return self.signer.check(method, path, query, find_by_id) is ALICE
         except BadSignature:
@@ -47,19 +47,19 @@ class Desk:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A secret, as the command makes it."""
+    """Return a file with a secret of the command."""
     keys.main(["signing-key", str(tmp_path / "secret")])
     return tmp_path / "secret"
 
 
 @pytest.fixture
 def desk(file: Path) -> Desk:
-    """Signs for five minutes."""
+    """Return a signer with a lifetime of five minutes."""
     return Desk(file)
 
 
 def test_a_signed_address_opens_its_path(desk: Desk) -> None:
-    """Also with more in the query, which an EventSource that resumes needs."""
+    """Also with a longer query: an EventSource that resumes adds its position."""
     query = desk.query()
 
     assert desk.opens(query)
@@ -77,7 +77,7 @@ def test_it_opens_nothing_else(desk: Desk, method: str, path: str) -> None:
 
 @pytest.mark.parametrize("field", ["key", "expires", "signature"])
 def test_every_part_of_it_counts(desk: Desk, field: str) -> None:
-    """A part that is changed, emptied or left out spoils it."""
+    """A changed, empty or missing part makes it invalid."""
     parts = dict(part.split("=") for part in desk.query().split("&"))
     value = parts[field]
     changed = value[:-1] + ("0" if value[-1] != "0" else "4")
@@ -87,7 +87,7 @@ def test_every_part_of_it_counts(desk: Desk, field: str) -> None:
 
 
 def test_it_ends(desk: Desk) -> None:
-    """With 30 s of patience for the clock of the gateway that signed it."""
+    """With 30 s of tolerance for the clock of the gateway that signed it."""
     query = desk.query()
     moments = [NOON + 300, NOON + 300 + SKEW_S - 1, NOON + 300 + SKEW_S]
     opened = []
@@ -98,7 +98,7 @@ def test_it_ends(desk: Desk) -> None:
 
 
 def test_it_cannot_come_from_far_in_the_future(desk: Desk) -> None:
-    """A clock that ran an hour ahead must not have made keys for an hour; one half a minute ahead may."""
+    """A clock an hour ahead must not have signed for an hour; half a minute is tolerated."""
     desk.now = NOON + SKEW_S
     near = desk.query()
     desk.now = NOON + 3600
@@ -109,7 +109,7 @@ def test_it_cannot_come_from_far_in_the_future(desk: Desk) -> None:
 
 
 def test_nobody_gets_more_time_than_the_setting_allows(desk: Desk) -> None:
-    """Less is fine."""
+    """A shorter lifetime is allowed."""
     _, long = desk.signer.sign(ALICE, PATH, 86_400)
     _, short = desk.signer.sign(ALICE, PATH, 10)
 
@@ -117,20 +117,20 @@ def test_nobody_gets_more_time_than_the_setting_allows(desk: Desk) -> None:
 
 
 def test_it_dies_with_its_key(desk: Desk) -> None:
-    """Revoked or expired: the id belongs to nobody any more."""
+    """Revoked or expired: the id has no principal."""
     with pytest.raises(BadSignature):
         desk.signer.check("GET", PATH, desk.query(), lambda _: None)
 
 
 def test_it_is_bound_to_the_owner(desk: Desk) -> None:
-    """An id that comes to belong to somebody else opens nothing of theirs."""
+    """If the id passes to another owner, the URL opens nothing of theirs."""
     bob = Principal("bob", ALICE.key_id, ALICE.scopes)
     with pytest.raises(BadSignature):
         desk.signer.check("GET", PATH, desk.query(), lambda _: bob)
 
 
 def test_a_secret_can_be_changed_in_two_steps(file: Path) -> None:
-    """New above old: the new one signs, both are believed; then the old one goes."""
+    """First the new one above the old one: the new one signs, both verify. Then the old one goes."""
     desk = Desk(file)
     old_query, old = desk.query(), file.read_text()
     file.write_text("n" * 43 + "\n" + old)
@@ -146,7 +146,7 @@ def test_a_secret_can_be_changed_in_two_steps(file: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"short", b"x" * 43 + b"\nshort"])
 def test_a_weak_secret_is_refused(tmp_path: Path, content: bytes) -> None:
-    """In a sentence that names setting and file."""
+    """The sentence names setting and file."""
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ConfigError) as refusal:
         read_secrets(tmp_path / "secret")
@@ -180,5 +180,5 @@ def test_a_secret_is_not_written_over(file: Path) -> None:
     ],
 )
 def test_only_streams_and_pictures_can_be_signed(path: str, expected: bool) -> None:  # noqa: FBT001
-    """Everything else has a header to put a key into."""
+    """All other requests can send a key in a header."""
     assert is_signable(path) is expected

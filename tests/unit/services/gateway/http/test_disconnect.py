@@ -1,4 +1,4 @@
-"""Work that is dropped when nobody waits for it any more."""
+"""The cancellation of work after its client has disconnected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def request(*, hangs_up: bool) -> Request:
-    """A request whose client hangs up at once, or never."""
+    """Return a request with a client that disconnects at once, or never."""
 
     async def receive() -> Message:
         if not hangs_up:
@@ -27,7 +27,7 @@ def request(*, hangs_up: bool) -> Request:
 
 
 async def test_the_work_is_returned() -> None:
-    """To a client who waits."""
+    """The client waits."""
 
     async def work() -> str:
         return "done"
@@ -36,7 +36,7 @@ async def test_the_work_is_returned() -> None:
 
 
 async def test_a_failure_of_the_work_comes_through_as_it_is() -> None:
-    """Not in a group."""
+    """It comes out without an ExceptionGroup."""
 
     async def work() -> None:
         raise NothingFound
@@ -46,7 +46,7 @@ async def test_a_failure_of_the_work_comes_through_as_it_is() -> None:
 
 
 async def test_the_work_ends_when_the_client_hangs_up() -> None:
-    """At its next pause."""
+    """At its next await."""
     ended = []
 
     async def work() -> None:
@@ -62,7 +62,7 @@ async def test_the_work_ends_when_the_client_hangs_up() -> None:
 
 
 async def test_work_that_is_done_already_counts() -> None:
-    """Also if the client hangs up at the same moment."""
+    """Also if the client disconnects at the same moment."""
 
     async def work() -> str:
         return "done"

@@ -13,14 +13,14 @@ def codes(root: type[errors.ArtMancerError]) -> set[str]:
 
 
 def test_every_error_that_is_not_ours_to_mend_has_a_status() -> None:
-    """What is left out is a fault of the system: 500, and a line in the log."""
+    """A code without a status would be answered 500, as a fault of the system."""
     missing = codes(errors.ArtMancerError) - STATUS.keys()
 
     assert missing == {"internal", "engine_failed", "engine_hung", "card_lost", "config", "max_deliver"}
 
 
 def test_only_what_helps_to_try_again_says_so() -> None:
-    """429 and 503 are for errors that end by themselves, and for no others."""
+    """429 and 503 are only for errors that end by themselves."""
     again = {code for code, status in STATUS.items() if status in {429, 503}}
 
     assert again == {
@@ -41,14 +41,14 @@ def test_only_what_helps_to_try_again_says_so() -> None:
     ],
 )  # fmt: skip
 def test_what_pydantic_says_becomes_a_sentence(error: dict[str, object], sentence: str) -> None:
-    """One, about the first problem, without what was sent."""
+    """It is about the first problem and repeats no input."""
     said = validation_message([{**error, "input": "SECRET"}])
 
     assert said == sentence
 
 
 def test_a_name_that_somebody_made_up_is_cut_short() -> None:
-    """A body of megabytes is not answered with as many."""
+    """A name of megabytes does not make a response of megabytes."""
     said = validation_message(
         [{"type": "extra_forbidden", "loc": ("Q" * 10**6,), "msg": "Extra inputs are not permitted"}]
     )

@@ -1,4 +1,4 @@
-"""Pictures as HTTP answers: whole, in part, or not at all."""
+"""Images as HTTP responses: whole, in part, or 304."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = st.integers(1, 10_000)
 
 @given(first=st.integers(0, 20_000), last=st.integers(0, 20_000), size=SIZES)
 def test_a_range_with_both_ends_is_cut_at_the_end_of_the_picture(first: int, last: int, size: int) -> None:
-    """RFC 9110, 14.1.2; one that ends before it begins is no range."""
+    """RFC 9110, 14.1.2; a range that ends before its start is ignored."""
     span = parse_range(f"bytes={first}-{last}", size)
 
     if last < first:
@@ -28,7 +28,7 @@ def test_a_range_with_both_ends_is_cut_at_the_end_of_the_picture(first: int, las
 
 @given(first=st.integers(0, 20_000), size=SIZES)
 def test_a_range_without_an_end_goes_to_the_end(first: int, size: int) -> None:
-    """As a download that is taken up again asks for it."""
+    """A resumed download sends it."""
     span = parse_range(f"bytes={first}-", size)
 
     assert span is not None
@@ -37,7 +37,7 @@ def test_a_range_without_an_end_goes_to_the_end(first: int, size: int) -> None:
 
 @given(count=st.integers(0, 20_000), size=SIZES)
 def test_a_range_without_a_beginning_is_the_end(count: int, size: int) -> None:
-    """So many bytes, or all there are."""
+    """At most all bytes."""
     span = parse_range(f"bytes=-{count}", size)
 
     assert span is not None
@@ -46,13 +46,13 @@ def test_a_range_without_a_beginning_is_the_end(count: int, size: int) -> None:
 
 @pytest.mark.parametrize("header", ["", "bytes=-", "bytes=a-b", "items=0-1", "bytes=0-1,4-5", "bytes=0-" + "9" * 30])
 def test_what_cannot_be_read_is_no_range(header: str) -> None:
-    """Then all is sent."""
+    """The response then has the whole image."""
     assert parse_range(header, 10) is None
 
 
 @given(header=st.text(max_size=30))
 def test_any_text_can_be_read(header: str) -> None:
-    """None of it raises, and none of it leads outside."""
+    """No text raises, and no range leaves the image."""
     span = parse_range("bytes=" + header, 10)
 
     assert span is None or (span[0] >= 0 and span[1] <= 10)
@@ -74,7 +74,7 @@ def test_any_text_can_be_read(header: str) -> None:
     ],
 )
 async def test_the_headers_decide_what_is_sent(asked: dict[str, str], status: int) -> None:
-    """All of it, a part, or word that nothing has changed."""
+    """The whole image, a part of it, or 304."""
     images, data = FakeImageStore(), png()
     ref = await images.put("results", data)
     headers = {name: value.replace("{sha256}", ref.sha256) for name, value in asked.items()}

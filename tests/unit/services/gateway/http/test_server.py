@@ -1,4 +1,4 @@
-"""The socket that the gateway listens on, and how its connections end."""
+"""The gateway's listening socket, and the end of its connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_connections_send_small_answers_at_once() -> None:
 
 
 def test_the_default_is_loopback() -> None:
-    """Nobody outside of this machine is served unless somebody says so."""
+    """By default only this machine can connect."""
     with listen(Settings(port=0)) as listener:
         host = listener.getsockname()[0]
 
@@ -58,7 +58,7 @@ def test_a_taken_port_is_a_wrong_setting() -> None:
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A server with that app, and a connection to it that has had one answer."""
+    """Start a server with the app; yield it and a connection after its first response."""
     settings = Settings(port=0)
     server = Server(app, settings)
     with listen(settings) as listener:
@@ -74,7 +74,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[tuple[Server, asyncio.StreamRea
 
 
 async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Send a request and return the headers of its answer, which has no body."""
+    """Send a request and return the headers of its response, which has no body."""
     writer.write(b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 2\r\n\r\nhi")
     return await reader.readuntil(b"\r\n\r\n")
 
@@ -85,16 +85,16 @@ async def accept(_: Scope, __: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-async def closed(server: Server) -> bool:
-    """Whether it listens no more."""
+async def is_closed(server: Server) -> bool:
+    """Return whether the server has stopped listening."""
     return not any(each.is_serving() for each in server.servers)
 
 
 async def test_a_request_that_meets_a_stop_is_answered_and_told_of_it() -> None:
-    """A proxy may have sent it before it could know, and would not dare to send it again."""
+    """A proxy may have sent it before it saw the stop, and must not repeat it."""
     async with serving(accept) as (server, reader, writer):
         server.stop()
-        await wait_until(lambda: closed(server), "it listens no more")
+        await wait_until(lambda: is_closed(server), "it listens no more")
         answer = await post(reader, writer)
         rest = await reader.read()
 
@@ -104,7 +104,7 @@ async def test_a_request_that_meets_a_stop_is_answered_and_told_of_it() -> None:
 
 
 async def test_an_answer_that_has_not_begun_at_a_stop_tells_of_it() -> None:
-    """Or the next request would be sent into a connection that is being closed."""
+    """Otherwise a proxy would send its next request into a closing connection."""
     working, go_on = asyncio.Event(), asyncio.Event()
     go_on.set()
 
@@ -119,7 +119,7 @@ async def test_an_answer_that_has_not_begun_at_a_stop_tells_of_it() -> None:
         asked = tasks.create_task(post(reader, writer), name="post")
         await working.wait()
         server.stop()
-        await wait_until(lambda: closed(server), "it listens no more")
+        await wait_until(lambda: is_closed(server), "it listens no more")
         go_on.set()
 
         assert b"connection: close" in await asked
