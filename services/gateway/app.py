@@ -36,7 +36,7 @@ NAME = "gateway"
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """Assemble the routes. Authorization, CORS and the body limit wrap the app in http/startup_shell.py."""
+    """Assemble the routes. Authorization, CORS and the body limit wrap the app in http/middleware.py."""
     app = FastAPI(
         title="ArtMancer",
         version=VERSION,

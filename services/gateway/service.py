@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from services.gateway.access.authentication import create_authenticator
 from services.gateway.http.instrumentation import InstrumentationMiddleware
+from services.gateway.http.middleware import add_middleware
 from services.gateway.http.server import Server, listen
-from services.gateway.http.startup_shell import StartupShell, add_middleware
+from services.gateway.http.startup_shell import StartupShell
 from shared.errors import ConfigError
 from shared.listener import serve_probes
 

@@ -1,4 +1,4 @@
-"""Serves the port as soon as the process runs, while FastAPI and the routes are still imported.
+"""Answers requests as soon as the process runs, while FastAPI and the routes are still imported.
 
 That import takes 0.4 s. Until it ends, this module answers `/api/health`, and every other request waits.
 """
@@ -8,12 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
-from services.gateway.access.audit_log import AuditMiddleware
-from services.gateway.access.authorization import AuthorizationMiddleware
-from services.gateway.http.body_limit import BodyLimit
 from services.gateway.http.own_health import own_health
 
 if TYPE_CHECKING:
@@ -21,19 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from services.gateway.access.authentication import Authenticator
-    from services.gateway.settings import Settings
-
-_EXPOSED_HEADERS = (
-    "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Engine", "X-Request-Id", "X-Score",
-    "traceresponse",
-)  # fmt: skip
-_ALLOWED_HEADERS = (
-    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", "X-Request-Id",
-    "traceparent",
-)  # fmt: skip
+    from starlette.types import Receive, Scope, Send
 
 
 class StartupShell:
@@ -61,19 +45,3 @@ class StartupShell:
         await self._opened.wait()
         if self._app is not None:
             await self._app(scope, receive, send)
-
-
-def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
-    """Wrap the app in the middleware that applies to every response.
-
-    From outside in: audit log and request id, CORS (also for refusals), authorization, body limit.
-    """
-    with_cors = CORSMiddleware(
-        AuthorizationMiddleware(BodyLimit(shell, settings.max_body_bytes), authenticator),
-        allow_origins=settings.origins,
-        allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
-        allow_headers=_ALLOWED_HEADERS,
-        expose_headers=_EXPOSED_HEADERS,
-        max_age=3600,
-    )
-    return AuditMiddleware(with_cors, lambda: shell.routes, writes=authenticator is not None)

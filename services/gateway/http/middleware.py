@@ -1,0 +1,43 @@
+"""The middleware around the app, in order, and the CORS headers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+from services.gateway.access.audit_log import AuditMiddleware
+from services.gateway.access.authorization import AuthorizationMiddleware
+from services.gateway.http.body_limit import BodyLimit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from services.gateway.access.authentication import Authenticator
+    from services.gateway.http.startup_shell import StartupShell
+    from services.gateway.settings import Settings
+
+_EXPOSED_HEADERS = (
+    "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Engine", "X-Request-Id", "X-Score",
+    "traceresponse",
+)  # fmt: skip
+_ALLOWED_HEADERS = (
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", "X-Request-Id",
+    "traceparent",
+)  # fmt: skip
+
+
+def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
+    """Wrap the app in the middleware that applies to every response.
+
+    From outside in: audit log and request id, CORS (also for refusals), authorization, body limit.
+    """
+    with_cors = CORSMiddleware(
+        AuthorizationMiddleware(BodyLimit(shell, settings.max_body_bytes), authenticator),
+        allow_origins=settings.origins,
+        allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
+        allow_headers=_ALLOWED_HEADERS,
+        expose_headers=_EXPOSED_HEADERS,
+        max_age=3600,
+    )
+    return AuditMiddleware(with_cors, lambda: shell.routes, writes=authenticator is not None)
