@@ -35,14 +35,27 @@ def apply(guide: Path, folder: Path) -> list[str]:
             (folder / block["file"]).parent.mkdir(parents=True, exist_ok=True)
             (folder / block["file"]).write_text(block["text"], encoding="utf-8")
         elif block["kind"] == "diff":
-            command = ["git", "apply", "--unidiff-zero", "--recount", "-"]
-            subprocess.run(command, cwd=folder, input=block["text"], text=True, check=True)
+            for name, hunks in re.findall(
+                r"^\+\+\+ (\S+)\n((?:[@+-](?!\+\+ ).*\n|[+-]?\n)+)", block["text"], re.MULTILINE
+            ):
+                change(folder / name, hunks)
     return [block["file"] for block in blocks if block["file"] and Path(block["file"]).name.startswith("test_")]
+
+
+def change(path: Path, hunks: str) -> None:
+    """Replace the lines that begin with a minus, which must stand in the file once, by those that begin with a plus."""
+    text = path.read_text(encoding="utf-8")
+    for hunk in filter(None, hunks.split("@@\n")):
+        lines = hunk.splitlines(keepends=True)
+        old, new = ("".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
+        assert text.count(old) == 1, f"The guide changes a line that {path.name} does not have once: {old}"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_guide_works(guide: Path, copy: Path) -> None:
-    """Its diffs apply to today's code, and its tests pass."""
+    """Its changes fit today's code, and its tests pass."""
     tests = apply(guide, copy)
     assert tests, "A guide ends with a test."
 
