@@ -126,15 +126,15 @@ class Dispatcher:
             await self._changed.wait()
 
     async def _queue(self, job: WaitingJob) -> None:
-        if await self._is_queued(job.work):
+        if await self._publish(job.work):
             self.board.confirm(job.job_id)
             await job.delivery.ack_nowait()
         else:
             self.board.refuse(job.job_id)
             await job.delivery.retry(AUDIT_EVERY_S)
 
-    async def _is_queued(self, work: JobWork) -> bool:
-        """Publish a job to JOB_Q. Return False if JOB_Q is full."""
+    async def _publish(self, work: JobWork) -> bool:
+        """Publish a job to JOB_Q, unless it is there already. Return False if JOB_Q is full."""
         try:
             with tracing.span("job.queue", parent=context_of_work(work)):
                 await self._bus.publish(queue_subject(work), work, msg_id=f"{work.job_id}.{work.log_seq}")
