@@ -10,7 +10,8 @@ from services.a100worker.backends.scripted import Scripted
 from shared.errors import JobCancelled
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Edit, RemovalInputs, StepReporter
+    from services.a100worker.backend import Edit, RemovalInputs, StepReporter, WhiteBalanceInputs
+    from shared.image_codec import Rgb
 
 GREEN = (20, 200, 80)
 QUICK = "quick"
@@ -23,6 +24,15 @@ class Painter(Scripted):
         """Wait for a cancel, or finish at once if the prompt asks for it. Raises JobCancelled."""
         if job.prompt == QUICK:
             return super().remove(job, step)
-        step(1, 4, preview=np.full_like(job.image, GREEN))
-        step.cancel_flag.wait()
-        raise JobCancelled
+        return wait_for_cancel(job.image, step)
+
+    def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
+        """Wait for a cancel. Raises JobCancelled."""
+        return wait_for_cancel(job.image, step)
+
+
+def wait_for_cancel(image: Rgb, step: StepReporter) -> Edit:
+    """Send a preview with the first step, then wait for the job's cancel. Raises JobCancelled."""
+    step(1, 4, preview=np.full_like(image, GREEN))
+    step.cancel_flag.wait()
+    raise JobCancelled
