@@ -48,6 +48,7 @@ class EditInputs:
     steps: int = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
     flow_match: bool = False
+    debug: bool = False  # without it, `Edit.conditions` is not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

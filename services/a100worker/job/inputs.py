@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Files: TypeAlias = dict[str, bytes]
 """The images of a job as they were stored, by the field of the submission that names them."""
-_OPTIONS = {"prompt", "negative_prompt", "seed", "steps", "guidance", "flow_match"}
+_OPTIONS = {"prompt", "negative_prompt", "seed", "steps", "guidance", "flow_match", "debug"}
 _TIMEOUT_S = 30.0
 
 

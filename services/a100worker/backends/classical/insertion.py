@@ -33,8 +33,11 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
         copy = match_tone(thing.resize(box.width, box.height), job.image, box)
         image, touched = compose(image, copy, box)
         changed = np.maximum(changed, touched)
-        placed = np.maximum(placed, _draw_alpha(copy, box, placed.shape))
+        if job.debug:
+            placed = np.maximum(placed, _draw_alpha(copy, box, placed.shape))
     step(total, total)
+    if not job.debug:
+        return Edit(image, changed)
     labelled = marks_something(job.reference_mask)
     masked = None if shape is None or not labelled else np.where(shape[..., None] > 0, job.reference, np.uint8(0))
     return Edit(image, changed, _label_conditions(job.image, job.mask, job.reference, masked, placed))

@@ -35,7 +35,7 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edi
     region = holes.feather(hole, job.mask)
     result = blend(job.image, image, region)
     step(total, total)
-    return Edit(result, region, _label_conditions(job.image, job.mask, image, hole))
+    return Edit(result, region, _label_conditions(job.image, job.mask, image, hole) if job.debug else ())
 
 
 def _label_conditions(image: Rgb, mask: Grey, fill: Rgb, hole: Grey) -> tuple[tuple[str, Rgb], ...]:

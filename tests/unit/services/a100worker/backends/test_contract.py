@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_cancelled_job_stops_at_its_next_step(engine: Engine, task: Task) -> N
 @pytest.mark.parametrize("task", TASKS)
 def test_pictures_for_debugging_are_labelled_once(engine: Engine, task: Task) -> None:
     """All of them RGB."""
-    conditions = edit(engine, edit_of(task), Recorder()).conditions
+    conditions = edit(engine, replace(edit_of(task), debug=True), Recorder()).conditions
 
     labels = [label for label, _ in conditions]
     assert len(set(labels)) == len(labels)

@@ -111,7 +111,7 @@ def test_the_pictures_for_debugging_come_in_the_client_s_order(*, masked: bool, 
     reference_mask = shape if masked else np.zeros_like(shape)
     work = insertion(
         noise(100, 100), box_mask(100, 100, (20, 20, 80, 80)),
-        reference=ball, reference_mask=reference_mask,
+        reference=ball, reference_mask=reference_mask, debug=True,
     )  # fmt: skip
 
     assert [label for label, _ in insert(work, Recorder()).conditions] == labels

@@ -128,7 +128,7 @@ def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
 
 def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
     """The engine's own addition comes last."""
-    work = removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90)))
+    work = removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90)), debug=True)
 
     conditions = remove(work, Recorder(), None).conditions
 
