@@ -76,11 +76,14 @@ def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> ND
 
 def _shift_detail(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
     """Copy for each square of the grid the detail at a distance of `shift` (small pixels)."""
-    places = []
+    maps = []
     for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
         scale = side / small_side
         at = [np.arange(full) * part // full // _CELL_PX for full, part in zip(detail.shape, small, strict=False)]
-        offset = np.rint(shift[..., axis] * scale).astype(np.intp)[np.ix_(*at)]
-        here = np.arange(side).reshape((-1, 1) if axis == 0 else (1, -1))
-        places.append(np.clip(here + offset, 0, side - 1))
-    return np.asarray(detail[tuple(places)])
+        offset = np.rint(shift[..., axis] * scale).astype(np.float32)[np.ix_(*at)]
+        here = np.arange(side, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        maps.append(np.clip(here + offset, 0, side - 1))  # whole numbers, exact in float32 up to 2^24
+    rows, columns = maps
+    # cv2.remap copies the same values as an index by arrays does, in a third of the time.
+    moved = cv2.remap(detail, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.int16)

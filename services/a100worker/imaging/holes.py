@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.placement import Box
+from services.a100worker.imaging.placement import Box, bounding_box
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
@@ -37,20 +38,30 @@ class Hole:
 
 def grow(mask: Grey) -> Grey:
     """Binarise the mask and grow it by 1.2 % of the long side. Raises BadInput when it is empty or leaves no source."""
-    inside = np.where(mask > _THRESHOLD, np.uint8(255), np.uint8(0))
-    if not inside.any():
+    inside = _binarise(mask)
+    box = bounding_box(inside)
+    if box is None:
         raise BadInput("The mask marks nothing to remove.")
-    if inside.all():
+    if cv2.countNonZero(inside) == inside.size:
         raise BadInput("The mask covers the whole picture: nothing is left to fill it from.")
-    wide = _dilate(inside, max(_FEATHER_PX, _GROW * max(mask.shape)))
-    return inside if wide.all() else wide
+    distance = max(_FEATHER_PX, _GROW * max(mask.shape))
+    near = box.expand(math.ceil(distance) + 1, mask.shape).slices
+    wide = np.zeros_like(inside)
+    wide[near] = _dilate(inside[near], distance)
+    return inside if cv2.countNonZero(wide) == wide.size else wide
 
 
 def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
     """Return weights that rise from 0 to 255 over that width at the hole's rim, and are 255 inside the mask."""
-    depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
+    weights = _binarise(mask)
+    box = bounding_box(hole)
+    if box is None:
+        return weights
+    near = box.expand(1, hole.shape).slices  # with the nearest pixels outside the hole
+    depth = cv2.distanceTransform(hole[near], cv2.DIST_L2, 3)
     ramp = np.clip(depth * (255 / (width_px + 1)), 0, 255).astype(np.uint8)
-    return np.where(mask > _THRESHOLD, np.uint8(255), ramp)
+    weights[near] = np.maximum(weights[near], ramp)
+    return weights
 
 
 def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:
@@ -59,19 +70,35 @@ def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:
     A part in the background avoids salient pixels (`saliency` above one half), and a part on an object avoids the
     background. If its ring is mixed, or hardly any source would be left, it avoids only the other holes.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole, connectivity=8)
+    specks = np.zeros_like(hole)
+    box = bounding_box(hole)
+    if box is None:
+        return [], specks
+    # OpenCV labels parts in blocks of 2 x 2 pixels: an odd origin would change the order of parts of the same size.
+    left, top = box.x // 2 * 2, box.y // 2 * 2
+    crop = Box(left, top, box.x + box.width - left, box.y + box.height - top)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole[crop.slices], connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
     large = [int(label) for label in np.argsort(-areas, kind="stable") if label and areas[label] >= _SPECK * hole.size]
-    specks = np.full(count, 255, np.uint8)
-    specks[[0, *large]] = 0
+    is_speck = np.full(count, 255, np.uint8)
+    is_speck[[0, *large]] = 0
+    specks[crop.slices] = is_speck[labels]
     parts = []
     for label in large:
-        window = _window_of(Box(*(int(side) for side in stats[label, : cv2.CC_STAT_AREA])), hole.shape)
-        mask = np.where(labels[window.slices] == label, np.uint8(255), np.uint8(0))
+        inner = Box(*(int(side) for side in stats[label, : cv2.CC_STAT_AREA]))
+        part = Box(crop.x + inner.x, crop.y + inner.y, inner.width, inner.height)
+        window = _window_of(part, hole.shape)
+        mask = np.zeros((window.height, window.width), np.uint8)
+        local = Box(part.x - window.x, part.y - window.y, part.width, part.height)
+        mask[local.slices] = np.where(labels[inner.slices] == label, np.uint8(255), np.uint8(0))
         others = hole[window.slices] & ~mask
         seen = None if saliency is None else saliency[window.slices]
         parts.append(Hole(window, mask, _mark_avoided(mask, others, seen, max(hole.shape))))
-    return parts, specks[labels]
+    return parts, specks
+
+
+def _binarise(mask: Grey) -> Grey:
+    return np.asarray(cv2.threshold(mask, _THRESHOLD, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _window_of(box: Box, shape: tuple[int, ...]) -> Box:
@@ -91,7 +118,7 @@ def _mark_avoided(part: Grey, others: Grey, saliency: Grey | None, long_side: in
 
 def _mark_foreign(part: Grey, saliency: Grey, long_side: int) -> Grey:
     """Mark the pixels that belong to another object than the part's surroundings, and a little more."""
-    salient = np.where(saliency > _THRESHOLD, np.uint8(255), np.uint8(0))
+    salient = _binarise(saliency)
     ring = _dilate(part, _RING * long_side) & ~part
     share = cv2.mean(salient, mask=ring)[0] / 255
     if share >= _ON_OBJECT:

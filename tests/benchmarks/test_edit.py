@@ -1,0 +1,103 @@
+"""The time of a removal on the CPU: the whole edit from file to file, and the stages that work in windows."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from statistics import median
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from services.a100worker.backend import Edit, RemovalInputs
+from services.a100worker.backends.classical.engine import Classical
+from services.a100worker.imaging import holes
+from services.a100worker.job.results import count_outside_changes
+from shared.image_codec import decode_photo, encode_jpeg, encode_png
+from tests.unit.services.a100worker.imaging.test_windowed_work import feather_whole, grow_whole, split_whole
+from tests.unit.services.a100worker.recorder import SETUP, Recorder, photo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.image_codec import Grey, Rgb
+    from tests.benchmarks.meter import Table
+
+pytestmark = pytest.mark.timeout(600)
+ROUNDS = 5
+SIZES = {1: (900, 1200), 12: (3000, 4000), 48: (6000, 8000)}  # megapixels: height, width
+SPOT_TARGET_MS = {1: 450.0, 12: 330.0, 48: 850.0}
+SPOT_PX = 100
+
+
+def enlarged_photo(size: tuple[int, int]) -> Rgb:
+    """Return a sample photo at that height and width."""
+    return np.asarray(cv2.resize(photo("rocket"), size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def spot(size: tuple[int, int], side_px: int = SPOT_PX) -> Grey:
+    """Return a mask with one square in the middle."""
+    mask = np.zeros(size, np.uint8)
+    top, left = ((side - side_px) // 2 for side in size)
+    mask[top : top + side_px, left : left + side_px] = 255
+    return mask
+
+
+def median_ms(work: Callable[[], object]) -> float:
+    """Return the median of some rounds, after one to warm up."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - began))
+    return median(times)
+
+
+@pytest.mark.parametrize("megapixels", SIZES)
+def test_the_removal_of_a_spot(table: Table, megapixels: int) -> None:
+    """From a JPEG to a PNG, without the broker and without saliency."""
+    jpeg, mask = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90), spot(SIZES[megapixels])
+    with closing(Classical(*SETUP)) as engine:
+
+        def remove() -> bytes:
+            image = decode_photo(jpeg).rgb
+            edit = engine.remove(RemovalInputs(image=image, mask=mask), Recorder())
+            assert count_outside_changes(image, edit) == 0
+            return encode_png(edit.image)
+
+        table.row(
+            f"removal of {SPOT_PX} px, {megapixels} MP", median_ms(remove), "ms", target=SPOT_TARGET_MS[megapixels]
+        )
+
+
+@pytest.mark.parametrize("megapixels", [12, 48])
+def test_the_stages_in_windows(table: Table, megapixels: int) -> None:
+    """Each beside the same work on the whole image."""
+    image, mask = enlarged_photo(SIZES[megapixels]), spot(SIZES[megapixels])
+
+    def in_windows() -> None:
+        hole = holes.grow(mask)
+        holes.split(hole, None)
+        holes.feather(hole, mask)
+
+    def on_the_whole_image() -> None:
+        hole = grow_whole(np.where(mask > 128, np.uint8(255), np.uint8(0)))
+        split_whole(hole)
+        feather_whole(hole, mask)
+
+    def verify_whole() -> int:
+        return int(np.count_nonzero(np.any(image != edit.image, axis=2) & (mask == 0)))
+
+    edit = Edit(image.copy(), mask)
+    table.row(
+        f"grow, split and feather, {megapixels} MP", median_ms(in_windows), "ms", baseline=median_ms(on_the_whole_image)
+    )
+    table.row(
+        f"verification of the outside, {megapixels} MP",
+        median_ms(lambda: count_outside_changes(image, edit)),
+        "ms",
+        baseline=median_ms(verify_whole),
+    )
