@@ -1,4 +1,4 @@
-"""A model hub on this machine, as far as `huggingface_hub` asks one: it can break off, and it can change its mind."""
+"""A model hub on this machine, as far as `huggingface_hub` asks one: it can break off, stall, and serve other bytes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print no line for each request."""
 
         def do_HEAD(self) -> None:
             self._answer(with_body=False)
@@ -64,7 +64,7 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
             about = re.match(r"/api/models/([^/]+/[^/]+)/(revision|tree)/", self.path)
             file = re.match(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", self.path)
             if about and about[1] in hub.repositories:
-                described = _described(about[1], about[2], hub.repositories[about[1]], hub.claimed_sizes)
+                described = _describe(about[1], about[2], hub.repositories[about[1]], hub.claimed_sizes)
                 self._send(json.dumps(described).encode(), with_body)
             elif file and file[2] in hub.repositories.get(file[1], {}).keys() - hub.lost:
                 self._send_file(file[2], hub.repositories[file[1]][file[2]], with_body)
@@ -96,7 +96,7 @@ def _answers(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 (a class)
     return Answers
 
 
-def _described(name: str, what: str, files: dict[str, bytes], claimed: dict[str, int]) -> object:
+def _describe(name: str, what: str, files: dict[str, bytes], claimed: dict[str, int]) -> object:
     if what == "tree":
         return [
             {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}  # noqa: S324

@@ -16,7 +16,7 @@ _PAD = "<|endoftext|>"
 
 
 def flatten_text_encoder(folder: Path) -> None:
-    """Put what the language model is beside what the vision model is, as Transformers 4 did."""
+    """Put the parts of the language model beside those of the vision model, as Transformers 4 did."""
     file = folder / "config.json"
     config = _read(file)
     text: dict[str, Any] = config.pop("text_config")

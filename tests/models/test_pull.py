@@ -72,7 +72,7 @@ def models(hub: Hub, tmp_path: Path) -> Operator:
 
 
 def test_a_model_comes_from_a_mirror_of_the_hub(models: Operator) -> None:
-    """HF_ENDPOINT says where that is; commit, size and digest are locked."""
+    """Its address is HF_ENDPOINT; commit, size and digest are locked."""
     pulled = models("pull", "fastsam")
 
     assert (pulled.returncode, pulled.stdout) == (0, "fastsam: fetched, 3.0 MB, AGPL-3.0\n"), pulled.stderr
@@ -85,7 +85,7 @@ def test_a_model_comes_from_a_mirror_of_the_hub(models: Operator) -> None:
 
 
 def test_a_lost_connection_is_taken_up_where_it_broke(hub: Hub, models: Operator) -> None:
-    """The library writes pieces of 10 MB; what it has written is not asked for again."""
+    """The library writes pieces of 10 MB and requests only the rest."""
     hub.repositories[FASTSAM]["FastSAM-s.pt"] = WEIGHTS * 8
     hub.break_after = 12_000_000
 
@@ -94,7 +94,7 @@ def test_a_lost_connection_is_taken_up_where_it_broke(hub: Hub, models: Operator
     assert any("bytes=10485760-" in asked for asked in hub.asked)
 
 
-def test_a_pull_that_failed_goes_on_with_what_is_missing(hub: Hub, models: Operator) -> None:
+def test_a_pull_that_failed_continues_with_the_missing_files(hub: Hub, models: Operator) -> None:
     """In between nothing can be loaded."""
     hub.lost.add("transformer/diffusion_pytorch_model.safetensors")
     assert models("pull", "qwen").returncode == 1
@@ -106,7 +106,7 @@ def test_a_pull_that_failed_goes_on_with_what_is_missing(hub: Hub, models: Opera
     assert not any("GET" in asked and "resolve" in asked and ".json" in asked for asked in hub.asked)
 
 
-def test_what_is_here_is_not_asked_for(hub: Hub, models: Operator) -> None:
+def test_a_whole_model_is_not_requested(hub: Hub, models: Operator) -> None:
     """Nor is the hub."""
     models("pull", "fastsam")
     hub.asked.clear()
@@ -115,7 +115,7 @@ def test_what_is_here_is_not_asked_for(hub: Hub, models: Operator) -> None:
     assert hub.asked == []
 
 
-def test_a_hub_that_changed_its_mind_is_not_believed(hub: Hub, models: Operator) -> None:
+def test_other_bytes_under_a_locked_commit_are_refused(hub: Hub, models: Operator) -> None:
     """The first pull has locked the bytes."""
     models("pull", "fastsam")
     (models.model_dir / "fastsam" / "FastSAM-s.pt").unlink()
@@ -128,8 +128,8 @@ def test_a_hub_that_changed_its_mind_is_not_believed(hub: Hub, models: Operator)
     assert not (models.model_dir / "fastsam" / "FastSAM-s.pt").exists()
 
 
-def test_a_large_model_is_mended_file_by_file(hub: Hub, models: Operator) -> None:
-    """Weights and configuration, but no code; only what is missing is fetched again."""
+def test_a_large_model_is_repaired_file_by_file(hub: Hub, models: Operator) -> None:
+    """Weights and configuration, but no code; only missing files are fetched again."""
     assert models("pull", "qwen").returncode == 0
     files = Volume(models.model_dir, "qwen").manifest.files
     assert set(files) == {name for name in CHECKPOINT if name.endswith((".json", ".safetensors"))}
@@ -155,7 +155,7 @@ def test_a_hub_that_does_not_answer_is_named_in_one_line(hub: Hub, models: Opera
 
 
 def test_a_pull_that_is_killed_leaves_nothing_half_done(hub: Hub, models: Operator) -> None:
-    """No service can load what arrived; the next pull goes on with it."""
+    """No service can load the half; the next pull continues with it."""
     hub.repositories[FASTSAM]["FastSAM-s.pt"] = WEIGHTS * 8
     hub.slow = "FastSAM-s.pt"
     pulling = models.start("pull", "fastsam")

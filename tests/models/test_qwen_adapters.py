@@ -60,7 +60,7 @@ def pairs(transformer: Any, rank: int = RANK) -> dict[str, tuple[torch.Tensor, t
     }
 
 
-def named(
+def naming(
     form: str, *, down: str = "lora_A", alpha: float | None = None, flat: bool = False
 ) -> Callable[[Any], Tensors]:
     """Write the pairs under the names of a trainer; `form` has a gap for the layer, and alpha stands beside it."""
@@ -79,21 +79,21 @@ def named(
 
 
 OF_ALL = {"transformer.r": RANK, "transformer.lora_alpha": 16, "transformer.target_modules": list(LAYERS)}
-DIFFUSERS = named("transformer.{}")
+DIFFUSERS = naming("transformer.{}")
 # Its names, its metadata, its strength, and whether the library reads it by itself.
 FORMS: dict[str, tuple[Callable[[Any], Tensors], dict[str, object], float, bool]] = {
     "diffusers": (DIFFUSERS, {}, 1, True),
     "diffusers, alpha in the metadata": (DIFFUSERS, OF_ALL, 4, True),
-    "diffusers and alphas": (named("transformer.{}", alpha=2), {}, 0.5, False),
-    "PEFT": (named("base_model.model.{}"), {}, 1, False),
-    "PEFT with an adapter's name (DiffSynth, ModelScope)": (named("{}", down="lora_A.default"), {}, 1, True),
-    "kohya, musubi": (named("lora_unet_{}", down="lora_down", alpha=2, flat=True), {}, 0.5, True),
-    "ai-toolkit": (named("diffusion_model.{}"), {}, 1, True),
-    "ai-toolkit, down and up with alphas": (named("diffusion_model.{}", down="lora_down", alpha=16), {}, 4, True),
-    "lightx2v": (named("{}", down="lora_down", alpha=8), {}, 2, True),
-    "bare A and B": (named("{}"), {}, 1, False),
-    "bare A and B with alphas": (named("{}", alpha=16), {}, 4, True),
-    "bare down and up": (named("{}", down="lora_down"), {}, 1, False),
+    "diffusers and alphas": (naming("transformer.{}", alpha=2), {}, 0.5, False),
+    "PEFT": (naming("base_model.model.{}"), {}, 1, False),
+    "PEFT with an adapter's name (DiffSynth, ModelScope)": (naming("{}", down="lora_A.default"), {}, 1, True),
+    "kohya, musubi": (naming("lora_unet_{}", down="lora_down", alpha=2, flat=True), {}, 0.5, True),
+    "ai-toolkit": (naming("diffusion_model.{}"), {}, 1, True),
+    "ai-toolkit, down and up with alphas": (naming("diffusion_model.{}", down="lora_down", alpha=16), {}, 4, True),
+    "lightx2v": (naming("{}", down="lora_down", alpha=8), {}, 2, True),
+    "bare A and B": (naming("{}"), {}, 1, False),
+    "bare A and B with alphas": (naming("{}", alpha=16), {}, 4, True),
+    "bare down and up": (naming("{}", down="lora_down"), {}, 1, False),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_file_of_any_trainer_changes_the_weights_as_by_the_library(pipeline: A
 
 @pytest.mark.parametrize("by_root", [False, True])
 def test_layers_may_differ_in_strength_and_rank(pipeline: Any, tmp_path: Path, by_root: bool) -> None:  # noqa: FBT001
-    """As patterns in the metadata say; also where the strength falls with the root of the rank."""
+    """By patterns in the metadata; also where the strength falls with the root of the rank."""
     matrices = pairs(pipeline.transformer)
     matrices["transformer_blocks.0.attn.to_k"] = pairs(pipeline.transformer, 8)["transformer_blocks.0.attn.to_k"]
     alphas, ranks = {"attn.to_q": 2.0, "img_in": 8}, {"transformer_blocks.0.attn.to_k": 8}
@@ -166,7 +166,7 @@ def test_adapters_have_the_type_of_the_model(transformer: Any, tmp_path: Path) -
     """Single precision would cost twice the time and memory of each product."""
     narrow = copy.deepcopy(transformer).to(torch.bfloat16)
     pipeline = QwenImageEditPlusPipeline(None, None, None, None, None, narrow)
-    save_file(named("{}", alpha=2)(pairs(narrow)), tmp_path / "file.safetensors")
+    save_file(naming("{}", alpha=2)(pairs(narrow)), tmp_path / "file.safetensors")
 
     load_ours(pipeline, tmp_path / "file.safetensors")
 

@@ -62,7 +62,7 @@ def test_eight_bits_with_a_scale_a_row_are_near_the_wide_weights(transformer: An
 
 
 def test_only_matrices_in_the_blocks_are_small(transformer: Any) -> None:
-    """What lies outside, biases and norms stay wide."""
+    """Layers outside, biases and norms stay wide."""
     small = copy.deepcopy(transformer)
     store_small(small, CPU)
 

@@ -37,7 +37,7 @@ OPEN = Model(
 
 
 def folder_with(tmp_path: Path, files: Mapping[str, bytes], name: str = "origin") -> Path:
-    """A folder that somebody brought."""
+    """Write a folder that an operator brings; return it."""
     for file, data in files.items():
         path = tmp_path / name / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def checkpoint(*, newer: bool) -> dict[str, bytes]:
-    """The files of a checkpoint that tell its version apart."""
+    """The files of a checkpoint by which its version is recognized."""
     flag = b'{"zero_cond_t": true}' if newer else b"{}"
     return {"model_index.json": b"{}", "transformer/config.json": flag}
 
 
-def named(name: str) -> Model:
+def model_of(name: str) -> Model:
     """The model of this name."""
     (model,) = inventory.select([name])
     return model
@@ -38,33 +38,33 @@ def named(name: str) -> Model:
 @pytest.fixture
 def volume_2511(tmp_path: Path, volumes: Path) -> Path:
     """A MODEL_DIR with a checkpoint of 2511."""
-    inventory.pull(named("qwen"), volumes, folder_with(tmp_path, checkpoint(newer=True), "2511"))
+    inventory.pull(model_of("qwen"), volumes, folder_with(tmp_path, checkpoint(newer=True), "2511"))
     return volumes
 
 
 def test_a_folder_holds_one_version(tmp_path: Path, volume_2511: Path) -> None:
     """Two would take 116 GB and share their adapters; the other one is refused and nothing changes."""
     with pytest.raises(Unavailable, match=r"qwen-2509 needs .*-2509, and .*qwen holds Qwen-Image-Edit-2511"):
-        inventory.pull(named("qwen-2509"), volume_2511, folder_with(tmp_path, checkpoint(newer=False), "2509"))
+        inventory.pull(model_of("qwen-2509"), volume_2511, folder_with(tmp_path, checkpoint(newer=False), "2509"))
 
-    assert inventory.problem(named("qwen"), volume_2511) is None
-    assert inventory.problem(named("qwen-2509"), volume_2511) == "missing"
+    assert inventory.problem(model_of("qwen"), volume_2511) is None
+    assert inventory.problem(model_of("qwen-2509"), volume_2511) == "missing"
 
 
 def test_the_older_version_takes_the_same_folder(tmp_path: Path, volumes: Path) -> None:
     """The worker reads MODEL_DIR/qwen, whichever version lies there."""
-    inventory.pull(named("qwen-2509"), volumes, folder_with(tmp_path, checkpoint(newer=False), "2509"))
+    inventory.pull(model_of("qwen-2509"), volumes, folder_with(tmp_path, checkpoint(newer=False), "2509"))
 
     assert set(Volume(volumes, "qwen").manifest.files) == {"model_index.json", "transformer/config.json"}
-    assert inventory.problem(named("qwen"), volumes) == "missing"
+    assert inventory.problem(model_of("qwen"), volumes) == "missing"
 
 
 def test_files_of_the_other_version_are_not_taken_for_this_one(tmp_path: Path, volumes: Path) -> None:
     """The name decides; the files have to agree."""
     with pytest.raises(Unavailable, match=r"qwen is Qwen-Image-Edit-2511, and these files are Qwen-Image-Edit-2509"):
-        inventory.pull(named("qwen"), volumes, folder_with(tmp_path, checkpoint(newer=False), "2509"))
+        inventory.pull(model_of("qwen"), volumes, folder_with(tmp_path, checkpoint(newer=False), "2509"))
 
-    assert inventory.problem(named("qwen"), volumes) == "missing"
+    assert inventory.problem(model_of("qwen"), volumes) == "missing"
 
 
 LIGHTNING_4 = "adapters/lightning-4.safetensors"
@@ -93,7 +93,7 @@ def test_a_published_adapter_joins_its_base_with_its_facts(tmp_path: Path, volum
     assert (volume_2511 / "qwen" / "NOTICE-tiny-adapter").read_text() == "by nobody\n"
     assert "Apache" in (volume_2511 / "qwen" / "NOTICE").read_text()
     assert inventory.problem(TINY_ADAPTER, volume_2511) is None
-    assert inventory.problem(named("qwen"), volume_2511) is None
+    assert inventory.problem(model_of("qwen"), volume_2511) is None
     assert not inventory.pull(TINY_ADAPTER, volume_2511)
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_adapter_does_not_make_its_base_damaged(tmp_path: Path, volume
     (volume_2511 / "qwen/adapters/removal.safetensors").write_bytes(OTHER)
 
     assert inventory.problem(TINY_ADAPTER, volume_2511) == "damaged (adapters/removal.safetensors)"
-    assert inventory.problem(named("qwen"), volume_2511) is None
+    assert inventory.problem(model_of("qwen"), volume_2511) is None
 
 
 def test_another_adapter_for_the_task_takes_the_place(tmp_path: Path, volume_2511: Path) -> None:
@@ -134,10 +134,10 @@ def test_lightning_is_refused_without_its_base(
 ) -> None:
     """Before a byte is fetched."""
     if newer is not None:
-        inventory.pull(named("qwen-2509"), volumes, folder_with(tmp_path, checkpoint(newer=newer), "base"))
+        inventory.pull(model_of("qwen-2509"), volumes, folder_with(tmp_path, checkpoint(newer=newer), "base"))
 
     with pytest.raises(Unavailable, match=sentence):
-        inventory.pull(named("lightning"), volumes, folder_with(tmp_path, {LIGHTNING_4: WEIGHTS}))
+        inventory.pull(model_of("lightning"), volumes, folder_with(tmp_path, {LIGHTNING_4: WEIGHTS}))
 
 
 def test_an_adapter_of_one_s_own_comes_through_standard_input(volume_2511: Path) -> None:
@@ -202,7 +202,7 @@ def test_an_adapter_needs_its_base(volumes: Path) -> None:
 
 
 def test_a_second_pull_waits_for_the_first(tmp_path: Path, volumes: Path) -> None:
-    """It says so, and finds the model whole afterwards."""
+    """It prints a line, and finds the model whole afterwards."""
     (volumes / "u2netp").mkdir(parents=True)
     origin = folder_with(tmp_path, {"fastsam/FastSAM-s.pt": WEIGHTS})
     (volumes / "fastsam").mkdir()

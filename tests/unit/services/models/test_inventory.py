@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_what_was_pulled_is_whole_and_carries_its_notice(tmp_path: Path, volumes: Path) -> None:
+def test_a_pulled_model_is_whole_and_carries_its_notice(tmp_path: Path, volumes: Path) -> None:
     """The file lies where the services look, its licence text beside it, nothing else."""
     assert inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
 
@@ -63,7 +63,7 @@ def test_a_file_that_changed_on_disk_is_found(tmp_path: Path, volumes: Path, dat
 
 
 def test_a_manifest_cannot_overrule_the_pin(tmp_path: Path, volumes: Path) -> None:
-    """Who writes other weights and a manifest to match is found by `verify`."""
+    """`verify` finds other weights also where the manifest was changed to match them."""
     inventory.pull(PINNED, volumes, folder_with(tmp_path, {"tiny.onnx": WEIGHTS}))
     manifest = volumes / "tiny" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(hashlib.sha256(WEIGHTS).hexdigest(), "1" * 64))
@@ -86,7 +86,7 @@ def test_weights_from_before_there_were_manifests_get_one(volumes: Path) -> None
     assert inventory.problem(PINNED, volumes) is None
 
 
-def test_the_first_pull_locks_what_nobody_has_pinned(tmp_path: Path, volumes: Path) -> None:
+def test_the_first_pull_locks_files_that_are_not_pinned(tmp_path: Path, volumes: Path) -> None:
     """Other bytes later are refused, unless they are asked for."""
     inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
     other = folder_with(tmp_path, {"net_fp16.bin": OTHER}, "other")
@@ -100,7 +100,7 @@ def test_the_first_pull_locks_what_nobody_has_pinned(tmp_path: Path, volumes: Pa
 
 
 def test_ones_own_files_join_a_model(tmp_path: Path, volumes: Path) -> None:
-    """Adapters beside the model they belong to; what is none of the model's is left where it is."""
+    """Adapters join their model; files that do not belong to it stay in their folder."""
     inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS, "config.json": b"{}"}))
 
     own = folder_with(
@@ -119,7 +119,7 @@ def test_a_folder_without_the_model_is_named(tmp_path: Path, volumes: Path) -> N
 
 
 def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> None:
-    """What has arrived is not copied again; what is half there is."""
+    """A file that has arrived is not copied again; half a file is."""
     arrived = volumes / "open" / inventory.COPIES / "a" / "net.bin"
     folder_with(arrived.parent, {"net.bin": WEIGHTS, "net.bin.part": b"half"}, ".")
     before = arrived.stat().st_ino
@@ -133,7 +133,7 @@ def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> N
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "config.json"}
 
 
-def test_what_another_source_left_unfinished_is_not_taken(tmp_path: Path, volumes: Path) -> None:
+def test_an_unfinished_pull_from_another_source_is_not_used(tmp_path: Path, volumes: Path) -> None:
     """Neither out of the hub's arrivals, nor a file of the same name and size out of another folder."""
     folder_with(volumes / "open", {"half.json": b"{"}, inventory.ARRIVALS)
     folder_with(volumes / "open", {"a/net.bin": OTHER, "other.json": b"{}"}, inventory.COPIES)
@@ -157,7 +157,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, volumes: Path) ->
     assert set(Volume(volumes, "open").manifest.files) == {"a/net.bin", "part/config.json"}
 
 
-def test_what_was_put_on_the_volume_by_hand_is_locked_where_it_lies(tmp_path: Path, volumes: Path) -> None:
+def test_files_put_on_the_volume_by_hand_are_locked_in_place(tmp_path: Path, volumes: Path) -> None:
     """A second copy of 58 GB may not fit beside the first."""
     inventory.pull(OPEN, volumes, folder_with(tmp_path, {"net_fp16.bin": WEIGHTS}))
     mine = folder_with(volumes / "open", {"mine.bin": b"mine"}, "adapters") / "mine.bin"
