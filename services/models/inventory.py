@@ -55,6 +55,7 @@ def pull(
     Raises Unavailable, NotFound, ConfigError.
     """
     home = folder / model.home
+    _require_base(model, home, read_manifest(folder, model.home))
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -139,6 +139,8 @@ def test_lightning_is_refused_without_its_base(
     with pytest.raises(Unavailable, match=sentence):
         inventory.pull(model_of("lightning"), volumes, folder_with(tmp_path, {LIGHTNING_4: WEIGHTS}))
 
+    assert (volumes / "qwen").exists() is (newer is not None)
+
 
 def test_an_adapter_of_one_s_own_comes_through_standard_input(volume_2511: Path) -> None:
     """From outside a container; its facts are written down."""
