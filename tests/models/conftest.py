@@ -13,7 +13,7 @@ from shared.settings import NatsSettings
 from tests.gateway import gateway
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from services.a100worker.backends.qwen.engine import Qwen
@@ -69,6 +69,7 @@ def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFact
 def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
     """The engine without adapters for one test."""
     yield resident_stock_qwen
+    resident_stock_qwen.known_sizes.forget()
     resident_stock_qwen.filler.close()
 
 
@@ -76,7 +77,23 @@ def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
 def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
     """The engine for one test; it must be as new after each job, and the tests see to it."""
     yield resident_qwen
+    resident_qwen.known_sizes.forget()
     resident_qwen.filler.close()  # its child process; the next fill starts another
+
+
+@pytest.fixture
+def before_blocks(qwen: Qwen) -> Iterator[Callable[[Callable[[int], None]], None]]:
+    """Register a function that is called before each run of a transformer's block, with the number of that run."""
+    handles: list[Any] = []
+
+    def register(act: Callable[[int], None]) -> None:
+        runs = iter(range(1, 10_000))
+        blocks = qwen.painter.pipeline.transformer.transformer_blocks
+        handles.extend(block.register_forward_pre_hook(lambda *_: act(next(runs))) for block in blocks)
+
+    yield register
+    for handle in handles:
+        handle.remove()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from PIL import Image
 from services.a100worker.backend import edit
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.latent_colours import LatentColours
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung
 from services.a100worker.backends.qwen.painter import PaintRequest
 from shared.errors import BadInput, CardLost, EngineFailed, JobCancelled
 from shared.messages import Task
@@ -23,7 +21,7 @@ from tests.models.edits import HEIGHT, WIDTH, edit_of, piece
 from tests.unit.services.a100worker.recorder import Recorder, balance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from services.a100worker.settings import Settings
 
@@ -35,21 +33,6 @@ def order(seed: int = 3, **changes: Any) -> PaintRequest:
     wanted: dict[str, Any] = {"prompt": "a cat", "negative_prompt": " ", "steps": 3, "guidance": 2.0, "adapters": []}
     pictures = [piece("cat", SIZE, SIZE), piece("rocket", SIZE, SIZE)]
     return PaintRequest(pictures, seed=seed, **{**wanted, **changes})
-
-
-@pytest.fixture
-def before_blocks(qwen: Qwen) -> Iterator[Callable[[Callable[[int], None]], None]]:
-    """Registers what is called before each run of a transformer's block, with the number of that run."""
-    handles: list[Any] = []
-
-    def register(act: Callable[[int], None]) -> None:
-        runs = iter(range(1, 10_000))
-        blocks = qwen.painter.pipeline.transformer.transformer_blocks
-        handles.extend(block.register_forward_pre_hook(lambda *_: act(next(runs))) for block in blocks)
-
-    yield register
-    for handle in handles:
-        handle.remove()
 
 
 # --- the picture --------------------------------------------------------------------------------------------------
@@ -225,101 +208,7 @@ def test_a_cancel_ends_the_step_it_comes_in(
         assert np.array_equal(after, edit(fresh, edit_of(Task.INSERTION), Recorder()).image)
 
 
-# --- memory -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("failures", [1, 2, 3])
-def test_a_card_too_small_is_climbed_down_from(
-    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], failures: int
-) -> None:
-    """Rung by rung; the user hears of each, and gets a picture of the right size that leaves the rest alone."""
-    recorder, undisturbed = Recorder(), edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
-
-    def run_out(run: int) -> None:
-        if run <= failures:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    before_blocks(run_out)
-    finished = edit(qwen, edit_of(Task.REMOVAL), recorder)
-
-    reported = [message for message in recorder.messages if message and "GPU" in message]
-    assert reported == [rung.sentence for rung in Rung if 0 < rung <= failures]
-    assert finished.region is not None
-    assert np.array_equal(finished.image[finished.region == 0], piece()[finished.region == 0])
-    assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
-
-
-@pytest.mark.parametrize(
-    "shortage",
-    [
-        torch.AcceleratorError("CUDA error: out of memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-    ],
-    ids=["driver", "cublas", "cudnn"],
-)
-def test_memory_that_others_lack_is_memory_too(
-    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None], shortage: RuntimeError
-) -> None:
-    """CUDA and its libraries take some beside PyTorch's; the card is not lost by that."""
-    recorder = Recorder()
-
-    def run_out(run: int) -> None:
-        if run == 1:
-            raise shortage
-
-    before_blocks(run_out)
-    edit(qwen, edit_of(Task.REMOVAL), recorder)
-
-    assert Rung.TILES.sentence in recorder.messages
-
-
-def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
-    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
-) -> None:
-    """In words that say what happened."""
-    undisturbed = edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
-
-    def run_out(run: int) -> None:
-        if run <= len(Rung):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    before_blocks(run_out)
-    with pytest.raises(EngineFailed, match="GPU's memory is too small"):
-        edit(qwen, edit_of(Task.REMOVAL), Recorder())
-
-    assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
-
-
-def test_the_text_encoder_does_not_come_back_into_a_full_card(
-    qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
-) -> None:
-    """While an exception is on its way it holds all that filled the card: a move could end half-way, for good."""
-    moved = []
-
-    class Witness(torch.nn.Module):  # type: ignore[misc]  # torch is not there where types are checked
-        """Moves with the module it is part of."""
-
-        def _apply(self, *arguments: Any, **options: Any) -> Witness:
-            moved.append(sys.exception())
-            super()._apply(*arguments, **options)
-            return self
-
-    def run_out(run: int) -> None:
-        if run <= len(Rung):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    reader = qwen.painter.pipeline.text_encoder
-    reader.add_module("witness", Witness())
-    try:
-        before_blocks(run_out)
-        with pytest.raises(EngineFailed):
-            edit(qwen, edit_of(Task.REMOVAL), Recorder())
-        assert moved == [None]
-        edit(qwen, edit_of(Task.REMOVAL), Recorder())
-        assert moved == [None, None]
-    finally:
-        del reader.witness
+# --- a lost card ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "deploy/kubernetes/overlays/gpu"
 ON_THIS_MACHINE = {
-    "A100WORKER_QWEN_DEVICE": "cpu", "A100WORKER_QWEN_WORK_PX": "128", "A100WORKER_QWEN_CONDITION_PX": "128",
+    "A100WORKER_QWEN_DEVICE": "cpu", "A100WORKER_QWEN_WORK_PX": "128",
 }  # fmt: skip
 
 

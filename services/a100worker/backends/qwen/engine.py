@@ -17,6 +17,7 @@ from services.a100worker.backends.lama.fill import HoleFiller
 from services.a100worker.backends.qwen import assembly, warm_up
 from services.a100worker.backends.qwen.adapters import files as adapter_files
 from services.a100worker.backends.qwen.card import is_lost
+from services.a100worker.backends.qwen.memory.known_sizes import KnownSizes
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Painter, PaintRequest
 from services.a100worker.backends.qwen.preflight import look
@@ -34,7 +35,7 @@ from shared.errors import CardLost, EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
 
     from services.a100worker.backend import (
@@ -63,6 +64,7 @@ class Qwen(Engine):
         ready = look(settings)
         self._settings = settings = ready.settings
         self._lock = threading.Lock()
+        self.known_sizes = KnownSizes()
         self.recipes = ready.recipes
         self._digests = {adapter.name: adapter.sha256 for adapter in ready.adapters}
         self.facts = {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
@@ -76,15 +78,15 @@ class Qwen(Engine):
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
         """Paint what the mask marks by its surroundings."""
-        return self._run(partial(self._remove, job, step), step)
+        return self._run((Task.REMOVAL, job.image.shape), partial(self._remove, job, step), step)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
         """Paint the reference's object where the mask marks."""
-        return self._run(partial(self._insert, job, step), step)
+        return self._run((Task.INSERTION, job.image.shape), partial(self._insert, job, step), step)
 
     def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
         """Paint the photo in balanced colours, and give these to the photo."""
-        return self._run(partial(self._balance, job, step), step)
+        return self._run((Task.WHITE_BALANCE, job.image.shape), partial(self._balance, job, step), step)
 
     def close(self) -> None:
         """Free the card's memory and end the child process. A lost card raises nothing."""
@@ -93,13 +95,13 @@ class Qwen(Engine):
         with suppress(RuntimeError):
             _free_memory()
 
-    def _run(self, attempt: Callable[[Rung], Edit], step: StepReporter) -> Edit:
+    def _run(self, size: Hashable, attempt: Callable[[Rung], Edit], step: StepReporter) -> Edit:
         """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
         with self._lock, _on(self._settings.qwen_device):
-            for rung in Rung:
+            for rung in self.known_sizes.rungs(size):
                 step(0, 0, rung.sentence)
                 try:
-                    return attempt(rung)
+                    edit = attempt(rung)
                 except RuntimeError as error:
                     if is_lost(error):
                         log.critical("qwen.card-lost", exc_info=True)
@@ -107,6 +109,9 @@ class Qwen(Engine):
                     if not is_shortage(error):
                         raise
                     log.warning("qwen.out-of-memory", extra={"rung": rung.name})
+                else:
+                    self.known_sizes.record(size, rung)
+                    return edit
                 # Only here, where the exception and with it the frames that hold the tensors are gone.
                 _free_memory()
         raise EngineFailed("The GPU's memory is too small for this picture.")

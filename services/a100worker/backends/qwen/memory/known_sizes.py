@@ -23,6 +23,10 @@ class KnownSizes:
         """Return the fallbacks to try for a size, in this order."""
         return [rung for rung in Rung if rung >= self._needed.get(size, Rung.GROUND)]
 
+    def forget(self) -> None:
+        """Let every size start without a fallback again."""
+        self._needed.clear()
+
     def record(self, size: Hashable, rung: Rung) -> None:
         """Note that a job of this size succeeded with a fallback; the sizes noted longest ago are forgotten."""
         if rung is Rung.GROUND:

@@ -32,9 +32,9 @@ class Rung(IntEnum):
 
 _SENTENCES = {
     Rung.GROUND: "Preparing the pictures",
-    Rung.TILES: "The GPU's memory is short: trying again in tiles",
-    Rung.SMALLER: "The GPU's memory is short: trying again at a smaller working size",
-    Rung.OFFLOAD: "The GPU's memory is short: trying again with the text encoder outside",
+    Rung.TILES: "The GPU's memory is short: working in tiles",
+    Rung.SMALLER: "The GPU's memory is short: working at a smaller size",
+    Rung.OFFLOAD: "The GPU's memory is short: working with the text encoder off the card",
 }
 
 
