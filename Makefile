@@ -1,4 +1,4 @@
-# `make setup` once, then `make run`. Every target brings what it needs with it; a second run costs nothing.
+# `make setup` once, then `make run`. Every target installs what it needs; a second run installs nothing.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -11,22 +11,22 @@ help:
 	@echo "make setup           virtual environment and model weights"
 	@echo "make run             the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
-	@echo "make demo            edit four photos through the running system, pictures in demo-out/"
+	@echo "make demo            edit four photos through the running system, results in demo-out/"
 	@echo "make test            lint, types and tests"
 	@echo "make test-all        the same, the chaos tests, and the next two"
-	@echo "make test-models     the GPU engines on the CPU with tiny models; brings torch, several GB, in a venv of its own"
-	@echo "make test-containers the images, built and run as compose.yaml says; on Debian 12 as root, without Docker"
+	@echo "make test-models     the GPU engines on the CPU with tiny models; installs torch, several GB, into its own venv"
+	@echo "make test-containers build and run the images as compose.yaml says; on Debian 12 as root, without Docker"
 	@echo "make bench           the benchmarks, each beside its baseline"
-	@echo "make chaos           the whole system under load and fire, then a count of its jobs  (SEED=7 ROUNDS=20)"
-	@echo "make credentials     keys and certificates for a broker that lets in nobody else  (OUT=folder)"
+	@echo "make chaos           inject faults into the system under load, then count its jobs  (SEED=7 ROUNDS=20)"
+	@echo "make credentials     keys and certificates for a broker that requires them  (OUT=folder)"
 	@echo "make secrets         the same for compose.yaml, and the first API key"
-	@echo "make soak            the system under full load for long, then a verdict on its memory and soak.png  (MINUTES=30)"
-	@echo "make tools           the nats command, where Go is installed (for docs/operations.md and its tests)"
-	@echo "make openapi         docs/openapi-v1.json anew, from the routes"
+	@echo "make soak            run the system under full load, then judge its memory and draw soak.png  (MINUTES=30)"
+	@echo "make tools           build the nats command if Go is installed (for docs/operations.md and its tests)"
+	@echo "make openapi         write docs/openapi-v1.json from the routes"
 	@echo "make lock            new lock files from pyproject.toml"
 
 setup: .venv/.runtime
-	@$(PY) -m services.models pull u2netp || echo "Without the u2netp weights the coarse GrabCut engine will serve."
+	@$(PY) -m services.models pull u2netp || echo "The u2netp weights are missing: masks come from GrabCut alone."
 
 run: .venv/.runtime
 	@exec $(PY) -m services $(ARGS)
@@ -64,7 +64,7 @@ credentials: .venv/.credentials
 soak: setup .venv/.dev
 	@$(PY) -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-# What compose.yaml mounts. The first key is shown once, here; `python -m services.gateway.keys` makes others.
+# Make what compose.yaml mounts. The first API key is printed once, here; `python -m services.gateway.keys` makes more.
 SECRETS ?= deploy/secrets
 secrets: .venv/.credentials
 	@$(PY) -m deploy.credentials $(SECRETS) --for-containers $(ARGS)
@@ -77,12 +77,12 @@ tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:
 	@if command -v go >/dev/null; then echo "Building the nats command, a minute or two"; \
 	  GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
-	else echo "Without Go there is no nats command, and the recipes of docs/operations.md are not tried."; fi
+	else echo "Go is missing, so there is no nats command and the recipes of docs/operations.md are not tested."; fi
 
 .tools/bin/kustomize:
 	@if command -v go >/dev/null; then echo "Building kustomize, half a minute"; \
 	  GOBIN=$(CURDIR)/.tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.0; \
-	else echo "Without Go there is no kustomize, and the Kubernetes manifests are not tested."; fi
+	else echo "Go is missing, so there is no kustomize and the Kubernetes manifests are not tested."; fi
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 IMAGES := a100worker gateway imageutils jobmanager segmentation
@@ -102,8 +102,8 @@ lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra segmentation-cuda --extra fastsam --extra otlp \
 	  pyproject.toml -o locks/requirements-segmentation-cuda.lock -c locks/requirements-models.lock
 
-# uv installs seven times faster than pip, but writes byte code only when told to; without it a service starts in 1.6 s
-# instead of 0.3 s. Where uv cannot be had, pip reads the same hashes.
+# uv installs seven times faster than pip. It compiles byte code only on request; without byte code a service starts in
+# 1.6 s instead of 0.3 s. If uv is not available, pip installs the same hashes.
 define sync
 @echo "Installing what $(1) lists"
 @$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/requirements-uv.lock \
@@ -121,7 +121,7 @@ endef
 	@$(PY) -m compileall -q shared services
 	@touch $@
 
-# Installed beside what is there: a sync would take the tools of .venv/.dev away.
+# Installed with pip, because a sync would remove the packages of .venv/.dev.
 .venv/.https: locks/requirements-https.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
@@ -134,7 +134,7 @@ endef
 	$(call sync,locks/requirements-dev.lock)
 	@touch $@
 
-# Several GB of torch and CUDA, which nobody but the GPU engines and their tests needs: beside .venv, not in it.
+# Several GB of torch and CUDA, which only the GPU engines and their tests need: in a venv of its own.
 .venv-models/.made: locks/requirements-models.lock .venv/.runtime
 	@echo "Installing what $< lists: several GB"
 	@"$(PYTHON)" -m venv --clear .venv-models
