@@ -25,6 +25,7 @@ from PIL import Image
 
 from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs, edit
 from services.a100worker.backends.qwen.engine import Qwen
+from services.a100worker.backends.qwen.preflight import look
 from services.a100worker.backends.qwen.scenes.balance import BalanceScene
 from services.a100worker.backends.qwen.scenes.scene import draw
 from services.a100worker.cancel_flag import CancelFlag
@@ -175,8 +176,9 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
 def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: int, rounds: int) -> Figure:
     """Compare a white balance by the engine with the bare pipeline on the same pictures, turn by turn."""
     asked = balance(side, steps)
-    if settings.qwen_lightning != "off":  # the engine does so by itself
-        asked = replace(asked, steps=int(settings.qwen_lightning), guidance=1.0)
+    lightning = look(settings).settings.qwen_lightning
+    if lightning != "off":  # the engine does so by itself
+        asked = replace(asked, steps=int(lightning), guidance=1.0)
     scene = BalanceScene(asked.image, settings.qwen_work_px**2)
     seen = [draw(scene, view) for view in engine.recipes[Task.WHITE_BALANCE].views]
     ours, bare = [], []

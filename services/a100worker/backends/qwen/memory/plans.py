@@ -48,7 +48,7 @@ class Budget:
     number_bytes: int = 2
     """Of each number that is not in eight bits: 2 for bfloat16, 4 for float32."""
 
-    def needed(self, fit: Fit) -> int:
+    def count(self, fit: Fit) -> int:
         """Return the bytes that a card must have free."""
         checkpoint = self.checkpoint
         rest = checkpoint.vae.numbers * self.number_bytes + self.adapters
@@ -56,12 +56,12 @@ class Budget:
             large = (checkpoint.transformer.numbers + checkpoint.text_encoder.numbers) * self.number_bytes
             return _PAINTING_BYTES + _BLOCKS_ON_CARD * large // checkpoint.blocks + rest
         transformer, encoder = (
-            self._stored(part, fit.plan) for part in (checkpoint.transformer, checkpoint.text_encoder)
+            self._weights(part, fit.plan) for part in (checkpoint.transformer, checkpoint.text_encoder)
         )
         reading = _READING_BYTES + transformer + encoder + rest
         return max(reading, _PAINTING_BYTES + transformer + rest + (0 if fit.encoder_leaves else encoder))
 
-    def _stored(self, part: Part, plan: Plan) -> int:
+    def _weights(self, part: Part, plan: Plan) -> int:
         small = part.in_blocks if plan is Plan.CAST else 0
         return small + (part.numbers - small) * self.number_bytes
 
@@ -75,10 +75,10 @@ def choose(wish: str, budget: Budget, free: int | None) -> Fit:
     fits = [fit for plan in plans for fit in _fits(plan)]
     if free is None:
         return fits[0]
-    if fitting := [fit for fit in fits if budget.needed(fit) <= free]:
+    if fitting := [fit for fit in fits if budget.count(fit) <= free]:
         return fitting[0]
-    least = budget.needed(fits[-1])
-    others = [plan for plan in Plan for fit in _fits(plan) if budget.needed(fit) <= free]
+    least = budget.count(fits[-1])
+    others = [plan for plan in Plan for fit in _fits(plan) if budget.count(fit) <= free]
     advice = f"; A100WORKER_QWEN_PLAN={others[0]} would fit" if others else ""
     raise ConfigError(
         f"The memory plan {fits[-1].plan} needs {_gigabytes(least)} on the card, "

@@ -66,7 +66,7 @@ def test_plans_need_less_one_after_the_other() -> None:
         Fit(Plan.CAST, encoder_leaves=True),
         Fit(Plan.OFFLOAD),
     ]
-    needs = [BUDGET.needed(fit) for fit in fits]
+    needs = [BUDGET.count(fit) for fit in fits]
 
     assert needs == sorted(needs, reverse=True)
     assert needs[-1] < T4
@@ -77,7 +77,7 @@ def test_float32_needs_twice_the_memory() -> None:
     wide = Budget(PUBLISHED, BUDGET.adapters, number_bytes=4)
 
     weights = TRANSFORMER.numbers + TEXT_ENCODER.numbers + PUBLISHED.vae.numbers
-    assert wide.needed(Fit(Plan.RESIDENT)) - BUDGET.needed(Fit(Plan.RESIDENT)) == 2 * weights
+    assert wide.count(Fit(Plan.RESIDENT)) - BUDGET.count(Fit(Plan.RESIDENT)) == 2 * weights
     assert choose("auto", wide, A100_80).plan is Plan.CAST
 
 
