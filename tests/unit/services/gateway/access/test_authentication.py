@@ -183,8 +183,8 @@ async def test_a_flood_of_unknown_keys_does_not_read_the_file_more_often(files: 
     await identify(authenticator, "no key")
 
     assert set(answers) == {("", "The API key is unknown, revoked or expired.")}
-    assert checks == 1
-    assert path.checks - before == 1
+    assert 1 <= checks <= 3  # more than one only if a loaded machine takes a second for all this
+    assert path.checks - before == checks
 
 
 async def test_a_replica_that_knows_the_new_secret_first_is_believed(
