@@ -72,7 +72,7 @@ def chromium() -> str:
 
 @pytest.fixture
 async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A nats-server of the test's own, with an empty store, on a free port."""
+    """Provide a nats-server of the test's own, with an empty store, on a free port."""
     async with NatsServer(tmp_path / "nats") as server:
         yield server
         await server.kill()  # to close a store that goes into the bin takes it a seventh of a second
@@ -92,14 +92,14 @@ def nats_url(nats_server: NatsServer) -> str:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system, started once for all tests that ask for it."""
+    """Provide the whole system, started once for all tests that ask for it."""
     with running_stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def stack_url(stack: RunningStack) -> str:
-    """The address of its gateway."""
+    """Return the address of its gateway."""
     return stack.http_url
 
 
@@ -111,34 +111,34 @@ def stream_settings() -> StreamSettings:
 
 @pytest.fixture
 async def bare_bus(nats_url: str) -> AsyncIterator[Bus]:
-    """A connection to the test's nats-server, in which no stream has been declared yet."""
+    """Provide a connection to the test's nats-server, in which no stream has been declared yet."""
     async with open_bus(NatsSettings(url=nats_url), "test") as bus:
         yield bus
 
 
 @pytest.fixture
 async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
-    """A connection to the test's nats-server, with all streams, consumers and buckets declared."""
+    """Return a connection to the test's nats-server, with all streams, consumers and buckets declared."""
     await declaring.declare_streams(bare_bus, stream_settings)
     return bare_bus
 
 
 @pytest.fixture
 def images(bus: Bus) -> NatsImageStore:
-    """The picture store in the test's nats-server."""
+    """Return the picture store in the test's nats-server."""
     return NatsImageStore(bus)
 
 
 @pytest.fixture
 async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
-    """Submits jobs on a photo that is stored already."""
+    """Provide a desk that submits jobs on a stored photo."""
     photo = await images.put("inputs", (SAMPLES / "cat.jpg").read_bytes())
     return Desk(bus, nats_url, stream_settings, photo.sha256)
 
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A browser page, or a program, before a running gateway that does not wait long for results."""
+    """Provide a browser page, or a program, before a running gateway that does not wait long for results."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, result_wait_s=0.3) as client:
         yield client

@@ -117,7 +117,7 @@ class CardLosingEngine(_Weightless):
     name = "card-losing"
 
     def edit(self, job: EditInputs, step: StepReporter) -> Edit:
-        """Raises CardLost."""
+        """Raise CardLost."""
         del job
         step(1, 2)
         raise CardLost

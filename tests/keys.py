@@ -45,7 +45,7 @@ class Keys:
         return NatsSettings(url=url, nkey_file=self.folder / user / "nats.nk", ca_file=self.folder / "ca.crt")
 
     def variables(self, url: str, user: str) -> dict[str, str]:
-        """The same for a process."""
+        """Return the same for a process."""
         files = {"NATS_NKEY_FILE": self.folder / user / "nats.nk", "NATS_CA_FILE": self.folder / "ca.crt"}
         return {"NATS_URL": url, **{name: str(path) for name, path in files.items()}}
 
@@ -131,7 +131,7 @@ async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node]:
-    """The single server of deploy/nats-server.conf, but for its monitoring, which is on a port of its own."""
+    """Provide the single server of deploy/nats-server.conf, but for its monitoring, which is on a port of its own."""
     monitor, port = free_ports(2)
     environment = {"NATS_LISTEN": f"{HOST}:{port}", "NATS_STORE": json.dumps(str(store))}
     argv = ["-c", "nats-server.conf", "-m", str(monitor), *arguments]

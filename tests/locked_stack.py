@@ -49,7 +49,7 @@ class LockedStack:
         return [line for line in self.broker.said if "Violation" in line]
 
     def used(self) -> dict[str, dict[str, set[str]]]:
-        """The subjects that each service has published to (PUB) and subscribed to (SUB)."""
+        """Return the subjects that each service has published to (PUB) and subscribed to (SUB)."""
         used: defaultdict[str, dict[str, set[str]]] = defaultdict(lambda: {"PUB": set(), "SUB": set()})
         for line in self.broker.said:
             if said := _SAID.search(line):

@@ -78,12 +78,12 @@ class Desk:
         return [event for event in found if event is not None]
 
     async def story(self, job_id: str) -> list[str]:
-        """The types of its events, each run of the same type once."""
+        """Return the types of its events, each run of the same type once."""
         types = [event.type for event in await self.events(job_id)]
         return [kind for number, kind in enumerate(types) if number == 0 or kind != types[number - 1]]
 
     async def attempts(self, job_id: str) -> list[int]:
-        """The attempts that have begun."""
+        """Return the attempts that have begun."""
         return [event.attempt for event in await self.events(job_id) if isinstance(event, Started)]
 
     async def step(self, job_id: str) -> int:
@@ -133,7 +133,7 @@ class Desk:
 
     @asynccontextmanager
     async def manager(self, *, lookahead: int = 8) -> AsyncIterator[None]:
-        """A job manager."""
+        """Provide a job manager."""
         stop = asyncio.Event()
         settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead)
         async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, settings.instance, stop):
@@ -182,7 +182,7 @@ class Desk:
         return (reply.status, reply.instance) == ("healthy", instance)
 
     def worker_process(self, backend: str = "scripted", **variables: str) -> WorkerProcess:
-        """A worker of its own, to be entered."""
+        """Return a worker as a context manager."""
         own = {
             "NATS_URL": self._nats.url,
             "A100WORKER_BACKEND": backend,
@@ -233,5 +233,5 @@ class WorkerProcess:
 
 
 def script(steps: int, interval_ms: float = 0) -> str:
-    """The prompt that makes the scripted engine take so many steps, so far apart."""
+    """Return the prompt that makes the scripted engine take so many steps, so far apart."""
     return json.dumps({"steps": steps, "interval_ms": interval_ms})

@@ -64,7 +64,7 @@ class Cpu:
 
 
 def resident_mb(processes: Iterable[psutil.Process]) -> float:
-    """The resident memory of all of them, in 10^6 bytes; pages that they share count for each."""
+    """Return the resident memory of all of them, in 10^6 bytes; pages that they share count for each."""
     return sum(process.memory_info().rss for process in processes) / 1e6
 
 

@@ -15,13 +15,13 @@ _TAIL_BYTES = 12  # IEND
 
 
 def photo(side_px: int) -> bytes:
-    """A square photo, enlarged from a sample."""
+    """Return a square photo, enlarged from a sample."""
     with Image.open(_SAMPLE) as sample:
         return _png(sample.resize((side_px, side_px), Image.Resampling.LANCZOS).convert("RGBA"))
 
 
 def mask(side_px: int, number: int = 0) -> bytes:
-    """A white ellipse on opaque black, a third of the picture; another place for each number up to 20."""
+    """Return a white ellipse on opaque black, a third of the picture; another place for each number up to 20."""
     picture = Image.new("RGBA", (side_px, side_px), "black")
     left = side_px // 10 + number
     ImageDraw.Draw(picture).ellipse((left, side_px // 5, left + side_px * 7 // 10, side_px * 4 // 5), fill="white")
@@ -29,14 +29,14 @@ def mask(side_px: int, number: int = 0) -> bytes:
 
 
 def distinct(png: bytes, number: int) -> bytes:
-    """The same picture in other bytes, so that no store knows it: a comment chunk with the number."""
+    """Return the same picture in other bytes, so that no store knows it: a comment chunk with the number."""
     body = b"tEXtComment\0" + str(number).encode()
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return png[:-_TAIL_BYTES] + chunk + png[-_TAIL_BYTES:]
 
 
 def base64_of(png: bytes) -> str:
-    """What goes into the JSON."""
+    """Return the figures for the JSON file."""
     return base64.b64encode(png).decode()
 
 

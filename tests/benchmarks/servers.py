@@ -34,7 +34,7 @@ class Stack:
     """By name: launcher, guard, nats, and the services; a second worker is `a100worker-2`."""
 
     def of(self, *names: str) -> list[psutil.Process]:
-        """Some of the processes."""
+        """Return some of the processes."""
         return [self.processes[name] for name in names]
 
 
@@ -69,7 +69,7 @@ def plain_server(app: str, folder: Path | None = None) -> Iterator[tuple[str, ps
 
 
 def uvicorn(app: str, port: int, *options: str) -> list[str]:
-    """The command line."""
+    """Return the command line."""
     return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "error", *options]
 
 

@@ -47,7 +47,7 @@ class Order(BaseModel):
 
 
 def plain_app() -> FastAPI:
-    """The same service in one process."""
+    """Return the same service in one process."""
     app = FastAPI()
 
     @app.get("/api/health")
@@ -62,7 +62,7 @@ def plain_app() -> FastAPI:
 
 
 def plain_extract(image: str, mask: str) -> str:
-    """The rule of the product, as Pillow spells it."""
+    """Return the rule of the product, as Pillow spells it."""
     picture, marks = (Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in (image, mask))
     grey = marks.convert("L")
     box = grey.point(lambda value: 255 * (value > 128)).getbbox() or (0, 0, 1, 1)
@@ -155,7 +155,7 @@ async def test_eight_at_once_use_all_cores(table: Table, stack: Stack) -> None:
 
 
 async def eight_at_once(url: str, bodies: list[bytes]) -> tuple[float, list[float]]:
-    """The speed-up, and the answering times of /api/health while eight are always at work."""
+    """Return the speed-up, and the answering times of /api/health while eight are always at work."""
     async with client_of(url) as client:
         await extract_all(client, bodies)
         alone = [await took_s(client, [body]) for body in bodies]

@@ -44,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def stack_bus(stack: Stack) -> AsyncIterator[Bus]:
-    """A connection to the broker of the stack."""
+    """Provide a connection to the broker of the stack."""
     async with open_bus(NatsSettings(url=stack.broker), "bench") as bus:
         yield bus
 
@@ -54,7 +54,7 @@ async def stack_bus(stack: Stack) -> AsyncIterator[Bus]:
 
 @asynccontextmanager
 async def bare_stream(broker: str) -> AsyncIterator[JetStreamContext]:
-    """A connection of the vendor's own, and a work queue on disk."""
+    """Provide a connection of the vendor's own, and a work queue on disk."""
     client = await nats.connect(broker)
     jetstream = client.jetstream()
     await jetstream.add_stream(name="BENCH", subjects=["bench.>"], retention="workqueue", duplicate_window=120)
@@ -109,7 +109,7 @@ async def per_s(publish: Callable[[], Awaitable[object]], at_once: int) -> float
 
 
 async def idle_order(bus: Bus) -> JobSubmit:
-    """A job of no steps on a picture of 64 x 64."""
+    """Return a job without steps on an image of 64 x 64."""
     picture = await NatsImageStore(bus).put("inputs", photo(64))
     return JobSubmit(task=Task.WHITE_BALANCE, image=picture.sha256, prompt='{"steps": 0, "interval_ms": 0}')
 

@@ -42,7 +42,7 @@ class Order(BaseModel):
 
 
 def plain_app() -> FastAPI:
-    """Reads the same bodies, decodes both pictures, gives the picture back from memory; it stores nothing."""
+    """Answer the same bodies from memory: decode both images, store nothing."""
     app = FastAPI()
     pictures: list[bytes] = []
 

@@ -54,7 +54,7 @@ class Order(BaseModel):
 
 
 def plain_app() -> FastAPI:
-    """Takes the same orders and keeps them in memory."""
+    """Accept the same submissions and keep them in memory."""
     app, orders = FastAPI(), []
 
     @app.get("/api/health")
@@ -77,7 +77,7 @@ def workers() -> int:
 
 @pytest.fixture
 def stack(tmp_path: Path, workers: int) -> Iterator[Stack]:
-    """A system of its own for each test, that takes as many jobs as come."""
+    """Provide a system per test that accepts any number of jobs."""
     limits = {"GATEWAY_QUEUE_LIMIT_PER_USER": "20000", "GATEWAY_QUEUE_LIMIT_TOTAL": "20000", "LOG_LEVEL": "WARNING"}
     crew = "--workers", str(workers)
     with running_stack(
@@ -88,7 +88,7 @@ def stack(tmp_path: Path, workers: int) -> Iterator[Stack]:
 
 @pytest.fixture
 async def stack_bus(stack: Stack) -> AsyncIterator[Bus]:
-    """A connection to the broker of the stack."""
+    """Provide a connection to the broker of the stack."""
     async with open_bus(NatsSettings(url=stack.broker), "bench") as bus:
         yield bus
 
@@ -228,7 +228,7 @@ async def test_a_dead_workers_job_starts_again_soon(table: Table, stack: Stack, 
 
 
 def worker_of(stack: Stack) -> psutil.Process:
-    """The worker that runs now: the launcher starts a new one when it dies."""
+    """Return the worker that runs now: the launcher starts a new one when it dies."""
     children = stack.processes["launcher"].children()
     return next(child for child in children if child.cmdline()[-1:] == ["services.a100worker"])
 

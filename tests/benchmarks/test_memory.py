@@ -115,7 +115,7 @@ async def submit(url: str, numbers: range) -> None:
 
 
 def order(image: bytes, marks: bytes, number: int) -> bytes:
-    """An edit of no steps."""
+    """Return an edit without steps."""
     return json.dumps(
         {
             "prompt": json.dumps({"steps": 0, "interval_ms": 0}),

@@ -41,7 +41,7 @@ class Order(BaseModel):
 
 
 def plain_app() -> FastAPI:
-    """Reads the header as Pillow does, and nothing else."""
+    """Read the header with Pillow, and nothing else."""
     app = FastAPI()
 
     @app.get("/api/health")
@@ -60,7 +60,7 @@ def plain_app() -> FastAPI:
 
 
 def huge() -> bytes:
-    """A whole PNG of one bit a pixel: 110 kB, which would be 900 megapixels."""
+    """Return a whole PNG of one bit a pixel: 110 kB, which would be 900 megapixels."""
     rows = zlib.compressobj(9)
     body = b"".join([*(rows.compress(bytes(1 + SIDE_PX // 8)) for _ in range(SIDE_PX)), rows.flush()])
     header = struct.pack(">IIBBBBB", SIDE_PX, SIDE_PX, 1, 0, 0, 0, 0)

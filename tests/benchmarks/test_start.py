@@ -36,7 +36,7 @@ async def health():
 
 @pytest.fixture
 def hello(tmp_path: Path) -> Path:
-    """The folder of the baseline: the smallest FastAPI app there is."""
+    """Return the folder of the baseline: the smallest FastAPI app there is."""
     (tmp_path / "hello.py").write_text(HELLO)
     return tmp_path
 

@@ -72,7 +72,7 @@ async def visit(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def studio(visit: Callable[..., Awaitable[Studio]]) -> Studio:
-    """The studio on a desktop, its first photo on the stage."""
+    """Return the studio on a desktop, its first photo on the stage."""
     opened = await visit()
     await opened.open()
     return opened

@@ -30,7 +30,7 @@ AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 
 @pytest.fixture(scope="module")
 def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The key file."""
+    """Return the key file."""
     return tmp_path_factory.mktemp("access") / "keys.json"
 
 
@@ -42,7 +42,7 @@ def key(keys_file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def locked_stack(keys_file: Path, key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system with a gateway that requires keys."""
+    """Provide the whole system with a gateway that requires keys."""
     assert key
     secret = keys_file.with_name("signing-key")
     keys.main(["signing-key", str(secret)])

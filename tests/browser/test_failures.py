@@ -25,7 +25,7 @@ CHANGE = """
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def edited(studio: Studio) -> Studio:
-    """The studio with one edit in its history, shown on the stage."""
+    """Return the studio with one edit in its history, shown on the stage."""
     await studio.task("White balance")
     await studio.run.click()
     await studio.shows_result()
@@ -33,7 +33,7 @@ async def edited(studio: Studio) -> Studio:
 
 
 async def remembers(studio: Studio, **changes: str) -> None:
-    """The page loads with facts about the edit that are no longer true."""
+    """Load the page with outdated facts about the edit."""
     await studio.page.evaluate(CHANGE, changes)
     await studio.open()
 

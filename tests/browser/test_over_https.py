@@ -48,7 +48,7 @@ LISTEN = """
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -> Studio:
-    """The studio over HTTPS."""
+    """Return the studio over HTTPS."""
     studio = await visit(stack.https_url)
     await studio.open()
     return studio
@@ -56,7 +56,7 @@ async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -
 
 @pytest.fixture
 def large_photo(tmp_path: Path) -> Path:
-    """A photo large enough for an edit of some seconds."""
+    """Return a photo large enough for an edit of some seconds."""
     (tmp_path / "pad.jpg").write_bytes(jpeg(enlarged((1200, 800))))
     return tmp_path / "pad.jpg"
 

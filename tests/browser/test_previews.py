@@ -24,7 +24,7 @@ OF_A_JPEG = 12
 
 @pytest.fixture(scope="module")
 def painting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system with a worker that sends previews."""
+    """Provide the whole system with a worker that sends previews."""
     engine = f"{Painter.__module__}:{Painter.__name__}"
     with running_stack(tmp_path_factory.mktemp("stack"), A100WORKER_BACKEND=engine) as running:
         yield running
@@ -32,7 +32,7 @@ def painting_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def painting(visit: Callable[..., Awaitable[Studio]], painting_stack: RunningStack) -> Studio:
-    """The studio with a mask."""
+    """Return the studio with a mask."""
     studio = await visit(painting_stack.http_url)
     await studio.open()
     await studio.brush((320, 100), (320, 330), size=60)

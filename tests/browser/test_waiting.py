@@ -22,7 +22,7 @@ LOST = "The connection was lost; your edit continues"
 
 @pytest.fixture(scope="session")
 def large_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photo large enough for an edit of some seconds."""
+    """Return a photo large enough for an edit of some seconds."""
     path = tmp_path_factory.mktemp("photos") / "pad.jpg"
     path.write_bytes(jpeg(enlarged((1200, 800))))
     return path

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def desk(bus: Bus, nats_url: str, images: NatsImageStore, stream_settings: StreamSettings) -> Desk:
-    """A desk with a stored photo."""
+    """Return a desk with a stored photo."""
     photo = await images.put("inputs", picture((200, 120, 40)))
     return Desk(bus, nats_url, stream_settings, photo.sha256)
 

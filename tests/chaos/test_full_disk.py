@@ -33,7 +33,7 @@ SMALL_MB = 64
 
 @pytest.fixture
 async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A server with its store on a small disk."""
+    """Provide a server with its store on a small disk."""
     try:
         with small_disk(tmp_path / "nats", SMALL_MB):
             async with NatsServer(tmp_path / "nats", max_store_bytes=STORE_BYTES) as server:

@@ -47,7 +47,7 @@ def engine(inside: None) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def secrets(engine: Engine) -> Path:
-    """What `make secrets` makes."""
+    """Return the folder that `make secrets` makes."""
     folder = engine.work / "secrets"
     shutil.rmtree(folder, ignore_errors=True)
     credentials.make(folder, for_containers=True)
@@ -57,7 +57,7 @@ def secrets(engine: Engine) -> Path:
 
 @pytest.fixture(scope="session")
 def project(engine: Engine, secrets: Path) -> Project:
-    """The whole system, healthy. Its weights come from this machine: nothing needs the network."""
+    """Return the whole system, healthy. Its weights come from this machine: nothing needs the network."""
     # With room for a new address for each container: at one that is used again the others look for its last owner.
     addresses = {"FRONT_SUBNET": "10.213.77.0/24"}
     project = Project(engine, {"SECRETS": str(secrets), "GATEWAY_KEY_RATE_PER_S": "1000", **addresses})
@@ -82,7 +82,7 @@ def keep_addresses() -> None:
 
 @pytest.fixture(scope="session")
 def key(secrets: Path) -> str:
-    """An API key, made while the gateway runs or before."""
+    """Return an API key, made while the gateway runs or before."""
     return keys.new(secrets / "access/keys.json", "tester", frozenset(KeyScope), None)
 
 
@@ -95,7 +95,7 @@ def trust(project: Project) -> ssl.SSLContext:
 
 @pytest.fixture
 async def client(trust: ssl.SSLContext, key: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A browser's way in, and a key."""
+    """Provide a browser's way in, and a key."""
     bearer = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=URL, verify=trust, headers=bearer, http2=True, timeout=60) as client:
         yield client

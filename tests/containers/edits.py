@@ -22,12 +22,12 @@ _ENDS = {"done", "failed", "cancelled"}
 
 
 def pixels(data: bytes) -> NDArray[np.uint8]:
-    """A picture file as RGB, H x W x 3."""
+    """Return a picture file as RGB, H x W x 3."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def good(answer: httpx.Response) -> Any:
-    """What a successful answer says in JSON; any other fails the test with its words."""
+    """Return the JSON of a successful answer; fail the test with the text of any other."""
     assert answer.is_success, f"{answer.request.url}: {answer.status_code} {answer.text[:500]}"
     return answer.json()
 

@@ -60,7 +60,7 @@ def build_all(engine: Engine) -> None:
 
 
 def compose_services() -> dict[str, dict[str, Any]]:
-    """The services of compose.yaml without GPUs, as Compose reads them."""
+    """Return the services of compose.yaml without GPUs, as Compose reads them."""
     command: list[str | Path] = [BIN / "docker-compose", "--profile", "cpu", "config", "--format", "json"]
     read = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     services: dict[str, dict[str, Any]] = json.loads(read.stdout)["services"]

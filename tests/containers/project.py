@@ -77,7 +77,7 @@ class Project:
         self.compose("up", "--detach", "--no-build", *arguments, timeout_s=180, **variables)
 
     def containers(self, service: str = "") -> list[Container]:
-        """The containers of a service, or all."""
+        """Return the containers of a service, or all."""
         found = json.loads(self.engine.podman("ps", "--all", "--format", "json"))
         containers = [_container(entry) for entry in found]
         wanted = [each for each in containers if not service or each.name.startswith(f"artmancer-{service}-")]
@@ -101,7 +101,7 @@ class Project:
             raise AssertionError("\n".join([str(error), *logs])) from None
 
     def logs(self, name: str) -> str:
-        """What a container has said."""
+        """Return a container's log."""
         ended = self.engine.attempt("logs", name)
         return ended.stdout + ended.stderr
 

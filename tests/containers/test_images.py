@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def inspect(engine: Engine, name: str) -> dict[str, Any]:
-    """What the engine knows of an image."""
+    """Return the engine's description of an image."""
     (found,) = json.loads(engine.podman("image", "inspect", name))
     image: dict[str, Any] = found
     return image

@@ -79,7 +79,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="session")
 def wrong_secrets(secrets: Path) -> Path:
-    """The folder of secrets, with a key that its user may not read and one that the broker does not know."""
+    """Return the folder of secrets, with a key that its user may not read and one that the broker does not know."""
     from deploy import credentials  # noqa: PLC0415
 
     closed = secrets / "closed.nk"

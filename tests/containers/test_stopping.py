@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def script(steps: int, interval_ms: int) -> str:
-    """The prompt that makes the scripted engine take so many steps, so far apart."""
+    """Return the prompt that makes the scripted engine take so many steps, so far apart."""
     return json.dumps({"steps": steps, "interval_ms": interval_ms})
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def segmentation(bus: Bus, images: NatsImageStore) -> AsyncIterator[list[MaskRequest]]:
-    """A segmentation service that always returns the same mask; yields the requests."""
+    """Provide a segmentation service that always returns the same mask; yields the requests."""
     asked: list[MaskRequest] = []
 
     async def find(request: MaskRequest) -> MaskReply:

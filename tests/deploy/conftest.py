@@ -31,7 +31,7 @@ def kustomize() -> Path:
 
 @pytest.fixture(scope="session")
 def built(kustomize: Path) -> Callable[[str], list[Manifest]]:
-    """What an overlay comes to, as kubectl would apply it."""
+    """Return an overlay's manifests as kubectl would apply them."""
 
     def build(overlay: str) -> list[Manifest]:
         folder = ROOT / "deploy/kubernetes/overlays" / overlay

@@ -32,7 +32,7 @@ Series = list[tuple[str, list[tuple[float, float]]]]
 
 
 def shown(value: float, unit: str) -> str:
-    """A number as a person reads it."""
+    """Return a number as a person reads it."""
     match unit:
         case "bytes":
             return f"{value / 2**20:,.0f} MiB"
@@ -46,7 +46,7 @@ def shown(value: float, unit: str) -> str:
 
 
 def ask(prometheus: httpx.Client, target: dict[str, Any], now: float) -> Series:
-    """What a query gives over the last minutes: a legend and its points, for each series."""
+    """Return a legend and the points of each series of a query over the last minutes."""
     query = target["expr"].replace("$__rate_interval", RATE)
     answer = prometheus.get(
         "/api/v1/query_range", params={"query": query, "start": now - SPAN_S, "end": now, "step": STEP_S}
@@ -77,7 +77,7 @@ def drawing(series: Series, width: int, height: int, now: float) -> str:
 
 
 def body_of(panel: dict[str, Any], series: Series, width: int, height: int, now: float) -> str:
-    """The inside of a panel."""
+    """Return the inside of a panel."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
     latest = [(legend, points[-1][1]) for legend, points in series]
     if panel["type"] == "stat":
@@ -93,7 +93,7 @@ def body_of(panel: dict[str, Any], series: Series, width: int, height: int, now:
 
 
 def page(prometheus: httpx.Client, dashboard: dict[str, Any]) -> tuple[str, list[str]]:
-    """The dashboard as a page, and the panels that have nothing to show."""
+    """Return the dashboard as a page, and the panels that have nothing to show."""
     now, parts, empty = time.time(), [f"<style>{STYLE}</style>"], []
     for panel in dashboard["panels"]:
         at = panel["gridPos"]

@@ -37,7 +37,7 @@ def compose(profile: str, *arguments: str, **variables: str) -> subprocess.Compl
 
 
 def services(profile: str) -> dict[str, dict[str, Any]]:
-    """The services of a profile, all variables filled in."""
+    """Return the services of a profile, all variables filled in."""
     read = compose(profile, "--format", "json")
     assert read.returncode == 0, read.stderr
     found: dict[str, dict[str, Any]] = json.loads(read.stdout)["services"]

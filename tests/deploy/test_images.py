@@ -36,7 +36,7 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 
 def extra(name: str) -> list[Requirement]:
-    """What pyproject.toml asks for in an image: everybody's, the service's own, and the exporter of traces."""
+    """Return the requirements of an image: the common ones, the service's own, and the exporter of traces."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     return [Requirement(text) for text in (*project["dependencies"], *extras[name], *extras["otlp"])]

@@ -29,12 +29,12 @@ pytestmark = pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
-    """The manifests of one kind, by name."""
+    """Return the manifests of one kind, by name."""
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
 
 
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """What each deployment and job would run, by name."""
+    """Return the container of each deployment and job, by name."""
     return {
         name: each["spec"]["template"]["spec"]
         for kind in ("Deployment", "Job")

@@ -17,7 +17,7 @@ DECLARED = (ROOT / "deploy/nats-cluster.conf").read_text()
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    """The chart's value `config`."""
+    """Return the chart's value `config`."""
     values = yaml.safe_load((ROOT / "deploy/kubernetes/nats-values.yaml").read_text())
     return dict(values["config"])
 

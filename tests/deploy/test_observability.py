@@ -28,7 +28,7 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 
 
 def counted() -> dict[str, set[str]]:
-    """The series of the code, and the labels of each."""
+    """Return the series of the code, and the labels of each."""
     for owner in OWNERS:
         importlib.import_module(owner)
     labels = {"artmancer_gpu_memory_bytes": {"gpu", "state"}}
@@ -44,7 +44,7 @@ def counted() -> dict[str, set[str]]:
 
 
 def dashboard() -> dict[str, Any]:
-    """The file, loaded."""
+    """Return the file, loaded."""
     loaded: dict[str, Any] = json.loads((FOLDER / "dashboard.json").read_text())
     return loaded
 
@@ -74,7 +74,7 @@ QUERIES = queries()
 
 
 def nodes(expression: Any) -> Iterator[Any]:
-    """The expression and everything in it."""
+    """Provide the expression and everything in it."""
     yield expression
     for name in ("expr", "lhs", "rhs", "vs", "vector_selector", "param"):
         inner = getattr(expression, name, None)
@@ -85,7 +85,7 @@ def nodes(expression: Any) -> Iterator[Any]:
 
 
 def grouped_by(query: str) -> set[str]:
-    """The labels that a query sums up by, or leaves out of a match."""
+    """Return the labels that a query sums up by, or leaves out of a match."""
     lists = re.findall(r"\b(?:by|ignoring)\s*\(([^)]*)\)", query)
     return {label.strip() for labels in lists for label in labels.split(",")}
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def variables_of(settings: type[BaseSettings]) -> Iterator[str]:
-    """The environment variables that a settings class and the groups in it read."""
+    """Provide the environment variables that a settings class and the groups in it read."""
     prefix = settings.model_config.get("env_prefix") or ""
     for name, field in settings.model_fields.items():
         alias: Any = field.validation_alias

@@ -89,7 +89,7 @@ async def purge_through_reply(operator: Bus) -> None:
 
 
 def forbidden_messages(service: str, messages: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The commands that the service may not send itself."""
+    """Return the commands that the service may not send itself."""
     allowed = permissions(service).publish
     return [message for message in messages if not any(matches(pattern, message[0]) for pattern in allowed)]
 

@@ -37,7 +37,7 @@ PROBES = 1000
 
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
-    """A gateway that asks for keys, and Alice and Bob."""
+    """Provide a gateway that asks for keys, and Alice and Bob."""
     assert bus.is_connected
     settings = NatsSettings(url=nats_url)
     async with keyed_gateway(settings, stream_settings, tmp_path, result_wait_s=0.05) as house:
@@ -274,7 +274,7 @@ class Ear:
         return bool(self._heard)
 
     async def questions(self, method: str, path: str, body: Any) -> list[str]:
-        """What is asked when Bob asks this; names are left out."""
+        """Return the broker requests of Bob's request, without names."""
         names, last = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}"), uuid4().hex * 2
         self._heard.clear()
         await self._bob.request(method, path, json=body)

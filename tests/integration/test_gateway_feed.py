@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def seen() -> list[JobEvent]:
-    """The events that the feed's observer received."""
+    """Return the events that the feed's observer received."""
     return []
 
 
 @pytest.fixture
 async def feed(bus: Bus, seen: list[JobEvent]) -> AsyncIterator[Feed]:
-    """A running feed."""
+    """Provide a running feed."""
     listens = asyncio.Event()
 
     def observe(event: JobEvent) -> None:

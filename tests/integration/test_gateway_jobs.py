@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A gateway with a queue limit of three jobs a user and ten in total."""
+    """Provide a gateway with a queue limit of three jobs a user and ten in total."""
     assert bus.is_connected
     limits = {"queue_limit_per_user": 3, "queue_limit_total": 10}
     async with gateway(NatsSettings(url=nats_url), stream_settings, **limits) as client:
@@ -125,7 +125,7 @@ async def test_a_full_queue_is_429_and_stores_nothing(client: Client, desk: Desk
         accepted: list[str] = []
 
         async def again() -> bool:
-            """The gateway receives a terminal event a moment after it is stored."""
+            """Wait: the gateway receives a terminal event a moment after it is stored."""
             answer = await client.post("/api/generate/async", json=edit(prompt=script(1)))
             accepted.extend([answer.json()["task_id"]] if answer.is_success else [])
             return answer.is_success

@@ -140,7 +140,7 @@ async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def small(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """A gateway with a body limit of 10,000 bytes."""
+    """Provide a gateway with a body limit of 10,000 bytes."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, max_body_bytes=10_000) as client:
         yield client

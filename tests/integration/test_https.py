@@ -114,7 +114,7 @@ async def has_certificate(caddy: Caddy) -> bool:
 
 @pytest.fixture
 def app() -> App:
-    """The app that the server of the gateway runs."""
+    """Return the app that the server of the gateway runs."""
     return App()
 
 

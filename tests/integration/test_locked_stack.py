@@ -178,7 +178,7 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
 
 
 def spare(stack: LockedStack) -> dict[str, list[str]]:
-    """The permissions that nothing in the run needed, by service."""
+    """Return the permissions that the run did not need, by service."""
     found = {}
     for service, said in stack.used().items():
         if service in DUTIES:
@@ -209,7 +209,7 @@ def _needed(entry: str, said: set[str]) -> bool:
 
 @asynccontextmanager
 async def operating(stack: LockedStack) -> AsyncIterator[Bus]:
-    """The operator's connection."""
+    """Provide the operator's connection."""
     async with open_bus(stack.keys.settings(stack.broker.url, OPERATOR), OPERATOR) as bus:
         yield bus
 

@@ -26,7 +26,7 @@ IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "w
 
 
 def value(name: str, **labels: str) -> float:
-    """A sample now, 0 while there is none: counters of this process go on from test to test."""
+    """Return a sample's value, 0 if there is none. Counters of this process continue from test to test."""
     text = render_metrics().decode()
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())

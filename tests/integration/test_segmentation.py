@@ -93,14 +93,14 @@ async def running(bus: Bus, settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def service(bus: Bus, settings: Settings) -> AsyncIterator[None]:
-    """The service, running."""
+    """Provide the service, running."""
     async with running(bus, settings):
         yield
 
 
 @pytest.fixture
 async def coffee(images: NatsImageStore) -> str:
-    """The id of a stored photo."""
+    """Return the id of a stored photo."""
     return (await images.put("inputs", COFFEE)).sha256
 
 

@@ -33,7 +33,7 @@ GIVEN = f"00-{TRACE}-{SPAN}-01"
 
 
 async def traces_of(desk: Desk, stream: str, pattern: str) -> set[str]:
-    """The traces that the messages on a subject pattern belong to, by their headers."""
+    """Return the trace ids in the headers of the messages on a subject pattern."""
     manager = desk.bus.client.jetstream()
     messages = [await manager.get_msg(stream, stored.seq) for stored in await desk.bus.history(stream, pattern)]
     assert messages
@@ -135,7 +135,7 @@ class Collector:
             writer.close()
 
     def path_to(self, name: str, trace: str = TRACE) -> list[str]:
-        """The spans from the root of a trace down to the first one of this name, each with its service."""
+        """Return the spans from the root of a trace down to the first one of this name, each with its service."""
         found = [key for key, span in self.spans.items() if span.name == name and span.trace_id.hex() == trace]
         here = found[0] if found else ""
         path: list[str] = []

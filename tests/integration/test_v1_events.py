@@ -32,7 +32,7 @@ async def resume(client: Client, job_id: str, after: int, query: str = "") -> Wi
 
 
 async def whole_job(client: Client, worker: WorkerByHand) -> str:
-    """A job from queued to done, in six events."""
+    """Return a job from queued to done, in six events."""
     job_id = await submit(client)
     await worker.queue(job_id)
     await worker.start(job_id)

@@ -171,7 +171,7 @@ async def test_pages_of_other_origins_may_use_it(client: Client) -> None:
 
 @pytest.fixture
 async def tools(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[None]:
-    """The image utilities."""
+    """Provide the image utilities."""
     settings = Settings(nats=NatsSettings(url=nats_url), streams=stream_settings)
     async with beside(bus, imageutils.NAME, imageutils.run, settings):
         yield

@@ -66,7 +66,7 @@ class Striped:
 
 @pytest.fixture
 async def engine(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[None]:
-    """The segmentation service with that engine."""
+    """Provide the segmentation service with that engine."""
     Striped.begun.clear()
     Striped.ended.clear()
     settings = Settings(

@@ -40,7 +40,7 @@ PASSWORD = "not a good one"  # noqa: S105
 
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
-    """A gateway that asks for keys."""
+    """Provide a gateway that asks for keys."""
     assert bus.is_connected
     async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
         yield house
@@ -48,7 +48,7 @@ async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_pa
 
 @asynccontextmanager
 async def web_client() -> AsyncIterator[int]:
-    """What stands in for the Next.js server: it says what it is asked, and whether it is told a secret."""
+    """Provide a stand-in for the Next.js server that reports each request and whether it contained a secret."""
 
     async def say(request: Request) -> JSONResponse:
         return JSONResponse({"path": request.url.path, "authorization": request.headers.get("authorization")})
@@ -66,20 +66,20 @@ async def web_client() -> AsyncIterator[int]:
 
 @pytest.fixture
 def hashed() -> str:
-    """The password as Caddy keeps it."""
+    """Return the password's hash in Caddy's form."""
     command = [str(CADDY), "hash-password", "--bcrypt-cost", "4", "--plaintext", PASSWORD]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture
 def log() -> list[str]:
-    """What Caddy says, at its most talkative."""
+    """Return Caddy's log at its lowest level."""
     return []
 
 
 @pytest.fixture
 async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> AsyncIterator[str]:
-    """The address that people know."""
+    """Return the public address."""
     users = {"alice": "alice", "bob": "bob", "stranger": ""}  # somebody may sign in and have no key
     for name, owner in users.items():
         (tmp_path / f"{name}.key").write_text(house.keys.get(owner, ""))
@@ -119,7 +119,7 @@ async def answers(address: str) -> bool:
 
 
 def browser(site: str, name: str = "") -> httpx.AsyncClient:
-    """A browser in which somebody has signed in, or nobody."""
+    """Provide a browser, signed in or not."""
     return httpx.AsyncClient(base_url=site, auth=(name, PASSWORD) if name else None, timeout=20)
 
 

@@ -26,7 +26,7 @@ ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128}
 
 @pytest.fixture(scope="session")
 def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MODEL_DIR with a tiny checkpoint of Qwen-Image-Edit-2509 and its three adapters. Copy it before you harm it."""
+    """Make a MODEL_DIR with a tiny Qwen-Image-Edit-2509 and its three adapters. Copy it before you change it."""
     import torch  # noqa: PLC0415 (ten seconds of imports, for those who ask)
 
     from tests.models import tiny_qwen  # noqa: PLC0415
@@ -39,13 +39,13 @@ def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def qwen_settings(qwen_models: Path) -> Settings:
-    """A worker's, for that checkpoint."""
+    """Return a worker's settings for that checkpoint."""
     return Settings(model_dir=qwen_models, **ON_THE_CPU)
 
 
 @pytest.fixture(scope="session")
 def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
-    """The engine, loaded once."""
+    """Provide the engine, loaded once."""
     from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
 
     with closing(Qwen(qwen_settings, lambda _: None)) as engine:
@@ -54,7 +54,7 @@ def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
 
 @pytest.fixture(scope="session")
 def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qwen]:
-    """The engine on a volume without adapters, loaded once."""
+    """Provide the engine on a volume without adapters, loaded once."""
     from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
     from tests.models.seal import seal  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
-    """The engine without adapters for one test."""
+    """Provide the engine without adapters for one test."""
     yield resident_stock_qwen
     resident_stock_qwen.known_sizes.forget()
     resident_stock_qwen.filler.close()
@@ -75,7 +75,7 @@ def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
 
 @pytest.fixture
 def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
-    """The engine for one test; it must be as new after each job, and the tests see to it."""
+    """Provide the engine for one test; after each job it must be as if new."""
     yield resident_qwen
     resident_qwen.known_sizes.forget()
     resident_qwen.filler.close()  # its child process; the next fill starts another
@@ -98,7 +98,7 @@ def before_blocks(qwen: Qwen) -> Iterator[Callable[[Callable[[int], None]], None
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """The same as elsewhere, but it waits for a result as long as a deployed gateway does."""
+    """Provide the usual client with a deployed gateway's result wait."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         yield client

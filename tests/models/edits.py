@@ -20,11 +20,11 @@ MASK = box_mask(HEIGHT, WIDTH, (30, 20, 60, 70))
 
 
 def piece(name: str = "cat", height: int = HEIGHT, width: int = WIDTH) -> Rgb:
-    """A corner of a sample photo."""
+    """Return a corner of a sample photo."""
     return frozen(np.ascontiguousarray(photo(name)[40 : 40 + height, 60 : 60 + width]))
 
 
 def edit_of(task: Task, name: str = "cat", **more: Any) -> TaskInputs:
-    """A job of three steps."""
+    """Return a job of three steps."""
     options = {"seed": 5, "steps": 3, **more}
     return job(task, piece(name), MASK, piece("coffee"), **options)

@@ -51,7 +51,7 @@ def build(models: Path, side: int | str = 512, paint: float = GREY, mask: str = 
 
 
 def opened(models: Path) -> Lama:
-    """The one that is there."""
+    """Return the installed LaMa."""
     found = Lama.find(models, "cpu")
     assert found is not None
     return found

@@ -33,7 +33,7 @@ CHECKPOINT = {
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub with some repositories."""
+    """Provide a hub with some repositories."""
     older = CHECKPOINT | {"transformer/config.json": b"{}"}
     steps = {f"Qwen-Image-Edit-2511-Lightning-{number}steps-V1.0-bf16.safetensors": WEIGHTS for number in (4, 8)}
     repositories = {FASTSAM: {"FastSAM-s.pt": WEIGHTS}, QWEN: dict(CHECKPOINT), QWEN_2509: older, LIGHTNING: steps}
@@ -67,7 +67,7 @@ class Operator:
 
 @pytest.fixture
 def models(hub: Hub, tmp_path: Path) -> Operator:
-    """The command."""
+    """Return the command."""
     return Operator(hub, tmp_path)
 
 

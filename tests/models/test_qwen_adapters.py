@@ -32,7 +32,7 @@ RANK = 4
 
 @pytest.fixture(scope="session")
 def transformer() -> Any:
-    """A tiny transformer of single precision, so that rounding hides nothing."""
+    """Return a tiny transformer of single precision, so that rounding hides nothing."""
     torch.manual_seed(3)
     return QwenImageTransformer2DModel(
         patch_size=2, in_channels=64, out_channels=16, num_layers=2, attention_head_dim=16, num_attention_heads=2,
@@ -42,7 +42,7 @@ def transformer() -> Any:
 
 @pytest.fixture
 def pipeline(transformer: Any) -> Any:
-    """A pipeline of which only the transformer is there."""
+    """Return a pipeline of which only the transformer is there."""
     return QwenImageEditPlusPipeline(None, None, None, None, None, copy.deepcopy(transformer))
 
 
@@ -52,7 +52,7 @@ def shapes(transformer: Any) -> dict[str, tuple[int, int]]:
 
 
 def pairs(transformer: Any, rank: int = RANK) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """A random pair of matrices for each layer."""
+    """Return a random pair of matrices for each layer."""
     generator = torch.Generator().manual_seed(1)
     return {
         name: (torch.randn(rank, wide_in, generator=generator), torch.randn(wide_out, rank, generator=generator))

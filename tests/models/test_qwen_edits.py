@@ -58,7 +58,7 @@ class Lost(Qwen):
 
 @pytest.fixture
 async def site(client: Client, desk: Desk, qwen_models: Path) -> AsyncIterator[Client]:
-    """The system, with one worker on the tiny checkpoint."""
+    """Provide the system, with one worker on the tiny checkpoint."""
     async with desk.manager(), desk.worker("qwen", model_dir=qwen_models, **ON_THE_CPU):
         yield client
 
@@ -176,7 +176,7 @@ async def test_a_cancel_is_heard_and_the_worker_goes_on(site: Client) -> None:
 
 
 async def finished(desk: Desk, job_id: str, **order: Any) -> tuple[Terminal, list[str]]:
-    """A job's end, and what its user was told on the way."""
+    """Return a job's end and the events before it."""
     await desk.submit(job_id, steps=2, **order)
     end = await desk.outcome(job_id)
     events = await desk.events(job_id)

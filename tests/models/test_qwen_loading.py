@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def own_models(qwen_models: Path, tmp_path: Path) -> Path:
-    """A copy that a test may harm."""
+    """Return a copy that a test may change."""
     return shutil.copytree(qwen_models, tmp_path / "models")
 
 
 def loaded(models: Path, **settings: Any) -> closing[Qwen]:
-    """An engine, to be entered."""
+    """Return an engine as a context manager."""
     return closing(Qwen(Settings(model_dir=models, **ON_THE_CPU, **settings), lambda _: None))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def shortages(messages: list[str | None]) -> list[str]:
-    """The messages about the card's memory."""
+    """Return the messages about the card's memory."""
     return [message for message in messages if message and "GPU" in message]
 
 

@@ -126,7 +126,7 @@ def test_without_an_adapter_none_is_on(stock_qwen: Qwen) -> None:
 
 
 def still_request(free: np.ndarray[Any, Any], steps: int = 4) -> PaintRequest:
-    """A request that shows the photo and may paint where `free` is not 0."""
+    """Return a request that shows the photo and may paint where `free` is not 0."""
     shown = piece("cat", SIZE, SIZE)
     return PaintRequest([shown], "a cat", " ", steps, 1.0, 3, [], photo=shown, free=free)
 

@@ -32,7 +32,7 @@ ON_THIS_MACHINE = {
 
 
 def of_compose() -> dict[str, str]:
-    """The worker's variables in compose.yaml; those without a value are not set."""
+    """Return the worker's variables in compose.yaml; those without a value are not set."""
     command = [str(Path(sys.executable).parent / "docker-compose"), "--profile", "gpu", "config", "--format", "json"]
     read = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     variables: dict[str, Any] = json.loads(read.stdout)["services"]["a100worker-gpu"]["environment"]
@@ -40,7 +40,7 @@ def of_compose() -> dict[str, str]:
 
 
 def of_the_overlay() -> dict[str, str]:
-    """The worker's variables in the overlay: its own, and those of the map that it reads."""
+    """Return the worker's variables in the overlay: its own, and those of the map that it reads."""
     (settings,) = yaml.safe_load((OVERLAY / "kustomization.yaml").read_text())["configMapGenerator"]
     pod = yaml.safe_load((OVERLAY / "a100worker.yaml").read_text())["spec"]["template"]["spec"]
     own = {entry["name"]: entry["value"] for entry in pod["containers"][0]["env"]}

@@ -33,7 +33,7 @@ STRANGE = 'a "red" {{boat}} and {{Count}} \\ \n\ttwo\r\nlines, 猫 🐈 ' + "lon
 
 
 async def record(bus: Bus, user: str, job_id: str) -> JobRecord | None:
-    """What the bucket `jobs` says."""
+    """Return the record in the bucket `jobs`."""
     stored = await bus.last(JOBS, subjects.job_record(user, job_id))
     return None if stored is None else await job_events.load_record(bus, job_id)
 

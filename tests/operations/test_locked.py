@@ -66,7 +66,7 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
 
 @asynccontextmanager
 async def at_work(keys: Keys, node: Node) -> AsyncIterator[None]:
-    """A service beside the streams, and one in an account of its own."""
+    """Provide a service beside the streams, and one in an account of its own."""
     stop, streams = asyncio.Event(), StreamSettings(picture_bytes=1024**3)
     manager = ManagerSettings(nats=keys.settings(node.url, "jobmanager"), streams=streams)
     utilities = ImageUtilsSettings(nats=keys.settings(node.url, "imageutils"))

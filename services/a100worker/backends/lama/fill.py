@@ -36,7 +36,7 @@ class HoleFiller:
     """Owns what fills holes; `close` gives it back. For one job at a time."""
 
     def __init__(self, models: Path, device: str) -> None:
-        """Raises ConfigError when there is a LaMa that cannot be read."""
+        """Load LaMa if its file is there. Raises ConfigError if it cannot be read."""
         self._lama = Lama.find(models, device)
         self._patches = Filler() if patchmatch_available else None
 

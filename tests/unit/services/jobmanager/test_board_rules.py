@@ -37,7 +37,7 @@ class BoardCalls(RuleBasedStateMachine):
 
     @rule(job_id=JOB_IDS, owner=OWNERS)
     def admit(self, job_id: str, owner: str) -> None:
-        """A submission arrives; the dispatcher does not add open jobs."""
+        """Add a submission; the dispatcher does not add open jobs."""
         if not self.board.is_open(job_id):
             self.deliveries += 1
             waits_already = job_id in self._waiting_ids()
@@ -49,27 +49,27 @@ class BoardCalls(RuleBasedStateMachine):
 
     @rule(job_id=JOB_IDS)
     def announce_place(self, job_id: str) -> None:
-        """The announcer begins to publish a place."""
+        """Begin to publish a place."""
         if self.board.hold(job_id):
             assert job_id not in self.unannounced
             self.unannounced.add(job_id)
 
     @rule(job_id=JOB_IDS)
     def release(self, job_id: str) -> None:
-        """An announcement is stored."""
+        """Store an announcement."""
         self.board.release(job_id)
         self.unannounced.discard(job_id)
 
     @rule()
     def release_all(self) -> None:
-        """The last announcement of a batch is stored."""
+        """Store the last announcement of a batch."""
         for job_id in sorted(self.unannounced):
             self.board.release(job_id)
         self.unannounced.clear()
 
     @rule(capacity=st.integers(1, 3))
     def take(self, capacity: int) -> None:
-        """A job is taken only if it is announced and there is capacity."""
+        """Take a job; it must be announced, and there must be capacity."""
         unstarted = len(self.board.without_worker()) - len(self.board.waiting())
         job = self.board.take(capacity)
         if job is not None:
@@ -88,48 +88,48 @@ class BoardCalls(RuleBasedStateMachine):
 
     @rule(job_id=JOB_IDS)
     def confirm(self, job_id: str) -> None:
-        """A publish is acknowledged."""
+        """Acknowledge a publish."""
         self.board.confirm(job_id)
 
     @rule(job_id=JOB_IDS)
     def refuse(self, job_id: str) -> None:
-        """A publish is refused."""
+        """Refuse a publish."""
         self.board.refuse(job_id)
 
     @rule(job_id=JOB_IDS)
     def start(self, job_id: str) -> None:
-        """A worker starts a job."""
+        """Start a job."""
         self.board.start(job_id)
         assert not self.board.is_unstarted(job_id)
         self.unannounced.discard(job_id)
 
     @rule(job_id=JOB_IDS)
     def end(self, job_id: str) -> None:
-        """A job ends."""
+        """End a job."""
         self.board.remove(job_id)
         assert not self.board.is_open(job_id)
         self.unannounced.discard(job_id)
 
     @rule(job_id=JOB_IDS, owner=OWNERS, has_started=st.booleans())
     def adopt(self, job_id: str, owner: str, has_started: bool) -> None:  # noqa: FBT001 (drawn by name)
-        """An audit finds a job in JOB_Q."""
+        """Find a job in JOB_Q by an audit."""
         self.board.adopt(make_job(job_id, owner).work, has_started=has_started)
         assert self.board.is_open(job_id)
         self.unannounced.discard(job_id)
 
     @rule(job_id=JOB_IDS, owner=OWNERS)
     def recall(self, job_id: str, owner: str) -> None:
-        """A job is found by its events."""
+        """Find a job by its events."""
         self.board.recall(make_job(job_id, owner).work)
 
     @rule(job_id=JOB_IDS)
     def requeue(self, job_id: str) -> None:
-        """An audit queues a job again."""
+        """Queue a job again by an audit."""
         assert self.board.requeue(job_id) == self.board.is_open(job_id)
 
     @rule()
     def restart(self) -> None:
-        """The connection was away; the log delivers unsettled submissions again."""
+        """Reconnect; the log delivers unsettled submissions again."""
         was_open = {job_id for job_id in IDS if self.board.is_open(job_id)}
         self.board.forget_waiting()
         self.unsettled.clear()
@@ -138,7 +138,7 @@ class BoardCalls(RuleBasedStateMachine):
 
     @invariant()
     def no_job_is_in_two_places(self) -> None:
-        """A job waits or is open, and an unstarted one is open."""
+        """Check that a job waits or is open, and that an unstarted one is open."""
         waiting = self._waiting_ids()
         is_open = {job_id for job_id in IDS if self.board.is_open(job_id)}
         unstarted = {job_id for job_id in IDS if self.board.is_unstarted(job_id)}

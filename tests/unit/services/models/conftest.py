@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Path:
-    """An empty MODEL_DIR."""
+    """Return an empty MODEL_DIR."""
     return tmp_path / "volumes"

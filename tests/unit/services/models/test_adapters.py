@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 
 def checkpoint(*, newer: bool) -> dict[str, bytes]:
-    """The files of a checkpoint by which its version is recognized."""
+    """Return the files of a checkpoint by which its version is recognized."""
     flag = b'{"zero_cond_t": true}' if newer else b"{}"
     return {"model_index.json": b"{}", "transformer/config.json": flag}
 
 
 def model_of(name: str) -> Model:
-    """The model of this name."""
+    """Return the model of this name."""
     (model,) = inventory.select([name])
     return model
 
 
 @pytest.fixture
 def volume_2511(tmp_path: Path, volumes: Path) -> Path:
-    """A MODEL_DIR with a checkpoint of 2511."""
+    """Return a MODEL_DIR with a checkpoint of 2511."""
     inventory.pull(model_of("qwen"), volumes, folder_with(tmp_path, checkpoint(newer=True), "2511"))
     return volumes
 

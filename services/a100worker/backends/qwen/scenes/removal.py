@@ -35,7 +35,7 @@ class RemovalScene:
     def __init__(
         self, job: RemovalInputs, image: Rgb, window: Window, area: int, fill: Fill, saliency: Grey | None
     ) -> None:
-        """Raises BadInput where the mask leaves nothing to continue from."""
+        """Prepare the scene. Raises BadInput if the mask covers the whole photo."""
         part = window.box.slices
         mask = np.ascontiguousarray(job.mask[part])
         self.frame = Frame.of(window.box.width, window.box.height, area, LEAST_PX)

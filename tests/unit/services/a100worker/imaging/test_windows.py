@@ -16,7 +16,7 @@ PHOTO = (4000, 6000)  # 24 megapixels
 
 @st.composite
 def photos_with_regions(draw: st.DrawFn) -> tuple[tuple[int, int], list[Box]]:
-    """A photo's shape and boxes inside it."""
+    """Return a photo's shape and boxes inside it."""
     shape = draw(st.integers(16, 5000)), draw(st.integers(16, 5000))
     boxes = []
     for _ in range(draw(st.integers(1, 24))):

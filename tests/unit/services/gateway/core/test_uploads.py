@@ -32,14 +32,14 @@ def uploads() -> Uploads:
 
 
 def giant_header() -> bytes:
-    """The beginning of a PNG of 30,000 by 30,000 pixels."""
+    """Return the beginning of a PNG of 30,000 by 30,000 pixels."""
     body = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 9999) + b"IDAT"
 
 
 def many_frames(file_format: str) -> bytes:
-    """An animation; only its first frame is used."""
+    """Return an animation; only its first frame is used."""
     frames = [Image.new("L", (8, 8), shade) for shade in range(200)]
     return saved(frames[0], file_format, save_all=True, append_images=frames[1:])
 

@@ -16,7 +16,7 @@ FAILED = Failed(job_id="j1", code="engine_failed", message="It broke.")
 
 
 def record(state: JobState = JobState.RUNNING, ended: Terminal | None = None, **changes: object) -> JobRecord:
-    """A job at step 2 of 4."""
+    """Return a job at step 2 of 4."""
     facts = {
         "job_id": "j1", "user": "u1", "state": state, "ended": ended, "task": Task.REMOVAL, "job_class": "batch",
         "phase": "processing", "fraction": 0.5, "step": 2, "total_steps": 4, "message": "Painting", "created_at": 1.0,

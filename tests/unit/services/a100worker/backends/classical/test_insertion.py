@@ -11,7 +11,7 @@ from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, 
 
 
 def red_ball() -> tuple[np.ndarray, np.ndarray]:
-    """A red ball on white, and its mask."""
+    """Return a red ball on white, and its mask."""
     mask = cv2.circle(np.zeros((200, 200), np.uint8), (120, 90), 50, 255, -1)
     picture = np.full((200, 200, 3), 255, np.uint8)
     picture[mask > 0] = (220, 20, 20)

@@ -36,7 +36,7 @@ def filler() -> Iterator[Filler]:
 
 
 def sky_with_disc() -> tuple[Rgb, Grey]:
-    """A red disc in a grainy blue gradient, and its mask."""
+    """Return a red disc in a grainy blue gradient, and its mask."""
     height, width = 200, 300
     sky = np.zeros((height, width, 3), np.float32)
     sky[..., 2] = np.linspace(120, 220, height)[:, None]
