@@ -126,7 +126,7 @@ async def test_too_little_room_is_an_error_with_its_cure(bare_bus: Bus) -> None:
     """The sentence names the variable."""
     settings = SETTINGS.model_copy(update={"picture_bytes": 10**16})
 
-    with pytest.raises(ConfigError, match=r"no room for OBJ_inputs; lower STREAMS_PICTURE_BYTES"):
+    with pytest.raises(ConfigError, match=r"too little storage for OBJ_inputs; lower STREAMS_PICTURE_BYTES"):
         await declare_streams(bare_bus, settings)
 
 
