@@ -17,10 +17,15 @@ from services.a100worker.backends.qwen.memory.plans import Budget, Fit, Plan, ch
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.a100worker.backend import PhaseReporter
     from services.a100worker.backends.qwen.adapters.files import Adapter
     from services.a100worker.backends.qwen.checkpoint import Checkpoint
     from services.a100worker.settings import Settings
+
+    MakePart = Callable[..., Any]
+    """Returns a part of the pipeline by its class, the checkpoint, its name and the options of `from_pretrained`."""
 
 # The libraries raise any of these for a damaged file.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
@@ -39,8 +44,22 @@ _REST: dict[str, Any] = {
 log = logging.getLogger(__name__)
 
 
+def read_part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
+    """Read one part of the pipeline from its folder. Raises ConfigError."""
+    try:
+        return kind.from_pretrained(checkpoint.folder / name, local_files_only=True, **how)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(_FULL) from error
+    except _UNREADABLE as error:
+        raise ConfigError(f"The model part qwen/{name} cannot be loaded; is it damaged?") from error
+
+
 def load(
-    settings: Settings, checkpoint: Checkpoint, adapters: list[Adapter], loading: PhaseReporter
+    settings: Settings,
+    checkpoint: Checkpoint,
+    adapters: list[Adapter],
+    loading: PhaseReporter,
+    make_part: MakePart = read_part,
 ) -> tuple[Any, Fit]:
     """Return the pipeline with its adapters loaded and off, and how it fits the card.
 
@@ -61,8 +80,8 @@ def load(
     parts = {}
     for name, kind in _PARTS.items():
         loading(f"loading the {name.replace('_', ' ')}")
-        parts[name] = _part(kind, checkpoint, name, dtype=dtype, use_safetensors=True, **straight).eval()
-    rest = {name: _part(kind, checkpoint, name) for name, kind in _REST.items()}
+        parts[name] = make_part(kind, checkpoint, name, dtype=dtype, use_safetensors=True, **straight).eval()
+    rest = {name: make_part(kind, checkpoint, name) for name, kind in _REST.items()}
     pipeline = diffusers.QwenImageEditPlusPipeline(**parts, **rest)
     pipeline.set_progress_bar_config(disable=True)
     loading("loading the adapters")
@@ -77,15 +96,6 @@ def load(
     if settings.qwen_compile:
         pipeline.transformer.compile_repeated_blocks(fullgraph=True, dynamic=True)  # at its first pass
     return pipeline, fit
-
-
-def _part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
-    try:
-        return kind.from_pretrained(checkpoint.folder / name, local_files_only=True, **how)
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(_FULL) from error
-    except _UNREADABLE as error:
-        raise ConfigError(f"The model part qwen/{name} cannot be loaded; is it damaged?") from error
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StepReporter,
         WhiteBalanceInputs,
     )
+    from services.a100worker.backends.qwen.preflight import Preflight
     from services.a100worker.backends.qwen.scenes.scene import Scene
     from services.a100worker.settings import Settings
     from shared.image_codec import Grey, Rgb
@@ -59,18 +60,27 @@ class Qwen(Engine):
 
     name = "qwen"
 
-    def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
-        """Load all parts. Raises ConfigError with the first thing that is missing or wrong."""
-        ready = look(settings)
-        self._settings = settings = ready.settings
+    def __init__(
+        self,
+        settings: Settings,
+        loading: PhaseReporter,
+        ready: Preflight | None = None,
+        make_part: assembly.MakePart = assembly.read_part,
+    ) -> None:
+        """Load all parts. Raises ConfigError with the first thing that is missing or wrong.
+
+        A benchmark passes its own `ready` and `make_part`, to run without a volume.
+        """
+        ready = look(settings) if ready is None else ready
+        self.settings = settings = ready.settings
         self._lock = threading.Lock()
-        self.known_sizes = KnownSizes()
         self.recipes = ready.recipes
-        self._digests = {adapter.name: adapter.sha256 for adapter in ready.adapters}
+        self.adapters = {adapter.name: adapter.sha256 for adapter in ready.adapters}
+        self.known_sizes = KnownSizes()
         self.facts = {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
-            pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading)
+            pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading, make_part)
             self.painter = Painter(pipeline, settings, encoder_leaves=fit.encoder_leaves)
             loading("warming up")
             requests = [self._warm_up_request(task, shape) for task, shape in warm_up.cases(settings)]
@@ -78,15 +88,18 @@ class Qwen(Engine):
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
         """Paint what the mask marks by its surroundings."""
-        return self._run((Task.REMOVAL, job.image.shape), partial(self._remove, job, step), step)
+        planned = windows.plan(windows.boxes_of_marked(job.mask), job.image.shape)
+        return self._run(partial(self._remove, job, step, planned), _size(Task.REMOVAL, planned), step)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
         """Paint the reference's object where the mask marks."""
-        return self._run((Task.INSERTION, job.image.shape), partial(self._insert, job, step), step)
+        planned = windows.plan(placement.find_regions(job.mask), job.image.shape)
+        return self._run(partial(self._insert, job, step, planned), _size(Task.INSERTION, planned), step)
 
     def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
         """Paint the photo in balanced colours, and give these to the photo."""
-        return self._run((Task.WHITE_BALANCE, job.image.shape), partial(self._balance, job, step), step)
+        size = Task.WHITE_BALANCE, job.image.shape
+        return self._run(partial(self._balance, job, step), size, step)
 
     def close(self) -> None:
         """Free the card's memory and end the child process. A lost card raises nothing."""
@@ -95,9 +108,9 @@ class Qwen(Engine):
         with suppress(RuntimeError):
             _free_memory()
 
-    def _run(self, size: Hashable, attempt: Callable[[Rung], Edit], step: StepReporter) -> Edit:
+    def _run(self, attempt: Callable[[Rung], Edit], size: Hashable, step: StepReporter) -> Edit:
         """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
-        with self._lock, _on(self._settings.qwen_device):
+        with self._lock, _on(self.settings.qwen_device):
             for rung in self.known_sizes.rungs(size):
                 step(0, 0, rung.sentence)
                 try:
@@ -116,13 +129,13 @@ class Qwen(Engine):
                 _free_memory()
         raise EngineFailed("The GPU's memory is too small for this picture.")
 
-    def _remove(self, job: RemovalInputs, step: StepReporter, rung: Rung) -> Edit:
+    def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
         fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(rung)
         if windows.leaves_no_context(job.mask):
             step(0, 0, _LITTLE_CONTEXT)
         painted = paint_windows(
             job.image,
-            windows.plan(windows.boxes_of_marked(job.mask), job.image.shape),
+            planned,
             lambda image, window: RemovalScene(job, image, window, area, fill, saliency),
             partial(self._paint, Task.REMOVAL, job, rung),
             job.seed,
@@ -131,13 +144,13 @@ class Qwen(Engine):
         labelled = labels.of_removal(job, painted.windows)
         return self._finish(Task.REMOVAL, painted.image, painted.region, painted.windows, labelled)
 
-    def _insert(self, job: InsertionInputs, step: StepReporter, rung: Rung) -> Edit:
+    def _insert(self, job: InsertionInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
         outline, area = outline_of(job), self._area(rung)
         if windows.leaves_no_context(job.mask):
             step(0, 0, _LITTLE_CONTEXT)
         painted = paint_windows(
             job.image,
-            windows.plan(placement.find_regions(job.mask), job.image.shape),
+            planned,
             lambda image, window: InsertionScene(job, image, window, area, outline),
             partial(self._paint, Task.INSERTION, job, rung),
             job.seed,
@@ -166,7 +179,7 @@ class Qwen(Engine):
     ) -> Edit:
         shown = labels.shown([scene for _, scene in painted], self.recipes[task].views)
         boxes = tuple(window.box for window, _ in painted)
-        adapters = {name: self._digests[name] for name in self._adapters_for(task)}
+        adapters = {name: self.adapters[name] for name in self._adapters_for(task)}
         provenance = Provenance(self.recipes[task].name, boxes, adapters)
         return Edit(image, region, (*labelled, *shown), provenance)
 
@@ -174,7 +187,7 @@ class Qwen(Engine):
         return self.painter.paint(self._request(task, job, scene, seed), step, rung)
 
     def _request(self, task: Task, job: EditInputs, scene: Scene, seed: int) -> PaintRequest:
-        lightning, recipe = self._settings.qwen_lightning, self.recipes[task]
+        lightning, recipe = self.settings.qwen_lightning, self.recipes[task]
         free = None
         if scene.region is not None:
             free = scene.frame.enter_mask(np.where(scene.region > 0, np.uint8(255), np.uint8(0)))
@@ -193,17 +206,21 @@ class Qwen(Engine):
         )
 
     def _area(self, rung: Rung) -> int:
-        return round(self._settings.qwen_work_px**2 * rung.area)
+        return round(self.settings.qwen_work_px**2 * rung.area)
 
     def _adapters_for(self, task: Task) -> list[str]:
         names = [task.value] if self.recipes[task].adapter else []
-        return [name for name in (*names, adapter_files.LIGHTNING) if name in self._digests]
+        return [name for name in (*names, adapter_files.LIGHTNING) if name in self.adapters]
 
     def _warm_up_request(self, task: Task, shape: tuple[int, int]) -> PaintRequest:
         grey, recipe = np.full((*shape, 3), 127, np.uint8), self.recipes[task]
         return PaintRequest(
             [grey] * len(recipe.views), recipe.words, " ", LEAST_STEPS, 2.0, 0, self._adapters_for(task)
         )
+
+
+def _size(task: Task, planned: list[Window]) -> Hashable:
+    return task, tuple((window.box.width, window.box.height) for window in planned)
 
 
 def _escape(words: str) -> str:
