@@ -1,8 +1,11 @@
 """For an operator with a GPU: how long the diffusion engine takes to start and to edit, and what it adds to diffusers.
 
     python -m tests.benchmarks.gpu_edit --sizes 512 1024 --steps 8 --json a100.json
+    python -m tests.benchmarks.gpu_edit --random --json h200.json             # the published sizes, without weights
+    python -m tests.benchmarks.gpu_edit --recipes photo.jpg mask.png --sheet recipes.png
 
-The worker's own settings apply (MODEL_DIR, A100WORKER_QWEN_PLAN, ...). On the CPU times are processor time.
+The worker's own settings apply (MODEL_DIR, A100WORKER_QWEN_PLAN, ...). On the CPU times are processor time. `--recipes`
+paints removals with each recipe, for people to compare; its photos and masks come in pairs.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import itertools
 import json
 import statistics
 import sys
+import tempfile
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -25,7 +29,6 @@ from PIL import Image
 
 from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs, edit
 from services.a100worker.backends.qwen.engine import Qwen
-from services.a100worker.backends.qwen.preflight import look
 from services.a100worker.backends.qwen.scenes.balance import BalanceScene
 from services.a100worker.backends.qwen.scenes.scene import draw
 from services.a100worker.cancel_flag import CancelFlag
@@ -34,27 +37,18 @@ from services.a100worker.settings import Settings
 from shared.image_codec import decode_photo
 from shared.messages import Task
 from shared.settings import load
+from tests.benchmarks import gpu_passes, recipe_sheet
+from tests.benchmarks.gpu_passes import Figure
 from tests.benchmarks.meter import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.a100worker.backend import EditInputs, Preview, TaskInputs
+    from services.a100worker.backend import EditInputs, PhaseReporter, Preview, TaskInputs
     from shared.image_codec import Rgb
 
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
 _SWITCHES = 20
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table; all in the unit, `baseline` is what the bare library does in the same run."""
-
-    name: str
-    value: float
-    unit: str
-    target: float | None = None
-    baseline: float | None = None
 
 
 class Watch:
@@ -114,14 +108,14 @@ class Unseen(Steps):
         super().__call__(done, total, message)
 
 
-def started(settings: Settings, watch: Watch) -> tuple[Qwen, list[Figure]]:
-    """Load the engine and tell what each phase took."""
+def started(open_engine: Callable[[PhaseReporter], Qwen], watch: Watch) -> tuple[Qwen, list[Figure]]:
+    """Load the engine and time each phase."""
     begun = [("importing", watch())]
 
     def loading(phase: str) -> None:
         begun.append((phase, watch()))
 
-    engine = Qwen(settings, loading)
+    engine = open_engine(loading)
     begun.append(("", watch()))
     pairs = itertools.pairwise(begun[1:])
     return engine, [Figure(f"start: {phase}", after - at, "s") for (phase, at), (_, after) in pairs]
@@ -173,13 +167,12 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
     return figures
 
 
-def overhead(engine: Qwen, watch: Watch, settings: Settings, side: int, steps: int, rounds: int) -> Figure:
+def overhead(engine: Qwen, watch: Watch, side: int, steps: int, rounds: int) -> Figure:
     """Compare a white balance by the engine with the bare pipeline on the same pictures, turn by turn."""
     asked = balance(side, steps)
-    lightning = look(settings).settings.qwen_lightning
-    if lightning != "off":  # the engine does so by itself
-        asked = replace(asked, steps=int(lightning), guidance=1.0)
-    scene = BalanceScene(asked.image, settings.qwen_work_px**2)
+    if engine.settings.qwen_lightning != "off":  # the engine does so by itself
+        asked = replace(asked, steps=int(engine.settings.qwen_lightning), guidance=1.0)
+    scene = BalanceScene(asked.image, engine.settings.qwen_work_px**2)
     seen = [draw(scene, view) for view in engine.recipes[Task.WHITE_BALANCE].views]
     ours, bare = [], []
     for number in range(rounds + 1):
@@ -205,7 +198,7 @@ def call_bare(engine: Qwen, asked: EditInputs, seen: Sequence[Rgb]) -> Any:
     height, width = seen[0].shape[:2]
     return engine.painter.pipeline(
         image=[Image.fromarray(picture) for picture in seen],
-        prompt="white balance this image",
+        prompt=engine.recipes[Task.WHITE_BALANCE].words,
         negative_prompt=" ",
         true_cfg_scale=asked.guidance,
         num_inference_steps=asked.steps,
@@ -227,15 +220,29 @@ def switching(engine: Qwen, watch: Watch) -> Figure:
     return Figure("adapter switch", 1000 * statistics.median(ours), "ms", target=2 * base, baseline=base)
 
 
-def measure(settings: Settings, sizes: Sequence[int], steps: int, rounds: int) -> list[Figure]:
+def measure(
+    settings: Settings,
+    sizes: Sequence[int],
+    steps: int,
+    rounds: int,
+    open_engine: Callable[[PhaseReporter], Qwen] | None = None,
+) -> list[Figure]:
     """Run everything once through."""
     watch = Watch(settings.qwen_device)
-    engine, figures = started(settings, watch)
+    engine, figures = started(open_engine or partial(Qwen, settings), watch)
     with closing(engine):
+        for side in sizes:
+            figures += gpu_passes.passes(engine, watch, side, steps)
         for task, side in itertools.product(Task, sizes):
             figures += edits(engine, watch, task, side, steps)
-        figures.append(overhead(engine, watch, settings, min(sizes), steps, rounds))
-        figures.append(switching(engine, watch))
+        figures += gpu_passes.windowed(engine, watch, steps)
+        figures.append(overhead(engine, watch, min(sizes), steps, rounds))
+        if all(task.value in engine.adapters for task in list(Task)[:2]):
+            figures.append(switching(engine, watch))
+        jobs = [job(task, min(sizes), 2) for task in Task]
+        figures += gpu_passes.growth(engine, watch, jobs)
+        figures.append(gpu_passes.same_bytes(engine, watch, jobs[0], rounds))
+        figures.append(gpu_passes.cancel_latency(engine, jobs[0]))
     return figures
 
 
@@ -247,21 +254,46 @@ def tell(figures: Sequence[Figure], write: Callable[[str], None]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure, print, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="sides of the pictures, in pixels")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5, help="of the comparison with the bare pipeline")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    given = parser.parse_args(arguments)
+    """Measure, print, and write the JSON; or draw the contact sheet."""
+    given = parse(arguments)
     settings = load(Settings)
-    figures = measure(settings, given.sizes, given.steps, given.rounds)
+    if given.recipes:
+        pairs = list(zip(given.recipes[::2], given.recipes[1::2], strict=True))
+        with closing(Qwen(settings, lambda _: None)) as engine:
+            Image.fromarray(recipe_sheet.draw_sheet(engine, pairs, given.steps)).save(given.sheet)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        open_engine = random_engine(settings, Path(scratch)) if given.random else None
+        figures = measure(settings, given.sizes, given.steps, given.rounds, open_engine)
     tell(figures, lambda line: print(line, flush=True))  # noqa: T201
     if given.json:
         device = settings.qwen_device
         device = device if device == "cpu" else torch.cuda.get_device_name(torch.device(device))
         facts = {"device": device, "torch": torch.__version__, "plan": settings.qwen_plan, "steps": given.steps}
         given.json.write_text(json.dumps({**facts, "figures": [asdict(figure) for figure in figures]}, indent=1))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="sides of the pictures, in pixels")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5, help="of the comparisons with the bare pipeline and of bytes")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--random", action="store_true", help="published sizes with random weights, without a volume")
+    parser.add_argument("--recipes", type=Path, nargs="+", help="photos and masks, in pairs")
+    parser.add_argument("--sheet", type=Path, default=Path("recipes.png"), help="where to write the contact sheet")
+    given = parser.parse_args(arguments)
+    if given.recipes and len(given.recipes) % 2:
+        parser.error("--recipes needs a mask after each photo")
+    return given
+
+
+def random_engine(settings: Settings, scratch: Path) -> Callable[[PhaseReporter], Qwen]:
+    """Return a function that makes the engine without weights."""
+    from tests.benchmarks.random_qwen import RandomQwen  # noqa: PLC0415 (only with --random)
+
+    return lambda loading: RandomQwen(settings, loading, scratch)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ _VISION = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|
 _BOXES = tuple(f"<|{what}_{side}|>" for what in ("object_ref", "box", "quad") for side in ("start", "end"))
 _SPECIAL = (_END, "<|im_start|>", _TURN, *_BOXES, *_VISION)
 _RANKS = {"removal": 4, "insertion": 8, "white-balance": 4}
-_LINEARS = (
+LINEARS = (
     *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
     *(f"attn.{name}" for name in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
     *(f"{side}_mlp.net.{place}" for side in ("img", "txt") for place in ("0.proj", "2")),
@@ -51,15 +51,15 @@ _LINEARS = (
 def build(folder: Path, *, zero_cond_t: bool = False) -> None:
     """Write a checkpoint and three adapters; `zero_cond_t` makes it one of the layout of 2511 instead of 2509."""
     torch.manual_seed(7)
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer()
     pipeline = QwenImageEditPlusPipeline(
-        scheduler=_scheduler(),
+        scheduler=make_scheduler(),
         vae=AutoencoderKLQwenImage(
             base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, temperal_downsample=[False, True, True]
         ),
         text_encoder=_text_encoder(tokenizer),
         tokenizer=tokenizer,
-        processor=_processor(tokenizer),
+        processor=make_processor(tokenizer),
         transformer=QwenImageTransformer2DModel(
             patch_size=2,
             in_channels=64,
@@ -85,7 +85,7 @@ def write_adapter(path: Path, rank: int, seed: int, prefix: str = "transformer."
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, Any] = {}
     for block in range(_LAYERS):
-        for name in _LINEARS:
+        for name in LINEARS:
             wide_in = 4 * _WIDTH if name.endswith("net.2") else _WIDTH
             wide_out = 4 * _WIDTH if name.endswith("net.0.proj") else _WIDTH
             key = f"{prefix}transformer_blocks.{block}.{name}"
@@ -94,7 +94,7 @@ def write_adapter(path: Path, rank: int, seed: int, prefix: str = "transformer."
     save_file(tensors, path)
 
 
-def _tokenizer() -> Qwen2Tokenizer:
+def make_tokenizer() -> Qwen2Tokenizer:
     """Train on the pipeline's own template, so that each of its words is one token, as with the real tokenizer."""
     template = _template()
     trained = Tokenizer(models.BPE())
@@ -132,18 +132,28 @@ def _template() -> str:
     return str(bare.prompt_template_encode)
 
 
-def _processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+def make_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+    """Return the published processor with that tokenizer."""
     images = Qwen2VLImageProcessor(
         min_pixels=56 * 56, max_pixels=28 * 28 * 1280, patch_size=14, merge_size=2, temporal_patch_size=2
     )
     return Qwen2VLProcessor(images, tokenizer, Qwen2VLVideoProcessor())
 
 
-def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+def token_ids(tokenizer: Qwen2Tokenizer) -> dict[str, dict[str, int]]:
+    """Return the numbers of the special tokens: those for the configuration of the text, and of the whole model."""
+
     def number(token: str) -> int:
         return int(tokenizer.convert_tokens_to_ids(token))
 
-    ends = {"bos_token_id": number(_END), "eos_token_id": number(_TURN)}
+    ends = {"pad_token_id": number(_END), "bos_token_id": number(_END), "eos_token_id": number(_TURN)}
+    marks = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+    marks |= {f"vision_{side}_token_id": f"<|vision_{side}|>" for side in ("start", "end")}
+    return {"text": ends, "model": {name: number(token) for name, token in marks.items()}}
+
+
+def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    ids = token_ids(tokenizer)
     return Qwen2_5_VLForConditionalGeneration(
         Qwen2_5_VLConfig(
             text_config={
@@ -155,8 +165,7 @@ def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGenerati
                 "num_key_value_heads": 1,
                 "use_sliding_window": False,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-                "pad_token_id": number(_END),
-                **ends,
+                **ids["text"],
             },
             vision_config={
                 "depth": 2,
@@ -170,15 +179,13 @@ def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGenerati
                 "temporal_patch_size": 2,
                 "fullatt_block_indexes": [1],
             },
-            image_token_id=number("<|image_pad|>"),
-            video_token_id=number("<|video_pad|>"),
-            vision_start_token_id=number("<|vision_start|>"),
-            vision_end_token_id=number("<|vision_end|>"),
+            **ids["model"],
         )
     )
 
 
-def _scheduler() -> FlowMatchEulerDiscreteScheduler:
+def make_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Return the published scheduler."""
     return FlowMatchEulerDiscreteScheduler(
         base_image_seq_len=256,
         base_shift=0.5,
