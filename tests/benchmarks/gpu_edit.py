@@ -1,4 +1,4 @@
-"""For an operator with a GPU: how long the diffusion engine takes to start and to edit, and what it adds to diffusers.
+"""For an operator with a GPU: times of the diffusion engine's start and edits, and its overhead over diffusers.
 
     python -m tests.benchmarks.gpu_edit --sizes 512 1024 --steps 8 --json a100.json
     python -m tests.benchmarks.gpu_edit --random --json h200.json             # the published sizes, without weights
@@ -52,7 +52,7 @@ _SWITCHES = 20
 
 
 class Watch:
-    """A clock for the device: on the CPU other processes do not count, on a GPU what was queued is waited for."""
+    """A clock for the device: on the CPU other processes do not count, on a GPU it waits for the queued work."""
 
     def __init__(self, device: str) -> None:
         self.card = None if device == "cpu" else torch.device(device)
@@ -72,7 +72,7 @@ class Watch:
 
 
 class Steps:
-    """Notes when each step was done, and what a preview of each costs."""
+    """Records the time of each step, and the cost of its preview."""
 
     def __init__(self, watch: Callable[[], float]) -> None:
         self.cancel_flag = CancelFlag()
@@ -108,7 +108,7 @@ class Unseen(Steps):
         super().__call__(done, total, message)
 
 
-def started(open_engine: Callable[[PhaseReporter], Qwen], watch: Watch) -> tuple[Qwen, list[Figure]]:
+def start(open_engine: Callable[[PhaseReporter], Qwen], watch: Watch) -> tuple[Qwen, list[Figure]]:
     """Load the engine and time each phase."""
     begun = [("importing", watch())]
 
@@ -160,7 +160,7 @@ def edits(engine: Qwen, watch: Watch, task: Task, side: int, steps: int) -> list
         Figure(f"{what}: whole edit of {len(taken.at)} steps", whole, "s"),
         Figure(f"{what}: a preview", 1000 * statistics.median(taken.previews), "ms", target=1.0),
     ]
-    if watch.card is not None:  # a card must have what is reserved; of that, the allocator could do without some
+    if watch.card is not None:  # the card must have the reserved memory, of which the allocator could do without some
         used, reserved = torch.cuda.max_memory_allocated(watch.card), torch.cuda.max_memory_reserved(watch.card)
         figures.append(Figure(f"{what}: peak memory", used / 1e9, "GB"))
         figures.append(Figure(f"{what}: peak memory reserved", reserved / 1e9, "GB"))
@@ -229,13 +229,13 @@ def measure(
 ) -> list[Figure]:
     """Run everything once through."""
     watch = Watch(settings.qwen_device)
-    engine, figures = started(open_engine or partial(Qwen, settings), watch)
+    engine, figures = start(open_engine or partial(Qwen, settings), watch)
     with closing(engine):
         for side in sizes:
             figures += gpu_passes.passes(engine, watch, side, steps)
         for task, side in itertools.product(Task, sizes):
             figures += edits(engine, watch, task, side, steps)
-        figures += gpu_passes.windowed(engine, watch, steps)
+        figures += gpu_passes.windows(engine, watch, steps)
         figures.append(overhead(engine, watch, min(sizes), steps, rounds))
         if all(task.value in engine.adapters for task in list(Task)[:2]):
             figures.append(switching(engine, watch))
@@ -246,7 +246,7 @@ def measure(
     return figures
 
 
-def tell(figures: Sequence[Figure], write: Callable[[str], None]) -> None:
+def write_table(figures: Sequence[Figure], write: Callable[[str], None]) -> None:
     """Write the table."""
     table = Table(write)
     for figure in figures:
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         open_engine = random_engine(settings, Path(scratch)) if given.random else None
         figures = measure(settings, given.sizes, given.steps, given.rounds, open_engine)
-    tell(figures, lambda line: print(line, flush=True))  # noqa: T201
+    write_table(figures, lambda line: print(line, flush=True))  # noqa: T201
     if given.json:
         device = settings.qwen_device
         device = device if device == "cpu" else torch.cuda.get_device_name(torch.device(device))

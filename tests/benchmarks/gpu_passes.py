@@ -83,7 +83,7 @@ def passes(engine: Qwen, clock: Callable[[], float], side: int, steps: int) -> I
         yield Figure(f"{count} pictures {side} px {how}: a step", ticks.each_s, "s", target=goal)
 
 
-def windowed(engine: Qwen, clock: Callable[[], float], steps: int) -> Iterator[Figure]:
+def windows(engine: Qwen, clock: Callable[[], float], steps: int) -> Iterator[Figure]:
     """Time a removal of 600 x 400 px in a photo of 24 megapixels."""
     image, mask = np.full((*_PHOTO, 3), 127, np.uint8), np.zeros(_PHOTO, np.uint8)
     image[::2, ::2] = 180

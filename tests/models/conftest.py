@@ -26,8 +26,8 @@ ON_THE_CPU: dict[str, Any] = {"qwen_device": "cpu", "qwen_work_px": 128}
 
 @pytest.fixture(scope="session")
 def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a MODEL_DIR with a tiny Qwen-Image-Edit-2509 and its three adapters. Copy it before you change it."""
-    import torch  # noqa: PLC0415 (ten seconds of imports, for those who ask)
+    """Return a MODEL_DIR with a tiny checkpoint of 2509 and its three adapters. Copy it before you change it."""
+    import torch  # noqa: PLC0415 (ten seconds of imports)
 
     from tests.models import tiny_qwen  # noqa: PLC0415
 
@@ -45,7 +45,7 @@ def qwen_settings(qwen_models: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
-    """Provide the engine, loaded once."""
+    """Load the engine once."""
     from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
 
     with closing(Qwen(qwen_settings, lambda _: None)) as engine:
@@ -54,7 +54,7 @@ def resident_qwen(qwen_settings: Settings) -> Iterator[Qwen]:
 
 @pytest.fixture(scope="session")
 def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Qwen]:
-    """Provide the engine on a volume without adapters, loaded once."""
+    """Load the engine once on a volume without adapters."""
     from services.a100worker.backends.qwen.engine import Qwen  # noqa: PLC0415
     from tests.models.seal import seal  # noqa: PLC0415
 
@@ -67,7 +67,7 @@ def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
-    """Provide the engine without adapters for one test."""
+    """Lend the engine without adapters to one test."""
     yield resident_stock_qwen
     resident_stock_qwen.known_sizes.forget()
     resident_stock_qwen.filler.close()
@@ -75,7 +75,7 @@ def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
 
 @pytest.fixture
 def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
-    """Provide the engine for one test; after each job it must be as if new."""
+    """Lend the engine to one test; after each job it must be as new, and the tests check that."""
     yield resident_qwen
     resident_qwen.known_sizes.forget()
     resident_qwen.filler.close()  # its child process; the next fill starts another
@@ -98,14 +98,14 @@ def before_blocks(qwen: Qwen) -> Iterator[Callable[[Callable[[int], None]], None
 
 @pytest.fixture
 async def client(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[Client]:
-    """Provide the usual client with a deployed gateway's result wait."""
+    """Return a client that waits for a result as long as a deployed gateway does."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings) as client:
         yield client
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in this folder; loading a library may take long, on a busy machine."""
+    """Mark the tests of this folder and give them time: a busy machine loads a library slowly."""
     for item in items:
         if "/tests/models/" in item.path.as_posix():
             item.add_marker(pytest.mark.models)

@@ -12,7 +12,7 @@ import numpy as np
 from services.a100worker.settings import Settings
 from shared.image_codec import encode_png
 from shared.messages import Task
-from tests.benchmarks.gpu_edit import Steps, measure, tell
+from tests.benchmarks.gpu_edit import Steps, measure, write_table
 from tests.benchmarks.gpu_passes import Figure
 from tests.benchmarks.random_qwen import TINY, RandomQwen
 from tests.benchmarks.recipe_sheet import draw_sheet, usable
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def test_it_measures_every_phase_task_and_size(qwen_settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """And what it prints says all of it; the table of this run is shown even where output is captured."""
+    """The table has all of them; that of this run is printed even where output is captured."""
     figures = measure(qwen_settings, sizes=[96], steps=3, rounds=2)
     lines: list[str] = []
 
-    tell(figures, lines.append)
+    write_table(figures, lines.append)
 
     with capsys.disabled():
         print("", *lines, sep="\n")  # noqa: T201 (for people)
@@ -103,6 +103,6 @@ def test_a_figure_stands_beside_its_baseline() -> None:
     """As the other benchmarks write it."""
     lines: list[str] = []
 
-    tell([Figure("adapter switch", 3.0, "ms", target=2.0, baseline=1.0)], lines.append)
+    write_table([Figure("adapter switch", 3.0, "ms", target=2.0, baseline=1.0)], lines.append)
 
     assert lines[1].split() == ["adapter", "switch", "3.00", "ms", "<=", "2.00", "ms", "1.00", "ms", "3.00", "missed"]

@@ -50,8 +50,8 @@ def build(models: Path, side: int | str = 512, paint: float = GREY, mask: str = 
     return folder
 
 
-def opened(models: Path) -> Lama:
-    """Return the installed LaMa."""
+def open_lama(models: Path) -> Lama:
+    """Open the file that is there."""
     found = Lama.find(models, "cpu")
     assert found is not None
     return found
@@ -62,7 +62,7 @@ def test_a_hole_is_painted_and_the_rest_is_left_alone(tmp_path: Path, side: int 
     """Whether the file takes one size or any."""
     build(tmp_path, side)
 
-    filled = opened(tmp_path).fill(piece(), MASK, NOTHING)
+    filled = open_lama(tmp_path).fill(piece(), MASK, NOTHING)
 
     inner = (slice(25, 65), slice(35, 55))
     assert np.abs(filled[inner].astype(int) - int(GREY)).max() <= 1
@@ -75,7 +75,7 @@ def test_what_must_not_be_copied_is_unknown_but_not_painted(tmp_path: Path) -> N
     avoid: Grey = np.zeros_like(MASK)
     avoid[:, :20] = 255
 
-    filled = opened(tmp_path).fill(piece(), MASK, avoid)
+    filled = open_lama(tmp_path).fill(piece(), MASK, avoid)
 
     assert np.array_equal(filled[:, :20], piece()[:, :20])
 
@@ -102,7 +102,7 @@ def test_numbers_without_a_meaning_are_no_fill(tmp_path: Path) -> None:
     build(tmp_path, paint=float("nan"))
 
     with pytest.raises(EngineFailed):
-        opened(tmp_path).fill(piece(), MASK, NOTHING)
+        open_lama(tmp_path).fill(piece(), MASK, NOTHING)
 
 
 def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The diffusion engine keeps to what every engine keeps to: the same tests, on the tiny checkpoint."""
+"""The contract of all engines, kept by the diffusion engine: the same tests, on the tiny checkpoint."""
 
 from __future__ import annotations
 

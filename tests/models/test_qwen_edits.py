@@ -58,13 +58,13 @@ class Lost(Qwen):
 
 @pytest.fixture
 async def site(client: Client, desk: Desk, qwen_models: Path) -> AsyncIterator[Client]:
-    """Provide the system, with one worker on the tiny checkpoint."""
+    """Run the system with one worker on the tiny checkpoint."""
     async with desk.manager(), desk.worker("qwen", model_dir=qwen_models, **ON_THE_CPU):
         yield client
 
 
-async def edited(site: Client, task: Task, image: bytes, **more: Any) -> tuple[str, np.ndarray[Any, Any]]:
-    """Order an edit of a picture, follow it to its end and return its id and the result."""
+async def run_edit(site: Client, task: Task, image: bytes, **more: Any) -> tuple[str, np.ndarray[Any, Any]]:
+    """Submit an edit of a picture, follow it to its end and return its id and the result."""
     order = {"task": task, "image": await upload(site, image), "seed": 5, "steps": 3, **more}
     answer = await site.post("/v1/jobs", json=order)
     assert answer.status_code == 202, answer.text
@@ -86,8 +86,8 @@ async def test_every_task_is_done_at_the_upload_s_size(site: Client, task: Task)
     if task is Task.INSERTION:
         order["reference"] = await upload(site, encode_png(piece("coffee", 80, 120)))
 
-    job_id, picture = await edited(site, task, encode_png(photo), **order)
-    _, again = await edited(site, task, encode_png(photo), **order)
+    job_id, picture = await run_edit(site, task, encode_png(photo), **order)
+    _, again = await run_edit(site, task, encode_png(photo), **order)
     receipt = (await site.get(f"/v1/jobs/{job_id}/receipt")).json()
 
     assert picture.shape == photo.shape
@@ -108,7 +108,7 @@ async def test_an_insertion_with_a_reference_mask_follows_its_outline(site: Clie
         "reference_mask": await upload(site, encode_png(outline)),
     }
 
-    _, picture = await edited(site, Task.INSERTION, encode_png(piece()), **order)
+    _, picture = await run_edit(site, Task.INSERTION, encode_png(piece()), **order)
 
     changed = np.any(picture != piece(), axis=2)
     assert changed[:10].sum() == 0
@@ -121,7 +121,7 @@ async def test_a_transparent_upload_is_edited_on_white(site: Client) -> None:
     rgba[:, :20, 3] = 0
     mask = await upload(site, encode_png(MASK))
 
-    _, picture = await edited(site, Task.REMOVAL, encode_png(rgba), mask=mask)
+    _, picture = await run_edit(site, Task.REMOVAL, encode_png(rgba), mask=mask)
 
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert (picture[:, :10] == 255).all()
@@ -135,7 +135,7 @@ async def test_a_photo_taken_sideways_is_edited_upright(site: Client) -> None:
     upright = decode_photo(file.getvalue()).rgb
     mask = await upload(site, encode_png(MASK))
 
-    _, picture = await edited(site, Task.REMOVAL, file.getvalue(), mask=mask)
+    _, picture = await run_edit(site, Task.REMOVAL, file.getvalue(), mask=mask)
 
     assert upright.shape == picture.shape == (HEIGHT, WIDTH, 3)
     assert np.array_equal(picture[:10], upright[:10])
@@ -158,9 +158,9 @@ async def test_the_events_tell_the_steps_and_show_the_picture(site: Client) -> N
 
 
 async def test_a_cancel_is_heard_and_the_worker_goes_on(site: Client) -> None:
-    """The next job gets what it would have got."""
+    """The next job gets the same picture as without the cancel."""
     image = encode_png(piece())
-    _, expected = await edited(site, Task.WHITE_BALANCE, image)
+    _, expected = await run_edit(site, Task.WHITE_BALANCE, image)
     order = {"task": "white-balance", "image": await upload(site, image), "steps": 100}
     job_id = (await site.post("/v1/jobs", json=order)).json()["id"]
     async with await site.open_stream(f"/v1/jobs/{job_id}/events") as stream:
@@ -169,14 +169,14 @@ async def test_a_cancel_is_heard_and_the_worker_goes_on(site: Client) -> None:
         await site.delete(f"/v1/jobs/{job_id}")
         last = (await read_events(stream))[-1]
 
-    _, picture = await edited(site, Task.WHITE_BALANCE, image)
+    _, picture = await run_edit(site, Task.WHITE_BALANCE, image)
 
     assert last.name == "cancelled"
     assert np.array_equal(picture, expected)
 
 
-async def finished(desk: Desk, job_id: str, **order: Any) -> tuple[Terminal, list[str]]:
-    """Return a job's end and the events before it."""
+async def run_job(desk: Desk, job_id: str, **order: Any) -> tuple[Terminal, list[str]]:
+    """Return a job's end, and the messages on the way."""
     await desk.submit(job_id, steps=2, **order)
     end = await desk.outcome(job_id)
     events = await desk.events(job_id)
@@ -186,8 +186,8 @@ async def finished(desk: Desk, job_id: str, **order: Any) -> tuple[Terminal, lis
 async def test_a_card_that_is_too_small_makes_a_job_slower_not_lost(desk: Desk, qwen_models: Path) -> None:
     """The user sees which fallback was taken; the next job of the size starts with it."""
     async with desk.manager(), desk.worker(f"{__name__}:Cramped", model_dir=qwen_models, **ON_THE_CPU):
-        first, told = await finished(desk, "j1")
-        second, told_later = await finished(desk, "j2")
+        first, told = await run_job(desk, "j1")
+        second, told_later = await run_job(desk, "j2")
 
     assert isinstance(first, Done), first
     assert isinstance(second, Done), second
@@ -200,7 +200,7 @@ async def test_a_job_that_cannot_be_done_fails_alone(desk: Desk, images: NatsIma
     """With the reason, and without a second try."""
     async with desk.manager(), desk.worker("qwen", model_dir=qwen_models, **ON_THE_CPU):
         nothing = await images.put("inputs", encode_png(np.zeros((HEIGHT, WIDTH), np.uint8)))
-        end, _ = await finished(desk, "j1", task=Task.REMOVAL, mask=nothing.sha256)
+        end, _ = await run_job(desk, "j1", task=Task.REMOVAL, mask=nothing.sha256)
 
     assert isinstance(end, Failed)
     assert (end.message, end.attempt) == ("The mask marks nothing to remove.", 1)

@@ -39,7 +39,7 @@ def order(seed: int = 3, **changes: Any) -> PaintRequest:
 
 
 def test_the_picture_is_the_library_s_own(qwen: Qwen) -> None:
-    """Byte for byte what the bare pipeline makes of the same arguments: nothing of ours is in between."""
+    """Byte for byte: the bare pipeline gives the same picture for the same arguments."""
     asked = order(adapters=["removal"])
     ours = qwen.painter.paint(asked, Recorder())
 

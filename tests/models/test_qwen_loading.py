@@ -38,12 +38,12 @@ def own_models(qwen_models: Path, tmp_path: Path) -> Path:
     return shutil.copytree(qwen_models, tmp_path / "models")
 
 
-def loaded(models: Path, **settings: Any) -> closing[Qwen]:
-    """Return an engine as a context manager."""
+def open_engine(models: Path, **settings: Any) -> closing[Qwen]:
+    """Load an engine; the block that enters it closes it."""
     return closing(Qwen(Settings(model_dir=models, **ON_THE_CPU, **settings), lambda _: None))
 
 
-def balanced(engine: Qwen, steps: int = 3) -> Rgb:
+def balance(engine: Qwen, steps: int = 3) -> Rgb:
     """One edit's picture."""
     return edit(engine, edit_of(Task.WHITE_BALANCE, steps=steps), Recorder()).image
 
@@ -53,11 +53,11 @@ def difference(first: Rgb, second: Rgb) -> float:
     return float(np.abs(first.astype(int) - second).mean())
 
 
-# --- what works ---------------------------------------------------------------------------------------------------
+# --- starts -------------------------------------------------------------------------------------------------------
 
 
 def test_the_phases_are_told_in_order(qwen_settings: Settings) -> None:
-    """An operator sees what a slow start waits for."""
+    """An operator sees the phase that a slow start is in."""
     phases: list[str] = []
 
     load("qwen", qwen_settings, phases.append).close()
@@ -69,8 +69,8 @@ def test_the_phases_are_told_in_order(qwen_settings: Settings) -> None:
 def test_the_layout_of_2511_runs(tmp_path: Path) -> None:
     """It differs by a flag of its transformer, which changes the picture."""
     build(tmp_path / "qwen", zero_cond_t=True)
-    with loaded(tmp_path) as newer:
-        flag, picture = newer.painter.pipeline.transformer.config.zero_cond_t, balanced(newer)
+    with open_engine(tmp_path) as newer:
+        flag, picture = newer.painter.pipeline.transformer.config.zero_cond_t, balance(newer)
 
     assert flag is True
     assert picture.any()
@@ -85,8 +85,8 @@ def test_a_processor_in_the_files_of_older_libraries_is_read(own_models: Path, q
     assert not (folder / "processor_config.json").exists()
     seal(own_models / "qwen")
 
-    with loaded(own_models) as engine:
-        assert np.array_equal(balanced(engine), balanced(qwen))
+    with open_engine(own_models) as engine:
+        assert np.array_equal(balance(engine), balance(qwen))
 
 
 def test_text_encoder_and_tokenizer_in_the_files_of_older_libraries_are_read(own_models: Path, qwen: Qwen) -> None:
@@ -95,23 +95,23 @@ def test_text_encoder_and_tokenizer_in_the_files_of_older_libraries_are_read(own
     unpack_tokenizer(own_models / "qwen/tokenizer")
     seal(own_models / "qwen")
 
-    with loaded(own_models) as engine:
-        assert np.array_equal(balanced(engine), balanced(qwen))
+    with open_engine(own_models) as engine:
+        assert np.array_equal(balance(engine), balance(qwen))
 
 
 @pytest.mark.parametrize(("plan", "within"), [("offload", 0.0), ("cast", 12.0)])
 def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen, plan: str, within: float) -> None:
     """Weights in the machine's memory lose nothing; in eight bits a little. Adapters work in both."""
-    with loaded(qwen_models, qwen_plan=plan) as engine:
-        picture, again = balanced(engine), balanced(engine)
+    with open_engine(qwen_models, qwen_plan=plan) as engine:
+        picture, again = balance(engine), balance(engine)
 
     assert np.array_equal(picture, again)
-    assert difference(picture, balanced(qwen)) <= within
+    assert difference(picture, balance(qwen)) <= within
 
 
 @pytest.mark.parametrize("plan", ["cast", "offload"])
 def test_blocks_whose_weights_come_and_go_are_not_compiled(qwen_models: Path, plan: str) -> None:
-    """The libraries' hooks do not fit into a graph; that is said before anything is loaded."""
+    """The libraries' hooks do not fit into a graph; the refusal comes before anything is loaded."""
     phases: list[str] = []
     settings = Settings(model_dir=qwen_models, **ON_THE_CPU, qwen_plan=plan, qwen_compile=True)
 
@@ -125,17 +125,17 @@ def test_blocks_whose_weights_come_and_go_are_not_compiled(qwen_models: Path, pl
 def test_a_step_cache_serves_many_steps_and_leaves_few_alone(qwen_models: Path, qwen: Qwen, cache: str) -> None:
     """It saves passes through the blocks where there are steps enough to be like one another."""
     passes = []
-    with loaded(qwen_models, qwen_cache=cache, qwen_cache_threshold=1.0) as engine:
+    with open_engine(qwen_models, qwen_cache=cache, qwen_cache_threshold=1.0) as engine:
         engine.painter.pipeline.transformer.transformer_blocks[1].attn.to_q.register_forward_pre_hook(
             lambda *_: passes.append(1)
         )
-        few = balanced(engine)
+        few = balance(engine)
         for_few = len(passes)
-        many = balanced(engine, steps=12)
+        many = balance(engine, steps=12)
 
     assert for_few == 3 * 2
     assert len(passes) - for_few < 12 * 2
-    assert np.array_equal(few, balanced(qwen))
+    assert np.array_equal(few, balance(qwen))
     assert many.any()
 
 
@@ -144,7 +144,7 @@ def test_the_lightning_adapter_decides_the_steps(own_models: Path) -> None:
     write_adapter(own_models / "qwen/adapters/lightning-4.safetensors", 4, seed=9)
     seal(own_models / "qwen")
     recorder, passes = Recorder(), []
-    with loaded(own_models, qwen_lightning="4") as engine:
+    with open_engine(own_models, qwen_lightning="4") as engine:
         engine.painter.pipeline.transformer.register_forward_pre_hook(lambda *_: passes.append(1))
         edit(engine, edit_of(Task.WHITE_BALANCE, steps=30, guidance=4.0), recorder)
         active = engine.painter.pipeline.get_active_adapters()
@@ -158,8 +158,8 @@ def test_without_adapters_the_model_edits_as_it_is(own_models: Path, qwen: Qwen)
     """With the stock recipe, and without a setting."""
     shutil.rmtree(own_models / "qwen/adapters")
     seal(own_models / "qwen")
-    with loaded(own_models) as engine:
-        assert not np.array_equal(balanced(engine), balanced(qwen))
+    with open_engine(own_models) as engine:
+        assert not np.array_equal(balance(engine), balance(qwen))
 
 
 @pytest.mark.parametrize("names", ["bare", "diffusion_model", "kohya"])
@@ -176,11 +176,11 @@ def test_adapters_of_other_trainers_are_read(own_models: Path, qwen: Qwen, names
     save_file(tensors, path)
     seal(own_models / "qwen")
 
-    with loaded(own_models) as engine:
-        assert np.array_equal(balanced(engine), balanced(qwen))
+    with open_engine(own_models) as engine:
+        assert np.array_equal(balance(engine), balance(qwen))
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------------------
 
 
 def drop(name: str) -> Callable[[Path], None]:
@@ -208,7 +208,7 @@ def write(name: str, data: bytes) -> Callable[[Path], None]:
 
 
 def change(name: str, act: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
-    """Change what a file of tensors holds, but not its size unless the tensors' own do."""
+    """Change the tensors of a file, but not its size unless their own change."""
 
     def harm(folder: Path) -> None:
         tensors = load_file(folder / name)
@@ -266,7 +266,7 @@ def test_what_cannot_be_used_is_refused(own_models: Path, harm: str) -> None:
     act(own_models / "qwen")
     seal(own_models / "qwen")
 
-    with pytest.raises(ConfigError) as refused, loaded(own_models):
+    with pytest.raises(ConfigError) as refused, open_engine(own_models):
         pass
 
     assert sentence in refused.value.message
@@ -279,7 +279,7 @@ def test_what_is_missing_or_has_changed_is_named_with_the_remedy(own_models: Pat
     act, sentence = CHANGED[harm]
     act(own_models / "qwen")
 
-    with pytest.raises(ConfigError) as refused, loaded(own_models):
+    with pytest.raises(ConfigError) as refused, open_engine(own_models):
         pass
 
     assert sentence in refused.value.message
@@ -287,7 +287,7 @@ def test_what_is_missing_or_has_changed_is_named_with_the_remedy(own_models: Pat
 
 
 async def test_a_worker_without_its_model_ends_with_one_sentence(desk: Desk, tmp_path: Path) -> None:
-    """And the code that tells whoever starts it not to try again."""
+    """And with the code after which a supervisor does not try again."""
     async with desk.worker_process("qwen", MODEL_DIR=str(tmp_path), A100WORKER_QWEN_DEVICE="cpu") as worker:
         assert await worker.wait() == EXIT_CONFIG
 
@@ -303,5 +303,5 @@ def test_a_machine_without_a_card_says_so(qwen_models: Path) -> None:
 
 def test_an_attention_that_cannot_be_had_is_refused(qwen_models: Path) -> None:
     """Where it was asked for by name; `auto` falls back."""
-    with pytest.raises(ConfigError, match="first picture"), loaded(qwen_models, qwen_attention="flash"):
+    with pytest.raises(ConfigError, match="first picture"), open_engine(qwen_models, qwen_attention="flash"):
         pass

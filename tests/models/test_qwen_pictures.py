@@ -166,7 +166,7 @@ def test_a_mask_over_nothing_gives_the_photo_as_the_vae_has_it(qwen: Qwen) -> No
 
 
 def test_the_still_part_has_the_same_bytes_for_any_seed_and_prompt(qwen: Qwen) -> None:
-    """What lies far from the mask is decoded from the photo's latents; a preview shows it from the first step on."""
+    """Far from the mask the picture is decoded from the photo's latents; a preview shows it from the first step on."""
     free = box_mask(SIZE, SIZE, (96, 96, 128, 128))
     first, second = Recorder(), Recorder()
 

@@ -1,6 +1,6 @@
-"""A Qwen-Image-Edit checkpoint of 2 MB, of random weights and the real layout: enough to run, nothing to look at.
+"""A Qwen-Image-Edit checkpoint of 2 MB with random weights in the real layout: it runs, and its pictures are noise.
 
-The sizes of its parts are the smallest that the libraries accept; what the pipeline relies on is real: the prompt's
+Its parts are the smallest that the libraries accept. The facts that the pipeline relies on are real: the prompt's
 template has 64 tokens, latents have 16 channels at an eighth of the size, the scheduler has the published values.
 """
 

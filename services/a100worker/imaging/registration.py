@@ -43,7 +43,7 @@ def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
 
 
 def with_colours_of(picture: Rgb, before: Rgb, after: Rgb) -> Rgb:
-    """Give the picture the change of colours from `before` to `after`, whatever their shapes are.
+    """Give the picture the change of colours from `before` to `after`; their shapes need not match.
 
     Each channel's mean and standard deviation is moved (Reinhard 2001), which is what a white balance changes.
     """

@@ -48,8 +48,8 @@ def plan(regions: Sequence[Box], shape: tuple[int, ...]) -> list[Window]:
         pair = _pair_to_join(windows, shape)
         if pair is None:
             break
-        joined = _window_of((*pair[0].regions, *pair[1].regions), shape)
-        windows = [*(window for window in windows if window not in pair), joined]
+        second, first = (windows.pop(number) for number in sorted(pair, reverse=True))
+        windows.append(_window_of((*first.regions, *second.regions), shape))
     return sorted(windows, key=lambda window: (window.box.y, window.box.x))
 
 
@@ -72,12 +72,12 @@ def leaves_no_context(mask: Grey) -> bool:
     return bool(np.count_nonzero(mask > _THRESHOLD) > _NEARLY_ALL * mask.size)
 
 
-def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[Window, Window] | None:
-    for first, second in permutations(windows, 2):
-        if any(_meet(first.box, region) for region in second.regions):
+def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[int, int] | None:
+    for first, second in permutations(range(len(windows)), 2):
+        if any(_meet(windows[first].box, region) for region in windows[second].regions):
             return first, second
-    pairs = list(combinations(windows, 2))
-    costs = [_extra_pixels(first, second, shape) for first, second in pairs]
+    pairs = list(combinations(range(len(windows)), 2))
+    costs = [_extra_pixels(windows[first], windows[second], shape) for first, second in pairs]
     cheapest = min(range(len(pairs)), key=costs.__getitem__)
     return pairs[cheapest] if costs[cheapest] <= 0 or len(windows) > MOST else None
 

@@ -1,4 +1,4 @@
-"""The picture with its hole filled, which a removal is conditioned on: by LaMa where its file is, or PatchMatch."""
+"""Fills holes by LaMa where its file is on the volume, else by PatchMatch, else smoothly."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 class Fill(Protocol):
-    """What fills holes."""
+    """Fills the hole of one picture."""
 
     def __call__(self, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
-        """Return the picture with all filled that is not 0 in `hole`. Raises JobCancelled, EngineFailed."""
+        """Return the picture with every nonzero pixel of `hole` filled. Raises JobCancelled, EngineFailed."""
 
 
 class HoleFiller:
-    """Owns what fills holes; `close` gives it back. For one job at a time."""
+    """Owns the LaMa session and the PatchMatch process; `close` ends them. For one job at a time."""
 
     def __init__(self, models: Path, device: str) -> None:
-        """Load LaMa if its file is there. Raises ConfigError if it cannot be read."""
+        """Open LaMa if its file is there. Raises ConfigError if the file cannot be read."""
         self._lama = Lama.find(models, device)
         self._patches = Filler() if patchmatch_available else None
 
     def of(self, job: EditInputs, step: StepReporter) -> Fill:
-        """Return the fill of one job; it stops when the job is cancelled."""
+        """Return the fill function of one job; it stops when the job is cancelled."""
         return partial(_fill, self._search(job, step), job.seed)
 
     def _search(self, job: EditInputs, step: StepReporter) -> Search:

@@ -1,4 +1,4 @@
-"""LaMa (Suvorov 2022) as ONNX: fills a hole with what the whole window suggests, where PatchMatch only copies."""
+"""LaMa (Suvorov 2022) as ONNX: a network that fills a hole by its context, where PatchMatch only copies patches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STEP_PX = 8  # of the sides, where the file takes any
 
 
 class Lama:
-    """A session on one file: image (1, 3, h, w) of 0..1 and mask (1, 1, h, w) of 0 and 1 give a picture of 0..255."""
+    """Runs one file: image (1, 3, h, w) of 0..1 and mask (1, 1, h, w) of 0 and 1 give a picture of 0..255."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -33,7 +33,7 @@ class Lama:
 
     @classmethod
     def find(cls, models: Path, device: str) -> Self | None:
-        """Open the file on the volume; None where there is none. Raises ConfigError when it cannot be used."""
+        """Open the file on the volume; return None if there is none. Raises ConfigError if it cannot be used."""
         if not (models / MODEL / FILE).is_file():
             return None
         path = Volume(models, MODEL).verify(FILE)
@@ -45,14 +45,14 @@ class Lama:
             session = onnxruntime.InferenceSession(
                 str(path), providers=providers(device, onnxruntime.get_available_providers())
             )
-        except Exception as error:  # the library has no base of its own for what a damaged file makes it raise
+        except Exception as error:  # the library has no base class for the errors of a damaged file
             raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it is damaged.") from error
         if tuple(entry.name for entry in session.get_inputs()) != _INPUTS:
             raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it has other inputs than image and mask.")
         return cls(session)
 
     def fill(self, picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:
-        """Return the picture with all that is not 0 in `hole` filled; what `avoid` marks counts as unknown too.
+        """Return the picture with every nonzero pixel of `hole` filled; pixels that `avoid` marks count as unknown too.
 
         Raises EngineFailed.
         """
@@ -63,14 +63,14 @@ class Lama:
         fed = {"image": image.transpose(2, 0, 1)[None], "mask": unknown.astype(np.float32)[None, None]}
         (answer,) = self._session.run(None, fed)
         if answer.shape != (1, 3, size[1], size[0]) or not np.isfinite(answer).all():
-            raise EngineFailed("LaMa gave no picture.")
+            raise EngineFailed("LaMa returned NaN or an image of another size.")
         painted = np.clip(np.rint(answer[0].transpose(1, 2, 0)), 0, 255).astype(np.uint8)
         restored = np.asarray(cv2.resize(painted, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
         return np.where(hole[..., None] > 0, restored, picture)
 
 
 def providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
-    """Return where to compute: on that card, not on the first one, where onnxruntime can; else on the processor."""
+    """Return the execution providers: that card where onnxruntime supports it, not simply the first; else the CPU."""
     kind, _, number = device.partition(":")
     if kind != "cuda" or _CUDA not in available:
         return [_CPU]

@@ -87,7 +87,7 @@ class Qwen(Engine):
             warm_up.choose_attention(self.painter, settings, requests)
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
-        """Paint what the mask marks by its surroundings."""
+        """Replace the marked region by a continuation of its surroundings."""
         planned = windows.plan(windows.boxes_of_marked(job.mask), job.image.shape)
         return self._run(partial(self._remove, job, step, planned), _size(Task.REMOVAL, planned), step)
 
@@ -177,7 +177,7 @@ class Qwen(Engine):
         painted: Sequence[tuple[Window, Scene]],
         labelled: labels.Labelled,
     ) -> Edit:
-        shown = labels.shown([scene for _, scene in painted], self.recipes[task].views)
+        shown = labels.of_shown([scene for _, scene in painted], self.recipes[task].views)
         boxes = tuple(window.box for window, _ in painted)
         adapters = {name: self.adapters[name] for name in self._adapters_for(task)}
         provenance = Provenance(self.recipes[task].name, boxes, adapters)

@@ -131,9 +131,9 @@ class Painter:
             self._encoder_is_away = False
 
     def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Do what the pipeline does only at its own end.
+        """Clear the caches after a run that broke off; the pipeline does it only at its own end.
 
-        Caches hold a part of the run that broke off, and would refuse a picture of another size.
+        They hold a part of that run, and would refuse a picture of another size.
         """
         if kind is not None:
             self.pipeline.maybe_free_model_hooks()

@@ -1,4 +1,4 @@
-"""The choice of a recipe for each task, from the settings and from what the volume holds."""
+"""Chooses a recipe for each task by the settings and by the adapters on the volume."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a task shows to the model, and its words."""
+    """The pictures and words that a task gives to the model."""
 
     name: str
     task: Task

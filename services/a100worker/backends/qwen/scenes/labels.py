@@ -33,7 +33,7 @@ def of_removal(job: RemovalInputs, windows: Iterable[tuple[Window, RemovalScene]
     for window, scene in windows:
         part = window.box.slices
         inside = scene.frame.leave(scene.hole)
-        filled[part] = np.where(inside[..., None] > 0, scene.frame.leave(scene.filled), filled[part])
+        filled[part] = np.where(inside[..., None] > 0, scene.frame.leave(scene.filling), filled[part])
         hole[part] = np.maximum(hole[part], inside)
     return (
         ("original", job.image),
@@ -72,7 +72,7 @@ def of_balance(image: Rgb, scene: BalanceScene) -> Labelled:
     return ("input", image), ("canny", scene.edges)
 
 
-def shown(scenes: Iterable[Scene], views: Iterable[View]) -> Labelled:
+def of_shown(scenes: Iterable[Scene], views: Iterable[View]) -> Labelled:
     """Return the pictures that the model was shown, by window and place in the prompt."""
     wanted = tuple(views)
     return tuple(

@@ -35,7 +35,7 @@ class RemovalScene:
     def __init__(
         self, job: RemovalInputs, image: Rgb, window: Window, area: int, fill: Fill, saliency: Grey | None
     ) -> None:
-        """Prepare the scene. Raises BadInput if the mask covers the whole photo."""
+        """Bring the window onto its canvas. Raises BadInput where the mask leaves nothing to continue from."""
         part = window.box.slices
         mask = np.ascontiguousarray(job.mask[part])
         self.frame = Frame.of(window.box.width, window.box.height, area, LEAST_PX)
@@ -53,7 +53,7 @@ class RemovalScene:
         """See Scene."""
         return {
             View.PHOTO: lambda: self.photo,
-            View.FILLED: lambda: self.filled,
+            View.FILLED: lambda: self.filling,
             View.TINTED: lambda: scene.tint(self.photo, self.mask),
             View.BOXED: self._draw_boxes,
             View.HOLLOW: lambda: scene.blacken(self.photo, self.mask),
@@ -61,7 +61,7 @@ class RemovalScene:
         }
 
     @cached_property
-    def filled(self) -> Rgb:
+    def filling(self) -> Rgb:
         """The photo without the object. Raises JobCancelled, EngineFailed."""
         return self._fill(self.photo, self.hole, self._saliency)
 

@@ -22,7 +22,7 @@ def warm(picture: Rgb) -> Rgb:
     return np.asarray(np.clip(picture * np.array([1.25, 1, 0.8]) + 5, 0, 255), np.uint8)
 
 
-def moved(picture: Rgb, across: float, down: float = 0, zoom: float = 1.0, turn: float = 0) -> Rgb:
+def move(picture: Rgb, across: float, down: float = 0, zoom: float = 1.0, turn: float = 0) -> Rgb:
     """Return the picture, moved, enlarged about its centre or turned."""
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, zoom)
@@ -38,7 +38,7 @@ def test_other_colours_are_no_movement(name: str) -> None:
     _, file = cv2.imencode(".jpg", warm(picture), [cv2.IMWRITE_JPEG_QUALITY, 60])
     jpeg = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)
 
-    for after in (picture, warm(picture), dark, cv2.GaussianBlur(picture, (0, 0), 1.0), jpeg, moved(picture, 0.5)):
+    for after in (picture, warm(picture), dark, cv2.GaussianBlur(picture, (0, 0), 1.0), jpeg, move(picture, 0.5)):
         assert is_aligned(picture, np.asarray(after))
 
 
@@ -48,7 +48,7 @@ def test_other_colours_are_no_movement(name: str) -> None:
 )
 def test_a_shift_a_zoom_and_a_turn_are_movements(name: str, movement: dict[str, float]) -> None:
     """Also in other colours."""
-    assert not is_aligned(photo(name), moved(warm(photo(name)), **movement))
+    assert not is_aligned(photo(name), move(warm(photo(name)), **movement))
 
 
 def test_another_picture_is_not_aligned() -> None:
@@ -65,7 +65,7 @@ def test_only_the_colours_of_an_answer_that_moved_are_used(name: str) -> None:
     """The shapes stay those of the photo, and the colours are nearly those of the answer."""
     picture = photo(name)
 
-    recoloured = with_colours_of(picture, picture, moved(warm(picture), 9, 5))
+    recoloured = with_colours_of(picture, picture, move(warm(picture), 9, 5))
 
     assert is_aligned(picture, recoloured)
     assert np.abs(recoloured.astype(int) - warm(picture)).mean() < 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.a100worker.backends.qwen.frames import Frame
@@ -14,6 +14,7 @@ AREA = 1024 * 1024
 SIDE = st.integers(1, 9000)
 
 
+@settings(deadline=None)
 @given(SIDE, SIDE, st.sampled_from([128, 512, 1024, 2048]), st.sampled_from([None, 512]))
 def test_a_frame_suits_the_model(width: int, height: int, side: int, least: int | None) -> None:
     """Its sides are multiples of 32, its area is about the wanted one or less, and a strip does not become too long."""

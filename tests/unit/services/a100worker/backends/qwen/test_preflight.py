@@ -305,7 +305,7 @@ def test_layers_are_known_by_kohya_s_names(tmp_path: Path, layer: str) -> None:
 
 
 def test_float16_is_refused_with_the_reason() -> None:
-    """It runs, and loses what makes the picture."""
+    """It runs, and its pictures are black."""
     variables = {"A100WORKER_QWEN_DTYPE": "float16", "PATH": ""}
     code = "from shared.settings import load; from services.a100worker.settings import Settings; load(Settings)"
     ended = subprocess.run(

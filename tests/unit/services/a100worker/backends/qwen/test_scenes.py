@@ -112,7 +112,7 @@ def test_a_mask_brushed_by_hand_is_filled_farther_out(tool: str | None, reach: i
     """The adapter was trained with fills that reach 35 px beyond a brushed mask."""
     fill = Filler()
 
-    _ = removal_scene(fill, mask_tool=tool).filled
+    _ = removal_scene(fill, mask_tool=tool).filling
 
     left, _, width, _ = cv2.boundingRect(fill.hole)
     drawn = cv2.boundingRect(MASK[PART])
@@ -257,7 +257,7 @@ def test_the_labelled_pictures_of_a_removal_have_the_photo_s_size() -> None:
     assert {picture.shape for picture in labelled.values()} == {PHOTO.shape}
     assert (labelled["mae"][MASK > 0] == (255, 0, 0)).all()
     assert np.array_equal(labelled["mae"][:200], PHOTO[:200])
-    assert [label for label, _ in labels.shown([scene, scene], [View.FILLED])] == [
+    assert [label for label, _ in labels.of_shown([scene, scene], [View.FILLED])] == [
         "window_1_picture_1",
         "window_2_picture_1",
     ]
