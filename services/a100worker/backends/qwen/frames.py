@@ -48,8 +48,8 @@ class Frame:
         return math.sqrt(self.inner[0] * self.inner[1] / (self.width * self.height))
 
     def enter(self, picture: Rgb) -> Rgb:
-        """Bring a picture in and repeat its rim in the padding."""
-        return self._pad(_scale(picture, self.inner), cv2.BORDER_REPLICATE)
+        """Bring a picture in; the padding mirrors it, because streaks or a black bar would be a thing to paint."""
+        return self._pad(_scale(picture, self.inner), cv2.BORDER_REFLECT)
 
     def enter_mask(self, mask: Grey) -> Grey:
         """Bring a mask in as 0 and 255; no marked pixel is lost, and the padding is not marked."""
@@ -60,7 +60,7 @@ class Frame:
 
     def enter_grey(self, grey: Grey) -> Grey:
         """Bring soft values in."""
-        return self._pad(_scale(grey, self.inner), cv2.BORDER_REPLICATE)
+        return self._pad(_scale(grey, self.inner), cv2.BORDER_REFLECT)
 
     def crop(self, framed: Rgb | Grey) -> Rgb:
         """Cut the padding off."""
