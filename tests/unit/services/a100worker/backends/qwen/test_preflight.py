@@ -25,9 +25,9 @@ from tests.unit.services.a100worker.backends.qwen.volumes import (
     WIDTH,
     files,
     lora,
-    pulled,
     safetensors,
     transformer,
+    write_volume,
 )
 
 ROOT = Path(__file__).parents[6]
@@ -37,7 +37,7 @@ LAYER = "transformer.transformer_blocks.0.attn.to_q"
 
 def test_a_whole_checkpoint_is_found_with_its_sizes(tmp_path: Path) -> None:
     """Shards count together; each task has its adapter."""
-    pulled(tmp_path, files())
+    write_volume(tmp_path, files())
     parameters = sum(math.prod(shape) for shard in transformer() for shape in shard.values())
 
     ready = look(Settings(model_dir=tmp_path))
@@ -63,7 +63,7 @@ def test_the_version_follows_from_the_transformer_s_configuration(
     tmp_path: Path, config: dict[str, bool], base: str
 ) -> None:
     """Wherever the files came from."""
-    pulled(tmp_path, files(**config))
+    write_volume(tmp_path, files(**config))
 
     assert look(Settings(model_dir=tmp_path)).checkpoint.base == base
 
@@ -71,7 +71,7 @@ def test_the_version_follows_from_the_transformer_s_configuration(
 @pytest.mark.parametrize("name", [name for name in files() if not name.startswith("adapters")])
 def test_a_missing_file_is_named_with_the_command_that_fetches_it(tmp_path: Path, name: str) -> None:
     """Whichever it is, and without a word about where on this machine it is missing."""
-    pulled(tmp_path, files())
+    write_volume(tmp_path, files())
     (tmp_path / "qwen" / name).unlink()
 
     with pytest.raises(ConfigError) as refused:
@@ -85,7 +85,7 @@ def test_a_task_without_an_adapter_is_no_error(tmp_path: Path, caplog: pytest.Lo
     """The model does it as published; the log names the tasks."""
     contents = files()
     del contents["adapters/insertion.safetensors"]
-    pulled(tmp_path, contents)
+    write_volume(tmp_path, contents)
 
     with caplog.at_level("INFO"):
         ready = look(Settings(model_dir=tmp_path))
@@ -98,14 +98,14 @@ def test_a_task_without_an_adapter_is_no_error(tmp_path: Path, caplog: pytest.Lo
 
 def test_a_volume_without_any_adapter_is_no_error(tmp_path: Path) -> None:
     """As `pull qwen` leaves it."""
-    pulled(tmp_path, {name: data for name, data in files().items() if not name.startswith("adapters/")})
+    write_volume(tmp_path, {name: data for name, data in files().items() if not name.startswith("adapters/")})
 
     assert set(look(Settings(model_dir=tmp_path)).recipe_names.values()) == {"stock"}
 
 
 def test_a_removal_s_recipe_can_be_set(tmp_path: Path) -> None:
     """An unknown one is refused, with those that there are."""
-    pulled(tmp_path, files())
+    write_volume(tmp_path, files())
 
     tinted = look(Settings(model_dir=tmp_path, qwen_removal_recipe="stock-tint"))
 
@@ -116,7 +116,7 @@ def test_a_removal_s_recipe_can_be_set(tmp_path: Path) -> None:
 
 def test_the_obsolete_setting_is_accepted_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It allowed a volume without adapters when that was an error."""
-    pulled(tmp_path, files())
+    write_volume(tmp_path, files())
 
     look(Settings(model_dir=tmp_path, qwen_bare=True))
 
@@ -127,7 +127,7 @@ def test_the_obsolete_setting_is_accepted_with_a_warning(tmp_path: Path, caplog:
 def test_lightning_needs_the_adapter_of_its_steps(tmp_path: Path, steps: Literal["4", "8"]) -> None:
     """One file for four, another for eight."""
     contents = files() | {f"adapters/lightning-{steps}.safetensors": safetensors(lora())}
-    pulled(tmp_path, contents)
+    write_volume(tmp_path, contents)
 
     ready = look(Settings(model_dir=tmp_path, qwen_lightning=steps))
     other: Literal["4", "8"] = "8" if steps == "4" else "4"
@@ -146,7 +146,7 @@ def test_the_better_lightning_adapter_is_the_default(
 ) -> None:
     """Where none lies, a job has the steps that it names."""
     adapters = {f"adapters/lightning-{number}.safetensors": safetensors(lora()) for number in on_the_volume}
-    pulled(tmp_path, files() | adapters)
+    write_volume(tmp_path, files() | adapters)
 
     ready = look(Settings(model_dir=tmp_path, qwen_lightning=setting))
 
@@ -178,7 +178,7 @@ def test_the_better_lightning_adapter_is_the_default(
 )
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path, tensors: dict[str, tuple[int, ...]], why: str) -> None:
     """By its header alone."""
-    pulled(tmp_path, files() | {"adapters/removal.safetensors": safetensors(tensors)})
+    write_volume(tmp_path, files() | {"adapters/removal.safetensors": safetensors(tensors)})
 
     with pytest.raises(ConfigError, match=rf"qwen/adapters/removal\.safetensors cannot be used: .*{why}"):
         look(Settings(model_dir=tmp_path))
@@ -188,7 +188,7 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path, tensors: dict[s
 def test_an_adapter_of_zeros_is_refused(tmp_path: Path, fill: bytes) -> None:
     """Some were published by accident; it would change nothing."""
     data = safetensors(lora(), fill=fill)[: len(safetensors(lora()))]
-    pulled(tmp_path, files() | {"adapters/removal.safetensors": data})
+    write_volume(tmp_path, files() | {"adapters/removal.safetensors": data})
 
     with pytest.raises(ConfigError, match="cannot be used: all of its numbers are zero, so it would change nothing"):
         look(Settings(model_dir=tmp_path))
@@ -203,7 +203,7 @@ def test_an_adapter_with_zeros_in_one_matrix_of_each_pair_is_refused(tmp_path: P
         for matrix in zeroed:
             start = len(whole) - (4 - matrix) * half
             data[start : start + half] = bytes(half)
-        pulled(tmp_path, files() | {"adapters/removal.safetensors": bytes(data)})
+        write_volume(tmp_path, files() | {"adapters/removal.safetensors": bytes(data)})
         if refused:
             with pytest.raises(ConfigError, match="all of its numbers are zero"):
                 look(Settings(model_dir=tmp_path))
@@ -231,7 +231,7 @@ def test_an_adapter_for_another_base_is_refused(
 ) -> None:
     """By its entry in the manifest, else by the file's own metadata."""
     adapter = {"adapters/removal.safetensors": safetensors(lora(), metadata)}
-    pulled(tmp_path, files(zero_cond_t=True) | adapter, **facts)
+    write_volume(tmp_path, files(zero_cond_t=True) | adapter, **facts)
 
     with pytest.raises(ConfigError, match=f"it was trained on {other}, and the model is Qwen-Image-Edit-2511"):
         look(Settings(model_dir=tmp_path))
@@ -250,7 +250,7 @@ def test_an_adapter_without_a_base_is_used_with_a_warning(
 ) -> None:
     """Several versions share the names that trainers write."""
     only = {name: data for name, data in files(zero_cond_t=True).items() if not name.startswith("adapters/")}
-    pulled(tmp_path, only | {"adapters/removal.safetensors": safetensors(lora(), metadata)})
+    write_volume(tmp_path, only | {"adapters/removal.safetensors": safetensors(lora(), metadata)})
 
     assert len(look(Settings(model_dir=tmp_path)).adapters) == 1
 
@@ -259,7 +259,7 @@ def test_an_adapter_without_a_base_is_used_with_a_warning(
 
 def test_the_facts_of_an_adapter_reach_the_engine(tmp_path: Path) -> None:
     """Its recipe, its words and its digest, for the job and its receipt."""
-    pulled(tmp_path, files(), **FACTS)
+    write_volume(tmp_path, files(), **FACTS)
 
     removal = look(Settings(model_dir=tmp_path)).adapters[0]
 
@@ -271,7 +271,7 @@ def test_the_facts_of_an_adapter_reach_the_engine(tmp_path: Path) -> None:
 def test_metadata_that_cannot_be_followed_is_refused(tmp_path: Path, value: str) -> None:
     """A strength that is ignored would give a weak edit and no reason."""
     adapter = {"adapters/removal.safetensors": safetensors(lora(), {"lora_adapter_metadata": value})}
-    pulled(tmp_path, files() | adapter)
+    write_volume(tmp_path, files() | adapter)
 
     with pytest.raises(ConfigError, match="cannot be used: it"):
         look(Settings(model_dir=tmp_path))
@@ -289,7 +289,7 @@ FORMS = (
 def test_layers_are_known_by_any_trainer_s_names(tmp_path: Path, form: str, layer: str) -> None:
     """Inside the blocks and outside."""
     shapes = {form.format(layer, "A"): (4, WIDTH), form.format(layer, "B"): (WIDTH, 4)}
-    pulled(tmp_path, files() | {"adapters/removal.safetensors": safetensors(shapes)})
+    write_volume(tmp_path, files() | {"adapters/removal.safetensors": safetensors(shapes)})
 
     assert len(look(Settings(model_dir=tmp_path)).adapters) == 3
 
@@ -299,7 +299,7 @@ def test_layers_are_known_by_kohya_s_names(tmp_path: Path, layer: str) -> None:
     """With underscores only, and an alpha for each."""
     stem = f"lora_unet_{layer.replace('.', '_')}"
     shapes = {f"{stem}.lora_down.weight": (4, WIDTH), f"{stem}.lora_up.weight": (WIDTH, 4), f"{stem}.alpha": ()}
-    pulled(tmp_path, files() | {"adapters/removal.safetensors": safetensors(shapes)})
+    write_volume(tmp_path, files() | {"adapters/removal.safetensors": safetensors(shapes)})
 
     assert len(look(Settings(model_dir=tmp_path)).adapters) == 3
 
@@ -332,7 +332,7 @@ def test_a_step_cache_beside_compiled_blocks_is_refused_with_the_reason(
 @pytest.mark.skipif(HAS_TORCH, reason="Here it is installed.")
 def test_without_its_libraries_the_engine_says_which_is_missing(tmp_path: Path) -> None:
     """After the files were found in order."""
-    pulled(tmp_path, files())
+    write_volume(tmp_path, files())
 
     with pytest.raises(ConfigError, match=r"The engine 'qwen' needs the package \w+, which is not installed\."):
         load("qwen", Settings(model_dir=tmp_path), lambda _: None)

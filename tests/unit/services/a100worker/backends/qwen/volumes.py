@@ -71,7 +71,7 @@ def files(**config: Any) -> dict[str, bytes]:
     }
 
 
-def pulled(models: Path, contents: Mapping[str, bytes], **adapters: AdapterFacts) -> None:
+def write_volume(models: Path, contents: Mapping[str, bytes], **adapters: AdapterFacts) -> None:
     """Put the files on the volume, as a pull leaves them; `adapters` are facts by task."""
     home, facts = models / "qwen", {}
     for name, data in contents.items():
