@@ -131,8 +131,6 @@ class Qwen(Engine):
 
     def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
         fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(rung)
-        if windows.leaves_no_context(job.mask):
-            step(0, 0, _LITTLE_CONTEXT)
         painted = paint_windows(
             job.image,
             planned,
@@ -140,14 +138,13 @@ class Qwen(Engine):
             partial(self._paint, Task.REMOVAL, job, rung),
             job.seed,
             step,
+            _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
         )
         labelled = labels.of_removal(job, painted.windows)
         return self._finish(Task.REMOVAL, painted.image, painted.region, painted.windows, labelled)
 
     def _insert(self, job: InsertionInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
         outline, area = outline_of(job), self._area(rung)
-        if windows.leaves_no_context(job.mask):
-            step(0, 0, _LITTLE_CONTEXT)
         painted = paint_windows(
             job.image,
             planned,
@@ -155,6 +152,7 @@ class Qwen(Engine):
             partial(self._paint, Task.INSERTION, job, rung),
             job.seed,
             step,
+            _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
         )
         labelled = labels.of_insertion(job, painted.windows, outline)
         return self._finish(Task.INSERTION, painted.image, painted.region, painted.windows, labelled)

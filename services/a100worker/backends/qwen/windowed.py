@@ -42,10 +42,12 @@ def paint_windows(
     paint: Callable[[S, int, StepReporter], Rgb],
     seed: int,
     step: StepReporter,
+    notice: str | None = None,
 ) -> Painted[S]:
     """Paint each window into the photo; a later window shows the pixels of the earlier ones. Raises JobCancelled.
 
-    `paint` takes a scene and its seed, and returns a picture of the scene's canvas.
+    `paint` takes a scene and its seed, and returns a picture of the scene's canvas. The user reads the notice until the
+    first step is done.
     """
     result, region = image.copy(), np.zeros(image.shape[:2], np.uint8)
     scenes = []
@@ -53,7 +55,7 @@ def paint_windows(
         scene = make_scene(result, window)
         share = np.full(scene.photo.shape[:2], 255, np.uint8) if scene.region is None else scene.region
         own_seed = derive_seed(seed, number)
-        steps = WindowSteps(step, number, len(windows), _Overview(result, window, share))
+        steps = WindowSteps(step, number, len(windows), _Overview(result, window, share), notice)
         part = window.box.slices
         patch = Patch(scene.frame.crop(paint(scene, own_seed, steps)), scene.frame.scale, share, own_seed)
         photo = np.ascontiguousarray(result[part])
@@ -73,11 +75,14 @@ def derive_seed(seed: int, number: int) -> int:
 class WindowSteps:
     """Counts the steps of one window among those of all, and shows its previews inside the whole photo."""
 
-    def __init__(self, step: StepReporter, number: int, count: int, overview: _Overview) -> None:
+    def __init__(
+        self, step: StepReporter, number: int, count: int, overview: _Overview, notice: str | None = None
+    ) -> None:
         self._step = step
         self._number = number
         self._count = count
         self._overview = overview
+        self._notice = notice
 
     @property
     def cancel_flag(self) -> CancelFlag:
@@ -90,6 +95,8 @@ class WindowSteps:
             if self.cancel_flag.is_set():
                 raise JobCancelled
             return
+        if done == 0 and self._notice is not None:
+            message = self._notice
         if done == total and self._number + 1 < self._count:
             message = f"Painting region {self._number + 2} of {self._count}"
         inside = None if preview is None else partial(self._overview.around, preview)

@@ -186,6 +186,25 @@ def test_steps_of_all_windows_count_together() -> None:
     assert recorder.messages[STEPS] == "Painting region 2 of 2"
 
 
+def test_a_notice_stays_until_the_first_step_is_done() -> None:
+    """The user has time to read it."""
+    image, recorder = large_photo(2400, 800), Recorder()
+    (window,) = windows.plan([Box(300, 300, 40, 40)], image.shape)
+    job = removal(image, box_mask(800, 2400, (300, 300, 340, 340)))
+
+    paint_windows(
+        image,
+        [window],
+        lambda current, planned: RemovalScene(job, current, planned, AREA, lambda picture, *_: picture, None),
+        Echo(),
+        7,
+        recorder,
+        "Take care.",
+    )
+
+    assert recorder.messages == ["Take care.", None, None, None]
+
+
 def test_each_window_has_its_own_seed() -> None:
     """The first has the job's; the same job has the same ones again."""
     first, again, other = Echo(), Echo(), Echo()
