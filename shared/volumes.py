@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+_ADAPTERS = "adapters/"
 _PIECE_BYTES = 4 * 1024**2
 
 
@@ -90,9 +91,10 @@ class Volume:
         return path
 
     def _problem(self, name: str, problem: str) -> ConfigError:
-        return ConfigError(
-            f"The model file {self._model}/{name} {problem}; `python -m services.models pull {self._model}` fetches it."
-        )
+        remedy = f"`python -m services.models pull {self._model}` fetches it"
+        if name.startswith(_ADAPTERS):  # no pull of the model fetches these
+            remedy = "`python -m services.models add` brings it again"
+        return ConfigError(f"The model file {self._model}/{name} {problem}; {remedy}.")
 
 
 def digest(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
