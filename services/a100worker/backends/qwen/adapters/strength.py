@@ -20,7 +20,7 @@ class Strength:
 
     alpha: float | None = None
     """For all layers without an own one; None: as much as the rank."""
-    alpha_by_pattern: Mapping[str, float] = field(default_factory=dict)
+    alpha_by_pattern: Mapping[re.Pattern[str], float] = field(default_factory=dict)
     by_root: bool = False
     """Divide by the root of the rank (rank-stabilised LoRA) and not by the rank."""
 
@@ -30,10 +30,13 @@ class Strength:
         try:
             settings: dict[str, Any] = json.loads(metadata.get(_KEY) or "{}")
             own = {key.removeprefix(_PREFIX): value for key, value in settings.items() if key.startswith(_PREFIX)}
-            patterns = {str(key): float(value) for key, value in (own.get("alpha_pattern") or {}).items()}
+            patterns = {
+                re.compile(rf"(.*\.)?({key})$"): float(value)  # PEFT's rule
+                for key, value in (own.get("alpha_pattern") or {}).items()
+            }
             alpha = own.get("lora_alpha")
             strength = cls(None if alpha is None else float(alpha), patterns, bool(own.get("use_rslora")))
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, re.error) as error:
             raise ValueError(f"its metadata {_KEY} cannot be read") from error
         if own.get("use_dora"):
             raise ValueError("it uses DoRA, which is not supported")
@@ -44,7 +47,7 @@ class Strength:
         if alpha is not None:
             return alpha / rank
         for pattern, value in self.alpha_by_pattern.items():
-            if re.match(rf"(.*\.)?({pattern})$", layer):  # PEFT's rule
+            if pattern.match(layer):
                 alpha = value
                 break
         else:

@@ -267,7 +267,16 @@ def test_the_facts_of_an_adapter_reach_the_engine(tmp_path: Path) -> None:
     assert removal.sha256 == digest(removal.path)
 
 
-@pytest.mark.parametrize("value", ["{", "[]", '{"transformer.lora_alpha": "much"}', '{"transformer.use_dora": true}'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "[]",
+        '{"transformer.lora_alpha": "much"}',
+        '{"transformer.use_dora": true}',
+        '{"transformer.alpha_pattern": {"(": 2}}',
+    ],
+)
 def test_metadata_that_cannot_be_followed_is_refused(tmp_path: Path, value: str) -> None:
     """A strength that is ignored would give a weak edit and no reason."""
     adapter = {"adapters/removal.safetensors": safetensors(lora(), {"lora_adapter_metadata": value})}
