@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
+import cv2
 import numpy as np
 
 from shared.errors import ConfigError
@@ -170,7 +171,7 @@ def load(name: str, settings: Settings, report_phase: PhaseReporter) -> Engine:
 
 def grey_to_rgb(grey: Grey) -> Rgb:
     """Return the same image with three equal channels."""
-    return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def blend(base: Rgb, edited: Rgb, region: Grey) -> Rgb:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.placement import Box
+from services.a100worker.imaging.placement import Box, bounding_box
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def boxes_of(mask: Grey) -> list[Box]:
 
 def boxes_of_marked(mask: Grey) -> list[Box]:
     """Return the boxes of the parts that a mask marks. Raises BadInput where it marks nothing."""
-    boxes = boxes_of(np.where(mask > _THRESHOLD, np.uint8(255), np.uint8(0)))
+    around = bounding_box(mask) or Box(0, 0, 1, 1)  # a mask of 24 megapixels takes half a second as a whole
+    boxes = boxes_of(np.where(mask[around.slices] > _THRESHOLD, np.uint8(255), np.uint8(0)))
     if not boxes:
         raise BadInput("The mask marks nothing to remove.")
-    return boxes
+    return [Box(box.x + around.x, box.y + around.y, box.width, box.height) for box in boxes]
 
 
 def leaves_no_context(mask: Grey) -> bool:

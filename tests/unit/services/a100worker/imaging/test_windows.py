@@ -124,6 +124,14 @@ def test_the_boxes_of_a_mask_are_those_of_its_parts() -> None:
     assert windows.boxes_of(mask) == [Box(10, 10, 20, 20), Box(60, 60, 1, 1)]
 
 
+def test_only_marked_pixels_have_boxes() -> None:
+    """A pixel of a soft rim, up to one half, is not marked."""
+    mask = box_mask(100, 100, (10, 10, 20, 20), (60, 70, 65, 90)).copy()
+    mask[0, 0], mask[99, 99] = 128, 40
+
+    assert windows.boxes_of_marked(mask) == [Box(10, 10, 10, 10), Box(60, 70, 5, 20)]
+
+
 @pytest.mark.parametrize(("rows", "little"), [(95, False), (96, True)])
 def test_a_mask_over_nearly_all_of_the_photo_is_noticed(rows: int, little: bool) -> None:  # noqa: FBT001
     """A window has no context then."""
