@@ -1,4 +1,4 @@
-"""Cut an object out of a photo and fit it into a white square, the form in which the web client keeps references."""
+"""Cut an object out of a photo and fit it into a white square, as the web client stores reference objects."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LARGE_SIDE_PX = 1024
 def extract_object(image: Rgb, mask: Grey) -> Rgb:
     """Return the masked object, scaled to touch two sides of a white square of 512 or 1024 px, as uint8 RGB.
 
-    A mask of another size is stretched to the image first. The scaled mask is the object's opacity, so its soft edge
-    stays soft. Raises BadInput if the mask marks nothing.
+    A mask of another size is stretched to the image first. The scaled mask is the object's opacity: a soft edge stays
+    soft. Raises BadInput if the mask is empty.
     """
     stretched = _stretch(mask, image)
     left, top, right, bottom = _bounds(stretched)
@@ -44,7 +44,7 @@ def _stretch(mask: Grey, image: Rgb) -> Grey:
 
 
 def _bounds(mask: Grey) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of what is inside; right and bottom are exclusive."""
+    """Return left, top, right, bottom of the pixels inside; right and bottom are exclusive."""
     inside = mask > _INSIDE
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if not len(columns):
@@ -53,8 +53,8 @@ def _bounds(mask: Grey) -> tuple[int, int, int, int]:
 
 
 def _scale(rgb: Rgb, mask: Grey, size: tuple[int, int]) -> Image.Image:
-    """Scale both in one go: Pillow filters each channel by itself, so the mask may travel as the unused fourth one."""
-    # Pillow and not OpenCV: its Lanczos filter widens when it shrinks, and clients compare with its very bytes.
+    """Scale image and mask together: Pillow filters each channel by itself, so the mask is the unused fourth one."""
+    # Pillow instead of OpenCV: its Lanczos filter widens for shrinking, and clients compare the exact bytes.
     height, width = mask.shape
     four = cv2.insertChannel(mask, cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), 3)
     return Image.frombuffer("RGBX", (width, height), four, "raw", "RGBX", 0, 1).resize(size, Image.Resampling.LANCZOS)

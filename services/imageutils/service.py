@@ -1,4 +1,4 @@
-"""The image utilities: pictures come by reference, are worked on in threads, and go back by reference."""
+"""The image utilities: read images by reference, process them in threads, and return references."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAME = "imageutils"
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Answer requests until told to stop."""
+    """Serve requests until `stop` is set."""
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
@@ -47,7 +47,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class Handlers:
-    """Makes new pictures out of stored ones, at most `at_once` at a time. All of its verbs raise ImageNotFound."""
+    """Handles at most `at_once` requests at the same time. All methods raise ImageNotFound."""
 
     def __init__(self, images: ImageStore, at_once: int) -> None:
         self._images = images
@@ -66,10 +66,10 @@ class Handlers:
         """Correct the colour cast."""
         return await self._make(partial(_balance, request), request.image)
 
-    async def _make(self, work: Callable[..., Photo], *pictures: str | None) -> ImageReply:
-        """Hand the bytes of the pictures to the work, and store what it returns."""
-        async with self._slots:  # before the bytes are fetched, so that waiting costs no memory
-            data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in pictures]
+    async def _make(self, work: Callable[..., Photo], *images: str | None) -> ImageReply:
+        """Call `work` with the bytes of the images, and store the photo that it returns."""
+        async with self._slots:  # fetch inside, so that waiting requests hold no bytes
+            data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
             return ImageReply(png=await self._images.put("cache", png, ref))
 

@@ -1,4 +1,4 @@
-"""What the image utilities must be told."""
+"""Settings of the image utilities."""
 
 from __future__ import annotations
 
@@ -13,5 +13,7 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="IMAGEUTILS_", frozen=True)
 
-    at_once: int = Field(default=4, ge=1)  # requests in work; each may hold a picture of 64 megapixels
-    in_flight: int = Field(default=32, ge=1)  # of each kind, in work and waiting; the next is told "busy"
+    at_once: int = Field(default=4, ge=1)
+    """Maximum number of requests processed at the same time; each can hold an image of 64 megapixels."""
+    in_flight: int = Field(default=32, ge=1)
+    """Maximum number of open requests of each kind, waiting ones included; further requests get the error `busy`."""

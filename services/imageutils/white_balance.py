@@ -1,6 +1,6 @@
-"""Take a colour cast out of a photo, or put one in by hand: three gains in linear light, one look-up table a channel.
+"""Remove a colour cast from a photo, or set one by hand: three gains in linear light, one look-up table per channel.
 
-The light is estimated by four independent methods; where they disagree, little is corrected.
+Four independent methods estimate the light. If they disagree, the correction is weak.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
     Linear: TypeAlias = NDArray[np.float32]
     """(height, width, 3), R G B in linear light, 0..1."""
     Pixels: TypeAlias = NDArray[np.bool_]
-    """(height, width): which pixels may be trusted, as no channel is cut off at either end."""
+    """(height, width): true where no channel is clipped at either end."""
     Triple: TypeAlias = NDArray[np.float64]
     """(3,): R, G, B of a light, or the natural logarithms of three gains."""
 
-_WORK_SIDE_PX = 384  # the estimate does not get better on more pixels, only slower
+_WORK_SIDE_PX = 384  # more pixels do not improve the estimate
 _MINKOWSKI = 6  # van de Weijer et al. 2007, their best exponent for edges
-_CLIPPED = 0.95  # in linear light: a channel above this may be cut off and says nothing about the light
+_CLIPPED = 0.95  # in linear light: a channel above may be clipped
 _BRIGHT_QUANTILE = 0.99
 _PCA_TAILS = 0.035  # Cheng et al. 2014: the darkest and the brightest 3.5 %
 _GREYEST = 0.001  # Yang et al. 2015: the greyest 0.1 % of the pixels
-_LEAST_DOUBT = 0.05  # in log chroma: nobody agrees with itself better than this
-_FARTHEST_LIGHT = 1.5  # in log chroma, a 2700 K lamp: what is farther off is the colour of things
+_MIN_DOUBT = 0.05  # in log chroma: the error of the best single estimate
+_FARTHEST_LIGHT = 1.5  # in log chroma, a 2700 K lamp: farther estimates are object colours
 _EDGE_SIGMA_PX = 1.5
 _GREY_SIGMA_PX = 0.8
 _EPSILON = 1e-4
 _THIRDS = np.full(3, 1 / 3, np.float32)
 _LUMA = np.array([0.2126, 0.7152, 0.0722])  # ITU-R BT.709
-# Log gains at a knob's end. Temperature: R/B grows e-fold, as from 6500 K to 4000 K. Tint: G falls to 0.64 of R and B.
+# Log gains at a slider's end. Temperature: R/B grows e-fold (6500 K to 4000 K). Tint: G falls to 0.64 of R and B.
 _WARMER = np.array([0.5, 0.0, -0.5])
 _MORE_MAGENTA = np.array([0.15, -0.3, 0.15])
 
 
 def balance_auto(image: Rgb, strength: float = 1.0) -> Rgb:
-    """Take the estimated cast out. `image` is uint8 (h, w, 3); strength 0 leaves it as it is, 1 corrects fully."""
+    """Remove the estimated cast. `image` is uint8 (h, w, 3); strength 0 changes nothing, 1 corrects fully."""
     return _apply(image, -strength * estimate_cast(image))
 
 
 def balance_manual(image: Rgb, temperature: float, tint: float, strength: float = 1.0) -> Rgb:
-    """Turn two knobs of -100..100: temperature (positive is warmer) and tint (positive is more magenta)."""
+    """Apply temperature (positive is warmer) and tint (positive is more magenta), both -100..100."""
     return _apply(image, strength * (temperature * _WARMER + tint * _MORE_MAGENTA) / 100)
 
 
 def estimate_cast(image: Rgb) -> Triple:
-    """Return the natural logarithm of the light's R, G and B with G at 0; all zero where the picture does not tell.
+    """Return the natural logarithm of the light's R, G and B with G at 0; all zero without a usable estimate.
 
-    The median of four estimates m is shrunk by |m| / (|m| + spread + 0.05), so that a balanced photo, and one on which
-    the methods disagree, is hardly touched.
+    The median m of four estimates is shrunk by |m| / (|m| + spread + 0.05), so that a balanced photo, or one on which
+    the methods disagree, hardly changes.
     """
     linear = _to_linear(_small(image))
     exposed = (_brightest(linear) < _CLIPPED) & (_darkest(linear) > _EPSILON)
@@ -67,11 +67,11 @@ def estimate_cast(image: Rgb) -> Triple:
     median = np.clip(np.median(votes, axis=0), -_FARTHEST_LIGHT, _FARTHEST_LIGHT)
     spread = float(np.mean(np.linalg.norm(votes - median, axis=1)))
     size = float(np.linalg.norm(median))
-    return np.asarray(median * size / (size + spread + _LEAST_DOUBT))
+    return np.asarray(median * size / (size + spread + _MIN_DOUBT))
 
 
 def _grey_edge(linear: Linear, exposed: Pixels) -> Triple:
-    """Colour of the edges.
+    """Return the colour of the edges.
 
     J. van de Weijer, T. Gevers, A. Gijsenij, "Edge-Based Color Constancy", IEEE TIP 2007.
     """
@@ -81,7 +81,7 @@ def _grey_edge(linear: Linear, exposed: Pixels) -> Triple:
 
 
 def _unclipped_max(linear: Linear, exposed: Pixels) -> Triple:
-    """Brightest value of each channel.
+    """Return the brightest value of each channel.
 
     B. Funt, L. Shi, "The Rehabilitation of MaxRGB", CIC 2010.
     """
@@ -89,7 +89,7 @@ def _unclipped_max(linear: Linear, exposed: Pixels) -> Triple:
 
 
 def _bright_dark_axis(linear: Linear, exposed: Pixels) -> Triple:
-    """Main axis of the brightest and darkest colours.
+    """Return the main axis of the brightest and darkest colours.
 
     D. Cheng, D. Prasad, M. Brown, "Illuminant Estimation for Color Constancy: Why Spatial-Domain Methods Work and the
     Role of the Color Distribution", JOSA A 2014.
@@ -103,7 +103,7 @@ def _bright_dark_axis(linear: Linear, exposed: Pixels) -> Triple:
 
 
 def _grey_pixels(linear: Linear, exposed: Pixels) -> Triple:
-    """Mean of what is likely grey, as its channels vary alike.
+    """Return the mean of the likely grey pixels: those with channels that vary alike.
 
     K. Yang, S. Gao, Y. Li, "Efficient Illuminant Estimation for Color Constancy Using Grey Pixels", CVPR 2015.
     """
@@ -140,7 +140,7 @@ def _small(image: Rgb) -> Rgb:
 
 
 def _apply(image: Rgb, log_gains: Triple) -> Rgb:
-    """Multiply the channels in linear light; the photo's mean luminance stays, and gains of 1 change no byte."""
+    """Multiply the channels in linear light. The mean luminance stays, and gains of 1 change no byte."""
     gains = np.exp(log_gains)
     mean = _mean(_to_linear(_small(image)).reshape(-1, 3))
     luminance = float(_LUMA @ (gains * mean))
@@ -155,7 +155,7 @@ def _to_linear(image: Rgb) -> Linear:
 
 
 def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Encode as IEC 61966-2-1 (sRGB) says; brighter than 1 is cut off."""
+    """Encode as sRGB (IEC 61966-2-1), clipped to 0..1."""
     bounded = np.clip(linear, 0, 1)
     encoded = np.where(bounded <= 0.0031308, 12.92 * bounded, 1.055 * bounded ** (1 / 2.4) - 0.055)  # noqa: PLR2004
     return np.asarray(np.rint(encoded * 255), np.uint8)

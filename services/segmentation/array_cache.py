@@ -1,4 +1,4 @@
-"""A bounded memory of arrays: the least recently used go first when the bytes are used up."""
+"""An LRU cache of arrays, limited in bytes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class ArrayCache:
-    """Keeps arrays, made read-only, up to a number of bytes; larger ones are not kept. Threads may share it."""
+    """Keeps read-only arrays up to a number of bytes in total. Threads may share it."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._arrays: LRUCache[Hashable, NDArray[Any]] = LRUCache(limit_bytes, getsizeof=lambda pixels: pixels.nbytes)
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> NDArray[Any] | None:
-        """Return the array and mark it as used, or None."""
+        """Return the array and mark it as used, or return None."""
         with self._lock:
             return self._arrays.get(key)
 
     def put(self, key: Hashable, pixels: NDArray[Any]) -> None:
-        """Keep an array; whoever gets it later must not write to it, so its write flag is taken off."""
+        """Make the array read-only and keep it, unless it is larger than the whole cache."""
         if pixels.nbytes > self._arrays.maxsize:
             return
         pixels.setflags(write=False)

@@ -1,4 +1,4 @@
-"""The seam between the service and what finds objects: prompts in, soft masks out; engines are imported when chosen."""
+"""The interface between the service and its engines: prompts in, soft masks out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BACKENDS = {
 
 
 class Click(NamedTuple):
-    """A point of the picture, in pixels, that belongs to the object (positive) or does not."""
+    """A point in image pixels that is on the object (positive) or off it."""
 
     x: float
     y: float
@@ -38,54 +38,53 @@ class Click(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """What the user pointed at, checked and in pixels of the picture. Exactly one of the first five is given."""
+    """A validated prompt in image pixels. Exactly one of the first five fields is set."""
 
     points: tuple[Click, ...] = ()
     box: Box | None = None
     strokes: tuple[Stroke, ...] = ()
     guidance: Grey | None = None
-    """Painted over the object, of the picture's size, 255 inside."""
+    """An area painted over the object, of the image's size, 255 inside."""
     auto: bool = False
-    """Nothing was pointed at: find the main subject."""
+    """Find the main subject without a prompt."""
     candidates: int = 1
-    """How many different answers are wanted at most; more than one can take several times as long."""
+    """Maximum number of different answers; more than one can take several times as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One answer: a mask of the picture's size, 0 to 255 with a soft edge, and how sure the engine is, 0 to 1."""
+    """One answer: a mask of the image's size, 0 to 255 with a soft edge, and the engine's confidence, 0 to 1."""
 
     mask: Grey
     score: float
 
 
 class CachedFeatures(Protocol):
-    """What networks have seen in one picture: it is looked at once, whichever replica is asked about it again."""
+    """The network outputs for one image. Each is computed once and shared by all replicas."""
 
-    def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """Return what `look` returned for this name and picture, on this replica or another, or else look now.
+    def __call__(self, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return the cached array of this name, or the result of `compute`.
 
-        The name must tell all that the answer depends on beside the picture: network, weights, window. The array is
-        shared and read-only. A look must not recall.
+        The name must contain everything else that determines the result: network, weights, box. The array is shared
+        and read-only. `compute` must not use the cache itself, because one lock is held meanwhile.
         """
 
 
 class Engine(Protocol):
-    """Finds what a prompt points at. Deterministic, leaves its input alone, and may be called from several threads."""
+    """Finds the object of a prompt. Deterministic, does not change its input, and callable from several threads."""
 
     @property
     def name(self) -> str:
-        """What the engine is called in answers."""
+        """The engine's name in answers."""
 
     @property
     def note(self) -> str | None:
-        """What the user should know about every answer of this engine, e.g. that it is coarse, or None."""
+        """A remark for the user about every answer of this engine, for example that it is coarse, or None."""
 
     def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """Return 1 to `prompt.candidates` different masks, best first.
 
-        `checkpoint` is called between stages and raises JobCancelled to stop. Raises NothingFound, and EngineFailed
-        where a network misbehaves.
+        Call `checkpoint` between stages. Raises NothingFound, JobCancelled, and EngineFailed if a network fails.
         """
 
 

@@ -1,4 +1,4 @@
-"""Which requests somebody wants to stop: those that run, and those whose cancel overtook them."""
+"""Cancel running requests, and requests that arrive after their cancel message."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _EARLY_LIMIT = 1024
 
 
 class Cancellations:
-    """Used from one event loop; the checkpoints that it hands out may be called from any thread."""
+    """Call it from one event loop. The checkpoints it returns may be called from any thread."""
 
     def __init__(self, early_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`early_s` is how long a cancel waits for its request."""
+        """Keep a cancel for `early_s` seconds if its request has not arrived."""
         self._early: TTLCache[str, bool] = TTLCache(_EARLY_LIMIT, early_s, clock)
         self._running: defaultdict[str, set[threading.Event]] = defaultdict(set)
 
     def cancel(self, request_id: str) -> None:
-        """Stop the request at its next checkpoint, or as soon as it comes."""
+        """Stop the request at its next checkpoint, or when it arrives."""
         for flag in self._running.get(request_id, ()):
             flag.set()
         self._early[request_id] = True
 
     @contextmanager
     def watch(self, request_id: str) -> Iterator[Callable[[], None]]:
-        """Hand out a checkpoint that raises JobCancelled once the request is cancelled, or the block has ended."""
+        """Yield a checkpoint that raises JobCancelled after a cancel or after the end of the block."""
         flag = threading.Event()
         if self._early.pop(request_id, False):
             flag.set()
@@ -47,7 +47,7 @@ class Cancellations:
         try:
             yield checkpoint
         finally:
-            flag.set()  # the block may have been left while a thread still works for it
+            flag.set()  # stops a thread that is still running for this request
             self._running[request_id].discard(flag)
             if not self._running[request_id]:
                 del self._running[request_id]

@@ -1,4 +1,4 @@
-"""The loaded engines, and which of them answers a request."""
+"""Load the configured engines and choose one for each request."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """The engines of SEGMENTATION_BACKENDS, in that order; the first answers whatever asks for no other."""
+    """The engines of SEGMENTATION_BACKENDS, in that order. The first is the default."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load them all, which may take seconds. Raises ConfigError."""
+        """Load all engines, which may take seconds. Raises ConfigError."""
         names = [name.strip() for name in settings.backends.split(",") if name.strip()]
         if not names:
             raise ConfigError("The setting SEGMENTATION_BACKENDS names no engine.")
         self._engines = [backend.load(name, settings) for name in names]
 
     def choose(self, wanted: str) -> tuple[Engine, str | None]:
-        """Return the engine for a request, and what the user should know about the choice or the engine."""
+        """Return the engine for a request, and a remark for the user about the choice or the engine."""
         by_name = {engine.name: engine for engine in self._engines}
         default = self._engines[0]
         engine = by_name.get(wanted, default)
@@ -33,6 +33,6 @@ class Engines:
         return engine, " ".join(notes) or None
 
     def describe(self) -> dict[str, str]:
-        """Say what is loaded, for an operator."""
+        """Return the names and remarks of the loaded engines, for logs and health."""
         notes = {f"note.{engine.name}": engine.note for engine in self._engines if engine.note}
         return {"engines": ", ".join(engine.name for engine in self._engines), **notes}

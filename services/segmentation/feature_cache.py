@@ -1,7 +1,6 @@
-"""What networks have seen in pictures, so that nobody looks twice: in this process, and for every replica in the store.
+"""Cache network outputs per image, in this process and for all replicas in the object store.
 
-Networks take from tenths of a second to seconds for a picture; to answer another prompt from what they saw takes
-milliseconds.
+A network takes tenths of a second to seconds per image. Another prompt on a cached output takes milliseconds.
 """
 
 from __future__ import annotations
@@ -32,79 +31,80 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _BUCKET: Final = "cache"
-_PATIENCE_S = 2.0  # to look again is an alternative
-_FAST = 1  # zlib's level: what was seen is mostly zeros
+_STORE_TIMEOUT_S = 2.0  # the network can compute the output again
+_FAST = 1  # zlib level: the outputs are mostly zeros
 
 
 class FeatureCache:
-    """Remembers arrays by picture and name. Made in the event loop, asked from the threads of engines."""
+    """Keeps arrays by image and name. Create it in the event loop; engines call it from their threads."""
 
     def __init__(self, store: NamedStore, cache_bytes: int) -> None:
         self._store = store
-        self._here = ArrayCache(cache_bytes)
+        self._local = ArrayCache(cache_bytes)
         self._loop = asyncio.get_running_loop()
-        self._looking: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
 
     def for_image(self, image_id: str) -> CachedFeatures:
-        """Return the memory of one picture; equal ids mean equal pixels."""
-        return partial(self._recall, image_id)
+        """Return the cache of one image. Equal ids mean equal pixels."""
+        return partial(self._get, image_id)
 
-    def _recall(self, image_id: str, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def _get(self, image_id: str, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         key = f"{image_id}/{name}"
-        known = self._here.get(key)
-        if known is not None:
+        array = self._local.get(key)
+        if array is not None:
             metrics.count_lookup("seen", hit=True)
-            return known
+            return array
         with self._guard:
-            lock = self._looking.setdefault(key, _Lock())
-        with lock.held:  # two prompts on a new picture: one of them looks, the other waits for what it saw
-            known = self._here.get(key)
-            metrics.count_lookup("seen", hit=known is not None)
-            if known is None:
-                known = self._fetch(key)
-                metrics.count_lookup("seen-by-anyone", hit=known is not None)
-                if known is None:
-                    known = look()
-                    self._ask(self._store.put_named(_BUCKET, key, pack(known)), key)
-                known.setflags(write=False)
-                self._here.put(key, known)
-        return known
+            lock = self._locks.setdefault(key, _Lock())
+        with lock.lock:  # of two prompts on a new image, one computes and the other waits
+            array = self._local.get(key)
+            metrics.count_lookup("seen", hit=array is not None)
+            if array is None:
+                array = self._fetch_or_compute(key, compute)
+                array.setflags(write=False)
+                self._local.put(key, array)
+        return array
 
-    def _fetch(self, key: str) -> NDArray[Any] | None:
-        data = self._ask(self._store.get_named(_BUCKET, key), key)
-        return None if data is None else unpack(data)
+    def _fetch_or_compute(self, key: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        data = self._call_store(self._store.get_named(_BUCKET, key), key)
+        array = None if data is None else unpack(data)
+        metrics.count_lookup("seen-by-anyone", hit=array is not None)
+        if array is None:
+            array = compute()
+            self._call_store(self._store.put_named(_BUCKET, key, pack(array)), key)
+        return array
 
-    def _ask(self, question: Coroutine[Any, Any, T], key: str) -> T | None:
-        """Wait in an engine's thread for the store; what it cannot do is done without it."""
+    def _call_store(self, call: Coroutine[Any, Any, T], key: str) -> T | None:
+        """Run a store call from an engine's thread; log a failure and return None."""
 
-        async def bounded() -> T:
-            async with asyncio.timeout(_PATIENCE_S):
-                return await question
+        async def with_timeout() -> T:
+            async with asyncio.timeout(_STORE_TIMEOUT_S):
+                return await call
 
         try:
-            return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(with_timeout(), self._loop).result()
         except (ArtMancerError, TimeoutError) as error:
-            log.warning("memory.not-shared", extra={"key": key, "reason": str(error) or type(error).__name__})
+            log.warning("features.not-shared", extra={"key": key, "reason": str(error) or type(error).__name__})
             return None
 
 
 class _Lock:
-    """A lock that lives as long as somebody holds it or waits for it."""
+    """A lock with a weak reference, so that unused ones leave the dictionary."""
 
     def __init__(self) -> None:
-        self.held = threading.Lock()
+        self.lock = threading.Lock()
 
 
-def pack(seen: NDArray[Any]) -> bytes:
-    """Return an array, of whatever shape and plain or structured type, as few bytes."""
+def pack(array: NDArray[Any]) -> bytes:
+    """Compress an array of any shape, of a plain or structured type."""
     file = io.BytesIO()
-    np.lib.format.write_array(file, seen, allow_pickle=False)
+    np.lib.format.write_array(file, array, allow_pickle=False)
     return zlib.compress(file.getvalue(), _FAST)
 
 
 def unpack(data: bytes) -> NDArray[Any] | None:
-    """Return the array, or None if the bytes are not one."""
+    """Return the array, or None if the bytes are damaged."""
     try:
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(zlib.decompress(data)), allow_pickle=False)
     except (ValueError, zlib.error):

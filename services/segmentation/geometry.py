@@ -1,4 +1,4 @@
-"""Rectangles of a picture, and the smaller size at which one of them is worked on."""
+"""Boxes of an image, and frames: boxes shrunk to the size at which the engines work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Box(NamedTuple):
-    """Whole pixels of the picture; x1 and y1 are outside."""
+    """A rectangle of whole image pixels; x1 and y1 are exclusive."""
 
     x0: int
     y0: int
@@ -38,12 +38,17 @@ class Box(NamedTuple):
         return self.y1 - self.y0
 
     @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array of the image's size."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    @property
     def long_side(self) -> int:
         """The larger of width and height."""
         return max(self.width, self.height)
 
     def with_margin(self, margin_px: float, limits: Box) -> Box:
-        """Add a margin on all sides and stay inside the limits."""
+        """Add a margin on all sides, clipped to the limits."""
         margin = round(margin_px)
         return Box(
             max(limits.x0, self.x0 - margin),
@@ -53,18 +58,18 @@ class Box(NamedTuple):
         )
 
     def contains(self, x: float, y: float) -> bool:
-        """Whether the point lies inside."""
+        """Return whether the point lies inside."""
         return self.x0 <= x < self.x1 and self.y0 <= y < self.y1
 
 
 def whole_image(pixels: Pixels) -> Box:
-    """Return the window that is the picture."""
+    """Return the box that covers the image."""
     height, width = pixels.shape[:2]
     return Box(0, 0, width, height)
 
 
 def square_box(x: float, y: float, side_px: int, limits: Box) -> Box:
-    """Return the square round a point, moved (and, where the picture is narrower, cut) to lie inside the limits."""
+    """Return a square centred on a point, moved inside the limits, and cut if the limits are narrower."""
     width, height = min(side_px, limits.width), min(side_px, limits.height)
     x0 = min(max(limits.x0, round(x) - width // 2), limits.x1 - width)
     y0 = min(max(limits.y0, round(y) - height // 2), limits.y1 - height)
@@ -72,13 +77,13 @@ def square_box(x: float, y: float, side_px: int, limits: Box) -> Box:
 
 
 def bounding_box(mask: Pixels) -> Box | None:
-    """Return the bounding box of what is not 0, or None if nothing is."""
+    """Return the bounding box of the non-zero pixels, or None if there are none."""
     x, y, width, height = cv2.boundingRect(mask)
     return Box(x, y, x + width, y + height) if width else None
 
 
 def enclosing_box(points: Iterable[tuple[float, float]]) -> Box:
-    """Return the smallest window that holds all the points (at least one)."""
+    """Return the smallest box that contains all points (at least one)."""
     places = list(points)
     columns, rows = [int(x) for x, _ in places], [int(y) for _, y in places]
     return Box(min(columns), min(rows), max(columns) + 1, max(rows) + 1)
@@ -86,7 +91,7 @@ def enclosing_box(points: Iterable[tuple[float, float]]) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A window and the size, in pixels, at which it is worked on (never larger than the window)."""
+    """A window of the image and the size in pixels to which it is shrunk (never enlarged)."""
 
     window: Box
     width: int
@@ -94,29 +99,28 @@ class Frame:
 
     @classmethod
     def fit(cls, window: Box, long_side_px: int) -> Frame:
-        """Shrink the window so that its longer side has at most this many pixels."""
+        """Return the frame of a window, its longer side at most this many pixels."""
         scale = min(1.0, long_side_px / window.long_side)
         return cls(window, max(1, round(window.width * scale)), max(1, round(window.height * scale)))
 
     @property
     def scale(self) -> float:
-        """Work pixels per picture pixel, along the longer side."""
+        """Frame pixels per image pixel, along the longer side."""
         return max(self.width, self.height) / self.window.long_side
 
     def crop(self, pixels: Pixels) -> Pixels:
-        """Cut the window out of a picture (or mask) and shrink it."""
-        x0, y0, x1, y1 = self.window
-        return resize(pixels[y0:y1, x0:x1], self.width, self.height)
+        """Cut the window out of an image or mask and shrink it to the frame."""
+        return resize(pixels[self.window.slices], self.width, self.height)
 
     def to_frame(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point of the picture lies in this frame, in work pixels."""
+        """Convert a point from image pixels to frame pixels."""
         return (
             (x - self.window.x0) * self.width / self.window.width,
             (y - self.window.y0) * self.height / self.window.height,
         )
 
     def to_image(self, box: Box) -> Box:
-        """Turn a box in work pixels into the window of the picture that it covers."""
+        """Convert a box from frame pixels to the image pixels that it covers."""
         across, down = self.window.width / self.width, self.window.height / self.height
         return Box(
             self.window.x0 + int(box.x0 * across),
@@ -126,7 +130,7 @@ class Frame:
         )
 
     def sample(self, pixels: Grey, window: Box) -> Grey:
-        """Sample a grey map that covers another window, of any size; 0 where that window does not reach."""
+        """Resample a map of another window, of any size, to this frame; 0 outside that window."""
         height, width = pixels.shape
         across, down = width / window.width, height / window.height
         step_x, step_y = self.window.width / self.width, self.window.height / self.height
@@ -152,7 +156,7 @@ class Frame:
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """Resize by area where it shrinks (no aliasing), by cubic where it grows."""
+    """Resize by area when shrinking (no aliasing), by cubic interpolation when enlarging."""
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = height < pixels.shape[0] or width < pixels.shape[1]

@@ -1,4 +1,4 @@
-"""One answer to each request: fetch the pictures, let an engine work in a thread, shape and store the masks."""
+"""Handle requests: fetch the images, run an engine in a thread, shape and store the masks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Handlers:
-    """Handlers requests, a few at a time; the others wait for their turn."""
+    """Handles at most `settings.concurrency` requests at the same time; the others wait."""
 
     def __init__(
         self,
@@ -49,14 +49,14 @@ class Handlers:
         self._slots = asyncio.Semaphore(settings.concurrency)
 
     async def mask(self, engines: Engines, request: MaskRequest) -> MaskReply:
-        """Find what the request points at. Raises NothingFound, BadInput, ImageNotFound, JobCancelled."""
+        """Find the object of the prompt. Raises NothingFound, BadInput, ImageNotFound, JobCancelled."""
         started = time.monotonic()
         engine, note = engines.choose(request.engine)
         with self._cancelled.watch(request.request_id) as checkpoint:
             async with self._slots:
                 checkpoint()
                 image = await self._cache.photo(request.image)
-                prompt = await self._prompt(request, image)
+                prompt = await self._read_prompt(request, image)
                 cached = self._features.for_image(request.image)
                 segment = partial(engine.segment, image, prompt, cached, checkpoint)
                 found = await asyncio.to_thread(_shape_and_encode, segment, request, checkpoint)
@@ -68,7 +68,7 @@ class Handlers:
         return MaskReply(masks=stored, engine=engine.name, note=note)
 
     async def saliency(self, saliency: Saliency | None, request: SaliencyRequest) -> SaliencyReply:
-        """Map what stands out, at the picture's size; without weights there is no map. Raises ImageNotFound."""
+        """Return the saliency map at the image's size, or None without weights. Raises ImageNotFound."""
         if saliency is None:
             return SaliencyReply(png=None)
         async with self._slots:
@@ -76,7 +76,7 @@ class Handlers:
             png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))
 
-    async def _prompt(self, request: MaskRequest, image: Rgb) -> Prompt:
+    async def _read_prompt(self, request: MaskRequest, image: Rgb) -> Prompt:
         needed = request.mask is not None and not (request.points or request.box or request.strokes)
         guidance = await self._cache.mask(request.mask) if needed and request.mask else None
         height, width = image.shape[:2]
@@ -86,7 +86,7 @@ class Handlers:
 def _shape_and_encode(
     segment: Callable[[], list[Candidate]], request: MaskRequest, checkpoint: Checkpoint
 ) -> list[tuple[bytes, float]]:
-    """Return PNG files and scores, best first."""
+    """Run the engine; return PNG files and scores, best first."""
     found = []
     for candidate in segment():
         checkpoint()
@@ -94,7 +94,7 @@ def _shape_and_encode(
         if shaped.any():
             found.append((encode_png(shaped), candidate.score))
     if not found:
-        raise NothingFound(f"No masks found that are still there when made {-request.grow_px} pixels smaller.")
+        raise NothingFound(f"No masks found: the mask is empty after shrinking it by {-request.grow_px} pixels.")
     return found
 
 

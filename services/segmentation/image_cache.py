@@ -1,4 +1,4 @@
-"""ImageCache by their id, decoded once: the second click on a photo moves a few hundred bytes."""
+"""Decode each image once, so that the second click on a photo transfers a few hundred bytes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class ImageCache:
-    """What users uploaded, from the bucket `inputs`; decoded photos are remembered up to a number of bytes."""
+    """Reads the bucket `inputs` and keeps decoded photos up to a number of bytes."""
 
     def __init__(self, images: ImageStore, cache_bytes: int) -> None:
         self._images = images
         self._decoded = ArrayCache(cache_bytes)
 
     async def photo(self, sha256: str) -> Rgb:
-        """Return a picture; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
+        """Return a decoded photo; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
         known = self._decoded.get(sha256)
         metrics.count_lookup("photo", hit=known is not None)
         if known is None:
@@ -32,12 +32,12 @@ class ImageCache:
         return known
 
     async def mask(self, sha256: str) -> Grey:
-        """Return a mask. Raises ImageNotFound, BadImage, TooLarge."""
+        """Return a decoded mask. Raises ImageNotFound, BadImage, TooLarge."""
         return await asyncio.to_thread(decode_mask, await self._bytes(sha256))
 
     async def _bytes(self, sha256: str) -> bytes:
         try:
             return await self._images.get("inputs", sha256)
         except ImageNotFound as error:
-            # The deployed client looks for the words "Image ID not found" and then sends the picture again.
+            # The deployed client searches for "Image ID not found" and then uploads the image again.
             raise ImageNotFound(f"Image ID not found or expired: {sha256}") from error

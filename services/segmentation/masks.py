@@ -1,4 +1,4 @@
-"""Pure work on masks: uint8 (height, width), 255 inside, more than 127 counts as inside."""
+"""Pure functions on masks: uint8 (height, width), 0 to 255; a pixel above 127 is inside."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey
 
 INSIDE = 127
-_LARGE_PART = 0.1  # of the largest part
-_SMALL_HOLE = 0.03  # of the mask
-_SHARP_SIGMA_PX = 10.0  # beyond it three box blurs cost less than one Gaussian and differ by less than two grey levels
+_LARGE_PART = 0.1  # share of the largest part
+_SMALL_HOLE = 0.03  # share of the mask
+_SHARP_SIGMA_PX = 10.0  # above, three box blurs cost less than one Gaussian and differ by < 2 grey levels
 
 
 def binary(inside: NDArray[np.bool_]) -> Grey:
-    """Return a hard mask: 255 where true."""
+    """Return a hard mask: 255 where true, else 0."""
     return np.where(inside, np.uint8(255), np.uint8(0))
 
 
@@ -31,30 +31,29 @@ def bbox(mask: Grey) -> Box | None:
     return bounding_box(binary(mask > INSIDE))
 
 
-def keep_inside(mask: Grey, window: Box) -> Grey:
-    """Return the mask with nothing outside the window."""
+def keep_inside(mask: Grey, box: Box) -> Grey:
+    """Return the mask with 0 outside the box."""
     inside = np.zeros_like(mask)
-    x0, y0, x1, y1 = window
-    inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+    inside[box.slices] = mask[box.slices]
     return inside
 
 
 def iou(mask: Grey, other: Grey) -> float:
-    """Return intersection over union, 0 to 1, of two masks of one size; two empty ones are the same."""
+    """Return intersection over union, 0 to 1, of two masks of the same size; 1 for two empty masks."""
     one, two = mask > INSIDE, other > INSIDE
     union = np.count_nonzero(one | two)
     return np.count_nonzero(one & two) / union if union else 1.0
 
 
 def resize_nearest(mask: Grey, width: int, height: int) -> Grey:
-    """Resize to a picture's size without inventing values in between."""
+    """Resize a mask without interpolation."""
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST))
 
 
 def grow(mask: Grey, by_px: float) -> Grey:
-    """Move the edge outwards (inwards if negative) by true pixels in every direction; the new edge is one pixel soft.
+    """Move the edge outwards (inwards if negative) by Euclidean distance; the new edge is one pixel soft.
 
-    The picture's own border is no edge: shrinking does not peel a mask off it.
+    The image border is not an edge: shrinking does not move a mask away from it.
     """
     if by_px == 0 or not mask.any():
         return mask
@@ -74,14 +73,14 @@ def feather(mask: Grey, sigma_px: float) -> Grey:
         return mask
     if sigma_px <= _SHARP_SIGMA_PX:
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma_px))
-    side = round((4 * sigma_px**2 + 1) ** 0.5) | 1  # three boxes of this side have the Gaussian's variance
+    side = round((4 * sigma_px**2 + 1) ** 0.5) | 1  # three boxes of this side have the variance of the Gaussian
     for _ in range(3):
         mask = np.asarray(cv2.blur(mask, (side, side)))
     return mask
 
 
 def keep_parts(mask: Grey, sure: Grey) -> Grey:
-    """Keep the connected parts that hold a sure pixel, or, if none does, those of at least a tenth of the largest."""
+    """Keep the connected parts with a pixel in `sure`; if there are none, those of at least 10 % of the largest."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if count == 1:
         return mask

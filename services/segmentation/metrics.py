@@ -1,4 +1,4 @@
-"""What the segmentation service counts beside its requests."""
+"""Metrics of the segmentation service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASK_SECONDS = Histogram(
 
 
 def prompt_of(request: MaskRequest) -> str:
-    """Name what points at the thing, by the precedence of MaskRequest."""
+    """Return the kind of prompt, by the precedence of MaskRequest."""
     if request.points or request.box:
         return "points" if request.points else "box"
     if request.strokes:

@@ -1,4 +1,4 @@
-"""What stands out in a picture, by U²-Net in its small form (u2netp, 4.6 MB) on the CPU.
+"""Saliency maps by U²-Net in its small form (u2netp, 4.6 MB) on the CPU.
 
 Qin et al., "U²-Net: Going deeper with nested U-structure for salient object detection", 2020. Weights: Apache-2.0.
 """
@@ -30,28 +30,28 @@ _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class Saliency:
-    """Maps of what stands out. Threads may share it."""
+    """Predicts saliency maps. Threads may share it."""
 
     def __init__(self, weights: bytes) -> None:
         if hashlib.sha256(weights).hexdigest() != SHA256:
-            raise ConfigError("The u2netp weights are not the file that is expected; fetch them again.")
+            raise ConfigError("The file u2netp.onnx has the wrong SHA-256. Download it again.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False  # it would hold 250 to 450 MB for ever, and saves no measurable time
-        # Spinning threads would burn both cores of a laptop for nothing between two clicks.
+        options.enable_cpu_mem_arena = False  # the arena keeps its memory between runs
+        # Spinning threads use both cores of a laptop between two clicks.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
-    def predict(self, image: Rgb, cached: CachedFeatures, window: Box) -> Grey:
-        """Return the saliency of a window, 320 x 320 whatever its shape, 255 where something stands out for sure.
+    def predict(self, image: Rgb, cached: CachedFeatures, box: Box) -> Grey:
+        """Return the saliency of a box, stretched to 320 x 320, 0 to 255; all 0 if nothing is salient.
 
-        All 0 where nothing does. The array is shared and read-only.
+        The array is shared and read-only.
         """
-        x0, y0, x1, y1 = window
-        return cached(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[y0:y1, x0:x1]))
+        x0, y0, x1, y1 = box
+        return cached(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[box.slices]))
 
     def _run(self, crop: Rgb) -> Grey:
         small = resize(crop, SIDE_PX, SIDE_PX).astype(np.float32)
@@ -65,9 +65,9 @@ class Saliency:
 
 @functools.cache
 def load(model_dir: Path) -> Saliency | None:
-    """Load the weights once per process, or None where `model_dir`/u2netp/u2netp.onnx is missing.
+    """Load the weights once per process; return None if `model_dir`/u2netp/u2netp.onnx is missing.
 
-    Raises ConfigError if the file is there but is not the right one.
+    Raises ConfigError if the file has the wrong digest.
     """
     path = model_dir / "u2netp" / "u2netp.onnx"
     return Saliency(path.read_bytes()) if path.is_file() else None

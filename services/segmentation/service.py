@@ -1,4 +1,4 @@
-"""The segmentation service: joins the engines to the bus and handlers until told to stop."""
+"""The segmentation service: connects the engines to the bus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Answer until told to stop; what does not end within the drain time is dropped at its next checkpoint."""
+    """Serve requests until `stop` is set. After the drain time, open requests end at their next checkpoint."""
     async with serve_probes(settings.probe, stop) as probes:
         await _serve(settings, stop, probes)
 

@@ -1,4 +1,4 @@
-"""What the segmentation service must be told."""
+"""Settings of the segmentation service."""
 
 from __future__ import annotations
 
@@ -16,14 +16,25 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEGMENTATION_", frozen=True, populate_by_name=True)
 
-    backends: str = "grabcut"  # registered names or module:Class, separated by commas; the first is the default
+    backends: str = "grabcut"
+    """Engines to load, separated by commas, by registered name or as `module:Class`; the first is the default."""
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
-    concurrency: int = Field(default=2, ge=1, le=64)  # engine runs at the same time, each in a thread
-    waiting: int = Field(default=16, ge=0)  # requests beyond those; the next one is told that all are busy
-    image_cache_bytes: int = Field(default=256_000_000, ge=0)  # decoded pictures
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # of fastsam and birefnet
-    fastsam_file: str = "FastSAM-s.pt"  # in MODEL_DIR/fastsam
-    fastsam_px: int = Field(default=1024, ge=32, multiple_of=32)  # long side of what the network sees
-    fastsam_confidence: float = Field(default=0.4, gt=0, lt=1)  # less sure things are dropped
-    birefnet_file: str = "onnx/model_fp16.onnx"  # in MODEL_DIR/birefnet
-    evidence_cache_bytes: int = Field(default=64_000_000, ge=0)  # what networks have seen: 0.1 to 5 MB a picture
+    """Directory of the model weights, with one folder per model."""
+    concurrency: int = Field(default=2, ge=1, le=64)
+    """Maximum number of engine runs at the same time, each in its own thread."""
+    waiting: int = Field(default=16, ge=0)
+    """Maximum number of waiting requests; further requests get the error `busy`."""
+    image_cache_bytes: int = Field(default=256_000_000, ge=0)
+    """Maximum size in bytes of the decoded photos kept in memory."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device for FastSAM and BiRefNet; `auto` uses CUDA where it works."""
+    fastsam_file: str = "FastSAM-s.pt"
+    """FastSAM weights, relative to MODEL_DIR/fastsam."""
+    fastsam_px: int = Field(default=1024, ge=32, multiple_of=32)
+    """Long side of FastSAM's input in pixels, a multiple of 32."""
+    fastsam_confidence: float = Field(default=0.4, gt=0, lt=1)
+    """Minimum confidence of an instance that FastSAM detects."""
+    birefnet_file: str = "onnx/model_fp16.onnx"
+    """BiRefNet weights, relative to MODEL_DIR/birefnet."""
+    evidence_cache_bytes: int = Field(default=64_000_000, ge=0)
+    """Maximum size in bytes of the network outputs kept in memory; one image needs 0.1 to 5 MB."""

@@ -16,7 +16,7 @@ from services.segmentation.masks import iou
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
 from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
 from tests.models.segmentation.scenes import scenes
-from tests.unit.services.segmentation.photos import Remembered, ball, carry_on
+from tests.unit.services.segmentation.photos import LocalFeatures, ball, never_cancel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,9 +37,9 @@ def engine(tiny: Settings) -> Engine:
     return load("birefnet", tiny)
 
 
-def best(engine: Engine, image: Rgb, prompt: Prompt, memory: Remembered | None = None) -> Grey:
+def best(engine: Engine, image: Rgb, prompt: Prompt, memory: LocalFeatures | None = None) -> Grey:
     """The best mask."""
-    return engine.segment(image, prompt, memory or Remembered(), carry_on)[0].mask
+    return engine.segment(image, prompt, memory or LocalFeatures(), never_cancel)[0].mask
 
 
 @pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
@@ -81,7 +81,7 @@ def test_of_the_answer_only_what_is_meant_is_kept() -> None:
     matte[5:30, 5:40] = matte[5:30, 50:58] = 200
     thing[10:20, 8:20] = other[5:30, 25:40] = 255
 
-    kept = Region(whole_image(matte), touching=thing, without=other).own_part(matte)
+    kept = Region(whole_image(matte), touching=thing, without=other).restrict(matte)
 
     assert (kept[5:30, 5:25] == 200).all()
     assert not kept[:, 25:].any()
@@ -89,11 +89,11 @@ def test_of_the_answer_only_what_is_meant_is_kept() -> None:
 
 def test_a_second_prompt_on_the_region_is_answered_from_memory(engine: Engine) -> None:
     """Neither network looks again."""
-    memory = Remembered()
+    memory = LocalFeatures()
     best(engine, PICTURE, Prompt(points=(Click(120, 90, positive=True),)), memory)
     best(engine, PICTURE, Prompt(points=(Click(118, 95, positive=True),)), memory)
 
-    assert memory.looks == 2
+    assert memory.computed == 2
 
 
 def test_a_click_on_nothing_finds_nothing(engine: Engine) -> None:
@@ -118,7 +118,7 @@ def test_an_answer_of_another_shape_ends_the_start(own_models: Path) -> None:
     """Each network is tried before it serves."""
     with_birefnet(own_models, "wrong shape")
 
-    with pytest.raises(ConfigError, match=r"^The file birefnet/tiny\.onnx is no BiRefNet that works here\.$"):
+    with pytest.raises(ConfigError, match=r"^The file birefnet/tiny\.onnx cannot be used as BiRefNet weights\.$"):
         load("birefnet", settings_for(own_models))
 
 
@@ -128,7 +128,7 @@ def test_numbers_that_get_lost_are_no_mask(own_models: Path) -> None:
     engine = load("birefnet", settings_for(own_models))
     black = np.zeros((64, 64, 3), np.uint8)
 
-    with pytest.raises(EngineFailed, match=r"^BiRefNet lost its numbers in this picture\.$"):
+    with pytest.raises(EngineFailed, match=r"^BiRefNet returned NaN for this image\.$"):
         best(engine, black, Prompt(auto=True))
     assert iou(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
 

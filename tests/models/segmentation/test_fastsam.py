@@ -19,7 +19,7 @@ from shared.errors import ConfigError, NothingFound
 from shared.messages import Stroke
 from tests.models.segmentation.conftest import FASTSAM, sealed, settings_for
 from tests.models.segmentation.scenes import Scene, scenes
-from tests.unit.services.segmentation.photos import Remembered, carry_on
+from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Engine
@@ -37,19 +37,19 @@ def engine(tiny: Settings) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def memories() -> list[Remembered]:
+def memories() -> list[LocalFeatures]:
     """What has been seen in each scene."""
-    return [Remembered() for _ in SCENES]
+    return [LocalFeatures() for _ in SCENES]
 
 
-def best(engine: Engine, seen: Scene, prompt: Prompt, memory: Remembered | None = None) -> Grey:
+def best(engine: Engine, seen: Scene, prompt: Prompt, memory: LocalFeatures | None = None) -> Grey:
     """The best mask."""
-    return engine.segment(seen.image, prompt, memory or Remembered(), carry_on)[0].mask
+    return engine.segment(seen.image, prompt, memory or LocalFeatures(), never_cancel)[0].mask
 
 
 @pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
 def test_each_thing_is_found_by_whatever_points_at_it(
-    engine: Engine, memories: list[Remembered], pointing: str
+    engine: Engine, memories: list[LocalFeatures], pointing: str
 ) -> None:
     """Sixty shapes, and every mask is the right one, with its edge in the right place."""
     found = [
@@ -64,13 +64,13 @@ def test_each_thing_is_found_by_whatever_points_at_it(
 
 def test_the_network_looks_once_at_a_picture(engine: Engine) -> None:
     """However many prompts follow."""
-    memory = Remembered()
+    memory = LocalFeatures()
 
     for shape in SCENES[0].shapes:
         for prompt in shape.prompts.values():
-            engine.segment(SCENES[0].image, prompt, memory, carry_on)
+            engine.segment(SCENES[0].image, prompt, memory, never_cancel)
 
-    assert memory.looks == 1
+    assert memory.computed == 1
 
 
 def test_masks_have_a_soft_edge_of_a_few_pixels(engine: Engine) -> None:
@@ -117,7 +117,7 @@ def test_a_stroke_means_what_it_lies_on(engine: Engine) -> None:
 
 def test_without_a_prompt_the_shapes_are_the_subjects(engine: Engine) -> None:
     """Each of the four, none of them twice."""
-    found = engine.segment(SCENES[0].image, Prompt(auto=True, candidates=4), Remembered(), carry_on)
+    found = engine.segment(SCENES[0].image, Prompt(auto=True, candidates=4), LocalFeatures(), never_cancel)
 
     matches = [[iou(candidate.mask, shape.mask) > RIGHT for shape in SCENES[0].shapes] for candidate in found]
     assert np.array_equal(np.sum(matches, axis=0), [1, 1, 1, 1])
@@ -126,7 +126,7 @@ def test_without_a_prompt_the_shapes_are_the_subjects(engine: Engine) -> None:
 def test_a_click_on_the_ground_finds_nothing(engine: Engine) -> None:
     """There is no thing."""
     with pytest.raises(NothingFound, match=r"^No masks found"):
-        engine.segment(SCENES[0].image, Prompt(points=(Click(160, 3, positive=True),)), Remembered(), carry_on)
+        engine.segment(SCENES[0].image, Prompt(points=(Click(160, 3, positive=True),)), LocalFeatures(), never_cancel)
 
 
 def test_prompts_at_once_get_their_own_answers(engine: Engine) -> None:
@@ -171,7 +171,7 @@ def test_a_small_picture_is_no_trouble(engine: Engine) -> None:
     """Nor is a narrow one; there is just nothing in them."""
     for size in ((1, 1), (5, 3), (2, 900)):
         with pytest.raises(NothingFound):
-            engine.segment(np.zeros((*size, 3), np.uint8), Prompt(auto=True), Remembered(), carry_on)
+            engine.segment(np.zeros((*size, 3), np.uint8), Prompt(auto=True), LocalFeatures(), never_cancel)
 
 
 # --- what is loaded -----------------------------------------------------------------------------------------------
@@ -236,10 +236,10 @@ sys.addaudithook(listen)
 from services.segmentation.backend import load
 from tests.models.segmentation.conftest import settings_for
 from tests.models.segmentation.scenes import scene
-from tests.unit.services.segmentation.photos import Remembered, carry_on
+from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 
 engine, seen = load("fastsam", settings_for(Path(sys.argv[1]))), scene(0)
-print(len(engine.segment(seen.image, seen.shapes[0].prompts["point"], Remembered(), carry_on)))
+print(len(engine.segment(seen.image, seen.shapes[0].prompts["point"], LocalFeatures(), never_cancel)))
 """
 
 

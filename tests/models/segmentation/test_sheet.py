@@ -14,7 +14,7 @@ from services.segmentation.masks import INSIDE, iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.models.segmentation.scenes import Scene, scenes
-from tests.unit.services.segmentation.photos import Remembered, carry_on
+from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Engine
@@ -48,10 +48,12 @@ def asked(seen: Scene) -> dict[str, tuple[Prompt, Grey]]:
     }
 
 
-def found_by(engine: Engine, seen: Scene, prompt: Prompt, memory: Remembered) -> Grey:
+def found_by(engine: Engine, seen: Scene, prompt: Prompt, memory: LocalFeatures) -> Grey:
     """All that an engine offers for a prompt, as one mask."""
     try:
-        return np.asarray(np.max([each.mask for each in engine.segment(seen.image, prompt, memory, carry_on)], axis=0))
+        return np.asarray(
+            np.max([each.mask for each in engine.segment(seen.image, prompt, memory, never_cancel)], axis=0)
+        )
     except NothingFound:
         return np.zeros(seen.image.shape[:2], np.uint8)
 
@@ -98,7 +100,7 @@ def test_the_sheet_shows_right_masks(tiny: Settings) -> None:
     engines = {name: load(name, tiny) for name in ("fastsam", "birefnet")}
     rows, fits = [], []
     for seen in list(scenes(3)):
-        memory = Remembered()
+        memory = LocalFeatures()
         for way, (prompt, meant) in asked(seen).items():
             tiles = [(drawn(seen.image, prompt), way)]
             for name, engine in engines.items():

@@ -21,7 +21,7 @@ from tests.benchmarks.conftest import table  # noqa: F401 (a fixture)
 from tests.gateway import b64, gateway
 from tests.models.segmentation.conftest import FASTSAM, settings_for
 from tests.models.segmentation.scenes import scene
-from tests.unit.services.segmentation.photos import Remembered, carry_on
+from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 from tests.v1_client import beside, upload
 
 if TYPE_CHECKING:
@@ -75,15 +75,15 @@ def bare_ms(tiny: Settings) -> dict[str, float]:
 
 def test_a_prompt_on_what_was_seen(tiny: Settings, bare_ms: dict[str, float], table: Table) -> None:  # noqa: F811
     """In the engine alone: choosing the thing and drawing its mask at the picture's size."""
-    engine, memory = load("fastsam", tiny), Remembered()
+    engine, memory = load("fastsam", tiny), LocalFeatures()
     ways = [Prompt(points=(Click(*point, positive=True),)) for point in POINTS]
-    engine.segment(PHOTO, ways[0], memory, carry_on)
+    engine.segment(PHOTO, ways[0], memory, never_cancel)
 
-    figure = took_ms(lambda prompt: engine.segment(PHOTO, prompt, memory, carry_on), ways)
+    figure = took_ms(lambda prompt: engine.segment(PHOTO, prompt, memory, never_cancel), ways)
 
     table.row("second prompt, in the engine", figure, "ms", baseline=bare_ms["prompt"])
     table.row("second prompt, beside a look each time", figure, "ms", baseline=bare_ms["look"])
-    assert memory.looks == 1
+    assert memory.computed == 1
 
 
 async def test_a_prompt_through_the_gateway(

@@ -1,4 +1,4 @@
-"""For what saliency does not see, or without its weights: GrabCut grown from the drawing itself, small and quick."""
+"""Drafts from the drawing alone, for objects that are not salient and for hosts without the saliency weights."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
     from services.segmentation.backends.grabcut.scene import Scene
     from shared.image_codec import Grey, Rgb
 
-_SMALL_PX = 256  # weak labels at 512 take up to 3 s
-_REACHES = (0.05, 0.1, 0.18)  # of the long side: how far from the drawing the object is first thought to go
-_RIM = 0.03  # of the long side: how far inside its edge the quick answer is not yet sure
-_SIDES, _NO_WEIGHT = (9, 9), 1e-3  # pixels over which the two sides of an edge are compared
-_SPECK = 0.005  # of the frame: smaller answers are only taken if there is no other
-_ALL = 0.97  # of the frame: GrabCut that takes so much has separated nothing
-_MARGIN = 0.15  # of the answer's long side
-_CLEAR_STEP = 100.0  # in OpenCV's 8-bit Lab: the step across a very clear edge
-_TRUST = 0.5  # the best score that a coarse answer can have
+_SMALL_PX = 256  # GrabCut with few sure labels takes up to 3 s at 512
+_REACHES = (0.05, 0.1, 0.18)  # share of the long side: radius around the drawing that starts as object
+_RIM = 0.03  # share of the long side: width of the unsure band at the edge of the small mask
+_SIDES, _NO_WEIGHT = (9, 9), 1e-3  # pixels on either side of an edge that are compared
+_SPECK = 0.005  # share of the frame: smaller masks are taken only without an alternative
+_ALL = 0.97  # share of the frame: a larger mask separates nothing
+_MARGIN = 0.15  # share of the mask's long side
+_CLEAR_STEP = 100.0  # the colour step across a very clear edge, in OpenCV's 8-bit Lab
+_MAX_SCORE = 0.5
 
 
 def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
-    """Return up to `wanted` drafts, the ones with the clearest edge first."""
+    """Return up to `wanted` drafts, those with the clearest edge first."""
     frame = Frame.fit(scene.limits, _SMALL_PX)
     small = frame.crop(scene.image)
-    tries = []
+    masks = []
     for reach in _REACHES:
-        mask = _grown(scene, hints, frame, small, reach)
+        mask = _cut_small(scene, hints, frame, small, reach)
         if 0 < np.count_nonzero(mask) < _ALL * mask.size:
-            tries.append((_rating(small, mask), mask))
-    tries.sort(key=lambda rated: -rated[0])
-    return [_draft(scene, hints, frame, mask, score) for score, mask in tries[:wanted]]
+            masks.append((_rate(small, mask), mask))
+    masks.sort(key=lambda rated: -rated[0])
+    return [_draft(scene, hints, frame, mask, score) for score, mask in masks[:wanted]]
 
 
-def _grown(scene: Scene, hints: Hints, frame: Frame, small: Rgb, reach: float) -> Grey:
+def _cut_small(scene: Scene, hints: Hints, frame: Frame, small: Rgb, reach: float) -> Grey:
     labels = np.full(small.shape[:2], cv2.GC_PR_BGD, np.uint8)
     trimap.loosen_around(labels, frame, hints.clicks, reach)
     hints.write(labels, frame)
     return run_grabcut(small, labels, scene.checkpoint)
 
 
-def _rating(small: Rgb, mask: Grey) -> float:
-    """Rate by the colour step across the edge (Lab, means of 9 x 9 on either side), less where the mask is large."""
+def _rate(small: Rgb, mask: Grey) -> float:
+    """Return the mean colour step across the edge (Lab, means of 9 x 9 on either side), reduced for large masks."""
     share = np.count_nonzero(mask) / mask.size
     inside = (mask > 0).astype(np.float32)
     edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
@@ -61,7 +61,7 @@ def _rating(small: Rgb, mask: Grey) -> float:
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
     step = _local_mean(lab, inside)[edge] - _local_mean(lab, 1 - inside)[edge]
     contrast = float(np.linalg.norm(step, axis=1).mean()) / _CLEAR_STEP
-    return float(min(1.0, contrast * (1 - share)) * _TRUST)
+    return float(min(1.0, contrast * (1 - share)) * _MAX_SCORE)
 
 
 def _local_mean(lab: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,7 +70,7 @@ def _local_mean(lab: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArra
 
 
 def _draft(scene: Scene, hints: Hints, small: Frame, mask: Grey, score: float) -> Draft:
-    """Turn the quick answer into a draft at full work size: unsure near its edge."""
+    """Convert a small mask into a draft at the full work size, with a band of unsure labels at its edge."""
     box = bounding_box(mask)
     window = small.window if box is None else small.to_image(box)
     frame = Frame.fit(window.with_margin(_MARGIN * window.long_side + 8, scene.limits), WORK_PX)

@@ -1,4 +1,4 @@
-"""Runs GrabCut on labels, step by step so that it can be stopped, and tidies what comes out.
+"""Run GrabCut in single iterations, so that it can be cancelled, and clean up its mask.
 
 Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", 2004.
 """
@@ -22,21 +22,21 @@ _ITERATIONS = 3
 _SMOOTHING_PX = 5
 _SEED = 1
 _GRAIN = 3
-_NO_RECT = (0, 0, 0, 0)  # the labels say it all
+_NO_RECT = (0, 0, 0, 0)  # unused: the labels are given
 _MODEL_SIZE = (1, 65)  # five Gaussians of 13 numbers
 
 
 def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
-    """Return the object's hard mask, (h, w), 0 or 255; `labels` are cv2.GC_* and are not changed.
+    """Return the object's hard mask, (h, w), 0 or 255. `labels` are cv2.GC_* and are not changed.
 
-    Keeps the parts that hold a sure pixel, or the large ones if nothing was sure. The same input gives the same mask.
+    Keep the parts with a sure pixel, or the large parts if no pixel is sure. Deterministic.
     """
     if not (np.isin(labels, OBJECT).any() and np.isin(labels, BACKGROUND).any()):
         return binary(np.isin(labels, OBJECT))
-    pixels = _grainy(pixels)
+    pixels = _add_grain(pixels)
     cut = labels.copy()
     background, foreground = np.zeros(_MODEL_SIZE), np.zeros(_MODEL_SIZE)
-    cv2.setRNGSeed(_SEED)  # OpenCV keeps it per thread, so parallel requests do not disturb one another
+    cv2.setRNGSeed(_SEED)  # per thread in OpenCV, so parallel requests are independent
     for step in range(_ITERATIONS):
         checkpoint()
         mode = cv2.GC_INIT_WITH_MASK if step == 0 else cv2.GC_EVAL
@@ -45,11 +45,11 @@ def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
     return fill_holes(keep_parts(smooth, binary(labels == cv2.GC_FGD)), binary(labels == cv2.GC_BGD))
 
 
-def _grainy(pixels: Rgb) -> Rgb:
-    """Stretch the contrast to the full range and add grain of up to 3 levels.
+def _add_grain(pixels: Rgb) -> Rgb:
+    """Stretch the contrast to the full range and add noise of up to 3 levels.
 
-    Plain areas are many equal paths for the maximum flow inside GrabCut, which then crawls: a drawn chessboard took
-    210 s, with grain 1 s. Photos have grain of their own and hardly change.
+    Uniform areas give the maximum flow many equal paths, and it becomes slow: a drawn chessboard took 210 s, with noise
+    1 s. The masks of photos hardly change.
     """
     grain = np.random.default_rng(_SEED).integers(-_GRAIN, _GRAIN + 1, pixels.shape, np.int16)
     stretched = np.asarray(cv2.normalize(pixels, np.empty_like(pixels), 0, 255, cv2.NORM_MINMAX), np.int16)

@@ -1,7 +1,7 @@
-"""Carries a small hard mask over to the full picture so that its edge lies on the edge of the object.
+"""Enlarge a small hard mask to the full image, with its edge on the edge of the object.
 
 He, Sun and Tang, "Guided image filtering", 2010 (colour guide, equations 14 and 15); He and Sun, "Fast guided filter",
-2015: the line is fitted on the small picture and evaluated on the full one.
+2015: the linear model is fitted on the small image and evaluated on the full one.
 """
 
 from __future__ import annotations
@@ -20,36 +20,35 @@ if TYPE_CHECKING:
     from services.segmentation.geometry import Frame
     from shared.image_codec import Grey, Rgb
 
-_RADIUS_SHARE = 0.008  # of the long side of the frame
-_SMOOTHNESS = 6.5  # squared grey levels: colour steps well below 2.5 levels are not followed
+_RADIUS_SHARE = 0.008  # share of the frame's long side
+_SMOOTHNESS = 6.5  # squared grey levels: colour steps well below 2.5 levels are ignored
 _SOFTEST, _HARDEST = 0.25, 0.75  # filtered values that become 0 and 255
 _TILE_PX = 256
 _BYTE = 255
-_NOTHING = 1e-4  # rounding of box means
-_FLAT = 1e-3  # differences of mask values that no byte shows
+_ROUNDING = 1e-4  # of box means
+_FLAT = 1e-3  # mask differences too small for a byte
 _MIDDLE = 0.5
 
 
 def refine(image: Rgb, frame: Frame, small: Rgb, mask: Grey) -> Grey:
-    """Return the mask of the whole picture, soft at the edge.
+    """Return the mask of the whole image, soft at the edge.
 
-    `small` is the frame's view of the picture, (h, w, 3), and `mask` the hard mask of that view, (h, w).
+    `small` is the frame's crop of the image, (h, w, 3), and `mask` the hard mask of that crop, (h, w).
     """
     lines = _fit(small.astype(np.float32), (mask > 0).astype(np.float32))
     full = np.zeros(image.shape[:2], np.uint8)
-    x0, y0, x1, y1 = frame.window
-    _evaluate(lines, image[y0:y1, x0:x1], full[y0:y1, x0:x1])
+    _evaluate(lines, image[frame.window.slices], full[frame.window.slices])
     return full
 
 
 def _fit(guide: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (h, w, 4): per pixel, the factors of R, G, B and the constant that best explain the mask."""
+    """Return (h, w, 4): per pixel, the factors of R, G, B and the constant that fit the mask best."""
     radius = max(2, round(_RADIUS_SHARE * max(wanted.shape)))
     mean_wanted = _mean(wanted, radius)
     lines = np.zeros((*wanted.shape, 4), np.float32)
     lines[..., 3] = wanted
-    # Elsewhere the factors are 0 and the constant is the mask.
-    mixed = (mean_wanted > _NOTHING) & (mean_wanted < 1 - _NOTHING)
+    # Elsewhere the factors are 0 and the constant is the mask value.
+    mixed = (mean_wanted > _ROUNDING) & (mean_wanted < 1 - _ROUNDING)
     if mixed.any():
         mean_guide = _mean(guide, radius)
         spread = guide[..., :, np.newaxis] * guide[..., np.newaxis, :]
@@ -65,14 +64,14 @@ def _fit(guide: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.
 
 
 def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
-    """Write the soft mask tile by tile, so that a large picture needs no large float arrays."""
+    """Write the soft mask tile by tile, so that a large image needs no large float arrays."""
     height, width = out.shape
     step_x, step_y = lines.shape[1] / width, lines.shape[0] / height
-    for rows in _stretches(height):
-        for columns in _stretches(width):
+    for rows in _tiles(height):
+        for columns in _tiles(width):
             near = lines[_covering(rows, step_y), _covering(columns, step_x)]
             if near[..., 3].max() - near[..., 3].min() < _FLAT and np.abs(near[..., :3]).max() < _FLAT / _BYTE:
-                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # most tiles of a large picture
+                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # most tiles of a large image
                 continue
             to_lines = np.array(
                 [
@@ -88,14 +87,14 @@ def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
             out[rows, columns] = np.rint(sharp.clip(0, _BYTE))
 
 
-def _stretches(length: int) -> Iterator[slice]:
+def _tiles(length: int) -> Iterator[slice]:
     for start in range(0, length, _TILE_PX):
         yield slice(start, min(length, start + _TILE_PX))
 
 
-def _covering(stretch: slice, step: float) -> slice:
-    """Return the small pixels that interpolation can touch for a stretch of full ones."""
-    return slice(max(0, int(stretch.start * step) - 1), math.ceil(stretch.stop * step) + 1)
+def _covering(tile: slice, step: float) -> slice:
+    """Return the small pixels that the interpolation needs for a range of full pixels."""
+    return slice(max(0, int(tile.start * step) - 1), math.ceil(tile.stop * step) + 1)
 
 
 def _mean(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The default engine: saliency says what, GrabCut says where exactly, and a guided filter draws the edge."""
+"""The default engine: saliency proposes the object, GrabCut finds its outline, a guided filter refines the edge."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _COARSE = "The coarse method was used, because the weights of u2netp are not installed."
-_SAME = 0.9  # intersection over union from which two masks are one answer
-_ALL = 0.97  # of what could be taken: a cut that takes so much has separated nothing
-_LEAST_PX = 12  # at work size
+_SAME = 0.9  # IoU above which two masks are one answer
+_ALL = 0.97  # share of the allowed area: a larger mask separates nothing
+_MIN_AREA_PX = 12  # at work size
 
 
 class GrabCut:
-    """Works at 512 pixels whatever the picture's size. Keeps nothing; threads may share it."""
+    """Works at 512 pixels for images of any size. Has no state per request; threads may share it."""
 
     name = "grabcut"
 
@@ -45,7 +45,7 @@ class GrabCut:
         """See Engine.segment."""
         scene = Scene(image, self._saliency, cached, checkpoint)
         found: list[Candidate] = []
-        for draft in _drafts(scene, prompt):
+        for draft in _make_drafts(scene, prompt):
             mask = _cut(scene, draft)
             if mask is not None and all(iou(mask, other.mask) <= _SAME for other in found):
                 found.append(Candidate(mask, draft.score))
@@ -54,19 +54,19 @@ class GrabCut:
         return found
 
 
-def _drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
+def _make_drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
     if prompt.box is not None:
         return [regions.draft_box(scene, prompt.box)]
     if prompt.auto:
         subjects = regions.draft_subjects(scene, prompt.candidates)
         return subjects or [regions.draft_box(scene, regions.central_box(scene.limits))]
-    hints = _hints(prompt, scene.limits)
-    if not any(click.positive for click in hints.clicks):  # painted over by negative strokes
+    hints = _make_hints(prompt, scene.limits)
+    if not any(click.positive for click in hints.clicks):  # negative strokes cover all positive ones
         return []
     return views.make_drafts(scene, hints, prompt.candidates) or coarse.make_drafts(scene, hints, prompt.candidates)
 
 
-def _hints(prompt: Prompt, limits: Box) -> Hints:
+def _make_hints(prompt: Prompt, limits: Box) -> Hints:
     if prompt.points:
         return Clicks(prompt.points)
     if prompt.strokes:
@@ -77,12 +77,12 @@ def _hints(prompt: Prompt, limits: Box) -> Hints:
 
 
 def _cut(scene: Scene, draft: Draft) -> Grey | None:
-    """Turn a draft into a mask of the picture's size, or None where GrabCut finds nothing to separate."""
+    """Return the mask of a draft at the image's size, or None if GrabCut separates nothing."""
     small = draft.frame.crop(scene.image)
     mask = run_grabcut(small, draft.labels, scene.checkpoint)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
     has_model = bool((draft.labels == cv2.GC_FGD).any())
-    if taken < _LEAST_PX or (taken >= _ALL * allowed and not has_model):
+    if taken < _MIN_AREA_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
     refined = edges.refine(scene.image, draft.frame, small, mask)

@@ -1,4 +1,4 @@
-"""What the user drew, as the stages of the default engine need it: a few points to choose by, and labels to write."""
+"""The user's drawing as GrabCut labels, and as a few points for the choice of a view."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey
     from shared.messages import Stroke
 
-_DOT_SHARE = 0.01  # a click is a hard disc of this share of the frame's long side
-_SAMPLED_PX = 512  # strokes and masks are turned into points at this size
-_SAMPLES = 12  # points per kind: enough to tell views apart, few enough to rate them quickly
-_FAR_PX = 30_000  # OpenCV draws no line that begins farther away
-_CORE = 0.5  # of the half-width of a painted area is sure; the rim may have been painted loosely
+_DOT_SHARE = 0.01  # radius of a click, as a share of the frame's long side
+_SAMPLED_PX = 512  # size at which strokes and masks are converted to points
+_SAMPLES = 12  # points per kind: enough to compare views, few enough to do it quickly
+_FAR_PX = 30_000  # OpenCV does not draw lines that begin farther away
+_CORE = 0.5  # share of a painted area's half-width that is sure; the rim is often inexact
 
 
 class Hints(Protocol):
-    """Something that the user drew."""
+    """A drawing of the user."""
 
     @property
     def clicks(self) -> tuple[Click, ...]:
-        """Points of the drawing, enough to choose a view by."""
+        """Points of the drawing, for the choice of a view."""
 
     @property
     def extent_px(self) -> float:
-        """How large the object is, in pixels of the picture, if the drawing tells; else 0."""
+        """The object's size in image pixels if the drawing shows it, else 0."""
 
     def write(self, labels: Grey, frame: Frame) -> None:
         """Write the drawing into the labels (cv2.GC_*) of a frame, in place."""
@@ -45,13 +45,13 @@ class Hints(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Clicks:
-    """Single points; each is a small hard disc."""
+    """Single points; each becomes a small disc of sure labels."""
 
     clicks: tuple[Click, ...]
     extent_px: float = 0.0
 
     def write(self, labels: Grey, frame: Frame) -> None:
-        """Label the discs as surely the object, or surely not."""
+        """Label the discs as sure object or sure background."""
         radius = _DOT_SHARE * max(labels.shape)
         for click in self.clicks:
             x, y = frame.to_frame(click.x, click.y)
@@ -59,21 +59,21 @@ class Clicks:
 
 
 class Strokes:
-    """Lines drawn by hand; all that they cover is hard."""
+    """Lines drawn by hand; all pixels under them become sure labels."""
 
     def __init__(self, strokes: Sequence[Stroke], limits: Box) -> None:
         self._strokes = strokes
-        self.extent_px = 0.0  # a scribble covers any part of its object
+        self.extent_px = 0.0  # a stroke may cover any part of its object
         frame = Frame.fit(limits, _SAMPLED_PX)
         labels = np.full((frame.height, frame.width), cv2.GC_PR_BGD, np.uint8)
         self.write(labels, frame)
         self.clicks = (
-            *_sampled(labels == cv2.GC_FGD, frame, positive=True),
-            *_sampled(labels == cv2.GC_BGD, frame, positive=False),
+            *_sample(labels == cv2.GC_FGD, frame, positive=True),
+            *_sample(labels == cv2.GC_BGD, frame, positive=False),
         )
 
     def write(self, labels: Grey, frame: Frame) -> None:
-        """Label the lines as surely the object, or surely not; later ones lie on top."""
+        """Label the lines as sure object or sure background; later strokes win."""
         for stroke in self._strokes:
             value = cv2.GC_FGD if stroke.positive else cv2.GC_BGD
             corners = np.rint([frame.to_frame(x, y) for x, y in stroke.points])
@@ -83,35 +83,35 @@ class Strokes:
 
 
 class Painting:
-    """An area painted over the object, perhaps past its edge: the core is sure, the rim is not."""
+    """An area painted over the object, often past its edge: the core is sure, the rim is not."""
 
     def __init__(self, area: Grey, limits: Box) -> None:
         self._area = area
         box = bounding_box(area)
         self.extent_px = float(box.long_side) if box else 0.0
         frame = Frame.fit(limits, _SAMPLED_PX)
-        self.clicks = tuple(_sampled(self._core(frame), frame, positive=True))
+        self.clicks = tuple(_sample(self._core(frame), frame, positive=True))
 
     def write(self, labels: Grey, frame: Frame) -> None:
-        """Label the core as surely the object, and leave the rim to GrabCut."""
-        labels[(self._seen(frame) > 0) & (labels == cv2.GC_BGD)] = cv2.GC_PR_BGD
+        """Label the core as sure object, and leave the rim to GrabCut."""
+        labels[(self._painted_area(frame) > 0) & (labels == cv2.GC_BGD)] = cv2.GC_PR_BGD
         labels[self._core(frame)] = cv2.GC_FGD
 
-    def _seen(self, frame: Frame) -> Grey:
+    def _painted_area(self, frame: Frame) -> Grey:
         return binary(frame.crop(self._area) > 0)
 
     def _core(self, frame: Frame) -> Grey:
-        """Return where the painted area is deep, judged part by part so that thin parts and rings have a core too."""
-        seen = self._seen(frame)
-        depth = np.asarray(cv2.distanceTransform(seen, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
-        parts = components(seen > 0)
+        """Return the inner half of each painted part, so that thin parts and rings have a core too."""
+        area = self._painted_area(frame)
+        depth = np.asarray(cv2.distanceTransform(area, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+        parts = components(area > 0)
         deepest = np.zeros(parts.max() + 1, np.float32)
         np.maximum.at(deepest, parts, depth)
-        return np.asarray((seen > 0) & (depth >= _CORE * deepest[parts]))
+        return np.asarray((area > 0) & (depth >= _CORE * deepest[parts]))
 
 
-def _sampled(area: Grey, frame: Frame, *, positive: bool) -> Iterable[Click]:
-    """Yield points of the picture, spread evenly (in reading order) over an area of a frame."""
+def _sample(area: Grey, frame: Frame, *, positive: bool) -> Iterable[Click]:
+    """Yield points of the image, spread evenly (in reading order) over an area of a frame."""
     rows, columns = np.nonzero(area)
     if not rows.size:
         return

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from services.segmentation.backends.grabcut.scene import Scene
     from shared.image_codec import Grey
 
-_BOX_MARGIN = 0.12  # of the box's long side
-_FILLS = 0.25  # of the box, from which what stands out in it is believed
-_SMALL_PART = 0.1  # of the largest part: smaller ones are a neighbour's
-_SUBJECT = 0.005  # of the picture: smaller parts are no subject
-_MARGIN = 0.15  # of the subject's long side: background for GrabCut to learn from
+_BOX_MARGIN = 0.12  # share of the box's long side
+_FILLS = 0.25  # minimum share of the box that is salient
+_SMALL_PART = 0.1  # share of the largest part: smaller parts belong to a neighbour
+_SUBJECT = 0.005  # minimum share of the image
+_MARGIN = 0.15  # share of the subject's long side: background for GrabCut's model
 _PLAIN_SCORE = 0.4
-_CENTRAL = 0.1  # of each side is left out of the central box
+_CENTRAL = 0.1  # share of each side outside the central box
 
 
 def draft_box(scene: Scene, box: Box) -> Draft:
-    """Draft what stands out in a box, or all of it if nothing does; nothing outside the box is taken."""
+    """Draft the salient part of a box, or all of it if nothing is salient. Nothing outside the box is taken."""
     frame = Frame.fit(box.with_margin(_BOX_MARGIN * box.long_side + 2, scene.limits), WORK_PX)
     inside = frame.sample(np.full((1, 1), 255, np.uint8), box) > 0
     prior = np.where(inside, scene.predict_saliency(frame.window, frame), np.uint8(0))
@@ -41,7 +41,7 @@ def draft_box(scene: Scene, box: Box) -> Draft:
     if fills or (inside.all() and parts):
         labels, score = trimap.from_saliency(prior, chosen), float(prior[chosen > 0].mean()) / 255
     elif inside.all() and box != central_box(box):
-        return draft_box(scene, central_box(box))  # a box round everything leaves no background to learn from
+        return draft_box(scene, central_box(box))  # a box around the whole image leaves no background for the model
     else:
         labels, score = np.full(prior.shape, cv2.GC_PR_FGD, np.uint8), _PLAIN_SCORE
     labels[~inside] = cv2.GC_BGD
@@ -49,7 +49,7 @@ def draft_box(scene: Scene, box: Box) -> Draft:
 
 
 def draft_subjects(scene: Scene, wanted: int) -> list[Draft]:
-    """Draft what stands out in the picture, the largest first."""
+    """Draft the salient parts of the image, largest first."""
     seen = Frame.fit(scene.limits, WORK_PX)
     prior = scene.predict_saliency(scene.limits, seen)
     parts = [part for part in _parts(prior) if (part > 0).mean() >= _SUBJECT]

@@ -1,4 +1,4 @@
-"""What every stage of the default engine needs to know of a request: the picture, its saliency, and when to stop."""
+"""The context of one request, shared by all stages: the image, its saliency, and the checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SALIENT = 127  # saliency .5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One picture during one request. Without weights `saliency` is None and nothing stands out."""
+    """One image during one request. Without weights `saliency` is None and nothing is salient."""
 
     image: Rgb
     saliency: Saliency | None
@@ -33,11 +33,11 @@ class Scene:
 
     @property
     def limits(self) -> Box:
-        """The whole picture."""
+        """The whole image."""
         return whole_image(self.image)
 
     def predict_saliency(self, window: Box, frame: Frame) -> Grey:
-        """Look at a window for what stands out in it; return that in the frame, 0 where the window does not reach."""
+        """Predict the saliency of a window and resample it to the frame; 0 outside the window."""
         self.checkpoint()
         if self.saliency is None:
             return np.zeros((frame.height, frame.width), np.uint8)
@@ -46,13 +46,13 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """A guess for GrabCut to correct: labels (cv2.GC_*, uint8) of a frame, and how likely they are meant, 0 to 1."""
+    """The initial labels for GrabCut (cv2.GC_*, uint8) in a frame, and their score, 0 to 1."""
 
     frame: Frame
     labels: Grey
     score: float
     within: Box | None = None
-    """Nothing outside of it is taken, not even a soft edge."""
+    """A box; everything outside is removed, even a soft edge."""
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -1,4 +1,4 @@
-"""Labels for GrabCut: what is surely, maybe or surely not the object, from what stands out and what was clicked."""
+"""Initial labels for GrabCut from the saliency and the clicks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 _SURE = 217  # saliency .85
 _POSSIBLE = 10  # saliency .04
-_NEAR_SHARE = 0.01  # of the long side: round the object, the background is not sure
-_REACH = 0.7  # of the way to the nearest opposite click
-_REACH_SHARE = 0.18  # of the long side
+_NEAR_SHARE = 0.01  # share of the long side: band around the object where the background is not sure
+_REACH = 0.7  # share of the distance to the nearest opposite click
+_REACH_SHARE = 0.18  # share of the long side
 
 
 def from_saliency(prior: Grey, chosen: Grey) -> Grey:
-    """Label a frame: in `chosen` (255) the object, as sure as the saliency is; near it and in its haze, maybe not."""
+    """Label `chosen` (255) as object, sure where the saliency is high, and a band around it as probable background."""
     side = 2 * round(_NEAR_SHARE * max(prior.shape)) + 1
     near = cv2.dilate(chosen, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
     labels = np.full(prior.shape, cv2.GC_BGD, np.uint8)
@@ -33,7 +33,7 @@ def from_saliency(prior: Grey, chosen: Grey) -> Grey:
 
 
 def loosen_around(labels: Grey, frame: Frame, clicks: Sequence[Click], reach_share: float = _REACH_SHARE) -> None:
-    """Where a click contradicts the labels, let GrabCut decide within a disc round it, in place.
+    """Make the labels in a disc around each contradicting click unsure, in place.
 
     The disc reaches 0.7 of the way to the nearest opposite click and at most `reach_share` of the frame's long side.
     """
@@ -49,7 +49,7 @@ def loosen_around(labels: Grey, frame: Frame, clicks: Sequence[Click], reach_sha
 
 
 def is_object(labels: Grey, x: float, y: float) -> bool:
-    """Whether the label at a place of the frame is (maybe) the object; a place outside is not."""
+    """Return whether the label at a point of the frame is sure or probable object; False outside the frame."""
     height, width = labels.shape
     if not (0 <= x < width and 0 <= y < height):
         return False
@@ -57,5 +57,5 @@ def is_object(labels: Grey, x: float, y: float) -> bool:
 
 
 def fill_disc(pixels: Grey, x: float, y: float, radius: float, value: int = 255) -> None:
-    """Fill a disc of at least one pixel's radius in place; the part outside the array is left out."""
+    """Fill a disc of at least one pixel's radius in place, clipped to the array."""
     cv2.circle(pixels, (round(x), round(y)), max(1, round(radius)), value, thickness=-1)

@@ -1,4 +1,4 @@
-"""Which of five views of the picture, from all of it to a fifth, shows what the user's drawing points at."""
+"""Choose the view, from the whole image to a fifth of it, in which the drawn object is salient."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from services.segmentation.geometry import Box
     from shared.image_codec import Grey
 
-_SHARES = (0.7, 0.45, 0.3, 0.2)  # of the long side
-_ROOM = 1.4  # a view is at least this much larger than the drawing
-_SPREAD_SHARE = 0.1  # of the long side: a drawing larger than this shows how large the object is
-_SPREAD_MARGIN = 0.25  # of the drawing's long side
-_RATED_PX = 320  # as fine as the saliency is
-_MARGIN = 0.15  # of the object's long side: background for GrabCut to learn from
-_DEEP_SHARE = 0.05  # a negative click this far inside (of the view's long side) means that another object was meant
+_SHARES = (0.7, 0.45, 0.3, 0.2)  # of the image's long side
+_SPARE = 1.4  # minimum size of a view, in sizes of the drawing
+_SPREAD_SHARE = 0.1  # share of the long side: a larger drawing also gives a view of its own size
+_SPREAD_MARGIN = 0.25  # share of the drawing's long side
+_RATED_PX = 320  # the resolution of the saliency
+_MARGIN = 0.15  # share of the object's long side: background for GrabCut's model
+_DEEP_SHARE = 0.05  # share of the view's long side: a deeper negative click rejects the object
 _BORDER_COST, _UNSURE_COST, _DEEP_COST, _SIZE_COST, _WHOLE_BONUS = 0.35, 0.15, 1.5, 0.3, 0.06
-_CUT = 4.0  # an object over a quarter of the border is as bad as can be
+_CUT = 4.0  # an object on a quarter of the border gets the full cost
 _HAZE = (38, 217)  # saliency .15 to .85
-_FIT = 0.6  # mean saliency, over the positive points, from which the whole picture is taken without looking closer
-_BELIEVED = 0.45  # below it, GrabCut from the drawing alone is the better guess
-_ALTERNATIVE = 0.75  # to be offered beside the best, a view must be convincing by itself
+_FIT = 0.6  # minimum mean saliency to take the whole image without closer views
+_MIN_SCORE = 0.45  # below, drafts from the drawing alone are better
+_ALTERNATIVE = 0.75  # minimum score of a second candidate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The object that a window shows under the positive points; `fits` if nothing speaks for a closer look."""
+    """The salient object under the positive points in a window; `fits` if no closer view is needed."""
 
     window: Box
     object_box: Box
@@ -51,34 +51,34 @@ class View:
 
 
 def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
-    """Return up to `wanted` drafts, best first, or none; closer views are taken only if they may be needed."""
-    seen = []
+    """Return up to `wanted` drafts, best first, or none. Compute closer views only if needed."""
+    rated = []
     for window in _windows(scene.limits, hints.clicks):
-        view = _rated(scene, window, hints)
+        view = _rate(scene, window, hints)
         if view is not None:
-            seen.append(view)
+            rated.append(view)
             if wanted == 1 and view.fits:
                 break
-    seen.sort(key=lambda view: -view.score)
-    good = [view for rank, view in enumerate(seen) if view.score >= (_ALTERNATIVE if rank else _BELIEVED)]
+    rated.sort(key=lambda view: -view.score)
+    good = [view for rank, view in enumerate(rated) if view.score >= (_ALTERNATIVE if rank else _MIN_SCORE)]
     return [_draft(scene, view, hints) for view in good[:wanted]]
 
 
 def _windows(limits: Box, clicks: Sequence[Click]) -> Iterable[Box]:
-    """Return the whole picture, then squares round what was drawn that are large enough to hold it."""
+    """Return the whole image, then squares around the drawing that are large enough to contain it."""
     drawn = enclosing_box((click.x, click.y) for click in clicks if click.positive)
     x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
     windows = [limits]
     if drawn.long_side > _SPREAD_SHARE * limits.long_side:
         windows.append(drawn.with_margin(_SPREAD_MARGIN * drawn.long_side, limits))
     for share in _SHARES:
-        side = max(1, round(share * limits.long_side), round(_ROOM * drawn.long_side))
+        side = max(1, round(share * limits.long_side), round(_SPARE * drawn.long_side))
         windows.append(square_box(x, y, side, limits))
-    return dict.fromkeys(windows)  # each once
+    return dict.fromkeys(windows)  # removes duplicates
 
 
-def _rated(scene: Scene, window: Box, hints: Hints) -> View | None:
-    """Look at a window and rate the object in it; None if nothing stands out under the positive points."""
+def _rate(scene: Scene, window: Box, hints: Hints) -> View | None:
+    """Rate the salient object in a window; return None if nothing is salient under the positive points."""
     frame = Frame.fit(window, _RATED_PX)
     prior = scene.predict_saliency(window, frame)
     chosen = _under(prior, frame, hints.clicks)
@@ -86,8 +86,10 @@ def _rated(scene: Scene, window: Box, hints: Hints) -> View | None:
     if box is None:
         return None
     object_box, is_whole = frame.to_image(box), window == scene.limits
-    sure = float(prior[chosen > 0].mean()) / 255 * _covered(chosen, frame, hints.clicks)
-    doubts = _DEEP_COST * _denied(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(object_box, hints.extent_px)
+    sure = float(prior[chosen > 0].mean()) / 255 * _positive_share(chosen, frame, hints.clicks)
+    doubts = _DEEP_COST * _negative_count(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(
+        object_box, hints.extent_px
+    )
     vague = _BORDER_COST * _cut_off(chosen, window, scene.limits) + _UNSURE_COST * _unsure(prior, chosen)
     score = sure - doubts - vague + _WHOLE_BONUS * is_whole
     return View(window, object_box, float(score), fits=is_whole and not doubts and sure > _FIT)
@@ -105,14 +107,14 @@ def _draft(scene: Scene, view: View, hints: Hints) -> Draft:
 
 
 def _under(prior: Grey, frame: Frame, clicks: Sequence[Click]) -> Grey:
-    """Return the salient parts, 255, that hold a positive point."""
+    """Return the salient parts, 255, that contain a positive point."""
     parts = components(np.asarray(prior > SALIENT))
     held = {int(_at(parts, frame, click)) for click in clicks if click.positive} - {0}
     return binary(np.isin(parts, list(held)))
 
 
 def _at(values: NDArray[Any], frame: Frame, click: Click) -> float:
-    """Read a value of the frame under a click; 0 where the frame does not reach."""
+    """Return the value of the frame under a click; 0 outside the frame."""
     if not frame.window.contains(click.x, click.y):
         return 0.0
     x, y = frame.to_frame(click.x, click.y)
@@ -120,26 +122,26 @@ def _at(values: NDArray[Any], frame: Frame, click: Click) -> float:
     return float(values[min(int(y), height - 1), min(int(x), width - 1)])
 
 
-def _covered(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
-    """Return the share of the positive points that the object covers."""
+def _positive_share(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
+    """Return the share of the positive points inside the object."""
     covered = [_at(chosen, frame, click) > 0 for click in clicks if click.positive]
     return sum(covered) / len(covered)
 
 
-def _denied(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
-    """Count the negative points inside the object; those near its edge count less."""
+def _negative_count(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> float:
+    """Count the negative points inside the object; points near its edge count less."""
     depth = np.asarray(cv2.distanceTransform(chosen, cv2.DIST_L2, cv2.DIST_MASK_5))
     deep = _DEEP_SHARE * max(depth.shape)
     return float(sum(min(1.0, _at(depth, frame, click) / deep) for click in clicks if not click.positive))
 
 
 def _oversize(object_box: Box, extent_px: float) -> float:
-    """Return how many times the object's size has to be halved to be twice that of what was drawn."""
+    """Return how often to halve the object's size until it is twice the size of the drawing."""
     return max(0.0, math.log2(object_box.long_side / extent_px) - 1) if extent_px else 0.0
 
 
 def _cut_off(chosen: Grey, window: Box, limits: Box) -> float:
-    """Return 0 to 1: how much of the window's border the object touches, where that is not the picture's own."""
+    """Return 0 to 1: how much of the window's border the object touches, without the image's own border."""
     lines = (
         (window.x0 > limits.x0, chosen[:, 0]),
         (window.x1 < limits.x1, chosen[:, -1]),

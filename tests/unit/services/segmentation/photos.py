@@ -50,21 +50,21 @@ def ball(width: int = 240, height: int = 180) -> tuple[Rgb, Grey]:
     return picture, truth
 
 
-class Remembered:
-    """A memory of one picture that lasts as long as the test; `looks` counts what had to be looked at."""
+class LocalFeatures:
+    """A feature cache of one image in memory; `computed` counts the calls of `compute`."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, NDArray[Any]] = {}
-        self.looks = 0
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self.computed = 0
 
-    def __call__(self, name: str, look: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def __call__(self, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """See CachedFeatures."""
-        if name not in self.seen:
-            self.looks += 1
-            self.seen[name] = look()
-            self.seen[name].setflags(write=False)
-        return self.seen[name]
+        if name not in self.arrays:
+            self.computed += 1
+            self.arrays[name] = compute()
+            self.arrays[name].setflags(write=False)
+        return self.arrays[name]
 
 
-def carry_on() -> None:
-    """Stand in for a checkpoint of a request that nobody cancels."""
+def never_cancel() -> None:
+    """Checkpoint of a request without a cancel."""

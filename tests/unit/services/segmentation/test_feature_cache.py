@@ -37,11 +37,11 @@ class Network:
     """Counts how often it has looked."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.computed = 0
 
     def __call__(self) -> NDArray[Any]:
         """See something."""
-        self.looks += 1
+        self.computed += 1
         return np.arange(100, dtype=np.uint8).reshape(4, 25)
 
 
@@ -57,7 +57,7 @@ async def test_a_second_look_is_spared() -> None:
     first = await recalled(memory, eye)
 
     assert await recalled(memory, eye) is first
-    assert eye.looks == 1
+    assert eye.computed == 1
     assert not first.flags.writeable
 
 
@@ -69,7 +69,7 @@ async def test_another_picture_or_network_is_another_look(other: dict[str, str])
     await recalled(memory, eye)
     await recalled(memory, eye, **other)
 
-    assert eye.looks == 2
+    assert eye.computed == 2
 
 
 async def test_what_one_replica_saw_another_need_not_look_at() -> None:
@@ -80,7 +80,7 @@ async def test_what_one_replica_saw_another_need_not_look_at() -> None:
     second = await recalled(FeatureCache(store, 1000), eye)
 
     assert np.array_equal(first, second)
-    assert eye.looks == 1
+    assert eye.computed == 1
 
 
 async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
@@ -88,7 +88,7 @@ async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
     memory, eye = FeatureCache(FakeImageStore(), 0), Network()
 
     assert np.array_equal(await recalled(memory, eye), await recalled(memory, eye))
-    assert eye.looks == 1
+    assert eye.computed == 1
 
 
 async def test_without_the_store_there_is_still_an_answer() -> None:
@@ -104,7 +104,7 @@ async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
     await store.put_named("cache", "a/net-1", b"nonsense")
 
     assert (await recalled(FeatureCache(store, 1000), eye)).shape == (4, 25)
-    assert eye.looks == 1
+    assert eye.computed == 1
 
 
 async def test_two_prompts_on_a_new_picture_look_once() -> None:
@@ -123,7 +123,7 @@ async def test_two_prompts_on_a_new_picture_look_once() -> None:
     seen.set()
 
     assert await first is await second
-    assert eye.looks == 1
+    assert eye.computed == 1
 
 
 @pytest.mark.parametrize(

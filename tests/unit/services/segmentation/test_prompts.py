@@ -68,7 +68,7 @@ def test_a_box_is_cut_down_to_pixels_of_the_picture(box: tuple[float, ...], wind
 @pytest.mark.parametrize("point", [(-0.1, 5), (100, 5), (5, 50)])
 def test_a_point_outside_the_picture_is_refused(point: tuple[float, float]) -> None:
     """The client has mixed up its scales; guessing would hide that."""
-    with pytest.raises(BadInput, match="outside the picture of 100 x 50"):
+    with pytest.raises(BadInput, match="outside the image of 100 x 50"):
         prompt(points=[(*point, 1)])
 
 

@@ -15,7 +15,7 @@ from services.segmentation.geometry import Box, whole_image
 from services.segmentation.saliency import Saliency
 from services.stack.process import ROOT
 from shared.errors import ConfigError
-from tests.unit.services.segmentation.photos import MODELS, Remembered, ball, needs_weights, photo
+from tests.unit.services.segmentation.photos import MODELS, LocalFeatures, ball, needs_weights, photo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_the_subject_stands_out(network: Saliency) -> None:
     """In the photo of the rocket, the rocket does and the sky does not."""
     image = photo("rocket")
 
-    seen = network.predict(image, Remembered(), whole_image(image))
+    seen = network.predict(image, LocalFeatures(), whole_image(image))
 
     assert seen.shape == (320, 320)
     assert seen[190, 161] > 200
@@ -46,7 +46,7 @@ def test_nothing_stands_out_in_a_plain_picture(network: Saliency) -> None:
     """The network's noise is not stretched into a subject."""
     plain = np.full((200, 300, 3), 128, np.uint8)
 
-    assert not network.predict(plain, Remembered(), whole_image(plain)).any()
+    assert not network.predict(plain, LocalFeatures(), whole_image(plain)).any()
 
 
 @needs_weights
@@ -54,19 +54,19 @@ def test_a_black_picture_is_no_division_by_zero(network: Saliency) -> None:
     """The brightest value is what the input is divided by."""
     black = np.zeros((20, 30, 3), np.uint8)
 
-    assert not network.predict(black, Remembered(), whole_image(black)).any()
+    assert not network.predict(black, LocalFeatures(), whole_image(black)).any()
 
 
 @needs_weights
 def test_each_window_is_looked_at_once(network: Saliency) -> None:
     """What stands out depends on what is in view."""
-    (image, _), features = ball(), Remembered()
+    (image, _), features = ball(), LocalFeatures()
 
     everything = network.predict(image, features, whole_image(image))
 
     assert network.predict(image, features, whole_image(image)) is everything
     assert not np.array_equal(network.predict(image, features, Box(0, 0, 100, 100)), everything)
-    assert features.looks == 2
+    assert features.computed == 2
 
 
 @needs_weights

@@ -12,7 +12,7 @@ from services.segmentation.backend import Candidate, Click, Prompt, load
 from services.segmentation.geometry import Box
 from shared.errors import JobCancelled, NothingFound
 from shared.messages import Stroke
-from tests.unit.services.segmentation.photos import WITH_WEIGHTS, Remembered, ball, carry_on
+from tests.unit.services.segmentation.photos import WITH_WEIGHTS, LocalFeatures, ball, never_cancel
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Engine
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     """What an engine has found, and what was remembered meanwhile."""
 
     found: list[Candidate]
-    features: Remembered
+    features: LocalFeatures
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
 @pytest.fixture(scope="module")
 def cold(engine: Engine, prompt: Prompt) -> Answer:
     """The answer on a picture that nobody has looked at before."""
-    features = Remembered()
-    return Answer(engine.segment(PICTURE, prompt, features, carry_on), features)
+    features = LocalFeatures()
+    return Answer(engine.segment(PICTURE, prompt, features, never_cancel), features)
 
 
 def test_masks_fit_the_picture(cold: Answer, prompt: Prompt) -> None:
@@ -74,10 +74,10 @@ def test_masks_fit_the_picture(cold: Answer, prompt: Prompt) -> None:
 
 def test_an_engine_is_deterministic_cold_or_warm(engine: Engine, prompt: Prompt, cold: Answer) -> None:
     """Whether it has seen the picture before makes no difference."""
-    looks = cold.features.looks
-    warm = engine.segment(PICTURE, prompt, cold.features, carry_on)
+    looks = cold.features.computed
+    warm = engine.segment(PICTURE, prompt, cold.features, never_cancel)
 
-    assert cold.features.looks == looks
+    assert cold.features.computed == looks
     assert [candidate.score for candidate in warm] == [candidate.score for candidate in cold.found]
     assert all(np.array_equal(one.mask, other.mask) for one, other in zip(warm, cold.found, strict=True))
 
@@ -95,7 +95,7 @@ def test_a_cancelled_request_stops(engine: Engine, prompt: Prompt) -> None:
         raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        engine.segment(PICTURE, prompt, Remembered(), cancelled)
+        engine.segment(PICTURE, prompt, LocalFeatures(), cancelled)
 
 
 def test_a_plain_picture_holds_nothing(engine: Engine) -> None:
@@ -103,17 +103,19 @@ def test_a_plain_picture_holds_nothing(engine: Engine) -> None:
     plain = np.full((120, 160, 3), 128, np.uint8)
 
     with pytest.raises(NothingFound, match=r"^No masks found"):
-        engine.segment(plain, Prompt(auto=True), Remembered(), carry_on)
+        engine.segment(plain, Prompt(auto=True), LocalFeatures(), never_cancel)
 
 
 def test_two_requests_at_once_get_their_own_answers(engine: Engine) -> None:
     """Threads share an engine."""
     left, right = Prompt(box=Box(60, 30, 180, 150)), Prompt(box=Box(100, 60, 240, 180))
-    alone = {id(prompt): engine.segment(PICTURE, prompt, Remembered(), carry_on)[0].mask for prompt in (left, right)}
+    alone = {
+        id(prompt): engine.segment(PICTURE, prompt, LocalFeatures(), never_cancel)[0].mask for prompt in (left, right)
+    }
     together: list[tuple[int, np.ndarray]] = []
 
     def work(prompt: Prompt) -> None:
-        together.append((id(prompt), engine.segment(PICTURE, prompt, Remembered(), carry_on)[0].mask))
+        together.append((id(prompt), engine.segment(PICTURE, prompt, LocalFeatures(), never_cancel)[0].mask))
 
     threads = [threading.Thread(target=work, args=(prompt,)) for prompt in (left, right) * 2]
     for thread in threads:

@@ -11,7 +11,7 @@ import pytest
 from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.masks import iou
 from shared.errors import JobCancelled
-from tests.unit.services.segmentation.photos import ball, carry_on
+from tests.unit.services.segmentation.photos import ball, never_cancel
 
 
 def rough_labels(truth: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def test_the_object_is_cut_out() -> None:
     """A red ball on a grey-green ground, from a box round it."""
     picture, truth = ball()
 
-    assert iou(run_grabcut(picture, rough_labels(truth), carry_on), truth) > 0.98
+    assert iou(run_grabcut(picture, rough_labels(truth), never_cancel), truth) > 0.98
 
 
 def test_the_labels_are_left_alone() -> None:
@@ -33,7 +33,7 @@ def test_the_labels_are_left_alone() -> None:
     picture, truth = ball()
     labels = rough_labels(truth)
 
-    run_grabcut(picture, labels, carry_on)
+    run_grabcut(picture, labels, never_cancel)
 
     assert np.array_equal(labels, rough_labels(truth))
 
@@ -42,8 +42,8 @@ def test_labels_of_one_kind_are_the_answer() -> None:
     """There is nothing to learn from."""
     picture, truth = ball()
 
-    assert run_grabcut(picture, np.full(truth.shape, cv2.GC_FGD, np.uint8), carry_on).all()
-    assert not run_grabcut(picture, np.full(truth.shape, cv2.GC_BGD, np.uint8), carry_on).any()
+    assert run_grabcut(picture, np.full(truth.shape, cv2.GC_FGD, np.uint8), never_cancel).all()
+    assert not run_grabcut(picture, np.full(truth.shape, cv2.GC_BGD, np.uint8), never_cancel).any()
 
 
 def test_every_step_can_be_the_last() -> None:
@@ -63,10 +63,10 @@ def test_every_step_can_be_the_last() -> None:
 def test_threads_do_not_disturb_one_another() -> None:
     """The random numbers inside belong to the thread."""
     picture, truth = ball()
-    expected = run_grabcut(picture, rough_labels(truth), carry_on)
+    expected = run_grabcut(picture, rough_labels(truth), never_cancel)
     masks: list[np.ndarray] = []
     threads = [
-        threading.Thread(target=lambda: masks.append(run_grabcut(picture, rough_labels(truth), carry_on)))
+        threading.Thread(target=lambda: masks.append(run_grabcut(picture, rough_labels(truth), never_cancel)))
         for _ in range(4)
     ]
 
@@ -87,4 +87,4 @@ def test_a_chessboard_takes_no_minutes() -> None:
     labels = np.zeros((512, 512), np.uint8)
     labels[60:450, 60:450] = cv2.GC_PR_FGD
 
-    assert run_grabcut(board, labels, carry_on).shape == (512, 512)
+    assert run_grabcut(board, labels, never_cancel).shape == (512, 512)

@@ -14,11 +14,11 @@ from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import (
     WITH_WEIGHTS,
     WITHOUT_WEIGHTS,
-    Remembered,
+    LocalFeatures,
     ball,
-    carry_on,
     ellipse,
     needs_weights,
+    never_cancel,
     photo,
 )
 
@@ -30,7 +30,7 @@ EYE = ellipse(CAT, 170, 115, 34, 32)
 
 def find(image: np.ndarray, prompt: Prompt, settings: object = WITH_WEIGHTS) -> np.ndarray:
     """Return the engine's best mask."""
-    return load("grabcut", settings).segment(image, prompt, Remembered(), carry_on)[0].mask  # type: ignore[arg-type]
+    return load("grabcut", settings).segment(image, prompt, LocalFeatures(), never_cancel)[0].mask  # type: ignore[arg-type]
 
 
 def click(*points: tuple[float, float, bool], candidates: int = 1) -> Prompt:
@@ -53,7 +53,9 @@ def test_a_negative_click_narrows_the_choice_to_a_part() -> None:
 @needs_weights
 def test_an_ambiguous_click_offers_parts_too() -> None:
     """The cat, and the eye alone."""
-    found = load("grabcut", WITH_WEIGHTS).segment(CAT, click((170, 110, True), candidates=5), Remembered(), carry_on)
+    found = load("grabcut", WITH_WEIGHTS).segment(
+        CAT, click((170, 110, True), candidates=5), LocalFeatures(), never_cancel
+    )
 
     assert len(found) >= 2
     assert max(iou(candidate.mask, EYE) for candidate in found[1:]) > 0.7
