@@ -47,17 +47,18 @@ def _check_clicks(points: Sequence[tuple[float, float, int]], width: int, height
     for x, y, _ in points:
         if not (0 <= x < width and 0 <= y < height):  # also true for NaN
             raise BadInput(f"The point {x:g}, {y:g} lies outside the image of {width} x {height} pixels.")
-    clicks = tuple(Click(x, y, label == 1) for x, y, label in points)
-    if not any(click.positive for click in clicks):
+    latest = {(int(x), int(y)): Click(x, y, label == 1) for x, y, label in points}  # of clicks on one pixel, the last
+    if not any(click.positive for click in latest.values()):
         raise BadInput("At least one point must lie on the object.")
-    return clicks
+    return tuple(latest.values())
 
 
 def _clip_box(box: messages.Box, width: int, height: int) -> Box:
-    """Round a box to whole pixels inside the image; it keeps at least one pixel."""
-    x0 = min(max(0, int(box[0])), width - 1)
-    y0 = min(max(0, int(box[1])), height - 1)
-    return Box(x0, y0, min(max(int(box[2]), x0 + 1), width), min(max(int(box[3]), y0 + 1), height))
+    """Order the corners, and round the box to whole pixels inside the image; it keeps at least one pixel."""
+    (left, right), (top, bottom) = sorted((box[0], box[2])), sorted((box[1], box[3]))
+    x0 = min(max(0, int(left)), width - 1)
+    y0 = min(max(0, int(top)), height - 1)
+    return Box(x0, y0, min(max(int(right), x0 + 1), width), min(max(int(bottom), y0 + 1), height))
 
 
 def _check_strokes(strokes: list[Stroke], width: int, height: int) -> tuple[Stroke, ...]:

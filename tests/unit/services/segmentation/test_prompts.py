@@ -56,12 +56,14 @@ def test_strokes_win_over_a_mask() -> None:
     [
         ((1.9, 2.9, 10.9, 20.9), Box(1, 2, 10, 20)),
         ((-5, -5, 500, 500), Box(0, 0, 100, 50)),
-        ((40, 30, 20, 10), Box(40, 30, 41, 31)),
+        ((40, 30, 20, 10), Box(20, 10, 40, 30)),
+        ((40, 10, 20, 30), Box(20, 10, 40, 30)),
+        ((40, 30, 40, 30), Box(40, 30, 41, 31)),
         ((200, 200, 300, 300), Box(99, 49, 100, 50)),
     ],
 )
 def test_a_box_is_cut_down_to_pixels_of_the_picture(box: tuple[float, ...], window: Box) -> None:
-    """Whole pixels, inside, at least one."""
+    """Whole pixels, inside, at least one; the corners may come in any order."""
     assert prompt(box=box).box == window
 
 
@@ -76,6 +78,19 @@ def test_only_negative_points_are_refused() -> None:
     """They do not say what is wanted."""
     with pytest.raises(BadInput, match="At least one point must lie on the object"):
         prompt(points=[(5, 5, 0)])
+
+
+def test_of_clicks_on_one_pixel_the_last_counts() -> None:
+    """A second click on the same pixel is a correction of the first."""
+    given = prompt(points=[(3.2, 4.9, 0), (9, 9, 1), (3.7, 4.1, 1), (9.5, 9.5, 0)])
+
+    assert given.points == (Click(3.7, 4.1, positive=True), Click(9.5, 9.5, positive=False))
+
+
+def test_a_positive_click_that_was_taken_back_is_none() -> None:
+    """Without a positive point there is no object."""
+    with pytest.raises(BadInput, match="At least one point must lie on the object"):
+        prompt(points=[(5, 5, 1), (5, 5, 0)])
 
 
 @pytest.mark.parametrize(

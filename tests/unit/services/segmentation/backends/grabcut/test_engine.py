@@ -152,6 +152,29 @@ def test_without_weights_grabcut_finds_a_clear_object(prompt: Prompt) -> None:
     assert iou(find(picture, prompt, WITHOUT_WEIGHTS), truth) > 0.9
 
 
+def test_two_hundred_clicks_are_answered() -> None:
+    """Every click is kept, although they lie closer than their discs."""
+    picture, truth = ball()
+    places = np.random.default_rng(3).integers((0, 0), (240, 180), (200, 2)).tolist()
+    clicks = tuple(Click(x, y, positive=bool(truth[y, x])) for x, y in places)
+
+    mask = find(picture, Prompt(points=clicks))
+
+    assert iou(mask, truth) > 0.95
+
+
+def test_a_stroke_of_eighty_thousand_points_is_answered() -> None:
+    """A pen may report its position for minutes."""
+    picture, truth = ball()
+    turns = np.linspace(0, 400, 80_000)
+    points = np.column_stack((120 + 30 * np.cos(turns), 90 + 30 * np.sin(1.3 * turns))).tolist()
+    stroke = Stroke.model_construct(points=points, radius_px=4.0, positive=True)
+
+    mask = find(picture, Prompt(strokes=(stroke,)))
+
+    assert iou(mask, truth) > 0.95
+
+
 @needs_weights
 def test_large_pictures_get_large_masks() -> None:
     """Work is done small, but the mask is as exact as the picture."""
