@@ -5,7 +5,7 @@ Four independent methods estimate the light. If they disagree, the correction is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -30,6 +30,14 @@ _PCA_TAILS = 0.035  # Cheng et al. 2014: the darkest and the brightest 3.5 %
 _GREYEST = 0.001  # Yang et al. 2015: the greyest 0.1 % of the pixels
 _MIN_DOUBT = 0.05  # in log chroma: the error of the best single estimate
 _FARTHEST_LIGHT = 1.5  # in log chroma, a 2700 K lamp: farther estimates are object colours
+# Log R/G and B/G of black bodies of 2300, 2700, 3500, 4500, 6500, 9000, 14000 and 25000 K in linear sRGB: the locus by
+# Kim et al. 2002. Lamps, the sun and the sky lie near it; light of another colour is rare.
+_LOCUS = np.array([
+    [1.115, -2.090], [0.874, -1.428], [0.561, -0.790], [0.318, -0.370],
+    [0.058, 0.051], [-0.094, 0.301], [-0.220, 0.518], [-0.306, 0.669],
+])  # fmt: skip
+_PLAUSIBLE, _IMPLAUSIBLE = 0.45, 0.75  # distances from the locus: up to the first a light, from the second a surface
+_CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
 _EDGE_SIGMA_PX = 1.5
 _GREY_SIGMA_PX = 0.8
 _EPSILON = 1e-4
@@ -54,7 +62,7 @@ def estimate_cast(image: Rgb) -> Triple:
     """Return the natural logarithm of the light's R, G and B with G at 0; all zero without a usable estimate.
 
     The median m of four estimates is shrunk by |m| / (|m| + spread + 0.05), so that a balanced photo, or one on which
-    the methods disagree, hardly changes.
+    the methods disagree, hardly changes. It is also shrunk by its distance from the colours of real lights.
     """
     linear = _to_linear(_small(image))
     exposed = (_brightest(linear) < _CLIPPED) & (_darkest(linear) > _EPSILON)
@@ -64,10 +72,21 @@ def estimate_cast(image: Rgb) -> Triple:
     votes = np.array([np.log(light / light[1]) for light in lights if light.min() > _EPSILON * light.max() > 0])
     if not len(votes):
         return np.zeros(3)
-    median = np.clip(np.median(votes, axis=0), -_FARTHEST_LIGHT, _FARTHEST_LIGHT)
+    raw = np.median(votes, axis=0)
+    median = np.clip(raw, -_FARTHEST_LIGHT, _FARTHEST_LIGHT)
     spread = float(np.mean(np.linalg.norm(votes - median, axis=1)))
     size = float(np.linalg.norm(median))
-    return np.asarray(median * size / (size + spread + _MIN_DOUBT))
+    return np.asarray(_plausibility(raw) * median * size / (size + spread + _MIN_DOUBT))
+
+
+def _plausibility(light: Triple) -> float:
+    """Return 1 for a light near the locus of black bodies, falling to 0 for the colour of a surface."""
+    point = light[[0, 2]] - light[1]
+    starts, steps = _LOCUS[:-1], np.diff(_LOCUS, axis=0)
+    along = ((point - starts) * steps).sum(axis=1) / (steps**2).sum(axis=1)
+    nearest = starts + along.clip(0, 1)[:, None] * steps
+    distance = float(np.linalg.norm(point - nearest, axis=1).min())
+    return float(np.clip((_IMPLAUSIBLE - distance) / (_IMPLAUSIBLE - _PLAUSIBLE), 0, 1))
 
 
 def _grey_edge(linear: Linear, exposed: Pixels) -> Triple:
@@ -122,8 +141,8 @@ def _mean(colours: NDArray[np.floating]) -> Triple:
     return colours.mean(axis=0, dtype=np.float64) if len(colours) else np.zeros(3)
 
 
-def _brightest(linear: Linear) -> NDArray[np.float32]:
-    return np.asarray(cv2.max(cv2.max(linear[..., 0], linear[..., 1]), linear[..., 2]))
+def _brightest(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(cv2.max(cv2.max(pixels[..., 0], pixels[..., 1]), pixels[..., 2]))
 
 
 def _darkest(linear: Linear) -> NDArray[np.float32]:
@@ -146,8 +165,20 @@ def _apply(image: Rgb, log_gains: Triple) -> Rgb:
     luminance = float(_LUMA @ (gains * mean))
     if luminance > 0:
         gains *= float(_LUMA @ mean) / luminance
-    table = _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)
-    return np.asarray(cv2.LUT(image, table[None]))
+    return _restore_highlights(image, np.asarray(cv2.LUT(image, _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)[None])))
+
+
+def _restore_highlights(image: Rgb, balanced: Rgb) -> Rgb:
+    """Raise channels that were clipped in the image to the brightest channel, in place, so that white stays white.
+
+    A clipped channel was at least as bright as its value. Without this, its gain turns highlights mint or pink.
+    """
+    brightest = _brightest(balanced)
+    for channel in range(3):
+        clipped = np.asarray(cv2.LUT(np.ascontiguousarray(image[..., channel]), _CLIPPED_SHARE))
+        floor = cv2.multiply(brightest, clipped, scale=1 / 255)
+        balanced[..., channel] = cv2.max(np.ascontiguousarray(balanced[..., channel]), floor)
+    return balanced
 
 
 def _to_linear(image: Rgb) -> Linear:
@@ -163,3 +194,4 @@ def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 _CODES = np.arange(256) / 255
 _SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
+_CLIPPED_SHARE = np.rint(255 * ((_SRGB_TO_LINEAR - _CLIPPING_FROM) / (1 - _CLIPPING_FROM)).clip(0, 1)).astype(np.uint8)

@@ -132,6 +132,54 @@ def test_the_colour_of_things_is_not_taken_for_light() -> None:
     assert np.abs(cast).max() <= 1.5
 
 
+@pytest.mark.parametrize(("distance", "share"), [(0.2, 1.0), (0.45, 1.0), (0.6, 0.5), (0.75, 0.0), (1.2, 0.0)])
+@pytest.mark.parametrize("side", [1, -1], ids=["magenta", "green"])
+def test_a_cast_far_from_all_lamps_is_a_surface(distance: float, share: float, side: int) -> None:
+    """No lamp is green or purple: the correction ends between 0.45 and 0.75 beside the line of real lights."""
+    daylight, across = np.array([-0.018, 0.0, 0.176]), np.array([0.8545, 0.0, 0.5195])
+    light = daylight + side * distance * across
+    code = 255 * (0.4 * np.exp(light - light.max())) ** (1 / 2.2)
+    flat = np.full((50, 50, 3), np.rint(code), np.uint8)
+
+    cast = estimate_cast(flat)
+
+    size = float(np.linalg.norm(light))
+    np.testing.assert_allclose(cast, share * light * size / (size + 0.05), atol=0.06)
+
+
+def test_a_meadow_stays_green() -> None:
+    """A scene of one strong colour that no lamp has is left as it is."""
+    grain = np.random.default_rng(5).integers(-20, 20, (80, 120, 3))
+    meadow = np.clip(np.array([70, 150, 40]) + grain, 0, 255).astype(np.uint8)
+
+    balanced = balance_auto(meadow)
+
+    assert error_degrees(balanced, meadow) < 1
+
+
+@pytest.mark.parametrize("highlight", [(255, 243, 157), (255, 255, 255), (255, 255, 200)])
+def test_clipped_highlights_become_neutral(highlight: tuple[int, int, int]) -> None:
+    """A lamp that is clipped in yellow light is white afterwards, neither mint nor pink."""
+    yellow = under(CASTS["3500 K"], photo("coffee"))
+    yellow[:40, :40] = highlight
+
+    balanced = balance_auto(yellow)[20, 20].astype(int)
+
+    assert np.ptp(balanced) <= 20
+    assert balanced.min() > 235
+
+
+def test_bright_colours_keep_their_hue() -> None:
+    """Only a clipped channel is raised, and only to the brightest one: red stays red."""
+    yellow = under(CASTS["3500 K"], photo("coffee"))
+    yellow[:40, :40] = (255, 40, 30)
+
+    red = balance_auto(yellow)[20, 20].astype(int)
+
+    assert red[0] > 150
+    assert max(red[1:]) < 80
+
+
 def test_strength_blends_between_photo_and_correction() -> None:
     """Zero changes no byte, a half lies between nothing and everything."""
     yellow = under(CASTS["3500 K"], photo("astronaut"))
