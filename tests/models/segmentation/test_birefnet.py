@@ -156,7 +156,7 @@ def test_a_gpu_that_cannot_be_used_is_a_wrong_setting(own_models: Path) -> None:
         pytest.skip("There is one here.")
     with pytest.raises(ConfigError, match="SEGMENTATION_DEVICE is cuda"):
         Network(own_models / "birefnet" / BIREFNET, "cuda")
-    assert "processor" in (load("birefnet", settings_for(own_models)).note or "")
+    assert "on the CPU" in (load("birefnet", settings_for(own_models)).note or "")
 
 
 def test_tampered_weights_are_refused(own_models: Path) -> None:
