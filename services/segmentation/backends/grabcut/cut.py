@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 OBJECT = (cv2.GC_FGD, cv2.GC_PR_FGD)
-BACKGROUND = (cv2.GC_BGD, cv2.GC_PR_BGD)
+PROBABLE = (cv2.GC_PR_FGD, cv2.GC_PR_BGD)
 _ITERATIONS = 3
 _SMOOTHING_PX = 5
 _SEED = 1
@@ -31,8 +31,9 @@ def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
 
     Keep the parts with a sure pixel, or the large parts if no pixel is sure. Deterministic.
     """
-    if not (np.isin(labels, OBJECT).any() and np.isin(labels, BACKGROUND).any()):
-        return binary(np.isin(labels, OBJECT))
+    is_object = np.isin(labels, OBJECT)
+    if is_object.all() or not is_object.any() or not np.isin(labels, PROBABLE).any():
+        return binary(is_object)
     pixels = _add_grain(pixels)
     cut = labels.copy()
     background, foreground = np.zeros(_MODEL_SIZE), np.zeros(_MODEL_SIZE)

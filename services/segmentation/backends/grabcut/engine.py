@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from services.segmentation import saliency
-from services.segmentation.backend import Candidate
-from services.segmentation.backends.grabcut import coarse, edges, regions, views
+from services.segmentation.backend import Candidate, Prompt
+from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, regions, views
 from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
@@ -17,9 +18,9 @@ from services.segmentation.masks import iou, keep_inside
 from shared.errors import BadInput, NothingFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from services.segmentation.backend import CachedFeatures, Checkpoint, Prompt
+    from services.segmentation.backend import CachedFeatures, Checkpoint, Click
     from services.segmentation.backends.grabcut.hints import Hints
     from services.segmentation.backends.grabcut.scene import Draft
     from services.segmentation.geometry import Box
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _COARSE = "The coarse method was used, because the weights of u2netp are not installed."
+_FITS = 0.9  # fit to the drawn box from which the first mask is taken without alternatives
+_PREFERENCE = 0.05  # an alternative must fit the drawn box better by this
 _SAME = 0.9  # IoU above which two masks are one answer
 _ALL = 0.97  # share of the allowed area: a larger mask separates nothing
 _MIN_AREA_PX = 12  # at work size
@@ -44,22 +47,62 @@ class GrabCut:
     def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """See Engine.segment."""
         scene = Scene(image, self._saliency, cached, checkpoint)
+        if prompt.box is not None:
+            return _segment_box(scene, prompt.box, prompt.candidates)
         found: list[Candidate] = []
-        for draft in _make_drafts(scene, prompt):
-            mask = _cut(scene, draft)
-            if mask is not None and all(iou(mask, other.mask) <= _SAME for other in found):
-                found.append(Candidate(mask, draft.score))
+        if len(prompt.points) > 1:
+            found = _replay(scene, prompt.points)
+        if len(found) < prompt.candidates:
+            for draft in _make_drafts(scene, prompt):
+                mask = _cut(scene, draft)
+                if mask is not None and all(iou(mask, other.mask) <= _SAME for other in found):
+                    found.append(Candidate(mask, draft.score))
         if not found:
             raise NothingFound
-        return found
+        return found[: prompt.candidates]
+
+
+def _replay(scene: Scene, clicks: Sequence[Click]) -> list[Candidate]:
+    """Return the mask after all clicks, with the score of the last answer that was computed anew."""
+    scores = [0.0]
+
+    def answer(known: Sequence[Click]) -> Grey | None:
+        for draft in _make_drafts(scene, Prompt(points=tuple(known))):
+            mask = _cut(scene, draft)
+            if mask is not None:
+                scores.append(draft.score)
+                return mask
+        return None
+
+    mask = corrections.replay(scene, clicks, answer)
+    return [] if mask is None else [Candidate(mask, scores[-1])]
+
+
+def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
+    """Return up to `wanted` masks, ordered by the fit of their own bounding box to the drawn one."""
+    fits: list[float] = []
+    found: list[Candidate] = []
+    for draft in boxes.make_drafts(scene, box):
+        mask = _cut(scene, draft)
+        if mask is not None:
+            fits.append(boxes.measure_fit(mask, box) + (0.0 if found else _PREFERENCE))
+            found.append(Candidate(mask, draft.score))
+            if wanted == 1 and len(found) == 1 and fits[0] >= _FITS + _PREFERENCE:
+                break
+    ranked = [found[rank] for rank in np.argsort([-fit for fit in fits], kind="stable")]
+    distinct: list[Candidate] = []
+    for candidate in ranked:
+        if all(iou(candidate.mask, other.mask) <= _SAME for other in distinct):
+            distinct.append(candidate)
+    if not distinct:
+        raise NothingFound
+    return distinct[:wanted]
 
 
 def _make_drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
-    if prompt.box is not None:
-        return [regions.draft_box(scene, prompt.box)]
     if prompt.auto:
         subjects = regions.draft_subjects(scene, prompt.candidates)
-        return subjects or [regions.draft_box(scene, regions.central_box(scene.limits))]
+        return subjects or islice(boxes.make_drafts(scene, boxes.central_box(scene.limits)), 1)
     hints = _make_hints(prompt, scene.limits)
     if not any(click.positive for click in hints.clicks):  # negative strokes cover all positive ones
         return []
@@ -86,4 +129,6 @@ def _cut(scene: Scene, draft: Draft) -> Grey | None:
         return None
     scene.checkpoint()
     refined = edges.refine(scene.image, draft.frame, small, mask)
-    return refined if draft.within is None else keep_inside(refined, draft.within)
+    if draft.box is None:
+        return refined
+    return keep_inside(refined, boxes.allowed_box(mask, draft.frame, draft.box, scene.limits))

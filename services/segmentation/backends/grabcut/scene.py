@@ -51,8 +51,8 @@ class Draft:
     frame: Frame
     labels: Grey
     score: float
-    within: Box | None = None
-    """A box; everything outside is removed, even a soft edge."""
+    box: Box | None = None
+    """The drawn box. The mask ends at its sides, or in their margins; see `boxes.allowed_box`."""
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -1,0 +1,148 @@
+"""Corrections by click: replay the clicks in order, and edit the mask only near a click that lies close to its edge.
+
+A click deep inside or far outside the mask may change which object is meant; then the whole answer is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from services.segmentation.backends.grabcut import edges, trimap
+from services.segmentation.backends.grabcut.cut import run_grabcut
+from services.segmentation.backends.grabcut.hints import Clicks
+from services.segmentation.backends.grabcut.scene import WORK_PX, components
+from services.segmentation.geometry import Frame, square_box, whole_image
+from services.segmentation.masks import INSIDE, binary, resize_nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from services.segmentation.backend import Click
+    from services.segmentation.backends.grabcut.scene import Scene
+    from shared.image_codec import Grey, Rgb
+
+_SHALLOW = 0.12  # share of the square root of the mask's area: the depth up to which a click edits the mask
+_REACH = 3.5  # depths: the radius of an edit
+_MIN_REACH, _MAX_REACH = 0.02, 0.25  # shares of the image's long side
+_CORE = 0.5  # share of the mask's largest depth: only a deeper negative click may reject the object
+_CONTAINS = 0.8  # share of the old mask that a new answer must contain after a positive click
+_VIEW = 1.5  # radii: half the side of the window around an edit; its rim is the models' sure part
+_EDIT_PX = 256  # side of that window at work size
+_DOT_PX = 2  # radius of a click at work size
+_MAX_ANSWERS = 8  # beyond, all clicks are edits, so that a crowd of clicks is answered in seconds
+
+
+def replay(scene: Scene, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Grey | None]) -> Grey | None:
+    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew."""
+    first = next(number for number, click in enumerate(clicks) if click.positive) + 1
+    mask, answers = answer(clicks[:first]), 1
+    for number in range(first, len(clicks)):
+        known = clicks[: number + 1]
+        if mask is not None and not _contradicts(mask, known[-1]):
+            continue
+        if mask is None or (answers < _MAX_ANSWERS and _may_change_object(scene, mask, known[-1])):
+            new, answers = answer(known), answers + 1
+            mask = new if mask is None or (new is not None and _replaces(new, mask, known)) else mask
+        mask = mask if mask is None else _enforce(scene, mask, known)
+    return mask
+
+
+def _may_change_object(scene: Scene, mask: Grey, click: Click) -> bool:
+    """Return whether a click is so far from the mask's edge that another object may be meant."""
+    _, inside, depth = _measure(scene, mask, click)
+    if depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
+        return False
+    core = cv2.distanceTransform(
+        cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, cv2.DIST_MASK_5
+    )
+    return click.positive or depth > _CORE * float(core.max())
+
+
+def _replaces(new: Grey, mask: Grey, clicks: Sequence[Click]) -> bool:
+    """Return whether a new answer agrees with the last click, and after a positive one also with the old mask."""
+    if _contradicts(new, clicks[-1]):
+        return False
+    old = mask > INSIDE
+    kept = np.count_nonzero(old & (new > INSIDE))
+    return not clicks[-1].positive or bool(kept >= _CONTAINS * np.count_nonzero(old))
+
+
+def _contradicts(mask: Grey, click: Click) -> bool:
+    return bool(mask[int(click.y), int(click.x)] > INSIDE) != click.positive
+
+
+def _measure(scene: Scene, mask: Grey, click: Click) -> tuple[Frame, Grey, float]:
+    """Return a frame of the image, the mask in it, and the click's distance to the mask's edge in its pixels."""
+    frame = Frame.fit(scene.limits, WORK_PX)
+    inside = binary(frame.crop(mask) > INSIDE)
+    distance = cv2.distanceTransform(255 - inside if click.positive else inside, cv2.DIST_L2, cv2.DIST_MASK_5)
+    x, y = frame.to_frame(click.x, click.y)
+    depth = float(distance[min(int(y), frame.height - 1), min(int(x), frame.width - 1)])
+    return frame, inside, float(np.clip(depth, 1.0, max(distance.shape)))
+
+
+def _enforce(scene: Scene, mask: Grey, clicks: Sequence[Click]) -> Grey:
+    """Edit the mask at each click that it contradicts, the latest last."""
+    for click in clicks:
+        if _contradicts(mask, click):
+            mask = _edit(scene, mask, clicks, click)
+    return mask
+
+
+def _edit(scene: Scene, mask: Grey, clicks: Sequence[Click], click: Click) -> Grey:
+    """Add to the mask around a positive click, or remove from it around a negative one; the rest stays."""
+    whole, _, measured = _measure(scene, mask, click)
+    depth, side = measured / whole.scale, scene.limits.long_side
+    reach = min(max(_REACH * depth, _MIN_REACH * side), _MAX_REACH * side)
+    window = square_box(click.x, click.y, round(2 * _VIEW * reach) + 3, scene.limits)
+    frame = Frame.fit(window, _EDIT_PX)
+    small, old = frame.crop(scene.image), frame.crop(mask) > INSIDE
+    disc = _disc(frame, click, reach * frame.scale)
+    labels = _label(old, disc, _disc(frame, click, depth * frame.scale) & disc, click)
+    Clicks(tuple(clicks)).write(labels, frame)
+    new = run_grabcut(small, labels, scene.checkpoint) > 0
+    dot = _disc(frame, click, _DOT_PX)
+    changed = dot | (disc & (new == click.positive) & (old != click.positive))
+    parts = components(changed)
+    own = np.isin(parts, np.setdiff1d(np.unique(parts[dot]), 0))
+    others = np.zeros_like(own)
+    for other in clicks:
+        if other.positive != click.positive and window.contains(other.x, other.y):
+            others |= _disc(frame, other, _DOT_PX)
+    return _paste(scene.image, mask, frame, own & ~others, others, click)
+
+
+def _disc(frame: Frame, click: Click, radius: float) -> NDArray[np.bool_]:
+    disc = np.zeros((frame.height, frame.width), np.uint8)
+    trimap.fill_disc(disc, *frame.to_frame(click.x, click.y), radius)
+    return np.asarray(disc > 0)
+
+
+def _label(old: NDArray[np.bool_], disc: NDArray[np.bool_], near: NDArray[np.bool_], click: Click) -> Grey:
+    """Hold the mask outside the disc, and let GrabCut decide inside; near the click the mask is probably wrong."""
+    sure = np.where(old, np.uint8(cv2.GC_FGD), np.uint8(cv2.GC_BGD))
+    unsure = np.where(old, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_PR_BGD))
+    labels = np.where(disc, unsure, sure)
+    labels[near] = cv2.GC_PR_FGD if click.positive else cv2.GC_PR_BGD
+    return labels
+
+
+def _paste(
+    image: Rgb, mask: Grey, frame: Frame, own: NDArray[np.bool_], others: NDArray[np.bool_], click: Click
+) -> Grey:
+    """Return a copy of the mask with the changed pixels of a frame, soft at their edge; `others` stay as they are."""
+    crop, result = image[frame.window.slices], mask.copy()
+    part = result[frame.window.slices]
+    local = Frame(whole_image(crop), frame.width, frame.height)
+    soft = edges.refine(crop, local, frame.crop(image), binary(own))
+    soft[resize_nearest(binary(others), local.window.width, local.window.height) > 0] = 0
+    part[...] = np.maximum(part, soft) if click.positive else np.minimum(part, 255 - soft)
+    if _contradicts(result, click):  # thinner than the filter can follow
+        result[int(click.y), int(click.x)] = 255 if click.positive else 0
+    return result

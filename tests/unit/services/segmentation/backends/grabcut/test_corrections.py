@@ -1,0 +1,133 @@
+"""Later clicks edit the mask where they are, and none undoes an earlier one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from services.segmentation.backend import Click
+from services.segmentation.backends.grabcut.corrections import replay
+from services.segmentation.backends.grabcut.scene import Scene
+from services.segmentation.masks import iou
+from tests.unit.services.segmentation.photos import LocalFeatures, ball, ellipse, never_cancel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.image_codec import Grey
+
+IMAGE, TRUTH = ball()  # a ball of 45 pixels radius around 120, 90
+SCENE = Scene(IMAGE, None, LocalFeatures(), never_cancel)
+CENTRE = Click(120, 90, positive=True)
+
+
+class Answers:
+    """Stands for the engine: returns the same masks in order, and keeps the clicks of each call."""
+
+    def __init__(self, *masks: Grey | None) -> None:
+        self.masks = list(masks)
+        self.calls: list[tuple[Click, ...]] = []
+
+    def __call__(self, clicks: Sequence[Click]) -> Grey | None:
+        """Return the next mask."""
+        self.calls.append(tuple(clicks))
+        return self.masks.pop(0)
+
+
+def bump() -> Grey:
+    """Return the ball with a wrong bump of 10 pixels at its right."""
+    return np.maximum(TRUTH, ellipse(IMAGE, 165, 90, 10, 10))
+
+
+def dent() -> Grey:
+    """Return the ball with a wrong dent of 10 pixels at its right."""
+    return np.minimum(TRUTH, 255 - ellipse(IMAGE, 162, 90, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("first", "click"),
+    [(bump(), Click(170, 90, positive=False)), (dent(), Click(157, 90, positive=True))],
+    ids=["remove", "add"],
+)
+def test_a_shallow_click_corrects_the_edge(first: Grey, click: Click) -> None:
+    """The engine is not called again, and the mask comes close to the truth."""
+    answers = Answers(first)
+
+    mask = replay(SCENE, [CENTRE, click], answers)
+
+    assert mask is not None
+    assert answers.calls == [(CENTRE,)]
+    assert iou(mask, TRUTH) > max(0.97, iou(first, TRUTH))
+
+
+def test_a_shallow_click_leaves_the_rest() -> None:
+    """No pixel changes far from the click."""
+    first = bump()
+
+    mask = replay(SCENE, [CENTRE, Click(170, 90, positive=False)], Answers(first))
+
+    assert mask is not None
+    np.testing.assert_array_equal(mask[:, :120], first[:, :120])
+
+
+def test_a_negative_click_only_removes() -> None:
+    """Also inside its disc, nothing is added."""
+    first = dent()
+
+    mask = replay(SCENE, [CENTRE, Click(120, 50, positive=False)], Answers(first))
+
+    assert mask is not None
+    assert (mask <= first).all()
+
+
+def test_a_deep_click_asks_again() -> None:
+    """It may mean another object: the engine gets all clicks."""
+    other = ellipse(IMAGE, 30, 30, 20, 20)
+    clicks = [Click(30, 30, positive=True), Click(120, 90, positive=False)]
+    answers = Answers(np.maximum(TRUTH, other), other)
+
+    mask = replay(SCENE, clicks, answers)
+
+    assert answers.calls == [tuple(clicks[:1]), tuple(clicks)]
+    np.testing.assert_array_equal(mask, other)
+
+
+def test_a_click_that_agrees_changes_nothing() -> None:
+    """The mask is right there already."""
+    answers = Answers(TRUTH)
+
+    mask = replay(SCENE, [CENTRE, Click(100, 90, positive=True), Click(10, 10, positive=False)], answers)
+
+    assert mask is TRUTH
+    assert len(answers.calls) == 1
+
+
+def test_no_click_flips_an_earlier_one() -> None:
+    """Even where the engine's new answer does: the mask is edited there."""
+    clicks = [CENTRE, Click(126, 90, positive=False), Click(20, 20, positive=True)]
+    everything = np.full_like(TRUTH, 255)
+
+    mask = replay(SCENE, clicks, Answers(TRUTH, everything, everything))
+
+    assert mask is not None
+    assert [mask[int(click.y), int(click.x)] > 127 for click in clicks] == [True, False, True]
+
+
+def test_random_clicks_all_hold() -> None:
+    """Whatever the user says, each click is right in the end."""
+    places = np.random.default_rng(8).integers((0, 0), (240, 180), (40, 2)).tolist()
+    clicks = [CENTRE, *(Click(x, y, positive=bool(number % 2)) for number, (x, y) in enumerate(places))]
+
+    mask = replay(SCENE, clicks, Answers(*[TRUTH] * 40))
+
+    assert mask is not None
+    assert all((mask[int(click.y), int(click.x)] > 127) == click.positive for click in clicks)
+
+
+def test_without_a_first_answer_the_engine_is_asked_again() -> None:
+    """A second click may find the object."""
+    answers = Answers(None, TRUTH)
+
+    assert replay(SCENE, [CENTRE, Click(100, 90, positive=True)], answers) is TRUTH
