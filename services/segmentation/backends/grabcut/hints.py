@@ -11,7 +11,7 @@ import numpy as np
 from services.segmentation.backend import Click
 from services.segmentation.backends.grabcut.scene import components
 from services.segmentation.backends.grabcut.trimap import fill_disc
-from services.segmentation.geometry import Frame, bounding_box
+from services.segmentation.geometry import Frame, bounding_box, enclosing_box
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _DOT_SHARE = 0.01  # radius of a click, as a share of the frame's long side
 _SAMPLED_PX = 512  # size at which strokes and masks are converted to points
 _SAMPLES = 12  # points per kind: enough to compare views, few enough to do it quickly
+_LINE_SHARE = 0.04  # share of the image's long side: a shorter stroke is a click
+_STROKE_EXTENT = 1.7  # sizes of the stroke: the object's size where the stroke covers most of it
 _FAR_PX = 30_000  # OpenCV does not draw lines that begin farther away
 _CORE = 0.5  # share of a painted area's half-width that is sure; the rim is often inexact
 
@@ -63,7 +65,9 @@ class Strokes:
 
     def __init__(self, strokes: Sequence[Stroke], limits: Box) -> None:
         self._strokes = strokes
-        self.extent_px = 0.0  # a stroke may cover any part of its object
+        drawn = [point for stroke in strokes if stroke.positive for point in stroke.points]
+        length_px = enclosing_box(drawn).long_side if drawn else 0
+        self.extent_px = _STROKE_EXTENT * length_px if length_px > _LINE_SHARE * limits.long_side else 0.0
         frame = Frame.fit(limits, _SAMPLED_PX)
         labels = np.full((frame.height, frame.width), cv2.GC_PR_BGD, np.uint8)
         self.write(labels, frame)

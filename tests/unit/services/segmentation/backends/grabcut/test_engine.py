@@ -70,6 +70,17 @@ def test_a_box_takes_the_thing_inside() -> None:
     assert iou(mask, PATCH) > 0.85
 
 
+@needs_weights
+def test_a_second_click_leaves_what_is_right() -> None:
+    """A click on the table beside the saucer takes a leak away, and nothing else."""
+    first = find(COFFEE, click((280, 90, True)))
+
+    second = find(COFFEE, click((280, 90, True), (82, 130, False)))
+
+    assert iou(second, CUP_AND_SAUCER) > 0.9
+    np.testing.assert_array_equal(second[:, 200:], first[:, 200:])
+
+
 def test_nothing_outside_a_box_is_taken() -> None:
     """The user drew a border."""
     box = Box(110, 10, 310, 300)
@@ -93,6 +104,14 @@ def test_a_painted_ring_means_what_it_surrounds() -> None:
 def test_a_painted_part_is_not_taken_for_the_whole() -> None:
     """Who paints over the patch means the patch."""
     assert iou(find(ASTRONAUT, Prompt(guidance=ellipse(ASTRONAUT, 172, 384, 42, 42))), PATCH) > 0.85
+
+
+@needs_weights
+def test_a_stroke_on_a_part_takes_the_part() -> None:
+    """A click there takes the whole astronaut; the length of the stroke shows that the patch is meant."""
+    stroke = Stroke(points=[(145, 380), (170, 390), (198, 384)], radius_px=4)
+
+    assert iou(find(ASTRONAUT, Prompt(strokes=(stroke,))), PATCH) > 0.85
 
 
 def test_strokes_are_kept() -> None:

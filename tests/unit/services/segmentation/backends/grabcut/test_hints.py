@@ -36,6 +36,15 @@ def test_a_stroke_is_as_wide_as_it_was_drawn() -> None:
     assert np.count_nonzero(labels[:, 100] == cv2.GC_FGD) in {10, 11}
 
 
+def test_a_stroke_shows_the_size_of_its_object() -> None:
+    """It covers most of the object; a dot may lie on anything, and so may a negative stroke."""
+    line, dot = Stroke(points=[(20, 50), (59, 60)]), Stroke(points=[(20, 50), (24, 50)])
+
+    assert Strokes([line], LIMITS).extent_px == 1.7 * 40
+    assert Strokes([dot], LIMITS).extent_px == 0
+    assert Strokes([line.model_copy(update={"positive": False})], LIMITS).extent_px == 0
+
+
 def test_a_later_stroke_lies_on_top() -> None:
     """A negative stroke erases what it crosses."""
     lines = [Stroke(points=[(20, 50), (180, 50)]), Stroke(points=[(100, 10), (100, 90)], positive=False)]
