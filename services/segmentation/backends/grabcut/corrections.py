@@ -40,7 +40,7 @@ _MAX_ANSWERS = 8  # beyond, all clicks are edits, so that a crowd of clicks is a
 
 def replay(scene: Scene, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Grey | None]) -> Grey | None:
     """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew."""
-    first = next(number for number, click in enumerate(clicks) if click.positive) + 1
+    first = next((number for number, click in enumerate(clicks, 1) if click.positive), len(clicks))
     mask, answers = answer(clicks[:first]), 1
     for number in range(first, len(clicks)):
         known = clicks[: number + 1]

@@ -131,3 +131,12 @@ def test_without_a_first_answer_the_engine_is_asked_again() -> None:
     answers = Answers(None, TRUTH)
 
     assert replay(SCENE, [CENTRE, Click(100, 90, positive=True)], answers) is TRUTH
+
+
+def test_negative_clicks_alone_find_nothing() -> None:
+    """The engine gets them all, and has no answer."""
+    answers = Answers(None)
+    clicks = [Click(20, 20, positive=False), Click(30, 30, positive=False)]
+
+    assert replay(SCENE, clicks, answers) is None
+    assert answers.calls == [tuple(clicks)]
