@@ -47,7 +47,7 @@ UNKNOWN = "0" * 64
 
 @pytest.fixture(autouse=True)
 async def service(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> AsyncIterator[None]:
-    """The service, running and healthy; it must stop when it is told to."""
+    """Run the service; it must stop on request."""
     stop = asyncio.Event()
     settings = Settings(nats=NatsSettings(url=nats_url), streams=stream_settings, at_once=2)
 
@@ -156,7 +156,7 @@ async def test_more_requests_than_seats_are_all_answered(bus: Bus, images: NatsI
 
 
 async def test_an_unknown_picture_is_not_found(bus: Bus) -> None:
-    """A hash that nobody stored, or that has expired, is an error of its own."""
+    """An unknown or expired hash is an error of its own."""
     with pytest.raises(ImageNotFound):
         await rpc.call(bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=UNKNOWN), ImageReply, timeout_s=10)
 

@@ -74,7 +74,7 @@ def settings(nats_url: str, stream_settings: StreamSettings) -> Settings:
 
 @asynccontextmanager
 async def running(bus: Bus, settings: Settings) -> AsyncIterator[None]:
-    """Run the service; it must stop when it is told to."""
+    """Run the service; it must stop on request."""
     stop = asyncio.Event()
 
     async def healthy() -> bool:
@@ -130,13 +130,13 @@ async def test_a_box_gives_a_mask_of_the_pictures_size(bus: Bus, images: NatsIma
 
 @pytest.mark.usefixtures("service")
 async def test_the_coarse_method_is_named(bus: Bus, coffee: str) -> None:
-    """Without weights the user is told."""
+    """Without weights the answer has a note."""
     assert "coarse" in ((await ask(bus, coffee, box=CUP)).note or "")
 
 
 @pytest.mark.usefixtures("service")
 async def test_an_engine_that_is_not_loaded_is_replaced(bus: Bus, coffee: str) -> None:
-    """The mask comes from the default engine, and the reply says so."""
+    """The mask comes from the default engine, and the reply has a note."""
     reply = await ask(bus, coffee, box=CUP, engine="birefnet")
 
     assert reply.engine == "grabcut"
@@ -214,7 +214,7 @@ async def test_a_senseless_request_is_refused(bus: Bus, coffee: str, fields: dic
 
 @pytest.mark.usefixtures("service")
 async def test_requests_at_once_get_their_own_answers(bus: Bus, coffee: str) -> None:
-    """Two engine runs share the process; the pictures' hashes tell whether anything got mixed up."""
+    """Two engine runs share the process; the images' hashes show that nothing was mixed up."""
     alone = [await ask(bus, coffee, box=box) for box in (CUP, SPOON)]
 
     together = await asyncio.gather(
@@ -249,7 +249,7 @@ async def test_a_cancel_may_come_before_its_request(bus: Bus, coffee: str) -> No
 
 @pytest.mark.usefixtures("service")
 async def test_beyond_those_at_work_and_in_waiting_all_is_busy(bus: Bus, coffee: str) -> None:
-    """Two work, one waits, the fourth is told at once; cancelling makes room again."""
+    """Two run, one waits, the fourth is refused at once; a cancel frees a place."""
     names = ["r1", "r2", "r3"]
     requests = [asyncio.create_task(ask(bus, coffee, name, engine="fastsam", points=[ON_THE_CUP])) for name in names]
     await wait_until(lambda: len(Endless.begun) == 2, "two requests are at work")

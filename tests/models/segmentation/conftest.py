@@ -30,14 +30,14 @@ def sealed(model_dir: Path, model: str, name: str) -> None:
 
 def with_birefnet(model_dir: Path, variant: Variant) -> None:
     """Put a stand-in into a MODEL_DIR."""
-    from tests.models.segmentation import tiny_birefnet  # noqa: PLC0415 (onnx, for those who ask)
+    from tests.models.segmentation import tiny_birefnet  # noqa: PLC0415 (onnx is optional)
 
     tiny_birefnet.build(model_dir / "birefnet" / BIREFNET, variant)
     sealed(model_dir, "birefnet", BIREFNET)
 
 
 def settings_for(model_dir: Path, **changes: object) -> Settings:
-    """Settings for the tiny models; 160 pixels is what the FastSAM was trained for."""
+    """Return settings for the tiny models; the tiny FastSAM was trained at 160 pixels."""
     tiny = {"fastsam_file": FASTSAM, "fastsam_px": 160, "birefnet_file": BIREFNET, "device": "cpu"}
     return Settings.model_validate({"model_dir": model_dir, **tiny, **changes})
 

@@ -1,4 +1,4 @@
-"""Scenes of simple shapes whose true masks are known, like those that the tiny FastSAM was trained on."""
+"""Scenes of simple shapes with known masks, like those in the training of the tiny FastSAM."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and what is in it."""
+    """An image and its shapes."""
 
     image: Rgb
     shapes: tuple[Shape, ...]

@@ -44,7 +44,7 @@ def best(engine: Engine, image: Rgb, prompt: Prompt, memory: LocalFeatures | Non
 
 @pytest.mark.parametrize("pointing", ["point", "box", "guidance"])
 def test_one_thing_is_found_among_several(engine: Engine, pointing: str) -> None:
-    """The region says which, and the network where exactly; what else is in the region stays out."""
+    """The region selects the object, and the network its outline; other objects of the region stay out."""
     found = [
         iou(best(engine, seen.image, shape.prompts[pointing]), shape.mask) for seen in SCENES for shape in seen.shapes
     ]
@@ -76,7 +76,7 @@ def test_a_box_is_a_limit(engine: Engine) -> None:
 
 
 def test_of_the_answer_only_what_is_meant_is_kept() -> None:
-    """The part that touches the thing, without what was ruled out, also where both are joined."""
+    """Keep the part that touches the object, without the excluded area, even where both are joined."""
     matte, thing, other = (np.zeros((40, 60), np.uint8) for _ in range(3))
     matte[5:30, 5:40] = matte[5:30, 50:58] = 200
     thing[10:20, 8:20] = other[5:30, 25:40] = 255
@@ -151,7 +151,7 @@ def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
 
 
 def test_a_gpu_that_cannot_be_used_is_a_wrong_setting(own_models: Path) -> None:
-    """Rather than twenty seconds a picture; where the processor is what is wanted, the user is told."""
+    """A wrong device is a ConfigError; on the CPU, each answer has a note."""
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("There is one here.")
     with pytest.raises(ConfigError, match="SEGMENTATION_DEVICE is cuda"):
@@ -169,7 +169,7 @@ def test_tampered_weights_are_refused(own_models: Path) -> None:
 
 
 def test_it_needs_fastsam_for_its_regions(own_models: Path) -> None:
-    """And says which file is missing."""
+    """The error text names the missing file."""
     (own_models / "fastsam" / "manifest.json").unlink()
 
     with pytest.raises(ConfigError, match=r"fastsam/manifest\.json is missing"):

@@ -1,4 +1,4 @@
-"""What every registered engine promises, asked of those that need torch or large weights, with tiny models."""
+"""The engine contract for engines that need torch or large weights, with tiny models."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ async def test_candidates_and_engine_are_told_in_v1(bus: Bus, settings: Settings
 async def test_what_one_replica_saw_the_next_one_believes(
     bus: Bus, settings: Settings, client: Client, images: NatsImageStore
 ) -> None:
-    """Shown by a lie: between two replicas, what was seen is replaced by nothing at all."""
+    """The second replica uses the stored output: an empty one gives no mask."""
     photo, prompt = await upload(client, encode_png(SCENE.image)), prompts(SCENE.shapes[0])["box"]
     async with replica(bus, settings):
         assert iou(await smart_mask(client, SCENE, **prompt), SCENE.shapes[0].mask) > RIGHT
@@ -138,7 +138,7 @@ async def test_what_one_replica_saw_the_next_one_believes(
 
 
 async def _names(bus: Bus, photo: str) -> AsyncIterator[str]:
-    """The names of what was seen in a picture, as `nats obj ls cache` shows them."""
+    """Return the names of an image's stored outputs, as `nats obj ls cache` lists them."""
     bucket = await bus.client.jetstream().object_store("cache")
     for entry in await bucket.list():
         if entry.name.startswith(f"{photo}/"):

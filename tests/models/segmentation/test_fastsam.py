@@ -38,7 +38,7 @@ def engine(tiny: Settings) -> Engine:
 
 @pytest.fixture(scope="module")
 def memories() -> list[LocalFeatures]:
-    """What has been seen in each scene."""
+    """The feature cache of each scene."""
     return [LocalFeatures() for _ in SCENES]
 
 
@@ -91,7 +91,7 @@ def test_several_points_add_up(engine: Engine) -> None:
 
 
 def test_a_negative_point_excludes(engine: Engine) -> None:
-    """What lies under it is not in the mask; where all does, nothing was found."""
+    """The instance below it is not in the mask; without another instance nothing is found."""
     one, two, *_ = SCENES[0].shapes
     without = Prompt(points=(Click(*one.middle, positive=True), Click(*two.middle, positive=False)))
     nothing = Prompt(points=(Click(*one.middle, positive=True), Click(*one.middle, positive=False)))
@@ -104,7 +104,7 @@ def test_a_negative_point_excludes(engine: Engine) -> None:
 
 
 def test_a_stroke_means_what_it_lies_on(engine: Engine) -> None:
-    """And a negative one what it does not."""
+    """A negative stroke excludes the instances below it."""
     one, two, *_ = SCENES[0].shapes
     (x, y), (u, v) = one.middle, two.middle
     strokes = (
@@ -130,7 +130,7 @@ def test_a_click_on_the_ground_finds_nothing(engine: Engine) -> None:
 
 
 def test_prompts_at_once_get_their_own_answers(engine: Engine) -> None:
-    """Eight threads, other pictures and prompts: what the library by itself gets wrong, without a word."""
+    """Eight threads with different images and prompts; the library alone mixes them up silently."""
     work = [(seen, shape) for seen in SCENES[:8] for shape in seen.shapes]
     found: dict[int, Grey] = {}
 
@@ -174,7 +174,7 @@ def test_a_small_picture_is_no_trouble(engine: Engine) -> None:
             engine.segment(np.zeros((*size, 3), np.uint8), Prompt(auto=True), LocalFeatures(), never_cancel)
 
 
-# --- what is loaded -----------------------------------------------------------------------------------------------
+# --- loading -----------------------------------------------------------------------------------------------
 
 
 class Exploding:
@@ -203,7 +203,7 @@ def test_missing_weights_are_named(own_models: Path) -> None:
 
 @pytest.mark.parametrize("weights", [pickle.dumps(Exploding()), b"no weights at all"], ids=["hostile", "nonsense"])
 def test_a_file_that_is_no_network_is_refused(own_models: Path, weights: bytes) -> None:
-    """Even one whose digest was locked: nothing in it is run."""
+    """No code from the file is run, even with a locked digest."""
     (own_models / "fastsam" / FASTSAM).write_bytes(weights)
     sealed(own_models, "fastsam", FASTSAM)
 

@@ -1,4 +1,4 @@
-"""A sheet of pictures to look at: what each engine found in generated scenes, and how well that fits the truth."""
+"""A contact sheet: the masks of each engine in generated scenes, with their overlap with the truth."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def found_by(engine: Engine, seen: Scene, prompt: Prompt, memory: LocalFeatures)
 
 
 def shown(image: Rgb, mask: Grey) -> Rgb:
-    """The picture, darker where nothing was found, with the edge of what was."""
+    """Return the image, darker outside the mask, with the mask's outline."""
     share = mask[..., np.newaxis] / 255
     tinted = image * (0.35 + 0.35 * share) + 0.3 * share * _FOUND
     inside = (mask > INSIDE).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How long a second prompt takes, beside what the library takes by itself; printed, not judged."""
+"""Duration of a second prompt, beside the library's own; printed, not asserted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def took_ms(work: Callable[[Any], object], over: list[Any]) -> float:
 
 @pytest.fixture(scope="module")
 def bare_ms(tiny: Settings) -> dict[str, float]:
-    """What ultralytics takes for a prompt: with a look at the picture each time, and on what it saw before."""
+    """Durations of a prompt in ultralytics: with a network run each time, and on earlier results."""
     import torch  # noqa: PLC0415 (seconds)
     from ultralytics import FastSAM  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
 
 
 def rule(image: Rgb, mask: Grey) -> Rgb:
-    """Write the rule down as plainly as it can be said."""
+    """Compute the result in the simplest way."""
     picture = Image.fromarray(image)
     stencil = Image.fromarray(mask).resize(picture.size, Image.Resampling.NEAREST)
     box = stencil.point(lambda value: 255 if value > 128 else 0).getbbox()
@@ -103,7 +103,7 @@ def test_a_thin_line_keeps_a_pixel() -> None:
 
 
 def test_half_grey_is_outside() -> None:
-    """Only what is brighter than 128 counts as marked."""
+    """Only pixels above 128 are marked."""
     mask = np.full((40, 40), 128, np.uint8)
 
     with pytest.raises(BadInput, match="mask is empty"):

@@ -42,7 +42,7 @@ def as_mask(opacity: NDArray[np.float64]) -> Grey:
 
 @pytest.mark.parametrize("with_mask", [True, False])
 def test_white_becomes_the_light_ground_without_a_fringe(with_mask: bool) -> None:  # noqa: FBT001
-    """Also along the soft edge the result is what the object on #F5F5F5 would look like."""
+    """The result is the object on #F5F5F5, along the soft edge too."""
     opacity = soft_disc()
     mask = as_mask(opacity) if with_mask else None
 
@@ -136,7 +136,7 @@ def test_a_mask_of_another_size_is_stretched() -> None:
 
 
 def test_white_spots_within_the_object_stay_white() -> None:
-    """A highlight is part of the object, also where no mask says so."""
+    """A highlight is part of the object, even without a mask."""
     picture = on(255, soft_disc())
     picture[140:146, 120:126] = 255
 
@@ -146,7 +146,7 @@ def test_white_spots_within_the_object_stay_white() -> None:
 
 
 def test_white_corners_become_ground() -> None:
-    """What is white up to the picture's edge is ground, however small it is."""
+    """White up to the image border is background, however small it is."""
     picture = np.full((SIDE, SIDE, 3), RED, np.uint8)
     picture[:12, :12] = 255
 

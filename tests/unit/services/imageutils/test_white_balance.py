@@ -50,7 +50,7 @@ def under(light: tuple[float, float, float], image: Rgb) -> Rgb:
 
 
 def error_degrees(image: Rgb, truth: Rgb) -> float:
-    """Mean angle between the colours of two pictures in linear light, leaving out what is almost black."""
+    """Return the mean angle between the colours of two images in linear light, without almost black pixels."""
     first, second = linear(image[::3, ::3]).reshape(-1, 3), linear(truth[::3, ::3]).reshape(-1, 3)
     lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
     lit = (lengths[0] > 0.01) & (lengths[1] > 0.01)
@@ -115,7 +115,7 @@ def test_grey_stays_exactly_grey() -> None:
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 0, 0)], ids=["black", "white", "pure-red"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (64, 64)])
 def test_a_picture_that_does_not_tell_stays(colour: tuple[int, int, int], shape: tuple[int, int]) -> None:
-    """Clipped or black pixels say nothing about the light."""
+    """Clipped or black pixels give no estimate of the light."""
     flat = np.full((*shape, 3), colour, np.uint8)
 
     balanced = balance_auto(flat)

@@ -36,7 +36,7 @@ def test_the_bytes_never_exceed_the_limit() -> None:
 
 
 def test_a_key_that_is_written_again_throws_nothing_out() -> None:
-    """What it replaces no longer counts."""
+    """The replaced array no longer counts."""
     cache = ArrayCache(2500)
     cache.put("a", kilobyte())
 

@@ -50,7 +50,7 @@ def test_a_cancel_that_overtook_its_request_counts() -> None:
 
 
 def test_an_early_cancel_is_forgotten_in_time() -> None:
-    """The deployed client cancels what is long finished."""
+    """The deployed client also cancels finished requests."""
     clock = Clock()
     cancelled = Cancellations(early_s=60, clock=clock)
     cancelled.cancel("r1")
@@ -84,7 +84,7 @@ def test_early_cancels_are_bounded() -> None:
 
 
 def test_a_thread_that_outlives_its_request_stops() -> None:
-    """Nobody waits for it."""
+    """No request waits for it."""
     cancelled = Cancellations()
     with cancelled.watch("r1") as checkpoint:
         pass

@@ -1,4 +1,4 @@
-"""What networks have seen is remembered: here, and for every replica."""
+"""Network outputs are cached in the process and for every replica."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NoStore(FakeImageStore):
-    """A store whose broker is gone."""
+    """A store without a broker."""
 
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """Raises BrokerUnavailable."""
@@ -51,7 +51,7 @@ async def recalled(memory: FeatureCache, eye: Network, image: str = "a", name: s
 
 
 async def test_a_second_look_is_spared() -> None:
-    """The same array comes back, and nobody can write to it."""
+    """The same array comes back, read-only."""
     memory, eye = FeatureCache(FakeImageStore(), 1000), Network()
 
     first = await recalled(memory, eye)
@@ -99,7 +99,7 @@ async def test_without_the_store_there_is_still_an_answer() -> None:
 
 
 async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
-    """Whoever wrote them."""
+    """Damaged entries are computed again."""
     store, eye = FakeImageStore(), Network()
     await store.put_named("cache", "a/net-1", b"nonsense")
 
@@ -108,7 +108,7 @@ async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
 
 
 async def test_two_prompts_on_a_new_picture_look_once() -> None:
-    """The second waits for what the first one sees."""
+    """The second request waits for the first one's output."""
     memory, entered, seen = FeatureCache(FakeImageStore(), 1000), threading.Event(), threading.Event()
     eye = Network()
 

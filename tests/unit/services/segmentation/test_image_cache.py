@@ -19,7 +19,7 @@ PICTURE = np.full((20, 30, 3), (200, 30, 30), np.uint8)
 
 
 class Shelf:
-    """A picture store in memory that remembers what was asked for."""
+    """An image store in memory that records the requested images."""
 
     def __init__(self, **pictures: bytes) -> None:
         self.pictures = pictures

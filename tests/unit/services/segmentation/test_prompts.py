@@ -1,4 +1,4 @@
-"""What a request points at: which part of it counts, and what is refused."""
+"""The prompt of a request: precedence and validation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_box_wins_over_strokes() -> None:
 
 
 def test_strokes_win_over_a_mask() -> None:
-    """A line that was drawn says more than an old mask."""
+    """A new stroke is newer than the mask."""
     strokes = [Stroke(points=[(1, 1)])]
 
     given = prompt(strokes=strokes, guidance=np.full((5, 5), 255, np.uint8))
@@ -75,7 +75,7 @@ def test_a_point_outside_the_picture_is_refused(point: tuple[float, float]) -> N
 
 
 def test_only_negative_points_are_refused() -> None:
-    """They do not say what is wanted."""
+    """Without a positive point there is no object."""
     with pytest.raises(BadInput, match="At least one point must lie on the object"):
         prompt(points=[(5, 5, 0)])
 
@@ -127,11 +127,11 @@ def test_an_empty_guidance_mask_means_the_main_subject() -> None:
 
 
 def test_nothing_at_all_is_refused_with_the_choices() -> None:
-    """The sentence says what can be sent."""
+    """The error text lists the possible prompts."""
     with pytest.raises(BadInput, match="points, a box, strokes, a mask, or auto"):
         prompt()
 
 
 def test_the_number_of_answers_is_passed_on() -> None:
-    """Engines look further only for those who want more than one."""
+    """Engines compute alternatives only if more than one is wanted."""
     assert prompt(auto=True, candidates=4).candidates == 4

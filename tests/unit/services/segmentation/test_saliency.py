@@ -1,4 +1,4 @@
-"""What stands out in a picture, by the real weights."""
+"""Saliency maps by the real weights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_nothing_stands_out_in_a_plain_picture(network: Saliency) -> None:
 
 @needs_weights
 def test_a_black_picture_is_no_division_by_zero(network: Saliency) -> None:
-    """The brightest value is what the input is divided by."""
+    """The input is divided by its brightest value."""
     black = np.zeros((20, 30, 3), np.uint8)
 
     assert not network.predict(black, LocalFeatures(), whole_image(black)).any()
@@ -59,7 +59,7 @@ def test_a_black_picture_is_no_division_by_zero(network: Saliency) -> None:
 
 @needs_weights
 def test_each_window_is_looked_at_once(network: Saliency) -> None:
-    """What stands out depends on what is in view."""
+    """The saliency depends on the window."""
     (image, _), features = ball(), LocalFeatures()
 
     everything = network.predict(image, features, whole_image(image))
@@ -81,12 +81,12 @@ def test_nobody_is_told_that_a_model_was_loaded(tmp_path: Path) -> None:
 
 
 def test_without_weights_there_is_none(tmp_path: Path) -> None:
-    """The engine then says that it works coarsely."""
+    """The engine then has a note that it works coarsely."""
     assert saliency.load(tmp_path) is None
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
-    """A model file can run code paths that nobody has looked at."""
+    """An unknown model file could run unreviewed code paths."""
     (tmp_path / "u2netp").mkdir()
     (tmp_path / "u2netp" / "u2netp.onnx").write_bytes(b"something else")
 

@@ -1,4 +1,4 @@
-"""What every registered engine promises, whatever it is built on."""
+"""The contract of every registered engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROMPTS = {
 
 
 class Answer(NamedTuple):
-    """What an engine has found, and what was remembered meanwhile."""
+    """An engine's candidates, and the features cached for them."""
 
     found: list[Candidate]
     features: LocalFeatures
@@ -56,7 +56,7 @@ def prompt(request: pytest.FixtureRequest) -> Prompt:
 
 @pytest.fixture(scope="module")
 def cold(engine: Engine, prompt: Prompt) -> Answer:
-    """The answer on a picture that nobody has looked at before."""
+    """Return the answer on an image without cached features."""
     features = LocalFeatures()
     return Answer(engine.segment(PICTURE, prompt, features, never_cancel), features)
 
@@ -99,7 +99,7 @@ def test_a_cancelled_request_stops(engine: Engine, prompt: Prompt) -> None:
 
 
 def test_a_plain_picture_holds_nothing(engine: Engine) -> None:
-    """There is no object, and that is said in the words that the client knows."""
+    """There is no object, and the error text is the one that the client compares."""
     plain = np.full((120, 160, 3), 128, np.uint8)
 
     with pytest.raises(NothingFound, match=r"^No masks found"):

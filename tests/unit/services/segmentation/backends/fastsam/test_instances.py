@@ -1,4 +1,4 @@
-"""What a network saw, as arrays: made here by hand, so that no network is needed."""
+"""Instances from arrays written by hand, so that no network is needed."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_masks_are_joined_and_cut_out() -> None:
 
 
 def test_the_surest_comes_first_and_nothing_comes_twice() -> None:
-    """Of two that are nearly the same the surer one stays, and what is empty goes."""
+    """Of two nearly equal instances the more confident one stays; an empty one is dropped."""
     things = seen(A, (44, 40, 124, 120), B, (4, 4, 4, 4), scores=[0.5, 0.6, 0.9, 0.99])
 
     assert [round(things.score(number), 1) for number in range(len(things))] == [0.9, 0.6]
 
 
 def test_belief_counts_only_within_the_box() -> None:
-    """What the network says elsewhere means nothing."""
+    """The network's output elsewhere is ignored."""
     belief = np.full((1, 60, 80), EDGE + 99, np.uint8)
     things = Instances(
         record(belief, np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), np.array([0.9], np.float32)),

@@ -90,7 +90,7 @@ def test_a_stroke_is_held_by_what_most_of_it_lies_on() -> None:
 
 
 def test_a_painted_area_means_what_has_its_shape() -> None:
-    """Else what it covers, else what it lies on."""
+    """Otherwise the painted instances, otherwise the one below the paint."""
     assert rank_selections(THINGS, Prompt(guidance=np.roll(filled(B), 8, axis=0)))[0] == Selection((1,))
     assert rank_selections(seen((20, 20, 40, 40), (280, 20, 300, 40)), Prompt(guidance=filled((0, 0, 320, 60)))) == [
         Selection((0, 1))

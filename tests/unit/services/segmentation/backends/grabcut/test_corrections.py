@@ -116,7 +116,7 @@ def test_no_click_flips_an_earlier_one() -> None:
 
 
 def test_random_clicks_all_hold() -> None:
-    """Whatever the user says, each click is right in the end."""
+    """After random clicks, the final mask agrees with each of them."""
     places = np.random.default_rng(8).integers((0, 0), (240, 180), (40, 2)).tolist()
     clicks = [CENTRE, *(Click(x, y, positive=bool(number % 2)) for number, (x, y) in enumerate(places))]
 

@@ -15,7 +15,7 @@ from tests.unit.services.segmentation.photos import ball, never_cancel
 
 
 def rough_labels(truth: np.ndarray) -> np.ndarray:
-    """Say "maybe" for all but a frame round the picture."""
+    """Label all pixels as probable, except for a frame around the image."""
     labels = np.full(truth.shape, cv2.GC_PR_FGD, np.uint8)
     labels[:15], labels[-15:], labels[:, :15], labels[:, -15:] = (cv2.GC_BGD,) * 4
     return labels

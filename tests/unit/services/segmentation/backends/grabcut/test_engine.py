@@ -1,4 +1,4 @@
-"""What the default engine finds in real photos, with and without its weights."""
+"""The default engine on real photos, with and without its weights."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_painted_ring_means_what_it_surrounds() -> None:
 
 @needs_weights
 def test_a_painted_part_is_not_taken_for_the_whole() -> None:
-    """Who paints over the patch means the patch."""
+    """Paint over the patch means the patch."""
     assert iou(find(ASTRONAUT, Prompt(guidance=ellipse(ASTRONAUT, 172, 384, 42, 42))), PATCH) > 0.85
 
 
@@ -115,7 +115,7 @@ def test_a_stroke_on_a_part_takes_the_part() -> None:
 
 
 def test_strokes_are_kept() -> None:
-    """What was painted over is in; what was crossed out is not."""
+    """Painted pixels are in the mask; crossed-out pixels are not."""
     lines = (
         Stroke(points=[(200, 150), (280, 200), (360, 150)], radius_px=5),
         Stroke(points=[(520, 100), (520, 380)], radius_px=5, positive=False),
@@ -147,7 +147,7 @@ def test_the_main_subject_is_found_by_itself() -> None:
 
 @needs_weights
 def test_a_box_round_everything_is_the_main_subject() -> None:
-    """A user who draws all over the photo."""
+    """The user draws a box around the whole photo."""
     mask = find(COFFEE, Prompt(box=Box(0, 0, 600, 400)))
 
     assert iou(mask, CUP_AND_SAUCER) > 0.9

@@ -1,4 +1,4 @@
-"""What the user drew, as points and as labels."""
+"""The user's drawing, as points and as labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FRAME = Frame.fit(LIMITS, 200)
 
 
 def written(hints: Clicks | Strokes | Painting) -> np.ndarray:
-    """Return what the hints write into a frame without an object."""
+    """Return the labels that the hints write into a frame without an object."""
     labels = np.full((100, 200), cv2.GC_BGD, np.uint8)
     hints.write(labels, FRAME)
     return labels
@@ -46,7 +46,7 @@ def test_a_stroke_shows_the_size_of_its_object() -> None:
 
 
 def test_a_later_stroke_lies_on_top() -> None:
-    """A negative stroke erases what it crosses."""
+    """A negative stroke erases the positive one below it."""
     lines = [Stroke(points=[(20, 50), (180, 50)]), Stroke(points=[(100, 10), (100, 90)], positive=False)]
 
     hints = Strokes(lines, LIMITS)
