@@ -20,7 +20,7 @@ TINY_FASTSAM = Path(__file__).parents[1] / "data/FastSAM-tiny.pt"
 FASTSAM, BIREFNET = "FastSAM-tiny.pt", "onnx/tiny.onnx"
 
 
-def sealed(model_dir: Path, model: str, name: str) -> None:
+def write_manifest(model_dir: Path, model: str, name: str) -> None:
     """Write the manifest for a file that lies in its place."""
     path = model_dir / model / name
     facts = FileFacts(sha256=digest(path), size_bytes=path.stat().st_size)
@@ -33,7 +33,7 @@ def with_birefnet(model_dir: Path, variant: Variant) -> None:
     from tests.models.segmentation import tiny_birefnet  # noqa: PLC0415 (onnx is optional)
 
     tiny_birefnet.build(model_dir / "birefnet" / BIREFNET, variant)
-    sealed(model_dir, "birefnet", BIREFNET)
+    write_manifest(model_dir, "birefnet", BIREFNET)
 
 
 def settings_for(model_dir: Path, **changes: object) -> Settings:
@@ -59,7 +59,7 @@ def segmentation_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_dir = tmp_path_factory.mktemp("segmentation-models")
     (model_dir / "fastsam").mkdir()
     shutil.copy(TINY_FASTSAM, model_dir / "fastsam")
-    sealed(model_dir, "fastsam", FASTSAM)
+    write_manifest(model_dir, "fastsam", FASTSAM)
     with_birefnet(model_dir, "right")
     return model_dir
 

@@ -17,7 +17,7 @@ from services.segmentation.backend import Click, Prompt, load
 from services.segmentation.masks import iou
 from shared.errors import ConfigError, NothingFound
 from shared.messages import Stroke
-from tests.models.segmentation.conftest import FASTSAM, sealed, settings_for
+from tests.models.segmentation.conftest import FASTSAM, settings_for, write_manifest
 from tests.models.segmentation.scenes import Scene, scenes
 from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 
@@ -205,7 +205,7 @@ def test_missing_weights_are_named(own_models: Path) -> None:
 def test_a_file_that_is_no_network_is_refused(own_models: Path, weights: bytes) -> None:
     """No code from the file is run, even with a locked digest."""
     (own_models / "fastsam" / FASTSAM).write_bytes(weights)
-    sealed(own_models, "fastsam", FASTSAM)
+    write_manifest(own_models, "fastsam", FASTSAM)
 
     with pytest.raises(ConfigError, match=rf"^The file fastsam/{FASTSAM} cannot be loaded as FastSAM weights\.$"):
         load("fastsam", settings_for(own_models))

@@ -26,7 +26,7 @@ _TILE, _LINE, _GAP = (260, 200), 16, 6
 _FOUND, _EDGE = np.array([255, 0, 200]), np.array([255, 255, 255])
 
 
-def asked(seen: Scene) -> dict[str, tuple[Prompt, Grey]]:
+def run_prompt(seen: Scene) -> dict[str, tuple[Prompt, Grey]]:
     """Prompts on a scene, each with the mask that is meant."""
     one, two, three, four = seen.shapes
     (x, y), (u, v) = three.middle, four.middle
@@ -58,7 +58,7 @@ def found_by(engine: Engine, seen: Scene, prompt: Prompt, memory: LocalFeatures)
         return np.zeros(seen.image.shape[:2], np.uint8)
 
 
-def shown(image: Rgb, mask: Grey) -> Rgb:
+def highlight(image: Rgb, mask: Grey) -> Rgb:
     """Return the image, darker outside the mask, with the mask's outline."""
     share = mask[..., np.newaxis] / 255
     tinted = image * (0.35 + 0.35 * share) + 0.3 * share * _FOUND
@@ -68,9 +68,9 @@ def shown(image: Rgb, mask: Grey) -> Rgb:
     return np.asarray(tinted.clip(0, 255).astype(np.uint8))
 
 
-def drawn(image: Rgb, prompt: Prompt) -> Rgb:
+def draw_sheet(image: Rgb, prompt: Prompt) -> Rgb:
     """The picture with the prompt on it: green where it is the object, red where it is not."""
-    picture = Image.fromarray(image if prompt.guidance is None else shown(image, prompt.guidance))
+    picture = Image.fromarray(image if prompt.guidance is None else highlight(image, prompt.guidance))
     pen = ImageDraw.Draw(picture)
     for click in prompt.points:
         pen.circle((click.x, click.y), 5, fill="lime" if click.positive else "red", outline="black")
@@ -101,12 +101,12 @@ def test_the_sheet_shows_right_masks(tiny: Settings) -> None:
     rows, fits = [], []
     for seen in list(scenes(3)):
         memory = LocalFeatures()
-        for way, (prompt, meant) in asked(seen).items():
-            tiles = [(drawn(seen.image, prompt), way)]
+        for way, (prompt, meant) in run_prompt(seen).items():
+            tiles = [(draw_sheet(seen.image, prompt), way)]
             for name, engine in engines.items():
                 mask = found_by(engine, seen, prompt, memory)
                 fits.append(iou(mask, meant))
-                tiles.append((shown(seen.image, mask), f"{name}, {fits[-1]:.2f} of the union"))
+                tiles.append((highlight(seen.image, mask), f"{name}, {fits[-1]:.2f} of the union"))
             rows.append(tiles)
     SHEET.parent.mkdir(exist_ok=True)
     half = -(-len(rows) // 2)

@@ -45,7 +45,7 @@ class Network:
         return np.arange(100, dtype=np.uint8).reshape(4, 25)
 
 
-async def recalled(memory: FeatureCache, eye: Network, image: str = "a", name: str = "net-1") -> NDArray[Any]:
+async def fetch(memory: FeatureCache, eye: Network, image: str = "a", name: str = "net-1") -> NDArray[Any]:
     """Ask from a thread, as engines do."""
     return await asyncio.to_thread(memory.for_image(image), name, eye)
 
@@ -54,9 +54,9 @@ async def test_a_second_look_is_spared() -> None:
     """The same array comes back, read-only."""
     memory, eye = FeatureCache(FakeImageStore(), 1000), Network()
 
-    first = await recalled(memory, eye)
+    first = await fetch(memory, eye)
 
-    assert await recalled(memory, eye) is first
+    assert await fetch(memory, eye) is first
     assert eye.computed == 1
     assert not first.flags.writeable
 
@@ -66,8 +66,8 @@ async def test_another_picture_or_network_is_another_look(other: dict[str, str])
     """Neither is taken for the other."""
     memory, eye = FeatureCache(FakeImageStore(), 1000), Network()
 
-    await recalled(memory, eye)
-    await recalled(memory, eye, **other)
+    await fetch(memory, eye)
+    await fetch(memory, eye, **other)
 
     assert eye.computed == 2
 
@@ -76,8 +76,8 @@ async def test_what_one_replica_saw_another_need_not_look_at() -> None:
     """They share the store."""
     store, eye = FakeImageStore(), Network()
 
-    first = await recalled(FeatureCache(store, 1000), eye)
-    second = await recalled(FeatureCache(store, 1000), eye)
+    first = await fetch(FeatureCache(store, 1000), eye)
+    second = await fetch(FeatureCache(store, 1000), eye)
 
     assert np.array_equal(first, second)
     assert eye.computed == 1
@@ -87,7 +87,7 @@ async def test_what_was_forgotten_here_comes_back_from_the_store() -> None:
     """A small memory costs time, never the answer."""
     memory, eye = FeatureCache(FakeImageStore(), 0), Network()
 
-    assert np.array_equal(await recalled(memory, eye), await recalled(memory, eye))
+    assert np.array_equal(await fetch(memory, eye), await fetch(memory, eye))
     assert eye.computed == 1
 
 
@@ -95,7 +95,7 @@ async def test_without_the_store_there_is_still_an_answer() -> None:
     """It is only not shared."""
     memory, eye = FeatureCache(NoStore(), 1000), Network()
 
-    assert (await recalled(memory, eye)).shape == (4, 25)
+    assert (await fetch(memory, eye)).shape == (4, 25)
 
 
 async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
@@ -103,7 +103,7 @@ async def test_bytes_that_are_no_array_are_looked_at_again() -> None:
     store, eye = FakeImageStore(), Network()
     await store.put_named("cache", "a/net-1", b"nonsense")
 
-    assert (await recalled(FeatureCache(store, 1000), eye)).shape == (4, 25)
+    assert (await fetch(FeatureCache(store, 1000), eye)).shape == (4, 25)
     assert eye.computed == 1
 
 

@@ -91,11 +91,11 @@ def test_the_input_is_left_alone(cold: Answer) -> None:
 def test_a_cancelled_request_stops(engine: Engine, prompt: Prompt) -> None:
     """The checkpoint's exception comes out as it is."""
 
-    def cancelled() -> None:
+    def cancel() -> None:
         raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        engine.segment(PICTURE, prompt, LocalFeatures(), cancelled)
+        engine.segment(PICTURE, prompt, LocalFeatures(), cancel)
 
 
 def test_a_plain_picture_holds_nothing(engine: Engine) -> None:

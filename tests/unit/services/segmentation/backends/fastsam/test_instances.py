@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 320, 240  # the network saw a quarter of it
 Corners = tuple[int, int, int, int]
 
 
-def seen(*boxes: Corners, scores: list[float] | None = None) -> Instances:
+def detect(*boxes: Corners, scores: list[float] | None = None) -> Instances:
     """Rectangles of the picture as things; the first is the surest."""
     belief = np.full((len(boxes), HEIGHT // 4, WIDTH // 4), EDGE - 6 * LEVELS, np.uint8)
     for plane, (x0, y0, x1, y1) in zip(belief, boxes, strict=True):
@@ -29,7 +29,7 @@ def seen(*boxes: Corners, scores: list[float] | None = None) -> Instances:
     return Instances(record(belief, shares, sure), Box(0, 0, WIDTH, HEIGHT))
 
 
-def filled(*boxes: Corners) -> NDArray[np.uint8]:
+def fill(*boxes: Corners) -> NDArray[np.uint8]:
     """The true mask of rectangles."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for x0, y0, x1, y1 in boxes:
@@ -42,20 +42,20 @@ A, B, INNER = (40, 40, 120, 120), (200, 80, 280, 200), (60, 60, 100, 100)
 
 def test_a_mask_lies_where_the_thing_was_seen() -> None:
     """At the picture's size, and to the pixel."""
-    assert iou(seen(A, B).mask([1]), filled(B)) > 0.99
+    assert iou(detect(A, B).mask([1]), fill(B)) > 0.99
 
 
 def test_masks_are_joined_and_cut_out() -> None:
     """Several things, and things that are left out."""
-    things = seen(A, B, INNER)
+    things = detect(A, B, INNER)
 
-    assert iou(things.mask([0, 1]), filled(A, B)) > 0.98
-    assert iou(things.mask([0], leave=[2]), filled(A) - filled(INNER)) > 0.95
+    assert iou(things.mask([0, 1]), fill(A, B)) > 0.98
+    assert iou(things.mask([0], leave=[2]), fill(A) - fill(INNER)) > 0.95
 
 
 def test_the_surest_comes_first_and_nothing_comes_twice() -> None:
     """Of two nearly equal instances the more confident one stays; an empty one is dropped."""
-    things = seen(A, (44, 40, 124, 120), B, (4, 4, 4, 4), scores=[0.5, 0.6, 0.9, 0.99])
+    things = detect(A, (44, 40, 124, 120), B, (4, 4, 4, 4), scores=[0.5, 0.6, 0.9, 0.99])
 
     assert [round(things.score(number), 1) for number in range(len(things))] == [0.9, 0.6]
 
@@ -68,13 +68,13 @@ def test_belief_counts_only_within_the_box() -> None:
         Box(0, 0, WIDTH, HEIGHT),
     )
 
-    assert iou(things.mask([0]), filled((80, 60, 160, 120))) == 1
+    assert iou(things.mask([0]), fill((80, 60, 160, 120))) == 1
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_place_is_under_a_thing_where_its_mask_is(number: int) -> None:
     """Every pixel of it, to the edge."""
-    things = seen(A, B, INNER)
+    things = detect(A, B, INNER)
     places = [(float(x), float(y)) for y in range(0, HEIGHT, 3) for x in range(0, WIDTH, 3)]
 
     inside = things.contain(places)[number]
@@ -85,16 +85,16 @@ def test_a_place_is_under_a_thing_where_its_mask_is(number: int) -> None:
 
 def test_the_corners_of_the_picture_can_be_asked_about() -> None:
     """They are outside of no array."""
-    things = seen((0, 0, WIDTH, HEIGHT))
+    things = detect((0, 0, WIDTH, HEIGHT))
 
     assert things.contain([(0, 0), (WIDTH - 1, HEIGHT - 1), (WIDTH - 0.01, 0)]).all()
 
 
 def test_what_things_share_with_an_area_is_measured() -> None:
     """As parts of the picture."""
-    things = seen(A, B)
+    things = detect(A, B)
 
-    shared, painted = things.overlap_with(filled((40, 40, 120, 80)))
+    shared, painted = things.overlap_with(fill((40, 40, 120, 80)))
 
     assert shared == pytest.approx([0.5 * 80 * 80 / (WIDTH * HEIGHT), 0], abs=1e-3)
     assert painted == pytest.approx(80 * 40 / (WIDTH * HEIGHT), abs=1e-3)
@@ -103,4 +103,4 @@ def test_what_things_share_with_an_area_is_measured() -> None:
 
 def test_nothing_seen_is_an_array_like_any_other() -> None:
     """It travels through the store, too."""
-    assert len(seen()) == 0
+    assert len(detect()) == 0

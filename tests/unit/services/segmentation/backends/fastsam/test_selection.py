@@ -11,9 +11,9 @@ from services.segmentation.geometry import Box
 from services.segmentation.masks import iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
-from tests.unit.services.segmentation.backends.fastsam.test_instances import INNER, A, B, filled, seen
+from tests.unit.services.segmentation.backends.fastsam.test_instances import INNER, A, B, detect, fill
 
-THINGS = seen(A, B, INNER)  # numbers 0, 1 and 2
+THINGS = detect(A, B, INNER)  # numbers 0, 1 and 2
 FAR = (4.0, 4.0)
 ON_A, ON_B, ON_INNER = (50.0, 50.0), (240.0, 120.0), (80.0, 80.0)
 
@@ -41,7 +41,7 @@ def test_points_on_separate_things_mean_both() -> None:
 
 def test_what_is_much_larger_than_its_parts_is_the_ground_they_lie_on() -> None:
     """It comes after them."""
-    ground = seen(A, B, (0, 0, 320, 240))
+    ground = detect(A, B, (0, 0, 320, 240))
 
     assert rank_selections(ground, points(ON_A, ON_B)) == [Selection((0, 1)), Selection((2,))]
 
@@ -66,7 +66,7 @@ def test_what_was_ruled_out_has_a_mask() -> None:
     out = excluded_mask(THINGS, points(ON_A, denied=(ON_INNER, ON_B, FAR)))
 
     assert out is not None
-    assert iou(out, filled(INNER, B)) > 0.98
+    assert iou(out, fill(INNER, B)) > 0.98
     assert excluded_mask(THINGS, points(ON_A, denied=(ON_A,))) is None
     assert excluded_mask(THINGS, points(ON_A)) is None
 
@@ -75,7 +75,7 @@ def test_a_box_means_the_thing_that_fits_it() -> None:
     """The better, the earlier; where none fits, all that lies in it."""
     assert rank_selections(THINGS, Prompt(box=Box(55, 55, 105, 105)))[0] == Selection((2,))
     assert rank_selections(THINGS, Prompt(box=Box(40, 40, 120, 120)))[0] == Selection((0,))
-    small = seen((20, 20, 40, 40), (280, 200, 300, 220))
+    small = detect((20, 20, 40, 40), (280, 200, 300, 220))
     assert rank_selections(small, Prompt(box=Box(0, 0, 320, 240))) == [Selection((0, 1))]
     assert rank_selections(small, Prompt(box=Box(100, 100, 200, 200))) == []
 
@@ -91,16 +91,16 @@ def test_a_stroke_is_held_by_what_most_of_it_lies_on() -> None:
 
 def test_a_painted_area_means_what_has_its_shape() -> None:
     """Otherwise the painted instances, otherwise the one below the paint."""
-    assert rank_selections(THINGS, Prompt(guidance=np.roll(filled(B), 8, axis=0)))[0] == Selection((1,))
-    assert rank_selections(seen((20, 20, 40, 40), (280, 20, 300, 40)), Prompt(guidance=filled((0, 0, 320, 60)))) == [
+    assert rank_selections(THINGS, Prompt(guidance=np.roll(fill(B), 8, axis=0)))[0] == Selection((1,))
+    assert rank_selections(detect((20, 20, 40, 40), (280, 20, 300, 40)), Prompt(guidance=fill((0, 0, 320, 60)))) == [
         Selection((0, 1))
     ]
-    assert rank_selections(THINGS, Prompt(guidance=filled((44, 44, 52, 52)))) == [Selection((0,))]
+    assert rank_selections(THINGS, Prompt(guidance=fill((44, 44, 52, 52)))) == [Selection((0,))]
 
 
 def test_without_a_prompt_large_and_central_things_come_first() -> None:
     """And the ground not at all."""
-    things = seen((0, 0, 20, 20), (120, 80, 200, 160), (0, 0, 320, 240))
+    things = detect((0, 0, 20, 20), (120, 80, 200, 160), (0, 0, 320, 240))
 
     assert rank_selections(things, Prompt(auto=True)) == [Selection((1,)), Selection((0,))]
 
@@ -114,14 +114,14 @@ def test_where_nothing_fits_nothing_was_found(prompt: Prompt) -> None:
 
 def test_in_an_empty_picture_nothing_is_found() -> None:
     """By whatever prompt."""
-    for prompt in (points(ON_A), Prompt(auto=True), Prompt(box=Box(0, 0, 9, 9)), Prompt(guidance=filled(A))):
+    for prompt in (points(ON_A), Prompt(auto=True), Prompt(box=Box(0, 0, 9, 9)), Prompt(guidance=fill(A))):
         with pytest.raises(NothingFound):
-            find(seen(), prompt)
+            find(detect(), prompt)
 
 
 def test_no_candidate_is_surer_than_a_better_one() -> None:
     """However sure the network is of each."""
-    things = seen(A, INNER, scores=[0.9, 0.5])
+    things = detect(A, INNER, scores=[0.9, 0.5])
 
     found = find(things, points(ON_INNER, candidates=5))
 

@@ -13,7 +13,7 @@ BOX = Box(100, 100, 200, 200)  # its margin is 5 pixels
 FRAME = Frame(Box(80, 80, 220, 220), 140, 140)
 
 
-def filled(*boxes: Box) -> np.ndarray:
+def fill(*boxes: Box) -> np.ndarray:
     """Draw boxes of the image into a mask of the frame."""
     mask = np.zeros((400, 400), np.uint8)
     for box in boxes:
@@ -40,14 +40,14 @@ def test_an_empty_mask_fits_nothing() -> None:
 
 def test_an_object_that_ends_in_the_margin_is_not_cut() -> None:
     """It reaches 3 pixels over two sides, and ends there."""
-    mask = filled(Box(97, 120, 203, 180))
+    mask = fill(Box(97, 120, 203, 180))
 
     assert allowed_box(mask, FRAME, BOX, LIMITS) == Box(95, 95, 205, 205)
 
 
 def test_an_object_that_runs_on_is_cut_at_the_drawn_side() -> None:
     """On the right it does not end in the margin, so the user's line is the limit there."""
-    mask = filled(Box(97, 120, 220, 180))
+    mask = fill(Box(97, 120, 220, 180))
 
     assert allowed_box(mask, FRAME, BOX, LIMITS) == Box(95, 95, 200, 205)
 
