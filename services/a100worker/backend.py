@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
 import cv2
@@ -122,8 +121,6 @@ class Engine(Protocol):
     """
 
     name: str
-    facts: Mapping[str, str] = MappingProxyType({})
-    """Facts about the loaded engine that its health reports."""
 
     @abstractmethod
     def remove(self, job: RemovalInputs, step: StepReporter, /) -> Edit:
@@ -140,6 +137,12 @@ class Engine(Protocol):
     @abstractmethod
     def close(self) -> None:
         """Release memory and processes. The engine is not used afterwards."""
+
+
+def facts_of(engine: Engine) -> Mapping[str, str]:
+    """Return the facts that an engine reports in its health. Its attribute `facts` is optional."""
+    facts: Mapping[str, str] = getattr(engine, "facts", {})
+    return facts
 
 
 def edit(engine: Engine, job: TaskInputs, step: StepReporter) -> Edit:

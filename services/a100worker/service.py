@@ -43,7 +43,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.report_phase)
             except _StoppedWhileLoading:
                 return
-            readiness.mark_loaded(engine.name, engine.facts)
+            readiness.mark_loaded(engine.name, backend.facts_of(engine))
             probes.mark_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             async with _close_after(engine):

@@ -13,8 +13,9 @@ from PIL import Image
 
 from services.a100worker.backends.qwen.engine import Qwen
 from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+from shared import rpc, subjects
 from shared.image_codec import decode_photo, encode_png
-from shared.messages import Done, Failed, Progress, Task
+from shared.messages import Done, Failed, HealthReply, HealthRequest, Progress, Task
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import HEIGHT, MASK, WIDTH, piece
 from tests.v1_client import read_events, upload
@@ -113,6 +114,14 @@ async def test_an_insertion_with_a_reference_mask_follows_its_outline(site: Clie
     changed = np.any(picture != piece(), axis=2)
     assert changed[:10].sum() == 0
     assert changed[30:60, 35:55].mean() > 0.9
+
+
+@pytest.mark.usefixtures("site")
+async def test_health_names_the_recipe_of_each_task(desk: Desk) -> None:
+    """An operator sees which tasks have an adapter."""
+    reply = await rpc.call(desk.bus, subjects.health("a100worker"), HealthRequest(), HealthReply, timeout_s=5)
+
+    assert reply.detail == {"engine": "qwen", **{f"recipe of {task}": "adapter" for task in Task}}
 
 
 async def test_a_transparent_upload_is_edited_on_white(site: Client) -> None:

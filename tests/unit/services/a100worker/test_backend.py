@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import numpy as np
 import pytest
 
-from services.a100worker.backend import blend, load
+from services.a100worker.backend import blend, facts_of, load
 from services.a100worker.backends.scripted import Scripted
 from shared.errors import ConfigError
 from tests.unit.services.a100worker.recorder import SETUP, noise
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Engine
 
 
 def test_an_engine_is_loaded_by_its_name() -> None:
@@ -55,3 +60,17 @@ def test_a_blend_of_nothing_is_a_copy_of_the_base() -> None:
 
     assert np.array_equal(result, base)
     assert result is not base
+
+
+def test_an_engine_without_facts_reports_none() -> None:
+    """An engine of one's own need not subclass the interface, and has no more than its methods and its name."""
+
+    class Own:
+        name = "own"
+
+    class Model(Own):
+        facts = {"recipe of removal": "stock"}  # noqa: RUF012 (never changed)
+
+    plain, model = cast("Engine", Own()), cast("Engine", Model())
+
+    assert (facts_of(plain), facts_of(model)) == ({}, {"recipe of removal": "stock"})
