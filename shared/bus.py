@@ -239,6 +239,10 @@ class Bus(Connection):
         """
         return datetime.fromisoformat((await self._info(stream, {}))["created"])
 
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message that the stream has had. Raises BrokerUnavailable."""
+        return int((await self._info(stream, {}))["state"]["last_seq"])
+
     async def _info(self, stream: str, query: dict[str, Any]) -> dict[str, Any]:
         answer = await self._manage(subjects.api("STREAM.INFO", stream), query)
         if "error" in answer:

@@ -30,6 +30,7 @@ CHUNK_BYTES = 512 * 1024
 _WINDOW = 8  # chunks in flight; the server refuses a publisher with too many bytes in flight
 _HASH_IN_THREAD_BYTES = 256 * 1024
 _STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
+_CLOCK_SKEW_S = 60.0  # between the hosts that write and read an entry
 
 
 class ImageStore(Protocol):
@@ -228,7 +229,8 @@ def _has_size(entry: dict[str, Any]) -> bool:
 
 def _is_young(bucket: Bucket, entry: dict[str, Any]) -> bool:
     age = time.time() - datetime.fromisoformat(entry["mtime"]).timestamp()
-    return age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
+    # An entry from the future has a wrong time: its writer's clock was ahead, or this one is behind. Write it again.
+    return -_CLOCK_SKEW_S < age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 
 
 def _ref(bucket: Bucket, sha256: str, entry: dict[str, Any]) -> ImageRef:

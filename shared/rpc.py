@@ -19,8 +19,9 @@ import nats.micro
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import ValidationError
 
-from shared import VERSION, metrics, tracing
+from shared import VERSION, deadlines, metrics, tracing
 from shared.connection import translate_errors
+from shared.deadlines import Clocks
 from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, describe_invalid, from_code
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ if TYPE_CHECKING:
     from nats.micro.service import EndpointStats
 
     from shared.bus import Bus
+    from shared.deadlines import Deadline
     from shared.messages import Message
 
 Q = TypeVar("Q", bound="Message")
 R = TypeVar("R", bound="Message")
 log = logging.getLogger(__name__)
 _ERROR, _ERROR_CODE = "Nats-Service-Error", "Nats-Service-Error-Code"  # as the micro protocol names them
+_CLOCKS = Clocks()
 _UNSUBSCRIBE_S = 1.0  # a healthy broker confirms in a millisecond
-_DEADLINE = "Deadline-Ms"  # unix time; the caller stops waiting then
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     service raised.
     """
     body = request.model_dump_json(exclude_none=True).encode()
-    headers = {_DEADLINE: str(int((time.time() + timeout_s) * 1000))}
+    headers = deadlines.headers_for(timeout_s)
     tracing.inject(headers)
     try:
         answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
@@ -115,8 +117,13 @@ def _service_of(subject: str) -> str:
 
 
 @asynccontextmanager
-async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0) -> AsyncIterator[None]:
-    """Serve the endpoints while the block runs; at its end, finish the requests in flight within `drain_s`."""
+async def serve(
+    bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0, clocks: Clocks = _CLOCKS
+) -> AsyncIterator[None]:
+    """Serve the endpoints while the block runs; at its end, finish the requests in flight within `drain_s`.
+
+    `clocks` count the time that a caller waits.
+    """
     in_flight: set[asyncio.Task[None]] = set()
     client = _DrainingClient(bus.client)
     counts = {endpoint.subject: _Counts() for endpoint in endpoints}
@@ -132,7 +139,7 @@ async def serve(bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s:
             await service.add_endpoint(
                 name=endpoint.subject.replace(".", "-"),
                 subject=endpoint.subject,
-                handler=_handler(endpoint, counts[endpoint.subject], in_flight),
+                handler=_handler(endpoint, counts[endpoint.subject], in_flight, clocks),
             )
         await bus.client.flush()  # from here on the broker routes requests to us
     try:
@@ -175,7 +182,7 @@ class _DrainingClient:
 
 
 def _handler(
-    endpoint: Endpoint[Any], counts: _Counts, all_in_flight: set[asyncio.Task[None]]
+    endpoint: Endpoint[Any], counts: _Counts, all_in_flight: set[asyncio.Task[None]], clocks: Clocks
 ) -> Callable[[Request], Awaitable[None]]:
     mine: set[asyncio.Task[None]] = set()
 
@@ -183,7 +190,12 @@ def _handler(
         if len(mine) >= endpoint.limit:
             counts.add(0, await _refuse(request, Busy()))
             return
-        task = asyncio.create_task(_run(endpoint, counts, request), name=f"rpc.{endpoint.subject}")
+        try:
+            deadline = deadlines.receive(endpoint.subject, request.headers, clocks)
+        except BadMessage as error:
+            counts.add(0, await _refuse(request, error))
+            return
+        task = asyncio.create_task(_run(endpoint, counts, request, deadline), name=f"rpc.{endpoint.subject}")
         for tasks in (mine, all_in_flight):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -191,10 +203,11 @@ def _handler(
     return start
 
 
-async def _run(endpoint: Endpoint[Any], counts: _Counts, request: Request) -> None:
+async def _run(endpoint: Endpoint[Any], counts: _Counts, request: Request, deadline: Deadline) -> None:
     began_ns = time.perf_counter_ns()
+    deadlines.enter(deadline)
     with tracing.span(endpoint.subject, parent=tracing.extract(request.headers), kind=SpanKind.SERVER) as span:
-        error = await _answer(endpoint, request)
+        error = await _answer(endpoint, request, deadline)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR, error.code))
     took_ns = time.perf_counter_ns() - began_ns
@@ -202,11 +215,10 @@ async def _run(endpoint: Endpoint[Any], counts: _Counts, request: Request) -> No
     metrics.RPC_SECONDS.labels(endpoint.subject, error.code if error else "ok").observe(took_ns / 1e9)
 
 
-async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError | None:
+async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline) -> ArtMancerError | None:
     """Handle one request and reply; return the error if the reply was one."""
     try:
-        if _is_expired(request):
-            return Unavailable("The caller stopped waiting before its request was handled.")
+        deadline.check()
         try:
             question = endpoint.request.model_validate_json(request.data)
         except ValidationError as error:
@@ -223,14 +235,6 @@ async def _answer(endpoint: Endpoint[Any], request: Request) -> ArtMancerError |
         log.exception("rpc.failed", extra={"subject": endpoint.subject})
         return await _refuse(request, ArtMancerError())
     return None
-
-
-def _is_expired(request: Request) -> bool:
-    deadline_ms = (request.headers or {}).get(_DEADLINE, "inf")
-    try:
-        return time.time() * 1000 > float(deadline_ms)
-    except ValueError as error:
-        raise BadMessage(f"The header {_DEADLINE} is not a number.") from error
 
 
 async def _refuse(request: Request, error: ArtMancerError) -> ArtMancerError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from services.imageutils.extract import extract_object
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.white_balance import balance_auto, balance_manual
-from shared import declaring, rpc, subjects
+from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_store import NatsImageStore
@@ -69,6 +69,7 @@ class Handlers:
     async def _make(self, work: Callable[..., Photo], *images: str | None) -> ImageReply:
         """Call `work` with the bytes of the images, and store the photo that it returns."""
         async with self._slots:  # fetch inside, so that waiting requests hold no bytes
+            deadlines.check()
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
             return ImageReply(png=await self._images.put("cache", png, ref))

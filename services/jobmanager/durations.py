@@ -22,7 +22,7 @@ _ACTIVE_JOBS = 2.0
 class DurationEstimator:
     """Keeps exponentially weighted mean durations by task, size and steps, and counts the active workers."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._mean_ms: dict[tuple[Task, int, int], float] = {}
         self._seen_at: dict[str, float] = {}
@@ -41,9 +41,9 @@ class DurationEstimator:
             return None
         return min(known, key=lambda item: (abs(item[0][1] - size), abs(item[0][2] - count)))[1]
 
-    def see_worker(self, worker: str, at: float) -> None:
-        """Note that a worker had an event at this time, in seconds since the epoch. It may be an old one."""
-        self._seen_at[worker] = max(min(at, self._clock()), self._seen_at.get(worker, 0.0))
+    def see_worker(self, worker: str) -> None:
+        """Note that an event of a worker has arrived. Do not call it for an event of the past."""
+        self._seen_at[worker] = self._clock()
 
     def worker_count(self) -> int:
         """Return how many workers had a recent event, at least one, and forget the others."""

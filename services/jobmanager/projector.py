@@ -36,6 +36,7 @@ class Projector:
         self._newest = 0  # the highest revision written
         self._last: Delivery | None = None
         self._reset_to = 0  # the sequence of JOB_EV to read again from; 0: none
+        self._past_until = 0  # the last sequence of JOB_EV when this reading began
 
     async def run(self) -> None:
         """Project until cancelled. Raises BrokerUnavailable."""
@@ -52,6 +53,7 @@ class Projector:
 
     async def _begin(self) -> None:
         """Reset the consumer, so that events arrive in order from the last complete state of the view."""
+        self._past_until = await self._bus.last_sequence(JOB_EV)
         if self._reset_to:
             log.info("jobs.view-reset", extra={"seq": self._reset_to})
             await redeliver_from(self._bus, JOB_EV, PROJECTOR, self._reset_to)
@@ -115,14 +117,14 @@ class Projector:
         self._newest = max(self._newest, revision)
         self._records[job_id] = (record, revision)
         for event, seq in events:
-            self._learn(event, record)
+            self._learn(event, record, seq)
             if before is None or seq > before.last_seq:
                 metrics.count(event, record)
         return True
 
-    def _learn(self, event: JobEvent, record: JobRecord) -> None:
-        if isinstance(event, Started | Done):
-            self._estimator.see_worker(event.worker, event.at)
+    def _learn(self, event: JobEvent, record: JobRecord, seq: int) -> None:
+        if isinstance(event, Started | Done) and seq > self._past_until:  # its time is by the worker's clock
+            self._estimator.see_worker(event.worker)
         if isinstance(event, Done) and record.task is not None:
             pixels = event.result.width * event.result.height
             self._estimator.record(record.task, pixels, record.total_steps or 1, event.duration_ms)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from services.jobmanager.board import Board
     from shared.bus import Bus
-    from shared.messages import JobClass
+    from shared.messages import JobClass, JobRecord
 
 AUDIT_EVERY_S = 5.0
 log = logging.getLogger(__name__)
@@ -31,7 +31,13 @@ class Reconciler:
     """Keeps the board of one class equal to the state in the broker."""
 
     def __init__(
-        self, bus: Bus, board: Board, job_class: JobClass, lease_s: float, on_change: Callable[[], None]
+        self,
+        bus: Bus,
+        board: Board,
+        job_class: JobClass,
+        lease_s: float,
+        on_change: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_change` is called after each audit."""
         self._bus = bus
@@ -39,6 +45,8 @@ class Reconciler:
         self._class = job_class
         self._lease_s = lease_s
         self._on_change = on_change
+        self._clock = clock
+        self._last_events: dict[str, tuple[int, float]] = {}
         self._has_recalled = False
 
     async def start(self) -> None:
@@ -66,7 +74,9 @@ class Reconciler:
                 await self._adopt(job_id, subject)
             elif self._board.is_unstarted(job_id) and await self._has_started(job_id):
                 self._board.start(job_id)
-        for job_id in expected.keys() - present.keys():
+        absent = expected.keys() - present.keys()
+        self._last_events = {job_id: seen for job_id, seen in self._last_events.items() if job_id in absent}
+        for job_id in absent:
             if self._board.is_open(job_id):
                 await self._restore(expected[job_id])
 
@@ -103,10 +113,22 @@ class Reconciler:
         is_logged = await self._bus.get(JOB_LOG, work.log_seq) is not None  # an operator may have purged an owner
         if record is None or record.ended is not None or not is_logged:
             self._board.remove(work.job_id)
-        elif record.state is JobState.RUNNING and time.time() - record.updated_at < self._lease_s:
-            self._board.start(work.job_id)  # its worker had an event within a lease, and may well end it
+        elif record.state is JobState.RUNNING and self._has_recent_event(record):
+            self._board.start(work.job_id)  # its worker may well end it
         elif self._board.requeue(work.job_id):
             await self._publish_again(work)
+
+    def _has_recent_event(self, record: JobRecord) -> bool:
+        """Return whether an event of the job arrived within a lease.
+
+        The times in events are by the clocks of other hosts, so an event counts from the audit that first finds it.
+        """
+        now = self._clock()
+        seq, found_at = self._last_events.get(record.job_id, (-1, now))
+        if seq != record.last_seq:
+            found_at = now
+        self._last_events[record.job_id] = record.last_seq, found_at
+        return now - found_at < self._lease_s
 
     async def _publish_again(self, work: JobWork) -> None:
         try:

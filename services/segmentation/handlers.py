@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.segmentation import masks, metrics, prompts
 from services.segmentation.geometry import resize, whole_image
+from shared import deadlines
 from shared.errors import NothingFound
 from shared.image_codec import encode_png
 from shared.messages import Mask, MaskReply, SaliencyReply
@@ -54,6 +55,7 @@ class Handlers:
         engine, note = engines.choose(request.engine)
         with self._cancelled.watch(request.request_id) as checkpoint:
             async with self._slots:
+                deadlines.check()
                 checkpoint()
                 image = await self._cache.photo(request.image)
                 prompt = await self._read_prompt(request, image)
@@ -72,6 +74,7 @@ class Handlers:
         if saliency is None:
             return SaliencyReply(png=None)
         async with self._slots:
+            deadlines.check()
             image = await self._cache.photo(request.image)
             png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))

@@ -187,7 +187,7 @@ async def test_noise_is_refused(bus: Bus, body: bytes) -> None:
 
 
 async def test_a_question_that_came_too_late_is_not_worked_on(bus: Bus) -> None:
-    """Its caller has gone; the next one has not."""
+    """A caller of 0.1.0 has gone; the next one has not."""
     handled: list[str] = []
 
     async def note(_: HealthRequest) -> HealthReply:
@@ -201,10 +201,11 @@ async def test_a_question_that_came_too_late_is_not_worked_on(bus: Bus) -> None:
     assert handled == ["one"]
 
 
-async def test_a_strange_deadline_is_an_error(bus: Bus) -> None:
+@pytest.mark.parametrize("header", ["Time-Left-Ms", "Deadline-Ms"])
+async def test_a_strange_deadline_is_an_error(bus: Bus, header: str) -> None:
     """A header that no client of ours writes gets an answer, not silence."""
     async with cooking(bus, fine):
-        answer = await bus.client.request(SUBJECT, b"{}", timeout=5, headers={"Deadline-Ms": "soon"})
+        answer = await bus.client.request(SUBJECT, b"{}", timeout=5, headers={header: "soon"})
 
     assert (answer.headers or {})["Nats-Service-Error-Code"] == "bad_message"
 

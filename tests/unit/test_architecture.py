@@ -27,7 +27,7 @@ LONGER_MODULES = {
     "shared/messages.py": 480,  # all messages between services, to be read in one go
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
-SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
+SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc", "deadlines",
           "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks"}  # fmt: skip
 NATS_ADAPTERS = {

@@ -60,11 +60,11 @@ def test_a_worker_without_events_is_forgotten(clock: Clock) -> None:
     """Nothing else needs to happen: no other worker has to start a job."""
     estimator = DurationEstimator(clock)
     for worker in ("w1", "w2", "w3"):
-        estimator.see_worker(worker, clock())
+        estimator.see_worker(worker)
     assert estimator.worker_count() == 3
 
     clock.now += 119
-    estimator.see_worker("w2", clock())
+    estimator.see_worker("w2")
     assert estimator.worker_count() == 3
 
     clock.now += 80
@@ -80,33 +80,11 @@ def test_a_worker_with_a_long_job_is_not_forgotten(clock: Clock) -> None:
     """It has no event while the job runs, so the bound is twice the longest mean duration."""
     estimator = DurationEstimator(clock)
     estimator.record(Task.REMOVAL, MEGAPIXEL, 40, 300_000)
-    estimator.see_worker("w1", clock())
-    estimator.see_worker("w2", clock())
+    estimator.see_worker("w1")
+    estimator.see_worker("w2")
 
     clock.now += 599
     assert estimator.worker_count() == 2
 
     clock.now += 2
-    assert estimator.worker_count() == 1
-
-
-def test_old_events_do_not_bring_workers_back(clock: Clock) -> None:
-    """A view that is made again reads the events of a day; the newest event of a worker counts."""
-    estimator = DurationEstimator(clock)
-    estimator.see_worker("w1", clock())
-    estimator.see_worker("w2", clock())
-    for worker in ("w1", "w2", "gone"):
-        estimator.see_worker(worker, clock() - 3600)
-
-    assert estimator.worker_count() == 2
-
-
-def test_a_worker_with_a_fast_clock_is_forgotten_too(clock: Clock) -> None:
-    """An event from the future counts as one of now."""
-    estimator = DurationEstimator(clock)
-    estimator.see_worker("w1", clock())
-    estimator.see_worker("w2", clock() + 3600)
-
-    clock.now += 121
-
     assert estimator.worker_count() == 1
