@@ -49,8 +49,26 @@ def replay(scene: Scene, clicks: Sequence[Click], answer: Callable[[Sequence[Cli
         if mask is None or (answers < _MAX_ANSWERS and _may_change_object(scene, mask, known[-1])):
             new, answers = answer(known), answers + 1
             mask = new if mask is None or (new is not None and _replaces(new, mask, known)) else mask
-        mask = mask if mask is None else _enforce(scene, mask, known)
+        edited = mask if mask is None else _enforce(scene, mask, known)
+        if (
+            mask is not None
+            and edited is not None
+            and answers < _MAX_ANSWERS
+            and _is_idle(scene, mask, edited, known[-1])
+        ):
+            new, answers = answer(known), answers + 1
+            edited = edited if new is None or _contradicts(new, known[-1]) else _enforce(scene, new, known)
+        mask = edited
     return mask
+
+
+def _is_idle(scene: Scene, before: Grey, after: Grey, click: Click) -> bool:
+    """Return whether an edit changed much less than the click's distance to the edge promised."""
+    frame, inside, depth = _measure(scene, before, click)
+    if not _contradicts(before, click) or depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
+        return False
+    changed = np.count_nonzero((frame.crop(before) > INSIDE) != (frame.crop(after) > INSIDE))
+    return bool(changed < depth**2)
 
 
 def _may_change_object(scene: Scene, mask: Grey, click: Click) -> bool:

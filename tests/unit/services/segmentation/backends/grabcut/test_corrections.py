@@ -109,7 +109,7 @@ def test_no_click_flips_an_earlier_one() -> None:
     clicks = [CENTRE, Click(126, 90, positive=False), Click(20, 20, positive=True)]
     everything = np.full_like(TRUTH, 255)
 
-    mask = replay(SCENE, clicks, Answers(TRUTH, everything, everything))
+    mask = replay(SCENE, clicks, Answers(TRUTH, *[everything] * 4))
 
     assert mask is not None
     assert [mask[int(click.y), int(click.x)] > 127 for click in clicks] == [True, False, True]

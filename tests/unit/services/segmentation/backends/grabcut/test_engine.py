@@ -222,3 +222,13 @@ def test_a_line_of_pixels_gets_a_mask_of_its_size(shape: tuple[int, int]) -> Non
 
     assert mask.shape == shape
     assert mask.ravel()[200] > 127
+
+
+@needs_weights
+def test_a_negative_click_on_a_large_part_takes_it_away() -> None:
+    """The saucer has the cup's colour, so an edit there finds no edge: the answer is computed again."""
+    whole = find(COFFEE, click((300, 150, True)))
+
+    cup = find(COFFEE, click((300, 150, True), (170, 300, False)))
+
+    assert 0 < np.count_nonzero(cup > 127) < 0.6 * np.count_nonzero(whole > 127)
