@@ -19,14 +19,20 @@ _ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them
 class NatsSettings(BaseSettings):
     """The connection to the broker (NATS_URL, ...)."""
 
-    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
 
     url: str = "nats://127.0.0.1:4222"
+    """One or more URLs of the broker, separated by commas: `nats://host:port` or `tls://host:port`."""
     user: str | None = None
+    """A user name, for a broker that asks for one."""
     password: str | None = None
+    """The password of that user."""
     nkey_file: Path | None = None
+    """The file with the NKey of this service, made by `make credentials`."""
     ca_file: Path | None = None
-    inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")  # None: the service's name
+    """The certificate authority of the broker. It switches TLS on."""
+    inbox_prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]+$")
+    """The prefix of reply subjects. The default is `_INBOX_<service>`."""
 
     @property
     def tls(self) -> bool:
@@ -55,56 +61,66 @@ def _is_server(text: str) -> bool:
 class StreamSettings(BaseSettings):
     """Limits and replication of the streams (STREAMS_REPLICAS, ...)."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="STREAMS_", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="STREAMS_", frozen=True, allow_inf_nan=False)
 
     replicas: int = Field(default=1, ge=1, le=5)
-    lease_s: float = Field(default=30.0, ge=0.5)  # a worker that does not extend its lease for this long loses the job
-    max_deliver: int = Field(default=3, ge=1)  # attempts; a job that a stopping worker returns does not use one
-    max_handbacks: int = Field(default=20, ge=0)  # limits a job that takes longer than any worker runs
-    queue_limit: int = Field(default=10_000, ge=1)  # jobs in JOB_Q
-    picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)  # all object buckets together
+    """The copies of each stream: 3 in a cluster of three servers."""
+    lease_s: float = Field(default=30.0, ge=0.5)
+    """A worker that does not extend its lease for this long loses its job."""
+    max_deliver: int = Field(default=3, ge=1)
+    """The attempts of a job. A job that a stopping worker hands back uses none."""
+    max_handbacks: int = Field(default=20, ge=0)
+    """How often a job may be handed back. It ends jobs that take longer than any worker runs."""
+    queue_limit: int = Field(default=10_000, ge=1)
+    """The most jobs in the stream JOB_Q."""
+    picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)
+    """The size of all image buckets together."""
 
 
 class LogSettings(BaseSettings):
     """Level and form of the log (LOG_LEVEL, LOG_FORMAT)."""
 
-    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
 
     level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    format: Literal["text", "json"] = "text"  # text for people, json for a log collector
+    """The lowest level that is logged: DEBUG, INFO, WARNING or ERROR."""
+    format: Literal["text", "json"] = "text"
+    """`text` for people, `json` for a log collector."""
 
 
 class ProbeSettings(BaseSettings):
     """The address for probes and metrics (PROBE_PORT, ...); without a port there is none."""
 
-    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True)
 
     host: str = "127.0.0.1"
-    port: int | None = Field(default=None, ge=0, le=65_535)  # 0: a free port; the log names it
+    """The address on which probes and metrics are served. Images set 0.0.0.0."""
+    port: int | None = Field(default=None, ge=0, le=65_535)
+    """The port of probes and metrics. Without it there is none; 0 takes a free port, which the log names."""
 
 
 class TraceSettings(BaseSettings):
     """The collector of spans (OTEL_EXPORTER_OTLP_ENDPOINT). OpenTelemetry reads its other variables itself."""
 
-    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="OTEL_EXPORTER_OTLP_", frozen=True)
 
     endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """The base URL of an OTLP collector. Without it no spans are recorded."""
 
 
 class ServiceSettings(BaseSettings):
     """Base of each service's own settings."""
 
     # No infinity, or a wrong value could make a wait endless.
-    model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(frozen=True, allow_inf_nan=False)
 
     nats: NatsSettings = Field(default_factory=NatsSettings)
     streams: StreamSettings = Field(default_factory=StreamSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     probe: ProbeSettings = Field(default_factory=ProbeSettings)
     trace: TraceSettings = Field(default_factory=TraceSettings)
-    drain_s: float = Field(default=3.0, ge=0)  # the time that running work has after a stop
+    drain_s: float = Field(default=3.0, ge=0)
+    """How long a stopping service waits for running work."""
 
     @property
     def instance(self) -> str:

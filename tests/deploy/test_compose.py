@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from deploy.settings_table import variables_of
 from services.a100worker.settings import Settings
 from tests.deploy.conftest import ROOT
-from tests.deploy.variables import variables_of
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
 CHECK = Path(sys.executable).parent / "check-jsonschema"

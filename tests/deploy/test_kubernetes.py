@@ -11,11 +11,11 @@ import pytest
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
+from deploy.settings_table import variables_of
 from services.a100worker.settings import Settings
 from shared import topology
 from shared.settings import StreamSettings
 from tests.deploy.conftest import ROOT
-from tests.deploy.variables import variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
