@@ -66,11 +66,11 @@ def segmentation_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(segmentation_models: Path) -> Settings:
-    """Settings that find them."""
+    """Return settings for them."""
     return settings_for(segmentation_models)
 
 
 @pytest.fixture
 def own_models(segmentation_models: Path, tmp_path: Path) -> Path:
-    """A copy of MODEL_DIR that a test may harm."""
+    """Return a copy of MODEL_DIR that a test may change."""
     return Path(shutil.copytree(segmentation_models, tmp_path / "models"))

@@ -38,7 +38,7 @@ def engine(tiny: Settings) -> Engine:
 
 
 def best(engine: Engine, image: Rgb, prompt: Prompt, memory: LocalFeatures | None = None) -> Grey:
-    """The best mask."""
+    """Return the best mask."""
     return engine.segment(image, prompt, memory or LocalFeatures(), never_cancel)[0].mask
 
 

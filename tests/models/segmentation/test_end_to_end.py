@@ -49,7 +49,7 @@ def settings(segmentation_models: Path, nats_url: str, stream_settings: StreamSe
 
 @asynccontextmanager
 async def replica(bus: Bus, settings: Settings) -> AsyncIterator[None]:
-    """A segmentation service; it remembers nothing of an earlier one."""
+    """Provide a segmentation service with empty caches."""
     async with beside(bus, segmentation.NAME, segmentation.run, settings):
         yield
 

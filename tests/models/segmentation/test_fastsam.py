@@ -38,12 +38,12 @@ def engine(tiny: Settings) -> Engine:
 
 @pytest.fixture(scope="module")
 def memories() -> list[LocalFeatures]:
-    """The feature cache of each scene."""
+    """Return the feature cache of each scene."""
     return [LocalFeatures() for _ in SCENES]
 
 
 def best(engine: Engine, seen: Scene, prompt: Prompt, memory: LocalFeatures | None = None) -> Grey:
-    """The best mask."""
+    """Return the best mask."""
     return engine.segment(seen.image, prompt, memory or LocalFeatures(), never_cancel)[0].mask
 
 

@@ -69,7 +69,7 @@ def highlight(image: Rgb, mask: Grey) -> Rgb:
 
 
 def draw_sheet(image: Rgb, prompt: Prompt) -> Rgb:
-    """The picture with the prompt on it: green where it is the object, red where it is not."""
+    """Return the image with the prompt on it: green for the object, red for the background."""
     picture = Image.fromarray(image if prompt.guidance is None else highlight(image, prompt.guidance))
     pen = ImageDraw.Draw(picture)
     for click in prompt.points:

@@ -40,7 +40,7 @@ TARGET_MS = 10.0
 
 
 def took_ms(work: Callable[[Any], object], over: list[Any]) -> float:
-    """The median time of a call."""
+    """Return the median time of a call."""
     times = []
     for each in over:
         began = time.perf_counter()

@@ -56,5 +56,5 @@ class Draft:
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Number the connected parts of a mask from 1; 0 is the rest."""
+    """Label the connected parts of a mask from 1; 0 is the rest."""
     return np.asarray(cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1])

@@ -25,7 +25,7 @@ WEIGHTS = MODELS / "u2netp" / "u2netp.onnx"
 
 @pytest.fixture(scope="module")
 def network() -> Saliency:
-    """The real network."""
+    """Return the real network."""
     return Saliency(WEIGHTS.read_bytes())
 
 

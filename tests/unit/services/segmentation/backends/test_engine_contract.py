@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The default engine; tests/models asks the others, with tiny models."""
+    """Return the default engine; tests/models asks the others, with tiny models."""
     return load("grabcut", WITH_WEIGHTS)
 
 

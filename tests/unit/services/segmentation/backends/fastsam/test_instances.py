@@ -30,7 +30,7 @@ def detect(*boxes: Corners, scores: list[float] | None = None) -> Instances:
 
 
 def fill(*boxes: Corners) -> NDArray[np.uint8]:
-    """The true mask of rectangles."""
+    """Return the true mask of rectangles."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     for x0, y0, x1, y1 in boxes:
         mask[y0:y1, x0:x1] = 255
