@@ -23,12 +23,12 @@ class NoStore(FakeImageStore):
     """A store without a broker."""
 
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
-        """Raises BrokerUnavailable."""
+        """Raise BrokerUnavailable."""
         del bucket, name, data
         raise BrokerUnavailable
 
     async def get_named(self, bucket: Bucket, name: str) -> bytes | None:
-        """Raises BrokerUnavailable."""
+        """Raise BrokerUnavailable."""
         del bucket, name
         raise BrokerUnavailable
 
