@@ -113,7 +113,9 @@ def _variables(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True)
+    if field.default_factory is not None:  # such as a name that is new at each start
+        return "made at the start"
+    value = field.default
     if value is PydanticUndefined or value is None or value == "":
         return ""
     if isinstance(value, list | tuple | set | frozenset):
