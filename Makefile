@@ -11,7 +11,7 @@ help:
 	@echo "make setup           virtual environment and model weights"
 	@echo "make run             the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
-	@echo "make demo            edit four photos through the running system, results in demo-out/"
+	@echo "make demo            edit the sample photos through the running system, results in demo-out/"
 	@echo "make test            lint, types and tests"
 	@echo "make test-all        the same, the chaos tests, and the next two"
 	@echo "make test-models     the GPU engines on the CPU with tiny models; installs torch, several GB, into its own venv"
