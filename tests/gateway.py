@@ -56,7 +56,7 @@ class Client(httpx.AsyncClient):
         """Request a stream over a socket of its own, to read its raw bytes."""
         reader, writer = await asyncio.open_connection(HOST, self.port)
         sent = "".join(f"{name}: {value}\r\n" for name, value in {"Origin": ORIGIN, **self.access}.items())
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n{sent}\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{sent}\r\n".encode())
         return Wire((await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer)
 
 

@@ -20,6 +20,7 @@ _CODES = {
     413: "too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
+    421: "misdirected_request",
     429: "busy",
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,8 @@ from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ServiceSettings
+
+_HOST = re.compile(r"\*|[A-Za-z0-9_.-]+")
 
 
 class Settings(ServiceSettings):
@@ -25,7 +28,9 @@ class Settings(ServiceSettings):
         default="http://localhost:3000,https://localhost:3000",
         validation_alias=AliasChoices("GATEWAY_ALLOWED_ORIGINS", "ALLOWED_ORIGINS"),
     )
-    """Origins of the web pages that may call the gateway (CORS), separated by commas; * allows any."""
+    """Origins of web pages that may call the gateway, separated by commas; * is any. Without keys loopback may, too."""
+    allowed_hosts: str = ""
+    """Host names by which clients may reach a gateway without keys, besides loopback, separated by commas; * is any."""
     access: Literal["open", "keys"] | None = None
     """`keys` requires API keys, `open` does not; unset requires keys unless only this machine can connect."""
     keys_file: Path | None = None
@@ -78,7 +83,26 @@ class Settings(ServiceSettings):
                 ip_network(entry.strip())
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: str) -> str:
+        """Refuse an entry that no Host header can match."""
+        for entry in _split(value):
+            if not _HOST.fullmatch(entry):
+                ip_address(entry.strip("[]"))
+        return value
+
     @property
     def origins(self) -> tuple[str, ...]:
         """The allowed origins one by one."""
-        return tuple(origin.strip().rstrip("/") for origin in self.allowed_origins.split(",") if origin.strip())
+        return tuple(origin.rstrip("/") for origin in _split(self.allowed_origins))
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The allowed hosts and the own address, as a Host header names them: in lower case, IPv6 in brackets."""
+        names = (name.lower().strip("[]") for name in (*_split(self.allowed_hosts), self.host))
+        return frozenset(f"[{name}]" if ":" in name else name for name in names)
+
+
+def _split(text: str) -> list[str]:
+    return [entry.strip() for entry in text.split(",") if entry.strip()]

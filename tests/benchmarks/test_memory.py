@@ -109,7 +109,9 @@ async def submit(url: str, numbers: range) -> None:
             answer = await client.post("/api/generate/async", content=order(distinct(image, number), marks, number))
             assert answer.status_code == 200, answer.text
 
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client, asyncio.TaskGroup() as group:
+    headers = {"Content-Type": "application/json"}
+    new_client = httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, headers=headers)
+    async with new_client as client, asyncio.TaskGroup() as group:
         for number in range(AT_ONCE):
             group.create_task(client_loop(client), name=f"submit.{number}")
 

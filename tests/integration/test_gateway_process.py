@@ -154,7 +154,7 @@ async def test_a_body_without_a_length_is_counted_as_it_comes(small: Client) -> 
         for _ in range(30):
             yield b"x" * 1000
 
-    json = await small.post("/api/generate/async", content=chunks())
+    json = await small.post("/api/generate/async", content=chunks(), headers={"Content-Type": "application/json"})
     form = await small.post(
         "/api/image-utils/white-balance", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=x"}
     )
@@ -167,7 +167,7 @@ async def test_who_asks_first_is_refused_before_sending(small: Client) -> None:
     """`Expect: 100-continue` with a length over the limit."""
     reader, writer = await asyncio.open_connection(HOST, small.port)
     writer.write(
-        b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n"
+        b"POST /api/generate/async HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n"
     )
     async with asyncio.timeout(10):
         status = await reader.readline()
@@ -182,7 +182,7 @@ async def test_a_client_that_hangs_up_while_sending_does_no_harm(small: Client) 
     """The next client is served."""
     for _ in range(3):
         _, writer = await asyncio.open_connection(HOST, small.port)
-        writer.write(b"POST /api/generate/async HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nhalf of it")
+        writer.write(b"POST /api/generate/async HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nhalf of it")
         await writer.drain()
         writer.close()
         await writer.wait_closed()

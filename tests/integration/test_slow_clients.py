@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.gateway import Client
     from tests.running import Desk
 
-HEAD = b"POST /v1/images HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\n"
 ENDLESS = b"Content-Length: 99999999999\r\n\r\n"
 
 
@@ -84,7 +84,7 @@ async def test_a_header_must_come(hasty: Client, begun: bytes) -> None:
 async def test_so_must_the_next_one(hasty: Client) -> None:
     """A response does not lengthen the timeout."""
     async with connect(hasty) as (reader, writer):
-        writer.write(b"HEAD /api/health HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"HEAD /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD)
         said = await reader.read()
@@ -126,7 +126,7 @@ async def test_nonsense_behind_a_refusal_is_no_fault_of_ours(
 async def test_nothing_is_read_of_what_nobody_sends_to_an_open_address(keyed_client: Client) -> None:
     """The response comes before the first byte of the body."""
     async with connect(keyed_client) as (reader, writer):
-        writer.write(b"GET /api/health HTTP/1.1\r\nHost: x\r\n" + ENDLESS)
+        writer.write(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n" + ENDLESS)
         status = await reader.readline()
 
     assert status.startswith(b"HTTP/1.1 413 ")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 async def resume(client: Client, job_id: str, after: int, query: str = "") -> Wire:
     """Request the events after an event, like a browser that reconnects."""
     reader, writer = await asyncio.open_connection(HOST, client.port)
-    head = f"GET /v1/jobs/{job_id}/events{query} HTTP/1.1\r\nHost: x\r\nLast-Event-ID: {after}\r\n\r\n"
+    head = f"GET /v1/jobs/{job_id}/events{query} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {after}\r\n\r\n"
     writer.write(head.encode())
     return Wire((await reader.readuntil(b"\r\n\r\n")).decode(), reader, writer)
 

@@ -213,7 +213,8 @@ async def test_who_hangs_up_frees_the_engine(client: Client) -> None:
     """After a second click the client does not need the first response."""
     body = json.dumps({"image": await upload(client, png(size=(13, 9))), "points": [[5, 5, 1]]}).encode()
     _, writer = await asyncio.open_connection(HOST, client.port)
-    writer.write(b"POST /v1/masks HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    head = b"POST /v1/masks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
     await wait_until(Striped.begun.is_set, "the engine is at work")
 
     writer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from services.gateway.access.key_format import parse_key_id
 from services.gateway.access.key_limits import KeyLimits
 from services.gateway.access.key_ring import KeyRing
+from services.gateway.access.open_access import is_loopback
 from services.gateway.access.principal import ANONYMOUS, Principal
 from services.gateway.access.refusal_limits import RefusalLimits
 from services.gateway.access.signed_urls import INVALID_URL, PARAMETER, BadSignature, Signer
@@ -70,7 +70,7 @@ def create_authenticator(settings: Settings) -> Authenticator | None:
 
     A loopback address is open unless there are keys. Any other address is open only by GATEWAY_ACCESS=open.
     """
-    local = _is_loopback(settings.host)
+    local = is_loopback(settings.host)
     if settings.access == "open" or (settings.access is None and local and settings.keys_file is None):
         if not local:
             log.warning("access.open", extra={"host": settings.host})
@@ -91,10 +91,3 @@ def create_authenticator(settings: Settings) -> Authenticator | None:
         ),
         refusal_limits=RefusalLimits(rate_per_s=settings.refusal_rate_per_s, burst=settings.refusal_burst),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 
 from services.gateway.access.authentication import NO_KEY
-from services.gateway.access.principal import LOCAL, KeyScope
+from services.gateway.access.principal import KeyScope
 from services.gateway.error_responses import error_response
 
 if TYPE_CHECKING:
@@ -39,21 +39,15 @@ def required_scope(method: str, path: str) -> KeyScope | None:
 
 
 class AuthorizationMiddleware:
-    """ASGI middleware. It sets `scope["principal"]` and responds 401, 403 and 429 itself."""
+    """ASGI middleware of a gateway with keys. It sets `scope["principal"]` and responds 401, 403 and 429 itself."""
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator | None) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
         self._app = app
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if self._authenticator is None:
-            scope["principal"] = LOCAL
-            await self._app(scope, receive, send)
-        else:
-            await self._with_key(self._authenticator, scope, receive, send)
-
-    async def _with_key(self, authenticator: Authenticator, scope: Scope, receive: Receive, send: Send) -> None:
+        authenticator = self._authenticator
         method, path, query = scope["method"], scope["path"], scope["query_string"].decode("latin-1")
         principal, refusal = await authenticator.identify(
             method, path, query, Headers(scope=scope).getlist("authorization")

@@ -8,6 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from services.gateway.access.audit_log import AuditMiddleware
 from services.gateway.access.authorization import AuthorizationMiddleware
+from services.gateway.access.open_access import LOOPBACK_ORIGIN, OpenAccessMiddleware
 from services.gateway.http.body_limit import BodyLimit
 
 if TYPE_CHECKING:
@@ -30,11 +31,16 @@ _ALLOWED_HEADERS = (
 def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authenticator | None) -> ASGIApp:
     """Wrap the app in the middleware that applies to every response.
 
-    From outside in: audit log and request id, CORS (also for refusals), authorization, body limit.
+    From outside in: audit log and request id, CORS (also for refusals), authorization or the checks of an open gateway,
+    body limit.
     """
+    limited = BodyLimit(shell, settings.max_body_bytes)
     with_cors = CORSMiddleware(
-        AuthorizationMiddleware(BodyLimit(shell, settings.max_body_bytes), authenticator),
+        OpenAccessMiddleware(limited, settings.hosts, settings.origins)
+        if authenticator is None
+        else AuthorizationMiddleware(limited, authenticator),
         allow_origins=settings.origins,
+        allow_origin_regex=LOOPBACK_ORIGIN if authenticator is None else None,
         allow_methods=("GET", "HEAD", "POST", "DELETE", "OPTIONS"),
         allow_headers=_ALLOWED_HEADERS,
         expose_headers=_EXPOSED_HEADERS,

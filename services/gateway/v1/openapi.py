@@ -43,7 +43,8 @@ _SECURITY = {
 }
 _DESCRIPTION = """Edit photos: mark a region, then remove its content, insert an object, or correct the white balance.
 
-Upload each image once and name it by the SHA-256 of its bytes. Errors are problem details (RFC 9457)."""
+Upload each image once and name it by the SHA-256 of its bytes. Errors are problem details (RFC 9457). A server without
+keys also answers 421 to an unknown host name, and 403 to a change from a web page of another site."""
 _TAGS = [
     {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},

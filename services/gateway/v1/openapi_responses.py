@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.error_responses import PROBLEM
+from services.gateway.http.json_body import JSON_ONLY
 from services.gateway.v1 import examples
 
 if TYPE_CHECKING:
@@ -37,9 +38,14 @@ def can_fail(*statuses: int) -> Responses:
     return {status: _error(status) for status in statuses}
 
 
-def _error(status: int) -> dict[str, Any]:
+def json_can_fail(*statuses: int) -> Responses:
+    """Return the error responses of a route that reads its body with `json_body`."""
+    return {**can_fail(*statuses), 415: _error(415, JSON_ONLY)}
+
+
+def _error(status: int, detail: str = "") -> dict[str, Any]:
     title, code, sentence = examples.PROBLEMS[status]
-    example = {"type": "about:blank", "title": title, "status": status, "detail": sentence, "code": code}
+    example = {"type": "about:blank", "title": title, "status": status, "detail": detail or sentence, "code": code}
     return {
         "description": f"{title}.",
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}},

@@ -11,6 +11,7 @@ from services.gateway.api.archives import zip_response
 from services.gateway.api.schemas import CleanUpRequest
 from services.gateway.core import debug_sessions
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
+from services.gateway.http.json_body import require_json
 from shared.errors import BadInput, NotFound
 from shared.messages import DebugSession
 
@@ -85,8 +86,11 @@ async def _find_session(deps: Deps, owner: str, name: str) -> DebugSession:
 
 
 async def _keep_last_n(request: Request) -> int:
+    if not (body := await request.body()):
+        return CleanUpRequest().keep_last_n
+    require_json(request)
     try:
-        return CleanUpRequest.model_validate_json(await request.body() or b"{}").keep_last_n
+        return CleanUpRequest.model_validate_json(body).keep_last_n
     except ValidationError:
         raise BadInput("The field keep_last_n must be a number of sessions.") from None
 

@@ -10,7 +10,7 @@ from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.job_views import image_of
-from services.gateway.v1.openapi_responses import BYTES, IMAGE, can_fail, function_name, json_request
+from services.gateway.v1.openapi_responses import BYTES, IMAGE, can_fail, function_name, json_can_fail, json_request
 from services.gateway.v1.schemas import ExtractionRequest, Image
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
@@ -84,7 +84,7 @@ async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps
     status_code=201,
     response_description="The cut-out object is stored.",
     openapi_extra=json_request(ExtractionRequest),
-    responses=can_fail(413, 422, 429, 503),
+    responses=json_can_fail(413, 422, 429, 503),
 )
 async def extract_object(
     extraction: ExtractionBody, response: Response, deps: InjectedDeps, owner: CurrentOwner

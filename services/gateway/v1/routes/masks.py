@@ -10,7 +10,7 @@ from services.gateway.http.disconnect import cancel_on_disconnect
 from services.gateway.http.image_response import image_headers
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.mask_requests import mask_request
-from services.gateway.v1.openapi_responses import BYTES, Responses, can_fail, function_name, json_request
+from services.gateway.v1.openapi_responses import BYTES, Responses, function_name, json_can_fail, json_request
 from services.gateway.v1.schemas import FoundMask, FoundMasks, MaskQuery
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
@@ -34,7 +34,7 @@ _FOUND: Responses = {
     "",
     openapi_extra=json_request(MaskQuery),
     response_model=FoundMasks,
-    responses={**_FOUND, **can_fail(413, 422, 429, 503)},
+    responses={**_FOUND, **json_can_fail(413, 422, 429, 503)},
 )
 async def find_masks(
     query: QueryBody,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from services.gateway.access.signed_urls import is_signable
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import json_body
-from services.gateway.v1.openapi_responses import can_fail, function_name, json_request
+from services.gateway.v1.openapi_responses import function_name, json_can_fail, json_request
 from services.gateway.v1.schemas import SignedUrl, SignedUrlRequest
 from shared.errors import BadInput
 
@@ -21,7 +21,7 @@ RequestBody = Annotated[SignedUrlRequest, Depends(json_body(SignedUrlRequest))]
     status_code=201,
     response_description="The address works at once.",
     openapi_extra=json_request(SignedUrlRequest),
-    responses=can_fail(413, 422),
+    responses=json_can_fail(413, 422),
 )
 async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentPrincipal) -> SignedUrl:
     """Sign the address of your image, result or event stream for some minutes, for an EventSource or an `<img>`."""
