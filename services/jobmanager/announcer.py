@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from services.jobmanager.durations import DurationEstimator
     from shared.bus import Bus
 
-_UPDATED_PLACES = 20  # only the first jobs get updates: each one is an event for each job
+_UPDATED_PLACES = 20  # only the first jobs get updates: an update writes one event per job
 _UPDATE_EVERY_S = 1.0
 
 
@@ -44,7 +44,8 @@ class Announcer:
             self._changed.clear()
             places = self._board.places(_UPDATED_PLACES)
             for job, ahead in places:
-                # Without the hold, a worker could start the job before this event, which then reads as a step back.
+                # Without the hold, a worker could start the job before this event. The user would then see the job
+                # go back to the queue.
                 if seen.get(job.job_id, ahead) != ahead and self._board.hold(job.job_id):
                     await self.announce(job, ahead)
             seen = {job.job_id: ahead for job, ahead in places}

@@ -55,7 +55,10 @@ class Board:
     # --- waiting jobs ---
 
     def add(self, job: WaitingJob) -> int | None:
-        """Add a job, held until its announcement is stored. Return how many jobs are ahead, or None if it waits."""
+        """Add a job, held until its announcement is stored. Return how many jobs are ahead of it.
+
+        Return None if the job is waiting already.
+        """
         if job.job_id in self._waiting:
             return None
         ahead = len(self._unstarted) + self._waiting.ahead_of_new(job.work.user)
@@ -105,7 +108,7 @@ class Board:
     # --- open jobs ---
 
     def confirm(self, job_id: str) -> None:
-        """Note that JOB_Q holds a taken job: from now on its absence there is a loss."""
+        """Note that JOB_Q holds a taken job: if it disappears from JOB_Q later, it was lost."""
         self._publishing.discard(job_id)
 
     def refuse(self, job_id: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from services.jobmanager.announcer import Announcer
 from services.jobmanager.board import Board
-from services.jobmanager.reconciler import AUDIT_EVERY_S, Reconciler
+from services.jobmanager.reconciler import COMPARE_EVERY_S, Reconciler
 from services.jobmanager.submissions import SubmissionExaminer, context_of_work, queue_subject
 from shared import deliveries, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull
@@ -48,7 +48,7 @@ class Dispatcher:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Dispatch until the connection was away. Raises BrokerUnavailable."""
+        """Dispatch until the connection to the broker has been lost and is back. Raises BrokerUnavailable."""
         connect = self._bus.connects
         self.board.forget_waiting()
         await self._reconciler.start()
@@ -131,7 +131,7 @@ class Dispatcher:
             await job.delivery.ack_nowait()
         else:
             self.board.refuse(job.job_id)
-            await job.delivery.retry(AUDIT_EVERY_S)
+            await job.delivery.retry(COMPARE_EVERY_S)
 
     async def _publish(self, work: JobWork) -> bool:
         """Publish a job to JOB_Q, unless it is there already. Return False if JOB_Q is full."""

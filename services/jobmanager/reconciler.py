@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.messages import JobClass, JobRecord
 
-AUDIT_EVERY_S = 5.0
+COMPARE_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +39,7 @@ class Reconciler:
         on_change: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_change` is called after each audit."""
+        """`on_change` is called after each comparison."""
         self._bus = bus
         self._board = board
         self._class = job_class
@@ -50,22 +50,22 @@ class Reconciler:
         self._has_recalled = False
 
     async def start(self) -> None:
-        """Audit once, and have the next rounds search for lost jobs. Raises BrokerUnavailable."""
+        """Compare once; `run` then also searches for lost jobs. Raises BrokerUnavailable."""
         self._has_recalled = False
-        await self.audit()
+        await self.compare()
 
     async def run(self) -> None:
-        """Audit every few seconds until cancelled. Raises BrokerUnavailable."""
+        """Compare every few seconds until cancelled. Raises BrokerUnavailable."""
         while True:
-            await asyncio.sleep(AUDIT_EVERY_S)
+            await asyncio.sleep(COMPARE_EVERY_S)
             # A job that the log still has to deliver is not lost.
             if not self._has_recalled and not self._board.undelivered:
                 await self._recall()
                 self._has_recalled = True
-            await self.audit()
+            await self.compare()
             self._on_change()
 
-    async def audit(self) -> None:
+    async def compare(self) -> None:
         """Compare the board with JOB_Q once. Raises BrokerUnavailable, also if JOB_Q does not exist."""
         expected = self._board.expected_in_queue()  # before the listing: a job that is queued during it is not lost
         present = await self._queue_subjects()
@@ -114,14 +114,15 @@ class Reconciler:
         if record is None or record.ended is not None or not is_logged:
             self._board.remove(work.job_id)
         elif record.state is JobState.RUNNING and self._has_recent_event(record):
-            self._board.start(work.job_id)  # its worker may well end it
+            self._board.start(work.job_id)  # its worker sent an event within one lease, so it probably still runs
         elif self._board.requeue(work.job_id):
             await self._publish_again(work)
 
     def _has_recent_event(self, record: JobRecord) -> bool:
         """Return whether an event of the job arrived within a lease.
 
-        The times in events are by the clocks of other hosts, so an event counts from the audit that first finds it.
+        The times in events are by the clocks of other hosts. So an event counts from the comparison that first finds
+        it.
         """
         now = self._clock()
         seq, found_at = self._last_events.get(record.job_id, (-1, now))
@@ -135,7 +136,7 @@ class Reconciler:
             with tracing.span("job.queue", parent=context_of_work(work)):
                 await self._bus.publish(queue_subject(work), work.model_copy(update={"again": True}))
         except StreamFull:
-            return  # the next audit tries again
+            return  # the next comparison tries again
         log.warning("job.queued-again", extra={"job_id": work.job_id})
 
     async def _recall(self) -> None:

@@ -83,7 +83,7 @@ async def test_a_lost_job_waits_one_lease_by_the_managers_own_clock(desk: Desk, 
     queued = []
     for seconds in (0, 29, 2):
         now[0] += seconds
-        await reconciler.audit()
+        await reconciler.compare()
         queued.append(await desk.bus.last(JOB_Q, queue_subject(work)) is not None)
 
     assert queued == [False, False, True]

@@ -229,7 +229,7 @@ def test_an_adopted_job_does_not_wait_as_well(board: Board) -> None:
 
 
 def test_a_recalled_job_is_expected_in_the_queue(board: Board) -> None:
-    """The next audit restores it if JOB_Q lacks it; until then it holds no capacity."""
+    """The next comparison restores it if JOB_Q lacks it; until then it holds no capacity."""
     board.recall(work("j1"))
 
     assert list(board.expected_in_queue()) == ["j1"]
@@ -280,7 +280,7 @@ def test_a_restart_forgets_what_the_log_delivers_again(board: Board) -> None:
 
 
 def test_a_restart_keeps_what_was_handed_to_the_queue(board: Board) -> None:
-    """An interrupted publish may be lost, so its job is expected in JOB_Q from now on."""
+    """An interrupted publish may be lost, so JOB_Q is then expected to hold its job."""
     add_announced(board, "j1")
     take_all(board)
 

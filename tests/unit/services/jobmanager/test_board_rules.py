@@ -112,7 +112,7 @@ class BoardCalls(RuleBasedStateMachine):
 
     @rule(job_id=JOB_IDS, owner=OWNERS, has_started=st.booleans())
     def adopt(self, job_id: str, owner: str, has_started: bool) -> None:  # noqa: FBT001 (drawn by name)
-        """Find a job in JOB_Q by an audit."""
+        """Find a job in JOB_Q by a comparison."""
         self.board.adopt(make_job(job_id, owner).work, has_started=has_started)
         assert self.board.is_open(job_id)
         self.unannounced.discard(job_id)
@@ -124,7 +124,7 @@ class BoardCalls(RuleBasedStateMachine):
 
     @rule(job_id=JOB_IDS)
     def requeue(self, job_id: str) -> None:
-        """Queue a job again by an audit."""
+        """Queue a job again by a comparison."""
         assert self.board.requeue(job_id) == self.board.is_open(job_id)
 
     @rule()
