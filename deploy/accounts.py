@@ -2,7 +2,7 @@
 
 A client chooses the reply subject of its requests, and the broker checks no permissions on a reply. In the account of
 the streams a reply could therefore be a command to them, for example to delete a stream. So each service has an account
-of its own: replies to its requests arrive there, where no listener exists that it could not reach anyway.
+of its own: replies to its requests arrive there, where only subjects exist that it may use anyway.
 """
 
 from __future__ import annotations

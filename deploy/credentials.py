@@ -47,7 +47,7 @@ class Folder:
     def __init__(self, root: Path, rotate: set[str], *, for_containers: bool) -> None:
         """`rotate` lists the owners that get new keys."""
         self.root = root
-        self.private = _PUBLIC if for_containers else _PRIVATE
+        self.key_mode = _PUBLIC if for_containers else _PRIVATE
         self.written: list[Path] = []
         self._rotate = rotate
 
@@ -55,14 +55,14 @@ class Folder:
         """Return the public key of an owner; create the seed if there is none."""
         path = self.root / owner / name
         if owner in self._rotate or not path.exists():
-            mode = _PRIVATE if owner == OPERATOR else self.private  # operators run on the host, not in a container
+            mode = _PRIVATE if owner == OPERATOR else self.key_mode  # operators run on the host, not in a container
             self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", mode)
         return str(nkeys.from_seed(bytearray(path.read_bytes().strip())).public_key.decode())
 
     def private_key(self, path: Path, owner: str = "") -> bytes:
         """Return a private TLS key; create it if there is none. Without an owner it is the key of the authority."""
         if owner in self._rotate or not path.exists():
-            self.write(path, certificates.new_key(), self.private if owner else _PRIVATE)
+            self.write(path, certificates.new_key(), self.key_mode if owner else _PRIVATE)
         return path.read_bytes()
 
     def write(self, path: Path, content: bytes, mode: int = _PUBLIC) -> None:
@@ -106,9 +106,9 @@ def _write_certificates(folder: Folder, hosts: tuple[str, ...]) -> None:
     if not certificate.exists():
         folder.write(certificate, certificates.authority(authority_key))
     authority = certificate.read_bytes()
-    key, shown = folder.private_key(broker / "server.key", BROKER), broker / "server.crt"
-    if not (shown.exists() and certificates.serves(shown.read_bytes(), key, hosts, authority)):
-        folder.write(shown, certificates.server(key, hosts, authority, authority_key))
+    key, certificate_file = folder.private_key(broker / "server.key", BROKER), broker / "server.crt"
+    if not (certificate_file.exists() and certificates.serves(certificate_file.read_bytes(), key, hosts, authority)):
+        folder.write(certificate_file, certificates.server(key, hosts, authority, authority_key))
     folder.write(broker / "ca.crt", authority)
 
 
@@ -127,11 +127,13 @@ def _write_users(folder: Folder) -> None:
 
 def _account(name: str, users: str) -> str:
     offered: dict[str, list[AccountImport]] = {}
-    for passage in account_imports():
-        if passage.exporter == name:
-            offered.setdefault(passage.subject, []).append(passage)
+    for account_import in account_imports():
+        if account_import.exporter == name:
+            offered.setdefault(account_import.subject, []).append(account_import)
     exports = "".join(f"\n      {_export(importers)}" for importers in offered.values())
-    imports = "".join(f"\n      {_import(passage)}" for passage in account_imports() if passage.importer == name)
+    imports = "".join(
+        f"\n      {_import(account_import)}" for account_import in account_imports() if account_import.importer == name
+    )
     jetstream = "\n    jetstream: enabled" if name == STORE else ""
     return _ACCOUNT.format(name=name, jetstream=jetstream, users=users, exports=exports, imports=imports)
 
@@ -143,9 +145,9 @@ def _export(importers: list[AccountImport]) -> str:
     return f"{{ {kind}: {json.dumps(importers[0].subject)}, accounts: [{accounts}]{many} }}"
 
 
-def _import(passage: AccountImport) -> str:
-    kind = "service" if passage.is_request else "stream"
-    return f"{{ {kind}: {{ account: {passage.exporter}, subject: {json.dumps(passage.subject)} }} }}"
+def _import(account_import: AccountImport) -> str:
+    kind = "service" if account_import.is_request else "stream"
+    return f"{{ {kind}: {{ account: {account_import.exporter}, subject: {json.dumps(account_import.subject)} }} }}"
 
 
 def _service(public_key: str, service: str) -> str:

@@ -65,9 +65,10 @@ async def race(*works: Coroutine[Any, Any, Any], timeout_s: float | None = None)
 
 
 async def run_unless_stopped(stop: asyncio.Event, start: Coroutine[Any, Any, None]) -> None:
-    """Run the part of a start that has nothing to drain yet, until a stop.
+    """Run `start`; cancel it if the stop event is set first.
 
-    Raises CancelledError at a stop, and any exception of `start`.
+    Use it for the part of a start that has nothing to drain yet. Raises CancelledError at a stop, and any exception of
+    `start`.
     """
     starting, _ = await race(start, stop.wait())
     await starting

@@ -168,7 +168,7 @@ class Preview(_JobEvent):
 
 
 class Done(_JobEvent):
-    """Terminal: the result is stored."""
+    """Terminal: the result is stored."""  # its fields become those of a receipt: gateway/v1/schemas.Receipt
 
     type: Literal["done"] = "done"
     worker: Token

@@ -68,7 +68,7 @@ class StreamSettings(BaseSettings):
     lease_s: float = Field(default=30.0, ge=0.5)
     """A worker that does not extend its lease for this long loses its job."""
     max_deliver: int = Field(default=3, ge=1)
-    """The attempts of a job. A job that a stopping worker hands back uses none."""
+    """The attempts of a job; to hand back a job uses none. The broker's own `max_deliver` is attempts + handbacks."""
     max_handbacks: int = Field(default=20, ge=0)
     """How often a job may be handed back. It ends jobs that take longer than any worker runs."""
     queue_limit: int = Field(default=10_000, ge=1)

@@ -65,7 +65,7 @@ def build_topology(settings: StreamSettings) -> Topology:
         # records by <owner>.<job>; a full view drops its oldest, or it would stop the queue
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
-        # by <owner>.<sha256>, as long as the images; an owner whose entry was dropped uploads again
+        # keys are <owner>.<sha256>; kept as long as the images. If an entry is dropped, the owner must upload again.
         replace(_key_value(OWNED, subjects.ALL_OWNED, BUCKET_LIFE_S["inputs"]), discard=DiscardPolicy.OLD),
     )
     streams = (*_job_streams(settings), *views, *buckets)
