@@ -45,7 +45,7 @@ class NatsServer:
     """One nats-server: `async with NatsServer(folder) as server:`. It cannot form a cluster.
 
     Without a port the server picks a free one at its first start and keeps it over restarts. The store outlives the
-    server. Its own output shows when it serves, because another server may listen on the same port.
+    server. The start is detected from the server's output, because another server may listen on the same port.
     """
 
     def __init__(
@@ -106,8 +106,9 @@ class NatsServer:
         await self._started.wait()
         if not self._ready:
             await self._process.wait()
-            taken = "address already in use" in self._last_warning
-            raise ConfigError(f"Port {self._port} is in use." if taken else f"nats-server ended: {self._last_warning}")
+            if "address already in use" in self._last_warning:
+                raise ConfigError(f"Port {self._port} is in use by another program: stop it.")
+            raise ConfigError(f"nats-server ended: {self._last_warning}")
 
     async def wait(self) -> int:
         """Return the exit code once the server has ended."""

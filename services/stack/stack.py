@@ -218,7 +218,10 @@ def free_port(host: str, port: int) -> int:
         raise ConfigError(f"Port {port} does not exist. Use 1 to 65535, or 0 for a free port.") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"Port {port} of {host} is in use.") from error
+            raise ConfigError(
+                f"Port {port} of {host} is in use by another program: "
+                "stop it, or choose another port with --port or --https-port."
+            ) from error
         reason = (error.strerror or type(error).__name__).partition(" (")[0]  # Python appends the address
         raise ConfigError(f"Cannot listen on {host}:{port}: {reason}.") from error
 
@@ -235,5 +238,7 @@ def lock_data_folder(data: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"The data folder {data} is in use by another running stack.") from error
+            raise ConfigError(
+                f"The data folder {data} is in use by another running stack: stop it, or give --data."
+            ) from error
         yield

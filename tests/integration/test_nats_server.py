@@ -56,7 +56,7 @@ async def test_a_port_in_use_is_an_error(nats_server: NatsServer, tmp_path: Path
     port = int(nats_server.url.rpartition(":")[2])
     second = NatsServer(tmp_path / "second", port)
 
-    with pytest.raises(ConfigError, match=f"^Port {port} is in use.$"):
+    with pytest.raises(ConfigError, match=f"^Port {port} is in use by another program: stop it[.]$"):
         await second.__aenter__()
 
     assert second.pid is None

@@ -192,7 +192,10 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, nats_url: str) -> None:
     ended = launch("--data", str(tmp_path / "data"), "--port", port)
 
     assert ended.returncode == 78
-    assert ended.stderr == f"Port {port} of 127.0.0.1 is in use.\n"
+    assert ended.stderr == (
+        f"Port {port} of 127.0.0.1 is in use by another program: "
+        "stop it, or choose another port with --port or --https-port.\n"
+    )
 
 
 @pytest.mark.parametrize("port", ["-1", "65536"])
@@ -255,4 +258,4 @@ def test_a_data_folder_belongs_to_one_stack(tmp_path: Path) -> None:
         ended = launch("--data", str(tmp_path), "--port", "0")
 
     assert ended.returncode == 78
-    assert ended.stderr == f"The data folder {tmp_path} is in use by another running stack.\n"
+    assert ended.stderr == f"The data folder {tmp_path} is in use by another running stack: stop it, or give --data.\n"
