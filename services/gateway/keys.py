@@ -67,7 +67,7 @@ def new(file: Path, owner: str, key_scopes: frozenset[KeyScope], days: float | N
             raise ConfigError("An owner has 1 to 64 letters, digits, dashes and underscores.") from None
         keys = KeyFile(keys=(*known.keys, key))
         if problem := keys.problem(datetime.now(UTC)):
-            raise ConfigError(f"No key was made: {problem}; revoke one first.")
+            raise ConfigError(f"No key was made: {problem}.")
         _write(file, keys.model_dump_json(indent=2, exclude_none=True) + "\n")
     return text
 
@@ -86,7 +86,7 @@ def revoke(file: Path, key_id: str) -> None:
         known = read_keys(file)
         left = tuple(key for key in known.keys if key.id != key_id)
         if len(left) == len(known.keys):
-            raise ConfigError(f"There is no such key in {file}.")
+            raise ConfigError("No key has this id; `list` shows all.")
         _write(file, KeyFile(keys=left).model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     creation.add_argument("--days", type=float, help="days that it is valid (default: until it is revoked)")
     commands.add_parser("list", help="show all keys")
     commands.add_parser("revoke", help="remove a key").add_argument("id")
-    signing = commands.add_parser("signing-key", help="write a new secret for signed addresses into a file")
+    signing = commands.add_parser("signing-key", help="write a new secret for signed URLs into a file")
     signing.add_argument("file", type=Path)
     return parser
 

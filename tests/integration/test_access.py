@@ -214,7 +214,7 @@ async def test_a_key_ends_while_the_gateway_runs(house: House) -> None:
     assert (await house.nobody.get("/v1/jobs", headers={"Authorization": f"Bearer {new}"})).status_code == 200
 
 
-# --- signed addresses ---------------------------------------------------------------------------------------------
+# --- signed URLs --------------------------------------------------------------------------------------------------
 
 
 async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerByHand) -> None:
@@ -265,7 +265,7 @@ async def test_a_signed_address_opens_one_thing(house: House) -> None:
     assert answer.status_code == 201
     assert [one.status_code for one in tries] == [200, 401, 401, 401, 401]
     assert tries[0].content == png()
-    assert tries[-1].json()["detail"] == "The signed address is not valid."
+    assert tries[-1].json()["detail"] == "The signed URL is not valid."
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/x/receipt", "https://elsewhere.example/v1/jobs/x/events", ""])

@@ -52,10 +52,10 @@ class KeyFile(BaseModel):
         """Return a clause about keys that do not fit together, "" if there are none."""
         ids = Counter(key.id for key in self.keys)
         if twice := [key_id for key_id, times in ids.items() if times > 1]:
-            return f"two keys have the id {twice[0]}"
+            return f"two keys have the id {twice[0]}; remove one"
         owners = Counter(key.owner for key in self.keys if key.is_live(now))
         if many := [owner for owner, number in owners.items() if number > LIVE_KEYS]:
-            return f"{many[0]} has more than {LIVE_KEYS} live keys"
+            return f"{many[0]} has more than {LIVE_KEYS} live keys; remove one"
         return ""
 
 
@@ -69,7 +69,7 @@ def read_keys(file: Path) -> KeyFile:
     except ValidationError as error:
         problem = " ".join(first_invalid(error.errors(include_input=False, include_url=False))).strip()
     if problem:
-        raise ConfigError(f"GATEWAY_KEYS_FILE: {file} is not a file of keys: {problem}.")
+        raise ConfigError(f"GATEWAY_KEYS_FILE: {file} is not valid: {problem}.")
     return found
 
 

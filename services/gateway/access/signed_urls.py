@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from services.gateway.access.principal import Principal
 
 PARAMETER = "signature"
-INVALID_URL = "The signed address is not valid."
+INVALID_URL = "The signed URL is not valid."
 SKEW_S = 30.0
 """Seconds by which the clocks of two gateways may differ."""
 _SECRET_CHARACTERS = 32
@@ -94,7 +94,7 @@ class Signer:
             raise BadSignature(INVALID_URL)
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
-            raise BadSignature("The signed address has expired.")
+            raise BadSignature("The signed URL has expired.")
         return principal
 
 

@@ -44,7 +44,7 @@ async def mask_request(uploads: Uploads, ownership: Ownership, owner: str, query
 
 async def _find_image(uploads: Uploads, owner: str, image_id: str | None) -> ImageRef:
     if not image_id:
-        raise BadInput("Image: the request has none.")
+        raise BadInput("The request has no image; send it as base64.")
     ref = await uploads.find(owner, image_id)
     if ref is None:
         # The client compares this text and sends the image again.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_EMPTY_MASKS = 1024
+_REMEMBERED_MASKS = 1024
 _SEEN, _SEEN_S = 4096, 60.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB = "is an address inside your browser, not an image; return to the original photo and try again."
@@ -45,7 +45,8 @@ class Uploads:
         self._ownership = ownership
         # A file of 50 kB can have 64 megapixels and take 256 MB of memory when a check decodes it.
         self._decoders = asyncio.Semaphore(reads_at_once)
-        self._empty: FIFOCache[str, bool] = FIFOCache(_EMPTY_MASKS)  # by hash: whether the mask has no bright pixel
+        # By hash: whether the mask has no bright pixel.
+        self._empty: FIFOCache[str, bool] = FIFOCache(_REMEMBERED_MASKS)
         self._seen: TTLCache[tuple[str, str], bool] = TTLCache(_SEEN, _SEEN_S)  # owner and hash
 
     async def read(self, text: str, name: str) -> Upload:
@@ -118,12 +119,14 @@ def _decode(text: str, name: str) -> Upload:
         data = pybase64.b64decode(text, validate=True)
     except ValueError:
         raise BadImage(f"{name}: this is not valid base64.") from None
+    if not data:
+        raise BadInput(f"The request has no {name.lower()}; send it as base64.")
     return _check(data, name)
 
 
 def _check(data: bytes, name: str) -> Upload:
     if not data:
-        raise BadInput(f"{name}: the request has none.")
+        raise BadInput(f"The request has no {name.lower()}; send a file.")
     try:
         info = probe(data)
     except BadInput as error:

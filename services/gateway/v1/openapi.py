@@ -38,7 +38,7 @@ _SECURITY = {
         "type": "apiKey",
         "in": "query",
         "name": PARAMETER,
-        "description": "The query key, expires and signature of an address from /v1/signed-urls or a job's links.",
+        "description": "The query key, expires and signature of a URL from /v1/signed-urls or a job's links.",
     },
 }
 _DESCRIPTION = """Edit photos: mark a region, then remove its content, insert an object, or correct the white balance.
@@ -49,7 +49,7 @@ _TAGS = [
     {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
     {"name": "jobs", "description": "Edits: submit, follow, download."},
-    {"name": "access", "description": "Signed addresses for clients that cannot send a key."},
+    {"name": "access", "description": "Signed URLs for clients that cannot send a key."},
     {"name": "system", "description": "Health and sample photos."},
 ]
 

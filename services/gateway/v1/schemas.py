@@ -132,7 +132,7 @@ class JobSubmission(Resource):
 
 
 class Links(Resource):
-    """The job's addresses. `events` and `result` are signed: they work without a key for some minutes."""
+    """The job's URLs. `events` and `result` are signed: they work without a key for some minutes."""
 
     model_config = with_examples(examples.LINKS)
 
@@ -209,7 +209,9 @@ class Receipt(Resource):
     engine: str
     worker: str
     attempt: int
-    pixels_changed_outside_mask: int
+    pixels_changed_outside_mask: int = Field(
+        description="Pixels outside the edited region that differ from the upload."
+    )
     recipe: str | None = Field(description="The pictures and words that the model was shown; null: not of a model.")
     windows: list[tuple[int, int, int, int]] = Field(description="The painted parts: x, y, width, height in pixels.")
     adapters: dict[str, Sha256] = Field(description="The adapters that were on.")
@@ -223,7 +225,7 @@ class Receipt(Resource):
 
 
 class SignedUrlRequest(Resource):
-    """The address to sign, for a client that cannot send a header."""
+    """The path to sign, for a client that cannot send a header."""
 
     model_config = with_examples(examples.SIGNED_URL_REQUEST)
 
@@ -234,12 +236,12 @@ class SignedUrlRequest(Resource):
 
 
 class SignedUrl(Resource):
-    """An address that works without a key until it expires. A stream that is open by then runs to its end."""
+    """A signed URL. It works without a key until it expires. A stream that is open by then runs to its end."""
 
     model_config = with_examples(examples.SIGNED_URL)
 
     url: str
-    expires_at: datetime | None = Field(description="Null: the server requires no keys, so the address never expires.")
+    expires_at: datetime | None = Field(description="Null: the server requires no keys, so the URL never expires.")
 
 
 # --- system -------------------------------------------------------------------------------------------------------

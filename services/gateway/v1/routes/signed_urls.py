@@ -1,4 +1,4 @@
-"""/v1/signed-urls: sign an address for a client that cannot send a key."""
+"""/v1/signed-urls: sign a URL for a client that cannot send a key."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -19,12 +19,12 @@ RequestBody = Annotated[SignedUrlRequest, Depends(json_body(SignedUrlRequest))]
 @router.post(
     "",
     status_code=201,
-    response_description="The address works at once.",
+    response_description="The signed URL works at once.",
     openapi_extra=json_request(SignedUrlRequest),
     responses=json_can_fail(413, 422),
 )
 async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentPrincipal) -> SignedUrl:
-    """Sign the address of your image, result or event stream for some minutes, for an EventSource or an `<img>`."""
+    """Sign the URL of your image, result or event stream for some minutes, for an EventSource or an `<img>`."""
     if not is_signable(request.path):
         raise BadInput("The field path must be the path of an image, a result or an event stream.")
     if deps.authenticator is None:

@@ -187,7 +187,7 @@ def test_a_bad_file_is_explained_in_a_sentence(file: Path, change: dict[str, Any
     with pytest.raises(ConfigError) as refusal:
         KeyRing(file)
 
-    assert refusal.value.message.startswith(f"GATEWAY_KEYS_FILE: {file} is not a file of keys: {reason}")
+    assert refusal.value.message.startswith(f"GATEWAY_KEYS_FILE: {file} is not valid: {reason}")
     assert "\n" not in refusal.value.message
 
 
@@ -207,7 +207,7 @@ def test_a_key_that_leaked_is_revoked_as_it_was_found(file: Path) -> None:
         keys.revoke(file, text)
 
     assert read_keys(file).keys == ()
-    assert refusal.value.message == f"There is no such key in {file}."
+    assert refusal.value.message == "No key has this id; `list` shows all."
 
 
 def test_one_id_belongs_to_one_key(file: Path) -> None:
@@ -232,7 +232,7 @@ def test_the_command_makes_lists_and_revokes(file: Path, capsys: pytest.CaptureF
     assert listed.split()[4].startswith(expiry)
     assert text[16:] not in listed
     assert read_keys(file).keys == ()
-    with pytest.raises(ConfigError, match="There is no such key"):
+    with pytest.raises(ConfigError, match="No key has this id"):
         keys.revoke(file, parse_key_id(text))
 
 

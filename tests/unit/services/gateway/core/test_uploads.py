@@ -74,8 +74,8 @@ async def test_of_an_animation_the_first_frame_counts(uploads: Uploads, file_for
 @pytest.mark.parametrize(
     ("text", "error", "sentence"),
     [
-        ("", BadInput, "Image: the request has none."),
-        ("data:image/png;base64,", BadInput, "Image: the request has none."),
+        ("", BadInput, "The request has no image; send it as base64."),
+        ("data:image/png;base64,", BadInput, "The request has no image; send it as base64."),
         ("ab!d", BadImage, "Image: this is not valid base64."),
         ("abc", BadImage, "Image: this is not valid base64."),
         ("grün", BadImage, "Image: this is not valid base64."),

@@ -62,7 +62,7 @@ def test_it_describes_all_operations() -> None:
 
 
 def test_it_says_what_a_key_must_be_good_for() -> None:
-    """Images and streams also open by a signed address; health and samples need no key."""
+    """Images and streams also open by a signed URL; health and samples need no key."""
     security = {name: operation["security"] for name, operation in OPERATIONS.items()}
     opens_by_address = {name for name, ways in security.items() if {"signature": []} in ways}
 
