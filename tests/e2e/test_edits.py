@@ -192,7 +192,7 @@ async def test_cancel_stops_a_running_edit(client: httpx.AsyncClient) -> None:
     ("change", "status", "word"),
     [
         ({"input_image": "%%%"}, 422, "base64"),
-        ({"input_image": base64.b64encode(b"hello").decode()}, 422, "picture"),
+        ({"input_image": base64.b64encode(b"hello").decode()}, 422, "image"),
         ({"input_image": "blob:http://localhost:3000/1-2"}, 422, "browser"),
         ({"conditional_images": None, "mask_image": ""}, 422, "mask"),
         ({"num_inference_steps": 1000}, 422, "num_inference_steps"),
