@@ -72,7 +72,7 @@ class Bus(Connection):
 
         `msg_id` makes retries idempotent within the stream's duplicate window. `expect_last` is the sequence of the
         newest message on the subject, or on `expect_on`, that the broker must find; 0 means no message. Raises
-        WrongLastSequence, StreamFull, BrokerUnavailable.
+        WrongLastSequence, StreamFull, TooLarge, BrokerUnavailable.
         """
         body = message if isinstance(message, bytes) else message.model_dump_json(exclude_none=True).encode()
         sent = dict(headers or {})

@@ -12,10 +12,10 @@ import nats.errors
 
 from shared import metrics, subjects
 from shared.client import HealingClient
-from shared.errors import BrokerUnavailable, ConfigError
+from shared.errors import BrokerUnavailable, ConfigError, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
     from nats.aio.msg import Msg
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
 _PING_S = 1.0
+_HEADER_EXTRA_BYTES = len("NATS/1.0\r\n\r\n")
+_LINE_EXTRA_BYTES = len(": \r\n")
 
 
 class Connection:
@@ -73,8 +75,12 @@ class Connection:
     async def request(
         self, subject: str, body: bytes = b"", *, timeout_s: float = ATTEMPT_S, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Return the reply to a request. Raises BrokerUnavailable, also without a listener or after the timeout."""
+        """Return the reply to a request.
+
+        Raises TooLarge, and BrokerUnavailable, also without a listener or after the timeout.
+        """
         self.require_connection()
+        self._require_fit(body, headers or {})
         # Not the client's own timeout: asyncio.wait_for loses a cancellation that comes with the reply (Python < 3.12).
         with translate_errors():
             async with asyncio.timeout(timeout_s):
@@ -91,8 +97,9 @@ class Connection:
             raise BrokerUnavailable
 
     async def emit(self, subject: str, body: bytes = b"") -> None:
-        """Publish without storing, to the present subscribers. Raises BrokerUnavailable."""
+        """Publish without storing, to the present subscribers. Raises TooLarge, BrokerUnavailable."""
         self.require_connection()
+        self._require_fit(body, {})
         with translate_errors():
             await self.client.publish(subject, body)
 
@@ -100,6 +107,19 @@ class Connection:
         """Raise BrokerUnavailable if there is no connection."""
         if not self.client.is_connected:
             raise BrokerUnavailable
+
+    def _require_fit(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raise TooLarge for a message over the broker's limit.
+
+        The client does not count the headers, and the broker closes the connection of a client that exceeds the limit.
+        """
+        header_bytes = sum(len(name) + len(value) + _LINE_EXTRA_BYTES for name, value in headers.items())
+        size = len(body) + (header_bytes + _HEADER_EXTRA_BYTES if headers else 0)
+        if size > (limit := self.client.max_payload):
+            raise TooLarge(
+                f"The request takes {size / 1024**2:.1f} MiB, but a service accepts {limit / 1024**2:g} MiB. "
+                "Send less, for example fewer points."
+            )
 
 
 async def connect(connection: Connection, settings: NatsSettings, name: str) -> None:

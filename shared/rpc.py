@@ -84,8 +84,8 @@ class _Counts:
 async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, timeout_s: float) -> R:
     """Send a request to one instance and return its reply.
 
-    Raises Unavailable without a listener, after the timeout or for a reply of another version, and the errors that the
-    service raised.
+    Raises TooLarge for a request over the broker's limit, Unavailable without a listener, after the timeout or for a
+    reply of another version, and the errors that the service raised.
     """
     body = request.model_dump_json(exclude_none=True).encode()
     headers = deadlines.headers_for(timeout_s)

@@ -1,14 +1,15 @@
-"""The log of a connection that is lost and comes back."""
+"""The log of a connection that is lost and comes back, and the largest message."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from shared.errors import TooLarge, Unavailable
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    import pytest
-
     from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
@@ -29,3 +30,22 @@ async def test_a_broker_that_is_away_is_told_of_once(
         assert told() == times
         await nats_server.start()
         await wait_until(bus.up.is_set, "it is back")
+
+
+async def test_a_message_over_the_limit_never_reaches_the_broker(bus: Bus) -> None:
+    """The broker counts the headers too, and would close the connection."""
+    limit = bus.client.max_payload
+    headers = {"Deadline-Ms": "1700000000000", "traceparent": "x"}
+    own = len("NATS/1.0\r\nDeadline-Ms: 1700000000000\r\ntraceparent: x\r\n\r\n")
+
+    with pytest.raises(TooLarge):
+        await bus.request("svc.nothing.here", bytes(limit - own + 1), headers=headers)
+    with pytest.raises(TooLarge):
+        await bus.emit("svc.nothing.here", bytes(limit + 1))
+    with pytest.raises(Unavailable):  # nothing listens there
+        await bus.request("svc.nothing.here", bytes(limit - own), headers=headers)
+    await bus.emit("svc.nothing.here", bytes(limit))
+    await bus.ping()
+
+    assert limit == 2 * 1024**2
+    assert bus.connects == 1

@@ -201,6 +201,26 @@ async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
     assert f"field {field} " in answer.json()["detail"]
 
 
+def strokes(count: int) -> list[dict[str, Any]]:
+    """Return strokes with this many points together, each of 14 bytes in JSON."""
+    points = [[30.25, 21.75]] * 5_000
+    return [{"points": points[: count - begin]} for begin in range(0, count, 5_000)]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_more_points_than_a_message_holds_are_refused(client: Client) -> None:
+    """64 strokes of 5,000 points are within the bounds of each list, but not of the broker."""
+    fits = await ask(client, points=[], strokes=strokes(140_000))
+    answers = [await ask(client, points=[], strokes=strokes(count)) for count in (150_000, 320_000)]
+
+    assert fits.status_code == 200
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(413, "too_large")] * 2
+    assert answers[1].json()["detail"] == (
+        "The request takes 4.3 MiB, but a service accepts 2 MiB. Send less, for example fewer points."
+    )
+    assert (await client.get("/api/health")).json()["status"] == "healthy"
+
+
 async def test_without_the_service_it_is_not_available(client: Client) -> None:
     """The response is immediate."""
     answer = await ask(client)

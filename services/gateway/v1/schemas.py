@@ -77,7 +77,9 @@ class MaskQuery(Resource):
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         default=None, description="`[x_min, y_min, x_max, y_max]`"
     )
-    strokes: Annotated[list[Stroke], Field(max_length=64)] = Field(default_factory=list)
+    strokes: Annotated[list[Stroke], Field(max_length=64)] = Field(
+        default_factory=list, description="All points together may take about 2 MB of JSON; beyond, the answer is 413."
+    )
     mask: Sha256 | None = None
     auto: Annotated[bool, Field(description="Segment the main object of the image.")] = False
     engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
