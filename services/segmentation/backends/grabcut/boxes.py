@@ -1,4 +1,7 @@
-"""Drafts for a drawn box. The mask whose own bounding box fits the drawn one best is the answer."""
+"""Drafts for a drawn box: its salient part, and GrabCut in the whole box.
+
+The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`measure_fit`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import cv2
 import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
-from services.segmentation.backends.grabcut.regions import salient_parts
+from services.segmentation.backends.grabcut.salient_parts import find_salient_parts
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
 from services.segmentation.geometry import Box, Frame
 from services.segmentation.masks import bbox, binary
@@ -99,7 +102,7 @@ def _area(frame: Frame, box: Box) -> NDArray[np.bool_]:
 
 def _choose_parts(prior: Grey) -> Grey:
     """Return the salient parts, 255, without those of neighbours."""
-    parts = list(salient_parts(prior))
+    parts = list(find_salient_parts(prior))
     chosen = np.zeros_like(prior)
     for part in parts:
         if np.count_nonzero(part) >= _SMALL_PART * np.count_nonzero(parts[0]):

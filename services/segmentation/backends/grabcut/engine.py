@@ -10,7 +10,7 @@ import numpy as np
 
 from services.segmentation import saliency
 from services.segmentation.backend import Candidate, Prompt
-from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, regions, views
+from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
 from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
@@ -101,7 +101,7 @@ def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
 
 def _make_drafts(scene: Scene, prompt: Prompt) -> Iterable[Draft]:
     if prompt.auto:
-        subjects = regions.draft_subjects(scene, prompt.candidates)
+        subjects = salient_parts.make_drafts(scene, prompt.candidates)
         return subjects or islice(boxes.make_drafts(scene, boxes.central_box(scene.limits)), 1)
     hints = _make_hints(prompt, scene.limits)
     if not any(click.positive for click in hints.clicks):  # negative strokes cover all positive ones

@@ -1,4 +1,4 @@
-"""Drafts for the main subjects of an image, without a drawing."""
+"""The salient parts of an image, and drafts for the largest ones, without a drawing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SUBJECT = 0.005  # minimum share of the image
 _MARGIN = 0.15  # share of the subject's long side: background for GrabCut's model
 
 
-def draft_subjects(scene: Scene, wanted: int) -> list[Draft]:
+def make_drafts(scene: Scene, wanted: int) -> list[Draft]:
     """Draft the salient parts of the image, largest first."""
     seen = Frame.fit(scene.limits, WORK_PX)
     prior = scene.predict_saliency(scene.limits, seen)
-    parts = [part for part in salient_parts(prior) if (part > 0).mean() >= _SUBJECT]
+    parts = [part for part in find_salient_parts(prior) if (part > 0).mean() >= _SUBJECT]
     return [_subject(scene, seen, part, float(prior[part > 0].mean()) / 255) for part in parts[:wanted]]
 
 
@@ -37,7 +37,7 @@ def _subject(scene: Scene, seen: Frame, part: Grey, score: float) -> Draft:
     return Draft(frame, trimap.from_saliency(prior, chosen), score)
 
 
-def salient_parts(prior: Grey) -> Iterator[Grey]:
+def find_salient_parts(prior: Grey) -> Iterator[Grey]:
     """Yield the connected salient parts, 255, largest first."""
     numbers = components(np.asarray(prior > SALIENT))
     areas = np.bincount(numbers.ravel())[1:]
