@@ -221,7 +221,9 @@ async def test_r6_even_a_fault_of_ours_is_readable(client: Client, bus: Bus) -> 
     await bus.publish(subjects.job_record("local", "j1"), b"nonsense")
     answer = await client.get("/api/generate/status/j1")
 
-    assert (answer.status_code, answer.json()) == (500, {"detail": "Something went wrong."})
+    text = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."
+    assert (answer.status_code, answer.json()) == (500, {"detail": text})
+    assert answer.headers["x-request-id"]
     assert answer.headers["access-control-allow-origin"] == ORIGIN
 
 

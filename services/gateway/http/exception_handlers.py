@@ -44,7 +44,7 @@ STATUS = {
 }
 _V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the job failed, not this request
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
-_UNEXPECTED = "Something went wrong."
+_UNEXPECTED = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."
 _METHOD_NOT_ALLOWED, _CLIENT_GONE = 405, 499
 
 
