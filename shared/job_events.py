@@ -118,6 +118,7 @@ async def dead_letter_job(
         raw=None if raw is None else raw.decode(errors="replace"),
     )
     await bus.publish(subjects.dead_letter(letter.reason, job_id), letter, msg_id=f"{job_id}.dead")
+    log.warning("job.dead-lettered", extra={"job_id": job_id, "reason": letter.reason, "attempts": attempts})
     failed = Failed(job_id=job_id, code=letter.reason, message=letter.message, attempt=attempts)
     try:
         await bus.publish_first(JOB_EV, subjects.end(job_id), failed, msg_id=f"{job_id}.dead.end")

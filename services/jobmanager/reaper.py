@@ -52,4 +52,3 @@ class Reaper:
             return
         error = TooManyAttempts()
         await dead_letter_job(self._bus, work.job_id, error, attempts=count, log_seq=work.log_seq, work=work)
-        log.error("job.dead-lettered", extra={"job_id": work.job_id, "deliveries": count})

@@ -98,7 +98,7 @@ class SubmissionExaminer:
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
         await dead_letter_job(self._bus, job_id, error, attempts=0, log_seq=delivery.seq, raw=delivery.data)
         await delivery.ack_nowait()
-        log.warning("job.refused", extra={"job_id": job_id, "reason": error.message})
+        log.warning("job.refused", extra={"job_id": job_id, "code": error.code, "reason": error.message})
 
 
 def context_of_work(work: JobWork) -> Context:

@@ -55,15 +55,17 @@ async def all_is_settled(bus: Bus) -> bool:
 # --- engines and workers that fail --------------------------------------------------------------------------------
 
 
-async def test_a_job_that_fails_three_times_is_dead_lettered(desk: Desk) -> None:
-    """The letter holds the whole job; the error text shows no internals."""
+async def test_a_job_that_fails_three_times_is_dead_lettered(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """The letter holds the whole job; the error text shows no internals. The log has one line with the reason."""
     async with desk.manager(), desk.worker("tests.fakes:FailingEngine"):
         await desk.submit("j1", "a prompt", seed=7)
         end = await desk.failed("j1")
         await wait_until(lambda: all_is_settled(desk.bus), "nothing is unsettled")
     letter = await the_letter(desk.bus)
+    logged = [vars(record) for record in caplog.records if record.getMessage() == "job.dead-lettered"]
 
     assert await desk.attempts("j1") == [1, 2, 3]
+    assert [(line["job_id"], line["reason"]) for line in logged] == [("j1", "engine_failed")]
     assert (end.code, end.message) == ("engine_failed", "The engine could not finish this job.")
     assert (letter.job_id, letter.reason, letter.attempts) == ("j1", "engine_failed", 3)
     assert [(each.number, each.outcome) for each in letter.history] == [(n, "engine_failed") for n in (1, 2, 3)]
