@@ -232,7 +232,7 @@ async def test_a_jobs_links_open_without_a_header(house: House, worker: WorkerBy
     assert "?" not in links["self"] + links["receipt"]
 
 
-async def test_a_stream_resumes_under_its_signed_address(house: House, worker: WorkerByHand) -> None:
+async def test_a_stream_resumes_under_its_signed_url(house: House, worker: WorkerByHand) -> None:
     """The page adds its position to the query."""
     job = await submit(house.alice)
     await worker.queue(job)
@@ -247,7 +247,7 @@ async def test_a_stream_resumes_under_its_signed_address(house: House, worker: W
     assert [event.name for event in rest] == ["started", "done"]
 
 
-async def test_a_signed_address_opens_one_thing(house: House) -> None:
+async def test_a_signed_url_opens_one_thing(house: House) -> None:
     """Another method, path or expiry is refused."""
     sha256 = await upload(house.alice, png())
     answer = await house.viewer.post("/v1/signed-urls", json={"path": f"/v1/images/{sha256}", "lifetime_s": 30})
