@@ -164,7 +164,7 @@ class Preview(_JobEvent):
 
     type: Literal["preview"] = "preview"
     step: int
-    jpeg_base64: Annotated[str, Field(max_length=28_000)]
+    jpeg_base64: Annotated[str, Field(max_length=28_000)]  # room for MAX_BYTES of the worker's previews.py
 
 
 class Done(_JobEvent):

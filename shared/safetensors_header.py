@@ -42,12 +42,12 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
         if not 0 < length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise ValueError("it is no safetensors file")
+            raise ValueError("it is not a safetensors file")
         text = file.read(length)
     try:
         header = _parse(text, 8 + length)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError("it is no safetensors file") from error
+        raise ValueError("it is not a safetensors file") from error
     end = max((tensor.end for tensor in header.tensors.values()), default=8 + length)
     if end != size:
         raise ValueError("it is cut short" if end > size else "it is longer than its header states")

@@ -7,6 +7,7 @@ missing or differs from the one that was pulled.
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -92,8 +93,10 @@ class Volume:
 
     def _problem(self, name: str, problem: str) -> ConfigError:
         remedy = f"`python -m services.models pull {self._model}` fetches it"
-        if name.startswith(_ADAPTERS):  # no pull of the model fetches these
-            remedy = "`python -m services.models add` brings it again"
+        if name.startswith(f"{_ADAPTERS}lightning-"):
+            remedy = "`python -m services.models pull lightning` fetches it"
+        elif name.startswith(_ADAPTERS):  # `pull` has no source for these
+            remedy = f"`python -m services.models add {PurePosixPath(name).stem} FILE` stores it again"
         return ConfigError(f"The model file {self._model}/{name} {problem}; {remedy}.")
 
 

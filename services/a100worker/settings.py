@@ -32,7 +32,7 @@ class Settings(ServiceSettings):
     idle_poll_s: float = Field(default=0.5, gt=0)
     """Seconds between two polls of all queues, which find the redelivered jobs that are not announced."""
     affinity_s: float = Field(default=20.0, ge=0)
-    """Seconds that jobs of other tasks may wait for jobs of the task whose adapter is loaded."""
+    """Seconds that jobs of other tasks may wait for jobs of the task whose adapter is active."""
     inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)
     """Bytes of memory for the input images of the last jobs and of the next one."""
     retry_delay_s: float = Field(default=1.0, ge=0)
@@ -52,11 +52,11 @@ class Settings(ServiceSettings):
 
     # The engine "qwen"; docs/models.md has the cost and benefit of each setting.
     qwen_device: str = Field(default="cuda", pattern=r"^(cpu|cuda(:\d+)?)$")
-    """The device of the qwen engine: cuda, cuda:1 for the second card, or cpu for tests."""
+    """The device of the qwen engine: cuda, cuda:1 for the second GPU, or cpu for tests."""
     qwen_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """The number format that the model computes in."""
     qwen_plan: Literal["auto", "resident", "cast", "offload"] = "auto"
-    """The memory plan for the weights; auto takes the first of the others that fits the card."""
+    """The memory plan for the weights; auto takes the first of the others that fits the GPU."""
     qwen_work_px: int = Field(default=1024, ge=64, le=2048)
     """The side of a square with the largest area that an image is edited at."""
     qwen_attention: str = Field(default="auto", pattern=r"^[a-z0-9_]+$")

@@ -68,7 +68,7 @@ async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
 
 async def test_an_edit_that_cannot_be_done(studio: Studio) -> None:
     """The engine's cause is shown now and when the edit is opened later."""
-    reason = "The mask covers the whole picture: there is nothing left to fill it from; change that and run it again."
+    reason = "The mask covers the whole image: nothing is left to fill it from; change that and run it again."
     for y in range(20, 427, 60):
         await studio.brush((5, y), (635, y))
     await studio.page.get_by_label("Grow or shrink").fill("30")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from services.a100worker.backends.qwen.engine import Qwen
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+from services.a100worker.backends.qwen.memory.oom_fallback import Fallback
 from shared import rpc, subjects
 from shared.image_codec import decode_photo, encode_png
 from shared.messages import Done, Failed, HealthReply, HealthRequest, Progress, Task
@@ -200,9 +200,9 @@ async def test_a_card_that_is_too_small_makes_a_job_slower_not_lost(desk: Desk, 
 
     assert isinstance(first, Done), first
     assert isinstance(second, Done), second
-    assert {Rung.GROUND.sentence, Rung.TILES.sentence} <= set(told)
-    assert Rung.TILES.sentence in told_later
-    assert Rung.GROUND.sentence not in told_later
+    assert {Fallback.NONE.sentence, Fallback.TILES.sentence} <= set(told)
+    assert Fallback.TILES.sentence in told_later
+    assert Fallback.NONE.sentence not in told_later
 
 
 async def test_a_job_that_cannot_be_done_fails_alone(desk: Desk, images: NatsImageStore, qwen_models: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_picture_is_the_library_s_own(qwen: Qwen) -> None:
 
     bare = qwen.painter.pipeline
     theirs = bare(
-        image=[Image.fromarray(picture) for picture in asked.pictures],
+        image=[Image.fromarray(picture) for picture in asked.images],
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
         true_cfg_scale=asked.guidance,

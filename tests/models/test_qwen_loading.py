@@ -223,13 +223,13 @@ ADAPTER = "adapters/removal.safetensors"
 LAYER = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
 REFUSED = {
     "cut short": (cut(WEIGHTS), f"The model file qwen/{WEIGHTS} cannot be used: it is cut short"),
-    "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
-    "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "it is no safetensors file"),
-    "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json cannot be used: it is no JSON"),
+    "a pickle": (write(WEIGHTS, b"\x80\x02}q\x00." * 20), "it is not a safetensors file"),
+    "a huge header": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "it is not a safetensors file"),
+    "no JSON": (write("vae/config.json", b"{"), "The model file qwen/vae/config.json cannot be used: it is not JSON"),
     "another model": (write("model_index.json", b'{"_class_name": "FluxPipeline"}'), "QwenImageEditPlusPipeline"),
     "no numbers": (
         change(WEIGHTS, lambda tensors: tensors["proj_out.weight"].fill_(torch.nan)),
-        "first picture failed: The model returned NaN",
+        "first image failed: The model returned NaN",
     ),
     "other shapes": (
         change(WEIGHTS, lambda tensors: tensors.update({"proj_out.weight": torch.zeros(3, 3)})),
@@ -239,12 +239,12 @@ REFUSED = {
         change(ADAPTER, lambda tensors: tensors.update({LAYER.replace(".0.", ".7."): torch.zeros(4, 32)})),
         f"The model file qwen/{ADAPTER} cannot be used: the model has no layer",
     ),
-    "half an adapter": (change(ADAPTER, lambda tensors: tensors.pop(LAYER)), "do not fit together"),
+    "half an adapter": (change(ADAPTER, lambda tensors: tensors.pop(LAYER)), "it lacks a matrix of"),
     "an adapter of other widths": (
         change(ADAPTER, lambda tensors: tensors.update({LAYER: torch.zeros(4, 16)})),
         f"The model file qwen/{ADAPTER} cannot be used: transformer_blocks.0.attn.to_q is 32 x 32 in the model",
     ),
-    "an adapter that is a pickle": (write(ADAPTER, b"\x80\x02}q\x00." * 20), "it is no safetensors file"),
+    "an adapter that is a pickle": (write(ADAPTER, b"\x80\x02}q\x00." * 20), "it is not a safetensors file"),
 }
 CHANGED = {
     "no weights": (drop(WEIGHTS), f"The model file qwen/{WEIGHTS} is missing"),
@@ -283,7 +283,7 @@ def test_what_is_missing_or_has_changed_is_named_with_the_remedy(own_models: Pat
         pass
 
     assert sentence in refused.value.message
-    remedy = "add` brings it again." if ADAPTER in sentence else "pull qwen` fetches it."
+    remedy = "add removal FILE` stores it again." if ADAPTER in sentence else "pull qwen` fetches it."
     assert refused.value.message.endswith(f"`python -m services.models {remedy}")
 
 
@@ -298,11 +298,11 @@ def test_a_machine_without_a_card_says_so(qwen_models: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("This machine has one.")
 
-    with pytest.raises(ConfigError, match="There is no CUDA device"):
+    with pytest.raises(ConfigError, match="No CUDA GPU was found"):
         Qwen(Settings(model_dir=qwen_models), lambda _: None)
 
 
 def test_an_attention_that_cannot_be_had_is_refused(qwen_models: Path) -> None:
     """Where it was asked for by name; `auto` falls back."""
-    with pytest.raises(ConfigError, match="first picture"), open_engine(qwen_models, qwen_attention="flash"):
+    with pytest.raises(ConfigError, match="first image"), open_engine(qwen_models, qwen_attention="flash"):
         pass

@@ -11,7 +11,7 @@ import torch
 
 from services.a100worker.backend import edit
 from services.a100worker.backends.qwen import assembly
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+from services.a100worker.backends.qwen.memory.oom_fallback import Fallback
 from services.a100worker.backends.qwen.painter import Painter, PaintRequest
 from services.a100worker.backends.qwen.preflight import look
 from shared.errors import EngineFailed
@@ -45,7 +45,7 @@ def test_a_card_too_small_takes_one_fallback_after_the_other(
     before_blocks(run_out)
     finished = edit(qwen, edit_of(Task.REMOVAL), recorder)
 
-    assert shortages(recorder.messages) == [rung.sentence for rung in Rung if 0 < rung <= failures]
+    assert shortages(recorder.messages) == [fallback.sentence for fallback in Fallback if 0 < fallback <= failures]
     assert finished.region is not None
     assert np.array_equal(finished.image[finished.region == 0], piece()[finished.region == 0])
     qwen.known_sizes.forget()
@@ -70,7 +70,7 @@ def test_the_next_job_of_the_size_starts_with_the_fallback_that_worked(
     edit(qwen, balance(piece("cat", 70, 100), steps=2), smaller)
     edit(qwen, edit_of(Task.WHITE_BALANCE), other)
 
-    assert shortages(again.messages) == [Rung(failures).sentence]
+    assert shortages(again.messages) == [Fallback(failures).sentence]
     assert np.array_equal(first, second)
     assert shortages(smaller.messages) == shortages(other.messages) == []
 
@@ -90,7 +90,7 @@ def test_the_text_encoder_can_leave_the_card_while_painting(qwen: Qwen, qwen_set
     ready, recorder = look(qwen_settings), Recorder()
     pipeline, _ = assembly.load(ready.settings, ready.checkpoint, ready.adapters, lambda _: None)
     pipeline.text_encoder.add_module("witness", Witness())
-    painter = Painter(pipeline, ready.settings, encoder_leaves=True)
+    painter = Painter(pipeline, ready.settings, offload_encoder=True)
 
     request = PaintRequest([piece("cat", 128, 128)], "a cat", " ", 3, 2.0, 3, [])
     images = [painter.paint(request, recorder) for _ in range(2)]
@@ -122,7 +122,7 @@ def test_memory_that_others_lack_is_memory_too(
     before_blocks(run_out)
     edit(qwen, edit_of(Task.REMOVAL), recorder)
 
-    assert Rung.TILES.sentence in recorder.messages
+    assert Fallback.TILES.sentence in recorder.messages
 
 
 def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
@@ -132,7 +132,7 @@ def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
     undisturbed = edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
 
     def run_out(run: int) -> None:
-        if run <= len(Rung):
+        if run <= len(Fallback):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     before_blocks(run_out)
@@ -157,7 +157,7 @@ def test_the_text_encoder_does_not_come_back_into_a_full_card(
             return self
 
     def run_out(run: int) -> None:
-        if run <= len(Rung):
+        if run <= len(Fallback):
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     reader = qwen.painter.pipeline.text_encoder

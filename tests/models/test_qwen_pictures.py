@@ -128,7 +128,7 @@ def test_without_an_adapter_none_is_on(stock_qwen: Qwen) -> None:
 def still_request(free: np.ndarray[Any, Any], steps: int = 4) -> PaintRequest:
     """Return a request that shows the photo and may paint where `free` is not 0."""
     shown = piece("cat", SIZE, SIZE)
-    return PaintRequest([shown], "a cat", " ", steps, 1.0, 3, [], photo=shown, free=free)
+    return PaintRequest([shown], "a cat", " ", steps, 1.0, 3, [], photo=shown, paintable=free)
 
 
 def test_outside_the_mask_the_latents_are_the_photo_s_at_each_step_s_noise(qwen: Qwen) -> None:
@@ -171,7 +171,9 @@ def test_the_still_part_has_the_same_bytes_for_any_seed_and_prompt(qwen: Qwen) -
     first, second = Recorder(), Recorder()
 
     request = still_request(free)
-    other = PaintRequest([piece("rocket", SIZE, SIZE)], "a dog", " ", 4, 1.0, 9, [], photo=request.photo, free=free)
+    other = PaintRequest(
+        [piece("rocket", SIZE, SIZE)], "a dog", " ", 4, 1.0, 9, [], photo=request.photo, paintable=free
+    )
     qwen.painter.paint(request, first)
     qwen.painter.paint(other, second)
 

@@ -1,4 +1,4 @@
-"""Fills one hole of an image: a search for similar patches or a model inside the hole's window, else smooth colours."""
+"""Fills one hole: by PatchMatch or a model inside its window, or with smooth colours if there is nothing to copy."""
 
 from __future__ import annotations
 

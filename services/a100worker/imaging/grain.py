@@ -41,10 +41,10 @@ def add_grain(image: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -
     return np.asarray(np.clip(enlarged + _shift_detail(detail, shift, hole.shape), 0, 255), np.uint8)
 
 
-def _draw_sources(taboo: Grey, seed: int) -> NDArray[np.intp]:
+def _draw_sources(forbidden: Grey, seed: int) -> NDArray[np.intp]:
     """Draw places (row, column). Their patches, and a pixel more, are outside the hole and inside the image."""
     patch = np.ones((2 * _RADIUS_PX + 3,) * 2, np.uint8)
-    places = np.argwhere(cv2.dilate(taboo, patch, borderType=cv2.BORDER_CONSTANT, borderValue=255) == 0)
+    places = np.argwhere(cv2.dilate(forbidden, patch, borderType=cv2.BORDER_CONSTANT, borderValue=255) == 0)
     if len(places) <= _MAX_SOURCES:
         return places
     return np.random.default_rng(seed).choice(places, _MAX_SOURCES, replace=False)
@@ -75,7 +75,7 @@ def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> ND
 
 
 def _shift_detail(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
-    """Copy for each square of the grid the detail at a distance of `shift` (small pixels)."""
+    """For each grid square, copy the detail that lies `shift` small pixels away."""
     maps = []
     for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
         scale = side / small_side

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.placement import Box, bounding_box
+from services.a100worker.imaging.placement import MASK_THRESHOLD, Box, bounding_box
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from shared.image_codec import Grey
 
-_THRESHOLD = 128
 _GROW = 0.012  # of the long side: at its rim an object is mixed with the background
 _FEATHER_PX = 2
-_SPECK = 0.001  # of the picture
+_SPECK = 0.001  # of the image
 _MARGIN = (64 / 1024, 320 / 1024)  # least and most, of the long side
 _MIN_MARGIN_PX = 8
 _RING = 0.02  # of the long side
@@ -43,7 +42,7 @@ def grow(mask: Grey) -> Grey:
     if box is None:
         raise BadInput("The mask marks nothing to remove.")
     if cv2.countNonZero(inside) == inside.size:
-        raise BadInput("The mask covers the whole picture: nothing is left to fill it from.")
+        raise BadInput("The mask covers the whole image: nothing is left to fill it from.")
     distance = max(_FEATHER_PX, _GROW * max(mask.shape))
     near = box.expand(math.ceil(distance) + 1, mask.shape).slices
     wide = np.zeros_like(inside)
@@ -98,7 +97,7 @@ def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:
 
 
 def _binarise(mask: Grey) -> Grey:
-    return np.asarray(cv2.threshold(mask, _THRESHOLD, 255, cv2.THRESH_BINARY)[1], np.uint8)
+    return np.asarray(cv2.threshold(mask, MASK_THRESHOLD, 255, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _window_of(box: Box, shape: tuple[int, ...]) -> Box:
@@ -117,7 +116,7 @@ def _mark_avoided(part: Grey, others: Grey, saliency: Grey | None, long_side: in
 
 
 def _mark_foreign(part: Grey, saliency: Grey, long_side: int) -> Grey:
-    """Mark the pixels that belong to another object than the part's surroundings, and a little more."""
+    """Mark objects that the hole's surroundings do not belong to, with a small margin."""
     salient = _binarise(saliency)
     ring = _dilate(part, _RING * long_side) & ~part
     share = cv2.mean(salient, mask=ring)[0] / 255

@@ -34,7 +34,7 @@ def recolour(image: Rgb, before: Rgb, after: Rgb, strength: float) -> tuple[Rgb,
 
 
 def _mix(image: Rgb, before: Rgb, after: Rgb, strength: float) -> Rgb:
-    """Return the image changed by a share of the difference between two pictures of its size."""
+    """Return the image changed by a share of the difference between two images of its size."""
     result = np.empty_like(image)
     for top in range(0, image.shape[0], _STRIP_PX):
         rows = slice(top, top + _STRIP_PX)

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from shared.image_codec import Rgb
 
 _LEAST_SIDE_PX = 64  # of a part that is compared by itself
-_STRIP_PX = 16  # narrower pictures have too little to compare
-_SURE = 0.1  # response of a phase correlation: 1 for equal pictures, about 0.02 for unrelated ones
+_STRIP_PX = 16  # narrower images have too little to compare
+_SURE = 0.1  # response of a phase correlation: 1 for equal images, about 0.02 for unrelated ones
 _GAIN = (0.5, 2.0)  # least and most, of a channel's contrast
 
 
 def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
-    """Return whether two pictures of one size show the same shapes at the same places.
+    """Return whether two images of one size show the same shapes at the same places.
 
     The whole and its quarters are compared by phase correlation (Kuglin, Hines 1975), which light and colour do not
     affect. Quarters show a zoom or a turn, in which the whole does not move. Plain quarters are passed over. A narrow
@@ -42,8 +42,8 @@ def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
     return True
 
 
-def with_colours_of(picture: Rgb, before: Rgb, after: Rgb) -> Rgb:
-    """Give the picture the change of colours from `before` to `after`; their shapes need not match.
+def with_colours_of(image: Rgb, before: Rgb, after: Rgb) -> Rgb:
+    """Give the image the change of colours from `before` to `after`; their shapes need not match.
 
     Each channel's mean and standard deviation is moved (Reinhard 2001), which is what a white balance changes.
     """
@@ -52,7 +52,7 @@ def with_colours_of(picture: Rgb, before: Rgb, after: Rgb) -> Rgb:
     lift = new.mean(axis=0) - gain * old.mean(axis=0)
     levels = np.arange(256, dtype=np.float32)[:, None] * gain + lift
     table = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(picture, table[None]), np.uint8)
+    return np.asarray(cv2.LUT(image, table[None]), np.uint8)
 
 
 def _displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[float, float]:
@@ -63,5 +63,5 @@ def _displacement(first: NDArray[np.float32], second: NDArray[np.float32]) -> tu
     return float(np.hypot(across, down)), float(response)
 
 
-def _grey(picture: Rgb) -> NDArray[np.float32]:
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.float32)
+def _grey(image: Rgb) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)

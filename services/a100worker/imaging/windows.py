@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.placement import Box, bounding_box
+from services.a100worker.imaging.placement import MASK_THRESHOLD, Box, bounding_box
 from shared.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _LEAST_MARGIN_PX = 64
 _CELL_PX = 32  # of the raster on which many small regions are joined
 _FEW = 16  # regions that are compared pair by pair
 _NEARLY_ALL = 0.95
-_THRESHOLD = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def boxes_of(mask: Grey) -> list[Box]:
 def boxes_of_marked(mask: Grey) -> list[Box]:
     """Return the boxes of the parts that a mask marks. Raises BadInput where it marks nothing."""
     around = bounding_box(mask) or Box(0, 0, 1, 1)  # a mask of 24 megapixels takes half a second as a whole
-    boxes = boxes_of(np.where(mask[around.slices] > _THRESHOLD, np.uint8(255), np.uint8(0)))
+    boxes = boxes_of(np.where(mask[around.slices] > MASK_THRESHOLD, np.uint8(255), np.uint8(0)))
     if not boxes:
         raise BadInput("The mask marks nothing to remove.")
     return [Box(box.x + around.x, box.y + around.y, box.width, box.height) for box in boxes]
@@ -70,7 +69,7 @@ def boxes_of_marked(mask: Grey) -> list[Box]:
 
 def leaves_no_context(mask: Grey) -> bool:
     """Return whether the mask covers more than 95 % of the photo."""
-    return bool(np.count_nonzero(mask > _THRESHOLD) > _NEARLY_ALL * mask.size)
+    return bool(np.count_nonzero(mask > MASK_THRESHOLD) > _NEARLY_ALL * mask.size)
 
 
 def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -72,9 +72,9 @@ class ServiceCalls:
 async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
     """Fetch all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
     require_images(submit.task, mask=submit.mask, reference=submit.reference)
-    pictures = submit.image_hashes()
-    files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in pictures.values()))
-    return dict(zip(pictures, files, strict=True))
+    hashes = submit.image_hashes()
+    files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in hashes.values()))
+    return dict(zip(hashes, files, strict=True))
 
 
 def decode(submit: JobSubmit, files: Files, calls: ServiceCalls) -> Decoded:

@@ -34,7 +34,7 @@ class Poller:
         self._bus = bus
         self._idle_poll_s = idle_poll_s
         self.order = PollOrder(affinity_s)
-        self._announced = asyncio.Event()
+        self._notified = asyncio.Event()
         self._just_announced: set[Queue] = set()
         self._polled_all_at = -idle_poll_s
         self._stack = AsyncExitStack()
@@ -56,16 +56,16 @@ class Poller:
         queue = JobClass(address.job_class), Task(address.task)
         self.order.mark(queue)
         self._just_announced.add(queue)
-        self._announced.set()
+        self._notified.set()
 
     async def receive(self, stop: asyncio.Event) -> Delivery | None:
         """Wait for a job and return it. Return None after a stop. Raises BrokerUnavailable."""
         while not stop.is_set():
-            self._announced.clear()  # before the poll, so that no announcement is missed
+            self._notified.clear()  # before the poll, so that no announcement is missed
             delivery = await self._poll()
             if delivery is not None:
                 return delivery
-            await race(self._announced.wait(), stop.wait(), timeout_s=self._idle_poll_s)
+            await race(self._notified.wait(), stop.wait(), timeout_s=self._idle_poll_s)
         return None
 
     async def _poll(self) -> Delivery | None:

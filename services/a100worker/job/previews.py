@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Rgb
 
 INTERVAL_S = 0.5
-MAX_BYTES = 20_000
+MAX_BYTES = 20_000  # in base64 at most the length of Preview.jpeg_base64 in shared/messages.py: change both
 _SIDE_PX = 256
 _QUALITIES = (80, 50, 20)
 

@@ -1,4 +1,4 @@
-"""The order in which a worker polls the queues: interactive jobs first, then jobs of the loaded adapter's task."""
+"""The order in which a worker polls the queues: interactive jobs first, then jobs of the active adapter's task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RANK = {job_class: rank for rank, job_class in enumerate(JobClass)}
 class PollOrder:
     """The queues that may hold a job, and the order in which to poll them.
 
-    A change of the task costs a load of its adapter, so within a class the queue of the loaded task goes first. The
+    A change of the task costs a switch of the adapter, so within a class the queue of the active task goes first. The
     first job of another queue waits for that at most `max_wait_s`, plus the job that runs then, plus one job of each
     queue that has waited even longer.
     """
@@ -27,7 +27,7 @@ class PollOrder:
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._marked_at: dict[Queue, float] = {}
-        self._loaded: Task | None = None
+        self._active: Task | None = None
 
     def mark(self, *queues: Queue) -> None:
         """Note that the queues may hold a job. A queue that is marked already keeps its time."""
@@ -39,8 +39,8 @@ class PollOrder:
         self._marked_at.pop(queue, None)
 
     def mark_taken(self, queue: Queue) -> None:
-        """Note that a job was taken from the queue: its task is loaded now, and another job may follow."""
-        self._loaded = queue[1]
+        """Note that a job was taken from the queue: its task is active now, and another job may follow."""
+        self._active = queue[1]
         self.mark(queue)
 
     def list_queues(self) -> list[Queue]:
@@ -52,4 +52,4 @@ class PollOrder:
         job_class, task = queue
         marked_at = self._marked_at[queue]
         in_time = marked_at > overdue
-        return _RANK[job_class], in_time, in_time and task is not self._loaded, marked_at
+        return _RANK[job_class], in_time, in_time and task is not self._active, marked_at

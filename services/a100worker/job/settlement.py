@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Settlement:
-    """Settles one delivery of one job. After a BrokerUnavailable nothing is settled: the job comes back with its lease.
+    """Settles one delivery of one job. After BrokerUnavailable it is not settled: the job returns when its lease ends.
 
     Once the terminal event is stored, the delivery is acknowledged without waiting. If that acknowledgement is lost,
     the job is delivered again, and the broker rejects its `started` event.
@@ -87,7 +87,8 @@ class Settlement:
             self._count("refused")
             await self._dead_letter(error)
             return
-        # A user's cancel is a stored event and rejects `_return` below. This error came from the service or the engine.
+        # After a user's cancel the broker refuses the event that `_return` publishes. Any other cancel comes from
+        # the service or the engine.
         if isinstance(error, JobCancelled) and not stopping:
             error = EngineFailed("The engine stopped before it finished this job.")
         handed_back = isinstance(error, JobCancelled)

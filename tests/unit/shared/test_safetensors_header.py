@@ -45,10 +45,10 @@ def test_a_file_without_tensors_has_an_empty_header(tmp_path: Path) -> None:
     [
         (lambda data: data[:-1], "it is cut short"),
         (lambda data: data + b"\0", "it is longer than its header states"),
-        (lambda _: b"", "it is no safetensors file"),
-        (lambda data: data[:20], "it is no safetensors file"),
-        (lambda _: b"\x80\x02}q\x00." * 20, "it is no safetensors file"),
-        (lambda _: struct.pack("<Q", 2**60) + b"{}", "it is no safetensors file"),
+        (lambda _: b"", "it is not a safetensors file"),
+        (lambda data: data[:20], "it is not a safetensors file"),
+        (lambda _: b"\x80\x02}q\x00." * 20, "it is not a safetensors file"),
+        (lambda _: struct.pack("<Q", 2**60) + b"{}", "it is not a safetensors file"),
     ],
     ids=["cut short", "longer", "empty", "half a header", "a pickle", "a huge header"],
 )
@@ -68,5 +68,5 @@ def test_a_damaged_file_is_refused(tmp_path: Path, change: object, reason: str) 
 )
 def test_a_header_of_another_form_is_refused(tmp_path: Path, header: object) -> None:
     """JSON alone is not enough."""
-    with pytest.raises(ValueError, match=r"^it is no safetensors file$"):
+    with pytest.raises(ValueError, match=r"^it is not a safetensors file$"):
         read_header(write_file(tmp_path / "file", header))

@@ -79,14 +79,18 @@ def test_large_files_are_hashed_in_pieces(tmp_path: Path) -> None:
     assert sum(heard) == len(data)
 
 
-def test_a_damaged_adapter_is_named_with_the_command_that_brings_it(model_dir: Path) -> None:
-    """No pull of the model fetches it, as it has a source of its own."""
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("mine", "add mine FILE` stores it again"), ("lightning-8", "pull lightning` fetches it")],
+)
+def test_a_damaged_adapter_is_named_with_the_command_that_brings_it(model_dir: Path, name: str, remedy: str) -> None:
+    """A pull of the model does not fetch it, because it has a source of its own."""
     data = b"adapter"
     (model_dir / "net" / "adapters").mkdir()
-    (model_dir / "net" / "adapters" / "mine.bin").write_bytes(b"another")
+    (model_dir / "net" / "adapters" / f"{name}.bin").write_bytes(b"another")
     facts = FileFacts(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-    manifest = VolumeManifest(model="net", licence="MIT", sources=(), files={"adapters/mine.bin": facts})
+    manifest = VolumeManifest(model="net", licence="MIT", sources=(), files={f"adapters/{name}.bin": facts})
     (model_dir / "net" / MANIFEST).write_text(manifest.model_dump_json())
 
-    with pytest.raises(ConfigError, match=r"is not the one that was pulled; `.* add` brings it again\.$"):
-        Volume(model_dir, "net").verify("adapters/mine.bin")
+    with pytest.raises(ConfigError, match=rf"is not the one that was pulled; `.* {remedy}\.$"):
+        Volume(model_dir, "net").verify(f"adapters/{name}.bin")

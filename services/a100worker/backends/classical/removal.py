@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edit:
     """Fill the marked holes; without a filler, smoothly. Raises BadInput, EngineFailed or JobCancelled."""
     hole = holes.grow(job.mask)
-    step(0, 0, "Looking at the picture")
+    step(0, 0, "Looking at the image")
     parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     total = 2 + len(parts) + bool(specks.any())

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Fill(Protocol):
-    """Fills the hole of one picture."""
+    """Fills the hole of one image."""
 
-    def __call__(self, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
-        """Return the picture with every nonzero pixel of `hole` filled. Raises JobCancelled, EngineFailed."""
+    def __call__(self, image: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+        """Return the image with every nonzero pixel of `hole` filled. Raises JobCancelled, EngineFailed."""
 
 
 class HoleFiller:
@@ -57,8 +57,8 @@ class HoleFiller:
             self._patches.close()
 
 
-def _fill(search: Search, seed: int, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+def _fill(search: Search, seed: int, image: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
     parts, specks = holes.split(hole, saliency)
     for part in parts:
-        picture = fill_hole(picture, part, search, seed)
-    return fill_smoothly(picture, specks, np.zeros_like(hole)) if specks.any() else picture
+        image = fill_hole(image, part, search, seed)
+    return fill_smoothly(image, specks, np.zeros_like(hole)) if specks.any() else image

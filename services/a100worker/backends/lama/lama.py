@@ -24,7 +24,7 @@ _STEP_PX = 8  # of the sides, where the file takes any
 
 
 class Lama:
-    """Runs one file: image (1, 3, h, w) of 0..1 and mask (1, 1, h, w) of 0 and 1 give a picture of 0..255."""
+    """Runs one file: image (1, 3, h, w) of 0..1 and mask (1, 1, h, w) of 0 and 1 give an image of 0..255."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -51,26 +51,26 @@ class Lama:
             raise ConfigError(f"The model file {MODEL}/{FILE} cannot be used: it has other inputs than image and mask.")
         return cls(session)
 
-    def fill(self, picture: Rgb, hole: Grey, avoid: Grey) -> Rgb:
-        """Return the picture with every nonzero pixel of `hole` filled; pixels that `avoid` marks count as unknown too.
+    def fill(self, image: Rgb, hole: Grey, avoid: Grey) -> Rgb:
+        """Return the image with every nonzero pixel of `hole` filled; pixels that `avoid` marks count as unknown too.
 
         Raises EngineFailed.
         """
         height, width = hole.shape
         size = self._size or (_up(width), _up(height))
-        image = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32) / 255
+        scaled = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32) / 255
         unknown = np.asarray(cv2.resize(cv2.bitwise_or(hole, avoid), size, interpolation=cv2.INTER_NEAREST)) > 0
-        fed = {"image": image.transpose(2, 0, 1)[None], "mask": unknown.astype(np.float32)[None, None]}
+        fed = {"image": scaled.transpose(2, 0, 1)[None], "mask": unknown.astype(np.float32)[None, None]}
         (answer,) = self._session.run(None, fed)
         if answer.shape != (1, 3, size[1], size[0]) or not np.isfinite(answer).all():
             raise EngineFailed("LaMa returned NaN or an image of another size.")
         painted = np.clip(np.rint(answer[0].transpose(1, 2, 0)), 0, 255).astype(np.uint8)
         restored = np.asarray(cv2.resize(painted, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
-        return np.where(hole[..., None] > 0, restored, picture)
+        return np.where(hole[..., None] > 0, restored, image)
 
 
 def providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
-    """Return the execution providers: that card where onnxruntime supports it, not simply the first; else the CPU."""
+    """Return the execution providers: that GPU where onnxruntime supports it, not simply the first; else the CPU."""
     kind, _, number = device.partition(":")
     if kind != "cuda" or _CUDA not in available:
         return [_CPU]

@@ -53,8 +53,8 @@ def _fill(image: NDArray[np.uint8], hole: NDArray[np.uint8], avoid: NDArray[np.u
     import patchmatch  # noqa: PLC0415 (import at the first fill only)
 
     patchmatch.set_random_seed(seed)
-    taboo = avoid if avoid.any() else None
-    return np.asarray(patchmatch.inpaint(image, hole, global_mask=taboo, patch_size=_PATCH_RADIUS_PX))
+    forbidden = avoid if avoid.any() else None
+    return np.asarray(patchmatch.inpaint(image, hole, global_mask=forbidden, patch_size=_PATCH_RADIUS_PX))
 
 
 if __name__ == "__main__":

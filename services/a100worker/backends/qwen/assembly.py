@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 # The libraries raise any of these for a damaged file.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 _PIN_EXACTLY = "pinned_max_round_threshold_mb:1"
-_FULL = "The card has not enough memory left for the model."
+_FULL = (
+    "The GPU does not have enough free memory for the model. Stop other programs on it, "
+    "or set A100WORKER_QWEN_PLAN=offload."
+)
 _PARTS: dict[str, Any] = {
     "transformer": QwenImageTransformer2DModel,
     "text_encoder": transformers.Qwen2_5_VLForConditionalGeneration,
@@ -51,7 +54,10 @@ def read_part(kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
     except torch.OutOfMemoryError as error:
         raise ConfigError(_FULL) from error
     except _UNREADABLE as error:
-        raise ConfigError(f"The model part qwen/{name} cannot be loaded; is it damaged?") from error
+        raise ConfigError(
+            f"The model part qwen/{name} cannot be loaded; check it with `python -m services.models verify qwen`, "
+            f"then run `pull qwen`."
+        ) from error
 
 
 def load(
@@ -61,7 +67,7 @@ def load(
     loading: PhaseReporter,
     make_part: MakePart = read_part,
 ) -> tuple[Any, Fit]:
-    """Return the pipeline with its adapters loaded and off, and how it fits the card.
+    """Return the pipeline with its adapters loaded and off, and how it fits the GPU.
 
     Raises ConfigError when a file cannot be loaded or the model does not fit.
     """
@@ -72,10 +78,10 @@ def load(
     budget = Budget(checkpoint, sum(adapter.size for adapter in adapters), dtype.itemsize)
     fit = choose(settings.qwen_plan, budget, _free_bytes(device))
     plan = fit.plan
-    log.info("qwen.plan", extra={"plan": plan.value, "device": str(device), "encoder_leaves": fit.encoder_leaves})
+    log.info("qwen.plan", extra={"plan": plan.value, "device": str(device), "offload_encoder": fit.offload_encoder})
     if settings.qwen_compile and plan is not Plan.RESIDENT:
         raise ConfigError(f"A100WORKER_QWEN_COMPILE needs the memory plan resident, not {plan}: set it to false.")
-    # Straight to the card where it can hold the wide weights; the library has no such way to the CPU.
+    # Load directly onto the GPU if all weights fit; diffusers cannot do this for the CPU.
     straight = {"device_map": str(device)} if plan is Plan.RESIDENT and device.type == "cuda" else {}
     parts = {}
     for name, kind in _PARTS.items():
@@ -99,11 +105,11 @@ def load(
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Return the free bytes of the card; None on the CPU. Raises ConfigError where there is no card, or an old one."""
+    """Return the free bytes of the GPU; None on the CPU. Raises ConfigError where there is no GPU, or an old one."""
     if device.type == "cpu":
         return None
     if not torch.cuda.is_available():
-        raise ConfigError("There is no CUDA device; with A100WORKER_QWEN_DEVICE=cpu the engine runs, slowly, without.")
+        raise ConfigError("No CUDA GPU was found. Install the driver, or set A100WORKER_QWEN_DEVICE=cpu (slow).")
     check_capability(torch.cuda.get_device_capability(device))
     return int(torch.cuda.mem_get_info(device)[0])
 

@@ -1,4 +1,4 @@
-"""Recognises errors after which a CUDA card refuses every call of this process."""
+"""Recognises errors after which a CUDA GPU refuses every call of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIBRARIES = ("CUBLAS_STATUS_", "CUDNN_STATUS_", "cuDNN error", "CUSOLVER_STATUS
 
 
 def is_lost(error: RuntimeError) -> bool:
-    """Return whether only a new process can use the card again: after an illegal access, not after a lack of memory."""
+    """Return whether only a new process can use the GPU again: after an illegal access, not after a lack of memory."""
     if is_shortage(error):
         return False
     return isinstance(error, torch.AcceleratorError) or any(words in str(error) for words in _LIBRARIES)

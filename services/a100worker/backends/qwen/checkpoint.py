@@ -34,7 +34,7 @@ _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The size of a part, in numbers; a file may store each in two bytes and the card in four."""
+    """The size of a part, in numbers; a file may store each in two bytes and the GPU in four."""
 
     numbers: int
     in_blocks: int = 0
@@ -70,7 +70,7 @@ def inspect(volume: Volume) -> Checkpoint:
     config = _json(volume, _CONFIG)
     blocks = config.get("num_layers")
     if not isinstance(blocks, int):
-        raise unusable(_CONFIG, "it lacks the number of layers")
+        raise _damaged(_CONFIG, "it lacks the number of layers")
     parts = {part: _tensors(volume, part) for part in WEIGHTS}
     sizes = {part: _measure(tensors) for part, tensors in parts.items()}
     base = BASES[1] if config.get("zero_cond_t") else BASES[0]
@@ -80,6 +80,11 @@ def inspect(volume: Volume) -> Checkpoint:
 def unusable(name: str, reason: str) -> ConfigError:
     """Return the error to raise for a file."""
     return ConfigError(f"The model file {MODEL}/{name} cannot be used: {reason}.")
+
+
+def _damaged(name: str, reason: str) -> ConfigError:
+    remedy = f"check it with `python -m services.models verify {MODEL}`, then run `pull {MODEL}`"
+    return unusable(name, f"{reason}; {remedy}")
 
 
 def _linear_layers(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
@@ -104,7 +109,7 @@ def _shards(volume: Volume, part: str) -> list[str]:
         return [whole]
     named = _json(volume, index).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise unusable(index, "it names no files")
+        raise _damaged(index, "it names no files")
     return [f"{part}/{name}" for name in sorted(set(named.values()))]
 
 
@@ -115,7 +120,7 @@ def _tensors(volume: Volume, part: str) -> dict[str, Tensor]:
         try:
             tensors |= read_header(path).tensors
         except ValueError as error:
-            raise unusable(name, str(error)) from error
+            raise _damaged(name, str(error)) from error
     return tensors
 
 
@@ -123,7 +128,7 @@ def _json(volume: Volume, name: str) -> dict[str, Any]:
     try:
         found = json.loads(volume.path(name).read_bytes())
     except ValueError as error:
-        raise unusable(name, "it is no JSON") from error
+        raise _damaged(name, "it is not JSON") from error
     if not isinstance(found, dict):
-        raise unusable(name, "it is no JSON object")
+        raise _damaged(name, "it is not a JSON object")
     return found

@@ -18,7 +18,7 @@ from services.a100worker.backends.qwen import assembly, warm_up
 from services.a100worker.backends.qwen.adapters import files as adapter_files
 from services.a100worker.backends.qwen.card import is_lost
 from services.a100worker.backends.qwen.memory.known_sizes import KnownSizes
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung, is_shortage
+from services.a100worker.backends.qwen.memory.oom_fallback import Fallback, is_shortage
 from services.a100worker.backends.qwen.painter import LEAST_STEPS, Painter, PaintRequest
 from services.a100worker.backends.qwen.preflight import look
 from services.a100worker.backends.qwen.scenes import labels
@@ -81,7 +81,7 @@ class Qwen(Engine):
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
             pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading, make_part)
-            self.painter = Painter(pipeline, settings, encoder_leaves=fit.encoder_leaves)
+            self.painter = Painter(pipeline, settings, offload_encoder=fit.offload_encoder)
             loading("warming up")
             requests = [self._warm_up_request(task, shape) for task, shape in warm_up.cases(settings)]
             warm_up.choose_attention(self.painter, settings, requests)
@@ -102,40 +102,40 @@ class Qwen(Engine):
         return self._run(partial(self._balance, job, step), size, step)
 
     def close(self) -> None:
-        """Free the card's memory and end the child process. A lost card raises nothing."""
+        """Free the GPU's memory and end the child process. A lost GPU raises nothing."""
         self.filler.close()
         del self.painter
         with suppress(RuntimeError):
             _free_memory()
 
-    def _run(self, attempt: Callable[[Rung], Edit], size: Hashable, step: StepReporter) -> Edit:
+    def _run(self, attempt: Callable[[Fallback], Edit], size: Hashable, step: StepReporter) -> Edit:
         """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
         with self._lock, _on(self.settings.qwen_device):
-            for rung in self.known_sizes.rungs(size):
-                step(0, 0, rung.sentence)
+            for fallback in self.known_sizes.fallbacks(size):
+                step(0, 0, fallback.sentence)
                 try:
-                    edit = attempt(rung)
+                    edit = attempt(fallback)
                 except RuntimeError as error:
                     if is_lost(error):
                         log.critical("qwen.card-lost", exc_info=True)
                         raise CardLost from error
                     if not is_shortage(error):
                         raise
-                    log.warning("qwen.out-of-memory", extra={"rung": rung.name})
+                    log.warning("qwen.out-of-memory", extra={"fallback": fallback.name})
                 else:
-                    self.known_sizes.record(size, rung)
+                    self.known_sizes.record(size, fallback)
                     return edit
                 # Only here, where the exception and with it the frames that hold the tensors are gone.
                 _free_memory()
-        raise EngineFailed("The GPU's memory is too small for this picture.")
+        raise EngineFailed("The GPU's memory is too small for this job. Try a smaller mask or image.")
 
-    def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
-        fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(rung)
+    def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
+        fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(fallback)
         painted = paint_windows(
             job.image,
             planned,
             lambda image, window: RemovalScene(job, image, window, area, fill, saliency),
-            partial(self._paint, Task.REMOVAL, job, rung),
+            partial(self._paint, Task.REMOVAL, job, fallback),
             job.seed,
             step,
             _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
@@ -143,13 +143,13 @@ class Qwen(Engine):
         labelled = labels.of_removal(job, painted.windows)
         return self._finish(Task.REMOVAL, painted.image, painted.region, painted.windows, labelled)
 
-    def _insert(self, job: InsertionInputs, step: StepReporter, planned: list[Window], rung: Rung) -> Edit:
-        outline, area = outline_of(job), self._area(rung)
+    def _insert(self, job: InsertionInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
+        outline, area = outline_of(job), self._area(fallback)
         painted = paint_windows(
             job.image,
             planned,
             lambda image, window: InsertionScene(job, image, window, area, outline),
-            partial(self._paint, Task.INSERTION, job, rung),
+            partial(self._paint, Task.INSERTION, job, fallback),
             job.seed,
             step,
             _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
@@ -157,9 +157,9 @@ class Qwen(Engine):
         labelled = labels.of_insertion(job, painted.windows, outline)
         return self._finish(Task.INSERTION, painted.image, painted.region, painted.windows, labelled)
 
-    def _balance(self, job: WhiteBalanceInputs, step: StepReporter, rung: Rung) -> Edit:
-        scene = BalanceScene(job.image, self._area(rung))
-        answer = self._paint(Task.WHITE_BALANCE, job, rung, scene, job.seed, step)
+    def _balance(self, job: WhiteBalanceInputs, step: StepReporter, fallback: Fallback) -> Edit:
+        scene = BalanceScene(job.image, self._area(fallback))
+        answer = self._paint(Task.WHITE_BALANCE, job, fallback, scene, job.seed, step)
         before, after = scene.frame.crop(scene.photo), scene.frame.crop(answer)
         image, aligned = recolour(job.image, before, after, job.strength)
         if not aligned:
@@ -181,16 +181,18 @@ class Qwen(Engine):
         provenance = Provenance(self.recipes[task].name, boxes, adapters)
         return Edit(image, region, (*labelled, *shown), provenance)
 
-    def _paint(self, task: Task, job: EditInputs, rung: Rung, scene: Scene, seed: int, step: StepReporter) -> Rgb:
-        return self.painter.paint(self._request(task, job, scene, seed), step, rung)
+    def _paint(
+        self, task: Task, job: EditInputs, fallback: Fallback, scene: Scene, seed: int, step: StepReporter
+    ) -> Rgb:
+        return self.painter.paint(self._request(task, job, scene, seed), step, fallback)
 
     def _request(self, task: Task, job: EditInputs, scene: Scene, seed: int) -> PaintRequest:
         lightning, recipe = self.settings.qwen_lightning, self.recipes[task]
-        free = None
+        paintable = None
         if scene.region is not None:
-            free = scene.frame.enter_mask(np.where(scene.region > 0, np.uint8(255), np.uint8(0)))
+            paintable = scene.frame.enter_mask(np.where(scene.region > 0, np.uint8(255), np.uint8(0)))
         return PaintRequest(
-            pictures=[draw(scene, view) for view in recipe.views],
+            images=[draw(scene, view) for view in recipe.views],
             prompt=recipe.prompt(_escape(job.prompt)),
             negative_prompt=_escape(job.negative_prompt or "") or " ",
             steps=max(LEAST_STEPS, job.steps) if lightning == "off" else int(lightning),
@@ -199,12 +201,12 @@ class Qwen(Engine):
             adapters=self._adapters_for(task),
             flow_match=job.flow_match,
             inner=scene.frame.inner,
-            photo=None if free is None else scene.photo,
-            free=free,
+            photo=None if paintable is None else scene.photo,
+            paintable=paintable,
         )
 
-    def _area(self, rung: Rung) -> int:
-        return round(self.settings.qwen_work_px**2 * rung.area)
+    def _area(self, fallback: Fallback) -> int:
+        return round(self.settings.qwen_work_px**2 * fallback.area_share)
 
     def _adapters_for(self, task: Task) -> list[str]:
         names = [task.value] if self.recipes[task].adapter else []
@@ -222,12 +224,12 @@ def _size(task: Task, planned: list[Window]) -> Hashable:
 
 
 def _escape(words: str) -> str:
-    """Break up words that the tokenizer would read as commands, or as one more picture."""
+    """Break up words that the tokenizer would read as commands, or as one more image."""
     return words.replace("<|", "< |").strip()
 
 
 def _on(device: str) -> AbstractContextManager[object]:
-    """Make a card other than the first this thread's own: the libraries' streams and their waits name none."""
+    """Select the GPU for this thread, because the libraries use the current GPU."""
     return torch.cuda.device(device) if device.startswith("cuda:") else nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Canvases for the model: a part of a photo, scaled to a size that the model paints well, and the way back."""
+"""Frames for the model: a part of a photo, scaled to a size that the model paints well, and the way back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from services.a100worker.imaging.placement import MASK_THRESHOLD
+
 if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 STEP_PX = 32
-"""Sides of a frame are multiples of it. The pipeline rounds shown pictures to 32, so 16 would give them other grids."""
+"""Sides of a frame are multiples of it. The pipeline rounds shown images to 32, so 16 would give them other grids."""
 LEAST_PX = 64
 _LONGEST = 4  # times the side of the working area's square: longer strips leave the model's range of positions
-_THRESHOLD = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Frame:
 
     @classmethod
     def of(cls, width: int, height: int, area: int, least: int | None = None) -> Frame:
-        """Return the frame for so many pixels: of `area`, or with native pixels where these fit.
+        """Return a frame of about `area` pixels; with `least`, one of the original size if that is smaller.
 
         Without `least`, all sizes are brought to that area, small ones enlarged. With it, pixels keep their size unless
         they exceed the area, or one side has fewer than `least` of them.
@@ -47,15 +48,15 @@ class Frame:
         """Frame pixels for each photo pixel; below 1 the frame shows less detail than the photo has."""
         return math.sqrt(self.inner[0] * self.inner[1] / (self.width * self.height))
 
-    def enter(self, picture: Rgb) -> Rgb:
-        """Bring a picture in; the padding mirrors it, because streaks or a black bar would be a thing to paint."""
-        return self._pad(_scale(picture, self.inner), cv2.BORDER_REFLECT)
+    def enter(self, image: Rgb) -> Rgb:
+        """Scale and pad an image. The padding mirrors it: the model would treat streaks or a black bar as an object."""
+        return self._pad(_scale(image, self.inner), cv2.BORDER_REFLECT)
 
     def enter_mask(self, mask: Grey) -> Grey:
         """Bring a mask in as 0 and 255; no marked pixel is lost, and the padding is not marked."""
-        marked = np.where(mask > _THRESHOLD, np.uint8(255), np.uint8(0))
+        marked = np.where(mask > MASK_THRESHOLD, np.uint8(255), np.uint8(0))
         scaled = _scale(marked, self.inner)
-        limit = 0 if self.scale < 1 else _THRESHOLD  # an enlarged edge overshoots, and must not grow by that
+        limit = 0 if self.scale < 1 else MASK_THRESHOLD  # an enlarged edge overshoots, and must not grow by that
         return self._pad(np.where(scaled > limit, np.uint8(255), np.uint8(0)), cv2.BORDER_CONSTANT)
 
     def enter_grey(self, grey: Grey) -> Grey:
@@ -71,17 +72,17 @@ class Frame:
         """Cut the padding off and scale to the original size."""
         return _scale(self.crop(framed), (self.width, self.height))
 
-    def _pad(self, picture: Rgb, border: int) -> Rgb:
+    def _pad(self, image: Rgb, border: int) -> Rgb:
         right, below = self.outer[0] - self.inner[0], self.outer[1] - self.inner[1]
-        return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, border), np.uint8)
+        return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, border), np.uint8)
 
 
 def _side(inner: int) -> int:
     return max(LEAST_PX, math.ceil(inner / STEP_PX) * STEP_PX)
 
 
-def _scale(picture: Rgb | Grey, size: tuple[int, int]) -> Rgb:
-    if picture.shape[1::-1] == size:
-        return np.ascontiguousarray(picture)
-    how = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
+def _scale(image: Rgb | Grey, size: tuple[int, int]) -> Rgb:
+    if image.shape[1::-1] == size:
+        return np.ascontiguousarray(image)
+    how = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)

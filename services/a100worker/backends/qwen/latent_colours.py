@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 _SIDE_PX = 256
-LATENT_PX = 8  # of the picture, a side
+LATENT_PX = 8  # of the image, a side
 
 
 class LatentColours:
@@ -25,18 +25,18 @@ class LatentColours:
 
     @classmethod
     def fit(cls, pipeline: Any) -> Self:
-        """Fit by least squares: latents of generated pictures against those pictures at an eighth of their size."""
+        """Fit by least squares: latents of generated images against those images at an eighth of their size."""
         vae = pipeline.vae
         pixels = torch.from_numpy(_samples()).permute(0, 3, 1, 2)
         wanted = torch.nn.functional.avg_pool2d(pixels, LATENT_PX)
-        with torch.no_grad():  # else the map keeps 2.7 GB of activations on the card
+        with torch.no_grad():  # else the map keeps 2.7 GB of activations on the GPU
             latents = pipeline._encode_vae_image((pixels * 2 - 1)[:, :, None].to(vae.device, vae.dtype), None)[:, :, 0]  # noqa: SLF001
         known = _with_offset(latents.float().cpu().permute(0, 2, 3, 1).reshape(-1, latents.shape[1]))
         matrix = torch.linalg.lstsq(known, wanted.permute(0, 2, 3, 1).reshape(-1, 3)).solution
         return cls(matrix.to(vae.device))
 
-    def picture(self, packed: torch.Tensor, size: tuple[int, int]) -> Rgb:
-        """Return packed latents (1, n, 64) as a picture of an eighth of `size` (width, height)."""
+    def decode(self, packed: torch.Tensor, size: tuple[int, int]) -> Rgb:
+        """Return packed latents (1, n, 64) as an image of an eighth of `size` (width, height)."""
         across, down = (side // (2 * LATENT_PX) for side in size)
         channels = packed.shape[2] // 4
         blocks = packed[0].float().view(down, across, channels, 2, 2)
@@ -50,7 +50,7 @@ def _with_offset(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _samples() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Return pictures (n, side, side, 3) of 0..1 in patches of several sizes, with all colours."""
+    """Return images (n, side, side, 3) of 0..1 in patches of several sizes, with all colours."""
     random = np.random.default_rng(1)
     cells = [4 << number for number in range(_SAMPLES)]
     grids = [random.random((count, count, 3), np.float32) for count in cells]

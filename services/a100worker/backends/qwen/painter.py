@@ -16,7 +16,7 @@ from PIL import Image
 
 from services.a100worker.backends.qwen.adapters.switch import Switch
 from services.a100worker.backends.qwen.latent_colours import LATENT_PX, LatentColours
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+from services.a100worker.backends.qwen.memory.oom_fallback import Fallback
 from services.a100worker.backends.qwen.schedules import Schedules
 from services.a100worker.backends.qwen.still_latents import StillLatents
 from shared.errors import BadInput, EngineFailed, JobCancelled
@@ -35,41 +35,41 @@ _MANY_STEPS = 12  # fewer leave a step cache nothing to skip
 
 @dataclass(frozen=True, slots=True)
 class PaintRequest:
-    """One run of the pipeline. All pictures have one size, and its sides are multiples of 32."""
+    """One run of the pipeline. All images have one size, and its sides are multiples of 32."""
 
-    pictures: Sequence[Rgb]
+    images: Sequence[Rgb]
     prompt: str
     negative_prompt: str
     steps: int
-    guidance: float  # up to 1: none, and half the work
+    guidance: float  # at 1 or less there is no guidance, and each step runs the model once, not twice
     seed: int
     adapters: list[str]
     flow_match: bool = False
     inner: tuple[int, int] | None = None  # width and height without the padding right and below, for previews
-    photo: Rgb | None = None  # stays as it is outside `free`; None: everything may change
-    free: Grey | None = None  # not 0 where the model may paint
+    photo: Rgb | None = None  # stays as it is outside `paintable`; None: everything may change
+    paintable: Grey | None = None  # not 0 where the model may paint
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height."""
-        height, width = self.pictures[0].shape[:2]
+        height, width = self.images[0].shape[:2]
         return width, height
 
 
 class Painter:
     """Owns the pipeline. Not for two threads: the library keeps a run's state in it."""
 
-    def __init__(self, pipeline: Any, settings: Settings, *, encoder_leaves: bool = False) -> None:
+    def __init__(self, pipeline: Any, settings: Settings, *, offload_encoder: bool = False) -> None:
         self.pipeline = pipeline
         self.adapters = Switch(pipeline)
         self._settings = settings
-        self._encoder_leaves = encoder_leaves
+        self._offload_encoder = offload_encoder
         self._device = torch.device(settings.qwen_device)
         self._schedules = Schedules(pipeline.scheduler, settings)
         self._colours = LatentColours.fit(pipeline)
         self._cancelled: CancelFlag | None = None
-        self._encoder_home, self._encoder_is_away = pipeline.text_encoder.device, False
-        # A hook would break the graph of a compiled block, so there a cancel waits for the end of a forward.
+        self._encoder_device, self._encoder_on_cpu = pipeline.text_encoder.device, False
+        # A hook would break the graph of a compiled block, so there a cancel waits for the end of a forward pass.
         watched = [pipeline.transformer] if settings.qwen_compile else pipeline.transformer.transformer_blocks
         for module in watched:
             module.register_forward_pre_hook(self._stop_if_cancelled)
@@ -78,17 +78,17 @@ class Painter:
         if self._cancelled is not None and self._cancelled.is_set():
             raise JobCancelled
 
-    def paint(self, request: PaintRequest, step: StepReporter, rung: Rung = Rung.GROUND) -> Rgb:
-        """Return a picture of the request's size; the same request gives the same picture.
+    def paint(self, request: PaintRequest, step: StepReporter, fallback: Fallback = Fallback.NONE) -> Rgb:
+        """Return an image of the request's size; the same request gives the same image.
 
         After BadInput, JobCancelled, EngineFailed or torch.OutOfMemoryError the pipeline is as before.
         """
         self._refuse_long(request.prompt, request.negative_prompt)
-        with torch.no_grad(), self._prepare(request, step, rung):
+        with torch.no_grad(), self._prepare(request, step, fallback):
             step(0, request.steps, "Reading the prompt")
             texts = self._encode(request)
-            if self._encoder_leaves or rung >= Rung.OFFLOAD:
-                self._encoder_is_away = True
+            if self._offload_encoder or fallback >= Fallback.OFFLOAD:
+                self._encoder_on_cpu = True
                 self.pipeline.text_encoder.to("cpu")
             images = self._run(request, texts, step)
             if step.cancel_flag.is_set():
@@ -102,38 +102,38 @@ class Painter:
             raise BadInput(f"The prompt is too long: the model reads {most:,} tokens, about {most // 100 * 70} words.")
 
     @contextmanager
-    def _prepare(self, request: PaintRequest, step: StepReporter, rung: Rung) -> Iterator[None]:
+    def _prepare(self, request: PaintRequest, step: StepReporter, fallback: Fallback) -> Iterator[None]:
         self._cancelled = step.cancel_flag
         pipeline = self.pipeline
         with ExitStack() as undo:
             undo.callback(setattr, self, "_cancelled", None)
             undo.push(self._clean_up)
             self._enter_cache(request, undo)
-            if rung >= Rung.TILES:
+            if fallback >= Fallback.TILES:
                 pipeline.vae.enable_tiling()
                 undo.callback(pipeline.vae.disable_tiling)
-            self._bring_encoder_back()
+            self._restore_encoder()
             width, height = request.size
-            # Shown pictures get the painted one's token grid; the library has no argument for their size.
+            # Shown images get the painted one's token grid; the library has no argument for their size.
             library.VAE_IMAGE_SIZE = width * height
             pipeline.scheduler = self._schedules.of(flow_match=request.flow_match)
             self.adapters.to(request.adapters)
             yield
 
-    def _bring_encoder_back(self) -> None:
-        """Return the text encoder to its device: at the next job, and not when the job that moved it away fails.
+    def _restore_encoder(self) -> None:
+        """Move the text encoder back at the next job, not when a job fails.
 
-        At that moment the exception still holds the tensors that filled the card, and half of the encoder would stay
-        outside.
+        At that moment the exception still holds the tensors that filled the GPU, and half of the encoder would stay
+        on the CPU.
         """
-        if self._encoder_is_away:
-            self.pipeline.text_encoder.to(self._encoder_home)
-            self._encoder_is_away = False
+        if self._encoder_on_cpu:
+            self.pipeline.text_encoder.to(self._encoder_device)
+            self._encoder_on_cpu = False
 
     def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
         """Clear the caches after a run that broke off; the pipeline does it only at its own end.
 
-        They hold a part of that run, and would refuse a picture of another size.
+        They hold a part of that run, and would refuse an image of another size.
         """
         if kind is not None:
             self.pipeline.maybe_free_model_hooks()
@@ -148,14 +148,15 @@ class Painter:
         undo.callback(self.pipeline.transformer.disable_cache)
 
     def _encode(self, request: PaintRequest) -> dict[str, Any]:
-        """Encode prompt and negative prompt, each together with the small pictures that the text encoder gets."""
+        """Encode prompt and negative prompt, each together with the small images that the text encoder gets."""
         pipeline = self.pipeline
         width, height = request.size
         seen_width, seen_height = library.calculate_dimensions(library.CONDITION_IMAGE_SIZE, width / height)
         seen = [
-            pipeline.image_processor.resize(Image.fromarray(one), seen_height, seen_width) for one in request.pictures
+            pipeline.image_processor.resize(Image.fromarray(one), seen_height, seen_width) for one in request.images
         ]
-        encode = partial(pipeline.encode_prompt, image=seen, device=self._device)  # looking for it takes milliseconds
+        # Without the argument, diffusers searches for the device, which takes milliseconds.
+        encode = partial(pipeline.encode_prompt, image=seen, device=self._device)
         embeds, mask = encode(request.prompt)
         texts = {"prompt_embeds": embeds, "prompt_embeds_mask": mask}
         if request.guidance > 1:
@@ -167,10 +168,10 @@ class Painter:
         width, height = request.size
         noise = self._draw_noise(request, texts["prompt_embeds"])
         still = None
-        if request.photo is not None and request.free is not None:
-            still = StillLatents.of(self.pipeline, request.photo, request.free, noise)
+        if request.photo is not None and request.paintable is not None:
+            still = StillLatents.of(self.pipeline, request.photo, request.paintable, noise)
         return self.pipeline(
-            image=[Image.fromarray(picture) for picture in request.pictures],
+            image=[Image.fromarray(image) for image in request.images],
             **texts,
             true_cfg_scale=request.guidance,
             height=height,
@@ -181,7 +182,7 @@ class Painter:
         ).images
 
     def _draw_noise(self, request: PaintRequest, like: torch.Tensor) -> torch.Tensor:
-        """Draw on the CPU, so that a seed means the same on every card."""
+        """Draw on the CPU, so that a seed means the same on every GPU."""
         pipeline = self.pipeline
         channels = pipeline.transformer.config.in_channels // 4
         width, height = (side // pipeline.vae_scale_factor for side in request.size)
@@ -213,7 +214,7 @@ class _StepEnd:
         before, now = self._before, tensors["latents"]
         sigma, after = pipeline.scheduler.sigmas[index], pipeline.scheduler.sigmas[index + 1]
         if done == total and not torch.isfinite(now).all():
-            raise EngineFailed("The model returned NaN instead of a picture.")
+            raise EngineFailed("The model returned NaN instead of an image.")
         self._before = blended = now if self._still is None else self._still.blend(now, after)
 
         def preview() -> Rgb:
@@ -221,7 +222,7 @@ class _StepEnd:
             if self._still is not None:
                 clean = self._still.blend(clean, torch.zeros_like(after))
             width, height = (max(1, round(side / LATENT_PX)) for side in self._request.inner or self._request.size)
-            return self._colours.picture(clean, self._request.size)[:height, :width]
+            return self._colours.decode(clean, self._request.size)[:height, :width]
 
-        self._step(done, total, "Developing the picture" if done == total else None, preview)
+        self._step(done, total, "Developing the image" if done == total else None, preview)
         return {"latents": blended}

@@ -1,4 +1,4 @@
-"""The first pictures of a new process: they choose the kernels, compile, and show that the model works at all."""
+"""The first images of a new process: they choose the kernels, compile, and show that the model works at all."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_attention(painter: Painter, settings: Settings, requests: Sequence[Pa
         else:
             log.info("qwen.attention", extra={"attention": attention})
             return
-    raise ConfigError(f"The model was loaded, but its first picture failed: {cause}.")
+    raise ConfigError(f"The model was loaded, but its first image failed: {cause}.")
 
 
 def _describe(error: Exception) -> str:

@@ -46,7 +46,7 @@ def paint_windows(
 ) -> Painted[S]:
     """Paint each window into the photo; a later window shows the pixels of the earlier ones. Raises JobCancelled.
 
-    `paint` takes a scene and its seed, and returns a picture of the scene's canvas. The user reads the notice until the
+    `paint` takes a scene and its seed, and returns an image of the scene's frame. The user reads the notice until the
     first step is done.
     """
     result, region = image.copy(), np.zeros(image.shape[:2], np.uint8)
@@ -118,14 +118,14 @@ class _Overview:
 
     def around(self, preview: Preview) -> Rgb:
         """Return the photo with the preview inside the region."""
-        picture = preview() if callable(preview) else preview
+        small = preview() if callable(preview) else preview
         height, width = self._region.shape
-        seen = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        seen = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         result = self._photo.copy()
         result[self._part] = blend(np.ascontiguousarray(result[self._part]), seen, self._region)
         return result
 
 
-def _shrink(picture: Rgb | Grey, size: tuple[int, int]) -> Rgb:
+def _shrink(image: Rgb | Grey, size: tuple[int, int]) -> Rgb:
     width, height = max(1, size[0]), max(1, size[1])
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

@@ -173,7 +173,7 @@ ADAPTER = safetensors(lora())
     ("arguments", "content", "sentence"),
     [
         (("removal",), ADAPTER[:-1], "The adapter cannot be used: it is cut short."),
-        (("removal",), b"", "The adapter cannot be used: it is no safetensors file."),
+        (("removal",), b"", "The adapter cannot be used: it is not a safetensors file."),
         (("removal",), safetensors({}), "The adapter cannot be used: it is empty."),
         (("removal", "--base", "2509"), ADAPTER, "The adapter is for Qwen-Image-Edit-2509, and MODEL_DIR/qwen holds"),
         (("remove",), ADAPTER, "There is no adapter remove; known are removal, insertion, white-balance"),

@@ -29,7 +29,7 @@ FOLDER = "adapters"
 MAX_RANK = 512
 _LIGHTNING_STEPS = ("8", "4")  # the better first
 _PIECE_BYTES = 1 << 20
-_WITHOUT_SIGNS = bytes(range(0x80)) * 2  # for bytes.translate: minus nought is nought too
+_WITHOUT_SIGNS = bytes(range(0x80)) * 2  # for bytes.translate: so that -0.0 counts as 0.0
 log = logging.getLogger(__name__)
 
 
@@ -99,9 +99,9 @@ def check(header: Header, layers: Mapping[str, tuple[int, int]]) -> None:
         outputs, inputs = layers[layer]
         down, up = header.tensors[keys[Kind.DOWN]].shape, header.tensors[keys[Kind.UP]].shape
         if len(down) != 2 or len(up) != 2 or not 0 < down[0] <= MAX_RANK:  # noqa: PLR2004 (a matrix)
-            raise ValueError(f"the matrices of {layer} are no matrices of a rank up to {MAX_RANK}")
+            raise ValueError(f"the tensors of {layer} are not matrices of a rank up to {MAX_RANK}")
         if down[0] != up[1]:
-            raise ValueError(f"the two matrices of {layer} do not fit together")
+            raise ValueError(f"the ranks of the two matrices of {layer} differ ({down[0]} and {up[1]})")
         if (up[0], down[1]) != (outputs, inputs):
             raise ValueError(f"{layer} is {outputs} x {inputs} in the model, and {up[0]} x {down[1]} in the adapter")
 

@@ -30,7 +30,7 @@ class Kind(StrEnum):
     UP = "up"
     """Shape (outputs, rank)."""
     ALPHA = "alpha"
-    """A number; the product of the pair counts alpha / rank times."""
+    """A number: the product of the two matrices is multiplied by alpha / rank."""
 
 
 class Names:
@@ -44,7 +44,7 @@ class Names:
         """Return the layer and the role of a tensor. Raises ValueError."""
         found = _SUFFIX.search(key)
         if found is None:
-            raise ValueError(f"{key} is no LoRA matrix; a LoRA file has lora_A and lora_B, or lora_down and lora_up")
+            raise ValueError(f"{key} is not a LoRA matrix; a LoRA file has lora_A and lora_B, or lora_down and lora_up")
         stem = key[: found.start()]
         layer = self._flat.get(stem) or _PREFIX.sub("", stem)
         if layer not in self._layers:
@@ -61,5 +61,5 @@ class Names:
             grouped[layer][kind] = key
         for layer, roles in grouped.items():
             if not {Kind.DOWN, Kind.UP} <= roles.keys():
-                raise ValueError(f"the two matrices of {layer} do not fit together")
+                raise ValueError(f"it lacks a matrix of {layer}; use a complete file")
         return grouped

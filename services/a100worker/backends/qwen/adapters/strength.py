@@ -19,7 +19,7 @@ class Strength:
     """PEFT's settings of an adapter, as diffusers writes them into a file's metadata."""
 
     alpha: float | None = None
-    """For all layers without an own one; None: as much as the rank."""
+    """The alpha of every layer that has none of its own; None means alpha = rank."""
     alpha_by_pattern: Mapping[re.Pattern[str], float] = field(default_factory=dict)
     by_root: bool = False
     """Divide by the root of the rank (rank-stabilised LoRA) and not by the rank."""

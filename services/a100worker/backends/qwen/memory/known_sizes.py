@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from services.a100worker.backends.qwen.memory.oom_fallback import Rung
+from services.a100worker.backends.qwen.memory.oom_fallback import Fallback
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -17,21 +17,21 @@ class KnownSizes:
     """The fallbacks of the sizes that failed in this process; other sizes start without one."""
 
     def __init__(self) -> None:
-        self._needed: OrderedDict[Hashable, Rung] = OrderedDict()
+        self._needed: OrderedDict[Hashable, Fallback] = OrderedDict()
 
-    def rungs(self, size: Hashable) -> list[Rung]:
+    def fallbacks(self, size: Hashable) -> list[Fallback]:
         """Return the fallbacks to try for a size, in this order."""
-        return [rung for rung in Rung if rung >= self._needed.get(size, Rung.GROUND)]
+        return [fallback for fallback in Fallback if fallback >= self._needed.get(size, Fallback.NONE)]
 
     def forget(self) -> None:
         """Let every size start without a fallback again."""
         self._needed.clear()
 
-    def record(self, size: Hashable, rung: Rung) -> None:
+    def record(self, size: Hashable, fallback: Fallback) -> None:
         """Note that a job of this size succeeded with a fallback; the sizes noted longest ago are forgotten."""
-        if rung is Rung.GROUND:
+        if fallback is Fallback.NONE:
             return
-        self._needed[size] = rung
+        self._needed[size] = fallback
         self._needed.move_to_end(size)
         if len(self._needed) > _MOST_SIZES:
             self._needed.popitem(last=False)

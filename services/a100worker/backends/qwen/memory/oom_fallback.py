@@ -1,4 +1,4 @@
-"""The fallbacks for a job that needs more memory than the card has: a late or a smaller image is better than none."""
+"""The fallbacks for a job that needs more memory than the GPU has: a late or a smaller image is better than none."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from enum import IntEnum
 _SHORTAGES = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
-class Rung(IntEnum):
-    """One fallback; each includes those before it."""
+class Fallback(IntEnum):
+    """What a job does to need less memory; each fallback includes those before it."""
 
-    GROUND = 0
-    """None: as set."""
+    NONE = 0
+    """No fallback: the settings as given."""
     TILES = 1
     """The VAE works in tiles."""
     SMALLER = 2
     """Half the area, for the image and for the images that the model is shown."""
     OFFLOAD = 3
-    """The text encoder leaves the card after it has read the prompt."""
+    """The text encoder moves to main memory once the prompt is encoded."""
 
     @property
     def sentence(self) -> str:
@@ -25,16 +25,16 @@ class Rung(IntEnum):
         return _SENTENCES[self]
 
     @property
-    def area(self) -> float:
-        """The share of the pixels."""
-        return 0.5 if self >= Rung.SMALLER else 1.0
+    def area_share(self) -> float:
+        """The share of the pixels that the job works on."""
+        return 0.5 if self >= Fallback.SMALLER else 1.0
 
 
 _SENTENCES = {
-    Rung.GROUND: "Preparing the pictures",
-    Rung.TILES: "The GPU's memory is short: working in tiles",
-    Rung.SMALLER: "The GPU's memory is short: working at a smaller size",
-    Rung.OFFLOAD: "The GPU's memory is short: working with the text encoder off the card",
+    Fallback.NONE: "Preparing the images",
+    Fallback.TILES: "The GPU's memory is short: working in tiles",
+    Fallback.SMALLER: "The GPU's memory is short: working at a smaller size",
+    Fallback.OFFLOAD: "The GPU's memory is short: working with the text encoder off the GPU",
 }
 
 

@@ -1,4 +1,4 @@
-"""Recipes for weights with an adapter: the pictures, their order and the words that the adapters were trained with."""
+"""Recipes for weights with an adapter: the images, their order and the words that the adapters were trained with."""
 
 from __future__ import annotations
 

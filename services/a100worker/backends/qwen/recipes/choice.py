@@ -54,7 +54,7 @@ def _choose(task: Task, facts: AdapterFacts | None, wanted: str) -> Recipe:
         if recipe.adapter and facts is None:
             raise ConfigError(
                 f"The recipe {wanted!r} needs an adapter for {task.value}, and the volume has none; "
-                f"bring one, or set the recipe to auto."
+                f"add one with `python -m services.models add`, or set A100WORKER_QWEN_REMOVAL_RECIPE=auto."
             )
         return recipe
     if facts is None:

@@ -1,4 +1,4 @@
-"""A recipe: the pictures that the model is shown for a task, in their order, and the words round the user's prompt."""
+"""A recipe: the images that the model is shown for a task, in their order, and the words round the user's prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREFILLED = {"remove object", "insert object", "white balance this image"}
 
 
 class View(StrEnum):
-    """A picture that a scene can draw."""
+    """An image that a scene can draw."""
 
     PHOTO = "photo"
     """The photo's part, unchanged."""
@@ -40,7 +40,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The pictures and words that a task gives to the model."""
+    """The images and words that a task gives to the model."""
 
     name: str
     task: Task
@@ -50,7 +50,7 @@ class Recipe:
     frame: str
     """The prompt of a job with one; `{prompt}` stands for the user's words."""
     adapter: bool
-    """Whether the task's adapter is on: an adapter fits only the pictures and words that it was trained with."""
+    """Whether the task's adapter is on: an adapter fits only the images and words that it was trained with."""
 
     def prompt(self, typed: str) -> str:
         """Return the prompt for the user's words; words that the client filled in count as none."""

@@ -1,6 +1,6 @@
-"""Recipes for the published weights alone, which know natural pictures and instructions, but no masks and no holes.
+"""Recipes for the published weights alone, which know natural images and instructions, but no masks and no holes.
 
-Sources: https://github.com/QwenLM/Qwen-Image/issues/160 (a mask as a picture does not steer the edit),
+Sources: https://github.com/QwenLM/Qwen-Image/issues/160 (a mask as an image does not steer the edit),
 https://github.com/nunchaku-ai/nunchaku/discussions/806 (a place marked in a colour that the words name does).
 """
 

@@ -1,4 +1,4 @@
-"""The pictures of a white balance: the whole photo, and its edges."""
+"""The images of a white balance: the whole photo, and its edges."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class BalanceScene:
         return grey_to_rgb(canny(self.photo))
 
 
-def canny(picture: Rgb) -> Grey:
-    """Return white edges on black, with thresholds a third below and above the median of the smoothed picture."""
-    grey = cv2.bilateralFilter(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), 9, 75, 75)
+def canny(image: Rgb) -> Grey:
+    """Return white edges on black, with thresholds a third below and above the median of the smoothed image."""
+    grey = cv2.bilateralFilter(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 9, 75, 75)
     median = float(np.median(grey))
     low, high = max(0, int((1 - _CANNY_SIGMA) * median)), min(255, int((1 + _CANNY_SIGMA) * median))
     return np.asarray(cv2.Canny(grey, low, high), np.uint8)

@@ -1,4 +1,4 @@
-"""The pictures of an insertion: the place in the scene, marked or blackened out, and the object."""
+"""The images of an insertion: the place in the scene, marked or blackened out, and the object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _SHADOW_REACH = 0.21  # of the long side
 _VISIBLE_SHADOW = 0.02
 _RIM_PX = 7
-_OBJECT_SHARE = 0.85  # of the white picture's sides that the object fills at most
+_OBJECT_SHARE = 0.85  # of the white image's sides that the object fills at most
 
 
 def outline_of(job: InsertionInputs) -> Grey | None:
@@ -80,15 +80,15 @@ class InsertionScene:
 
     def _draw_object(self) -> Rgb:
         """Return the object on white; without a mask of it, the whole reference."""
-        picture = self._reference
-        alpha = np.full(picture.shape[:2], 255, np.uint8) if self._outline is None else self._outline
-        box = placement.bounding_box(alpha) or Box(0, 0, picture.shape[1], picture.shape[0])
+        reference = self._reference
+        alpha = np.full(reference.shape[:2], 255, np.uint8) if self._outline is None else self._outline
+        box = placement.bounding_box(alpha) or Box(0, 0, reference.shape[1], reference.shape[0])
         width, height = self.frame.outer
         share = 1.0 if self._outline is None else _OBJECT_SHARE
         scale = share * min(width / box.width, height / box.height)
         size = max(1, int(box.width * scale)), max(1, int(box.height * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        colour = cv2.resize(picture[box.slices], size, interpolation=how)
+        colour = cv2.resize(reference[box.slices], size, interpolation=how)
         weight = cv2.resize(alpha[box.slices], size, interpolation=how)[..., None].astype(np.uint32)
         white = np.full((height, width, 3), 255, np.uint8)
         at = Box((width - size[0]) // 2, (height - size[1]) // 2, *size).slices

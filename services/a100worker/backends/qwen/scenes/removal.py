@@ -1,4 +1,4 @@
-"""The pictures of a removal: the object's window with the object filled over, tinted, boxed or blackened out."""
+"""The images of a removal: the object's window with the object filled over, tinted, boxed or blackened out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.windows import Window
     from shared.image_codec import Grey, Rgb
 
-_BRUSH_PX = 35  # of the canvas: the adapters were trained with fills that reach so far beyond a brushed mask
+_BRUSH_PX = 35  # of the frame: the adapters were trained with fills that reach so far beyond a brushed mask
 _RED = (255, 0, 0)
 _BOX_LINE_PX = 3
 
@@ -35,7 +35,7 @@ class RemovalScene:
     def __init__(
         self, job: RemovalInputs, image: Rgb, window: Window, area: int, fill: Fill, saliency: Grey | None
     ) -> None:
-        """Bring the window onto its canvas. Raises BadInput where the mask leaves nothing to continue from."""
+        """Scale the window into its frame. Raises BadInput where the mask leaves nothing to continue from."""
         part = window.box.slices
         mask = np.ascontiguousarray(job.mask[part])
         self.frame = Frame.of(window.box.width, window.box.height, area, LEAST_PX)

@@ -1,4 +1,4 @@
-"""A scene: one window of one job on the model's canvas, with all pictures that a recipe can show of it."""
+"""A scene: one window of one job in the model's frame, with all images that a recipe can show of it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Scene(Protocol):
 
     @property
     def frame(self) -> Frame:
-        """The canvas."""
+        """Maps the window into the model's image and back."""
 
     @property
     def photo(self) -> Rgb:
-        """The window's part of the photo, on the canvas."""
+        """The window's part of the photo, in the frame."""
 
     @property
     def region(self) -> Grey | None:
@@ -38,26 +38,26 @@ class Scene(Protocol):
 
     @property
     def views(self) -> Mapping[View, Callable[[], Rgb]]:
-        """The pictures that can be drawn, all of the canvas's size."""
+        """The images that can be drawn, all of the frame's size."""
 
 
 def draw(scene: Scene, view: View) -> Rgb:
-    """Return a picture of the scene. Raises ConfigError where its task has no such picture."""
+    """Return an image of the scene. Raises ConfigError where its task has no such image."""
     if view not in scene.views:
         raise ConfigError(f"The recipe shows {view!r}, which this task does not have.")
     return scene.views[view]()
 
 
-def blacken(picture: Rgb, mask: Grey) -> Rgb:
+def blacken(image: Rgb, mask: Grey) -> Rgb:
     """Black out the masked pixels in proportion to the mask."""
     kept = 255 - mask.astype(np.uint16)[..., None]
-    return np.asarray((picture * kept + 127) // 255, np.uint8)
+    return np.asarray((image * kept + 127) // 255, np.uint8)
 
 
-def tint(picture: Rgb, mask: Grey) -> Rgb:
+def tint(image: Rgb, mask: Grey) -> Rgb:
     """Lay magenta over the masked pixels; the shapes below stay visible."""
     share = mask[..., None].astype(np.float32) * np.float32(_TINT_SHARE / 255)
-    return np.asarray(np.rint(picture * (1 - share) + np.array(TINT, np.float32) * share), np.uint8)
+    return np.asarray(np.rint(image * (1 - share) + np.array(TINT, np.float32) * share), np.uint8)
 
 
 def disc(radius: int) -> Grey:

@@ -26,7 +26,7 @@ def test_an_empty_mask_is_bad_input() -> None:
 
 def test_a_full_mask_is_bad_input() -> None:
     """There is nothing to fill it from."""
-    with pytest.raises(BadInput, match="whole picture"):
+    with pytest.raises(BadInput, match="whole image"):
         grow(np.full((50, 50), 255, np.uint8))
 
 

@@ -119,7 +119,7 @@ def test_the_fill_takes_nothing_from_salient_pixels(filler: Filler) -> None:
     assert (hole[..., 0] - hole[..., 1]).max() < 100
 
 
-@pytest.mark.parametrize(("mask", "why"), [(0, "nothing to remove"), (255, "whole picture")])
+@pytest.mark.parametrize(("mask", "why"), [(0, "nothing to remove"), (255, "whole image")])
 def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
     """With a sentence for the user."""
     with pytest.raises(BadInput, match=why):

@@ -37,11 +37,11 @@ class Filler:
 
     hole: Grey
 
-    def __call__(self, picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+    def __call__(self, image: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
         """See Fill."""
         del saliency
         self.hole = hole
-        return np.where(hole[..., None] > 0, np.array([255, 0, 0], np.uint8), picture)
+        return np.where(hole[..., None] > 0, np.array([255, 0, 0], np.uint8), image)
 
 
 def removal_scene(fill: Filler, window: Window = WINDOW, **more: object) -> RemovalScene:
@@ -123,7 +123,7 @@ def test_a_mask_over_the_whole_photo_is_the_user_s_mistake() -> None:
     """There is nothing left to continue from; and so is one that marks nothing."""
     full = np.full_like(MASK, 255)
 
-    with pytest.raises(BadInput, match="covers the whole picture"):
+    with pytest.raises(BadInput, match="covers the whole image"):
         RemovalScene(removal(PHOTO, full), PHOTO, WINDOW, AREA, Filler(), None)
     with pytest.raises(BadInput, match="The mask marks nothing to remove"):
         windows.boxes_of_marked(np.zeros_like(MASK))

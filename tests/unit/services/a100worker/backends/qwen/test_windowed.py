@@ -65,9 +65,9 @@ def paint(image: Rgb, mask: Grey, echo: Echo, step: StepReporter | None = None, 
     job = removal(image, mask, seed=seed)
     planned = windows.plan(windows.boxes_of_marked(mask), image.shape)
 
-    def no_fill(picture: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
+    def no_fill(image: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
         del hole, saliency
-        return picture
+        return image
 
     def make_scene(current: Rgb, window: Window) -> RemovalScene:
         return RemovalScene(job, current, window, AREA, no_fill, None)
