@@ -19,7 +19,7 @@ ArtMancerError
 │   └── BrokerUnavailable nats-server does not answer
 ├── EngineFailed          an engine could not finish this job
 │   ├── EngineHung        the engine is stuck; its process ends with exit code 70
-│   └── CardLost          the graphics card refuses every later call of the process, which ends
+│   └── CardLost          the GPU refuses every later call of the process, which ends
 └── ConfigError           a setting is wrong; the process ends with exit code 78
 """
 
@@ -153,7 +153,7 @@ class EngineHung(EngineFailed):
 
 
 class CardLost(EngineFailed):
-    """The graphics card failed during this job, please try again."""
+    """The GPU failed during this job, please try again."""
 
     code = "card_lost"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.models import inventory, own_adapters
-from shared.errors import EXIT_CONFIG, ArtMancerError, ConfigError, Unavailable
+from shared.errors import EXIT_CONFIG, ArtMancerError, BadInput, ConfigError, Unavailable
 from shared.volumes import AdapterFacts
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     pull = commands.choices["pull"]
     pull.add_argument("--from", dest="origin", type=Path, metavar="DIR", help="copy from this folder instead")
     pull.add_argument("--renew", action="store_true", help="accept other files than those that were locked")
-    add = commands.add_parser("add", help="bring an adapter of one's own into MODEL_DIR/qwen")
+    add = commands.add_parser("add", help="store an adapter of your own in MODEL_DIR/qwen")
     add.add_argument("name", metavar="task", help=", ".join(own_adapters.NAMES))
     add.add_argument("file", nargs="?", type=Path, help="a safetensors file; standard input for none")
     add.add_argument("--base", choices=_BASES, help="the version that it was trained on")
@@ -96,7 +96,11 @@ def _add(given: argparse.Namespace, folder: Path) -> None:
     if given.file is None:
         size = own_adapters.add(given.name, sys.stdin.buffer, facts, folder, waiting)
     else:
-        with given.file.open("rb") as file:
+        try:
+            file = given.file.open("rb")
+        except OSError as error:
+            raise BadInput(f"Cannot read {given.file}: {error.strerror}.") from error
+        with file:
             size = own_adapters.add(given.name, file, facts, folder, waiting)
     print(f"{given.name}: added, {size / 1e6:,.1f} MB")
 

@@ -109,7 +109,7 @@ def _base_of(config: Path) -> str | None:
 
 
 def _adopt(model: Model, home: Path) -> bool:
-    """Seal files from before there were manifests, where their digests are pinned; return whether that was done."""
+    """Write a manifest for files of an old release if their digests are known; return whether that was done."""
     facts = {}
     for file in model.files:
         if not (home / file.name).is_file():
@@ -128,10 +128,11 @@ def _move_in(model: Model, arrivals: Path, source: str, locked: VolumeManifest, 
     paths = {path.relative_to(arrivals).as_posix(): path for path in sorted(arrivals.rglob("*")) if path.is_file()}
     present = {name: home / name for name in locked.files} | paths
     if lost := [name for name in (*(file.name for file in model.files), *_shards(present)) if name not in present]:
-        raise Unavailable(f"{model.name} is not whole: {lost[0]} is missing where it comes from.")
+        raise Unavailable(f"{model.name} is not complete: the source has no {lost[0]}. Check --from, or pull again.")
     base = _base_of(paths[_CONFIG]) if _CONFIG in paths else None
     if model.base and base and base != model.base:
-        raise Unavailable(f"{model.name} is {model.base}, and these files are {base}: pull it by its own name.")
+        other = next(each.name for each in MODELS if each.base == base)
+        raise Unavailable(f"{model.name} is {model.base}, and these files are {base}; run `pull {other}`.")
     known = {} if renew else {name: facts.sha256 for name, facts in _files_of(model, locked).items()}
     known |= {file.name: file.sha256 for file in model.files if file.sha256}
     facts = {name: measure(path, name) for name, path in paths.items()}

@@ -1,4 +1,4 @@
-"""Brings one adapter file of the operator's own into the folder of its base."""
+"""Stores an operator's adapter file in the model's folder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def add(
         if base is None:
             raise Unavailable(f"{FOLDER} is missing from MODEL_DIR: pull it first.")
         if facts.base and facts.base != base:
-            raise BadInput(f"The adapter is for {facts.base}, and MODEL_DIR/{FOLDER} holds {base}.")
+            raise BadInput(
+                f"The adapter is for {facts.base}, and MODEL_DIR/{FOLDER} holds {base}; "
+                f"use an adapter for {base}, or another MODEL_DIR."
+            )
         try:
             with TemporaryDirectory(prefix=".adding-", dir=home) as scratch:
                 arrived = _receive(content, Path(scratch))
@@ -63,7 +66,7 @@ def _receive(content: BinaryIO, scratch: Path) -> Path:
     try:
         header = read_header(arrived)
     except ValueError as error:
-        raise BadInput(f"The adapter cannot be used: {error}.") from error
+        raise BadInput(f"The adapter cannot be used: {error}. Copy the file again.") from error
     if not header.tensors:
-        raise BadInput("The adapter cannot be used: it is empty.")
+        raise BadInput("The adapter cannot be used: it is empty. Copy the file again.")
     return arrived

@@ -172,10 +172,11 @@ ADAPTER = safetensors(lora())
 @pytest.mark.parametrize(
     ("arguments", "content", "sentence"),
     [
-        (("removal",), ADAPTER[:-1], "The adapter cannot be used: it is cut short."),
-        (("removal",), b"", "The adapter cannot be used: it is not a safetensors file."),
-        (("removal",), safetensors({}), "The adapter cannot be used: it is empty."),
+        (("removal",), ADAPTER[:-1], "The adapter cannot be used: it is cut short. Copy the file again."),
+        (("removal",), b"", "The adapter cannot be used: it is not a safetensors file. Copy the file again."),
+        (("removal",), safetensors({}), "The adapter cannot be used: it is empty. Copy the file again."),
         (("removal", "--base", "2509"), ADAPTER, "The adapter is for Qwen-Image-Edit-2509, and MODEL_DIR/qwen holds"),
+        (("removal", "/nope"), b"", "Cannot read /nope: No such file or directory."),
         (("remove",), ADAPTER, "There is no adapter remove; known are removal, insertion, white-balance"),
     ],
 )

@@ -188,7 +188,7 @@ def test_files_put_on_the_volume_by_hand_are_locked_in_place(tmp_path: Path, vol
 )
 def test_half_a_model_is_no_model(tmp_path: Path, volumes: Path, files: dict[str, bytes], lost: str) -> None:
     """Sealed as it is, every later look at it would find it whole, but the worker would not start."""
-    with pytest.raises(Unavailable, match=f"open is not whole: {lost} is missing where it comes from"):
+    with pytest.raises(Unavailable, match=f"open is not complete: the source has no {lost}"):
         inventory.pull(OPEN, volumes, folder_with(tmp_path, files))
 
     assert inventory.problem(OPEN, volumes) == "missing"
