@@ -58,7 +58,7 @@ class GpuMemory(Collector):
         yield family
 
     def _family(self) -> GaugeMetricFamily:
-        sentence = "Memory of a GPU: free and total of the card, allocated and reserved by this process"
+        sentence = "Memory of a GPU: free and total, allocated and reserved by this process"
         return GaugeMetricFamily("artmancer_gpu_memory_bytes", sentence, labels=("gpu", "state"))
 
 

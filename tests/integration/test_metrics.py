@@ -149,7 +149,7 @@ print(render_metrics().decode())
 
 
 def test_gpu_memory_is_read_from_the_torch_that_is_there() -> None:
-    """Free and total of the card, allocated and reserved by the process, in bytes; this torch is a stand-in."""
+    """Free and total, allocated and reserved by the process, in bytes; this torch is a stand-in."""
     said = subprocess.run([sys.executable, "-c", WITH_GPU], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found = dict(re.findall(r'^artmancer_gpu_memory_bytes{gpu="0",state="(\w+)"} (\S+)$', said, re.MULTILINE))
 

@@ -37,7 +37,7 @@ def feather_px(scale: float) -> float:
 
 
 def fade_at_edges(region: Grey, window: Box, shape: tuple[int, ...]) -> Grey:
-    """Fade a region out where it reaches an edge of its window that is no edge of the photo."""
+    """Fade a region out where it reaches an edge of its window that is not an edge of the photo."""
     across = _ramp(window.width, window.x > 0, window.x + window.width < shape[1])
     down = _ramp(window.height, window.y > 0, window.y + window.height < shape[0])
     return np.rint(region * np.minimum(down[:, None], across[None, :])).astype(np.uint8)

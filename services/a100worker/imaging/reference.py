@@ -59,7 +59,7 @@ def align_mask(reference: Rgb, mask: Grey) -> Grey:
     clean = 1 - cv2.mean(coloured, mask=outside)[0] / 255
     if clean < _WHITE_OUTSIDE or _overlap(moved, coloured) <= _overlap(plain, coloured):
         return plain
-    # The white that the extraction added is connected to the rim, and is no part of the object.
+    # The white that the extraction added is connected to the rim, and does not belong to the object.
     return moved & ~_find_background(reference)
 
 

@@ -53,14 +53,14 @@ class Frame:
         return self._pad(_scale(image, self.inner), cv2.BORDER_REFLECT)
 
     def enter_mask(self, mask: Grey) -> Grey:
-        """Bring a mask in as 0 and 255; no marked pixel is lost, and the padding is not marked."""
+        """Scale and pad a mask to 0 and 255; no marked pixel is lost, and the padding is not marked."""
         marked = np.where(mask > MASK_THRESHOLD, np.uint8(255), np.uint8(0))
         scaled = _scale(marked, self.inner)
         limit = 0 if self.scale < 1 else MASK_THRESHOLD  # an enlarged edge overshoots, and must not grow by that
         return self._pad(np.where(scaled > limit, np.uint8(255), np.uint8(0)), cv2.BORDER_CONSTANT)
 
     def enter_grey(self, grey: Grey) -> Grey:
-        """Bring soft values in."""
+        """Scale and pad soft values."""
         return self._pad(_scale(grey, self.inner), cv2.BORDER_REFLECT)
 
     def crop(self, framed: Rgb | Grey) -> Rgb:

@@ -45,7 +45,7 @@ class StillLatents:
 
 
 def cells_of(paintable: Grey, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    """Bring a mask to the latent grid: a cell with any paintable pixel is paintable, and so are its eight neighbours.
+    """Reduce a mask to the latent grid: a cell with any paintable pixel is paintable, and so are its eight neighbours.
 
     A single sample a cell, or no margin, leaves a rim that shows (stable-diffusion.cpp, pull request 1357).
     """

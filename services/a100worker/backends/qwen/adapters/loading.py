@@ -35,7 +35,7 @@ def load(pipeline: Any, adapters: list[Adapter], layers: Iterable[str]) -> None:
 
 def _load(pipeline: Any, adapter: Adapter, names: Names) -> None:
     with safe_open(adapter.path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is not a mapping)
         matrices = normalize(tensors, file.metadata() or {}, names)
     name = peft_name(adapter.name)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The order in which a worker polls the queues: by class, then overdue queues, then the loaded task."""
+"""The order in which a worker polls the queues: by class, then overdue queues, then the active task."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_only_marked_queues_are_polled(order: PollOrder) -> None:
     assert order.list_queues() == [BATCH]
 
 
-def test_the_loaded_task_goes_first_in_its_class(order: PollOrder, clock: Clock) -> None:
+def test_the_active_task_goes_first_in_its_class(order: PollOrder, clock: Clock) -> None:
     """Batch jobs wait for all others."""
     order.mark(BATCH, INSERTION)
     clock.now = 1.0
@@ -52,7 +52,7 @@ def test_the_loaded_task_goes_first_in_its_class(order: PollOrder, clock: Clock)
     assert order.list_queues() == [REMOVAL, INSERTION, BATCH]
 
 
-def test_an_overdue_queue_goes_before_the_loaded_task(order: PollOrder, clock: Clock) -> None:
+def test_an_overdue_queue_goes_before_the_active_task(order: PollOrder, clock: Clock) -> None:
     """The longest wait first."""
     order.mark_taken(REMOVAL)
     order.mark(BALANCE)
