@@ -1,18 +1,22 @@
 """All messages between the services: frozen, versioned models. They contain facts and references, never pixels.
 
-An image is the SHA-256 of its bytes, in the object bucket that the field's comment names. All models refuse unknown
-fields; a message that breaks its schema becomes a dead letter.
+An image is the SHA-256 of its bytes, in the object bucket that the field's comment names. An unknown field comes from a
+newer release or from a typing error: it is kept, passed on and logged. A message that breaks its schema becomes a dead
+letter. New fields need defaults; `v` rises only if older consumers must not act on a message.
 """
 
 from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from shared import versions
 from shared.subjects import TOKEN
+
+_NAMES, _NAME_LENGTH = 16, 100
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
@@ -25,9 +29,19 @@ Box = tuple[float, float, float, float]
 class Message(BaseModel):
     """Base of all messages."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)  # JSON has no NaN
 
     v: Literal[1] = 1
+
+    @model_validator(mode="after")
+    def _report_unknown_fields(self) -> Self:  # here, so that no reader can forget it
+        if names := self.unknown_fields():
+            versions.report_unknown(type(self).__name__, names)
+        return self
+
+    def unknown_fields(self) -> list[str]:
+        """Return the names of the fields that this release does not know, at most 16. The sender chose them."""
+        return [name[:_NAME_LENGTH] for name in sorted(self.model_extra or {})[:_NAMES]]
 
 
 DEFAULT_STEPS = 15
@@ -127,6 +141,7 @@ class Queued(_JobEvent):
     debug: bool = False
     ahead: int | None = None  # jobs that will start before this one
     eta_ms: int | None = None  # until it is done, from measured durations
+    ignored_fields: list[str] | None = None  # of the submission: unknown to the job manager, perhaps misspelt
 
 
 class Started(_JobEvent):

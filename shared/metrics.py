@@ -30,6 +30,11 @@ REDELIVERIES = Counter(
 DEAD_LETTERS = Counter("artmancer_dead_letters", "Dead letters, by the code of the error", ("reason",))
 for _code in CODES:  # start at zero: Prometheus sees no increase in a series that starts with its first event
     DEAD_LETTERS.labels(_code)
+UNKNOWN_FIELDS = Counter(
+    "artmancer_unknown_fields",
+    "Messages that were read with a field that this release does not know",
+    ("message",),
+)
 CACHE_LOOKUPS = Counter("artmancer_cache_lookups", "Lookups in a cache of this process", ("cache", "outcome"))
 
 

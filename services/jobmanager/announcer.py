@@ -78,4 +78,5 @@ class Announcer:
             debug=work.submit.debug,
             ahead=ahead,
             eta_ms=None if job.expected_ms is None else round(rounds * job.expected_ms),
+            ignored_fields=work.submit.unknown_fields() or None,
         )

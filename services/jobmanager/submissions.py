@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from services.jobmanager.board import WaitingJob
-from shared import subjects, tracing
+from shared import subjects, tracing, versions
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound, describe_invalid
 from shared.job_events import dead_letter_job
 from shared.messages import JobRecord, JobSubmit, JobWork
@@ -64,7 +64,10 @@ class SubmissionExaminer:
             )
             return WaitingJob(work, delivery, await self._expected_ms(work.submit))
         except (BadMessage, ImageNotFound) as error:
-            await self._refuse(job_id, delivery, error)
+            if versions.is_newer(JobSubmit, delivery.data):
+                await self._hand_back(job_id, delivery)
+            else:
+                await self._refuse(job_id, delivery, error)
             return None
 
     async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
@@ -94,6 +97,11 @@ class SubmissionExaminer:
             if name == "image":
                 pixels = image.width * image.height
         return self._estimator.duration_ms(submit.task, pixels, submit.steps)
+
+    async def _hand_back(self, job_id: str, delivery: Delivery) -> None:
+        """Leave a submission of a newer release in the log, for a job manager of that release."""
+        log.warning("job.newer", extra={"job_id": job_id, "delivery": delivery.attempt})
+        await delivery.retry(versions.HAND_BACK_S)
 
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
         await dead_letter_job(self._bus, job_id, error, attempts=0, log_seq=delivery.seq, raw=delivery.data)

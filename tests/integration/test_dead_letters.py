@@ -214,10 +214,8 @@ def body(**fields: object) -> bytes:
         (b"\xff\xfe\x00", "The job is not valid: invalid JSON"),
         (b"[]", "The job is not valid: input should be an object"),
         (b"{}", "The field task is not valid: field required"),
-        (body(promt="a cat"), "The field promt is not valid: extra inputs are not permitted"),
-        (body(**{"Q" * 10_000: 1}), f"The field {'Q' * 100} is not valid: extra inputs are not permitted"),
-        (body(v=2), "The field v is not valid: input should be 1"),
-        (body(task="paint"), "The field task is not valid: input should be 'removal', 'insertion' or 'white-balance'"),
+        (body(v="2"), "The field v is not valid: input should be 1"),
+        (body(task=7), "The field task is not valid: input should be 'removal', 'insertion' or 'white-balance'"),
         (body(image="../../etc/passwd"), "The field image is not valid: string should match pattern"),
         (body(steps=10_000), "The field steps is not valid: input should be less than or equal to 100"),
         (body(seed="x"), "The field seed is not valid: input should be a valid integer"),
@@ -228,8 +226,6 @@ def body(**fields: object) -> bytes:
         "binary",
         "list",
         "bare",
-        "unknown field",
-        "endless field",
         "version",
         "task",
         "image",
@@ -283,8 +279,8 @@ async def test_unusual_text_is_data_and_100_kb_are_dead_lettered_whole(desk: Des
 
 
 async def test_an_unreadable_queue_entry_is_dead_lettered_by_the_worker(desk: Desk) -> None:
-    """An entry by hand or by a newer version ends its job, and the next job runs."""
-    await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 2}')
+    """An entry by hand ends its job, and the next job runs. For one of a newer release see test_versions.py."""
+    await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), b'{"v": 1}')
     async with desk.manager(), desk.worker():
         end = await desk.failed("j1")
         await desk.submit("j2")
@@ -292,7 +288,7 @@ async def test_an_unreadable_queue_entry_is_dead_lettered_by_the_worker(desk: De
     letter = await the_letter(desk.bus)
 
     assert end.code == letter.reason == "bad_message"
-    assert letter.raw == '{"v": 2}'
+    assert letter.raw == '{"v": 1}'
 
 
 async def test_unreadable_events_stop_no_job(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 
 from shared import messages
 from shared.messages import JOB_EVENT, Message
+from shared.metrics import UNKNOWN_FIELDS
 
 SNAPSHOT = Path(__file__).with_name("wire_schema.json")
 MESSAGES: dict[str, type[Message]] = {
@@ -108,10 +109,23 @@ def test_a_message_comes_back_as_it_was_sent(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_an_unknown_field_is_refused(name: str) -> None:
-    """A misspelt field is an error, not a default."""
-    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        MESSAGES[name].model_validate({**SMALLEST[name], "promt": "a cat"})
+def test_an_unknown_field_is_kept_and_reported(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A newer release may have sent it, or it is misspelt: it is named in the log and counted."""
+    before = UNKNOWN_FIELDS.labels(name)._value.get()  # noqa: SLF001 (the library has no reader)
+    field = f"promt_{name}"
+    message = MESSAGES[name].model_validate({**SMALLEST[name], field: "a cat"})
+
+    assert message.unknown_fields() == [field]
+    assert json.loads(message.model_dump_json(exclude_none=True))[field] == "a cat"
+    assert UNKNOWN_FIELDS.labels(name)._value.get() == before + 1  # noqa: SLF001
+    assert [(line.getMessage(), vars(line)["fields"]) for line in caplog.records] == [("message.unknown-fields", field)]
+
+
+def test_names_of_unknown_fields_are_bounded() -> None:
+    """Their sender chooses them, and they are logged and listed in an event."""
+    message = MESSAGES["HealthRequest"].model_validate({"Q" * 10_000 + str(number): 1 for number in range(100)})
+
+    assert message.unknown_fields() == ["Q" * 100] * 16
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -63,10 +63,16 @@ def record(folder: Path) -> None:
     folder.mkdir(parents=True)
     _, schema = models_json_schema([(kind, "validation") for kind in kinds.values()])
     _write(folder / "schema.json", schema)
-    for name, kind in kinds.items():
-        times = {field: at for field, at in TIMES.items() if field in kind.model_fields}
-        message = kind.model_validate({**known.SMALLEST[name], **times, **OPTIONAL.get(name, {})})
-        _write(folder / f"{name}.json", message.model_dump(mode="json", exclude_none=True))
+    for name in kinds:
+        _write(folder / f"{name}.json", build(name).model_dump(mode="json", exclude_none=True))
+
+
+def build(name: str) -> BaseModel:
+    """Return a message of one type, with its optional fields."""
+    known = importlib.import_module("tests.unit.test_wire_schema")
+    kind: type[BaseModel] = known.MESSAGES[name]
+    times = {field: at for field, at in TIMES.items() if field in kind.model_fields}
+    return kind.model_validate({**known.SMALLEST[name], **times, **OPTIONAL.get(name, {})})
 
 
 def _write(path: Path, content: object) -> None:

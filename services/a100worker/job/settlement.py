@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from services.a100worker import metrics
-from shared import job_events, subjects
+from shared import job_events, subjects, versions
 from shared.bus import PUBLISH_S
 from shared.errors import (
     ArtMancerError,
@@ -132,7 +132,14 @@ class Settlement:
 
 
 async def reject_unreadable(bus: Bus, delivery: Delivery) -> None:
-    """Dead-letter a queue entry that does not follow the schema, for example one that was published by hand."""
+    """Dead-letter a queue entry that does not follow the schema, for example one that was published by hand.
+
+    One of a newer release goes back to the queue, for a worker of that release. It costs no attempt.
+    """
+    if versions.is_newer(JobWork, delivery.data):
+        log.warning("job.newer", extra={"subject": delivery.subject, "delivery": delivery.attempt})
+        await delivery.retry(versions.HAND_BACK_S)
+        return
     log.error("job.unreadable", extra={"subject": delivery.subject})
     try:
         job_id = subjects.token(subjects.parse_queue_entry(delivery.subject).job_id)
