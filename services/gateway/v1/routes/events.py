@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import BeforeValidator, Field
 
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1 import examples
@@ -14,6 +15,11 @@ from services.gateway.v1.openapi_responses import can_fail, function_name
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS}}
 _LAST_EVENT_ID = "The `id` of the last event you received. The stream continues after it."
+LastEventId = Annotated[
+    Annotated[int, Field(ge=0)] | None,
+    BeforeValidator(lambda sent: sent or None),  # a client without an event may send an empty header
+    Header(alias="Last-Event-ID", description=_LAST_EVENT_ID),
+]
 # A browser's EventSource never reconnects after an error response, so wait for the broker after a start.
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -35,7 +41,7 @@ async def follow_job(
     job_id: str,
     deps: InjectedDeps,
     owner: CurrentOwner,
-    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, description=_LAST_EVENT_ID)] = None,
+    last_event_id: LastEventId = None,
     first_after: Annotated[
         int, Query(alias="last_event_id", ge=0, description="The same, for the first request of an EventSource.")
     ] = 0,
