@@ -23,7 +23,8 @@ import nats.errors
 
 from shared import subjects, tracing
 from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translate_errors
-from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
+from shared.errors import BadMessage, BrokerUnavailable, StreamFull, WrongLastSequence
+from shared.reading import log_malformed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,6 +42,7 @@ _NO_MESSAGE = 10037
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
 _READ_BATCH = 1000
+_SEQUENCE = re.compile(r"[0-9]{1,20}")
 _READ_ATTEMPTS = 3  # if the broker does not reply
 
 
@@ -254,10 +256,18 @@ class Bus(Connection):
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Callable[[StoredMessage], None]) -> AsyncIterator[None]:
-        """Call `handle` for each message from now on; `seq` is 0 unless a stream republished the message."""
+        """Call `handle` for each message from now on; `seq` is 0 unless a stream republished the message.
+
+        A message for which `handle` raises BadMessage is logged and skipped.
+        """
 
         async def receive(msg: Msg) -> None:
-            handle(StoredMessage(int((msg.headers or {}).get("Nats-Sequence", "0")), msg.subject, msg.data))
+            seq = (msg.headers or {}).get("Nats-Sequence", "")
+            stored = StoredMessage(int(seq) if _SEQUENCE.fullmatch(seq) else 0, msg.subject, msg.data)
+            try:
+                handle(stored)
+            except BadMessage as error:
+                log_malformed(stored.subject, stored.seq, error.message)
 
         with translate_errors():
             subscription = await self.client.subscribe(subject, cb=receive)

@@ -10,16 +10,19 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cachetools import LRUCache
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from shared import metrics, subjects
 from shared.errors import BadImage, BadInput, Busy, ImageNotFound, StreamFull
 from shared.messages import ImageRef
+from shared.reading import read_or_skip
 from shared.topology import BUCKET_LIFE_S, bucket_stream
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 Bucket = Literal["inputs", "results", "cache", "debug"]
 CHUNK_BYTES = 512 * 1024
+_CHUNK_NUMBER = re.compile(r"\.([0-9]{1,9})$")
 _WINDOW = 8  # chunks in flight; the server refuses a publisher with too many bytes in flight
 _HASH_IN_THREAD_BYTES = 256 * 1024
 _STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
@@ -59,6 +63,18 @@ class NamedStore(Protocol):
         """Return the bytes of a name, or None if they are missing or incomplete. Raises BrokerUnavailable."""
 
 
+class _Entry(BaseModel):
+    """The entry of a stored object (NATS ADR-20), as far as it is used here."""
+
+    nuid: str = Field(pattern=r"^[A-Za-z0-9_=-]{1,64}$")  # a part of the subject of its chunks
+    size: int = 0
+    chunks: int = 0
+    mtime: AwareDatetime = datetime.min.replace(tzinfo=UTC)
+    digest: str | None = None
+    metadata: dict[str, str] | None = None
+    deleted: bool = False
+
+
 class NatsImageStore:
     """ImageStore and NamedStore over JetStream object buckets."""
 
@@ -69,8 +85,8 @@ class NatsImageStore:
         """See ImageStore. With `ref`, the image is not probed: for a caller that has just encoded it."""
         sha256 = await digest(data)
         entry = None if force else await self._entry(bucket, sha256)
-        if entry is not None and _has_size(entry) and _is_young(bucket, entry):
-            return _ref(bucket, sha256, entry)
+        if entry is not None and (known := _ref(bucket, sha256, entry)) is not None and _is_young(bucket, entry):
+            return known
         if ref is None:
             from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no images and has no Pillow)
 
@@ -146,17 +162,17 @@ class NatsImageStore:
         if entry is None:
             return None
         data = await self._read(bucket, entry)
-        return data if _adr_digest(await digest(data)) == entry.get("digest") else None
+        return data if _adr_digest(await digest(data)) == entry.digest else None
 
-    async def _read(self, bucket: Bucket, entry: dict[str, Any]) -> bytes:
+    async def _read(self, bucket: Bucket, entry: _Entry) -> bytes:
         chunks = await self._chunks(bucket, entry)
         # A retried chunk is stored late. Other clients do not number chunks: they send one after the other.
-        chunks.sort(key=lambda chunk: int(chunk.msg_id.rpartition(".")[2] or 0))
+        chunks.sort(key=_number_of)
         return chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
 
-    async def _chunks(self, bucket: Bucket, entry: dict[str, Any]) -> list[StoredMessage]:
-        stream, subject = bucket_stream(bucket), _chunks(bucket, entry["nuid"])
-        if entry["chunks"] == 1:  # most masks: one request, while a batch needs a subscription
+    async def _chunks(self, bucket: Bucket, entry: _Entry) -> list[StoredMessage]:
+        stream, subject = bucket_stream(bucket), _chunks(bucket, entry.nuid)
+        if entry.chunks == 1:  # most masks: one request, while a batch needs a subscription
             only = await self._bus.last(stream, subject)
             return [] if only is None else [only]
         return await self._bus.history(stream, subject)
@@ -166,8 +182,9 @@ class NatsImageStore:
         entry = await self._entry(bucket, sha256)
         if entry is None:
             return None
-        if _has_size(entry) and _is_young(bucket, entry):
-            return _ref(bucket, sha256, entry)
+        ref = _ref(bucket, sha256, entry)
+        if ref is not None and _is_young(bucket, entry):
+            return ref
         return await self._put_again(bucket, sha256)
 
     async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
@@ -177,12 +194,10 @@ class NatsImageStore:
         except (BadInput, ImageNotFound):
             return None
 
-    async def _entry(self, bucket: Bucket, name: str) -> dict[str, Any] | None:
-        stored = await self._bus.last(bucket_stream(bucket), _meta(bucket, name))
-        if stored is None:
-            return None
-        entry: dict[str, Any] = json.loads(stored.data)
-        return None if entry.get("deleted") else entry
+    async def _entry(self, bucket: Bucket, name: str) -> _Entry | None:
+        """Return the entry; None if there is none, or a malformed one, which the next upload replaces."""
+        entry = read_or_skip(_Entry, await self._bus.last(bucket_stream(bucket), _meta(bucket, name)))
+        return None if entry is None or entry.deleted else entry
 
 
 class CachedImageStore:
@@ -223,26 +238,32 @@ async def digest(data: bytes) -> str:
     return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
 
 
-def _has_size(entry: dict[str, Any]) -> bool:
-    return "width" in (entry.get("metadata") or {})
-
-
-def _is_young(bucket: Bucket, entry: dict[str, Any]) -> bool:
-    age = time.time() - datetime.fromisoformat(entry["mtime"]).timestamp()
+def _is_young(bucket: Bucket, entry: _Entry) -> bool:
+    age = time.time() - entry.mtime.timestamp()
     # An entry from the future has a wrong time: its writer's clock was ahead, or this one is behind. Write it again.
     return -_CLOCK_SKEW_S < age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 
 
-def _ref(bucket: Bucket, sha256: str, entry: dict[str, Any]) -> ImageRef:
-    metadata = entry["metadata"]
-    return ImageRef(
-        bucket=bucket,
-        sha256=sha256,
-        content_type=metadata["content-type"],
-        width=int(metadata["width"]),
-        height=int(metadata["height"]),
-        size_bytes=int(entry["size"]),
-    )
+def _ref(bucket: Bucket, sha256: str, entry: _Entry) -> ImageRef | None:
+    """Return the reference; None without a valid size, as after `nats obj put`."""
+    metadata = entry.metadata or {}
+    fields = {
+        "bucket": bucket,
+        "sha256": sha256,
+        "content_type": metadata.get("content-type"),
+        "width": metadata.get("width"),
+        "height": metadata.get("height"),
+        "size_bytes": entry.size,
+    }
+    try:
+        return ImageRef.model_validate(fields)
+    except ValidationError:
+        return None
+
+
+def _number_of(chunk: StoredMessage) -> int:
+    number = _CHUNK_NUMBER.search(chunk.msg_id)
+    return int(number[1]) if number else 0
 
 
 def _adr_digest(sha256: str) -> str:

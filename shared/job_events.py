@@ -10,6 +10,7 @@ from shared.bus import PUBLISH_S
 from shared.errors import WrongLastSequence
 from shared.jobs import fold, initial_record, parse_event
 from shared.messages import Attempt, DeadLetter, Failed, JobRecord, Queued, Returned, Started
+from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 STOPPING = "stopping"  # the reason to return a job because its worker stops; such an attempt does not count
 _VANISHED = "vanished"
+_RAW_BYTES = 256 * 1024  # in JSON they grow six times at most, and a message has 2 MB
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,7 @@ async def load_record(bus: Bus, job_id: str) -> JobRecord | None:
     Raises BrokerUnavailable; BadMessage for an invalid id.
     """
     history = await bus.history(JOB_EV, subjects.events_of(job_id))
-    events = [(stored.seq, event) for stored in history if (event := parse_event(stored.data)) is not None]
+    events = [(stored.seq, event) for stored in history if (event := parse_event(stored)) is not None]
     record: JobRecord | None = None
     if not events or not isinstance(events[0][1], Queued):
         record = await _from_log_or_view(bus, job_id)
@@ -38,9 +40,9 @@ async def load_record(bus: Bus, job_id: str) -> JobRecord | None:
 
 
 async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
-    viewed = await bus.first(JOBS, subjects.job_record_anywhere(job_id))
-    if viewed is not None and viewed.data:
-        return JobRecord.model_validate_json(viewed.data)
+    viewed = read_or_skip(JobRecord, await bus.first(JOBS, subjects.job_record_anywhere(job_id)))
+    if viewed is not None:
+        return viewed
     logged = await bus.first(JOB_LOG, subjects.submissions_of(job_id))
     return None if logged is None else initial_record(logged)
 
@@ -72,7 +74,7 @@ async def load_attempts(bus: Bus, job_id: str) -> list[Attempt]:
     """Return the attempts at a job with their outcomes, from its events. Raises BrokerUnavailable."""
     attempts: list[Attempt] = []
     for stored in await bus.history(JOB_EV, subjects.events_of(job_id)):
-        match parse_event(stored.data):
+        match parse_event(stored):
             case Started() as event:
                 attempts.append(
                     Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=_VANISHED)
@@ -104,7 +106,8 @@ async def dead_letter_job(
 ) -> None:
     """Store a dead letter with the history of the job's attempts, then end the job as failed. Idempotent.
 
-    `raw` is the message as it came, if it could not be parsed. Raises BrokerUnavailable.
+    `raw` is the message as it came, if it could not be parsed; the letter has its first 256 KiB.
+    Raises BrokerUnavailable.
     """
     metrics.DEAD_LETTERS.labels(error.code).inc()
     letter = DeadLetter(
@@ -115,7 +118,7 @@ async def dead_letter_job(
         history=await load_attempts(bus, job_id),
         log_seq=log_seq,
         work=work,
-        raw=None if raw is None else raw.decode(errors="replace"),
+        raw=None if raw is None else raw[:_RAW_BYTES].decode(errors="replace"),
     )
     await bus.publish(subjects.dead_letter(letter.reason, job_id), letter, msg_id=f"{job_id}.dead")
     log.warning("job.dead-lettered", extra={"job_id": job_id, "reason": letter.reason, "attempts": attempts})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from shared import subjects
+from shared.errors import BadMessage
 from shared.messages import (
     JOB_EVENT,
     Cancelled,
@@ -25,20 +24,27 @@ from shared.messages import (
     Started,
     Task,
 )
+from shared.reading import log_malformed, read_or_skip
 
 if TYPE_CHECKING:
     from shared.bus import StoredMessage
+    from shared.reading import Readable
 
+_LARGEST_EVENT_BYTES = 256 * 1024  # a record holds the terminal event, and must fit into one message
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
 
 
-def initial_record(stored: StoredMessage) -> JobRecord:
-    """Return the state of a job that has no events yet; without a task if its submission is not valid."""
-    address = subjects.parse_submission(stored.subject)
+def initial_record(stored: StoredMessage) -> JobRecord | None:
+    """Return the state of a job that has no events yet; without a task if its submission is not valid.
+
+    None if the subject of the submission is not valid.
+    """
     try:
-        submit = JobSubmit.model_validate_json(stored.data)
-    except ValidationError:
-        submit = None
+        address = subjects.parse_submission(stored.subject)
+    except BadMessage as error:
+        log_malformed(stored.subject, stored.seq, error.message)
+        return None
+    submit = read_or_skip(JobSubmit, stored)
     at = submit.submitted_at if submit else time.time()
     return JobRecord(
         job_id=address.job_id,
@@ -100,9 +106,9 @@ def _changes(event: JobEvent) -> dict[str, object]:
             return {"state": _ENDED[type(event)], "ended": event, "eta_ms": None, "ahead": None}
 
 
-def parse_event(data: bytes) -> JobEvent | None:
+def parse_event(message: Readable) -> JobEvent | None:
     """Return the event, or None for a message that is not valid: our services did not write it."""
-    try:
-        return JOB_EVENT.validate_json(data)
-    except ValidationError:
+    if len(message.data) > _LARGEST_EVENT_BYTES:
+        log_malformed(message.subject, message.seq, "too large")
         return None
+    return read_or_skip(JOB_EVENT, message)

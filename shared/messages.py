@@ -20,6 +20,9 @@ _NAMES, _NAME_LENGTH = 16, 100
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Timestamp = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Seconds since the epoch, up to the year 9999, the last one that a datetime can hold."""
 Point = tuple[float, float]
 """x, y in pixels of the upright image, origin top left."""
 Box = tuple[float, float, float, float]
@@ -74,9 +77,9 @@ class ImageRef(Message):
     bucket: Literal["inputs", "results", "cache", "debug"]
     sha256: Sha256
     content_type: str
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
-    size_bytes: int = Field(ge=1)
+    width: int = Field(ge=1, le=2**31 - 1)
+    height: int = Field(ge=1, le=2**31 - 1)
+    size_bytes: int = Field(ge=1, le=2**63 - 1)
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class JobSubmit(Message):
     refine_fill: bool = True
     flow_match: bool = False
     debug: bool = False
-    submitted_at: float = Field(default_factory=time.time)  # seconds since the epoch
+    submitted_at: Timestamp = Field(default_factory=time.time)  # seconds since the epoch
     traceparent: str | None = None
 
     def image_hashes(self) -> dict[str, str]:
@@ -117,7 +120,7 @@ class JobWork(Message):
     job_id: Token
     user: Token
     job_class: JobClass
-    log_seq: int  # of the submission, in JOB_LOG
+    log_seq: Count  # of the submission, in JOB_LOG
     replay_of: Token | None = None
     again: bool = False  # queued again after JOB_Q was lost; it may have been tried before
     submit: JobSubmit
@@ -125,7 +128,7 @@ class JobWork(Message):
 
 class _JobEvent(Message):
     job_id: Token
-    at: float = Field(default_factory=time.time)  # seconds since the epoch
+    at: Timestamp = Field(default_factory=time.time)  # seconds since the epoch
 
 
 class Queued(_JobEvent):
@@ -135,12 +138,12 @@ class Queued(_JobEvent):
     user: Token
     task: Task
     job_class: JobClass
-    log_seq: int
+    log_seq: Count
     replay_of: Token | None = None
-    total_steps: int
+    total_steps: Count
     debug: bool = False
-    ahead: int | None = None  # jobs that will start before this one
-    eta_ms: int | None = None  # until it is done, from measured durations
+    ahead: Count | None = None  # jobs that will start before this one
+    eta_ms: Count | None = None  # until it is done, from measured durations
     ignored_fields: list[str] | None = None  # of the submission: unknown to the job manager, perhaps misspelt
 
 
@@ -150,7 +153,7 @@ class Started(_JobEvent):
     type: Literal["started"] = "started"
     worker: Token
     engine: str
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=2**63 - 1)
 
 
 class Returned(_JobEvent):
@@ -158,7 +161,7 @@ class Returned(_JobEvent):
 
     type: Literal["returned"] = "returned"
     worker: Token
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=2**63 - 1)
     reason: Token
 
 
@@ -167,18 +170,18 @@ class Progress(_JobEvent):
 
     type: Literal["progress"] = "progress"
     phase: Literal["loading", "processing"]
-    step: int | None = None  # 1-based
-    total_steps: int | None = None
+    step: Count | None = None  # 1-based
+    total_steps: Count | None = None
     fraction: float = Field(ge=0, le=1)  # of the phase
     message: str | None = None
-    eta_ms: int | None = None
+    eta_ms: Count | None = None
 
 
 class Preview(_JobEvent):
     """A small preview of the unfinished image."""
 
     type: Literal["preview"] = "preview"
-    step: int
+    step: Count
     jpeg_base64: Annotated[str, Field(max_length=28_000)]  # room for MAX_BYTES of the worker's previews.py
 
 
@@ -188,12 +191,12 @@ class Done(_JobEvent):
     type: Literal["done"] = "done"
     worker: Token
     engine: str
-    attempt: int
+    attempt: Count
     result: ImageRef  # bucket results
-    duration_ms: int
-    seed: int
-    changed_outside_px: int  # pixels outside the engine's region that differ from the upload
-    timings_ms: dict[str, int] = Field(default_factory=dict)
+    duration_ms: Count
+    seed: Count
+    changed_outside_px: Count  # pixels outside the engine's region that differ from the upload
+    timings_ms: dict[str, Count] = Field(default_factory=dict)
     debug: str | None = None  # the name of a debug session
     recipe: str | None = None  # the images and words for the model; None: the engine has no recipes
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
@@ -206,15 +209,15 @@ class Failed(_JobEvent):
     type: Literal["failed"] = "failed"
     code: str
     message: str
-    attempt: int = 0
+    attempt: Count = 0
 
 
 class Cancelled(_JobEvent):
     """Terminal: the job was cancelled."""
 
     type: Literal["cancelled"] = "cancelled"
-    step: int | None = None  # the last step that was reached
-    total_steps: int | None = None
+    step: Count | None = None  # the last step that was reached
+    total_steps: Count | None = None
 
 
 Terminal: TypeAlias = Done | Failed | Cancelled
@@ -227,10 +230,10 @@ JOB_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 class Attempt(Message):
     """One attempt at a job that did not end it."""
 
-    number: int
+    number: Count
     worker: Token
-    started_at: float
-    ended_at: float | None = None
+    started_at: Timestamp
+    ended_at: Timestamp | None = None
     outcome: Token  # the reason of its return; `vanished`: the worker died without one
 
 
@@ -241,12 +244,12 @@ class DeadLetter(Message):
     job_id: Token
     reason: Token
     message: str
-    attempts: int
+    attempts: Count
     history: list[Attempt] = Field(default_factory=list)
-    log_seq: int | None = None
+    log_seq: Count | None = None
     work: JobWork | None = None
     raw: str | None = None  # the message, if it could not be parsed
-    at: float = Field(default_factory=time.time)
+    at: Timestamp = Field(default_factory=time.time)
 
 
 class DebugImage(Message):
@@ -254,8 +257,8 @@ class DebugImage(Message):
 
     label: str
     sha256: Sha256
-    width: int
-    height: int
+    width: Count
+    height: Count
 
 
 class DebugSession(Message):
@@ -264,9 +267,9 @@ class DebugSession(Message):
     name: Annotated[str, Field(pattern=r"^[0-9]{8}_[0-9]{6}_[0-9]{8}$")]
     job_id: Token
     user: Token
-    created_at: float
+    created_at: Timestamp
     engine: str
-    duration_ms: int
+    duration_ms: Count
     submit: JobSubmit
     result: ImageRef
     images: list[DebugImage]
@@ -296,22 +299,22 @@ class JobRecord(Message):
     task: Task | None = None
     job_class: JobClass | None = None
     debug: bool = False
-    log_seq: int | None = None
+    log_seq: Count | None = None
     replay_of: Token | None = None
     worker: Token | None = None
     engine: str | None = None
-    attempt: int = 0
+    attempt: Count = 0
     phase: Literal["loading", "processing"] | None = None
-    step: int | None = None
-    total_steps: int | None = None
-    fraction: float = 0.0
+    step: Count | None = None
+    total_steps: Count | None = None
+    fraction: float = Field(default=0.0, ge=0, le=1)
     message: str | None = None
-    ahead: int | None = None
-    eta_ms: int | None = None
+    ahead: Count | None = None
+    eta_ms: Count | None = None
     ended: Terminal | None = Field(default=None, discriminator="type")
-    created_at: float
-    updated_at: float
-    last_seq: int  # of the newest event that is folded in, in JOB_EV
+    created_at: Timestamp
+    updated_at: Timestamp
+    last_seq: Count  # of the newest event that is folded in, in JOB_EV
 
 
 class QueueQuery(Message):
@@ -330,8 +333,8 @@ class ReplayRequest(Message):
     """Run logged jobs again, each as a new job with the same inputs and seed."""
 
     type: Literal["job.replay"] = "job.replay"
-    from_seq: int = Field(ge=1)  # in JOB_LOG
-    to_seq: int | None = None  # inclusive; default: only from_seq
+    from_seq: int = Field(ge=1, le=2**63 - 1)  # in JOB_LOG
+    to_seq: Count | None = None  # inclusive; default: only from_seq
     job_class: JobClass | None = None  # default: the class of the original
     dry_run: bool = False
 
@@ -348,7 +351,7 @@ class RedriveRequest(Message):
 class ReplayedJob(Message):
     """One job of a replay or of its dry run."""
 
-    log_seq: int | None
+    log_seq: Count | None = None  # None: a dead letter without a submission
     job_id: Token
     new_job_id: Token | None = None  # None until it is logged
     problem: str | None = None  # the reason it cannot run again

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import nats.errors
 import nats.micro
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from pydantic import ValidationError
 
 from shared import VERSION, deadlines, metrics, tracing
 from shared.connection import translate_errors
 from shared.deadlines import Clocks
-from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, describe_invalid, from_code
+from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
+from shared.reading import read
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,8 +102,8 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     if _ERROR_CODE in headers:
         raise from_code(headers[_ERROR_CODE], headers.get(_ERROR, ""))
     try:
-        return reply.model_validate_json(answer.data)
-    except ValidationError as error:
+        return read(reply, answer.data)
+    except BadMessage as error:
         raise Unavailable(f"The service {_service_of(subject)} sent a reply of another version.") from error
 
 
@@ -219,12 +219,7 @@ async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline)
     """Handle one request and reply; return the error if the reply was one."""
     try:
         deadline.check()
-        try:
-            question = endpoint.request.model_validate_json(request.data)
-        except ValidationError as error:
-            errors = error.errors(include_input=False, include_url=False)
-            raise BadMessage(describe_invalid(errors, "message")) from error
-        reply = await endpoint.handle(question)
+        reply = await endpoint.handle(read(endpoint.request, request.data))
         await request.respond(reply.model_dump_json(exclude_none=True).encode())
     except ArtMancerError as error:
         return await _refuse(request, error)
@@ -238,6 +233,6 @@ async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline)
 
 
 async def _refuse(request: Request, error: ArtMancerError) -> ArtMancerError:
-    with contextlib.suppress(nats.errors.Error, ConnectionError):
+    with contextlib.suppress(nats.errors.Error, ConnectionError, ValueError):  # ValueError: without a reply subject
         await request.respond_error(error.code, " ".join(error.message.split()))
     return error

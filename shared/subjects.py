@@ -253,8 +253,11 @@ class QueueAddress:
 
 
 def parse_queue_entry(subject: str) -> QueueAddress:
-    """Parse the subject of a waiting job, `job.q...` or its live copy."""
-    return QueueAddress(*subject.split(".")[2:])
+    """Parse the subject of a waiting job, `job.q...` or its live copy. Raises BadMessage."""
+    parts = subject.split(".")
+    if len(parts) != 7:  # noqa: PLR2004
+        raise BadMessage("The subject of a waiting job must be job.q.<pool>.<class>.<task>.<user>.<job>.")
+    return QueueAddress(*(token(part) for part in parts[2:]))
 
 
 def kind(subject: str) -> str:
@@ -268,5 +271,5 @@ def kind_of_event(subject: str) -> str:
 
 
 def job_of_event(subject: str) -> str:
-    """Return the job id in the subject of an event, stored or live."""
-    return subject.split(".")[2]
+    """Return the job id in the subject of an event, stored or live. Raises BadMessage."""
+    return token(subject.split(".")[2])

@@ -73,7 +73,7 @@ class Desk:
 
     async def events(self, job_id: str) -> list[JobEvent]:
         """Return the events of a job so far; all of them must be valid."""
-        found = [jobs.parse_event(stored.data) for stored in await self.stored_events(job_id)]
+        found = [jobs.parse_event(stored) for stored in await self.stored_events(job_id)]
         assert None not in found
         return [event for event in found if event is not None]
 
@@ -115,7 +115,7 @@ class Desk:
 
         await wait_until(ended, f"{job_id} has ended")
         (end,) = await self.bus.history(JOB_EV, subjects.end(job_id))
-        event = jobs.parse_event(end.data)
+        event = jobs.parse_event(end)
         assert isinstance(event, Done | Failed | Cancelled)
         return event
 

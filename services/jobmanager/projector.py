@@ -14,6 +14,7 @@ from shared import jobs, subjects
 from shared.deliveries import Delivery, consume, redeliver_from, redeliver_unsettled
 from shared.errors import WrongLastSequence
 from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
+from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Projector:
         in_order = self._take_until_gap(arrived)
         events_by_job: dict[str, list[tuple[JobEvent, int]]] = {}
         for delivery in in_order:
-            event = jobs.parse_event(delivery.data)
+            event = jobs.parse_event(delivery)
             # Readers take steps from the events themselves, so a write for each step would be wasted.
             if event is not None and not isinstance(event, Progress | Preview):
                 events_by_job.setdefault(event.job_id, []).append((event, delivery.seq))
@@ -106,10 +107,12 @@ class Projector:
             record = jobs.fold(record, event, seq)
         if record is None or record is before:
             return True
+        key = subjects.job_record(record.user, record.job_id)
+        if revision is None:
+            replaced = await self._bus.last(JOBS, key)
+            revision = 0 if replaced is None else replaced.seq
         try:
-            revision = await self._bus.publish(
-                subjects.job_record(record.user, record.job_id), record, expect_last=revision
-            )
+            revision = await self._bus.publish(key, record, expect_last=revision)
         except WrongLastSequence:
             return False
         if revision < newest:
@@ -129,19 +132,25 @@ class Projector:
             pixels = event.result.width * event.result.height
             self._estimator.record(record.task, pixels, record.total_steps or 1, event.duration_ms)
 
-    async def _read(self, job_id: str, event: JobEvent, seq: int) -> tuple[JobRecord | None, int]:
+    async def _read(self, job_id: str, event: JobEvent, seq: int) -> tuple[JobRecord | None, int | None]:
+        """Return the stored record with its revision, or else the events before a sequence, folded, and None."""
         stored = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))
-        if stored is not None and stored.data:
-            return JobRecord.model_validate_json(stored.data), stored.seq
-        revision = 0 if stored is None else stored.seq  # `nats kv del` leaves an empty value
-        return (None if isinstance(event, Queued) else await self._refold(job_id, seq)), revision
+        record = read_or_skip(JobRecord, stored)
+        # A record by hand may lie under another key, where no revision would ever fit.
+        if (
+            record is not None
+            and stored is not None
+            and stored.subject == subjects.job_record(record.user, record.job_id)
+        ):
+            return record, stored.seq
+        return (None if isinstance(event, Queued) else await self._refold(job_id, seq)), None
 
     async def _refold(self, job_id: str, until: int) -> JobRecord | None:
         """Fold the events before a sequence into a new record, for a job without one."""
         logged = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
         record = None if logged is None else jobs.initial_record(logged)
         for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):
-            event = jobs.parse_event(stored.data)
+            event = jobs.parse_event(stored)
             if event is not None and stored.seq < until and not isinstance(event, Progress | Preview):
                 record = jobs.fold(record, event, stored.seq)
         return record

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, BaseModel
 
 from shared.deliveries import Delivery, consume
 from shared.errors import TooManyAttempts
 from shared.job_events import dead_letter_job
-from shared.messages import JobWork
+from shared.messages import Count, JobWork
+from shared.reading import read_or_skip
 from shared.topology import ADVISORY, JOB_Q, REAPER
 
 if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
 
 log = logging.getLogger(__name__)
+
+
+class _Advisory(BaseModel):
+    """The fields that matter here of the broker's MAX_DELIVERIES advisory."""
+
+    timestamp: AwareDatetime
+    stream_seq: Count
+    deliveries: Count
 
 
 class Reaper:
@@ -34,21 +41,18 @@ class Reaper:
                 await self._settle(delivery)
 
     async def _settle(self, delivery: Delivery) -> None:
-        advisory = json.loads(delivery.data)
-        if datetime.fromisoformat(advisory["timestamp"]) < await self._bus.creation_time(JOB_Q):
-            await delivery.ack()  # from a deleted JOB_Q: its sequence may belong to another job now
-            return
-        stored = await self._bus.get(JOB_Q, int(advisory["stream_seq"]))
-        if stored is not None:
-            await self._dead_letter(stored, int(advisory["deliveries"]))
-            await self._bus.delete(JOB_Q, stored.seq)
+        advisory = read_or_skip(_Advisory, delivery)
+        # One from a deleted JOB_Q is skipped too: its sequence may belong to another job now.
+        if advisory is not None and advisory.timestamp >= await self._bus.creation_time(JOB_Q):
+            stored = await self._bus.get(JOB_Q, advisory.stream_seq)
+            if stored is not None:
+                await self._dead_letter(stored, advisory.deliveries)
+                await self._bus.delete(JOB_Q, stored.seq)
         await delivery.ack()
 
     async def _dead_letter(self, stored: StoredMessage, count: int) -> None:
-        try:
-            work = JobWork.model_validate_json(stored.data)
-        except ValidationError:
-            log.exception("job.unreadable-in-queue")
+        work = read_or_skip(JobWork, stored)
+        if work is None:
             return
         error = TooManyAttempts()
         await dead_letter_job(self._bus, work.job_id, error, attempts=count, log_seq=work.log_seq, work=work)

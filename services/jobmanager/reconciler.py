@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, TypeVar
 
 from services.jobmanager.submissions import context_of_work, queue_subject
 from shared import job_events, subjects, tracing
-from shared.errors import StreamFull
+from shared.errors import BadMessage, StreamFull
 from shared.jobs import parse_event
 from shared.messages import JobState, JobSubmit, JobWork, Queued
+from shared.reading import log_malformed, read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from services.jobmanager.board import Board
     from shared.bus import Bus
     from shared.messages import JobClass, JobRecord
 
+T = TypeVar("T")
 COMPARE_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Reconciler:
 
     async def _queue_subjects(self) -> dict[str, str]:
         listed = await self._bus.subjects_in(JOB_Q, subjects.queue_entries_in_class(self._class))
-        return {subjects.parse_queue_entry(subject).job_id: subject for subject in listed}
+        return {address.job_id: subject for subject, address in _parse_all(subjects.parse_queue_entry, listed)}
 
     async def _has_started(self, job_id: str) -> bool:
         return await self._bus.last(JOB_EV, subjects.event(job_id, "started")) is not None
@@ -95,10 +95,7 @@ class Reconciler:
     async def _adopt(self, job_id: str, subject: str) -> None:
         """Add a job to the board that an earlier job manager or an operator put into JOB_Q."""
         stored = await self._bus.last(JOB_Q, subject)
-        try:
-            work = None if stored is None else JobWork.model_validate_json(stored.data)
-        except ValidationError:
-            return  # the worker that takes it writes the dead letter
+        work = read_or_skip(JobWork, stored)  # if it is malformed, the worker that takes it writes the dead letter
         if work is None or stored is None or queue_subject(work) != subject:
             return
         has_started = await self._has_started(job_id)
@@ -143,8 +140,8 @@ class Reconciler:
         """Add the jobs that JOB_Q lost while no job manager ran. Only their events still show that they are open."""
         queued = await self._bus.subjects_in(JOB_EV, subjects.EVERY_QUEUED_EVENT)
         ended = await self._bus.subjects_in(JOB_EV, subjects.EVERY_END)  # second, so that it covers the first listing
-        open_ids = {subjects.job_of_event(subject) for subject in queued} - {
-            subjects.job_of_event(subject) for subject in ended
+        open_ids = {job_id for _, job_id in _parse_all(subjects.job_of_event, queued)} - {
+            job_id for _, job_id in _parse_all(subjects.job_of_event, ended)
         }
         for job_id in sorted(open_ids):
             if (work := await self._rebuild(job_id)) is not None:
@@ -153,14 +150,11 @@ class Reconciler:
     async def _rebuild(self, job_id: str) -> JobWork | None:
         """Rebuild the JOB_Q entry of a job. None if the job is of another class, or no longer in the log."""
         stored = await self._bus.last(JOB_EV, subjects.event(job_id, "queued"))
-        event = None if stored is None else parse_event(stored.data)
+        event = None if stored is None else parse_event(stored)
         if not isinstance(event, Queued) or event.job_class is not self._class:
             return None
         logged = await self._bus.get(JOB_LOG, event.log_seq)
-        try:
-            submit = None if logged is None else JobSubmit.model_validate_json(logged.data)
-        except ValidationError:
-            submit = None
+        submit = read_or_skip(JobSubmit, logged)
         if submit is None:
             return None
         return JobWork(
@@ -171,3 +165,12 @@ class Reconciler:
             replay_of=event.replay_of,
             submit=submit,
         )
+
+
+def _parse_all(parse: Callable[[str], T], listed: Iterable[str]) -> Iterator[tuple[str, T]]:
+    """Yield each subject with its parsed form; skip the malformed ones."""
+    for subject in listed:
+        try:
+            yield subject, parse(subject)
+        except BadMessage as error:
+            log_malformed(subject, 0, error.message)

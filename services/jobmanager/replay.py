@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from shared import subjects, tracing
 from shared.errors import BadInput, BadMessage
 from shared.messages import DeadLetter, JobSubmit, RedriveRequest, ReplayedJob, ReplayReply, ReplayRequest
+from shared.reading import read_or_skip
 from shared.topology import JOB_DLQ, JOB_LOG
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from shared.messages import JobClass
 
 _MAX_JOBS = 1000  # the reply must fit into one message
+_UNREADABLE = "The dead letter does not follow its schema; delete it from JOB_DLQ."
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +46,9 @@ class Replay:
         return ReplayReply(dry_run=request.dry_run, jobs=jobs)
 
     async def _redrive_one(self, stored: StoredMessage, request: RedriveRequest) -> ReplayedJob:
-        letter = DeadLetter.model_validate_json(stored.data)
+        letter = read_or_skip(DeadLetter, stored)
+        if letter is None:
+            return ReplayedJob(log_seq=None, job_id=subjects.unnamed_id(stored.seq), problem=_UNREADABLE)
         logged = None if letter.log_seq is None else await self._bus.get(JOB_LOG, letter.log_seq)
         if logged is None:
             return ReplayedJob(
@@ -62,9 +64,8 @@ class Replay:
             address = subjects.parse_submission(stored.subject)
         except BadMessage as error:
             return ReplayedJob(log_seq=stored.seq, job_id=subjects.unnamed_id(stored.seq), problem=error.message)
-        try:
-            submit = JobSubmit.model_validate_json(stored.data)
-        except ValidationError:
+        submit = read_or_skip(JobSubmit, stored)
+        if submit is None:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, problem=BadMessage().message)
         if dry_run:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from services.jobmanager.board import WaitingJob
 from shared import subjects, tracing, versions
-from shared.errors import ArtMancerError, BadMessage, ImageNotFound, describe_invalid
+from shared.errors import ArtMancerError, BadMessage, ImageNotFound
 from shared.job_events import dead_letter_job
 from shared.messages import JobRecord, JobSubmit, JobWork
+from shared.reading import read, read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
@@ -84,10 +83,8 @@ class SubmissionExaminer:
         """Return whether the job has ended. Its events may have expired before the log, so read the view as well."""
         if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
             return True
-        viewed = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
-        return (
-            viewed is not None and viewed.data != b"" and JobRecord.model_validate_json(viewed.data).ended is not None
-        )
+        viewed = read_or_skip(JobRecord, await self._bus.last(JOBS, subjects.job_record(owner, job_id)))
+        return viewed is not None and viewed.ended is not None
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.image_hashes().items():
@@ -129,8 +126,4 @@ def _context_of_delivery(delivery: Delivery) -> Context:
 
 
 def _read(body: bytes) -> JobSubmit:
-    try:
-        return JobSubmit.model_validate_json(body)
-    except ValidationError as error:
-        errors = error.errors(include_input=False, include_url=False)
-        raise BadMessage(describe_invalid(errors, "job")) from error
+    return read(JobSubmit, body, "job")

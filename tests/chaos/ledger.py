@@ -80,7 +80,7 @@ async def read(bus: Bus) -> dict[str, Story]:
         known.add(stored.subject.rpartition(".")[2])
         story(job_id).submits.append(stored)
     for stored in await bus.history(topology.JOB_EV, subjects.ALL_EVENTS):
-        story(subjects.job_of_event(stored.subject)).events.append((stored, jobs.parse_event(stored.data)))
+        story(subjects.job_of_event(stored.subject)).events.append((stored, jobs.parse_event(stored)))
     for stored in await bus.history(topology.JOB_DLQ, subjects.ALL_DEAD):
         story(stored.subject.rpartition(".")[2]).letters.append(stored.subject)
     for stored in await bus.history(topology.JOBS, subjects.ALL_RECORDS):

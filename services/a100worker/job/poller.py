@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from services.a100worker.job.queues import ALL_QUEUES, PollOrder, Queue
 from shared import subjects
 from shared.deliveries import Puller
+from shared.errors import BadMessage
 from shared.lifecycle import race
 from shared.messages import JobClass, Task
 from shared.topology import JOB_Q, worker_consumer
@@ -53,7 +54,10 @@ class Poller:
 
     def _on_announcement(self, stored: StoredMessage) -> None:
         address = subjects.parse_queue_entry(stored.subject)
-        queue = JobClass(address.job_class), Task(address.task)
+        try:
+            queue = JobClass(address.job_class), Task(address.task)
+        except ValueError as error:
+            raise BadMessage("There is no queue of this class and task.") from error
         self.order.mark(queue)
         self._just_announced.add(queue)
         self._notified.set()

@@ -6,11 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from shared import subjects
 from shared.errors import ArtMancerError
 from shared.messages import JobWork
+from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_Q
 
 if TYPE_CHECKING:
@@ -63,8 +62,6 @@ class Prefetcher:
             job_id = subjects.parse_queue_entry(stored.subject).job_id
             if after == running_seq or await self._bus.last(JOB_EV, subjects.event(job_id, "started")) is not None:
                 continue
-            try:
-                return JobWork.model_validate_json(stored.data)
-            except ValidationError:
-                continue
+            if (work := read_or_skip(JobWork, stored)) is not None:
+                return work
         return None

@@ -6,8 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from services.a100worker import metrics
 from services.a100worker.job.attempt import Attempt
 from services.a100worker.job.progress import ProgressPublisher
@@ -15,6 +13,7 @@ from services.a100worker.job.settlement import Settlement, reject_unreadable
 from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFailed, EngineHung
 from shared.messages import JobWork
+from shared.reading import read_or_skip
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Engine
@@ -46,9 +45,8 @@ class Runner:
         Raises BrokerUnavailable: the job is not settled and comes back when its lease ends. Raises EngineHung
         or CardLost: the job is settled, but neither the engine nor this runner can be used again.
         """
-        try:
-            work = JobWork.model_validate_json(delivery.data)
-        except ValidationError:
+        work = read_or_skip(JobWork, delivery)
+        if work is None:
             await reject_unreadable(self._bus, delivery)
             return
         context = tracing.extract(delivery.headers, work.submit.traceparent)

@@ -8,6 +8,7 @@ exist, and neither the response nor its time shows the difference.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _RENEW_AFTER_S = BUCKET_LIFE_S["inputs"] / 2  # so that the entry, like the image, outlives the jobs that use it
 _CACHE_S = 60.0
 _CACHE_ENTRIES = 8192
+_SECONDS = re.compile(rb"[0-9]{1,20}")
 
 
 class Ownership(Protocol):
@@ -123,7 +125,7 @@ class StoredOwnership:
         if (owner, sha256) in self._known:
             return True
         entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
-        if entry is None or not entry.data.isdigit():  # `nats kv del` leaves an empty entry
+        if entry is None or not _SECONDS.fullmatch(entry.data):  # `nats kv del` leaves an empty entry
             return False
         if self._clock() - int(entry.data) > _RENEW_AFTER_S:
             await self.add_image(owner, sha256)

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from shared import subjects
 from shared.messages import DebugSession
+from shared.reading import read_or_skip
 from shared.topology import SESSIONS
 
 if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
-    from shared.bus import Bus, StoredMessage
+    from shared.bus import Bus
     from shared.image_store import Bucket, ImageStore
 
 _NAME = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{8}")
@@ -58,12 +57,14 @@ async def find_session(bus: Bus, ownership: Ownership, owner: str, name: str) ->
     if not _NAME.fullmatch(name):
         return None
     stored = await bus.first(SESSIONS, ownership.debug_session(owner, name))
-    return None if stored is None else _parse(stored)
+    return read_or_skip(DebugSession, stored)
 
 
 async def list_sessions(bus: Bus, ownership: Ownership, owner: str) -> list[DebugSession]:
     """Return all sessions of an owner, newest first. Raises BrokerUnavailable."""
-    found = [_parse(stored) for stored in await bus.history(SESSIONS, ownership.debug_sessions(owner))]
+    found = [
+        read_or_skip(DebugSession, stored) for stored in await bus.history(SESSIONS, ownership.debug_sessions(owner))
+    ]
     return sorted((session for session in found if session), key=lambda session: session.created_at, reverse=True)
 
 
@@ -126,13 +127,6 @@ def metadata_of(session: DebugSession) -> dict[str, Any]:
 async def load_images(images: ImageStore, session: DebugSession) -> dict[str, bytes]:
     """Return all images by file name. Raises ImageNotFound, BrokerUnavailable."""
     return {file.name: await images.get(file.bucket, file.sha256) for file in files_of(session)}
-
-
-def _parse(stored: StoredMessage) -> DebugSession | None:
-    try:
-        return DebugSession.model_validate_json(stored.data)
-    except ValidationError:  # a deletion marker, or an entry of another program
-        return None
 
 
 def _image_metadata(file: SessionFile) -> dict[str, Any]:

@@ -85,10 +85,10 @@ class Feed:
             inbox.is_behind = True
             await asyncio.sleep(_RETRY_S)
             return ()
-        return [(entry.seq, event) for entry in stored if (event := parse_event(entry.data)) is not None]
+        return [(entry.seq, event) for entry in stored if (event := parse_event(entry)) is not None]
 
     def _receive(self, stored: StoredMessage) -> None:
-        event = parse_event(stored.data)
+        event = parse_event(stored)
         if event is None:
             return
         self._observe(event)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from cachetools import FIFOCache
-from pydantic import ValidationError
 
 from shared import subjects, tracing
 from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable, WrongLastSequence
 from shared.job_events import load_record
 from shared.jobs import fold
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
+from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG
 
 if TYPE_CHECKING:
@@ -87,10 +87,7 @@ class Jobs:
     async def submission_of(self, record: JobRecord) -> JobSubmit | None:
         """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""
         logged = None if record.log_seq is None else await self._bus.get(JOB_LOG, record.log_seq)
-        try:
-            return None if logged is None else JobSubmit.model_validate_json(logged.data)
-        except ValidationError:
-            return None
+        return read_or_skip(JobSubmit, logged)
 
     async def find(self, owner: str, job_id: str) -> JobRecord:
         """Return the state of the owner's job. Raises NotFound (also for a job of another owner), BrokerUnavailable."""

@@ -8,11 +8,10 @@ import binascii
 import struct
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from shared.errors import BadInput
 from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
+from shared.reading import read_or_skip
 from shared.topology import JOBS
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ async def list_page(
 def _select(stored: list[StoredMessage], status: JobState | None, before: Position | None) -> list[JobRecord]:
     found = []
     for entry in stored:
-        try:
-            record = JobRecord.model_validate_json(entry.data)
-        except ValidationError:  # a deletion marker, or an entry of another program
+        record = read_or_skip(JobRecord, entry)
+        if record is None:
             continue
         if status in {None, record.state} and (before is None or _position(record) < before):
             found.append(record)

@@ -87,7 +87,7 @@ def progress_of(record: JobRecord) -> float:
             return 1.0
         case Failed() | Cancelled():
             step, total = steps_of(record)
-            return step / total if step and total else 0.0
+            return min(step / total, 1.0) if step and total else 0.0
 
 
 def steps_of(record: JobRecord) -> tuple[int | None, int | None]:

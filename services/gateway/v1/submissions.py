@@ -9,11 +9,10 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import ValidationError
-
 from shared import subjects
 from shared.errors import BadInput, ImageNotFound
 from shared.messages import JobSubmit
+from shared.reading import read_or_skip
 from shared.tasks import needs, require_images
 
 if TYPE_CHECKING:
@@ -61,9 +60,8 @@ async def _is_known(jobs: Jobs, job_id: str, message: JobSubmit, submission: Job
 
 
 def _is_same(logged: StoredMessage, message: JobSubmit, submission: JobSubmission) -> bool:
-    try:
-        known = JobSubmit.model_validate_json(logged.data)
-    except ValidationError:
+    known = read_or_skip(JobSubmit, logged)
+    if known is None:
         return False
     same_class = subjects.parse_submission(logged.subject).job_class == submission.job_class
     return same_class and known.model_dump(exclude=_NOT_COMPARED) == message.model_dump(exclude=_NOT_COMPARED)

@@ -193,6 +193,7 @@ def test_a_logged_job_is_queued_before_its_first_event() -> None:
     body = b'{"task": "insertion", "image": "%s", "steps": 20, "debug": true, "submitted_at": 5.0}' % SHA.encode()
     record = initial_record(StoredMessage(9, subjects.submission("interactive", "u1", "j1"), body))
 
+    assert record is not None
     assert (record.job_id, record.user, record.state) == ("j1", "u1", JobState.QUEUED)
     assert (record.task, record.total_steps, record.debug, record.created_at) == (Task.INSERTION, 20, True, 5.0)
     assert (record.log_seq, record.last_seq) == (9, 0)
@@ -202,10 +203,16 @@ def test_a_logged_job_that_cannot_be_read_has_no_task() -> None:
     """It exists all the same, until the job manager has buried it."""
     record = initial_record(StoredMessage(9, subjects.submission("batch", "u1", "j1"), b"{"))
 
+    assert record is not None
     assert (record.job_id, record.state, record.task) == ("j1", JobState.QUEUED, None)
+
+
+def test_a_submission_on_an_invalid_subject_has_no_state() -> None:
+    """Its subject names no job, so no job exists."""
+    assert initial_record(StoredMessage(9, "job.submit.a100.batch.ü.j1", b"{}")) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"type": "paused", "job_id": "j1"}', b'{"type": "cancelled"}'])
 def test_what_is_no_event_is_ignored(data: bytes) -> None:
     """Something written by hand on an event's subject must not stop its readers."""
-    assert parse_event(data) is None
+    assert parse_event(StoredMessage(1, "job.ev.j1.end", data)) is None
