@@ -54,12 +54,16 @@ class Replay:
             return ReplayedJob(
                 log_seq=letter.log_seq, job_id=letter.job_id, problem="The log no longer holds its submission."
             )
-        job = await self._log_again(logged, request.job_class, dry_run=request.dry_run)
+        # Two redrives at once log a letter once: the broker drops the second message with the same id.
+        msg_id = f"redrive.{stored.seq}.{letter.at}"
+        job = await self._log_again(logged, request.job_class, dry_run=request.dry_run, msg_id=msg_id)
         if job.new_job_id is not None:
             await self._bus.delete(JOB_DLQ, stored.seq)
         return job
 
-    async def _log_again(self, stored: StoredMessage, job_class: JobClass | None, *, dry_run: bool) -> ReplayedJob:
+    async def _log_again(
+        self, stored: StoredMessage, job_class: JobClass | None, *, dry_run: bool, msg_id: str | None = None
+    ) -> ReplayedJob:
         try:
             address = subjects.parse_submission(stored.subject)
         except BadMessage as error:
@@ -72,7 +76,7 @@ class Replay:
         subject = subjects.submission(job_class or address.job_class, address.user, address.job_id)
         # A new trace, linked to that of the submission: its header has priority over the traceparent in the body.
         with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submit.traceparent))):
-            seq = await self._bus.publish(subject, stored.data)
+            seq = await self._bus.publish(subject, stored.data, msg_id=msg_id)
         new_id = subjects.replay_id(address.job_id, seq)
         log.info("job.replayed", extra={"job_id": address.job_id, "new_job_id": new_id})
         return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, new_job_id=new_id)

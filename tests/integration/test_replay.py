@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,18 @@ async def test_all_dead_letters_are_replayed(desk: Desk) -> None:
 
     assert [job.job_id for job in reply.jobs] == ["j1", "j2"]
     assert await desk.bus.history(JOB_DLQ, subjects.ALL_DEAD) == []
+
+
+async def test_two_redrives_at_once_run_a_letter_once(desk: Desk) -> None:
+    """Both replies name the same new job."""
+    async with desk.manager():
+        async with desk.worker("tests.fakes:FailingEngine"):
+            await desk.submit("j1")
+            await desk.failed("j1")
+        first, second = await asyncio.gather(redrive(desk), redrive(desk))
+
+    assert [job.new_job_id for job in first.jobs] == [job.new_job_id for job in second.jobs]
+    assert await count_logged(desk) == 2
 
 
 async def test_a_dry_run_keeps_the_letters(desk: Desk) -> None:
