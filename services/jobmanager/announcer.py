@@ -31,6 +31,7 @@ class Announcer:
         self._estimator = estimator
         self._on_release = on_release
         self._changed = asyncio.Event()
+        self._announced: dict[str, int] = {}
 
     def note_change(self) -> None:
         """Have the places compared again, at the next update."""
@@ -38,17 +39,15 @@ class Announcer:
 
     async def run(self) -> None:
         """Announce changed places until cancelled. Raises BrokerUnavailable."""
-        seen: dict[str, int] = {}
         while True:
             await self._changed.wait()
             self._changed.clear()
-            places = self._board.places(_UPDATED_PLACES)
-            for job, ahead in places:
+            for job, ahead in self._board.places(_UPDATED_PLACES):
                 # Without the hold, a worker could start the job before this event. The user would then see the job
                 # go back to the queue.
-                if seen.get(job.job_id, ahead) != ahead and self._board.hold(job.job_id):
+                if self._announced.get(job.job_id) != ahead and self._board.hold(job.job_id):
                     await self.announce(job, ahead)
-            seen = {job.job_id: ahead for job, ahead in places}
+            self._announced = {job_id: ahead for job_id, ahead in self._announced.items() if job_id in self._board}
             await asyncio.sleep(_UPDATE_EVERY_S)
 
     async def announce(self, job: WaitingJob, ahead: int, *, msg_id: str | None = None) -> None:
@@ -61,6 +60,7 @@ class Announcer:
                 await job_events.publish_event(self._bus, self._event(job, ahead), msg_id=msg_id)
             except WrongLastSequence:
                 self._board.remove(job.job_id)
+        self._announced[job.job_id] = ahead
         self._board.release(job.job_id)
         self._on_release()
 

@@ -52,6 +52,10 @@ class Board:
         self._superseded: list[WaitingJob] = []
         self.undelivered = 0  # submissions that the log still has to deliver, or that are being examined
 
+    def __contains__(self, job_id: str) -> bool:
+        """Return whether the job waits or is open."""
+        return job_id in self._waiting or job_id in self._open
+
     # --- waiting jobs ---
 
     def add(self, job: WaitingJob) -> int | None:

@@ -52,6 +52,7 @@ class Reconciler:
     async def start(self) -> None:
         """Compare once; `run` then also searches for lost jobs. Raises BrokerUnavailable."""
         self._has_recalled = False
+        self._last_events.clear()  # while the connection was lost, a living worker could not publish either
         await self.compare()
 
     async def run(self) -> None:
@@ -144,7 +145,8 @@ class Reconciler:
             job_id for _, job_id in _parse_all(subjects.job_of_event, ended)
         }
         for job_id in sorted(open_ids):
-            if (work := await self._rebuild(job_id)) is not None:
+            # Two reads a job would delay the comparisons by seconds while thousands of jobs wait.
+            if job_id not in self._board and (work := await self._rebuild(job_id)) is not None:
                 self._board.recall(work)
 
     async def _rebuild(self, job_id: str) -> JobWork | None:
