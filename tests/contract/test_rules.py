@@ -8,9 +8,15 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
+from services.gateway.http import exception_handlers
+from services.gateway.http.middleware import add_middleware
+from services.gateway.http.startup_shell import StartupShell
+from services.gateway.settings import Settings
 from shared import rpc, subjects
 from shared.messages import JobSubmit, Mask, MaskReply, MaskRequest
 from shared.settings import NatsSettings
@@ -216,10 +222,30 @@ async def test_r6_a_stream_has_cors_headers_too(client: Client) -> None:
     assert f"access-control-allow-origin: {ORIGIN}" in head
 
 
-async def test_r6_even_a_fault_of_ours_is_readable(client: Client, bus: Bus) -> None:
-    """Here the view of jobs has invalid data. The cause appears in the log only."""
+async def test_r6_malformed_data_in_the_broker_is_no_fault_of_the_request(client: Client, bus: Bus) -> None:
+    """The job is not found, and the subject of the malformed record appears in the log only."""
     await bus.publish(subjects.job_record("local", "j1"), b"nonsense")
     answer = await client.get("/api/generate/status/j1")
+
+    assert (answer.status_code, answer.json()) == (404, {"detail": "This job is unknown or has expired."})
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_r6_even_a_bug_of_ours_is_readable() -> None:
+    """A route that crashes, behind the gateway's own middleware and error handlers, answers JSON with CORS headers."""
+    app = FastAPI()
+    exception_handlers.install(app)
+    app.state.routes = app.router.routes
+
+    @app.get("/api/broken")
+    async def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    shell = StartupShell()
+    shell.open(app)
+    transport = httpx.ASGITransport(add_middleware(shell, Settings(), None), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as page:
+        answer = await page.get("/api/broken", headers={"Origin": ORIGIN})
 
     text = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."
     assert (answer.status_code, answer.json()) == (500, {"detail": text})
