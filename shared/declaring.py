@@ -23,7 +23,7 @@ from shared.settings import StreamSettings
 from shared.topology import build_topology
 
 if TYPE_CHECKING:
-    from nats.js.api import StreamConfig
+    from nats.js.api import ConsumerConfig, StreamConfig
     from nats.js.client import JetStreamContext
 
     from shared.bus import Bus
@@ -34,6 +34,8 @@ _ANSWER_S = 5.0  # a stream with three copies takes one second; a cluster does n
 _IMMUTABLE = 10052
 _STORAGE_FULL = 10047
 _NOT_A_CLUSTER = 10074
+_CONSUMER_NOT_STORED = 10012
+_FOLDER_IS_GONE = "no such file or directory"
 # The fields that may not be weaker than declared, with the option of `nats stream edit` that corrects each.
 _AMOUNTS = {
     "num_replicas": "--replicas={}",
@@ -63,7 +65,7 @@ async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
             for stream_name, consumer in topology.consumers:
                 if stream_name == stream.name:
                     async with asyncio.timeout(_ANSWER_S):
-                        await jetstream.add_consumer(stream_name, config=consumer)
+                        await _ensure_consumer(jetstream, stream_name, consumer)
 
 
 async def wait_until_declared(bus: Bus) -> None:
@@ -114,6 +116,19 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
                 f"The broker is not a cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
             ) from error
         raise
+
+
+async def _ensure_consumer(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
+    try:
+        await jetstream.add_consumer(stream, config=wanted)
+    except APIError as error:
+        if error.err_code != _CONSUMER_NOT_STORED or _FOLDER_IS_GONE not in (error.description or ""):
+            raise
+        # A deletion removes the folder last, so it can remove that of a consumer which was just created again. The
+        # broker then answers each update with this error. The streams keep their messages; a new consumer has them all.
+        log.warning("streams.consumer-replaced", extra={"consumer": wanted.durable_name})
+        await jetstream.delete_consumer(stream, str(wanted.durable_name))
+        await jetstream.add_consumer(stream, config=wanted)
 
 
 def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any, Any]]:

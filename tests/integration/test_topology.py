@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ from shared.topology import JOB_EV, JOB_LOG, JOB_Q, build_topology, worker_consu
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.stack.nats_server import NatsServer
     from shared.bus import Bus
 
@@ -204,6 +207,20 @@ async def test_a_missing_stream_is_a_weakness(bus: Bus, stream_settings: StreamS
     assert "JOB_EV is missing; start the job manager, which creates it." in told
     assert "JOB_Q has num_replicas 1 instead of 3; correct it with `nats stream edit JOB_Q --replicas=3 -f`." in told
     assert len(told) == len(build_topology(three).streams)
+
+
+async def test_a_consumer_that_lost_its_folder_is_replaced(bus: Bus, tmp_path: Path) -> None:
+    """The broker does this itself, now and then, when a consumer is created during its deletion."""
+    await bus.publish(subjects.queue_entry(JobClass.INTERACTIVE, Task.REMOVAL, "u1", "j1"), b"{}")
+    consumer = worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL)
+    (folder,) = (tmp_path / "nats").rglob(f"obs/{consumer}")
+    shutil.rmtree(folder)
+
+    await declare_streams(bus, SETTINGS)
+
+    assert folder.is_dir()
+    assert await drift(bus, SETTINGS) == {}
+    assert await deliveries.pull(bus, JOB_Q, consumer, wait_s=1.0) is not None
 
 
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:
