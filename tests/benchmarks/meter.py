@@ -1,4 +1,4 @@
-"""What the benchmarks measure with, and the table that they fill; nothing here can make a test fail."""
+"""The measuring tools of the benchmarks, and the table that they fill. Nothing here can make a test fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extract-object over HTTP: what it costs in all processes together, and what else gets done meanwhile."""
+"""Extract-object over HTTP: its cost in all processes together, and the throughput of other requests meanwhile."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ async def submit(bus: Bus, order: JobSubmit, job_class: JobClass = JobClass.INTE
 
 
 async def test_submits_are_durable_and_fast(table: Table, nats_url: str, bus: Bus) -> None:
-    """The log takes them one by one and many at once, on a broker that nobody else uses."""
+    """The log takes them one by one and many at once, on a broker without other clients."""
     order = await idle_order(bus)
     async with bare_stream(nats_url) as jetstream:
         for at_once in (1, AT_ONCE):

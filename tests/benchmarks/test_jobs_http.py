@@ -1,4 +1,4 @@
-"""Edits over HTTP: what a submit and a result cost the gateway, which all users share."""
+"""Edits over HTTP: the cost of a submit and of a result for the gateway, which all users share."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def order(image: bytes, marks: bytes, seed: int) -> bytes:
     ).encode()
 
 
-async def submitted(client: httpx.AsyncClient, orders: list[bytes]) -> list[str]:
+async def submit_orders(client: httpx.AsyncClient, orders: list[bytes]) -> list[str]:
     """One after the other; the ids of the jobs."""
     answers = [await client.post(SUBMIT, content=order) for order in orders]
     assert {answer.status_code for answer in answers} == {200}
     return [answer.json()["task_id"] for answer in answers]
 
 
-async def ended(client: httpx.AsyncClient, jobs: list[str]) -> None:
+async def wait_for_ends(client: httpx.AsyncClient, jobs: list[str]) -> None:
     """Wait for all of them, as a client does before it fetches the picture."""
     for job in jobs:
         assert (await client.get(f"{RESULT}/{job}")).status_code == 200
@@ -126,12 +126,12 @@ async def costs_ms(url: str, server: psutil.Process, orders: list[bytes]) -> lis
     headers = {"Content-Type": "application/json"}
     submitting, fetching, again = Cpu(server), Cpu(server), Cpu(server)
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False, headers=headers) as client:
-        warm = await submitted(client, [order(distinct(photo(SIDE_PX), SUBMITS), mask(SIDE_PX), SUBMITS)])
-        await ended(client, warm)
+        warm = await submit_orders(client, [order(distinct(photo(SIDE_PX), SUBMITS), mask(SIDE_PX), SUBMITS)])
+        await wait_for_ends(client, warm)
         await fetch(client, warm)
         with submitting:
-            jobs = await submitted(client, orders)
-        await ended(client, jobs)
+            jobs = await submit_orders(client, orders)
+        await wait_for_ends(client, jobs)
         with fetching:
             await fetch(client, jobs)
         with again:

@@ -1,4 +1,4 @@
-"""The whole system under jobs without work: how many, what one costs each process, and who waits for whom."""
+"""The whole system under empty jobs: how many a second, the cost in each process, and the waits."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def plain_app() -> FastAPI:
 
 @pytest.fixture
 def workers() -> int:
-    """How many; a test may say otherwise."""
+    """Return the number of workers; a test may override it."""
     return 1
 
 
@@ -123,7 +123,7 @@ async def hearing(bus: Bus) -> AsyncIterator[Heard]:
         yield heard
 
 
-async def uploaded(client: httpx.AsyncClient) -> dict[str, str]:
+async def upload_photo(client: httpx.AsyncClient) -> dict[str, str]:
     """Store a photo and a mask; the order that names them."""
     names = {}
     for name, picture in (("image", photo(64)), ("mask", mask(64))):
@@ -132,7 +132,7 @@ async def uploaded(client: httpx.AsyncClient) -> dict[str, str]:
     return {"task": "removal", "prompt": NOTHING, **names}
 
 
-async def ordered(client: httpx.AsyncClient, order: dict[str, str], count: int) -> float:
+async def send_orders(client: httpx.AsyncClient, order: dict[str, str], count: int) -> float:
     """Submit the order so often; seconds. Not by httpx, which takes longer over a request than the gateway does."""
     url, body, left = client.base_url, json.dumps(order).encode(), iter(range(count))
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: {url.host}:{url.port}\r\nContent-Type: application/json\r\n"
@@ -159,18 +159,18 @@ async def test_submits_by_hash_are_fast(table: Table, stack: Stack, stack_bus: B
     """Each is in the log when it is answered; the baseline keeps the orders in memory."""
     gateway = stack.processes["gateway"]
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
-        order = await uploaded(client)
-        await ordered(client, order, 50)
-        stack.processes["jobmanager"].suspend()  # what happens to the jobs is not what is measured here
+        order = await upload_photo(client)
+        await send_orders(client, order, 50)
+        stack.processes["jobmanager"].suspend()  # the run of the jobs is not measured here
         with Cpu(gateway) as cpu:
-            ours_s = await ordered(client, order, SUBMITS)
+            ours_s = await send_orders(client, order, SUBMITS)
         stack.processes["jobmanager"].resume()
         await heard.until(heard.ended, SUBMITS)
     with plain_server(f"{__name__}:plain_app") as (url, server):
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            await ordered(client, order, 50)
+            await send_orders(client, order, 50)
             with Cpu(server) as plain_cpu:
-                plain_s = await ordered(client, order, SUBMITS)
+                plain_s = await send_orders(client, order, SUBMITS)
 
     table.row("submits through /v1 by hash", SUBMITS / ours_s, "/s", target=500, baseline=SUBMITS / plain_s,
               more_is_better=True)  # fmt: skip
@@ -181,7 +181,7 @@ async def test_submits_by_hash_are_fast(table: Table, stack: Stack, stack_bus: B
 async def test_a_job_without_work_costs_little(table: Table, stack: Stack, stack_bus: Bus, workers: int) -> None:
     """Processor time of a whole job, by process: two cores have 2,000 ms a second for all of them."""
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
-        order = JobSubmit.model_validate(await uploaded(client))
+        order = JobSubmit.model_validate(await upload_photo(client))
         meters = {name: Cpu(process) for name, process in stack.processes.items()}
         await done(stack_bus, heard, order, 100)
         with ExitStack() as measured:
@@ -212,7 +212,7 @@ async def test_a_dead_workers_job_starts_again_soon(table: Table, stack: Stack, 
     took = []
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client, hearing(stack_bus) as heard:
         order = JobSubmit.model_validate(
-            await uploaded(client) | {"prompt": json.dumps({"steps": 1, "interval_ms": 900})}
+            await upload_photo(client) | {"prompt": json.dumps({"steps": 1, "interval_ms": 900})}
         )
         for _ in range(3):
             job = await submit(stack_bus, order)
@@ -244,7 +244,7 @@ async def test_a_backlog_delays_nobody_by_more_than_a_job(
         hearing(stack_bus) as heard,
         stack_bus.subscribe(LIVE_QUEUED, queued.hear),
     ):
-        fields = await uploaded(client)
+        fields = await upload_photo(client)
         long = JobSubmit.model_validate({**fields, "prompt": json.dumps({"steps": 4, "interval_ms": LONG_MS / 4})})
         began = time.monotonic()
         for _ in range(BACKLOG // AT_ONCE):

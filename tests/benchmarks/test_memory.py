@@ -1,4 +1,4 @@
-"""How much memory the system needs when nothing happens, and whether the gateway keeps any of what passes through."""
+"""The memory of the idle system, and the memory that the gateway keeps after requests."""
 
 from __future__ import annotations
 

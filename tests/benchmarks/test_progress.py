@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 from tests.benchmarks.meter import Cpu
 from tests.benchmarks.photos import base64_of, mask, photo
 from tests.benchmarks.servers import Stack, plain_server, running_stack
-from tests.benchmarks.watcher import opened
+from tests.benchmarks.watcher import open_watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -81,7 +81,7 @@ async def _looks(state: dict[str, str]) -> AsyncIterator[str]:
 
 async def polled_ms(streams: int) -> list[float]:
     with plain_server(f"{__name__}:polling_app") as (url, _):
-        watchers = await opened(url, [f"{STREAM}/job"] * streams)
+        watchers = await open_watchers(url, [f"{STREAM}/job"] * streams)
         since_ns = time.monotonic_ns()
         await asyncio.sleep(STEPS * INTERVAL_MS / 1000)
         for watcher in watchers:
@@ -102,7 +102,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What all streams together saw."""
+    """The events that all streams together received."""
 
     ages_ms: list[float]
     frame_ms: float
@@ -122,9 +122,11 @@ async def jobs_at_work(stack: Stack, count: int) -> list[str]:
     return [answer.json()["task_id"] for answer in answers]
 
 
-async def watched(stack: Stack, jobs: list[str], streams: int, begin: Callable[[], None] = lambda: None) -> Watched:
+async def watch_streams(
+    stack: Stack, jobs: list[str], streams: int, begin: Callable[[], None] = lambda: None
+) -> Watched:
     """Watch the jobs, each in as many streams, until they end; `begin` is called when all streams are open."""
-    watchers = await opened(stack.url, [f"{STREAM}/{jobs[number % len(jobs)]}" for number in range(streams)])
+    watchers = await open_watchers(stack.url, [f"{STREAM}/{jobs[number % len(jobs)]}" for number in range(streams)])
     since_ns = time.monotonic_ns()
     with Cpu(stack.processes["gateway"]) as cpu:
         begin()
@@ -137,7 +139,7 @@ async def watched(stack: Stack, jobs: list[str], streams: int, begin: Callable[[
 
 @asynccontextmanager
 async def crew(stack: Stack) -> AsyncIterator[tuple[list[str], Callable[[], None]]]:
-    """Two hundred jobs, and what to call for their events to begin."""
+    """Yield two hundred jobs, and the function that starts their events."""
     command = ["-m", "tests.benchmarks.crew", stack.broker, str(MANY), str(STEPS), str(INTERVAL_MS / 1000)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=pipe, stdout=pipe, limit=2**20)
@@ -155,7 +157,7 @@ def report(table: Table, name: str, ours: Watched, plain_ms: list[float]) -> Non
 
 async def test_one_stream_is_told_at_once(table: Table, stack: Stack) -> None:
     """From the engine's thread in the worker to the client's socket."""
-    ours = await watched(stack, await jobs_at_work(stack, 1), 1)
+    ours = await watch_streams(stack, await jobs_at_work(stack, 1), 1)
 
     report(table, "1 stream", ours, await polled_ms(1))
 
@@ -163,9 +165,9 @@ async def test_one_stream_is_told_at_once(table: Table, stack: Stack) -> None:
 async def test_two_hundred_streams_are_told_at_once(table: Table, stack: Stack) -> None:
     """Fifty watch each of four jobs, so each event goes out fifty times; then each watches a job of its own."""
     plain_ms = await polled_ms(MANY)
-    shared = await watched(stack, await jobs_at_work(stack, WORKERS), MANY)
+    shared = await watch_streams(stack, await jobs_at_work(stack, WORKERS), MANY)
     async with crew(stack) as (jobs, begin):
-        own = await watched(stack, jobs, MANY, begin)
+        own = await watch_streams(stack, jobs, MANY, begin)
 
     for jobs_watched, ours in ((WORKERS, shared), (MANY, own)):
         report(table, f"{MANY} streams on {jobs_watched} jobs", ours, plain_ms)

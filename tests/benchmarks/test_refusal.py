@@ -70,11 +70,11 @@ def huge() -> bytes:
     )
 
 
-def refused(url: str, server: psutil.Process, body: bytes) -> tuple[float, float]:
+def measure_refusal(url: str, server: psutil.Process, body: bytes) -> tuple[float, float]:
     """Milliseconds until the answer, the median; and by how many MB the server's memory has grown at its highest."""
     headers = {"Content-Type": "application/json"}
     with httpx.Client(base_url=url, trust_env=False, timeout=60, headers=headers) as client:
-        assert client.post(ROUTE, content=body).status_code == 413  # imports what it needs
+        assert client.post(ROUTE, content=body).status_code == 413  # loads the modules of the refusal
         before_mb = server.memory_info().rss / 1e6
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak counts from here
         times_ms = []
@@ -92,9 +92,9 @@ def test_a_huge_picture_is_refused_by_its_header(table: Table, tmp_path: Path) -
     order = {"prompt": "", "input_image": base64_of(huge()), "mask_image": base64_of(mask(64))}
     body = json.dumps(order).encode()
     with running_stack(tmp_path) as stack:
-        ours_ms, ours_mb = refused(stack.url, stack.processes["gateway"], body)
+        ours_ms, ours_mb = measure_refusal(stack.url, stack.processes["gateway"], body)
     with plain_server(f"{__name__}:plain_app") as (url, server):
-        plain_ms, plain_mb = refused(url, server, body)
+        plain_ms, plain_mb = measure_refusal(url, server, body)
 
     table.row(f"refusing a header of {SIDE_PX} px a side", ours_ms, "ms", target=TARGET_MS, baseline=plain_ms)
     table.row("  memory that it takes, gateway", ours_mb, "MB", target=TARGET_MB, baseline=plain_mb)

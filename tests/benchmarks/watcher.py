@@ -1,4 +1,4 @@
-"""Clients of server-sent events on bare sockets: 200 of them must cost less than what they measure."""
+"""Clients of server-sent events on bare sockets: 200 of them must cost less than the server under test."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Watcher(asyncio.Protocol):
         return [(at - stamp) / 1e6 for at, stamp in stamped if stamp > since_ns]
 
 
-async def opened(url: str, paths: list[str]) -> list[Watcher]:
+async def open_watchers(url: str, paths: list[str]) -> list[Watcher]:
     """Open a stream for each path; all have got their first frame."""
     port, loop = int(url.rpartition(":")[2]), asyncio.get_running_loop()
     watchers = []

@@ -17,7 +17,7 @@ def read(path: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
-def enlarged(size: tuple[int, int], sample: str = "rocket") -> Image.Image:
+def enlarge_sample(size: tuple[int, int], sample: str = "rocket") -> Image.Image:
     """Return an enlarged sample."""
     return read(SAMPLES / f"{sample}.jpg").resize(size, Image.Resampling.BICUBIC)
 

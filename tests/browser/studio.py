@@ -160,7 +160,7 @@ class Studio:
         """Wait until something is marked."""
         await expect(self.mask_facts).to_contain_text(share)
 
-    async def painted(self) -> str:
+    async def read_stage(self) -> str:
         """Return the stage's pixels after all changes are painted."""
         painted = """canvas => new Promise((resolve) =>
             requestAnimationFrame(() => requestAnimationFrame(() => resolve(canvas.toDataURL()))))"""
@@ -171,7 +171,7 @@ class Studio:
         edge = await self.canvas().bounding_box()
         assert edge is not None
         left, top = await self.on_screen(place)
-        with Image.open(io.BytesIO(base64.b64decode((await self.painted()).partition(",")[2]))) as stage:
+        with Image.open(io.BytesIO(base64.b64decode((await self.read_stage()).partition(",")[2]))) as stage:
             x, y = round(left - edge["x"]), round(top - edge["y"])
             red, green, blue = stage.convert("RGB").crop((x, y, x + 1, y + 1)).tobytes()
         return red, green, blue

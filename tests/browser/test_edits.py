@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 NOTHING_ELSE = "0 pixels changed outside the edited region"
 
 
-async def downloaded(studio: Studio) -> tuple[str, Image.Image]:
+async def download_result(studio: Studio) -> tuple[str, Image.Image]:
     """Return the name and the image of the Download link."""
     async with studio.page.expect_download() as download:
         await studio.download.press("Enter")
@@ -35,7 +35,7 @@ async def test_remove_by_mouse(studio: Studio) -> None:
     await studio.shows_result()
     await expect(studio.promise).to_have_text(NOTHING_ELSE)
 
-    name, picture = await downloaded(studio)
+    name, picture = await download_result(studio)
     before = read(SAMPLES / "rocket.jpg")
     assert (name, picture.size) == ("rocket-removed.png", before.size)
     assert picture.crop((0, 0, 150, 427)).tobytes() == before.crop((0, 0, 150, 427)).tobytes()
@@ -53,7 +53,7 @@ async def test_remove_by_keyboard(studio: Studio) -> None:
     await studio.press("ArrowRight", "ArrowRight")
     await expect(studio.divider).not_to_have_attribute("aria-valuenow", str(at))
     await studio.tab_to(studio.download)
-    name, _ = await downloaded(studio)
+    name, _ = await download_result(studio)
 
     assert name == "rocket-removed.png"
 
@@ -71,7 +71,7 @@ async def test_insert_by_mouse(studio: Studio) -> None:
     await studio.shows_result()
 
     await expect(studio.promise).to_have_text(NOTHING_ELSE)
-    assert (await downloaded(studio))[0] == "coffee-inserted.png"
+    assert (await download_result(studio))[0] == "coffee-inserted.png"
 
 
 async def test_insert_by_keyboard(studio: Studio) -> None:
@@ -99,7 +99,7 @@ async def test_white_balance_by_mouse(studio: Studio) -> None:
         await studio.page.get_by_label("Strength").fill(strength)
         await studio.run.click()
         await studio.shows_result()
-        pictures.append((await downloaded(studio))[1])
+        pictures.append((await download_result(studio))[1])
         await studio.shoot(strength)
         await studio.button("Back").click()
     full, half, none = pictures
@@ -118,7 +118,7 @@ async def test_white_balance_by_keyboard(studio: Studio) -> None:
     await studio.press("Control+Enter")
     await studio.shows_result()
 
-    assert (await downloaded(studio))[0] == "rocket-balanced.png"
+    assert (await download_result(studio))[0] == "rocket-balanced.png"
 
 
 async def test_the_divider_follows_the_mouse(studio: Studio) -> None:

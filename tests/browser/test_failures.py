@@ -39,7 +39,7 @@ async def remembers(studio: Studio, **changes: str) -> None:
 
 
 async def test_a_running_edit_that_the_server_does_not_know(edited: Studio) -> None:
-    """A sentence says that it has expired, and the photo is open for another try."""
+    """A sentence explains that it has expired, and the photo is open for another try."""
     await remembers(edited, id=UNKNOWN_ID, status="running")
     await edited.says("This edit is unknown to the server or has expired; run it again.")
     await expect(edited.film).to_have_attribute("data-status", "expired")

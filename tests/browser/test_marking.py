@@ -57,14 +57,14 @@ async def test_several_things_may_be_meant(studio: Studio) -> None:
     await studio.is_marked()
     candidates = studio.page.get_by_role("group", name="Which one is meant?").get_by_role("button")
     await expect(candidates.first).to_have_attribute("aria-pressed", "true")
-    before = await studio.painted()
+    before = await studio.read_stage()
     await candidates.last.click()
     await expect(candidates.last).to_have_attribute("aria-pressed", "true")
-    assert await studio.painted() != before
+    assert await studio.read_stage() != before
     await studio.press("Control+z")
     await expect(candidates.first).to_have_attribute("aria-pressed", "true")
 
-    assert await studio.painted() == before
+    assert await studio.read_stage() == before
 
 
 async def test_brush_and_eraser_do_as_the_hand_does(studio: Studio) -> None:

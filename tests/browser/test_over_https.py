@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from tests.browser.pictures import enlarged, jpeg
+from tests.browser.pictures import enlarge_sample, jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -
 @pytest.fixture
 def large_photo(tmp_path: Path) -> Path:
     """Return a photo large enough for an edit of some seconds."""
-    (tmp_path / "pad.jpg").write_bytes(jpeg(enlarged((1200, 800))))
+    (tmp_path / "pad.jpg").write_bytes(jpeg(enlarge_sample((1200, 800))))
     return tmp_path / "pad.jpg"
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import expect
 
-from tests.browser.pictures import SAMPLES, enlarged, jpeg, read
+from tests.browser.pictures import SAMPLES, enlarge_sample, jpeg, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +28,14 @@ TRANSFER = """
 """
 
 
-def packed(sample: str) -> list[str]:
+def encode_sample(sample: str) -> list[str]:
     """Return a sample as text, with its name and type."""
     return [base64.b64encode((SAMPLES / f"{sample}.jpg").read_bytes()).decode(), f"{sample}.jpg", "image/jpeg"]
 
 
 async def carry(studio: Studio, sample: str) -> dict[str, object]:
     """Return the data of a drop or paste event with this file."""
-    return {"dataTransfer": await studio.page.evaluate_handle(TRANSFER, packed(sample))}
+    return {"dataTransfer": await studio.page.evaluate_handle(TRANSFER, encode_sample(sample))}
 
 
 async def test_a_photo_can_be_chosen_from_disk(studio: Studio) -> None:
@@ -89,7 +89,7 @@ async def test_a_transparent_photo_lies_on_white(studio: Studio, tmp_path: Path)
 
 async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path) -> None:
     """A portrait photo with an EXIF rotation is shown, marked and edited upright, and returned at full size."""
-    photo = enlarged((3000, 4000), "astronaut")
+    photo = enlarge_sample((3000, 4000), "astronaut")
     (tmp_path / "phone.jpg").write_bytes(jpeg(photo, turned=True))
     await studio.choose_file(tmp_path / "phone.jpg")
     await studio.shows("3000 × 4000")  # noqa: RUF001 (as the page writes it)

@@ -51,7 +51,7 @@ async def shows_so_far(studio: Studio) -> None:
     await expect(studio.divider).to_be_visible()
 
 
-async def cancelled(studio: Studio) -> None:
+async def cancel_edit(studio: Studio) -> None:
     """Cancel the edit and wait for the effect: the next test needs the worker."""
     await studio.cancel.click()
     await expect(studio.progress).to_be_hidden()
@@ -65,7 +65,7 @@ async def test_progress_is_shown_and_read_out(painting: Studio) -> None:
 
     await expect(painting.track).to_have_attribute("aria-valuetext", "25 percent. Step 1 of 4")
     await expect(painting.hint).to_have_text("You can close this page: the edit continues, and you find it here later.")
-    await cancelled(painting)
+    await cancel_edit(painting)
 
 
 async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
@@ -77,7 +77,7 @@ async def test_only_what_is_marked_looks_different(painting: Studio) -> None:
 
     assert is_green(await painting.colour(MARKED))
     assert await painting.colour(FREE) == outside
-    await cancelled(painting)
+    await cancel_edit(painting)
 
 
 async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
@@ -90,7 +90,7 @@ async def test_a_white_balance_changes_all_of_it(painting: Studio) -> None:
     assert is_green(await painting.colour(FREE))
     await painting.divider.press("End")
     assert not is_green(await painting.colour(FREE))
-    await cancelled(painting)
+    await cancel_edit(painting)
 
 
 async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
@@ -101,7 +101,7 @@ async def test_it_is_there_again_after_a_reload(painting: Studio) -> None:
 
     await shows_so_far(painting)
     assert is_green(await painting.colour(MARKED))
-    await cancelled(painting)
+    await cancel_edit(painting)
 
 
 async def test_a_cancel_takes_it_away(painting: Studio) -> None:
@@ -109,7 +109,7 @@ async def test_a_cancel_takes_it_away(painting: Studio) -> None:
     before = await painting.colour(MARKED)
     await painting.run.click()
     await shows_so_far(painting)
-    await cancelled(painting)
+    await cancel_edit(painting)
 
     await expect(painting.divider).to_be_hidden()
     assert await painting.colour(MARKED) == before
@@ -124,4 +124,4 @@ async def test_an_estimate_that_was_wrong_is_taken_back(painting: Studio) -> Non
     await painting.run.click()
 
     await expect(painting.progress).to_contain_text("longer than expected")
-    await cancelled(painting)
+    await cancel_edit(painting)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.pictures import enlarged, jpeg
+from tests.browser.pictures import enlarge_sample, jpeg
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ LOST = "The connection was lost; your edit continues"
 def large_photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a photo large enough for an edit of some seconds."""
     path = tmp_path_factory.mktemp("photos") / "pad.jpg"
-    path.write_bytes(jpeg(enlarged((1200, 800))))
+    path.write_bytes(jpeg(enlarge_sample((1200, 800))))
     return path
 
 

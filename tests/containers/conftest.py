@@ -1,4 +1,4 @@
-"""What the tests of the containers share: the engine, and the whole system, started once as a user would start it."""
+"""Provide the container engine and the whole system, started once as a user starts it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def project(engine: Engine, secrets: Path) -> Project:
     project.compose("run", "--rm", "--no-deps", "--volume", weights, *fetch)
     project.up()
     keep_addresses()
-    asyncio.run(project.recovered(150))
+    asyncio.run(project.wait_until_healthy(150))
     return project
 
 
@@ -88,7 +88,7 @@ def key(secrets: Path) -> str:
 
 @pytest.fixture(scope="session")
 def trust(project: Project) -> ssl.SSLContext:
-    """Caddy's own authority, and nobody else."""
+    """Return a TLS context that trusts only Caddy's own authority."""
     root = project.compose("exec", "-T", "caddy", "/bin/busybox", "cat", "/data/pki/authorities/local/root.crt")
     return ssl.create_default_context(cadata=root)
 

@@ -1,4 +1,4 @@
-"""`python -m tests.containers.driver`: builds the images, then runs the tests of the containers.
+"""Build the images and run the container tests: `python -m tests.containers.driver`.
 
 The tests run in namespaces of their own, for mounts, network and processes: ports 80 and 443 are free in there, what
 they leave behind ends with them, and nothing of it can be seen from outside. Arguments go to pytest.
@@ -63,7 +63,7 @@ def claim() -> None:
 
 
 def say(sentence: str) -> None:
-    """Tell whoever waits."""
+    """Print the progress for a person who waits."""
     print(sentence, flush=True)  # noqa: T201
 
 

@@ -43,7 +43,7 @@ async def order(client: httpx.AsyncClient, **fields: Any) -> str:
     return str(good(await client.post("/v1/jobs", json=fields))["id"])
 
 
-async def ended(client: httpx.AsyncClient, job: str, timeout_s: float = 60) -> dict[str, Any]:
+async def wait_for_end(client: httpx.AsyncClient, job: str, timeout_s: float = 60) -> dict[str, Any]:
     """Wait until the job has ended and return how."""
     last: dict[str, Any] = {}
 
@@ -69,7 +69,7 @@ async def remove_the_spoon(client: httpx.AsyncClient) -> None:
     image = await upload(client, photo)
     found = good(await client.post("/v1/masks", json={"image": image, "box": SPOON_BOX}))
     job = await order(client, task="removal", image=image, mask=found["sha256"])
-    assert (await ended(client, job))["status"] == "done"
+    assert (await wait_for_end(client, job))["status"] == "done"
 
     before = pixels(photo)
     after = pixels((await client.get(f"/v1/jobs/{job}/result")).raise_for_status().content)

@@ -76,7 +76,7 @@ class Engine:
         return self.work / "podman.sock"
 
     def configure(self) -> None:
-        """Write what podman and pip must be told."""
+        """Write the configuration of podman and pip."""
         (self.work / "tmp").mkdir(parents=True, exist_ok=True)
         for name, text in _FILES.items():
             (self.work / name).write_text(text.format(work=self.work, certificates=CERTIFICATES))
@@ -94,7 +94,7 @@ class Engine:
         )
 
     def podman(self, *arguments: str | Path, timeout_s: float = 120) -> str:
-        """Run podman and return what it prints; fails with its last words."""
+        """Run podman and return its output. Raises an error with the last lines of the output."""
         ended = self.attempt(*arguments, timeout_s=timeout_s)
         if ended.returncode != 0:
             raise RuntimeError(f"podman {arguments[0]} ended with {ended.returncode}: {ended.stderr.strip()[-2000:]}")
@@ -105,7 +105,7 @@ class Engine:
         return self.attempt("image", "exists", name).returncode == 0
 
     def clear(self) -> None:
-        """Take away what ran before; images stay."""
+        """Remove the containers and volumes of earlier runs; the images stay."""
         self.attempt("rm", "--all", "--force", "--time", "0")
         self.attempt("network", "prune", "--force")
         self.attempt("volume", "prune", "--force")

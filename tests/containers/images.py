@@ -48,7 +48,7 @@ _SERVERS = {
 
 
 def build_all(engine: Engine) -> None:
-    """Bring every image up to date; what has not changed costs a second or two."""
+    """Build every image. An unchanged image costs a second or two."""
     _import_python(engine)
     for name, (program, home, start) in _SERVERS.items():
         _build_server(engine, name, program, _SERVER.format(program=program, home=home, start=start))

@@ -1,4 +1,4 @@
-"""compose.yaml as it runs, by Docker Compose on Podman's socket, and what a test wants to know of its containers."""
+"""Run compose.yaml by Docker Compose on Podman's socket, and inspect its containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
 _LOOK_EVERY_S, _LOOK_AGAIN_EVERY = 0.4, 12
-_START_S = 25.0  # less than any start_period: what fails in that does not count
+_START_S = 25.0  # less than any start_period; failed probes do not count in that time
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Project:
         )
 
     def up(self, *arguments: str, **variables: str) -> None:
-        """Start what does not run."""
+        """Start the services that do not run."""
         self.compose("up", "--detach", "--no-build", *arguments, timeout_s=180, **variables)
 
     def containers(self, service: str = "") -> list[Container]:
@@ -92,7 +92,7 @@ class Project:
         """Which containers do not run as they should."""
         return [each.name for each in self.containers() if not (each.healthy if each.running else each.exit_code == 0)]
 
-    async def recovered(self, timeout_s: float = 120) -> None:
+    async def wait_until_healthy(self, timeout_s: float = 120) -> None:
         """Wait until all containers are healthy or have ended well; fails with the logs of those that are not."""
         try:
             await wait_until(lambda: not self.ill(), "all containers are healthy", timeout_s)
@@ -134,7 +134,7 @@ def health_checked(engine: Engine) -> Iterator[None]:
 
 
 def _check_until(engine: Engine, ended: threading.Event) -> None:
-    """Ask often while a container starts, and now and then afterwards: who fails three times is not waited for."""
+    """Poll often while a container starts, and seldom afterwards. A third failure ends the wait."""
     transport = httpx.HTTPTransport(uds=str(engine.socket))
     rounds = 0
     with httpx.Client(transport=transport, base_url="http://podman/v4.0.0/libpod", timeout=10) as api:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 async def test_the_system_is_healthy(client: httpx.AsyncClient, project: Project) -> None:
-    """Every service says so, over HTTPS with a certificate of Caddy's authority; the weights are in use."""
+    """Every service is healthy, over HTTPS with a certificate of Caddy's authority; the weights are in use."""
     report = (await client.get("/api/system/health")).json()
 
     assert report["status"] == "healthy", report
@@ -33,7 +33,7 @@ async def test_a_photo_is_edited_through_https(client: httpx.AsyncClient) -> Non
 
 
 async def test_http_leads_to_https(project: Project) -> None:
-    """Who forgets the s is told."""
+    """Plain HTTP is redirected to HTTPS."""
     del project
     async with httpx.AsyncClient(timeout=60) as plain:
         answer = await plain.get("http://localhost/")
@@ -52,7 +52,7 @@ async def test_the_gateway_sees_who_comes(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("service", OURS)
 def test_a_process_can_do_no_more_than_its_work(project: Project, service: str) -> None:
-    """It is nobody in particular, has no capability, can gain none, and cannot write where its code is."""
+    """It is an ordinary user without capabilities, can gain none, and cannot write to its code."""
     probe = (
         "import os, pathlib\n"
         "status = dict(line.split(':\\t', 1) for line in open('/proc/1/status').read().splitlines())\n"

@@ -52,7 +52,7 @@ def service(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("name", LIMITS_MB)
 def test_an_image_is_small(engine: Engine, name: str, record_property: Callable[[str, object], None]) -> None:
-    """What it adds to its base."""
+    """The layers above its base image stay below the limit."""
     added_mb = (inspect(engine, f"artmancer/{name}")["Size"] - inspect(engine, PYTHON)["Size"]) / 1e6
     record_property(f"{name}_mb", round(added_mb))
 
@@ -77,7 +77,7 @@ def test_an_image_says_what_it_is(engine: Engine, service: str) -> None:
 
 
 def test_an_image_holds_its_service_and_nothing_else(engine: Engine, service: str) -> None:
-    """Compiled, with the list of its packages for whoever takes stock, on a root that nobody can write to."""
+    """The code is compiled, the image lists its packages, and the root file system is read-only."""
     said = engine.podman(
         *("run", "--rm", "--read-only", "--network=none", "--cap-drop=all", f"artmancer/{service}"),
         *("python", "-c", INVENTORY),
@@ -92,7 +92,7 @@ def test_an_image_holds_its_service_and_nothing_else(engine: Engine, service: st
 
 
 def test_an_image_needs_no_shell(engine: Engine, service: str) -> None:
-    """It says what is wrong with its settings, and ends, where there is none."""
+    """Without its settings it prints a sentence and exits."""
     hidden = ("--volume=/dev/null:/bin/sh:ro", "--volume=/dev/null:/bin/dash:ro", "--volume=/dev/null:/bin/bash:ro")
 
     ended = engine.attempt("run", "--rm", "--network=none", *hidden, "--env=LOG_LEVEL=LOUD", f"artmancer/{service}")

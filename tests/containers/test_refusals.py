@@ -1,4 +1,4 @@
-"""What an operator gets wrong is told in one sentence, and the container ends with 78: a new start cannot help."""
+"""Each mistake of an operator gives one sentence and exit code 78, since a new start cannot help."""
 
 from __future__ import annotations
 

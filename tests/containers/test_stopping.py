@@ -1,4 +1,4 @@
-"""Containers are stopped and started anew while people work: what runs is finished or handed back, nothing fails."""
+"""Stop and restart containers under load: running jobs are finished or handed back, and no request fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.containers.edits import PHOTO, SPOON_BOX, ended, events, good, order, remove_the_spoon, upload
+from tests.containers.edits import PHOTO, SPOON_BOX, events, good, order, remove_the_spoon, upload, wait_for_end
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -42,32 +42,32 @@ async def start(project: Project, name: str) -> None:
 
 
 @pytest.fixture
-async def scripted(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """One worker whose jobs take as long as the test says; told to stop, it gives back what takes 7 s more."""
+async def scripted_worker(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
+    """Provide one worker with jobs of a given length. At a stop, it hands back a job that needs 7 s more."""
     alone = ("--no-deps", "a100worker")  # or Compose, which takes Podman's answers amiss, makes the broker anew as well
     project.up(*alone, A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="10")  # of which 3 s are for giving it back
-    await project.recovered()
+    await project.wait_until_healthy()
     yield
     project.up(*alone)
-    await project.recovered()
+    await project.wait_until_healthy()
     await remove_the_spoon(client)
 
 
-@pytest.mark.usefixtures("scripted")
+@pytest.mark.usefixtures("scripted_worker")
 async def test_a_worker_finishes_its_job_or_hands_it_back(client: httpx.AsyncClient, project: Project) -> None:
     """A job that ends in time ends; a longer one goes back, at no cost, and the next worker does it."""
     image = await upload(client, PHOTO.read_bytes())
     short = await order(client, task="white-balance", image=image, prompt=script(20, 150))
     await running(client, short)
     await stop(project, "artmancer-a100worker-1")
-    assert (await ended(client, short))["status"] == "done"
+    assert (await wait_for_end(client, short))["status"] == "done"
     await start(project, "artmancer-a100worker-1")
 
     long = await order(client, task="white-balance", image=image, prompt=script(70, 200))
     await running(client, long)
     await stop(project, "artmancer-a100worker-1")
     await start(project, "artmancer-a100worker-1")
-    assert (await ended(client, long))["status"] == "done"
+    assert (await wait_for_end(client, long))["status"] == "done"
     names = [name for name, _ in await events(client, long)]
     assert names.count("started") == 2
     assert names.count("returned") == 1
@@ -94,7 +94,7 @@ async def extract(client: httpx.AsyncClient, image: str, drawn: str) -> httpx.Re
 
 @pytest.mark.parametrize("service", ["segmentation", "imageutils", "gateway", "jobmanager"])
 async def test_a_service_answers_what_it_was_asked(client: httpx.AsyncClient, project: Project, service: str) -> None:
-    """Before it ends, by itself and in time; who comes too late is told so. With two of it nobody is, see below."""
+    """It answers before it exits, in time. A later request is refused; with two replicas none is, see below."""
     image = await upload(client, PHOTO.read_bytes())
     drawn = good(await mask(client, image))["sha256"]
     questions = [mask(client, image) if service == "segmentation" else extract(client, image, drawn) for _ in range(4)]
@@ -113,11 +113,11 @@ async def test_a_service_answers_what_it_was_asked(client: httpx.AsyncClient, pr
 async def test_three_workers_share_the_work(client: httpx.AsyncClient, project: Project) -> None:
     """`--scale a100worker=3`: six jobs at once are done by more than one of them."""
     project.up("--no-recreate", "--scale", "a100worker=3")
-    await project.recovered()
+    await project.wait_until_healthy()
     image = await upload(client, PHOTO.read_bytes())
     ordered = (order(client, task="white-balance", image=image, seed=seed) for seed in range(6))
     jobs = await asyncio.gather(*ordered)
-    assert {(await ended(client, job))["status"] for job in jobs} == {"done"}
+    assert {(await wait_for_end(client, job))["status"] for job in jobs} == {"done"}
 
     workers = {facts["worker"] for job in jobs for name, facts in await events(client, job) if name == "started"}
     assert len(project.containers("a100worker")) == 3
@@ -127,7 +127,7 @@ async def test_three_workers_share_the_work(client: httpx.AsyncClient, project: 
 
 @asynccontextmanager
 async def busy(*kinds: Callable[[int], Awaitable[Any]]) -> AsyncIterator[list[str]]:
-    """Keep one of each kind of request under way while the block runs; yields what has failed."""
+    """Keep one request of each kind open while the block runs. Yield the failures."""
     failed: list[str] = []
     over = asyncio.Event()
 
@@ -156,14 +156,14 @@ async def test_a_rolling_restart_fails_nobody(
     """Two of each service, stopped and started one by one under load: not one request fails, not one job is lost."""
     services = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
     project.up("--no-recreate", *(word for service in services for word in ("--scale", f"{service}=2")))
-    await project.recovered()
+    await project.wait_until_healthy()
     image = await upload(client, PHOTO.read_bytes())
     drawn = good(await mask(client, image))["sha256"]
     done = {"edits": 0, "masks": 0, "extractions": 0, "pages": 0}
 
     async def edits(number: int) -> None:
         job = await order(client, task="white-balance", image=image, seed=number)
-        assert (await ended(client, job))["status"] == "done"
+        assert (await wait_for_end(client, job))["status"] == "done"
         done["edits"] += 1
 
     async def masks(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the deployment's files share: kustomize, and what it makes of each overlay."""
+"""Provide kustomize and the objects that it renders from each overlay."""
 
 from __future__ import annotations
 

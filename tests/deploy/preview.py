@@ -31,7 +31,7 @@ p { margin: 0; line-height: 15px; color: #9fa7b3 } b { font-size: 24px; font-wei
 Series = list[tuple[str, list[tuple[float, float]]]]
 
 
-def shown(value: float, unit: str) -> str:
+def format_value(value: float, unit: str) -> str:
     """Return a number as a person reads it."""
     match unit:
         case "bytes":
@@ -81,14 +81,14 @@ def body_of(panel: dict[str, Any], series: Series, width: int, height: int, now:
     unit = panel["fieldConfig"]["defaults"]["unit"]
     latest = [(legend, points[-1][1]) for legend, points in series]
     if panel["type"] == "stat":
-        return "".join(f"<p>{html.escape(legend)} <b>{shown(value, unit)}</b></p>" for legend, value in latest)
+        return "".join(f"<p>{html.escape(legend)} <b>{format_value(value, unit)}</b></p>" for legend, value in latest)
     top = max((value for _, points in series for _, value in points), default=0.0)
     largest = sorted(enumerate(latest), key=lambda entry: -max(value for _, value in series[entry[0]][1]))
     legends = "  ".join(
-        f'<i style="color:{COLOURS[number % len(COLOURS)]}">{html.escape(legend)} {shown(value, unit)}</i>'
+        f'<i style="color:{COLOURS[number % len(COLOURS)]}">{html.escape(legend)} {format_value(value, unit)}</i>'
         for number, (legend, value) in largest[:8]
     )
-    told = f"<p>up to {shown(top, unit)}</p>" if series else "<p>nothing to show</p>"
+    told = f"<p>up to {format_value(top, unit)}</p>" if series else "<p>nothing to show</p>"
     return told + drawing(series, width, height - 88, now) + f"<p>{legends}</p>"
 
 

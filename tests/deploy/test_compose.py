@@ -74,7 +74,7 @@ def test_each_service_runs_once(profile: str) -> None:
 
 
 def test_only_caddy_can_be_reached(profile: str) -> None:
-    """And it has no way to the broker; nobody who has one can reach the outside."""
+    """Only its ports are published, and only on the loopback address; the models' job may use the outside."""
     read = json.loads(compose(profile, "--format", "json").stdout)
     open_to = {name: set(service["networks"]) for name, service in read["services"].items()}
 
@@ -86,7 +86,7 @@ def test_only_caddy_can_be_reached(profile: str) -> None:
 
 
 def test_nobody_may_do_more_than_its_work(profile: str) -> None:
-    """No capabilities, nothing to write to but /tmp and volumes, and a limit to what one can take."""
+    """No capabilities, no writable place but /tmp and volumes, and a limit for each resource."""
     for name, service in services(profile).items():
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else []), name
@@ -145,7 +145,7 @@ def test_gpus_are_asked_for_where_they_are_used(profile: str) -> None:
 
 
 def test_models_are_there_before_their_readers(profile: str) -> None:
-    """Whoever mounts weights mounts them read-only and waits until they have been fetched."""
+    """A service that mounts weights mounts them read-only and waits for their download."""
     for name, service in services(profile).items():
         mounted = [volume for volume in service.get("volumes", []) if volume["target"].startswith("/models/")]
         if mounted and not name.startswith("models"):

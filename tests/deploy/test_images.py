@@ -28,7 +28,7 @@ PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    """Which versions of what a lock file lists; it may list several, for several Pythons."""
+    """Return the versions of each package in a lock file; there may be one for each Python."""
     found: dict[str, set[str]] = {}
     for name, version in PIN.findall((ROOT / lock).read_text()):
         found.setdefault(canonicalize_name(name), set()).add(version)
@@ -43,7 +43,7 @@ def extra(name: str) -> list[Requirement]:
 
 
 def closure(wanted: list[Requirement]) -> set[str]:
-    """Everything that these need here, by what the installed packages say of themselves."""
+    """Return the transitive dependencies on this platform, from the metadata of the installed packages."""
     found: set[str] = set()
     waiting = [(canonicalize_name(need.name), frozenset(need.extras)) for need in wanted]
     seen: set[tuple[str, frozenset[str]]] = set()

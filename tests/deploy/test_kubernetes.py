@@ -58,7 +58,7 @@ def test_all_five_services_are_deployed(overlay: str, built: Callable[[str], lis
 
 
 def test_no_pod_may_do_more_than_its_work(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
-    """Nobody is root, writes to the image, gains privileges or holds a token of the cluster."""
+    """No container runs as root, writes to its image, gains privileges or holds a token of the cluster."""
     for name, pod in pods(built(overlay)).items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -97,7 +97,7 @@ def test_every_variable_is_a_setting(overlay: str, built: Callable[[str], list[M
 
 
 def test_everybody_is_cut_off_first(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
-    """One policy denies all, both ways; the others open what is needed."""
+    """One policy denies all traffic, both ways; the others allow the needed connections."""
     policies = of_kind(built(overlay), "NetworkPolicy")
     deny = policies["default-deny"]["spec"]
 

@@ -1,4 +1,4 @@
-"""The values for the NATS chart: what they set is what the cluster's own configuration says."""
+"""The values for the NATS chart agree with the cluster's own configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def config() -> dict[str, Any]:
 
 @pytest.mark.parametrize("setting", ["max_payload", "max_pending", "write_deadline", "lame_duck_duration"])
 def test_a_limit_is_the_one_of_the_cluster(config: dict[str, Any], setting: str) -> None:
-    """Two files say it, because the chart writes its own configuration."""
+    """Two files have it, because the chart writes its own configuration."""
     wanted = re.search(rf"^{setting}: (\S+)", DECLARED, re.MULTILINE)
     assert wanted is not None
 
@@ -32,7 +32,7 @@ def test_a_limit_is_the_one_of_the_cluster(config: dict[str, Any], setting: str)
 
 
 def test_what_is_accepted_is_on_disk_as_soon(config: dict[str, Any]) -> None:
-    """How often a server flushes is part of what "accepted" means."""
+    """The interval of a server's syncs is part of the meaning of "accepted"."""
     assert f"sync_interval: {config['jetstream']['merge']['sync_interval']}" in DECLARED
 
 
@@ -45,7 +45,7 @@ def test_the_volume_holds_all_that_may_be_kept(config: dict[str, Any]) -> None:
 
 
 def test_nobody_connects_in_the_clear(config: dict[str, Any]) -> None:
-    """Clients and routes speak TLS, and routes show a certificate as well; the users come from the generator."""
+    """Clients and routes use TLS, routes also present a certificate; the users come from the generator."""
     assert config["nats"]["tls"]["enabled"] is True
     assert config["cluster"]["tls"]["enabled"] is True
     assert config["cluster"]["tls"]["merge"]["verify"] is True

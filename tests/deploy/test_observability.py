@@ -1,4 +1,4 @@
-"""The dashboard and the alerts: what they ask for is counted by the code, in words that Prometheus understands."""
+"""The dashboard and the alerts query metrics that the code counts, in expressions that Prometheus can parse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_THE_SCRAPE = {"job", "service", "instance", "le"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
-def counted() -> dict[str, set[str]]:
+def list_metrics() -> dict[str, set[str]]:
     """Return the series of the code, and the labels of each."""
     for owner in OWNERS:
         importlib.import_module(owner)
@@ -93,7 +93,7 @@ def grouped_by(query: str) -> set[str]:
 @pytest.mark.parametrize("place", QUERIES)
 def test_a_query_asks_for_what_is_counted(place: str) -> None:
     """It parses, its series exist, and so do the labels that it filters and groups by."""
-    series, known = counted(), set(OF_THE_SCRAPE)
+    series, known = list_metrics(), set(OF_THE_SCRAPE)
     selectors = [
         node for node in nodes(promql_parser.parse(QUERIES[place])) if isinstance(node, promql_parser.VectorSelector)
     ]
@@ -115,9 +115,9 @@ def test_a_query_for_nothing_would_be_found() -> None:
 
 
 def test_what_is_counted_is_shown() -> None:
-    """A number that neither a panel nor an alert asks for is a number that nobody looks at."""
+    """A metric that no panel and no alert reads has no use."""
     asked = " ".join(QUERIES.values())
-    unseen = {name for name in counted() if re.sub(r"_(total|bucket|sum|count)$", "", name) not in asked}
+    unseen = {name for name in list_metrics() if re.sub(r"_(total|bucket|sum|count)$", "", name) not in asked}
 
     assert not unseen
 
@@ -141,7 +141,7 @@ def test_panels_say_what_they_show_and_do_not_overlap() -> None:
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: str(rule["alert"]))
 def test_an_alert_can_be_acted_on(rule: dict[str, Any]) -> None:
-    """It says how bad it is, one sentence, and the manual has a section of its name."""
+    """It has a severity and one sentence, and the manual has a section of its name."""
     assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in {"warning", "critical"}

@@ -1,4 +1,4 @@
-"""`make secrets`: what compose.yaml mounts, closed to others on the host and readable in the containers."""
+"""`make secrets` writes the files that compose.yaml mounts: private on the host, readable in the containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def mode(path: Path) -> int:
-    """Who may do what with it."""
+    """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
@@ -26,7 +26,7 @@ def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_a_container_can_read_what_the_host_closes(tmp_path: Path) -> None:
-    """Docker mounts the files whatever the folder says; nobody else gets past it, nor at what no container needs."""
+    """Docker mounts the files regardless of the folder's mode; no other user of the host can enter the folder."""
     folder = tmp_path / "secrets"
     credentials.make(folder, for_containers=True)
     access.make(folder / "access")

@@ -1,4 +1,4 @@
-"""Where torch is installed, nobody imports it who has no engine that needs it."""
+"""Where torch is installed, only a service with an engine that needs it imports it."""
 
 from __future__ import annotations
 

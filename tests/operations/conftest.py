@@ -1,4 +1,4 @@
-"""What the tests of the operator's recipes share: the nats command, a broker, and services to look at."""
+"""Provide the nats command, a broker, and services for the operator's recipes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def nats_command() -> Path:
 
 @pytest.fixture
 def operator(nats_command: Path, nats_url: str, tmp_path: Path) -> Operator:
-    """Somebody at a terminal who has set NATS_URL."""
+    """Provide an operator at a terminal with NATS_URL set."""
     folder = tmp_path / "terminal"
     folder.mkdir()
     return Operator(nats_command, nats_url, folder)

@@ -25,7 +25,7 @@ def recipes() -> dict[str, str]:
 
 
 class Operator:
-    """Runs recipes in a folder of its own, with nothing set but what the page says."""
+    """Runs recipes in a folder of its own, with only the variables that the page sets."""
 
     def __init__(self, nats: Path, url: str, folder: Path, keys: Path | None = None) -> None:
         """`keys` is the operator's folder, where the broker asks for keys."""
@@ -39,11 +39,11 @@ class Operator:
             self._environment["XDG_CONFIG_HOME"] = str(keys)
 
     async def run(self, name: str, **variables: object) -> str:
-        """Run a recipe to its end and return what it printed, which must be success."""
+        """Run a recipe to its end and return its output. Raises an error unless it succeeds."""
         return await self.shell(recipes()[name], **variables)
 
     async def shell(self, script: str, **variables: object) -> str:
-        """Run any commands to their end and return what they printed, which must be success."""
+        """Run any commands to their end and return their output. Raises an error unless they succeed."""
         code, out, err = await self.result(script, **variables)
         assert code == 0, f"{script}\nended with {code}:\n{out}\n{err}"
         return out
@@ -55,15 +55,15 @@ class Operator:
         return process.returncode or 0, out.decode(), err.decode()
 
     @asynccontextmanager
-    async def started(self, name: str, **variables: object) -> AsyncIterator[asyncio.StreamReader]:
-        """Run a recipe that a person would end with Ctrl-C; yields what it prints."""
+    async def follow(self, name: str, **variables: object) -> AsyncIterator[asyncio.StreamReader]:
+        """Run a recipe that a person ends with Ctrl-C. Yield its output."""
         process = await self._start(recipes()[name], variables, stderr=asyncio.subprocess.STDOUT)
         assert process.stdout is not None
         try:
             yield process.stdout
         finally:
             with suppress(ProcessLookupError):
-                # Not SIGINT: whoever is started in the background of a shell, as a gate may be, ignores that.
+                # Not SIGINT: a process in the background of a shell, as a gate may be, ignores it.
                 os.killpg(process.pid, signal.SIGTERM)
             await process.communicate()
 

@@ -1,4 +1,4 @@
-"""What an operator does: submit, cancel, replay, re-drive, pause, forget, back up and restore."""
+"""The recipes that change something: submit, cancel, replay, re-drive, pause, forget, back up and restore."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_job_runs_that_was_made_by_hand(operator: Operator, desk: Desk) 
         image = (await operator.run("put-input", FILE=photo.name)).splitlines()[-1]
         await operator.run("submit-job", OWNER="ann", JOB="j1", IMAGE=image)
         end = await desk.done("j1")
-        await wait_until(lambda: projected(operator, "ann", "j1"), "the record names the result")
+        await wait_until(lambda: is_projected(operator, "ann", "j1"), "the record names the result")
         await operator.run("get-result", OWNER="ann", JOB="j1")
     result = (operator.folder / "j1.png").read_bytes()
 
@@ -57,7 +57,7 @@ async def test_a_job_runs_that_was_made_by_hand(operator: Operator, desk: Desk) 
     assert hashlib.sha256(result).hexdigest() == end.result.sha256
 
 
-async def projected(operator: Operator, owner: str, job_id: str) -> bool:
+async def is_projected(operator: Operator, owner: str, job_id: str) -> bool:
     code, out, _ = await operator.result(recipes()["job-record"], OWNER=owner, JOB=job_id)
     return code == 0 and json.loads(out)["state"] == "done"
 
@@ -171,7 +171,7 @@ async def test_a_dead_letter_is_found_read_and_run_again(
 
 
 async def test_all_dead_letters_are_run_again_at_once(operator: Operator, desk: Desk) -> None:
-    """What can never run is answered with its problem, and stays."""
+    """A letter that can never run is answered with its problem, and stays."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", image="0" * 64)
         await desk.submit_raw("bad", b"{}")
@@ -256,7 +256,7 @@ async def test_forgetting_a_user_without_jobs_is_fine(operator: Operator, desk: 
 async def test_a_restore_brings_everything_back(
     operator: Operator, nats_command: Path, desk: Desk, stream_settings: StreamSettings, tmp_path: Path
 ) -> None:
-    """On a new server: what has ended can be read, with its picture, and what waited runs."""
+    """On a new server: ended jobs can be read, with their pictures, and waiting jobs run."""
     async with desk.manager():
         async with desk.worker():
             await desk.submit("j1", user="ann")

@@ -1,4 +1,4 @@
-"""The recipes at a broker that asks for keys, by an operator who has set what the page says."""
+"""The recipes at a broker that requires keys, with the variables that the page sets."""
 
 from __future__ import annotations
 

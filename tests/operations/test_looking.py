@@ -1,4 +1,4 @@
-"""What an operator sees: services, jobs, queues, and what the checks say."""
+"""The recipes that only read: services, jobs, queues, and the results of the checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def test_every_recipe_is_tried() -> None:
     """A recipe that no test runs would be a claim."""
     tests = "".join(path.read_text() for path in (ROOT / "tests/operations").glob("test_*.py"))
-    tried = set(re.findall(r"\.(?:run|started)\(\s*\"([a-z-]+)\"", tests))
+    tried = set(re.findall(r"\.(?:run|follow)\(\s*\"([a-z-]+)\"", tests))
 
     assert tried == set(recipes())
 
@@ -36,7 +36,7 @@ def test_every_block_of_commands_is_a_recipe() -> None:
 
 
 def test_every_log_line_that_the_page_explains_exists() -> None:
-    """An alarm that never comes helps nobody."""
+    """An alarm that never fires is of no use."""
     sources = "".join(path.read_text() for part in ("shared", "services") for path in (ROOT / part).rglob("*.py"))
     signs = [row.split("|")[1] for row in PAGE.read_text().splitlines() if row.startswith("| log ")]
     named = {name for sign in signs for name in re.findall(r"`([a-z]+\.[a-z-]+)`", sign)}
@@ -77,8 +77,8 @@ async def test_a_service_that_is_well_says_so(operator: Operator, desk: Desk) ->
 
 async def test_a_job_can_be_followed(operator: Operator, desk: Desk) -> None:
     """Its events come as they happen."""
-    async with desk.manager(), desk.worker(), operator.started("follow-job", JOB="j1") as output:
-        await wait_until(lambda: listens(output, desk.bus), "the command listens")  # it says so before it does
+    async with desk.manager(), desk.worker(), operator.follow("follow-job", JOB="j1") as output:
+        await wait_until(lambda: listens(output, desk.bus), "the command listens")  # it prints a line before it does
         await desk.submit("j1", script(3))
         seen: list[str] = []
         while not seen or seen[-1] != "done":
@@ -99,7 +99,7 @@ async def listens(output: asyncio.StreamReader, bus: Bus) -> bool:
 
 
 async def test_the_history_of_a_job_can_be_read(operator: Operator, desk: Desk) -> None:
-    """Whole, and then the command ends; also for a job that nobody knows."""
+    """It prints the whole history and exits, also for an unknown job."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(2))
         await desk.done("j1")
@@ -111,16 +111,16 @@ async def test_the_history_of_a_job_can_be_read(operator: Operator, desk: Desk) 
 
 
 async def test_the_record_of_a_job_is_the_fold_of_its_events(operator: Operator, desk: Desk, bus: Bus) -> None:
-    """What the command shows is what every service sees."""
+    """The command shows the same view as every service sees."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", user="ann")
         await desk.done("j1")
 
-        async def folded() -> bool:
+        async def is_projected() -> bool:
             code, out, _ = await operator.result(recipes()["job-record"], JOB="j1", OWNER="ann")
             return code == 0 and json.loads(out)["state"] == "done"
 
-        await wait_until(folded, "the record is up to date")
+        await wait_until(is_projected, "the record is up to date")
         shown = json.loads(await operator.run("job-record", JOB="j1", OWNER="ann"))
     record = await job_events.load_record(bus, "j1")
 
@@ -143,14 +143,14 @@ async def test_what_waits_can_be_seen(operator: Operator, desk: Desk, bus: Bus) 
     """Without a worker, the job is in the queue, under its user."""
     async with desk.manager():
         await desk.submit("j1", user="ann")
-        await wait_until(lambda: queued(bus), "the job is in the queue")
+        await wait_until(lambda: is_queued(bus), "the job is in the queue")
         shown = await operator.run("queues")
 
     assert re.search(r"a100-interactive-white-balance.*│ 1 / 100%", shown)
     assert json.loads(shown[shown.rindex("\n{") :]) == {"ann": ["j1"]}
 
 
-async def queued(bus: Bus) -> bool:
+async def is_queued(bus: Bus) -> bool:
     return await bus.subjects_in(JOB_Q, "job.q.>") != []
 
 

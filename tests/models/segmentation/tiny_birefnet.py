@@ -1,4 +1,4 @@
-"""A stand-in for BiRefNet of 700 bytes, with its exact signature: it finds what differs from the top left corner.
+"""A stand-in for BiRefNet of 700 bytes, with its exact signature: it finds the pixels unlike the top left corner.
 
 Variants misbehave as exports of real networks do.
 """
