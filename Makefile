@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi settings credentials secrets test-containers tools lock
+.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
 
 help:
 	@echo "make setup           virtual environment and model weights"
@@ -23,6 +23,7 @@ help:
 	@echo "make soak            run the system under full load, then judge its memory and draw soak.png  (MINUTES=30)"
 	@echo "make tools           build the nats command if Go is installed (for docs/operations.md and its tests)"
 	@echo "make openapi         write docs/openapi-v1.json from the routes"
+	@echo "make asyncapi        write docs/asyncapi.yaml, the bus as AsyncAPI, from the messages and subjects"
 	@echo "make settings        write docs/settings.md from the settings classes"
 	@echo "make lock            new lock files from pyproject.toml"
 
@@ -76,6 +77,9 @@ openapi: .venv/.runtime
 
 settings: .venv/.runtime
 	@$(PY) -m deploy.settings_table
+
+asyncapi: .venv/.dev
+	@$(PY) -m deploy.asyncapi
 
 tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:
