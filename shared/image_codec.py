@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from shared import png
 from shared.errors import BadImage, TooLarge
+from shared.file_structure import check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +134,7 @@ def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
 @contextmanager
 def _open_image(data: bytes) -> Iterator[ImageFile.ImageFile]:
     """Open lazily, check the limits, and raise BadImage for each error that a broken file causes in Pillow."""
+    check_structure(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except _BROKEN as error:
