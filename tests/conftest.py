@@ -22,7 +22,7 @@ from tests.running import Desk
 from tests.stack import RunningStack, running_stack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from tests.gateway import Client
@@ -48,6 +48,13 @@ async def nothing_left_behind() -> AsyncIterator[None]:
         if thread.is_alive() and not thread.name.startswith(_LIBRARY_THREADS)
     )
     assert not new, f"The test left threads running: {new}."
+
+
+@pytest.fixture
+def new_children() -> Callable[[], list[psutil.Process]]:
+    """Return a function that lists the child processes that were started since the test began."""
+    before = _children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
 
 
 def _children() -> set[psutil.Process]:

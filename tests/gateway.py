@@ -16,10 +16,10 @@ from PIL import Image, ImageDraw
 
 from services.gateway.service import run
 from services.gateway.settings import Settings
-from services.stack.stack import free_port
 from shared import subjects
 from shared.messages import Cancelled, Done, Failed, Progress, Queued, Started, Task
 from shared.topology import JOB_EV
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def event_of(frame: bytes) -> dict[str, Any]:
 async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) -> AsyncIterator[Client]:
     """Run a gateway in this event loop on a free port; yield when it is healthy."""
     stop = asyncio.Event()
-    chosen = Settings(nats=nats, streams=streams, host=HOST, port=free_port(HOST, 0), **settings)
+    chosen = Settings(nats=nats, streams=streams, host=HOST, port=free_port(), **settings)
     async with asyncio.TaskGroup() as group, Client(chosen.port) as client:
         group.create_task(run(chosen, stop), name="gateway")
 

@@ -18,9 +18,10 @@ from services.gateway import keys as gateway_keys
 from services.gateway.access.principal import KeyScope
 from services.stack.health import stack_is_healthy
 from services.stack.process import Process, ProcessGroup
-from services.stack.stack import Service, all_services, free_port
+from services.stack.stack import Service, all_services
 from tests.gateway import Client
 from tests.keys import HOST, Keys, Node, locked
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
     lines: list[str] = []
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(locked(keys, folder / "store", "-V"))
-        port = free_port(HOST, 0)  # not before the broker has its own
+        port = free_port()  # not before the broker has its own
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)
         programs = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.ports import free_ports
 from tests.waiting import frozen
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class RunningStack:
 
 @contextmanager
 def running_stack(folder: Path, **variables: str) -> Iterator[RunningStack]:
-    """`python -m services --https` on free ports, ready; with these environment variables."""
-    command = [sys.executable, "-m", "services", "--port", "0", "--https", "--https-port", "0"]
+    """Run `python -m services --https` on free ports with these environment variables, until it is ready."""
+    port, https_port = map(str, free_ports(2))
+    command = [sys.executable, "-m", "services", "--port", port, "--https", "--https-port", https_port]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from services.stack.stack import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def running_stack(folder: Path, *arguments: str, **environment: str) -> Iterator
 @contextmanager
 def plain_server(app: str, folder: Path | None = None) -> Iterator[tuple[str, psutil.Process]]:
     """`uvicorn --factory app` in a process of its own, once it answers; yields its address."""
-    port = free_port(HOST, 0)
+    port = free_port()
     with subprocess.Popen(uvicorn(app, port, "--factory"), cwd=folder) as server:
         try:
             await_answer(port, "/api/health")

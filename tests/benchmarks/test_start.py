@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.stack.stack import free_port
 from tests.benchmarks.servers import HOST, await_answer, running_stack, uvicorn
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,18 +54,18 @@ def first_answer_s(command: list[str], port: int, path: str, folder: Path | None
 
 
 def gateway_s(nats_url: str, path: str = "/api/health") -> float:
-    port = free_port(HOST, 0)
+    port = free_port()
     return first_answer_s(GATEWAY, port, path, GATEWAY_PORT=str(port), NATS_URL=nats_url)
 
 
 def hello_s(folder: Path) -> float:
-    port = free_port(HOST, 0)
+    port = free_port()
     return first_answer_s(uvicorn("hello:app", port), port, "/api/health", folder)
 
 
 def test_the_gateway_answers_soon_after_its_start(table: Table, nats_url: str, hello: Path) -> None:
     """With and without a broker; a routed answer needs FastAPI, which is still being imported at the first one."""
-    nobody = f"nats://{HOST}:{free_port(HOST, 0)}"
+    nobody = f"nats://{HOST}:{free_port()}"
     gateway_s(nats_url)  # writes byte code, declares the streams
     runs = [(gateway_s(nats_url), gateway_s(nobody), gateway_s(nats_url, "/api"), hello_s(hello)) for _ in range(RUNS)]
 
@@ -98,7 +98,7 @@ def test_the_whole_system_is_ready_soon_after_its_start(
 def five_s(folder: Path) -> float:
     """Until all of five plain apps answer."""
     began = time.perf_counter()
-    ports = [free_port(HOST, 0) for _ in range(5)]
+    ports = [free_port() for _ in range(5)]
     with ExitStack() as running:
         for port in ports:
             app = running.enter_context(subprocess.Popen(uvicorn("hello:app", port), cwd=folder))

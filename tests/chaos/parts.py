@@ -12,7 +12,7 @@ import psutil
 from services.stack.health import stack_is_healthy
 from services.stack.nats_server import HOST, NatsServer
 from services.stack.process import Process, ProcessGroup
-from services.stack.stack import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def running(
     async with ProcessGroup() as group:
         server = NatsServer(folder / "nats", group=group, max_store_bytes=max_store_bytes, on_line=lines_of("nats"))
         await server.start()
-        port = free_port(HOST, 0)
+        port = free_port()
         own = {**environment, "NATS_URL": server.url, "GATEWAY_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         modules = {name: name for name in SERVICES} | {f"worker-{n}": "a100worker" for n in range(1, workers + 1)}
         programs = {

@@ -12,7 +12,6 @@ import pytest
 
 from services.stack.nats_server import HOST
 from services.stack.process import Process, ProcessGroup
-from services.stack.stack import free_port
 from shared import declaring, subjects, topology
 from shared.deliveries import pull, redeliver_from
 from shared.errors import EXIT_HUNG, Busy
@@ -23,6 +22,7 @@ from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q, JOBS, bucket_stream, wo
 from tests.chaos import engine
 from tests.chaos.orders import bad_bodies
 from tests.chaos.pictures import noise
+from tests.ports import free_port
 from tests.running import script
 from tests.waiting import wait_until
 
@@ -295,7 +295,7 @@ async def test_a_stream_continues_after_the_gateway_died(
     desk: Desk, nats_url: str, stream_settings: StreamSettings, check_all_kept: CheckAllKept
 ) -> None:
     """The client reopens it and gets the state of the job and then its end."""
-    port = free_port(HOST, 0)
+    port = free_port()
     environment = {
         "NATS_URL": nats_url,
         "GATEWAY_PORT": str(port),

@@ -18,6 +18,7 @@ import pytest
 
 from services.stack.health import stack_is_healthy
 from services.stack.stack import NICE
+from tests.ports import free_port
 from tests.waiting import gone, wait_until
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.timeout(300)
 async def launch(data: Path, **variables: str) -> AsyncIterator[tuple[Process, int]]:
     """Run the launcher with these environment variables. Yields it and the port of the gateway once it is ready."""
     launcher = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services", "--port", "0", "--data", str(data),
+        sys.executable, "-m", "services", "--port", str(free_port()), "--data", str(data),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=os.environ | variables,
     )  # fmt: skip
     try:

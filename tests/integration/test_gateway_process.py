@@ -14,12 +14,11 @@ import httpx
 import pytest
 
 from services.stack.nats_server import NatsServer
-from services.stack.stack import free_port
 from shared import declaring
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway
-from tests.ports import free_ports
+from tests.ports import free_port, free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
 async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_url: str, number: signal.Signals) -> None:
     """The stream's body ends properly and the exit code is 0."""
     assert bus.is_connected
-    port = free_port(HOST, 0)
+    port = free_port()
     async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
         await healthy(client, "healthy")
         task = await client.submit()

@@ -22,12 +22,11 @@ from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
 from services.stack.caddy import HTTPS_HOST, Caddy
 from services.stack.process import ROOT, ProcessGroup
-from services.stack.stack import free_port
-from tests.ports import free_ports
+from tests.ports import free_port, free_ports
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
 
@@ -150,10 +149,10 @@ async def test_it_serves_http_2_with_a_verifiable_certificate(front: Front) -> N
     assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
 
 
-async def test_other_machines_cannot_reach_it(front: Front) -> None:
+async def test_other_machines_cannot_reach_it(new_children: Callable[[], list[psutil.Process]], front: Front) -> None:
     """It listens on one port of the loopback address, without an admin endpoint."""
     port = int(front.caddy.url.rpartition(":")[2])
-    (caddy,) = [child for child in psutil.Process().children() if child.name() == "caddy"]
+    (caddy,) = [child for child in new_children() if child.name() == "caddy"]
     listening = [(where.laddr.ip, where.laddr.port) for where in caddy.net_connections() if where.status == "LISTEN"]
 
     assert listening == [(HTTPS_HOST, port)]
@@ -189,7 +188,7 @@ async def test_forged_headers_from_elsewhere_are_ignored(front: Front) -> None:
 
 async def test_without_a_proxy_no_forwarded_header_counts(app: App) -> None:
     """Not even from this machine, if `make run` started the gateway."""
-    port = free_port(HTTPS_HOST, 0)
+    port = free_port()
     async with serving(app, port, trusted=""), httpx.AsyncClient() as client:
         seen = (await client.get(f"http://{HTTPS_HOST}:{port}/seen", headers=FORGED)).json()
 

@@ -21,11 +21,10 @@ from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
 from services.segmentation import service as segmentation
 from services.segmentation.settings import Settings as SegmentationSettings
-from services.stack.stack import free_port
 from shared.errors import ConfigError
 from shared.listener import serve_probes
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
-from tests.ports import free_ports
+from tests.ports import free_port, free_ports
 from tests.waiting import PATIENCE_S, frozen, wait_until
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settin
 
 async def said_to(request: bytes) -> bytes:
     """Return the whole answer of a listener to these bytes."""
-    port = free_port(HOST, 0)
+    port = free_port()
     async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)
@@ -238,7 +237,7 @@ async def test_whatever_is_sent_is_answered(request_bytes: bytes, status: bytes)
 
 async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
     """A connection that only waits is cut when the service stops."""
-    port = free_port(HOST, 0)
+    port = free_port()
     async with asyncio.timeout(5):
         async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -251,7 +250,7 @@ async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
 
 async def test_a_taken_port_is_a_wrong_setting() -> None:
     """The sentence names it."""
-    port = free_port(HOST, 0)
+    port = free_port()
     async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
         with pytest.raises(ConfigError, match=rf"^PROBE_PORT: cannot listen on 127\.0\.0\.1:{port}: \D+\.$"):
             async with serve_probes(ProbeSettings(port=port), asyncio.Event()):

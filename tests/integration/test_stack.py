@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from services.stack.health import broker_answers
-from services.stack.stack import Options, Service, Stack, free_port, lock_data_folder
+from services.stack.stack import Options, Service, Stack, lock_data_folder
 from shared.errors import ConfigError
 from tests.keys import Keys, locked
+from tests.ports import free_port
 from tests.waiting import gone, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 HEALTHY_GATEWAY = """
@@ -123,11 +124,13 @@ async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
         assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
 
 
-async def test_a_dead_nats_server_is_restarted_on_its_port(tmp_path: Path) -> None:
+async def test_a_dead_nats_server_is_restarted_on_its_port(
+    tmp_path: Path, new_children: Callable[[], list[psutil.Process]]
+) -> None:
     """No service has to be restarted."""
     async with running(tmp_path, service("worker", PRINTS_ADDRESS)) as run:
         url = (await run.wait_for_line("worker: here")).split()[-1]
-        next(child for child in psutil.Process().children() if child.name() == "nats-server").kill()
+        next(child for child in new_children() if child.name() == "nats-server").kill()
         await run.wait_for_line("stack: nats ended")
         await wait_until(lambda: broker_answers(url), "nats-server answers again")
 
@@ -232,7 +235,7 @@ def test_an_impossible_broker_url_is_refused(tmp_path: Path) -> None:
 async def test_waiting_for_the_broker_is_logged(tmp_path: Path) -> None:
     """A silent launcher would seem to hang."""
     run = Run(tmp_path, [])
-    options = Options(port=0, data=tmp_path, nats_url=f"nats://127.0.0.1:{free_port('127.0.0.1', 0)}")
+    options = Options(port=0, data=tmp_path, nats_url=f"nats://127.0.0.1:{free_port()}")
     run.stack = Stack(options, [], announce=run.announced.append, log=lambda *words: run.lines.append(": ".join(words)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(run.stack.run(), name="stack")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.stack.stack import free_port
 from shared import rpc, subjects
 from shared.messages import JobWork, ReplayReply, ReplayRequest
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q
 from tests.gateway import HOST, Client, edit
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Collector:
 async def traced_services(nats_url: str, collector: Collector) -> AsyncIterator[Client]:
     """Gateway, job manager and a worker as processes that export their spans."""
     server = await asyncio.start_server(collector.take, HOST, 0)
-    port = free_port(HOST, 0)
+    port = free_port()
     own = {
         "NATS_URL": nats_url,
         "GATEWAY_PORT": str(port),

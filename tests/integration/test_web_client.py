@@ -19,10 +19,10 @@ from starlette.routing import Route
 from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
 from services.stack.process import ROOT, Process, ProcessGroup
-from services.stack.stack import free_port
 from shared.settings import NatsSettings
 from tests.gateway import HOST, edit
 from tests.keyed import keyed_gateway
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def web_client() -> AsyncIterator[int]:
     async def say(request: Request) -> JSONResponse:
         return JSONResponse({"path": request.url.path, "authorization": request.headers.get("authorization")})
 
-    settings = Settings(port=free_port(HOST, 0))
+    settings = Settings(port=free_port())
     server = Server(Starlette(routes=[Route("/{path:path}", say)]), settings)
     with listen(settings) as socket:
         async with asyncio.TaskGroup() as tasks:
@@ -86,7 +86,7 @@ async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> Asy
     (tmp_path / "users").write_text("".join(f"{name} {hashed}\n" for name in users))
     (tmp_path / "owners").write_text("".join(f"{name} {{file.{tmp_path}/{name}.key}}\n" for name in ("alice", "bob")))
     async with web_client() as client_port, ProcessGroup() as group:
-        address = f"http://{HOST}:{free_port(HOST, 0)}"
+        address = f"http://{HOST}:{free_port()}"
         environment = {
             "SITE_ADDRESS": address,
             "GATEWAY": f"{HOST}:{house.nobody.port}",

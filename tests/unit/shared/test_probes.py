@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from services.stack.stack import free_port
 from shared.errors import BrokerUnavailable
 from shared.listener import serve_probes
 from shared.probes import LIVE, Probes, probe
 from shared.settings import ProbeSettings
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 HOST = "127.0.0.1"
@@ -87,7 +87,7 @@ async def asked_by_docker(**variables: str) -> tuple[int | None, str]:
 
 async def test_docker_hears_a_yes_or_the_reason(stop: asyncio.Event) -> None:
     """Exit code 0 without a word, or 1 with one sentence."""
-    port = free_port(HOST, 0)
+    port = free_port()
     async with serve_probes(ProbeSettings(port=port), stop) as probes:
         early = await asked_by_docker(PROBE_PORT=str(port))
         probes.mark_started()
@@ -105,14 +105,14 @@ async def test_docker_is_told_that_no_port_is_set(port: str) -> None:
 
 def test_nobody_is_not_ready() -> None:
     """A process that has not come to listen yet, or is gone."""
-    port = free_port(HOST, 0)
+    port = free_port()
 
     assert probe(port) == f"No process listens on port {port}."
 
 
 async def test_a_loop_that_does_not_turn_is_not_alive(stop: asyncio.Event) -> None:
     """The question is asked from the very loop that would have to answer it, so it hangs."""
-    port = free_port(HOST, 0)
+    port = free_port()
     async with serve_probes(ProbeSettings(port=port), stop):
         why = probe(port, LIVE, timeout_s=0.2)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import pytest
 
 from services.a100worker.backends.classical.engine import Classical
 from shared.errors import EngineFailed
 from tests.unit.services.a100worker.recorder import SETUP, Recorder, balance, box_mask, noise, photo, removal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psutil
 
 
 def test_a_white_balance_is_the_image_utilities_result() -> None:
@@ -31,12 +36,12 @@ def test_a_balanced_picture_of_another_size_is_refused() -> None:
         engine.balance(work, Recorder())
 
 
-def test_closing_ends_the_child_process() -> None:
+def test_closing_ends_the_child_process(new_children: Callable[[], list[psutil.Process]]) -> None:
     """A removal has started one."""
     engine = Classical(*SETUP)
     engine.remove(removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90))), Recorder())
-    assert psutil.Process().children()
+    assert new_children()
 
     engine.close()
 
-    assert not psutil.Process().children()
+    assert not new_children()

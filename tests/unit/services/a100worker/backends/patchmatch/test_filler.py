@@ -10,7 +10,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import pytest
 
 from services.a100worker.backends.patchmatch import child as child_module
@@ -21,10 +20,14 @@ from tests.unit.services.a100worker.recorder import box_mask, noise
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import psutil
+
     from shared.image_codec import Grey, Rgb
+
+    Children = Callable[[], list[psutil.Process]]
 
 LONG = 2400  # the side of a noisy picture that takes minutes to fill
 
@@ -46,9 +49,8 @@ def long() -> tuple[Rgb, Grey, Grey]:
     return noise(LONG, LONG), box_mask(LONG, LONG, (600, 600, 1800, 1800)), np.zeros((LONG, LONG), np.uint8)
 
 
-def busy() -> bool:
-    """Return whether a child process is computing."""
-    children = psutil.Process().children()
+def is_computing(children: list[psutil.Process]) -> bool:
+    """Return whether one of the processes is a child of the filler that is computing."""
     return any("patchmatch/child" in " ".join(c.cmdline()) and c.cpu_times().user > 1 for c in children)
 
 
@@ -83,35 +85,35 @@ def test_nothing_is_copied_from_what_is_to_be_avoided(filler: Filler) -> None:
     assert np.all(result[20:40, 35:55, 0] > result[20:40, 35:55, 2])
 
 
-async def test_a_cancel_ends_a_fill_that_nothing_can_interrupt(filler: Filler) -> None:
+async def test_a_cancel_ends_a_fill_that_nothing_can_interrupt(filler: Filler, new_children: Children) -> None:
     """It comes while the child computes; the next fill gets a new child."""
     flag = CancelFlag()
     filling = asyncio.create_task(asyncio.to_thread(filler.fill, *long(), 1, flag), name="filling")
-    await wait_until(busy, "the child computes", 30)
+    await wait_until(lambda: is_computing(new_children()), "the child computes", 30)
 
     flag.set()
 
     with pytest.raises(JobCancelled):
         await asyncio.wait_for(filling, 10)
-    assert not psutil.Process().children()
+    assert not new_children()
     assert filler.fill(*small(), 1, CancelFlag()).shape == (60, 80, 3)
 
 
-async def test_a_child_that_dies_by_itself_fails_the_job(filler: Filler) -> None:
+async def test_a_child_that_dies_by_itself_fails_the_job(filler: Filler, new_children: Children) -> None:
     """Which may be tried again."""
     filling = asyncio.create_task(asyncio.to_thread(filler.fill, *long(), 1, CancelFlag()), name="filling")
-    await wait_until(busy, "the child computes", 30)
+    await wait_until(lambda: is_computing(new_children()), "the child computes", 30)
 
-    psutil.Process().children()[0].kill()
+    new_children()[0].kill()
 
     with pytest.raises(EngineFailed):
         await asyncio.wait_for(filling, 10)
 
 
-def test_a_child_that_died_while_idle_is_replaced(filler: Filler) -> None:
+def test_a_child_that_died_while_idle_is_replaced(filler: Filler, new_children: Children) -> None:
     """The next fill works."""
     first = filler.fill(*small(), 1, CancelFlag())
-    child = psutil.Process().children()[0]
+    child = new_children()[0]
     child.kill()
     child.wait(10)
 
@@ -129,7 +131,7 @@ def test_a_flag_that_is_set_already_cancels(filler: Filler) -> None:
         filler.fill(*small(), 1, flag)
 
 
-def test_closing_leaves_no_child() -> None:
+def test_closing_leaves_no_child(new_children: Children) -> None:
     """Neither running nor as a zombie; closing twice does no harm."""
     filler = Filler()
     filler.fill(*small(), 1, CancelFlag())
@@ -137,7 +139,7 @@ def test_closing_leaves_no_child() -> None:
     filler.close()
     filler.close()
 
-    assert not psutil.Process().children()
+    assert not new_children()
 
 
 def test_a_child_ends_in_the_middle_of_a_fill_when_its_owner_is_gone() -> None:
