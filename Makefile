@@ -40,11 +40,13 @@ demo: setup
 	@$(PY) -m services.demo $(ARGS)
 
 SUITES := unit contract integration operations deploy e2e browser
+# Tests wait more than they compute. A file's tests stay in one process and in order.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 test test-all: setup .venv/.dev tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PY) -m pytest $(if $(filter test,$@),--cov --cov-report=) $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
+	$(PY) -m pytest $(PARALLEL) $(if $(filter test,$@),--cov --cov-report=) $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
 	$(if $(filter test,$@),@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %")
 	$(if $(filter test-all,$@),@$(MAKE) --no-print-directory test-models test-containers)
 
