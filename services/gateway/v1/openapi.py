@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from services.gateway.access.authorization import required_scope
 from services.gateway.access.signed_urls import PARAMETER, is_signable
+from services.gateway.v1.event_schemas import build_event_schemas
 from services.gateway.v1.openapi_responses import can_fail
 from services.gateway.v1.schemas import (
     ExtractionRequest,
@@ -45,6 +46,10 @@ _DESCRIPTION = """Edit photos: mark a region, then remove its content, insert an
 
 Upload each image once and name it by the SHA-256 of its bytes. Errors are problem details (RFC 9457). A server without
 keys also answers 421 to an unknown host name, and 403 to a change from a web page of another site."""
+_SERVERS = [
+    {"url": "/", "description": "The server of this document."},
+    {"url": "http://localhost:8080", "description": "`make run` on this machine."},
+]
 _TAGS = [
     {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
@@ -56,12 +61,20 @@ _TAGS = [
 
 def build_document(routes: Sequence[BaseRoute]) -> bytes:
     """Return the document as JSON."""
-    document = get_openapi(title="ArtMancer", version="1", description=_DESCRIPTION, routes=routes, tags=_TAGS)
+    document = get_openapi(
+        title="ArtMancer",
+        version="1",
+        description=_DESCRIPTION,
+        routes=routes,
+        tags=_TAGS,
+        servers=_SERVERS,
+        license_info={"name": "MIT", "identifier": "MIT"},
+    )
     _, definitions = models_json_schema(
         [(model, "validation") for model in _NOT_SEEN_BY_FASTAPI], ref_template="#/components/schemas/{model}"
     )
     schemas = document["components"]["schemas"]
-    schemas |= definitions["$defs"]
+    schemas |= definitions["$defs"] | build_event_schemas()
     for name in _FASTAPI_ERRORS:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)

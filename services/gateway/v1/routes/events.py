@@ -9,11 +9,14 @@ from pydantic import BeforeValidator, Field
 
 from services.gateway.deps import CurrentOwner, InjectedDeps
 from services.gateway.v1 import examples
+from services.gateway.v1.event_schemas import names_by_event
 from services.gateway.v1.events import job_stream
 from services.gateway.v1.openapi_responses import can_fail, function_name
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS}}
+_STREAM = {
+    "text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENTS, "x-event-data": names_by_event()}
+}
 _LAST_EVENT_ID = "The `id` of the last event you received. The stream continues after it."
 LastEventId = Annotated[
     Annotated[int, Field(ge=0)] | None,
@@ -30,7 +33,8 @@ _CONNECT_TIMEOUT_S = 10.0
     responses={
         200: {
             "description": "Events with the names queued, started, returned, progress, preview, done, failed and "
-            "cancelled. The stream ends after one of the last three.",
+            "cancelled. The stream ends after one of the last three. The data of each event is JSON; `x-event-data` "
+            "names its schema.",
             "content": _STREAM,
         },
         204: {"description": "There are no more events: you received the last one."},
