@@ -39,6 +39,7 @@ _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError,
            OverflowError, ZeroDivisionError, struct.error, zlib.error)  # fmt: skip
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
+_BAND_PIXELS = 1_000_000
 _FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
 
 # `_open_image` enforces the limits; Pillow's own guard only warns.
@@ -106,14 +107,13 @@ def decode_mask(data: bytes) -> Grey:
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
-    """Return whether `decode_mask` has no value above the threshold, without OpenCV. Raises BadImage or TooLarge."""
+    """Return whether `decode_mask` has no value above the threshold, without numpy. Raises BadImage or TooLarge.
+
+    Beside the decoded image it takes a few megabytes: it works in bands, and ends at the first one with a bright pixel.
+    """
     with _open_image(data) as image:
-        opaque = _on_ground(_upright(image, _plain_png(image, data)), _BLACK)
-        luma = _brightest(opaque.convert("L"))
-        # Luma weighs R, G, B by 0.299, 0.587, 0.114 and the mean by 1/3 each, so this fast test decides most masks.
-        if luma * 0.56 > threshold + 1:
-            return False
-        return luma * 3 + 2 <= threshold or _brightest(opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)) <= threshold
+        image.load()
+        return all(_is_dark(band, threshold) for band in _bands(image))
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
@@ -172,6 +172,22 @@ def _on_ground(image: Image.Image, ground: tuple[int, int, int, int]) -> Image.I
     if layer.getchannel("A").getextrema() == (255, 255):
         return layer
     return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
+
+
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        yield image.crop((0, top, width, min(top + rows, height)))
+
+
+def _is_dark(band: Image.Image, threshold: int) -> bool:
+    opaque = _on_ground(band, _BLACK)
+    luma = _brightest(opaque.convert("L"))
+    # Luma weighs R, G, B by 0.299, 0.587, 0.114 and the mean by 1/3 each, so this fast test decides most masks.
+    if luma * 0.56 > threshold + 1:
+        return False
+    return luma * 3 + 2 <= threshold or _brightest(opaque.convert("RGB").convert("L", _FLOOR_OF_MEAN)) <= threshold
 
 
 def _brightest(grey: Image.Image) -> int:

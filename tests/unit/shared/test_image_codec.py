@@ -242,6 +242,20 @@ def test_an_empty_mask_is_one_without_anything_inside(pixels: list[tuple[int, ..
     assert mask_is_empty(data) == (int(decode_mask(data).max()) <= 128)
 
 
+@pytest.mark.parametrize("at", [(0, 0), (999, 1999), None], ids=["first", "last", "none"])
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "I;16"])
+def test_every_band_of_a_large_mask_counts(mode: str, at: tuple[int, int] | None) -> None:
+    """One bright pixel anywhere makes it a mask; two megapixels are judged in two bands."""
+    picture = Image.new("L", (1000, 2000))
+    if at is not None:
+        picture.putpixel(at, 255)
+    picture = (
+        picture.convert("I").point(lambda value: value * 257).convert(mode) if mode == "I;16" else picture.convert(mode)
+    )
+
+    assert mask_is_empty(save(picture)) == (at is None)
+
+
 # --- colour profiles ----------------------------------------------------------------------------------------------
 
 
