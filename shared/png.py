@@ -6,6 +6,7 @@ instead of 23, same size). PNG specification, third edition: 5.3 chunks, 9.2 fil
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -64,8 +65,24 @@ def pack(pixels: NDArray[np.uint8], icc: bytes | None = None) -> bytes:
     rows = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[rows.shape[1] // width], 0, 0, 0)
     profile = [] if icc is None else [_chunk(b"iCCP", b"icc\0\0", zlib.compress(icc))]
-    pieces = [_SIGNATURE, _chunk(b"IHDR", header), *profile, _chunk(b"IDAT", *_deflate(rows)), _chunk(b"IEND")]
-    return b"".join(pieces)
+    file = io.BytesIO()  # its bytes are the result: a file of 200 MB is in memory once
+    file.write(b"".join([_SIGNATURE, _chunk(b"IHDR", header), *profile]))
+    _write_pixels(file, rows)
+    file.write(_chunk(b"IEND"))
+    return file.getvalue()
+
+
+def _write_pixels(file: io.BytesIO, rows: NDArray[np.uint8]) -> None:
+    start, checksum = file.tell(), zlib.crc32(b"IDAT")
+    file.write(b"\0\0\0\0IDAT")
+    for piece in _deflate(rows):
+        file.write(piece)
+        checksum = zlib.crc32(piece, checksum)
+    file.write(struct.pack(">I", checksum))
+    end = file.tell()
+    file.seek(start)
+    file.write(struct.pack(">I", end - start - 12))
+    file.seek(end)
 
 
 def _deflate(rows: NDArray[np.uint8]) -> Iterator[bytes]:

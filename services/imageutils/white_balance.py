@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cv2
 import numpy as np
 
+from services.imageutils.bands import split_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -165,7 +167,11 @@ def _apply(image: Rgb, log_gains: Triple) -> Rgb:
     luminance = float(_LUMA @ (gains * mean))
     if luminance > 0:
         gains *= float(_LUMA @ mean) / luminance
-    return _restore_highlights(image, np.asarray(cv2.LUT(image, _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)[None])))
+    table = _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)[None]
+    balanced = np.empty_like(image)
+    for rows in split_rows(image.shape):
+        balanced[rows] = _restore_highlights(image[rows], np.asarray(cv2.LUT(image[rows], table)))
+    return balanced
 
 
 def _restore_highlights(image: Rgb, balanced: Rgb) -> Rgb:

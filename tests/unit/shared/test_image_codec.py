@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from shared.errors import BadImage, TooLarge
 from shared.image_codec import (
@@ -197,6 +197,38 @@ def test_a_photos_transparency_lies_on_white() -> None:
     shown = decode_photo(save(Image.fromarray(pixels))).rgb
 
     assert shown.tolist() == [[[255, 255, 255], [127, 127, 127], [10, 20, 30]]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "CMYK", "I;16"])
+def test_a_photo_of_several_bands_is_decoded_as_one(mode: str) -> None:
+    """Above a million pixels a photo is converted band by band: every row is what it is in a small photo."""
+    row = Image.fromarray(np.random.default_rng(3).integers(0, 256, (1, 1500, 4), np.uint8), "RGBA")
+    row = row.convert("L").convert("I;16") if mode == "I;16" else row.convert(mode)
+    tall = Image.new(mode, (1500, 1400))
+    for top in range(tall.height):
+        tall.paste(row, (0, top))
+    file_format = "TIFF" if mode == "CMYK" else "PNG"
+
+    pixels = decode_photo(save(tall, file_format)).rgb
+
+    assert pixels.shape == (1400, 1500, 3)
+    assert np.array_equal(pixels, np.repeat(decode_photo(save(row, file_format)).rgb, 1400, axis=0))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_webp_has_the_pixels_that_pillow_reads(mode: str, orientation: int) -> None:
+    """OpenCV decodes it, with a third of the memory."""
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    picture = SMALL.convert(mode)
+    picture.putalpha(200) if mode == "RGBA" else None
+    data = save(picture, "WEBP", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGBA")
+    white = Image.new("RGBA", upright.size, "white")
+
+    assert np.array_equal(decode_photo(data).rgb, np.array(Image.alpha_composite(white, upright).convert("RGB")))
 
 
 def test_a_masks_transparency_lies_on_black() -> None:

@@ -93,6 +93,14 @@ def test_a_mask_of_another_size_is_stretched() -> None:
     np.testing.assert_array_equal(square, rule(image, mask))
 
 
+def test_a_photo_of_several_bands_comes_out_as_the_rule_says() -> None:
+    """Above a million pixels the rows are narrowed band by band; no byte may differ from the whole."""
+    image, mask = noise(2100, 1700), box_mask(2100, 1700, (3, 5, 1695, 2099))
+    mask[900:1300, 400:900] = 90
+
+    assert np.array_equal(extract_object(image, mask), rule(image, mask))
+
+
 def test_a_thin_line_keeps_a_pixel() -> None:
     """An object that scales to less than a pixel across is still there."""
     image, mask = np.zeros((3000, 20, 3), np.uint8), box_mask(3000, 20, (9, 0, 10, 3000))

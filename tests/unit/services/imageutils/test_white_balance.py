@@ -210,6 +210,17 @@ def test_neutral_knobs_change_no_byte() -> None:
     np.testing.assert_array_equal(balanced, original)
 
 
+def test_a_photo_of_several_bands_is_balanced_as_one() -> None:
+    """Above a million pixels the gains are applied band by band; the same colour comes out the same everywhere."""
+    column = np.random.default_rng(7).integers(0, 256, (1, 1700, 3), np.uint8)
+    image = np.repeat(column, 2100, axis=0)
+
+    balanced = balance_manual(image, 60, -30)
+
+    assert not np.array_equal(balanced, image)
+    assert np.array_equal(balanced, np.repeat(balanced[:1], 2100, axis=0))
+
+
 def test_temperature_warms_step_by_step() -> None:
     """The higher the temperature knob, the more red and the less blue."""
     original = photo("cat")
