@@ -49,7 +49,8 @@ class Duties:
     rewinds: tuple[tuple[str, str], ...] = ()
     """Consumers that it resets (`redeliver_unsettled`, `redeliver_from`)."""
     writes_images: tuple[Bucket, ...] = ()
-    """Buckets that it stores images in, after a check whether they exist (`images.put`, `images.head`)."""
+    """Buckets that it stores images in: it looks for each image first and removes the copy that it replaces
+    (`images.put`, `images.head`)."""
     reads_images: tuple[Bucket, ...] = ()
     """Buckets that it only reads images from (`images.get`)."""
     lists_streams: bool = False
@@ -169,6 +170,7 @@ def _publish_subjects(duties: Duties) -> Iterator[str]:
     yield from _consume_subjects(duties)
     for bucket in duties.writes_images:
         yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, "*"))
+        yield from (subjects.api(verb, bucket_stream(bucket)) for verb in ("STREAM.INFO", "STREAM.PURGE"))
     yield from (subjects.api("STREAM.INFO", stream) for stream in duties.inspects)
     yield from (subjects.api("STREAM.PURGE", stream) for stream in duties.purges)
     yield from (subjects.api("STREAM.MSG.DELETE", stream) for stream in duties.deletes_from)

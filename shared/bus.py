@@ -224,6 +224,10 @@ class Bus(Connection):
         """Delete all messages on a subject pattern. Raises BrokerUnavailable."""
         await self._manage(subjects.api("STREAM.PURGE", stream), {"filter": pattern})
 
+    async def emit_purge(self, stream: str, pattern: str) -> None:
+        """Request the deletion of all messages on a subject pattern without waiting. Raises BrokerUnavailable."""
+        await self.emit(subjects.api("STREAM.PURGE", stream), json.dumps({"filter": pattern}).encode())
+
     async def subjects_in(self, stream: str, pattern: str) -> list[str]:
         """Return the subjects of a pattern that have messages. Raises BrokerUnavailable."""
         listed: dict[str, int] = {}
@@ -233,6 +237,11 @@ class Bus(Connection):
             listed |= more
             if not more or len(listed) >= page.get("total", 0):
                 return list(listed)
+
+    async def count(self, stream: str, pattern: str) -> int:
+        """Return the number of messages on a subject pattern. Raises BrokerUnavailable."""
+        state = (await self._info(stream, {"subjects_filter": pattern}))["state"]
+        return sum((state.get("subjects") or {}).values())
 
     async def creation_time(self, stream: str) -> datetime:
         """Return the time at which the stream was created; a stream that was created again counts from 1 again.

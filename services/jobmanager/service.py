@@ -38,7 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
         estimator = DurationEstimator()
-        projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus)
+        projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus, verifies=False)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher.board)

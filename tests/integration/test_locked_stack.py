@@ -16,7 +16,7 @@ from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
 from shared.messages import HealthReply, HealthRequest, JobClass, RedriveRequest, ReplayReply, ReplayRequest, Task
-from shared.topology import JOB_DLQ, JOB_Q
+from shared.topology import BUCKET_LIFE_S, JOB_DLQ, JOB_Q, bucket_stream
 from tests.gateway import b64, mask_png, png, saved
 from tests.keys import matches
 from tests.locked_stack import LockedStack, locked_stack
@@ -39,6 +39,10 @@ SPARE = (
     (subjects.api("INFO"), "nobody asks, so that the broker does not answer: `deploy/accounts.py`"),
     *((subjects.object_entry(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
     *((subjects.object_chunks(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
+    *(
+        (subjects.api("STREAM.PURGE", bucket_stream(bucket)), "only after a picture has replaced its older copy")
+        for bucket in BUCKET_LIFE_S
+    ),
 )
 
 

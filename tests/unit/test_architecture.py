@@ -28,7 +28,8 @@ LONGER_MODULES = {
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
-          "image_store", "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
+          "image_store", "object_buckets",
+          "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "file_structure"}  # fmt: skip
 NATS_ADAPTERS = {

@@ -63,7 +63,7 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
     },
 )
 async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> Response:
-    """Check whether an image is stored, which can save an upload."""
+    """Check whether an image is stored with all its bytes, which can save an upload."""
     ref = await _require_image(deps, owner, sha256)
     headers = {**image_headers(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
