@@ -16,7 +16,8 @@ ArtMancerError
 ├── Busy                  at its limit for now: try again
 │   └── StreamFull        the broker takes no more messages of this kind
 ├── Unavailable           a part of the system is down
-│   └── BrokerUnavailable nats-server does not answer
+│   ├── BrokerUnavailable nats-server does not answer
+│   └── Stopping          the service stops before it could answer
 ├── EngineFailed          an engine could not finish this job
 │   ├── EngineHung        the engine is stuck; its process ends with exit code 70
 │   └── CardLost          the GPU refuses every later call of the process, which ends
@@ -138,6 +139,12 @@ class BrokerUnavailable(Unavailable):
     """The message broker is not available."""
 
     code = "broker_unavailable"
+
+
+class Stopping(Unavailable):
+    """The service is restarting, please try again in a moment."""
+
+    code = "stopping"
 
 
 class EngineFailed(ArtMancerError):

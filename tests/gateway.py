@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import os
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +25,7 @@ from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
     from shared.bus import Bus
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 
 ORIGIN = "http://localhost:3000"
 HOST = "127.0.0.1"
-SAMPLES = Path(__file__).parents[1] / "services/gateway/static/samples"
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "services/gateway/static/samples"
 
 
 class Client(httpx.AsyncClient):
@@ -120,6 +124,32 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
             yield client
         finally:
             stop.set()
+
+
+@asynccontextmanager
+async def gateway_process(**variables: str) -> AsyncIterator[Process]:
+    """`python -m services.gateway`, stopped at the end of the test if it still runs."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", cwd=ROOT, env=os.environ | variables, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def healthy(client: Client, word: str = "healthy") -> None:
+    """Wait until the gateway's own health has this status."""
+
+    async def says_so() -> bool:
+        try:
+            return bool((await client.get("/api/health")).json()["status"] == word)
+        except httpx.TransportError:
+            return False
+
+    await wait_until(says_so, f"the gateway is {word}")
 
 
 class WorkerByHand:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from services.gateway.access.authentication import Authenticator
+    from services.gateway.core.feed import Feed
     from services.gateway.http.instrumentation import Exchange
     from services.gateway.settings import Settings
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop`; then event streams end at once, and other requests may finish.
+    """Serve until `stop`; then requests and event streams have the drain time to end.
 
     Raises ConfigError for contradictory access settings, an address that is in use, or a broker that refuses us.
     """
@@ -49,11 +50,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     probes.require(app.state.deps.check)
                     probes.mark_started()
                     await stop.wait()
-                    app.state.deps.feed.close()
                     server.stop()
-                    await serving
+                    await _drain(serving, app.state.deps.feed, settings.drain_s)
         except* ConfigError as errors:
             raise _first_of(errors) from None
+
+
+async def _drain(serving: asyncio.Task[None], feed: Feed, drain_s: float) -> None:
+    """Let the requests end by themselves, then end all that wait for a job."""
+    await asyncio.wait({serving}, timeout=drain_s)
+    feed.close()
+    await serving
 
 
 def _import_app() -> tuple[Open, Callable[[Exchange], None]]:

@@ -63,8 +63,8 @@ class Settings(ServiceSettings):
     """Jobs that may wait in the queue; beyond, a submission is answered 429."""
     queue_limit_per_user: int = Field(default=200, ge=1)
     """Jobs of one owner that may wait in the queue."""
-    result_wait_s: float = Field(default=30.0, ge=0)
-    """Seconds that a request for a result waits for a job that still runs."""
+    result_wait_s: float = Field(default=300.0, ge=0)
+    """Seconds that a result request waits for its job, or, like a stream, for the broker; proxies must wait longer."""
     heartbeat_s: float = Field(default=15.0, gt=0)
     """Seconds between the comments on a silent event stream; many proxies close it after a minute of silence."""
     mask_timeout_s: float = Field(default=60.0, gt=0)

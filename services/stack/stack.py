@@ -163,6 +163,7 @@ class Stack:
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),
             "A100WORKER_DRAIN_S": str(STAGE_S),  # a longer job is handed back while the broker still runs
+            "GATEWAY_DRAIN_S": str(STAGE_S),  # an open page must not delay the stop
             "PYTHONUNBUFFERED": "1",
         }
         return environment | ({"GATEWAY_TRUSTED_PROXIES": self._options.host} if behind_caddy else {})

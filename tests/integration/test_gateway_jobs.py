@@ -197,7 +197,7 @@ async def test_a_stream_survives_a_crash_of_the_broker(
 
 
 async def test_without_a_broker_everything_says_so(client: Client, nats_server: NatsServer) -> None:
-    """Each route answers 503 at once and names the broker; the gateway runs on and reconnects."""
+    """Each route answers 503 at once in words for users; the gateway runs on and reconnects."""
     await nats_server.stop()
     await wait_until(lambda: _is(client, "degraded"), "the gateway has noticed")
     answers = [
@@ -213,7 +213,8 @@ async def test_without_a_broker_everything_says_so(client: Client, nats_server: 
     accepted = await client.post("/api/generate/async", json=edit())
 
     assert [answer.status_code for answer in answers] == [503] * 4
-    assert {answer.json()["detail"] for answer in answers} == {"The message broker is not available."}
+    said = {answer.json()["detail"] for answer in answers}
+    assert said == {"The service is not available at the moment, please try again."}
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
     assert cancel.status_code == 200
     assert system["status"] == "degraded"

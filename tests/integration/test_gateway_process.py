@@ -3,59 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from services.stack.nats_server import NatsServer
 from shared import declaring
 from shared.bus import open_bus
 from shared.settings import NatsSettings
-from tests.gateway import HOST, Client, edit, gateway
+from tests.gateway import HOST, Client, edit, gateway, healthy
+from tests.gateway import gateway_process as process
 from tests.ports import free_port, free_ports
-from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from shared.bus import Bus
     from shared.settings import StreamSettings
 
-ROOT = Path(__file__).parents[2]
 NOBODY = "nats://127.0.0.1:9"
-
-
-@asynccontextmanager
-async def process(**variables: str) -> AsyncIterator[Process]:
-    """`python -m services.gateway`, stopped at the end of the test if it still runs."""
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", cwd=ROOT, env=os.environ | variables, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
-
-
-async def healthy(client: Client, word: str) -> None:
-    """Wait until the gateway's own health has this status."""
-
-    async def says_so() -> bool:
-        try:
-            return bool((await client.get("/api/health")).json()["status"] == word)
-        except httpx.TransportError:
-            return False
-
-    await wait_until(says_so, f"the gateway is {word}")
+AWAY = {"detail": "The service is not available at the moment, please try again."}
 
 
 # --- as a process -------------------------------------------------------------------------------------------------
@@ -76,16 +45,17 @@ async def test_it_answers_before_there_is_a_broker_and_finds_it_when_it_comes(
             await healthy(client, "healthy")
             later = await client.post("/api/generate/async", json=edit())
 
-    assert (early.status_code, early.json()) == (503, {"detail": "The message broker is not available."})
+    assert (early.status_code, early.json()) == (503, AWAY)
     assert later.status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_url: str, number: signal.Signals) -> None:
-    """The stream's body ends properly and the exit code is 0."""
+    """After the drain time the stream's body ends properly and the exit code is 0."""
     assert bus.is_connected
     port = free_port()
-    async with process(GATEWAY_PORT=str(port), NATS_URL=nats_url) as running, Client(port) as client:
+    variables = {"GATEWAY_PORT": str(port), "GATEWAY_DRAIN_S": "0.1", "NATS_URL": nats_url}
+    async with process(**variables) as running, Client(port) as client:
         await healthy(client, "healthy")
         task = await client.submit()
         async with await client.open_stream(f"/api/generate/stream/{task}") as stream:

@@ -48,6 +48,11 @@ class Feed:
                 connect = await self._bus.next_connect(connect)
                 self._read_histories()  # for events that were published while nothing was subscribed
 
+    @property
+    def is_closed(self) -> bool:
+        """Return whether `close` was called."""
+        return self._closed
+
     def close(self) -> None:
         """End all streams, because the gateway stops."""
         self._closed = True

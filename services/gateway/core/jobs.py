@@ -6,13 +6,22 @@ import asyncio
 import contextlib
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from cachetools import FIFOCache
 
 from shared import subjects, tracing
-from shared.errors import BadMessage, Conflict, JobCancelled, JobFailed, NotFound, Unavailable, WrongLastSequence
+from shared.errors import (
+    BadMessage,
+    BrokerUnavailable,
+    Conflict,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+    Stopping,
+    WrongLastSequence,
+)
 from shared.job_events import load_record
 from shared.jobs import fold
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
@@ -20,7 +29,7 @@ from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
@@ -28,8 +37,10 @@ if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent, JobRecord
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 _ENDED_JOBS = 256
+_RETRY_S = 0.25  # nothing announces the streams of a broker that has just started
 
 
 class EndedJobs:
@@ -52,7 +63,7 @@ class Jobs:
     """Submit, find, follow and cancel jobs on behalf of their owner."""
 
     def __init__(self, bus: Bus, ownership: Ownership, admission: Admission, feed: Feed, result_wait_s: float) -> None:
-        """`result_wait_s` limits the wait of `result` for a job that still runs."""
+        """`result_wait_s` limits each wait, for a job that still runs or for a broker that is away."""
         self._bus = bus
         self._ownership = ownership
         self._admission = admission
@@ -124,8 +135,25 @@ class Jobs:
         """Return whether the job's terminal event is still in its stream. Raises BrokerUnavailable."""
         return await self._bus.last(JOB_EV, subjects.end(job_id)) is not None
 
+    async def with_broker(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `work`; repeat it while the broker is away, as it is at the start of a gateway.
+
+        Raises BrokerUnavailable after `result_wait_s` seconds, Stopping, and what `work` raises.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._result_wait_s
+        while True:
+            try:
+                return await work()
+            except BrokerUnavailable:
+                if self._feed.is_closed:
+                    raise Stopping from None
+                if now() >= deadline:
+                    raise
+            await asyncio.sleep(_RETRY_S)
+
     async def wait_ended(self, owner: str, job_id: str, timeout_s: float) -> JobRecord:
-        """Return the job's state after its end, or after the timeout. Raises as `find`, and Unavailable."""
+        """Return the job's state after its end, or after the timeout. Raises as `find`, and Stopping."""
         record = await self.find(owner, job_id)
         if record.ended is None:
             with contextlib.suppress(TimeoutError):
@@ -133,13 +161,22 @@ class Jobs:
                     async for seq, event in events:
                         record = fold(record, event, seq)
                     if record.ended is None:
-                        raise Unavailable("The gateway is restarting, please try again in a moment.")
+                        raise Stopping
         return record
 
-    async def result(self, owner: str, job_id: str) -> tuple[JobRecord, Done]:
-        """Wait for the job's result. Raises JobFailed, JobCancelled, Conflict if it still runs, and as `wait_ended`."""
-        record = await self.wait_ended(owner, job_id, self._result_wait_s)
-        return record, done_of(record)
+    async def result(self, owner: str, job_id: str, use: Callable[[JobRecord, Done], Awaitable[T]]) -> T:
+        """Wait for the broker and for the job's result, at most `result_wait_s` seconds; return what `use` returns.
+
+        Raises JobFailed, JobCancelled, Conflict if the job still runs, and as `wait_ended`.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._result_wait_s
+
+        async def wait_and_use() -> T:
+            record = await self.wait_ended(owner, job_id, max(0.0, deadline - now()))
+            return await use(record, done_of(record))
+
+        return await self.with_broker(wait_and_use)
 
 
 def done_of(record: JobRecord) -> Done:

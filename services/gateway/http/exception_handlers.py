@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from services.gateway.error_responses import error_response
-from shared.errors import ArtMancerError, ImageNotFound, describe_invalid
+from shared.errors import ArtMancerError, BrokerUnavailable, ImageNotFound, describe_invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,9 @@ STATUS = {
     "queue_full": 429,
     "unavailable": 503,
     "broker_unavailable": 503,
+    "stopping": 503,
 }
+_BROKER_AWAY = "The service is not available at the moment, please try again."  # for users, who know no broker
 _V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the job failed, not this request
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."
@@ -73,7 +75,8 @@ def install(app: FastAPI) -> None:
 async def _handle_artmancer_error(request: Request, error: ArtMancerError) -> Response:
     if error.code not in STATUS:
         log.error("http.error", extra={"code": error.code, "reason": error.message})
-    return error_response(request.url.path, _status(request, error), error.message, error.code)
+    sentence = _BROKER_AWAY if error.code == BrokerUnavailable.code else error.message
+    return error_response(request.url.path, _status(request, error), sentence, error.code)
 
 
 def _status(request: Request, error: ArtMancerError) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
 
 _BACKLOG = 2048  # connections that wait to be accepted
+_CLOSE_S = 1.0  # after the drain time, for the last bytes of the responses that it ended; lifecycle.py allows two
 
 
 class Server(uvicorn.Server):
-    """Serves an app until `stop`; running requests then have `drain_s` seconds to end."""
+    """Serves an app until `stop`; requests that then run longer than `drain_s` and a second are cancelled."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         super().__init__(
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=settings.trusted_proxies,  # without it uvicorn would trust 127.0.0.1
                 timeout_keep_alive=75,  # longer than proxies keep theirs, or they send into a closed connection
-                timeout_graceful_shutdown=math.ceil(settings.drain_s),
+                timeout_graceful_shutdown=settings.drain_s + _CLOSE_S,  # type: ignore[arg-type] # takes fractions, too
             )
         )
         self.config.load()  # imports the protocol before the thread that imports the app starts

@@ -1,8 +1,12 @@
 """/api/generate: submit, follow and cancel edits, and download their results."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
+from starlette.exceptions import HTTPException
 
 from services.gateway.api.debug_info import debug_info
 from services.gateway.api.events import job_stream
@@ -10,8 +14,10 @@ from services.gateway.api.job_views import status_of
 from services.gateway.api.schemas import Accepted, Cancelled, GenerateSubmission, Result, ResultWithDebugInfo, Status
 from services.gateway.api.submissions import submit
 from services.gateway.core import debug_sessions
-from services.gateway.deps import CurrentOwner, InjectedDeps
+from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
+from services.gateway.http.disconnect import cancel_on_disconnect
 from services.gateway.http.json_body import json_body, openapi_body
+from shared.errors import Stopping
 from shared.messages import Done, JobRecord, JobSubmit
 
 router = APIRouter(prefix="/api/generate", tags=["edits"])
@@ -36,7 +42,8 @@ async def submit_and_stream(submission: SubmissionBody, deps: InjectedDeps, owne
 @router.get("/stream/{task_id}", response_class=Response)
 async def stream(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Stream each change of the job's state as a server-sent event. The stream ends with the job."""
-    return job_stream(deps.jobs, await deps.jobs.find(owner, task_id), deps.settings.heartbeat_s)
+    record = await deps.jobs.with_broker(partial(deps.jobs.find, owner, task_id))
+    return job_stream(deps.jobs, record, deps.settings.heartbeat_s)
 
 
 @router.get("/status/{task_id}")
@@ -54,37 +61,67 @@ async def cancel(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Cance
 
 
 @router.get("/result/{task_id}", response_model=Result | ResultWithDebugInfo)
-async def result(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def result(task_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the facts about the job after its end. If the job failed, return its error."""
-    record, done = await deps.jobs.result(owner, task_id)
-    response = Result(
-        task_id=task_id,
-        generation_time=done.duration_ms / 1000,
-        model_used=done.engine,
-        parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
-    )
-    session = done.debug and await debug_sessions.find_session(deps.bus, deps.ownership, owner, done.debug)
-    if session:
-        response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
-    return Response(response.model_dump_json(), media_type="application/json")
+
+    async def respond(record: JobRecord, done: Done) -> Response:
+        response = Result(
+            task_id=task_id,
+            generation_time=done.duration_ms / 1000,
+            model_used=done.engine,
+            parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
+        )
+        session = done.debug and await debug_sessions.find_session(deps.bus, deps.ownership, owner, done.debug)
+        if session:
+            response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
+        return Response(response.model_dump_json(), media_type="application/json")
+
+    return await _respond_after_end(request, deps, owner, task_id, respond)
 
 
 @router.get("/result-image/{task_id}", response_class=Response)
 async def result_image(
-    task_id: str, deps: InjectedDeps, owner: CurrentOwner, if_none_match: Annotated[str | None, Header()] = None
+    task_id: str,
+    request: Request,
+    deps: InjectedDeps,
+    owner: CurrentOwner,
+    if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the result as the worker encoded it, after the job's end."""
-    _, done = await deps.jobs.result(owner, task_id)
-    etag = f'"{done.result.sha256}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": f"{'private' if deps.authenticator else 'public'}, {_CACHE_CONTROL}",
-        "X-Content-Type-Options": "nosniff",
-    }
-    if if_none_match and etag in if_none_match:
-        return Response(status_code=304, headers=headers)
-    data = await deps.images.get("results", done.result.sha256)
-    return Response(data, media_type=done.result.content_type, headers=headers)
+
+    async def respond(_: JobRecord, done: Done) -> Response:
+        etag = f'"{done.result.sha256}"'
+        headers = {
+            "ETag": etag,
+            "Cache-Control": f"{'private' if deps.authenticator else 'public'}, {_CACHE_CONTROL}",
+            "X-Content-Type-Options": "nosniff",
+        }
+        if if_none_match and etag in if_none_match:
+            return Response(status_code=304, headers=headers)
+        data = await deps.images.get("results", done.result.sha256)
+        return Response(data, media_type=done.result.content_type, headers=headers)
+
+    return await _respond_after_end(request, deps, owner, task_id, respond)
+
+
+async def _respond_after_end(
+    request: Request,
+    deps: Deps,
+    owner: str,
+    task_id: str,
+    respond: Callable[[JobRecord, Done], Awaitable[Response]],
+) -> Response:
+    """Wait for the job's end and respond; while the client stays connected.
+
+    If the gateway stops first, redirect the request to its own address. The client, which would show any error to the
+    user and give up, then waits on the next gateway.
+    """
+    try:
+        return await cancel_on_disconnect(request, deps.jobs.result(owner, task_id, respond))
+    except Stopping as error:
+        # Relative to the path, in front of which a proxy may have a prefix. The query can hold a signature.
+        location = quote(task_id, safe="") + (f"?{request.url.query}" if request.url.query else "")
+        raise HTTPException(307, error.message, {"Location": location}) from None
 
 
 def _parameters(

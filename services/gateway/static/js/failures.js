@@ -27,6 +27,7 @@ const BY_CODE = {
   max_deliver: "The edit failed; try again, or mark a slightly different region.",
   unavailable: "A part of the service is not running; try again in a moment.",
   broker_unavailable: "A part of the service is not running; try again in a moment.",
+  stopping: "The service is restarting; try again in a moment.",
 };
 
 export const EXPIRED = "This edit is unknown to the server or has expired; run it again.";

@@ -1,7 +1,6 @@
 """/v1/jobs/{job_id}/events: a job's events as they happen."""
 
-import asyncio
-from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -23,8 +22,6 @@ LastEventId = Annotated[
     BeforeValidator(lambda sent: sent or None),  # a client without an event may send an empty header
     Header(alias="Last-Event-ID", description=_LAST_EVENT_ID),
 ]
-# A browser's EventSource never reconnects after an error response, so wait for the broker after a start.
-_CONNECT_TIMEOUT_S = 10.0
 
 
 @router.get(
@@ -53,7 +50,6 @@ async def follow_job(
     """Stream all events of a job as server-sent events, from the first event or after the given one."""
     # A browser that reconnects sends the header; its URL still has the query of the first request.
     after = first_after if last_event_id is None else last_event_id
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            await deps.bus.up.wait()
-    return await job_stream(deps.jobs, await deps.jobs.find(owner, job_id), after, deps.settings.heartbeat_s)
+    # A browser's EventSource never reconnects after an error response, so wait for the broker after a start.
+    record = await deps.jobs.with_broker(partial(deps.jobs.find, owner, job_id))
+    return await job_stream(deps.jobs, record, after, deps.settings.heartbeat_s)
