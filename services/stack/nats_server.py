@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import os
 import re
 import shutil
 import sys
@@ -169,7 +169,7 @@ class NatsServer:
     def _write_config(self) -> None:
         monitor = "" if self._monitor_port is None else f'http: "{HOST}:{self._monitor_port}"'
         self._store.mkdir(parents=True, exist_ok=True)
-        store = json.dumps(str(self._store.resolve()))
+        store = _quote(self._store.resolve())
         self._config.write_text(
             _CONFIG.format(host=HOST, port=self._port or -1, store=store, monitor=monitor, limit=self._limit)
         )
@@ -188,3 +188,10 @@ class NatsServer:
         if _INFO_LEVEL not in line:
             self._last_warning = _LOG_PREFIX.sub("", line)
             self._on_line(self._last_warning)
+
+
+def _quote(path: Path) -> str:
+    r"""Return the path as a string of nats-server's configuration, which has no `\u` and takes bytes as `\xNN`."""
+    plain = set(range(0x20, 0x7F)) - set(b'"\\')
+    quoted = "".join(chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f'"{quoted}"'

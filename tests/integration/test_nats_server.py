@@ -10,7 +10,10 @@ import pytest
 
 from services.stack.health import broker_answers
 from services.stack.nats_server import NatsServer
+from shared import declaring
+from shared.bus import open_bus
 from shared.errors import ConfigError
+from shared.settings import NatsSettings, StreamSettings
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -70,3 +73,18 @@ async def test_it_is_gone_when_the_block_ends(tmp_path: Path) -> None:
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert not await broker_answers(server.url)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Bücher", "图片", "😀", "a b", 'say "x"', "back\\slash", "$HOME", "tab\tbed", "two\nlines", "\udcff", "# {x}"],
+)
+async def test_its_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """The store lies in that folder; the last but one name is not UTF-8."""
+    folder = tmp_path / name
+    async with NatsServer(folder / "nats") as server, open_bus(NatsSettings(url=server.url), "test") as bus:
+        await declaring.declare_streams(bus, StreamSettings(picture_bytes=1024**3))
+        stored = await bus.publish("job.ev.j1.end", b"{}")
+
+    assert stored == 1
+    assert (folder / "nats/jetstream").is_dir()
