@@ -28,7 +28,7 @@ async def caddy(
     address = f"http://{HOST}:{port}"
     environment = {
         "SITE_ADDRESS": address,
-        "CADDY_DATA": str(folder / "caddy"),
+        "CADDY_DATA": str(folder / "Bücher und 图片" / "caddy"),  # any path will do
         "CADDY_OPTIONS": f"default_bind {HOST}\nauto_https off",
         "XDG_DATA_HOME": str(folder),
         **variables,

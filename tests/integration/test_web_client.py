@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import subprocess
-import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,8 +16,8 @@ from starlette.routing import Route
 
 from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
-from services.stack.process import ROOT, Process, ProcessGroup
 from shared.settings import NatsSettings
+from tests.caddy import CADDY, caddy
 from tests.gateway import HOST, edit
 from tests.keyed import keyed_gateway
 from tests.ports import free_port
@@ -27,6 +25,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from shared.settings import StreamSettings
     from tests.keyed import House
 
-CADDY = Path(sys.executable).parent / "caddy"
 PASSWORD = "not a good one"  # noqa: S105
 
 
@@ -85,37 +83,13 @@ async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> Asy
         (tmp_path / f"{name}.key").write_text(house.keys.get(owner, ""))
     (tmp_path / "users").write_text("".join(f"{name} {hashed}\n" for name in users))
     (tmp_path / "owners").write_text("".join(f"{name} {{file.{tmp_path}/{name}.key}}\n" for name in ("alice", "bob")))
-    async with web_client() as client_port, ProcessGroup() as group:
-        address = f"http://{HOST}:{free_port()}"
-        environment = {
-            "SITE_ADDRESS": address,
-            "GATEWAY": f"{HOST}:{house.nobody.port}",
-            "WEB_CLIENT": f"{HOST}:{client_port}",
-            "USERS": str(tmp_path / "users"),
-            "OWNERS": str(tmp_path / "owners"),
-            "CADDY_DATA": str(tmp_path / "caddy"),
-            "CADDY_LOG_LEVEL": "DEBUG",
-            "CADDY_OPTIONS": f"default_bind {HOST}\nauto_https off",
-            "XDG_DATA_HOME": str(tmp_path),
-        }
-        argv = (str(CADDY), "run", "--config", str(ROOT / "deploy/Caddyfile.web-client"))
-        program = Process("caddy", argv, group, env=environment, on_line=log.append)
-        await program.start()
-        try:
-            await wait_until(lambda: answers(address), "Caddy answers")
+    files = {"USERS": str(tmp_path / "users"), "OWNERS": str(tmp_path / "owners")}
+    async with web_client() as client_port:
+        addresses = {"GATEWAY": f"{HOST}:{house.nobody.port}", "WEB_CLIENT": f"{HOST}:{client_port}"}
+        async with caddy(
+            "Caddyfile.web-client", tmp_path, log.append, CADDY_LOG_LEVEL="DEBUG", **files, **addresses
+        ) as address:
             yield address
-        finally:
-            program.terminate()
-            await program.wait()
-
-
-async def answers(address: str) -> bool:
-    """Whether somebody listens."""
-    async with httpx.AsyncClient() as client:
-        try:
-            return (await client.get(address)).status_code == 401
-        except httpx.TransportError:
-            return False
 
 
 def browser(site: str, name: str = "") -> httpx.AsyncClient:
@@ -173,3 +147,54 @@ async def test_no_log_has_a_key_a_password_or_a_signature_in_it(site: str, house
 
     assert all("signature=REDACTED" in line for line in said())
     assert not any(secret in line for line in log for secret in ("c2VjcmV0", house.keys["alice"][16:], travelling))
+
+
+CANCEL = "/api/generate/async/cancel/"
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:1"},  # another port is another site
+    {"Origin": "SITE.evil.example"},
+    {"Origin": "https://evil.example, SITE"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "SITE", "Sec-Fetch-Site": "cross-site"},
+]
+OWN = [{}, {"Origin": "SITE"}, {"Origin": "SITE", "Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+async def test_pages_of_other_sites_change_nothing(site: str, house: House, headers: dict[str, str]) -> None:
+    """A browser sends the password with their requests, too: forms, cancels and JSON."""
+    sent = {name: value.replace("SITE", site) for name, value in headers.items()}
+    async with browser(site, "alice") as alice:
+        task = (await alice.post("/api/generate/async", json=edit())).json()["task_id"]
+        answers = [
+            await alice.post(f"{CANCEL}{task}", headers=sent),
+            await alice.post("/api/generate/async", json=edit(), headers=sent),
+            await alice.post("/api/image-utils/white-balance", files={"file": b"x"}, headers=sent),
+            await alice.delete("/api/anything", headers=sent),
+        ]
+
+    assert [answer.status_code for answer in answers] == [403] * 4
+    assert {answer.json()["detail"] for answer in answers} == {"Pages of other sites may not change anything here."}
+    assert (await house.alice.get(f"/api/generate/status/{task}")).json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("headers", OWN)
+async def test_the_sites_own_page_and_programs_may(site: str, headers: dict[str, str]) -> None:
+    """A program sends neither header."""
+    sent = {name: value.replace("SITE", site) for name, value in headers.items()}
+    async with browser(site, "alice") as alice:
+        answer = await alice.post("/api/generate/async", json=edit(), headers=sent)
+
+    assert answer.status_code == 200
+
+
+async def test_reading_needs_no_check(site: str) -> None:
+    """A foreign page cannot read the answer, and an image or a link may be opened from anywhere."""
+    async with browser(site, "alice") as alice:
+        answer = await alice.get("/api/debug/sessions", headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
