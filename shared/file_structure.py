@@ -1,11 +1,12 @@
 """Counts the parts of an image file (scans, segments, chunks, tags) before a decoder parses it.
 
 A small file can hold millions of empty parts. Pillow runs Python code and keeps an object for each of them, and libjpeg
-goes through all pixels for each scan: a JPEG of 885 kB with 8,000 empty scans took 148 s. The bounds are far above what
+goes through all pixels for each scan: a JPEG of 885 kB with 8,000 empty scans took 148 s. EXIF data are not counted: no
+decoder gets them (`shared/image_source.py`), and their reader is bounded by their length. The bounds are far above what
 cameras and programs write. Each walk is linear in the size of the file, stops at the bound and copies nothing; it
 reads a damaged file as leniently as Pillow does, and leaves the error to Pillow.
 
-Sources: JPEG: ITU-T T.81, B.1.1 and B.2; EXIF: CIPA DC-008; PNG: third edition, 5.3; GIF89a: 18 to 26; TIFF 6.0,
+Sources: JPEG: ITU-T T.81, B.1.1 and B.2; PNG: third edition, 5.3; GIF89a: 18 to 26; TIFF 6.0,
 section 2; WebP container: RFC 9649, 2.3; BMP: BITMAPINFOHEADER; ICO: ICONDIR; AVIF and HEIF: ISO/IEC 14496-12, 4.2.
 """
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 MAX_SCANS: Final = 100  # libjpeg writes 10; libtiff has the same limit; an empty one costs 18 ms at 64 megapixels
 MAX_ARITHMETIC_SCANS: Final = 20  # the arithmetic decoder of libjpeg computes every coefficient of an empty scan
 MAX_SEGMENTS: Final = 2000  # before the pixels; a depth map or a panorama takes a hundred of 64 kB
-MAX_EXIF_SEGMENTS: Final = 100  # Pillow joins them one by one
 MAX_TABLE_BYTES: Final = 16_384  # frame headers and quantisation tables; a file needs 600
 MAX_PHOTOSHOP_BLOCKS: Final = 4096
 MAX_JUNK_BYTES: Final = 65_536  # between parts; Pillow reads them one by one
@@ -43,13 +43,12 @@ MAX_ICON_SIDE_PX: Final = 1024
 MAX_RLE_BYTES, MAX_RLE_PIXELS = 4 * 1024**2, 4_000_000  # Pillow unpacks them in Python
 MAX_BOXES: Final = 4096
 
-_SOS, _EOI, _DQT, _APP1, _APP13, _TEM = 0xDA, 0xD9, 0xDB, 0xE1, 0xED, 0x01
+_SOS, _EOI, _DQT, _APP13, _TEM = 0xDA, 0xD9, 0xDB, 0xED, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _WITHOUT_LENGTH = frozenset({*range(0xD0, 0xDA), 0xC8, *range(0xF0, 0xFE)})  # as Pillow reads them
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # restart markers belong to the scan
-_EXIF = b"Exif\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 _COMPRESSED_CHUNKS = frozenset({b"iCCP", b"zTXt", b"iTXt"})
@@ -75,20 +74,12 @@ def check_structure(data: bytes) -> None:
             return  # cut short: the decoder's error says so
 
 
-def check_exif(tiff: bytes) -> None:
-    """Refuse EXIF data with too many tags or values; `Exif` may precede the TIFF header. Raises BadImage."""
-    try:
-        _count_tags(tiff.removeprefix(_EXIF).removeprefix(_EXIF), "EXIF data")  # Pillow skips two
-    except struct.error:
-        return
-
-
 def _find_counter(data: bytes) -> Callable[[bytes], None] | None:
     counters: dict[bytes | tuple[bytes, ...], Callable[[bytes], None]] = {
         b"\xff\xd8\xff": _count_jpeg,
         _PNG: _count_png,
         (b"GIF87a", b"GIF89a"): _count_gif,
-        _TIFF_MAGIC: lambda file: _count_tags(file, "TIFF"),
+        _TIFF_MAGIC: _count_tags,
         b"BM": _check_bmp,
         b"\0\0\1\0": _count_ico,
     }
@@ -111,8 +102,6 @@ def _at_most(limit: int, number: int, parts: str) -> None:
 def _count_jpeg(data: bytes) -> None:
     header = _JpegHeader(data)
     at = header.read()
-    if header.exif:
-        check_exif(b"".join(header.exif))
     if at is not None:
         _count_scans(data, at, MAX_ARITHMETIC_SCANS if header.arithmetic else MAX_SCANS)
 
@@ -122,9 +111,7 @@ class _JpegHeader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._view = memoryview(data)
         self._segments = self._junk = self._table_bytes = self._blocks = 0
-        self.exif: list[memoryview] = []
         self.arithmetic = False
 
     def read(self) -> int | None:
@@ -149,9 +136,6 @@ class _JpegHeader:
             self.arithmetic |= marker in _ARITHMETIC
             self._table_bytes += end - start
             _at_most(MAX_TABLE_BYTES, self._table_bytes, "bytes of JPEG tables")
-        elif marker == _APP1 and self._data.startswith(_EXIF, start):
-            self.exif.append(self._view[start + 6 : end])
-            _at_most(MAX_EXIF_SEGMENTS, len(self.exif), "EXIF segments")
         elif marker == _APP13:
             self._blocks += self._data.count(b"8BIM", start, end)
             _at_most(MAX_PHOTOSHOP_BLOCKS, self._blocks, "Photoshop blocks")
@@ -197,8 +181,6 @@ class _PngChunks:
                 self._compressed += kind in _COMPRESSED_CHUNKS
                 _at_most(MAX_OTHER_CHUNKS, self._others, "PNG chunks without pixels")
                 _at_most(MAX_COMPRESSED_CHUNKS, self._compressed, "compressed texts and profiles")
-                if kind == b"eXIf":
-                    check_exif(data[at + 8 : at + 8 + length])
             at += 12 + length
 
 
@@ -239,7 +221,7 @@ def _skip_blocks(data: bytes, at: int, limit: int) -> tuple[int, int]:
     return at + 1, number
 
 
-# --- TIFF and EXIF ------------------------------------------------------------------------------------------------
+# --- TIFF ---------------------------------------------------------------------------------------------------------
 
 
 class _Layout:
@@ -254,7 +236,7 @@ class _Layout:
         self.first = 8 if big else 4
 
 
-def _count_tags(data: bytes, name: str) -> None:
+def _count_tags(data: bytes) -> None:
     """Count the directories of a file, their tags and the values of each."""
     if not data.startswith(_TIFF_MAGIC):
         return
@@ -266,26 +248,26 @@ def _count_tags(data: bytes, name: str) -> None:
         if at in seen or not 0 < at <= len(data) - layout.number.size:
             continue
         seen.add(at)
-        _at_most(MAX_DIRECTORIES, len(seen), f"pages or directories in its {name}")
+        _at_most(MAX_DIRECTORIES, len(seen), "pages or directories in its TIFF")
         (tags,) = layout.number.unpack_from(data, at)
         total += tags
-        _at_most(MAX_TAGS, tags, f"tags in a directory of its {name}")
-        _at_most(MAX_ALL_TAGS, total, f"tags in its {name}")
+        _at_most(MAX_TAGS, tags, "tags in a directory of its TIFF")
+        _at_most(MAX_ALL_TAGS, total, "tags in its TIFF")
         start = at + layout.number.size
         end = start + tags * layout.tag.size
-        waiting += _count_values(data[start:end], layout, name)
+        waiting += _count_values(data[start:end], layout)
         if end + layout.offset.size <= len(data):
             waiting += layout.offset.unpack_from(data, end)
 
 
-def _count_values(tags: bytes, layout: _Layout, name: str) -> list[int]:
+def _count_values(tags: bytes, layout: _Layout) -> list[int]:
     """Count the values of each tag of one directory; return the offsets of its sub-directories."""
     offsets = []
     for tag, kind, number, value in layout.tag.iter_unpack(tags[: len(tags) // layout.tag.size * layout.tag.size]):
         if kind in _NUMBERS:
-            _at_most(MAX_TAG_VALUES, number, f"values in a tag of its {name}")
+            _at_most(MAX_TAG_VALUES, number, "values in a tag of its TIFF")
         elif kind in _FRACTIONS:
-            _at_most(MAX_FRACTIONS, number, f"fractions in a tag of its {name}")
+            _at_most(MAX_FRACTIONS, number, "fractions in a tag of its TIFF")
         if tag in _SUB_DIRECTORIES:
             offsets.append(value)
     return offsets
@@ -297,11 +279,9 @@ def _count_values(tags: bytes, layout: _Layout, name: str) -> list[int]:
 def _count_webp(data: bytes) -> None:
     at, chunks = 12, 0
     while at + 8 <= len(data):
-        kind, length = struct.unpack_from("<4sI", data, at)
+        (length,) = struct.unpack_from("<I", data, at + 4)
         chunks += 1
         _at_most(MAX_FRAMES, chunks, "WebP chunks")
-        if kind == b"EXIF":
-            check_exif(data[at + 8 : at + 8 + length])
         at += 8 + length + length % 2
 
 

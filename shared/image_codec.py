@@ -1,52 +1,47 @@
-"""Image files to arrays and back. Only this module handles formats, orientation, alpha and colour order.
+"""Image files to arrays and back. Only this module handles modes, transparency and colour order.
 
-Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). Limits are checked before pixels are decoded.
+Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). `shared/image_source.py` opens the files.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import zlib
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from shared import png
-from shared.errors import BadImage, TooLarge
-from shared.file_structure import check_structure
+from shared import jpeg, png
+from shared.errors import BadImage
+from shared.image_source import CONTENT_TYPES, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import ImageFile
+
+    from shared.image_source import Source
 
     Rgb: TypeAlias = NDArray[np.uint8]
     """(height, width, 3), R G B."""
     Grey: TypeAlias = NDArray[np.uint8]
     """(height, width); in a mask 255 is "inside"."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-MAX_PIXELS = 64_000_000
-MAX_SIDE_PX = 16_384
-_EXIF_ORIENTATION = 0x0112
-_SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-_BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError,
-           OverflowError, ZeroDivisionError, struct.error, zlib.error)  # fmt: skip
+_WHOLE_IF_ENDED = frozenset({"PNG", "WEBP", "AVIF", "HEIF"})
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 _BAND_PIXELS = 1_000_000
 _FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
 
-# `_open_image` enforces the limits; Pillow's own guard only warns.
-Image.MAX_IMAGE_PIXELS = None
-# Larger than the blocks that malloc keeps for reuse (32 MB), so memory returns to the system. With the default, a
-# process kept 340 MB after two images of 64 megapixels at once.
-Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # same as PILLOW_BLOCK_SIZE in the environment
+# The transpositions that make an image of each EXIF orientation upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +66,29 @@ def probe(data: bytes) -> ImageInfo:
 
     Raises BadImage or TooLarge.
     """
-    with _open_image(data) as image:
-        _check_whole(image, data)
-        width, height = image.size
-        if _orientation(image, data) in _SIDEWAYS:
-            width, height = height, width
-        return ImageInfo(width, height, Image.MIME[image.format or ""])
+    with open_source(data) as source:
+        _check_whole(source)
+        return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format])
 
 
 def decode_photo(data: bytes) -> Photo:
     """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge."""
-    with _open_image(data) as image:
-        plain = _plain_png(image, data)
-        icc = image.info.get("icc_profile") if image.mode in {"RGB", "RGBA"} else None
+    with open_source(data) as source:
+        plain = _plain_png(source)
+        icc = source.colour.icc if source.image.mode in {"RGB", "RGBA"} else None
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return Photo(rgb, icc)
-        upright = _upright(image, data, plain)
+        upright = _upright(source, plain)
         return Photo(_in_bands(upright, lambda band: _on_ground(band, _WHITE).convert("RGB")), icc)
 
 
 def decode_mask(data: bytes) -> Grey:
     """Decode a mask: the mean of R, G and B; transparent is black. Raises BadImage or TooLarge."""
-    with _open_image(data) as image:
-        plain = _plain_png(image, data)
+    with open_source(data) as source:
+        plain = _plain_png(source)
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return _grey(rgb)
-        return _in_bands(_upright(image, data, plain), _mask_band)
+        return _in_bands(_upright(source, plain), _mask_band)
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
@@ -104,14 +96,14 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
 
     Beside the decoded image it takes a few megabytes: it works in bands, and ends at the first one with a bright pixel.
     """
-    with _open_image(data) as image:
-        image.load()
-        return all(_is_dark(band, threshold) for band in _bands(image))
+    with open_source(data) as source:
+        return all(_is_dark(band, threshold) for band in _bands(_load_by_pillow(source)))
 
 
 def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
     """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG, with the ICC profile if there is one."""
-    return png.pack(pixels, icc)
+    profile = [] if icc is None else [(b"iCCP", b"icc\0\0" + zlib.compress(icc))]
+    return png.pack(pixels, *profile)
 
 
 def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
@@ -124,54 +116,56 @@ def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
     return bytes(encoded)
 
 
-@contextmanager
-def _open_image(data: bytes) -> Iterator[ImageFile.ImageFile]:
-    """Open lazily, check the limits, and raise BadImage for each error that a broken file causes in Pillow."""
-    check_structure(data)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except _BROKEN as error:
-        raise BadImage(f"The file is not a readable image ({', '.join(FORMATS)}).") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE_PX:
-        raise TooLarge(
-            f"The image is {width} x {height} pixels; at most {MAX_SIDE_PX} a side and "
-            f"{MAX_PIXELS // 1_000_000} megapixels are accepted."
-        )
-    if image.format == "MPO":  # from many phones: a JPEG that contains further images
-        image.format = "JPEG"
-    try:
-        yield image
-    except _BROKEN as error:
-        raise BadImage("The image is damaged or incomplete.") from error
-    finally:
-        image.close()
-
-
-def _upright(image: ImageFile.ImageFile, data: bytes, plain: NDArray[np.uint8] | None) -> Image.Image:
-    """Load the first frame and apply the EXIF orientation; `plain` is the result of `_plain_png`."""
+def _upright(source: Source, plain: NDArray[np.uint8] | None) -> Image.Image:
+    """Load the first frame and turn it upright; `plain` is the result of `_plain_png`."""
     if plain is not None:
-        return Image.frombuffer(image.mode, image.size, plain, "raw", image.mode, 0, 1)
-    loaded = _load(image, data)
-    ImageOps.exif_transpose(loaded, in_place=True)
-    return loaded
-
-
-def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
-    """Decode the first frame. OpenCV gives the pixels of a WebP with 7 bytes a pixel; Pillow takes 20."""
-    if image.format != "WEBP" or getattr(image, "n_frames", 1) > 1:
-        image.load()
+        return Image.frombuffer(source.image.mode, source.image.size, plain, "raw", source.image.mode, 0, 1)
+    image = _load(source)
+    if source.frame is not None:
+        canvas = Image.new("RGBA", source.size)
+        canvas.paste(image.convert("RGBA"), source.frame[2:])
+        image = canvas
+    if source.orientation not in _TURNS:
         return image
+    turned = image.transpose(_TURNS[source.orientation])
+    image.close()  # a large picture is in memory once
+    return turned
+
+
+def _load(source: Source) -> Image.Image:
+    """Decode the first frame. OpenCV gives the pixels of a WebP with 7 bytes a pixel; Pillow takes 20."""
+    if source.format != "WEBP" or getattr(source.image, "n_frames", 1) > 1:
+        return _load_by_pillow(source)
     import cv2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
 
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.shape[1::-1] != image.size:
+    stored = cv2.imdecode(np.frombuffer(source.pixels, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.shape[1::-1] != source.size:
         raise BadImage("The image is damaged or incomplete.")
     code = cv2.COLOR_BGR2RGB if stored.shape[2] == 3 else cv2.COLOR_BGRA2RGBA  # noqa: PLR2004
-    still = Image.fromarray(cv2.cvtColor(stored, code, dst=stored))
-    still.info = dict(image.info)
-    return still
+    return Image.fromarray(cv2.cvtColor(stored, code, dst=stored))
+
+
+def _load_by_pillow(source: Source) -> Image.Image:
+    """Decode the pixels. A JPEG may lack its end marker, but no image data. Raises BadImage."""
+    try:
+        source.image.load()
+    except OSError:
+        if source.format != "JPEG":
+            raise
+        return _load_without_end(source.pixels)
+    return source.image
+
+
+def _load_without_end(pixels: bytes) -> Image.Image:
+    ended, continued = (Image.open(io.BytesIO(data), formats=("JPEG",)) for data in jpeg.with_end(pixels))
+    continued.load()
+    values = continued.histogram()
+    continued.close()  # one decoded image at a time
+    ended.load()
+    if ended.histogram() != values:
+        raise BadImage("The image is damaged or incomplete.")
+    return ended
 
 
 def _on_ground(image: Image.Image, ground: tuple[int, int, int, int]) -> Image.Image:
@@ -226,14 +220,13 @@ def _brightest(grey: Image.Image) -> int:
     return max(value for value, count in enumerate(grey.histogram()) if count)
 
 
-def _plain_png(image: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint8] | None:
+def _plain_png(source: Source) -> NDArray[np.uint8] | None:
     """Decode an upright PNG with 8 bits a channel, as browsers send it, to (height, width, channels); else None."""
-    if image.format != "PNG" or "transparency" in image.info:
+    if source.format != "PNG" or "transparency" in source.image.info:
         return None
-    kinds = {kind for kind, _ in png.chunks(data)}
-    if b"IEND" not in kinds or b"acTL" in kinds or _orientation(image, data) != 1:
+    if source.orientation != 1 or source.frame is not None or not source.ended:
         return None
-    return png.unpack(data, image.mode, image.size)
+    return png.unpack(source.pixels, source.image.mode, source.size)
 
 
 def _opaque(pixels: NDArray[np.uint8]) -> Rgb | None:
@@ -260,17 +253,6 @@ def _grey(rgb: Rgb) -> Grey:
     return np.asarray((rgb.sum(axis=2, dtype=np.uint16) // 3).astype(np.uint8))
 
 
-def _orientation(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Return the EXIF orientation. Of a PNG Pillow decodes all pixels to find it, so look for its chunk first."""
-    if image.format == "PNG" and not any(_has_orientation(kind, body) for kind, body in png.chunks(data)):
-        return 1
-    return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-
-
-def _has_orientation(kind: bytes, body: memoryview) -> bool:
-    return kind == b"eXIf" or (kind in {b"tEXt", b"zTXt"} and bytes(body[:16]) == b"Raw profile type")
-
-
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode not in _SIXTEEN_BIT:
         return image
@@ -279,17 +261,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
 
 
-def _check_whole(image: ImageFile.ImageFile, data: bytes) -> None:
+def _check_whole(source: Source) -> None:
     """Raise BadImage for a file that ends early, with the cheapest check of each format."""
-    if image.format == "PNG":
-        if not any(kind == b"IEND" for kind, _ in png.chunks(data)):
-            raise BadImage("The image is incomplete.")
-    elif image.format == "WEBP":
-        if int.from_bytes(data[4:8], "little") + 8 > len(data):
-            raise BadImage("The image is incomplete.")
-    elif image.format == "JPEG":
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as again:
-            again.draft("L", (1, 1))  # scale 1/8: reads every byte, transforms few
-            again.load()
-    else:
-        image.load()
+    if source.format == "JPEG":
+        with Image.open(io.BytesIO(source.pixels), formats=("JPEG",)) as small:
+            small.draft("L", (1, 1))  # scale 1/8: reads every byte, transforms few
+            with suppress(OSError):
+                small.load()
+                return
+        _load_by_pillow(source)
+    elif not source.ended or source.format not in _WHOLE_IF_ENDED:
+        _load_by_pillow(source)

@@ -15,6 +15,7 @@ from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
+from shared.image_source import report_missing_decoders
 from shared.image_store import CachedImageStore, NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
@@ -76,6 +77,7 @@ class _Readiness:
         self._name = settings.name
         self._stop = stop
         self._facts: dict[str, str] = {}
+        self._missing = report_missing_decoders()
 
     def report_phase(self, phase: str) -> None:
         """Record the phase that begins, from the engine's thread. Raises after a stop, to end the loading."""
@@ -97,7 +99,7 @@ class _Readiness:
 
     async def health(self, _: HealthRequest) -> HealthReply:
         """Return the health of this worker."""
-        detail = {"engine": self.engine, **self._facts}
+        detail = {"engine": self.engine, **self._missing, **self._facts}
         if self.phase is not None:
             detail["phase"] = self.phase
         status: Literal["starting", "healthy"] = "starting" if self.phase else "healthy"

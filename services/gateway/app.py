@@ -22,6 +22,7 @@ from services.gateway.http import exception_handlers, static_files
 from services.gateway.v1.routes import docs
 from shared import VERSION
 from shared.bus import open_bus
+from shared.image_source import report_missing_decoders
 from shared.image_store import CachedImageStore, NatsImageStore
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
 @asynccontextmanager
 async def open_app(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
     """Yield the app at once; it connects to the broker as soon as there is one. Raises ConfigError."""
+    report_missing_decoders()
     async with open_bus(settings.nats, NAME, wait=False) as bus:
         deps = create_deps(settings, bus, authenticator)
         async with run_background_tasks(bus, deps.feed, deps.admission, deps.declared):

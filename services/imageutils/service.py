@@ -13,6 +13,7 @@ from services.imageutils.white_balance import balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
+from shared.image_source import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
@@ -107,8 +108,10 @@ def _encode(photo: Photo) -> tuple[bytes, ImageRef]:
 
 
 def _endpoints(handlers: Handlers, settings: Settings) -> list[rpc.Endpoint[Any]]:
+    missing = report_missing_decoders()
+
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=settings.instance, status="healthy")
+        return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=missing)
 
     limit = settings.in_flight
     return [

@@ -14,6 +14,6 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="IMAGEUTILS_", frozen=True)
 
     at_once: int = Field(default=4, ge=1)
-    """Maximum number of requests processed at the same time; each can hold an image of 64 megapixels."""
+    """Maximum number of requests processed at the same time; each can hold an image of 67 megapixels."""
     in_flight: int = Field(default=32, ge=1)
     """Maximum number of open requests of each kind, waiting ones included; further requests get the error `busy`."""

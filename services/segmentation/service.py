@@ -15,6 +15,7 @@ from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import ImageCache
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
+from shared.image_source import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
@@ -60,8 +61,11 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
 def _endpoints(
     settings: Settings, engines: Engines, saliency_network: Saliency | None, handlers: Handlers
 ) -> list[rpc.Endpoint[Any]]:
+    missing = report_missing_decoders()
+
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=engines.describe())
+        detail = {**engines.describe(), **missing}
+        return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=detail)
 
     limit = settings.concurrency + settings.waiting
     return [

@@ -31,7 +31,8 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "con
           "image_store", "object_buckets",
           "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
-          "versions", "reading", "memory_budget", "file_structure"}  # fmt: skip
+          "versions", "reading", "memory_budget", "file_structure", "image_source", "jpeg", "png_chunks", "isobmff",
+          "orientation"}  # fmt: skip
 NATS_ADAPTERS = {
     f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")
 }

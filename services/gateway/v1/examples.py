@@ -116,6 +116,7 @@ HEALTH = {
         "job_manager": {"status": "healthy", "instance": "laptop"},
     },
     "streams": [],
+    "formats": ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "ICO", "AVIF", "HEIF"],
 }
 PROBLEMS = {
     400: ("Bad Request", "bad_input", "Missing boundary in multipart."),

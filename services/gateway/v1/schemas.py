@@ -279,6 +279,7 @@ class Health(Resource):
     status: Literal["healthy", "degraded"]
     services: dict[str, ServiceHealth]
     streams: list[str] = Field(description="The broker's streams that are less safe than configured.")
+    formats: list[str] = Field(description="The image formats that this server reads.")
 
 
 class Problem(Resource):

@@ -9,6 +9,7 @@ from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import samples
 from services.gateway.v1.openapi_responses import function_name
 from services.gateway.v1.schemas import Health, Sample
+from shared.image_source import FORMATS, missing_decoders
 
 router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=function_name)
 
@@ -16,7 +17,9 @@ router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=fu
 @router.get("/health", response_description="The health of all services.")
 async def read_health(deps: InjectedDeps, principal: CurrentPrincipal) -> Health:
     """Return the health of all services and of the broker's streams. Details require a key of the scope `admin`."""
-    return Health.model_validate(await deps.system.report(full=principal.may(KeyScope.ADMIN)))
+    report = await deps.system.report(full=principal.may(KeyScope.ADMIN))
+    missing = missing_decoders()
+    return Health.model_validate({**report, "formats": [name for name in FORMATS if name not in missing]})
 
 
 @router.get("/samples", response_description="All sample photos.")

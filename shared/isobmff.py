@@ -1,0 +1,106 @@
+"""The boxes of HEIC and AVIF files (ISO 14496-12, ISO 23008-12): brand, colour code and hidden metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AVIF = frozenset({b"avif", b"avis"})
+_HEIF = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"})
+_METADATA = frozenset({b"Exif", b"mime", b"uri "})
+_UNKNOWN = b"skip"
+_CODE_BYTES = 7  # of a box `colr` with the type `nclx`: three numbers of 16 bits and a flag
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box: its type, and where its body starts and ends in the file."""
+
+    kind: bytes
+    start: int
+    end: int
+
+
+def format_of(data: bytes) -> str | None:
+    """Return AVIF or HEIF, or None for a file of another kind."""
+    if data[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[at : at + 4] for at in (8, *range(16, end - 3, 4))}
+    if brands & _AVIF:
+        return "AVIF"
+    return "HEIF" if brands & _HEIF else None
+
+
+def is_whole(data: bytes) -> bool:
+    """Return whether the outermost boxes end with the file or before: a file that was cut short has a longer one."""
+    at = 0
+    while at + 8 <= len(data):
+        size, _ = _measure(data, at, len(data))
+        if size < 8 or at + size > len(data):  # noqa: PLR2004 (length and type of a box)
+            return False
+        at += size
+    return True
+
+
+def hide_metadata(data: bytes) -> bytes:
+    """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them, nor fails at it."""
+    hidden = bytearray(data)
+    for entry in _inside(data, b"meta", b"iinf"):
+        if entry.kind != b"infe" or entry.end - entry.start < 12:  # noqa: PLR2004
+            continue
+        version = data[entry.start]
+        at = entry.start + 4 + (4 if version >= 3 else 2) + 2  # noqa: PLR2004 (the item's number, its protection)
+        if data[at : at + 4] in _METADATA:
+            hidden[at : at + 4] = _UNKNOWN
+    return bytes(hidden)
+
+
+def colour_code(data: bytes) -> tuple[int, int] | None:
+    """Return the code points of primaries and transfer of the first picture (ITU-T H.273), None without them."""
+    for box in _inside(data, b"meta", b"iprp", b"ipco"):
+        at = box.start + 4
+        if box.kind == b"colr" and data[box.start : at] == b"nclx" and box.end >= at + _CODE_BYTES:
+            return int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _inside(data: bytes, *path: bytes) -> Iterator[Box]:
+    """Yield the boxes inside the box with this path; none if it is missing."""
+    start, end = 0, len(data)
+    for name in path:
+        found = next((box for box in _boxes(data, start, end) if box.kind == name), None)
+        if found is None:
+            return
+        start, end = found.start + _fields_bytes(data, found), found.end
+    yield from _boxes(data, start, end)
+
+
+def _fields_bytes(data: bytes, box: Box) -> int:
+    """Return the number of bytes before the inner boxes: version and flags, and the count of entries."""
+    if box.kind == b"meta":
+        return 4
+    if box.kind == b"iinf":
+        return 6 if data[box.start : box.start + 1] == b"\0" else 8
+    return 0
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
+    at = start
+    while at + 8 <= end:
+        size, head = _measure(data, at, end)
+        if size < head or at + size > end:
+            return
+        yield Box(data[at + 4 : at + 8], at + head, at + size)
+        at += size
+
+
+def _measure(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return the length of a box and of its head. A length of 0 reaches to the end, 1 stands before a long one."""
+    size = int.from_bytes(data[at : at + 4], "big")
+    if size == 1:
+        return int.from_bytes(data[at + 8 : at + 16], "big"), 16
+    return (end - at if size == 0 else size), 8

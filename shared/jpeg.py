@@ -1,0 +1,85 @@
+"""The segments of a JPEG: what its pixels need, and the metadata beside them (ITU-T T.81, annex B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START, _SCAN = b"\xff\xd8", 0xDA
+_APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # markers without a length, and stuffed bytes
+_EXIF, _PROFILE = b"Exif\0", b"ICC_PROFILE\0"
+_EXIF_HEAD_BYTES = 6
+# A decoder takes its colours from these two; shorter ones are ignored by libjpeg.
+_COLOURS = ((_APP0, b"JFIF\0", 14), (_APP14, b"Adobe", 12))
+_END = b"\xff\xd9"
+# Read as image data in place of what is missing: never the zeros that a decoder fills in itself.
+_FILLER = bytes(1 + number * 37 % 251 for number in range(64 * 1024))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A JPEG in parts. `pixels` is a file without metadata; `exif` is the TIFF block of the first EXIF segment."""
+
+    pixels: bytes
+    exif: bytes
+    icc: bytes | None
+
+
+def read(data: bytes) -> Parts:
+    """Sort the segments before the first scan. What is broken in the metadata is left out."""
+    kept, exif, profile, at = [_START], None, dict[int, bytes](), len(data)
+    parts = 0
+    for marker, start, end in _segments(data):
+        at = end
+        body = data[start + 4 : end]
+        if marker == _APP1 and exif is None and body.startswith(_EXIF):
+            exif = body[_EXIF_HEAD_BYTES:]
+        elif marker == _APP2 and body.startswith(_PROFILE) and len(body) > len(_PROFILE) + 1:
+            number, parts = body[len(_PROFILE)], body[len(_PROFILE) + 1]
+            profile[number] = body[len(_PROFILE) + 2 :]
+        if not _is_metadata(marker, body):
+            kept.append(data[start:end])
+        if marker == _SCAN:
+            break
+    whole = bool(parts) and set(profile) == set(range(1, parts + 1))
+    icc = b"".join(profile[number] for number in sorted(profile)) if whole else None
+    return Parts(b"".join([*kept, data[at:]]), exif or b"", icc)
+
+
+def with_end(pixels: bytes) -> tuple[bytes, bytes]:
+    """Return a file that lacks its end marker with it, twice: as it is, and with further image data before the marker.
+
+    Both show the same picture if no image data is missing, because a decoder ignores data behind the last block.
+    """
+    stem = pixels.rstrip(b"\xff")
+    return stem + _END, stem + _FILLER + _END
+
+
+def _is_metadata(marker: int, body: bytes) -> bool:
+    if any(marker == kind and body.startswith(name) and len(body) >= least for kind, name, least in _COLOURS):
+        return False
+    return _APP0 <= marker <= _APP15 or marker == _COMMENT
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment; skip bytes between segments, as libjpeg does."""
+    at = len(_START)
+    while (start := data.find(b"\xff", at)) >= 0:
+        at = start + 1
+        while data[at : at + 1] == b"\xff":
+            at += 1
+        if at >= len(data):
+            return
+        marker = data[at]
+        at += 1
+        if marker in _ALONE:
+            continue
+        end = at + int.from_bytes(data[at : at + 2], "big")
+        if end < at + 2 or end > len(data):
+            return
+        yield marker, at - 2, end
+        at = end

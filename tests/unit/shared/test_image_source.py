@@ -1,0 +1,66 @@
+"""HEIC is read by a decoder of its own, which a machine may lack."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from shared.errors import BadImage
+from shared.image_codec import ImageInfo, decode_mask, decode_photo, mask_is_empty, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[3]
+READERS = (probe, decode_photo, decode_mask, mask_is_empty)
+
+
+def heic(name: str) -> bytes:
+    return (Path(__file__).parent / "heic" / f"{name}.heic").read_bytes()
+
+
+@pytest.mark.parametrize(("name", "size"), [("plain", (64, 32)), ("turned", (32, 64)), ("transparent", (64, 32))])
+def test_a_telephones_heic_is_read(name: str, size: tuple[int, int]) -> None:
+    """Upright by its transform alone, whatever its EXIF data say, and with transparency on white."""
+    first = {"plain": (220, 40, 40), "turned": (50, 60, 210), "transparent": (255, 255, 255)}[name]
+
+    rgb = decode_photo(heic(name)).rgb
+
+    assert probe(heic(name)) == ImageInfo(*size, "image/heic")
+    assert rgb.shape == (size[1], size[0], 3)
+    assert np.abs(rgb[4, 4].astype(int) - first).max() <= 2
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.95, 0.999])
+def test_a_heic_that_was_cut_short_is_refused(read: Callable[[bytes], object], kept: float) -> None:
+    """By the lengths of its boxes, before anything is decoded."""
+    data = heic("plain")
+
+    with pytest.raises(BadImage):
+        read(data[: int(len(data) * kept)])
+
+
+def test_only_heic_needs_its_decoder() -> None:
+    """A machine without the package reads all other formats, and says in a sentence what it cannot read."""
+    code = (
+        "import sys; sys.modules['pi_heif'] = None\n"
+        "import io\nfrom PIL import Image\nfrom shared.image_codec import probe\n"
+        "from shared.image_source import missing_decoders\n"
+        "file = io.BytesIO(); Image.new('RGB', (3, 2)).save(file, 'JPEG')\n"
+        "print(probe(file.getvalue()).width, *missing_decoders())\n"
+        "try: probe(open(sys.argv[1], 'rb').read())\n"
+        "except Exception as error: print(error)\n"
+    )
+    path = Path(__file__).parent / "heic" / "plain.heic"
+
+    run = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    first, second = run.stdout.splitlines()
+    assert first == "3 HEIF"
+    assert second.startswith("HEIC is not supported on this server")
