@@ -383,6 +383,7 @@ class MaskRequest(Message):
     image: Sha256  # bucket inputs
     engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
     points: Annotated[list[tuple[float, float, Literal[0, 1]]], Field(max_length=64)] = Field(default_factory=list)
+    previous: Sha256 | None = None  # bucket inputs: the mask that the last point corrects
     box: Box | None = None
     strokes: Annotated[list[Stroke], Field(max_length=64)] = Field(default_factory=list)
     mask: Sha256 | None = None  # bucket inputs: a guidance mask, any size

@@ -38,9 +38,11 @@ class Click(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """A validated prompt in image pixels. Exactly one of the first five fields is set."""
+    """A validated prompt in image pixels. Exactly one of the fields points, box, strokes, guidance and auto is set."""
 
     points: tuple[Click, ...] = ()
+    previous: Grey | None = None
+    """The mask before the last point, of the image's size. Without it, the points alone decide."""
     box: Box | None = None
     strokes: tuple[Stroke, ...] = ()
     guidance: Grey | None = None

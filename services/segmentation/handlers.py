@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from services.segmentation import masks, metrics, prompts
 from services.segmentation.geometry import resize, whole_image
+from services.segmentation.image_cache import Origin
 from shared import deadlines
-from shared.errors import NothingFound
+from shared.errors import BrokerUnavailable, ImageNotFound, NothingFound
 from shared.image_codec import encode_png
 from shared.messages import Mask, MaskReply, SaliencyReply
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from services.segmentation.cancellations import Cancellations
     from services.segmentation.engines import Engines
     from services.segmentation.feature_cache import FeatureCache
-    from services.segmentation.image_cache import ImageCache
+    from services.segmentation.image_cache import FoundMasks, ImageCache
     from services.segmentation.saliency import Saliency
     from services.segmentation.settings import Settings
-    from shared.image_codec import Rgb
+    from shared.image_codec import Grey, Rgb
     from shared.image_store import ImageStore
     from shared.messages import MaskRequest, SaliencyRequest
 
@@ -41,11 +42,13 @@ class Handlers:
         images: ImageStore,
         cache: ImageCache,
         features: FeatureCache,
+        found: FoundMasks,
         cancelled: Cancellations,
     ) -> None:
         self._images = images
         self._cache = cache
         self._features = features
+        self._found = found
         self._cancelled = cancelled
         self._slots = asyncio.Semaphore(settings.concurrency)
 
@@ -58,11 +61,12 @@ class Handlers:
                 deadlines.check()
                 checkpoint()
                 image = await self._cache.photo(request.image)
-                prompt = await self._read_prompt(request, image)
+                prompt, by_points = await self._read_prompt(request, image)
                 cached = self._features.for_image(request.image)
                 segment = partial(engine.segment, image, prompt, cached, checkpoint)
                 found = await asyncio.to_thread(_shape_and_encode, segment, request, checkpoint)
             stored = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
+            await self._record(request, stored, by_points=by_points)
         took_s = time.monotonic() - started
         metrics.MASK_SECONDS.labels(engine.name, metrics.prompt_of(request)).observe(took_s)
         facts = {"request_id": request.request_id, "engine": engine.name, "took_ms": round(took_s * 1000)}
@@ -79,11 +83,37 @@ class Handlers:
             png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))
 
-    async def _read_prompt(self, request: MaskRequest, image: Rgb) -> Prompt:
+    async def _record(self, request: MaskRequest, found: list[Mask], *, by_points: bool) -> None:
+        shaped = bool(request.grow_px or request.feather_px)
+        origins = ((mask.png.sha256, Origin(by_points and rank == 0, shaped)) for rank, mask in enumerate(found))
+        await asyncio.gather(*(self._found.add(request.image, mask, origin) for mask, origin in origins))
+
+    async def _read_prompt(self, request: MaskRequest, image: Rgb) -> tuple[Prompt, bool]:
+        """Return the prompt, and whether its points alone give the same best mask."""
         needed = request.mask is not None and not (request.points or request.box or request.strokes)
         guidance = await self._cache.mask(request.mask) if needed and request.mask else None
         height, width = image.shape[:2]
-        return prompts.from_request(request, width, height, guidance)
+        previous, by_points = await self._read_previous(request)
+        return prompts.from_request(request, width, height, guidance, previous), by_points
+
+    async def _read_previous(self, request: MaskRequest) -> tuple[Grey | None, bool]:
+        """Return the previous mask if its last point can correct it, and whether the points alone give the same mask.
+
+        A mask that was found by points is replaced by its points if it is missing here, was shaped, or if the last
+        point takes an earlier one back.
+        """
+        if request.previous is None:
+            return None, bool(request.points)
+        origin = await self._found.origin(request.image, request.previous)
+        by_points = origin is not None and origin.by_points
+        if by_points and origin and (origin.shaped or prompts.takes_back(request)):
+            return None, True
+        try:
+            return await self._cache.mask(request.previous), by_points
+        except (ImageNotFound, BrokerUnavailable):
+            if not by_points:
+                raise
+            return None, True
 
 
 def _shape_and_encode(

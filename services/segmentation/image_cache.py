@@ -1,18 +1,23 @@
-"""Decode each image once, so that the second click on a photo transfers a few hundred bytes."""
+"""Read images and masks. Each photo is decoded once, so that the second click transfers a few hundred bytes."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.segmentation.array_cache import ArrayCache
 from shared import metrics
-from shared.errors import ImageNotFound
+from shared.errors import ArtMancerError, BadInput, ImageNotFound
 from shared.image_codec import decode_mask, decode_photo
 
 if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
-    from shared.image_store import ImageStore
+    from shared.image_store import ImageStore, NamedStore
+
+log = logging.getLogger(__name__)
+_BUCKET: Final = "cache"
+_STORE_TIMEOUT_S = 2.0  # a record saves time, and a request without one is answered too
 
 
 class ImageCache:
@@ -41,3 +46,56 @@ class ImageCache:
         except ImageNotFound as error:
             # The deployed client searches for "Image ID not found" and then uploads the image again.
             raise ImageNotFound(f"Image ID not found or expired: {sha256}") from error
+
+
+class Origin(NamedTuple):
+    """The way in which a mask was found in an image."""
+
+    by_points: bool
+    """Points alone give it again."""
+    shaped: bool
+    """It was grown or feathered, so no click can correct it."""
+
+
+class FoundMasks:
+    """Records in which images each mask was found, for all replicas, as long as the bucket `cache` keeps it.
+
+    One record names an image of the mask, and one for each image says how the mask was found there.
+    """
+
+    def __init__(self, store: NamedStore) -> None:
+        self._store = store
+
+    async def add(self, image: str, mask: str, origin: Origin) -> None:
+        """Record that the mask was found in the image. A broker that does not store it is logged."""
+        try:
+            async with asyncio.timeout(_STORE_TIMEOUT_S):
+                await asyncio.gather(
+                    self._store.put_named(_BUCKET, f"{image}/mask-{mask}", _pack(origin)),
+                    self._store.put_named(_BUCKET, f"mask-{mask}", image.encode()),
+                )
+        except (ArtMancerError, TimeoutError) as error:
+            log.warning("masks.not-recorded", extra={"mask": mask, "reason": str(error) or type(error).__name__})
+
+    async def origin(self, image: str, mask: str) -> Origin | None:
+        """Return how the mask was found in the image, or None if there is no record.
+
+        Raises BadInput if it is known from other images only.
+        """
+        try:
+            async with asyncio.timeout(_STORE_TIMEOUT_S):
+                packed = await self._store.get_named(_BUCKET, f"{image}/mask-{mask}")
+                elsewhere = None if packed else await self._store.get_named(_BUCKET, f"mask-{mask}")
+        except (ArtMancerError, TimeoutError):
+            return None
+        if elsewhere not in {None, image.encode()}:
+            raise BadInput("The previous mask belongs to another image; send a mask that was found in this one.")
+        return _unpack(packed) if packed else None
+
+
+def _pack(origin: Origin) -> bytes:
+    return bytes(b"ny"[flag] for flag in origin)
+
+
+def _unpack(packed: bytes) -> Origin | None:
+    return Origin(*(letter == b"y"[0] for letter in packed)) if len(packed) == len(Origin._fields) else None

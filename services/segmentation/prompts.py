@@ -20,17 +20,35 @@ if TYPE_CHECKING:
 PAINTED = 100  # brighter pixels of a guidance mask are painted
 
 
-def from_request(request: MaskRequest, width: int, height: int, guidance: Grey | None) -> Prompt:
-    """Convert a request for an image of this size; `guidance` is its decoded mask.
+def from_request(
+    request: MaskRequest, width: int, height: int, guidance: Grey | None, previous: Grey | None = None
+) -> Prompt:
+    """Convert a request for an image of this size; `guidance` and `previous` are its decoded masks.
 
     Precedence: points, box, strokes, mask, main subject. Raises BadInput.
     """
-    return replace(_choose_prompt(request, width, height, guidance), candidates=request.candidates)
+    if request.previous is not None and not request.points:
+        raise BadInput("The field previous needs points: the last one corrects that mask.")
+    if previous is not None and previous.shape != (height, width):
+        raise BadInput(f"The previous mask must have the image's size, {width} x {height} pixels.")
+    prompt = _choose_prompt(request, width, height, guidance, has_previous=previous is not None)
+    return replace(prompt, previous=previous, candidates=request.candidates)
 
 
-def _choose_prompt(request: MaskRequest, width: int, height: int, guidance: Grey | None) -> Prompt:
+def takes_back(request: MaskRequest) -> bool:
+    """Return whether the last point lies on the pixel of an earlier one, which it replaces."""
+    pixels = [(int(x), int(y)) for x, y, _ in request.points]
+    return pixels[-1:] != [] and pixels[-1] in pixels[:-1]
+
+
+def _choose_prompt(
+    request: MaskRequest, width: int, height: int, guidance: Grey | None, *, has_previous: bool
+) -> Prompt:
     if request.points:
-        return Prompt(points=_check_clicks(request.points, width, height))
+        clicks = _check_clicks(request.points, width, height)
+        if not has_previous and not any(click.positive for click in clicks):
+            raise BadInput("At least one point must lie on the object.")
+        return Prompt(points=clicks)
     if request.box is not None:
         return Prompt(box=_clip_box(request.box, width, height))
     if request.strokes:
@@ -48,8 +66,6 @@ def _check_clicks(points: Sequence[tuple[float, float, int]], width: int, height
         if not (0 <= x < width and 0 <= y < height):  # also true for NaN
             raise BadInput(f"The point {x:g}, {y:g} lies outside the image of {width} x {height} pixels.")
     latest = {(int(x), int(y)): Click(x, y, label == 1) for x, y, label in points}  # of clicks on one pixel, the last
-    if not any(click.positive for click in latest.values()):
-        raise BadInput("At least one point must lie on the object.")
     return tuple(latest.values())
 
 

@@ -12,7 +12,7 @@ from services.segmentation.cancellations import Cancellations
 from services.segmentation.engines import Engines
 from services.segmentation.feature_cache import FeatureCache
 from services.segmentation.handlers import Handlers
-from services.segmentation.image_cache import ImageCache
+from services.segmentation.image_cache import FoundMasks, ImageCache
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
 from shared.image_source import report_missing_decoders
@@ -50,7 +50,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus)
         features = FeatureCache(images, settings.evidence_cache_bytes)
-        handlers = Handlers(settings, images, ImageCache(images, settings.image_cache_bytes), features, cancelled)
+        photos = ImageCache(images, settings.image_cache_bytes)
+        handlers = Handlers(settings, images, photos, features, FoundMasks(images), cancelled)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:

@@ -18,6 +18,7 @@ from shared.errors import BadInput, Busy, ConfigError, ImageNotFound, JobCancell
 from shared.image_codec import decode_mask, encode_png
 from shared.messages import HealthReply, HealthRequest, MaskReply, MaskRequest, SaliencyReply, SaliencyRequest, Stroke
 from shared.settings import NatsSettings
+from tests.unit.services.segmentation.photos import ball
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -132,6 +133,51 @@ async def test_a_box_gives_a_mask_of_the_pictures_size(bus: Bus, images: NatsIma
 async def test_the_coarse_method_is_named(bus: Bus, coffee: str) -> None:
     """Without weights the answer has a note."""
     assert "coarse" in ((await ask(bus, coffee, box=CUP)).note or "")
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_click_corrects_the_previous_mask(bus: Bus, images: NatsImageStore) -> None:
+    """With it, with it but out of reach, and without it, the answer has the same bytes."""
+    clicks: list[Any] = [(60, 45, 1), (20, 20, 1)]
+    photo = (await images.put("inputs", encode_png(ball(120, 90)[0]))).sha256
+    first = (await ask(bus, photo, points=clicks[:1])).masks[0].png
+    alone = await ask(bus, photo, points=clicks)
+
+    unreadable = await ask(bus, photo, points=clicks, previous=first.sha256)
+    await images.put("inputs", await images.get("cache", first.sha256))
+    read = await ask(bus, photo, points=clicks, previous=first.sha256)
+
+    assert first.sha256 != alone.masks[0].png.sha256
+    assert unreadable.masks == read.masks == alone.masks
+
+
+@pytest.mark.usefixtures("service")
+async def test_a_shaped_mask_is_found_again_before_it_is_corrected(bus: Bus, images: NatsImageStore) -> None:
+    """Else it would be grown twice."""
+    clicks: list[Any] = [(60, 45, 1), (20, 20, 1)]
+    photo = (await images.put("inputs", encode_png(ball(120, 90)[0]))).sha256
+    grown = (await ask(bus, photo, points=clicks[:1], grow_px=5)).masks[0].png
+    await images.put("inputs", await images.get("cache", grown.sha256))
+
+    corrected = await ask(bus, photo, points=clicks, previous=grown.sha256, grow_px=5)
+
+    assert corrected.masks == (await ask(bus, photo, points=clicks, grow_px=5)).masks
+
+
+@pytest.mark.usefixtures("service")
+async def test_the_mask_of_a_box_can_be_corrected(bus: Bus, images: NatsImageStore, coffee: str) -> None:
+    """A negative point alone removes a part; without the mask there is nothing to remove it from."""
+    first = (await ask(bus, coffee, box=CUP)).masks[0].png
+    with pytest.raises(ImageNotFound):
+        await ask(bus, coffee, points=[(280, 90, 0)], previous=first.sha256)
+    await images.put("inputs", await images.get("cache", first.sha256))
+
+    mask = await mask_of(images, await ask(bus, coffee, points=[(280, 190, 0)], previous=first.sha256))
+
+    before = decode_mask(await images.get("cache", first.sha256))
+    assert (before[190, 280] > 127, mask[190, 280] > 127) == (True, False)
+    assert (mask <= before).all()
+    assert mask.any()
 
 
 @pytest.mark.usefixtures("service")

@@ -39,6 +39,7 @@ class Striped:
     note = "This is a test."
     begun = threading.Event()
     ended = threading.Event()
+    previous_shapes: list[tuple[int, ...] | None] = []  # noqa: RUF012 (the service makes the engine)
 
     def __init__(self, settings: Settings) -> None:
         """Create the engine."""
@@ -46,6 +47,7 @@ class Striped:
     def segment(self, image: Rgb, prompt: Prompt, cached: CachedFeatures, checkpoint: Checkpoint) -> list[Candidate]:
         """Return both masks, best first."""
         del cached
+        Striped.previous_shapes.append(None if prompt.previous is None else prompt.previous.shape)
         height, width = image.shape[:2]
         if width == 13:
             self._wait_for_ever(checkpoint)
@@ -69,6 +71,7 @@ async def engine(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> As
     """Provide the segmentation service with that engine."""
     Striped.begun.clear()
     Striped.ended.clear()
+    Striped.previous_shapes.clear()
     settings = Settings(
         nats=NatsSettings(url=nats_url), streams=stream_settings, drain_s=0.3, backends=f"{__name__}:Striped"
     )
@@ -161,6 +164,38 @@ async def test_a_rough_mask_is_a_way_of_pointing(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("engine")
+async def test_a_found_mask_can_be_corrected(client: Client) -> None:
+    """The engine gets it with the next click."""
+    first = (await ask(client)).json()
+
+    answer = await ask(client, points=[[5, 5, 1], [9, 9, 0]], previous=first["sha256"])
+
+    assert answer.status_code == 200
+    assert Striped.previous_shapes == [None, (48, 64)]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_the_previous_mask_of_another_picture_is_refused(client: Client) -> None:
+    """Of the same size and of another one."""
+    first = (await ask(client)).json()
+
+    for other in (png("olive"), png(size=(30, 20))):
+        answer = await ask(client, image=await upload(client, other), previous=first["sha256"])
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
+        assert "belongs to another image" in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_an_uploaded_mask_can_be_corrected_too(client: Client) -> None:
+    """If it has the image's size."""
+    fits = await upload(client, mask_png())
+    other = await upload(client, png(size=(30, 20)))
+
+    assert (await ask(client, previous=fits)).status_code == 200
+    assert "the image's size, 64 x 48" in (await ask(client, previous=other)).json()["detail"]
+
+
+@pytest.mark.usefixtures("engine")
 async def test_nothing_found_has_a_code(client: Client) -> None:
     """Here shrinking the mask leaves nothing."""
     answer = await ask(client, grow=-200)
@@ -182,6 +217,7 @@ async def test_nothing_found_has_a_code(client: Client) -> None:
         ({"feather": -1}, "feather"),
         ({"colour": "red"}, "colour"),
         ({"image": "x"}, "image"),
+        ({"previous": "x"}, "previous"),
     ],
 )
 async def test_a_senseless_question_is_refused(client: Client, query: dict[str, Any], word: str) -> None:
@@ -192,7 +228,7 @@ async def test_a_senseless_question_is_refused(client: Client, query: dict[str, 
     assert word in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("field", ["image", "mask"])
+@pytest.mark.parametrize("field", ["image", "mask", "previous"])
 async def test_a_missing_picture_is_named(client: Client, field: str) -> None:
     """The error names the field, so the client can upload the image again."""
     answer = await ask(client, **{field: UNKNOWN})

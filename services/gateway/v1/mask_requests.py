@@ -18,6 +18,7 @@ def mask_request(query: MaskQuery) -> MaskRequest:
         image=query.image,
         engine=query.engine,
         points=query.points,
+        previous=query.previous,
         box=query.box,
         strokes=[Stroke(**stroke.model_dump()) for stroke in query.strokes],
         mask=query.mask,

@@ -74,6 +74,11 @@ class MaskQuery(Resource):
 
     image: Sha256
     points: Annotated[list[LabelledPoint], Field(max_length=64)] = Field(default_factory=list)
+    previous: Sha256 | None = Field(
+        default=None,
+        description="The mask that the last point corrects, found in this image without `grow` and `feather`. The "
+        "answer is the same without it if points alone gave that mask, but takes longer.",
+    )
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
         default=None, description="`[x_min, y_min, x_max, y_max]`"
     )

@@ -44,7 +44,7 @@ async def find_masks(
     accept: Annotated[str, Header()] = "*/*",
 ) -> FoundMasks | Response:
     """Return masks of the image's size, best first. The search stops if the client disconnects."""
-    await require(deps.uploads, owner, image=query.image, mask=query.mask)
+    await require(deps.uploads, owner, image=query.image, mask=query.mask, previous=query.previous)
     reply = await _segment(deps, request, mask_request(query))
     if "image/png" in accept and "application/json" not in accept:
         return await _png_response(deps, owner, reply)

@@ -35,31 +35,47 @@ _CONTAINS = 0.8  # share of the old mask that a new answer must contain after a 
 _VIEW = 1.5  # radii: half the side of the window around an edit; its rim is the models' sure part
 _EDIT_PX = 256  # side of that window at work size
 _DOT_PX = 2  # radius of a click at work size
-_MAX_ANSWERS = 8  # beyond, all clicks are edits, so that a crowd of clicks is answered in seconds
+_MAX_ANSWERS = 10  # clicks; later ones only edit, so that a crowd of clicks is answered in seconds
 
 
-def replay(scene: Scene, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Grey | None]) -> Grey | None:
-    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew."""
-    first = next((number for number, click in enumerate(clicks, 1) if click.positive), len(clicks))
-    mask, answers = answer(clicks[:first]), 1
-    for number in range(first, len(clicks)):
-        known = clicks[: number + 1]
-        if mask is not None and not _contradicts(mask, known[-1]):
-            continue
-        if mask is None or (answers < _MAX_ANSWERS and _may_change_object(scene, mask, known[-1])):
-            new, answers = answer(known), answers + 1
-            mask = new if mask is None or (new is not None and _replaces(new, mask, known)) else mask
-        edited = mask if mask is None else _enforce(scene, mask, known)
-        if (
-            mask is not None
-            and edited is not None
-            and answers < _MAX_ANSWERS
-            and _is_idle(scene, mask, edited, known[-1])
-        ):
-            new, answers = answer(known), answers + 1
-            edited = edited if new is None or _contradicts(new, known[-1]) else _enforce(scene, new, known)
-        mask = edited
+def replay(
+    scene: Scene,
+    clicks: Sequence[Click],
+    answer: Callable[[Sequence[Click]], Grey | None],
+    previous: Grey | None = None,
+) -> Grey | None:
+    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew.
+
+    `previous` is the mask before the last click. Each click depends only on the mask before it and on the clicks up to
+    it, so the result is the same with and without.
+    """
+    mask, done = previous, len(clicks) - 1
+    if mask is None:
+        done = next((number for number, click in enumerate(clicks, 1) if click.positive), len(clicks))
+        mask = answer(clicks[:done])
+    for count in range(done + 1, len(clicks) + 1):
+        mask = _follow(scene, mask, clicks[:count], answer)
     return mask
+
+
+def _follow(
+    scene: Scene, mask: Grey | None, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Grey | None]
+) -> Grey | None:
+    """Return the mask after the last of these clicks, from the mask before it."""
+    if mask is None:
+        mask = answer(clicks)
+        return mask if mask is None else _enforce(scene, mask, clicks)
+    last, may_answer = clicks[-1], len(clicks) <= _MAX_ANSWERS
+    if not _contradicts(mask, last):
+        return _enforce(scene, mask, clicks)
+    if may_answer and _may_change_object(scene, mask, last):
+        new = answer(clicks)
+        mask = new if new is not None and _replaces(new, mask, clicks) else mask
+    edited = _enforce(scene, mask, clicks)
+    if may_answer and _is_idle(scene, mask, edited, last):
+        new = answer(clicks)
+        return edited if new is None or _contradicts(new, last) else _enforce(scene, new, clicks)
+    return edited
 
 
 def _is_idle(scene: Scene, before: Grey, after: Grey, click: Click) -> bool:

@@ -50,8 +50,8 @@ class GrabCut:
         if prompt.box is not None:
             return _segment_box(scene, prompt.box, prompt.candidates)
         found: list[Candidate] = []
-        if len(prompt.points) > 1:
-            found = _replay(scene, prompt.points)
+        if len(prompt.points) > 1 or prompt.previous is not None:
+            found = _replay(scene, prompt)
         if len(found) < prompt.candidates:
             for draft in _make_drafts(scene, prompt):
                 mask = _cut(scene, draft)
@@ -62,20 +62,18 @@ class GrabCut:
         return found[: prompt.candidates]
 
 
-def _replay(scene: Scene, clicks: Sequence[Click]) -> list[Candidate]:
-    """Return the mask after all clicks, with the score of the last answer that was computed anew."""
-    scores = [0.0]
+def _replay(scene: Scene, prompt: Prompt) -> list[Candidate]:
+    """Return the mask after all clicks. Its score is 1, because the clicks decided it and no network can rate that."""
 
     def answer(known: Sequence[Click]) -> Grey | None:
         for draft in _make_drafts(scene, Prompt(points=tuple(known))):
             mask = _cut(scene, draft)
             if mask is not None:
-                scores.append(draft.score)
                 return mask
         return None
 
-    mask = corrections.replay(scene, clicks, answer)
-    return [] if mask is None else [Candidate(mask, scores[-1])]
+    mask = corrections.replay(scene, prompt.points, answer, prompt.previous)
+    return [] if mask is None or not mask.any() else [Candidate(mask, 1.0)]
 
 
 def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.segmentation.image_cache import ImageCache
-from shared.errors import ImageNotFound
+from services.segmentation.image_cache import FoundMasks, ImageCache, Origin
+from shared.errors import BadInput, ImageNotFound, StreamFull
 from shared.image_codec import encode_png
+from tests.fakes import FakeImageStore
 
 if TYPE_CHECKING:
     from shared.image_store import Bucket
@@ -68,3 +69,60 @@ async def test_an_unknown_picture_is_named_in_the_clients_words() -> None:
     """It looks for them to send the picture again."""
     with pytest.raises(ImageNotFound, match="Image ID not found or expired: b"):
         await ImageCache(Shelf(), cache_bytes=100).mask("b")
+
+
+BY_POINTS, BY_BOX, SHAPED = Origin(True, False), Origin(False, False), Origin(True, True)  # noqa: FBT003 (by_points, shaped)
+
+
+@pytest.mark.parametrize("origin", [BY_POINTS, BY_BOX, SHAPED])
+async def test_the_origin_of_a_mask_is_recorded(origin: Origin) -> None:
+    """For every replica, by image and mask."""
+    store = FakeImageStore()
+    await FoundMasks(store).add("photo", "mask", origin)
+
+    assert await FoundMasks(store).origin("photo", "mask") == origin
+
+
+async def test_a_mask_of_another_image_is_refused() -> None:
+    """It would be corrected in the wrong place."""
+    found = FoundMasks(FakeImageStore())
+    await found.add("photo", "mask", BY_POINTS)
+
+    with pytest.raises(BadInput, match="belongs to another image"):
+        await found.origin("other", "mask")
+
+
+async def test_one_mask_may_belong_to_two_images() -> None:
+    """Masks are named by their bytes, and a simple shape may come twice."""
+    found = FoundMasks(FakeImageStore())
+    await found.add("photo", "mask", BY_POINTS)
+    await found.add("other", "mask", BY_BOX)
+
+    assert [await found.origin(image, "mask") for image in ("photo", "other")] == [BY_POINTS, BY_BOX]
+
+
+async def test_a_mask_without_a_record_has_no_origin() -> None:
+    """It was uploaded, or found by an older release, or the record has expired or is damaged."""
+    store = FakeImageStore()
+    await store.put_named("cache", "photo/mask-damaged", b"yyy")
+
+    assert await FoundMasks(store).origin("photo", "uploaded") is None
+    assert await FoundMasks(store).origin("photo", "damaged") is None
+
+
+class FullStore(FakeImageStore):
+    """A store without room."""
+
+    async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
+        """See NamedStore."""
+        del bucket, name, data
+        raise StreamFull
+
+
+async def test_a_full_store_costs_only_the_record() -> None:
+    """The mask is found all the same."""
+    found = FoundMasks(FullStore())
+
+    await found.add("photo", "mask", BY_POINTS)
+
+    assert await found.origin("photo", "mask") is None

@@ -9,17 +9,17 @@ import pytest
 
 from services.segmentation.backend import Click, Prompt
 from services.segmentation.geometry import Box
-from services.segmentation.prompts import from_request
+from services.segmentation.prompts import from_request, takes_back
 from shared.errors import BadInput
 from shared.messages import MaskRequest, Stroke
 
 WIDTH, HEIGHT = 100, 50
 
 
-def prompt(guidance: np.ndarray | None = None, **fields: Any) -> Prompt:
+def prompt(guidance: np.ndarray | None = None, before: np.ndarray | None = None, **fields: Any) -> Prompt:
     """Read a request about a picture of 100 x 50 pixels."""
     request = MaskRequest(request_id="r1", image="a" * 64, **fields)
-    return from_request(request, WIDTH, HEIGHT, guidance)
+    return from_request(request, WIDTH, HEIGHT, guidance, before)
 
 
 def test_points_win_over_everything() -> None:
@@ -135,3 +135,40 @@ def test_nothing_at_all_is_refused_with_the_choices() -> None:
 def test_the_number_of_answers_is_passed_on() -> None:
     """Engines compute alternatives only if more than one is wanted."""
     assert prompt(auto=True, candidates=4).candidates == 4
+
+
+def test_a_previous_mask_needs_a_point() -> None:
+    """The last point corrects it; a box would ignore it."""
+    with pytest.raises(BadInput, match="needs points"):
+        prompt(box=(0, 0, 9, 9), previous="b" * 64)
+
+
+def test_a_previous_mask_of_another_size_is_refused() -> None:
+    """It belongs to another image."""
+    with pytest.raises(BadInput, match="the image's size, 100 x 50"):
+        prompt(before=np.zeros((50, 99), np.uint8), points=[(5, 5, 1)], previous="b" * 64)
+
+
+def test_a_negative_point_may_correct_a_previous_mask() -> None:
+    """The mask shows the object, so no positive point is needed."""
+    before = np.full((HEIGHT, WIDTH), 255, np.uint8)
+
+    given = prompt(before=before, points=[(5, 5, 0)], previous="b" * 64)
+
+    assert given.previous is before
+    assert given.points == (Click(5, 5, positive=False),)
+
+
+def test_without_the_mask_itself_its_points_must_do() -> None:
+    """The mask that is named could not be read."""
+    with pytest.raises(BadInput, match="At least one point must lie on the object"):
+        prompt(points=[(5, 5, 0)], previous="b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [([(5, 5, 1)], False), ([(5, 5, 1), (6, 5, 0)], False), ([(5.2, 5, 1), (6, 5, 1), (5.9, 5.5, 0)], True)],
+)
+def test_a_point_on_the_pixel_of_an_earlier_one_takes_it_back(points: list[Any], expected: bool) -> None:  # noqa: FBT001
+    """The mask before it must not count, because it followed the earlier one."""
+    assert takes_back(MaskRequest(request_id="r1", image="a" * 64, points=points)) is expected

@@ -140,3 +140,37 @@ def test_negative_clicks_alone_find_nothing() -> None:
 
     assert replay(SCENE, clicks, answers) is None
     assert answers.calls == [tuple(clicks)]
+
+
+def masks_after_each(clicks: Sequence[Click], *, with_previous: bool) -> list[Grey]:
+    """Return the masks after 1, 2, ... clicks; the engine answers each with a disc around its last positive click."""
+
+    def answer(known: Sequence[Click]) -> Grey:
+        last = [click for click in known if click.positive][-1]
+        return np.maximum(TRUTH, ellipse(IMAGE, int(last.x), int(last.y), 12, 12))
+
+    masks: list[Grey] = []
+    for count in range(1, len(clicks) + 1):
+        previous = masks[-1] if with_previous and masks else None
+        mask = replay(SCENE, clicks[:count], answer, previous)
+        assert mask is not None
+        masks.append(mask)
+    return masks
+
+
+def test_the_previous_mask_saves_time_and_changes_no_byte() -> None:
+    """A replica that cannot read it replays the clicks and answers the same."""
+    places = np.random.default_rng(3).integers((0, 0), (240, 180), (14, 2)).tolist()
+    clicks = [CENTRE, *(Click(x, y, positive=bool(number % 2)) for number, (x, y) in enumerate(places))]
+
+    masks = masks_after_each(clicks, with_previous=True)
+
+    assert all(map(np.array_equal, masks, masks_after_each(clicks, with_previous=False)))
+
+
+def test_a_previous_mask_is_corrected_without_the_engine() -> None:
+    """Even if it came from a box: a shallow click edits it."""
+    mask = replay(SCENE, [Click(170, 90, positive=False)], Answers(), bump())
+
+    assert mask is not None
+    assert iou(mask, TRUTH) > 0.97
