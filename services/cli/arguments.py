@@ -1,0 +1,98 @@
+"""The arguments of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from .transport import DEFAULT_URL
+
+_SELECTION = "the object: clicks, a box round it, the main object, an exact rectangle, or a mask file"
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed arguments. Exits with 2 and a sentence if they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="artmancer",
+        description="Edit photos with an ArtMancer server. PHOTO is a file, a folder, or a pattern in quotes.",
+    )
+    parser.add_argument("--url", default=os.environ.get("ARTMANCER_URL", DEFAULT_URL), help="or ARTMANCER_URL")
+    parser.add_argument("--key", default=os.environ.get("ARTMANCER_API_KEY"), help="an API key, or ARTMANCER_API_KEY")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for scripts")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    photos, selection, edit, output = _photos(), _selection(), _edit(), _output()
+
+    commands.add_parser("upload", parents=[photos], help="store photos and print their SHA-256")
+    commands.add_parser("mask", parents=[photos, selection, output], help="find an object and save its mask")
+    commands.add_parser("remove", parents=[photos, selection, edit, output], help="remove an object")
+    insert = commands.add_parser("insert", parents=[photos, selection, edit, output], help="insert an object")
+    insert.add_argument("--reference", type=Path, required=True, help="the photo of the object")
+    insert.add_argument("--reference-mask", type=Path, help="a mask file of the object in that photo")
+    balance = commands.add_parser("balance", parents=[photos, output], help="correct the white balance")
+    balance.add_argument("--strength", type=float, help="0 to 1")
+    commands.add_parser("cut-out", parents=[photos, selection, output], help="cut an object out")
+    for name, text in (("watch", "follow a job to its end"), ("receipt", "print a job's receipt")):
+        commands.add_parser(name, help=text).add_argument("job", help="the id of the job")
+    return parser.parse_args(arguments)
+
+
+def _photos() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO")
+    return parser
+
+
+def _selection() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("selection", _SELECTION)
+    group.add_argument("--click", type=_point, action="append", default=[], metavar="X,Y", help="on the object")
+    group.add_argument("--not", type=_point, action="append", default=[], metavar="X,Y", dest="off", help="beside it")
+    group.add_argument("--box", type=_box, metavar="X0,Y0,X1,Y1")
+    group.add_argument("--auto", action="store_true", help="the main object")
+    group.add_argument("--region", type=_box, metavar="X0,Y0,X1,Y1", help="exactly this rectangle")
+    group.add_argument("--mask", type=Path, help="a mask file, white on the object")
+    group.add_argument("--grow", type=int, metavar="PIXELS", help="grow a found mask, or shrink it if negative")
+    return parser
+
+
+def _edit() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--prompt")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    return parser
+
+
+def _output() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-o", "--output", type=Path, help="the file to write, for one photo")
+    parser.add_argument("--into", type=Path, help="the folder to write to; default: beside each photo")
+    parser.add_argument("--overwrite", action="store_true", help="write again what is there already")
+    parser.add_argument("--jobs", type=_count, default=4, help="edits at once (%(default)s)")
+    return parser
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        raise argparse.ArgumentTypeError(f"{text!r} must be {count} numbers with commas between them")
+    return values
+
+
+def _point(text: str) -> tuple[float, ...]:
+    return _numbers(text, 2)
+
+
+def _box(text: str) -> tuple[float, ...]:
+    return _numbers(text, 4)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0")
+    return int(text)
