@@ -15,7 +15,8 @@ from PIL import Image
 
 from shared import jpeg, png
 from shared.errors import BadImage
-from shared.image_source import CONTENT_TYPES, open_source
+from shared.image_formats import CONTENT_TYPES
+from shared.image_source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ _BAND_PIXELS = 1_000_000
 _FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
 
 # The transpositions that make an image of each EXIF orientation upright.
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
@@ -125,9 +126,9 @@ def _upright(source: Source, plain: NDArray[np.uint8] | None) -> Image.Image:
         canvas = Image.new("RGBA", source.size)
         canvas.paste(image.convert("RGBA"), source.frame[2:])
         image = canvas
-    if source.orientation not in _TURNS:
+    if source.orientation not in TURNS:
         return image
-    turned = image.transpose(_TURNS[source.orientation])
+    turned = image.transpose(TURNS[source.orientation])
     image.close()  # a large picture is in memory once
     return turned
 
@@ -217,7 +218,8 @@ def _is_dark(band: Image.Image, threshold: int) -> bool:
 
 
 def _brightest(grey: Image.Image) -> int:
-    return max(value for value, count in enumerate(grey.histogram()) if count)
+    _, brightest = grey.getextrema()
+    return int(brightest)  # type: ignore[arg-type]  # of a picture with one channel
 
 
 def _plain_png(source: Source) -> NDArray[np.uint8] | None:

@@ -7,9 +7,7 @@ metadata are read as browsers read them (docs/pictures.md); a test compares them
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import io
-import logging
 import struct
 import zlib
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from PIL import Image
 from shared import isobmff, jpeg, png_chunks
 from shared.errors import BadImage, TooLarge
 from shared.file_structure import check_structure
+from shared.image_formats import FORMATS, MAX_PIXELS, MAX_SIDE_PX, missing_decoders
 from shared.orientation import SIDEWAYS, orientation_of
 
 if TYPE_CHECKING:
@@ -28,20 +27,6 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
-CONTENT_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "BMP": "image/bmp",
-    "GIF": "image/gif",
-    "TIFF": "image/tiff",
-    "ICO": "image/vnd.microsoft.icon",
-    "AVIF": "image/avif",
-    "HEIF": "image/heic",
-}
-FORMATS = tuple(CONTENT_TYPES)
-MAX_PIXELS = 67_108_864  # 8192 x 8192; the telephones with 64 megapixels send 9248 x 6936
-MAX_SIDE_PX = 32_767
 BROKEN = (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError,
           ZeroDivisionError, RuntimeError, struct.error, zlib.error)  # fmt: skip
 _PLUGINS = {"PNG": "Png", "JPEG": "Jpeg", "WEBP": "WebP", "BMP": "Bmp", "GIF": "Gif", "TIFF": "Tiff", "ICO": "Ico",
@@ -50,12 +35,9 @@ _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF", b"\0\0\1\0": "ICO",
 }  # fmt: skip
-_HEIF_DECODER = "pi_heif"
 # Code points of ITU-T H.273: primaries that are not stated; primaries and transfer that mean sRGB.
 _UNSTATED, _LARGEST_CODE = frozenset({0, 2}), 255
 _SRGB_CODES = frozenset({(1, 13), (1, 2)})
-
-log = logging.getLogger(__name__)
 
 # `open_source` enforces the limits; Pillow's own guard only warns.
 Image.MAX_IMAGE_PIXELS = None
@@ -130,19 +112,6 @@ def open_source(data: bytes) -> Iterator[Source]:
         raise BadImage("The image is damaged or incomplete.") from error
     finally:
         image.close()
-
-
-def missing_decoders() -> tuple[str, ...]:
-    """Return the formats whose decoder is not installed on this machine."""
-    return ("HEIF",) if importlib.util.find_spec(_HEIF_DECODER) is None else ()
-
-
-def report_missing_decoders() -> dict[str, str]:
-    """Log the formats that this process cannot read, and return them for its health; nothing if it reads all."""
-    missing = missing_decoders()
-    for name in missing:
-        log.warning("decoder.missing", extra={"format": name})
-    return {"missing_formats": ", ".join(missing)} if missing else {}
 
 
 def _unreadable() -> str:

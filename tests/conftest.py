@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from services.gateway.decoding.decoders import Decoders
 from services.stack.nats_server import NatsServer
 from shared import declaring
 from shared.bus import Bus, open_bus
@@ -134,6 +135,13 @@ async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
 def images(bus: Bus) -> NatsImageStore:
     """Return the picture store in the test's nats-server."""
     return NatsImageStore(bus)
+
+
+@pytest.fixture
+async def decoders() -> AsyncIterator[Decoders]:
+    """Provide the gateway's pool of decoding children; they start at the first file."""
+    async with Decoders(quick_children=1) as decoders:
+        yield decoders
 
 
 @pytest.fixture

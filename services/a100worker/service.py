@@ -15,7 +15,7 @@ from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
-from shared.image_source import report_missing_decoders
+from shared.image_formats import report_missing_decoders
 from shared.image_store import CachedImageStore, NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes

@@ -17,12 +17,13 @@ from services.gateway.core.feed import Feed
 from services.gateway.core.jobs import Jobs
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
+from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
 from services.gateway.v1.routes import docs
 from shared import VERSION
 from shared.bus import open_bus
-from shared.image_source import report_missing_decoders
+from shared.image_formats import report_missing_decoders
 from shared.image_store import CachedImageStore, NatsImageStore
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def create_app(deps: Deps) -> FastAPI:
     return app
 
 
-def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None) -> Deps:
+def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None, decoders: Decoders) -> Deps:
     """Create the parts."""
     store = CachedImageStore(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
@@ -69,7 +70,8 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         bus=bus,
         images=store,
         ownership=ownership,
-        uploads=Uploads(store, ownership, settings.reads_at_once),
+        decoders=decoders,
+        uploads=Uploads(store, ownership, decoders),
         feed=feed,
         admission=admission,
         jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s),
@@ -84,7 +86,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
 async def open_app(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
     """Yield the app at once; it connects to the broker as soon as there is one. Raises ConfigError."""
     report_missing_decoders()
-    async with open_bus(settings.nats, NAME, wait=False) as bus:
-        deps = create_deps(settings, bus, authenticator)
-        async with run_background_tasks(bus, deps.feed, deps.admission, deps.declared):
+    async with open_bus(settings.nats, NAME, wait=False) as bus, Decoders(settings.reads_at_once) as decoders:
+        deps = create_deps(settings, bus, authenticator, decoders)
+        async with run_background_tasks(deps):
             yield create_app(deps)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.gateway.core.admission import Admission
-    from services.gateway.core.feed import Feed
+    from services.gateway.deps import Deps
     from shared.bus import Bus
 
 _RETRY_S = 0.5
@@ -22,18 +22,16 @@ _ANSWER_S = 2.0
 
 
 @asynccontextmanager
-async def run_background_tasks(
-    bus: Bus, feed: Feed, admission: Admission, declared: asyncio.Event
-) -> AsyncIterator[None]:
-    """Run the tasks during the block. `declared` is set while all streams exist.
+async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
+    """Run the tasks during the block.
 
     Raises ConfigError if the broker refuses the connection.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_watch_streams(bus, declared), name="gateway.streams"),
-            group.create_task(feed.run(), name="gateway.feed"),
-            group.create_task(_count_queue(bus, admission), name="gateway.count"),
+            group.create_task(_watch_streams(deps.bus, deps.declared), name="gateway.streams"),
+            group.create_task(deps.feed.run(), name="gateway.feed"),
+            group.create_task(_count_queue(deps.bus, deps.admission), name="gateway.count"),
         ]
         yield
         for task in tasks:

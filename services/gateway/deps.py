@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
     from services.gateway.core.system_health import SystemHealth
     from services.gateway.core.uploads import Uploads
+    from services.gateway.decoding.decoders import Decoders
     from services.gateway.settings import Settings
     from shared.bus import Bus
     from shared.image_store import ImageStore
@@ -35,6 +36,7 @@ class Deps:
     bus: Bus
     images: ImageStore
     ownership: Ownership
+    decoders: Decoders
     uploads: Uploads
     feed: Feed
     admission: Admission

@@ -56,7 +56,7 @@ class Settings(ServiceSettings):
     patience_s: float = Field(default=20.0, gt=0)
     """Timeout in seconds for the header of a request, and for a body that the gateway does not read."""
     reads_at_once: int = Field(default=2, ge=1)
-    """Uploads that are decoded and checked at the same time; one can take 256 MB of memory."""
+    """Child processes that check uploads; one more decodes the few that need more than 20 MB of memory."""
     results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)
     """Bytes of the most recently fetched results that stay in memory."""
     queue_limit_total: int = Field(default=10_000, ge=1)

@@ -13,7 +13,7 @@ from services.imageutils.white_balance import balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
-from shared.image_source import report_missing_decoders
+from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes

@@ -15,7 +15,7 @@ from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import FoundMasks, ImageCache
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
-from shared.image_source import report_missing_decoders
+from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes

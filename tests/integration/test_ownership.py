@@ -15,6 +15,7 @@ from shared.topology import OWNED
 from tests.gateway import png
 
 if TYPE_CHECKING:
+    from services.gateway.decoding.decoders import Decoders
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
 
@@ -145,9 +146,11 @@ def test_a_question_is_its_owners(bus: Bus, clock: Clock) -> None:
     assert subjects.seg_cancel(request)
 
 
-async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
+async def test_each_owner_stores_a_picture_for_themselves(
+    bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders
+) -> None:
     """The first upload of each owner is stored, so its time shows nothing; a second one is not."""
-    uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
+    uploads = Uploads(images, StoredOwnership(bus, clock), decoders)
     upload = await uploads.read_bytes(png(), "Image")
     written = []
     for owner in ("alice", "alice", "bob", "bob"):
@@ -157,9 +160,11 @@ async def test_each_owner_stores_a_picture_for_themselves(bus: Bus, images: Nats
     assert written == [2, 2, 4, 4]
 
 
-async def test_a_picture_is_found_by_its_owner_only(bus: Bus, images: NatsImageStore, clock: Clock) -> None:
+async def test_a_picture_is_found_by_its_owner_only(
+    bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders
+) -> None:
     """Its hash alone opens nothing, and neither does a malformed hash."""
-    uploads = Uploads(images, StoredOwnership(bus, clock), reads_at_once=1)
+    uploads = Uploads(images, StoredOwnership(bus, clock), decoders)
     sha256 = await uploads.store("alice", await uploads.read_bytes(png(), "Image"))
     found = await uploads.find("alice", sha256)
 

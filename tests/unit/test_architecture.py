@@ -31,8 +31,8 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "con
           "image_store", "object_buckets",
           "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
-          "versions", "reading", "memory_budget", "file_structure", "image_source", "jpeg", "png_chunks", "isobmff",
-          "orientation"}  # fmt: skip
+          "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
+          "png_chunks", "isobmff", "orientation"}  # fmt: skip
 NATS_ADAPTERS = {
     f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")
 }
@@ -269,6 +269,14 @@ def test_a_service_starts_without_heavy_libraries(service: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert not {"torch", "diffusers", "transformers", "ultralytics"} & set(loaded.stdout.split())
+
+
+def test_the_gateway_opens_no_image_itself() -> None:
+    """Only its decoding children load Pillow: what a file does to a decoder must not happen to the gateway."""
+    code = "import services.gateway.app, services.gateway.service, sys; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert not {"PIL", "numpy", "cv2"} & set(loaded.stdout.split())
 
 
 def test_no_file_names_a_package_registry() -> None:

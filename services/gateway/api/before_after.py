@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
-
-from shared.errors import BadImage, NotFound
+from shared.errors import NotFound
 from shared.messages import Done
 
 if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
-    from services.gateway.core.uploads import Uploads
+    from services.gateway.decoding.decoders import Decoders
     from shared.image_store import ImageStore
     from shared.messages import JobRecord
 
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})  # modes that PNG and browsers support
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-async def load_original(jobs: Jobs, images: ImageStore, uploads: Uploads, record: JobRecord) -> bytes:
+async def load_original(jobs: Jobs, images: ImageStore, decoders: Decoders, record: JobRecord) -> bytes:
     """Return the upload of a job. Raises NotFound, BrokerUnavailable."""
     submission = await jobs.submission_of(record)
     if submission is None:
         raise NotFound("The submission of this job has expired.")
-    return await uploads.run_decoder(to_png, await images.get("inputs", submission.image))
+    return await to_png(decoders, await images.get("inputs", submission.image))
 
 
 def require_done(record: JobRecord) -> Done:
@@ -34,21 +31,11 @@ def require_done(record: JobRecord) -> Done:
     return record.ended
 
 
-async def load_result(images: ImageStore, uploads: Uploads, done: Done) -> bytes:
+async def load_result(images: ImageStore, decoders: Decoders, done: Done) -> bytes:
     """Return the result of a job. Raises ImageNotFound, BrokerUnavailable."""
-    return await uploads.run_decoder(to_png, await images.get("results", done.result.sha256))
+    return await to_png(decoders, await images.get("results", done.result.sha256))
 
 
-def to_png(data: bytes) -> bytes:
-    """Return the image as PNG with its EXIF rotation applied; return a PNG unchanged. Raises BadImage."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.format == "PNG":
-                return data
-            upright = ImageOps.exif_transpose(image)
-            shown = upright if upright.mode in _PNG_MODES else upright.convert("RGB")
-            file = io.BytesIO()
-            shown.save(file, "PNG", compress_level=1)
-    except OSError as error:
-        raise BadImage("The image is damaged or incomplete.") from error
-    return file.getvalue()
+async def to_png(decoders: Decoders, data: bytes) -> bytes:
+    """Return the image as PNG with its EXIF rotation applied; return a PNG unchanged. Raises BadImage, TooLarge."""
+    return data if data.startswith(PNG_SIGNATURE) else await decoders.convert_to_png(data)

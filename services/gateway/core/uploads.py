@@ -1,30 +1,33 @@
-"""Decodes, checks and stores the images that clients upload. Stored images are named by their SHA-256."""
+"""Checks and stores the images that clients upload. Stored images are named by their SHA-256.
+
+Files are opened in child processes only (services/gateway/decoding); what they found is remembered by hash.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pybase64
 from cachetools import FIFOCache, TTLCache
 
 from shared.errors import BadImage, BadInput
-from shared.image_codec import mask_is_empty, probe
+from shared.image_store import digest
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from services.gateway.access.ownership import Ownership
+    from services.gateway.decoding.decoders import Decoders
     from shared.image_store import ImageStore
 
-P = ParamSpec("P")
-T = TypeVar("T")
-_REMEMBERED_MASKS = 1024
+_REMEMBERED = 1024
 _SEEN, _SEEN_S = 4096, 60.0
+_DECODE_IN_THREAD_BYTES = 1024**2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB = "is an address inside your browser, not an image; return to the original photo and try again."
 
@@ -40,27 +43,37 @@ class Upload:
 class Uploads:
     """Reads uploads and stores them in the bucket `inputs`. `name` is the image's name in error texts."""
 
-    def __init__(self, images: ImageStore, ownership: Ownership, reads_at_once: int) -> None:
+    def __init__(self, images: ImageStore, ownership: Ownership, decoders: Decoders) -> None:
         self._images = images
         self._ownership = ownership
-        # A file of 50 kB can have 64 megapixels and take 256 MB of memory when a check decodes it.
-        self._decoders = asyncio.Semaphore(reads_at_once)
-        # By hash: whether the mask has no bright pixel.
-        self._empty: FIFOCache[str, bool] = FIFOCache(_REMEMBERED_MASKS)
+        self._decoders = decoders
+        # By hash, because users send the same image and mask again with another seed or prompt.
+        self._known: FIFOCache[str, ImageRef] = FIFOCache(_REMEMBERED)
+        self._empty: FIFOCache[str, bool] = FIFOCache(_REMEMBERED)  # whether the mask has no bright pixel
         self._seen: TTLCache[tuple[str, str], bool] = TTLCache(_SEEN, _SEEN_S)  # owner and hash
 
     async def read(self, text: str, name: str) -> Upload:
         """Decode and check base64, with or without a data: prefix. Raises BadInput, BadImage, TooLarge."""
-        return await self.run_decoder(_decode, text, name)
+        return await self.read_bytes(await _decode(text, name), name)
 
     async def read_bytes(self, data: bytes, name: str) -> Upload:
         """Check the bytes of an image. Raises BadInput, BadImage, TooLarge."""
-        return await self.run_decoder(_check, data, name)
+        if not data:
+            raise BadInput(f"The request has no {name.lower()}; send a file.")
+        sha256 = await digest(data)
+        if sha256 not in self._known:
+            with _named(name):
+                self._known[sha256] = _ref(sha256, data, await self._decoders.describe(data))
+        return Upload(data, self._known[sha256])
 
     async def read_mask(self, text: str, name: str) -> Upload | None:
         """Read a mask in base64; return None for an empty mask. Raises as `read`."""
-        upload = await self.read(text, name)
-        return None if await self._is_empty_mask(upload.ref.sha256, upload.data) else upload
+        data = await _decode(text, name)
+        sha256 = await digest(data)
+        with _named(name):
+            if await self._judge(sha256, data):
+                return None
+        return await self.read_bytes(data, name)
 
     async def find(self, owner: str, sha256: str) -> ImageRef | None:
         """Return the owner's image with this hash; None if the owner has none. Raises BrokerUnavailable."""
@@ -96,21 +109,33 @@ class Uploads:
         """Return whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""
         if sha256 in self._empty:
             return self._empty[sha256]
-        return await self._is_empty_mask(sha256, await self._images.get("inputs", sha256))
+        return await self._judge(sha256, await self._images.get("inputs", sha256))
 
-    async def run_decoder(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function that may decode an image, in a thread. A semaphore limits the memory in use."""
-        async with self._decoders:
-            return await asyncio.to_thread(work, *args, **kwargs)
-
-    async def _is_empty_mask(self, sha256: str, data: bytes) -> bool:
-        # Decoding takes 12 ms a megapixel, and users send the same mask again with another seed or prompt.
+    async def _judge(self, sha256: str, data: bytes) -> bool:
+        """Return whether the mask is empty, and remember what the same look at the file found."""
         if sha256 not in self._empty:
-            self._empty[sha256] = await self.run_decoder(mask_is_empty, data)
+            found = await self._decoders.describe_mask(data)
+            self._known[sha256] = _ref(sha256, data, found)
+            self._empty[sha256] = bool(found["empty"])
         return self._empty[sha256]
 
 
-def _decode(text: str, name: str) -> Upload:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Begin the error text with the name of the image."""
+    try:
+        yield
+    except BadInput as error:
+        raise type(error)(f"{name}: {error.message[0].lower()}{error.message[1:]}") from None
+
+
+async def _decode(text: str, name: str) -> bytes:
+    if len(text) < _DECODE_IN_THREAD_BYTES:
+        return _decode_base64(text, name)
+    return await asyncio.to_thread(_decode_base64, text, name)
+
+
+def _decode_base64(text: str, name: str) -> bytes:
     if text.startswith("blob:"):
         raise BadImage(f"{name}: this {_BLOB}")
     if text.startswith("data:"):
@@ -121,22 +146,15 @@ def _decode(text: str, name: str) -> Upload:
         raise BadImage(f"{name}: this is not valid base64.") from None
     if not data:
         raise BadInput(f"The request has no {name.lower()}; send it as base64.")
-    return _check(data, name)
+    return data
 
 
-def _check(data: bytes, name: str) -> Upload:
-    if not data:
-        raise BadInput(f"The request has no {name.lower()}; send a file.")
-    try:
-        info = probe(data)
-    except BadInput as error:
-        raise type(error)(f"{name}: {error.message[0].lower()}{error.message[1:]}") from None
-    ref = ImageRef(
+def _ref(sha256: str, data: bytes, found: dict[str, Any]) -> ImageRef:
+    return ImageRef(
         bucket="inputs",
-        sha256=hashlib.sha256(data).hexdigest(),
-        content_type=info.content_type,
-        width=info.width,
-        height=info.height,
+        sha256=sha256,
+        content_type=found["content_type"],
+        width=found["width"],
+        height=found["height"],
         size_bytes=len(data),
     )
-    return Upload(data, ref)

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from shared.errors import BadImage, TooLarge
 from shared.image_codec import ImageInfo, decode_mask, decode_photo, encode_jpeg, encode_png, mask_is_empty, probe
-from shared.image_source import CONTENT_TYPES, FORMATS, MAX_SIDE_PX
+from shared.image_formats import CONTENT_TYPES, FORMATS, MAX_SIDE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

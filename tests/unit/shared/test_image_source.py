@@ -51,7 +51,7 @@ def test_only_heic_needs_its_decoder() -> None:
     code = (
         "import sys; sys.modules['pi_heif'] = None\n"
         "import io\nfrom PIL import Image\nfrom shared.image_codec import probe\n"
-        "from shared.image_source import missing_decoders\n"
+        "from shared.image_formats import missing_decoders\n"
         "file = io.BytesIO(); Image.new('RGB', (3, 2)).save(file, 'JPEG')\n"
         "print(probe(file.getvalue()).width, *missing_decoders())\n"
         "try: probe(open(sys.argv[1], 'rb').read())\n"

@@ -17,14 +17,14 @@ router = APIRouter(prefix="/api/visualization", tags=["debug"])
 async def original(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the upload."""
     record = await deps.jobs.find(owner, job_id)
-    return Response(await load_original(deps.jobs, deps.images, deps.uploads, record), media_type="image/png")
+    return Response(await load_original(deps.jobs, deps.images, deps.decoders, record), media_type="image/png")
 
 
 @router.get("/{job_id}/generated", response_class=Response)
 async def generated(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the result."""
     record = await deps.jobs.find(owner, job_id)
-    return Response(await load_result(deps.images, deps.uploads, require_done(record)), media_type="image/png")
+    return Response(await load_result(deps.images, deps.decoders, require_done(record)), media_type="image/png")
 
 
 @router.get("/{job_id}/download", response_class=Response)
@@ -37,7 +37,7 @@ async def download(
     record = await deps.jobs.find(owner, job_id)
     done = require_done(record)
     images = {
-        "original.png": await load_original(deps.jobs, deps.images, deps.uploads, record),
-        "generated.png": await load_result(deps.images, deps.uploads, done),
+        "original.png": await load_original(deps.jobs, deps.images, deps.decoders, record),
+        "generated.png": await load_result(deps.images, deps.decoders, done),
     }
     return zip_response(record.job_id, images, metadata_of(record, done).model_dump(mode="json", by_alias=True))

@@ -9,7 +9,7 @@ from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import samples
 from services.gateway.v1.openapi_responses import function_name
 from services.gateway.v1.schemas import Health, Sample
-from shared.image_source import FORMATS, missing_decoders
+from shared.image_formats import FORMATS, missing_decoders
 
 router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=function_name)
 

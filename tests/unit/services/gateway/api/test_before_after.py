@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -11,34 +12,37 @@ from services.gateway.api.before_after import to_png
 from shared.errors import BadImage
 from tests.gateway import png, saved
 
+if TYPE_CHECKING:
+    from services.gateway.decoding.decoders import Decoders
+
 
 def open_image(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def test_a_png_stays_as_it_is() -> None:
+async def test_a_png_stays_as_it_is(decoders: Decoders) -> None:
     """Byte for byte."""
-    assert to_png(png()) == png()
+    assert await to_png(decoders, png()) == png()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_jpeg_becomes_a_png(mode: str) -> None:
+async def test_a_jpeg_becomes_a_png(decoders: Decoders, mode: str) -> None:
     """In each colour mode."""
-    after = open_image(to_png(saved(Image.new(mode, (30, 20)), "JPEG")))
+    after = open_image(await to_png(decoders, saved(Image.new(mode, (30, 20)), "JPEG")))
 
     assert (after.format, after.size) == ("PNG", (30, 20))
 
 
-def test_it_is_turned_upright() -> None:
+async def test_it_is_turned_upright(decoders: Decoders) -> None:
     """The EXIF orientation is applied."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    after = open_image(to_png(saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)))
+    after = open_image(await to_png(decoders, saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)))
 
     assert after.size == (20, 30)
 
 
-def test_a_damaged_picture_is_refused() -> None:
+async def test_a_damaged_picture_is_refused(decoders: Decoders) -> None:
     """The error is a sentence."""
     with pytest.raises(BadImage):
-        to_png(saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])
+        await to_png(decoders, saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])

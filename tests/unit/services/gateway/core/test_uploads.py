@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from PIL import Image
@@ -13,6 +13,9 @@ from services.gateway.access.ownership import SingleOwner
 from services.gateway.core.uploads import Uploads
 from shared.errors import BadImage, BadInput, TooLarge
 from tests.gateway import b64, mask_png, png, saved
+
+if TYPE_CHECKING:
+    from services.gateway.decoding.decoders import Decoders
 
 BLOB = "Image: this is an address inside your browser, not an image; return to the original photo and try again."
 
@@ -27,8 +30,8 @@ class NoStore:
 
 
 @pytest.fixture
-def uploads() -> Uploads:
-    return Uploads(NoStore(), SingleOwner(), reads_at_once=2)
+async def uploads(decoders: Decoders) -> Uploads:
+    return Uploads(NoStore(), SingleOwner(), decoders)
 
 
 def giant_header() -> bytes:

@@ -1,0 +1,58 @@
+"""The client of the current request, for code that works for it without knowing about HTTP."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import ClientDisconnect
+
+from shared.lifecycle import race
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from starlette.types import Receive
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Client:
+    """Who sent the request, and how to learn that the client has gone."""
+
+    owner: str
+    receive: Receive
+    body_read: bool = False
+    """Whether the whole body has arrived. Before that, `receive` belongs to the code that reads it."""
+
+
+CURRENT: ContextVar[Client | None] = ContextVar("client", default=None)
+"""Set by the middleware of the bodies; None outside requests."""
+
+
+def current_owner() -> str:
+    """Return the owner of the current request; empty outside requests."""
+    client = CURRENT.get()
+    return "" if client is None else client.owner
+
+
+async def unless_disconnected(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of the work; cancel it when the client disconnects.
+
+    Raises ClientDisconnect and the work's errors.
+    """
+    client = CURRENT.get()
+    if client is None or not client.body_read:
+        return await work
+    working, _ = await race(work, _wait_disconnect(client.receive))
+    if working.cancelled():
+        raise ClientDisconnect
+    result: T = working.result()
+    return result
+
+
+async def _wait_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
