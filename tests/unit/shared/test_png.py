@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
@@ -110,6 +112,50 @@ def test_what_is_written_is_read_by_pillow(height: int, channels: int) -> None:
 
     with Image.open(io.BytesIO(png.pack(pixels.squeeze(2) if channels == 1 else pixels))) as picture:
         assert np.array_equal(np.array(picture).reshape(pixels.shape), pixels)
+
+
+def pixel_chunks(data: bytes) -> list[bytes]:
+    """Return the bodies of the chunks IDAT."""
+    bodies, at = [], 8
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        if data[at + 4 : at + 8] == b"IDAT":
+            bodies.append(data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return bodies
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bands", [1.0, 1.001, 2.0, 2.4])
+def test_a_large_picture_is_written_in_bands(bands: float, channels: int) -> None:
+    """Other readers find the same pixels and a right checksum; a band costs a few bytes."""
+    width = 1500
+    height = round(bands * (6_000_000 // (width * channels)) + 0.49)
+    pixels = smooth(height, width, channels)
+    data = png.pack(pixels.squeeze(2) if channels == 1 else pixels)
+
+    with Image.open(io.BytesIO(data)) as picture:
+        assert np.array_equal(np.array(picture).reshape(pixels.shape), pixels)
+    if len(data) < 4_000_000:
+        assert np.array_equal(read(data, {1: "L", 3: "RGB", 4: "RGBA"}[channels], height, width), pixels)
+    bodies = pixel_chunks(data)
+    assert len(zlib.decompress(b"".join(bodies))) == height * (width * channels + 1)
+    assert len(bodies) == (1 if bands == 1 else int(bands + 1.999))
+
+
+def test_one_core_writes_the_same_bytes_as_several() -> None:
+    """A result's name is the hash of its bytes, on every worker."""
+    pixels = smooth(2100, 1500, 3)
+    cores = os.sched_getaffinity(0)
+
+    several = png.pack(pixels)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one = png.pack(pixels)
+    finally:
+        os.sched_setaffinity(0, cores)
+
+    assert one == several
 
 
 def test_a_part_of_a_picture_is_written() -> None:
