@@ -34,12 +34,15 @@ class Frame:
         """Return a frame of about `area` pixels; with `least`, one of the original size if that is smaller.
 
         Without `least`, all sizes are brought to that area, small ones enlarged. With it, pixels keep their size unless
-        they exceed the area, or one side has fewer than `least` of them.
+        they exceed the area, or one side has fewer than `least` of them; pixels that are shrunk fill their frame.
         """
         scale = math.sqrt(area / (width * height))
         if least is not None:
             scale = min(scale, max(1.0, least / min(width, height)))
         scale = min(scale, _LONGEST * math.sqrt(area) / max(width, height))
+        if least is not None and scale < 1 and min(width, height) * scale >= LEAST_PX:
+            inner = _filling(width, height, scale)
+            return cls(width, height, inner, inner)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         return cls(width, height, inner, (_side(inner[0]), _side(inner[1])))
 
@@ -49,7 +52,10 @@ class Frame:
         return math.sqrt(self.inner[0] * self.inner[1] / (self.width * self.height))
 
     def enter(self, image: Rgb) -> Rgb:
-        """Scale and pad an image. The padding mirrors it: the model would treat streaks or a black bar as an object."""
+        """Scale and pad an image. The padding mirrors it: the model would treat streaks or a black bar as an object.
+
+        Only a photo that does not reach the frame's sides is padded; there are no other pixels of it.
+        """
         return self._pad(_scale(image, self.inner), cv2.BORDER_REFLECT)
 
     def enter_mask(self, mask: Grey) -> Grey:
@@ -75,6 +81,16 @@ class Frame:
     def _pad(self, image: Rgb, border: int) -> Rgb:
         right, below = self.outer[0] - self.inner[0], self.outer[1] - self.inner[1]
         return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, border), np.uint8)
+
+
+def _filling(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Return sides that are multiples of 32, so that a frame needs no padding and shows only pixels of the photo.
+
+    The short side is rounded down, which decides the scale; the long one then differs by less than 16 px.
+    """
+    short = int(min(width, height) * scale) // STEP_PX * STEP_PX
+    long = round(max(width, height) * short / min(width, height) / STEP_PX) * STEP_PX
+    return (short, long) if width < height else (long, short)
 
 
 def _side(inner: int) -> int:

@@ -53,6 +53,18 @@ def test_windows_keep_their_own_resolution(size: tuple[int, int], outer: tuple[i
     assert frame.scale == pytest.approx(scale, abs=0.01)
 
 
+@settings(deadline=None)
+@given(st.integers(512, 9000), st.integers(512, 9000), st.sampled_from([724, 1024, 2048]))
+def test_a_window_that_is_painted_smaller_fills_its_frame(width: int, height: int, side: int) -> None:
+    """With pixels of the photo and at its proportions; mirrored padding would be a thing that is not there."""
+    frame = Frame.of(width, height, side * side, 512)
+
+    across, down = frame.inner[0] / width, frame.inner[1] / height
+    assert frame.scale >= 1 or frame.inner == frame.outer
+    assert across / down == pytest.approx(1, abs=0.04 if frame.scale >= 1 else 0.023)
+    assert frame.scale >= 1 or frame.inner[0] * frame.inner[1] <= side * side + 16 * max(frame.inner)
+
+
 @pytest.mark.parametrize("size", [(512, 512), (608, 928), (544, 700)])
 def test_a_window_s_pixels_come_back_as_they_were(size: tuple[int, int]) -> None:
     """Only padding is added, and taken off again."""
