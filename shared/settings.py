@@ -128,6 +128,20 @@ class ServiceSettings(BaseSettings):
         return socket.gethostname()
 
 
+def find_obsolete(settings: BaseSettings) -> dict[str, str]:
+    """Return the variables that were set and have no effect any more, each with what counts instead.
+
+    A setting that is removed or renamed stays as a field with `deprecated`, so that an operator learns of it.
+    """
+    prefix = str(settings.model_config.get("env_prefix") or "")
+    fields = type(settings).model_fields
+    return {
+        f"{prefix}{name}".upper(): str(fields[name].deprecated)
+        for name in sorted(settings.model_fields_set)
+        if fields[name].deprecated
+    }
+
+
 def load(settings: type[S]) -> S:
     """Read settings from the environment. Raises ConfigError that names the wrong variable."""
     try:

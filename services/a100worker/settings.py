@@ -73,8 +73,10 @@ class Settings(ServiceSettings):
     """The fixed schedule shift of jobs with `flow_match`."""
     qwen_removal_recipe: str = Field(default="auto", pattern=r"^[a-z-]+$")
     """The recipe of removals: stock, stock-tint, or another name in docs/models.md; auto is that of the adapter."""
-    qwen_bare: bool = False
+    qwen_bare: str = Field(default="", deprecated="a task without an adapter always uses the stock recipe")
     """Obsolete and without effect: a task without an adapter always uses the stock recipe."""
+    qwen_condition_px: str = Field(default="", deprecated="the model is shown its images at the size that it paints")
+    """Obsolete and without effect: the model is shown its images at the size that it paints, `WORK_PX`."""
 
     @field_validator("qwen_dtype", mode="before")
     @classmethod

@@ -38,3 +38,5 @@ class Settings(ServiceSettings):
     """BiRefNet weights, relative to MODEL_DIR/birefnet."""
     evidence_cache_bytes: int = Field(default=64_000_000, ge=0)
     """Maximum size in bytes of the network outputs kept in memory; one image needs 0.1 to 5 MB."""
+    saliency_cache_bytes: str = Field(default="", deprecated="set SEGMENTATION_EVIDENCE_CACHE_BYTES instead")
+    """Obsolete and without effect: `SEGMENTATION_EVIDENCE_CACHE_BYTES` limits the outputs of all networks."""

@@ -147,16 +147,17 @@ def test_images_are_pinned(overlay: str, built: Callable[[str], list[Manifest]])
 
 
 def test_a_gpu_worker_reads_every_setting_of_its_engine(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
-    """They are in one place, with the worker's own defaults; the obsolete one is left out."""
+    """They are in one place, with the worker's own defaults; obsolete ones are left out."""
     manifests = built(overlay)
     given = {name: each["data"] for name, each in of_kind(manifests, "ConfigMap").items() if name.startswith("qwen")}
     if overlay == "cpu":
         assert given == {}
         return
     ((config, data),) = given.items()
-    fields = {f"A100WORKER_{name}".upper(): name for name in Settings.model_fields if name.startswith("qwen_")}
+    ours = (name for name, field in Settings.model_fields.items() if name.startswith("qwen_") and not field.deprecated)
+    fields = {f"A100WORKER_{name}".upper(): name for name in ours}
 
-    assert data.keys() == fields.keys() - {"A100WORKER_QWEN_BARE"}
+    assert data.keys() == fields.keys()
     for variable, value in data.items():
         name = fields[variable]
         assert getattr(Settings.model_validate({name: value}), name) == Settings.model_fields[name].default, variable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.settings import LogSettings, NatsSettings, ServiceSettings, StreamSettings, load
+from shared.settings import LogSettings, NatsSettings, ServiceSettings, StreamSettings, find_obsolete, load
 
 ROOT = Path(__file__).parents[3]
 LOAD = """
@@ -105,3 +106,37 @@ def test_settings_do_not_change(group: type[ServiceSettings]) -> None:
 
     with pytest.raises(ValidationError, match="frozen"):
         setattr(settings, name, getattr(settings, name))
+
+
+OBSOLETE = """
+import asyncio
+from services.a100worker.settings import Settings
+from shared.lifecycle import main
+
+async def run(settings, stop):
+    pass
+
+main("a100worker", Settings, run)
+"""
+
+
+def test_a_setting_that_was_removed_is_reported() -> None:
+    """The process starts; its log names the variable, and what counts instead."""
+    variables = {"A100WORKER_QWEN_CONDITION_PX": "1024", "A100WORKER_QWEN_BARE": "true", "LOG_FORMAT": "json"}
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OBSOLETE],
+        cwd=ROOT, env=variables, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    reported = {line["setting"]: line["instead"] for line in lines if line["event"] == "settings.obsolete"}
+    assert reported == {
+        "A100WORKER_QWEN_BARE": "a task without an adapter always uses the stock recipe",
+        "A100WORKER_QWEN_CONDITION_PX": "the model is shown its images at the size that it paints",
+    }
+
+
+def test_a_setting_that_counts_is_not_reported() -> None:
+    """And neither is an obsolete one that nobody set."""
+    assert find_obsolete(LogSettings(level="DEBUG")) == {}

@@ -39,8 +39,6 @@ class Preflight:
 
 def look(settings: Settings) -> Preflight:
     """Return the content of MODEL_DIR/qwen. Raises ConfigError with the first thing that is missing or wrong."""
-    if settings.qwen_bare:
-        log.warning("qwen.setting-not-needed", extra={"setting": "A100WORKER_QWEN_BARE"})
     volume = Volume(settings.model_dir, checkpoint.MODEL)
     found = checkpoint.inspect(volume)
     lightning = files.lightning_steps(volume, settings.qwen_lightning)

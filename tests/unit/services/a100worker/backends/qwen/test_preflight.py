@@ -114,15 +114,6 @@ def test_a_removal_s_recipe_can_be_set(tmp_path: Path) -> None:
         look(Settings(model_dir=tmp_path, qwen_removal_recipe="inpaint"))
 
 
-def test_the_obsolete_setting_is_accepted_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It allowed a volume without adapters when that was an error."""
-    write_volume(tmp_path, files())
-
-    look(Settings(model_dir=tmp_path, qwen_bare=True))
-
-    assert "qwen.setting-not-needed" in [record.msg for record in caplog.records if record.levelname == "WARNING"]
-
-
 @pytest.mark.parametrize("steps", ["4", "8"])
 def test_lightning_needs_the_adapter_of_its_steps(tmp_path: Path, steps: Literal["4", "8"]) -> None:
     """One file for four, another for eight."""
