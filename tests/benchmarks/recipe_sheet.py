@@ -56,7 +56,7 @@ def draw_sheet(engine: Qwen, photos: Sequence[tuple[Path, Path]], steps: int, se
 def _row(engine: Qwen, image: Rgb, mask: Path, steps: int, seed: int) -> Rgb:
     height, width = image.shape[:2]
     marked = cv2.resize(decode_mask(mask.read_bytes()), (width, height), interpolation=cv2.INTER_NEAREST)
-    job = RemovalInputs(image=image, mask=np.asarray(marked, np.uint8), steps=steps, seed=seed)
+    job = RemovalInputs(image=image, mask=np.asarray(marked, np.uint8), steps=steps, seed=seed, debug=True)
     own, columns = engine.recipes[Task.REMOVAL], []
     try:
         for recipe in usable(engine):

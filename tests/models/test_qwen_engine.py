@@ -89,7 +89,7 @@ def test_adapters_are_switched_without_a_trace(qwen: Qwen) -> None:
 
 def test_two_photos_of_one_size_are_two_conditions(qwen: Qwen) -> None:
     """A cache that knew pictures by their size would give one the other's result."""
-    cat, rocket = (edit(qwen, edit_of(Task.WHITE_BALANCE, name), Recorder()) for name in ("cat", "rocket"))
+    cat, rocket = (edit(qwen, edit_of(Task.WHITE_BALANCE, name, debug=True), Recorder()) for name in ("cat", "rocket"))
 
     assert not np.array_equal(cat.conditions[1][1], rocket.conditions[1][1])
     assert not np.array_equal(cat.image, rocket.image)
@@ -233,11 +233,70 @@ def test_a_lost_card_is_an_error_of_its_own(
         edit(qwen, edit_of(Task.REMOVAL), Recorder())
 
 
-def test_nan_is_no_picture(qwen: Qwen) -> None:
-    """They would come out black."""
-    broken = qwen.painter.pipeline.transformer.proj_out.register_forward_hook(lambda *_: _[2] * torch.nan)
+def test_a_card_lost_while_memory_is_freed_is_an_error_of_its_own(qwen_settings: Settings) -> None:
+    """After a shortage the caches are emptied, and on a lost card that is a call like any other."""
+
+    def lose(_: int = 0) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with closing(Qwen(qwen_settings, lambda _: None, free_memory=lose)) as engine:
+        engine.painter.pipeline.transformer.transformer_blocks[0].register_forward_pre_hook(run_out)
+        with pytest.raises(CardLost):
+            edit(engine, edit_of(Task.REMOVAL), Recorder())
+
+
+@pytest.mark.parametrize("lost", [torch.AcceleratorError("CUDA error: device-side assert"), RuntimeError("CUDA error")])
+def test_an_engine_on_a_lost_card_closes_without_an_error(qwen_settings: Settings, lost: RuntimeError) -> None:
+    """Its context refuses every call; the weights are gone all the same, and so is the child process."""
+    calls = []
+
+    def refuse() -> None:
+        calls.append(1)
+        raise lost
+
+    engine = Qwen(qwen_settings, lambda _: None, free_memory=refuse)
+    edit(engine, edit_of(Task.REMOVAL), Recorder())
+    engine.close()
+
+    assert calls == [1]
+    assert not hasattr(engine, "painter")
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "reason"),
+    [
+        ("transformer.proj_out", torch.nan, "NaN"),
+        ("vae.decoder", torch.nan, "NaN"),
+        ("vae.decoder", -1.0, "a black image"),
+    ],
+)
+def test_nan_and_black_are_no_pictures(qwen: Qwen, part: str, value: float, reason: str) -> None:
+    """Wherever in the model they begin."""
+    owner, _, name = part.partition(".")
+    module = getattr(getattr(qwen.painter.pipeline, owner), name)
+    broken = module.register_forward_hook(lambda *_: torch.full_like(_[2], value))
     try:
-        with pytest.raises(EngineFailed, match="NaN"):
+        with pytest.raises(EngineFailed, match=f"The model returned {reason}"):
             edit(qwen, edit_of(Task.WHITE_BALANCE, strength=1), Recorder())
     finally:
         broken.remove()
+
+
+def test_a_black_photo_may_come_back_black(qwen: Qwen) -> None:
+    """It was shown nothing else."""
+    black = qwen.painter.pipeline.vae.decoder.register_forward_hook(lambda *_: torch.full_like(_[2], -1.0))
+    try:
+        finished = qwen.balance(balance(np.zeros((HEIGHT, WIDTH, 3), np.uint8), steps=2), Recorder())
+    finally:
+        black.remove()
+
+    assert not finished.image.any()
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_pictures_for_debugging_are_made_for_debugged_jobs_alone(qwen: Qwen, task: Task) -> None:
+    """They have the photo's size, and cost as much as the edit of a large one on the CPU."""
+    assert edit(qwen, edit_of(task, steps=2), Recorder()).conditions == ()

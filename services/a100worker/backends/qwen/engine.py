@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ from shared.errors import CardLost, EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from services.a100worker.backend import (
@@ -66,12 +66,15 @@ class Qwen(Engine):
         loading: PhaseReporter,
         ready: Preflight | None = None,
         make_part: assembly.MakePart = assembly.read_part,
+        free_memory: Callable[[], object] | None = None,
     ) -> None:
         """Load all parts. Raises ConfigError with the first thing that is missing or wrong.
 
-        A benchmark passes its own `ready` and `make_part`, to run without a volume.
+        A benchmark passes its own `ready` and `make_part`, to run without a volume. `free_memory` returns the GPU's
+        unused memory; on a lost GPU it raises RuntimeError.
         """
         ready = look(settings) if ready is None else ready
+        self._free_memory = _free_memory if free_memory is None else free_memory
         self.settings = settings = ready.settings
         self._lock = threading.Lock()
         self.recipes = ready.recipes
@@ -106,19 +109,16 @@ class Qwen(Engine):
         self.filler.close()
         del self.painter
         with suppress(RuntimeError):
-            _free_memory()
+            self._free_memory()
 
     def _run(self, attempt: Callable[[Fallback], Edit], size: Hashable, step: StepReporter) -> Edit:
         """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
-        with self._lock, _on(self.settings.qwen_device):
+        with self._lock, _reporting_loss(), _on(self.settings.qwen_device):
             for fallback in self.known_sizes.fallbacks(size):
                 step(0, 0, fallback.sentence)
                 try:
                     edit = attempt(fallback)
                 except RuntimeError as error:
-                    if is_lost(error):
-                        log.critical("qwen.card-lost", exc_info=True)
-                        raise CardLost from error
                     if not is_shortage(error):
                         raise
                     log.warning("qwen.out-of-memory", extra={"fallback": fallback.name})
@@ -126,7 +126,7 @@ class Qwen(Engine):
                     self.known_sizes.record(size, fallback)
                     return edit
                 # Only here, where the exception and with it the frames that hold the tensors are gone.
-                _free_memory()
+                self._free_memory()
         raise EngineFailed("The GPU's memory is too small for this job. Try a smaller mask or image.")
 
     def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
@@ -140,7 +140,7 @@ class Qwen(Engine):
             step,
             _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
         )
-        labelled = labels.of_removal(job, painted.windows)
+        labelled = labels.of_removal(job, painted.windows) if job.debug else None
         return self._finish(Task.REMOVAL, painted.image, painted.region, painted.windows, labelled)
 
     def _insert(self, job: InsertionInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
@@ -154,7 +154,7 @@ class Qwen(Engine):
             step,
             _LITTLE_CONTEXT if windows.leaves_no_context(job.mask) else None,
         )
-        labelled = labels.of_insertion(job, painted.windows, outline)
+        labelled = labels.of_insertion(job, painted.windows, outline) if job.debug else None
         return self._finish(Task.INSERTION, painted.image, painted.region, painted.windows, labelled)
 
     def _balance(self, job: WhiteBalanceInputs, step: StepReporter, fallback: Fallback) -> Edit:
@@ -165,7 +165,8 @@ class Qwen(Engine):
         if not aligned:
             log.info("qwen.only-colours-used")
         whole = Window(Box(0, 0, job.image.shape[1], job.image.shape[0]), ())
-        return self._finish(Task.WHITE_BALANCE, image, None, [(whole, scene)], labels.of_balance(job.image, scene))
+        labelled = labels.of_balance(job.image, scene) if job.debug else None
+        return self._finish(Task.WHITE_BALANCE, image, None, [(whole, scene)], labelled)
 
     def _finish(
         self,
@@ -173,13 +174,14 @@ class Qwen(Engine):
         image: Rgb,
         region: Grey | None,
         painted: Sequence[tuple[Window, Scene]],
-        labelled: labels.Labelled,
+        labelled: labels.Labelled | None,
     ) -> Edit:
-        shown = labels.of_shown([scene for _, scene in painted], self.recipes[task].views)
+        """Return the edit; `labelled` is None where nobody debugs the job."""
+        shown = () if labelled is None else labels.of_shown([scene for _, scene in painted], self.recipes[task].views)
         boxes = tuple(window.box for window, _ in painted)
         adapters = {name: self.adapters[name] for name in self._adapters_for(task)}
         provenance = Provenance(self.recipes[task].name, boxes, adapters)
-        return Edit(image, region, (*labelled, *shown), provenance)
+        return Edit(image, region, (*(labelled or ()), *shown), provenance)
 
     def _paint(
         self, task: Task, job: EditInputs, fallback: Fallback, scene: Scene, seed: int, step: StepReporter
@@ -231,6 +233,18 @@ def _escape(words: str) -> str:
 def _on(device: str) -> AbstractContextManager[object]:
     """Select the GPU for this thread, because the libraries use the current GPU."""
     return torch.cuda.device(device) if device.startswith("cuda:") else nullcontext()
+
+
+@contextmanager
+def _reporting_loss() -> Iterator[None]:
+    """Raise CardLost for an error after which this process cannot use the GPU, wherever in a job it occurs."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        log.critical("qwen.card-lost", exc_info=True)
+        raise CardLost from error
 
 
 def _free_memory() -> None:

@@ -90,10 +90,10 @@ class Painter:
             if self._offload_encoder or fallback >= Fallback.OFFLOAD:
                 self._encoder_on_cpu = True
                 self.pipeline.text_encoder.to("cpu")
-            images = self._run(request, texts, step)
+            (pixels,) = self._run(request, texts, step)
             if step.cancel_flag.is_set():
                 raise JobCancelled
-            return np.asarray(images[0], np.uint8)
+            return _to_rgb(pixels, request)
 
     def _refuse_long(self, *texts: str) -> None:
         """Raise BadInput for more words than the model was made for; from about 3,500 tokens on it breaks down."""
@@ -178,6 +178,7 @@ class Painter:
             width=width,
             num_inference_steps=request.steps,
             latents=noise,
+            output_type="pt",
             callback_on_step_end=_StepEnd(request, step, noise, self._colours, still),
         ).images
 
@@ -213,8 +214,8 @@ class _StepEnd:
         done, total = index + 1, self._request.steps
         before, now = self._before, tensors["latents"]
         sigma, after = pipeline.scheduler.sigmas[index], pipeline.scheduler.sigmas[index + 1]
-        if done == total and not torch.isfinite(now).all():
-            raise EngineFailed("The model returned NaN instead of an image.")
+        if done == total:
+            _refuse_nan(now)
         self._before = blended = now if self._still is None else self._still.blend(now, after)
 
         def preview() -> Rgb:
@@ -226,3 +227,17 @@ class _StepEnd:
 
         self._step(done, total, "Developing the image" if done == total else None, preview)
         return {"latents": blended}
+
+
+def _to_rgb(pixels: torch.Tensor, request: PaintRequest) -> Rgb:
+    """Return pixels (3, height, width) of 0..1 as the library rounds them. Raises EngineFailed for NaN and black."""
+    _refuse_nan(pixels)
+    image = (pixels.float() * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    if not image.any() and any(shown.any() for shown in request.images):
+        raise EngineFailed("The model returned a black image. Try again with another seed or prompt.")
+    return np.ascontiguousarray(image)
+
+
+def _refuse_nan(numbers: torch.Tensor) -> None:
+    if not torch.isfinite(numbers).all():
+        raise EngineFailed("The model returned NaN instead of an image. Try again with another seed or prompt.")
