@@ -449,6 +449,7 @@ class WhiteBalanceRequest(Message):
 
     type: Literal["img.white-balance"] = "img.white-balance"
     image: Sha256  # bucket inputs
+    small_png: str | None = None  # base64, of colour_tables.shrink: reply with its `auto` table, a PNG of 256 x 1 px
     method: Literal["auto", "manual"] = "auto"
     temperature: Annotated[float, Field(ge=-100, le=100)] = 0.0  # positive: warmer
     tint: Annotated[float, Field(ge=-100, le=100)] = 0.0  # positive: more magenta

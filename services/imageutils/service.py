@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from services.imageutils.extract import extract_object
 from services.imageutils.shadow import Shadow, add_shadow
-from services.imageutils.white_balance import balance_auto, balance_manual
+from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
+from shared.errors import BadImage
 from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
 from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
@@ -64,7 +66,9 @@ class Handlers:
         return await self._make(partial(_add_shadow, shadow), request.image, request.mask)
 
     async def white_balance(self, request: WhiteBalanceRequest) -> ImageReply:
-        """Correct the colour cast."""
+        """Correct the colour cast, or return the table that does it."""
+        if request.small_png is not None:
+            return await self._make(partial(_make_table, request.small_png, request.strength))
         return await self._make(partial(_balance, request), request.image)
 
     async def _make(self, work: Callable[..., Photo], *images: str | None) -> ImageReply:
@@ -91,6 +95,15 @@ def _balance(request: WhiteBalanceRequest, image: bytes) -> Photo:
     if request.method == "auto":
         return Photo(balance_auto(photo.rgb, request.strength), photo.icc)
     return Photo(balance_manual(photo.rgb, request.temperature, request.tint, request.strength), photo.icc)
+
+
+def _make_table(small_png: str, strength: float) -> Photo:
+    """Return the table as an image of 256 x 1 px. Raises BadImage."""
+    try:
+        data = base64.b64decode(small_png, validate=True)
+    except ValueError as error:
+        raise BadImage("The small copy of the image is not base64.") from error
+    return Photo(auto_table(decode_photo(data).rgb, strength)[None])
 
 
 def _encode(photo: Photo) -> tuple[bytes, ImageRef]:

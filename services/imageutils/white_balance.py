@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cv2
 import numpy as np
 
-from services.imageutils.bands import split_rows
+from shared.colour_tables import SRGB_TO_LINEAR, apply_table, shrink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     """(height, width, 3), R G B in linear light, 0..1."""
     Pixels: TypeAlias = NDArray[np.bool_]
     """(height, width): true where no channel is clipped at either end."""
+    Table: TypeAlias = NDArray[np.uint8]
+    """(256, 3): what each value of R, G and B becomes."""
     Triple: TypeAlias = NDArray[np.float64]
     """(3,): R, G, B of a light, or the natural logarithms of three gains."""
 
-_WORK_SIDE_PX = 384  # more pixels do not improve the estimate
 _MINKOWSKI = 6  # van de Weijer et al. 2007, their best exponent for edges
 _CLIPPED = 0.95  # in linear light: a channel above may be clipped
 _BRIGHT_QUANTILE = 0.99
@@ -39,7 +40,6 @@ _LOCUS = np.array([
     [0.058, 0.051], [-0.094, 0.301], [-0.220, 0.518], [-0.306, 0.669],
 ])  # fmt: skip
 _PLAUSIBLE, _IMPLAUSIBLE = 0.45, 0.75  # distances from the locus: up to the first a light, from the second a surface
-_CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
 _EDGE_SIGMA_PX = 1.5
 _GREY_SIGMA_PX = 0.8
 _EPSILON = 1e-4
@@ -52,12 +52,19 @@ _MORE_MAGENTA = np.array([0.15, -0.3, 0.15])
 
 def balance_auto(image: Rgb, strength: float = 1.0) -> Rgb:
     """Remove the estimated cast. `image` is uint8 (h, w, 3); strength 0 changes nothing, 1 corrects fully."""
-    return _apply(image, -strength * estimate_cast(image))
+    return apply_table(image, auto_table(image, strength))
+
+
+def auto_table(image: Rgb, strength: float = 1.0) -> Table:
+    """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) has the same one."""
+    small = shrink(image)
+    return _scale_gains(small, -strength * estimate_cast(small))
 
 
 def balance_manual(image: Rgb, temperature: float, tint: float, strength: float = 1.0) -> Rgb:
     """Apply temperature (positive is warmer) and tint (positive is more magenta), both -100..100."""
-    return _apply(image, strength * (temperature * _WARMER + tint * _MORE_MAGENTA) / 100)
+    log_gains = strength * (temperature * _WARMER + tint * _MORE_MAGENTA) / 100
+    return apply_table(image, _scale_gains(shrink(image), log_gains))
 
 
 def estimate_cast(image: Rgb) -> Triple:
@@ -66,7 +73,7 @@ def estimate_cast(image: Rgb) -> Triple:
     The median m of four estimates is shrunk by |m| / (|m| + spread + 0.05), so that a balanced photo, or one on which
     the methods disagree, hardly changes. It is also shrunk by its distance from the colours of real lights.
     """
-    linear = _to_linear(_small(image))
+    linear = _to_linear(shrink(image))
     exposed = (_brightest(linear) < _CLIPPED) & (_darkest(linear) > _EPSILON)
     if not exposed.any():
         return np.zeros(3)
@@ -151,44 +158,18 @@ def _darkest(linear: Linear) -> NDArray[np.float32]:
     return np.asarray(cv2.min(cv2.min(linear[..., 0], linear[..., 1]), linear[..., 2]))
 
 
-def _small(image: Rgb) -> Rgb:
-    height, width = image.shape[:2]
-    scale = _WORK_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
-
-def _apply(image: Rgb, log_gains: Triple) -> Rgb:
-    """Multiply the channels in linear light. The mean luminance stays, and gains of 1 change no byte."""
+def _scale_gains(small: Rgb, log_gains: Triple) -> Table:
+    """Return the table that multiplies the channels in linear light and keeps the mean luminance."""
     gains = np.exp(log_gains)
-    mean = _mean(_to_linear(_small(image)).reshape(-1, 3))
+    mean = _mean(_to_linear(small).reshape(-1, 3))
     luminance = float(_LUMA @ (gains * mean))
     if luminance > 0:
         gains *= float(_LUMA @ mean) / luminance
-    table = _to_srgb(_SRGB_TO_LINEAR[:, None] * gains)[None]
-    balanced = np.empty_like(image)
-    for rows in split_rows(image.shape):
-        balanced[rows] = _restore_highlights(image[rows], np.asarray(cv2.LUT(image[rows], table)))
-    return balanced
-
-
-def _restore_highlights(image: Rgb, balanced: Rgb) -> Rgb:
-    """Raise channels that were clipped in the image to the brightest channel, in place, so that white stays white.
-
-    A clipped channel was at least as bright as its value. Without this, its gain turns highlights mint or pink.
-    """
-    brightest = _brightest(balanced)
-    for channel in range(3):
-        clipped = np.asarray(cv2.LUT(np.ascontiguousarray(image[..., channel]), _CLIPPED_SHARE))
-        floor = cv2.multiply(brightest, clipped, scale=1 / 255)
-        balanced[..., channel] = cv2.max(np.ascontiguousarray(balanced[..., channel]), floor)
-    return balanced
+    return _to_srgb(SRGB_TO_LINEAR[:, None] * gains)
 
 
 def _to_linear(image: Rgb) -> Linear:
-    return np.asarray(cv2.LUT(image, _SRGB_TO_LINEAR.astype(np.float32)))
+    return np.asarray(cv2.LUT(image, SRGB_TO_LINEAR.astype(np.float32)))
 
 
 def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -196,8 +177,3 @@ def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.uint8]:
     bounded = np.clip(linear, 0, 1)
     encoded = np.where(bounded <= 0.0031308, 12.92 * bounded, 1.055 * bounded ** (1 / 2.4) - 0.055)  # noqa: PLR2004
     return np.asarray(np.rint(encoded * 255), np.uint8)
-
-
-_CODES = np.arange(256) / 255
-_SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
-_CLIPPED_SHARE = np.rint(255 * ((_SRGB_TO_LINEAR - _CLIPPING_FROM) / (1 - _CLIPPING_FROM)).clip(0, 1)).astype(np.uint8)

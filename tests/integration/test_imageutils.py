@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import ImageCms
 
+from services.a100worker.cancel_flag import CancelFlag
+from services.a100worker.job.inputs import ServiceCalls
 from services.imageutils.extract import extract_object
 from services.imageutils.service import NAME, run
 from services.imageutils.settings import Settings
@@ -26,7 +29,9 @@ from shared.messages import (
     HealthRequest,
     ImageRef,
     ImageReply,
+    JobSubmit,
     ShadowRequest,
+    Task,
     WhiteBalanceRequest,
 )
 from shared.settings import NatsSettings
@@ -120,6 +125,26 @@ async def test_white_is_balanced_by_itself(bus: Bus, images: NatsImageStore) -> 
     balanced = await ask(bus, images, subjects.IMG_WHITE_BALANCE, request)
 
     np.testing.assert_array_equal(balanced.rgb, balance_auto(decode_photo(PHOTO).rgb, 0.5))
+
+
+async def test_a_worker_balances_its_image_by_a_table(bus: Bus, images: NatsImageStore) -> None:
+    """The image utilities see a small copy, and not the photo, which need not even be stored."""
+    photo = np.asarray(cv2.resize(decode_photo(PHOTO).rgb, (902, 600)), np.uint8)
+    submit = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7)
+    calls = ServiceCalls(bus, images, CancelFlag())
+
+    balanced = await asyncio.to_thread(calls.fetch_balanced, submit, photo)
+
+    np.testing.assert_array_equal(balanced, balance_auto(photo, 0.7))
+
+
+@pytest.mark.parametrize("small", ["no base64!", "", base64.b64encode(b"no picture").decode()])
+async def test_a_small_copy_that_is_no_picture_is_refused(bus: Bus, small: str) -> None:
+    """With a sentence."""
+    request = WhiteBalanceRequest(image=UNKNOWN, small_png=small)
+
+    with pytest.raises(BadImage, match=r"small copy|readable image"):
+        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=10)
 
 
 async def test_white_is_balanced_by_hand(bus: Bus, images: NatsImageStore) -> None:

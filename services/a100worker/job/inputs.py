@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import concurrent.futures
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, assert_never
@@ -12,8 +13,9 @@ import numpy as np
 
 from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
 from shared import rpc, subjects
+from shared.colour_tables import apply_table, shrink
 from shared.errors import ArtMancerError, JobCancelled
-from shared.image_codec import decode_mask, decode_photo
+from shared.image_codec import decode_mask, decode_photo, encode_png
 from shared.messages import ImageReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
 from shared.tasks import require_images
 
@@ -32,6 +34,7 @@ Files: TypeAlias = dict[str, bytes]
 """The images of a job as they were stored, by the field of the submission that names them."""
 _OPTIONS = {"prompt", "negative_prompt", "seed", "steps", "guidance", "flow_match", "debug"}
 _TIMEOUT_S = 30.0
+_TABLE = (1, 256, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,13 @@ class ServiceCalls:
         """Return the saliency map of an image, or None if there is none. Raises JobCancelled."""
         return self._wait_for(_fetch_saliency(self._bus, self._images, sha256))
 
-    def fetch_balanced(self, submit: JobSubmit) -> Rgb:
+    def fetch_balanced(self, submit: JobSubmit, image: Rgb) -> Rgb:
         """Return the job's image, white-balanced. Raises JobCancelled, Unavailable."""
-        return self._wait_for(_fetch_balanced(self._bus, self._images, submit))
+        small = base64.b64encode(encode_png(shrink(image))).decode()
+        reply = self._wait_for(_fetch_balanced(self._bus, self._images, submit, small))
+        if reply.shape != _TABLE:
+            return reply  # of an image service of the release before, which balances the image itself
+        return apply_table(image, reply[0])
 
     def _wait_for(self, call: Coroutine[object, object, T]) -> T:
         """Run the call on the event loop and wait for it. A cancel ends the wait at once and raises JobCancelled."""
@@ -107,7 +114,7 @@ def _inputs(submit: JobSubmit, image: Rgb, files: Files, calls: ServiceCalls) ->
             return WhiteBalanceInputs(
                 image=image,
                 strength=submit.strength,
-                fetch_balanced=lambda: calls.fetch_balanced(submit),
+                fetch_balanced=lambda: calls.fetch_balanced(submit, image),
                 **options,
             )
     assert_never(submit.task)
@@ -136,9 +143,9 @@ async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> G
     return await asyncio.to_thread(decode_mask, data)
 
 
-async def _fetch_balanced(bus: Bus, images: ImageStore, submit: JobSubmit) -> Rgb:
-    """Return the image as the image utilities balance it. Raises Unavailable when they are down."""
-    request = WhiteBalanceRequest(image=submit.image, strength=submit.strength)
+async def _fetch_balanced(bus: Bus, images: ImageStore, submit: JobSubmit, small: str) -> Rgb:
+    """Return the table by which the image is balanced, of shape (1, 256, 3). Raises Unavailable."""
+    request = WhiteBalanceRequest(image=submit.image, small_png=small, strength=submit.strength)
     reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_TIMEOUT_S / 2)
     data = await images.get("cache", reply.png.sha256)
     return (await asyncio.to_thread(decode_photo, data)).rgb

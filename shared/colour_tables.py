@@ -1,0 +1,59 @@
+"""Colour tables: what each of the 256 values of a channel becomes. A white balance is one such table.
+
+The image utilities compute a table from a small copy of an image, and the worker applies it to the image that it has
+decoded already, so that no large image travels between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from shared.image_codec import Rgb
+
+SMALL_SIDE_PX = 384
+"""The long side of the copy that a colour cast is estimated from; more pixels do not improve the estimate."""
+_CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
+_BAND_ROWS = 256
+_CODES = np.arange(256) / 255
+# IEC 61966-2-1
+SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
+"""Linear light (0..1) of each value of an sRGB channel."""
+_CLIPPED_SHARE = np.rint(255 * ((SRGB_TO_LINEAR - _CLIPPING_FROM) / (1 - _CLIPPING_FROM)).clip(0, 1)).astype(np.uint8)
+_FIRST_CLIPPED = int(np.argmax(_CLIPPED_SHARE > 0))
+
+
+def shrink(image: Rgb) -> Rgb:
+    """Return the image with a long side of at most SMALL_SIDE_PX."""
+    height, width = image.shape[:2]
+    scale = SMALL_SIDE_PX / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+def apply_table(image: Rgb, table: Rgb) -> Rgb:
+    """Return the image in the colours of a table of shape (256, 3); white stays white.
+
+    A clipped channel was at least as bright as its value. Without the highlights restored, its gain would turn them
+    mint or pink.
+    """
+    balanced = np.asarray(cv2.LUT(image, table[None]), np.uint8)
+    for top in range(0, len(image), _BAND_ROWS):
+        band = slice(top, top + _BAND_ROWS)
+        if image[band].max() >= _FIRST_CLIPPED:
+            _restore_highlights(image[band], balanced[band])
+    return balanced
+
+
+def _restore_highlights(image: Rgb, balanced: Rgb) -> None:
+    """Raise channels that were clipped in the image to the brightest channel, in place."""
+    red, green, blue = (np.ascontiguousarray(balanced[..., channel]) for channel in range(3))
+    brightest = cv2.max(cv2.max(red, green), blue)
+    for channel, now in enumerate((red, green, blue)):
+        clipped = np.asarray(cv2.LUT(np.ascontiguousarray(image[..., channel]), _CLIPPED_SHARE))
+        balanced[..., channel] = cv2.max(now, cv2.multiply(brightest, clipped, scale=1 / 255))
