@@ -33,6 +33,9 @@ BACKENDS = {  # name → import path; nothing heavy is imported until chosen
 }
 
 
+_BAND_ROWS = 128
+
+
 def _no_saliency() -> None:
     return None
 
@@ -180,12 +183,19 @@ def grey_to_rgb(grey: Grey) -> Rgb:
 def blend(base: Rgb, edited: Rgb, region: Grey) -> Rgb:
     """Blend `edited` over `base` by `region` (0..255). Where it is 0, the result is byte-identical to `base`."""
     result = base.copy()
-    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    if rows.size == 0:
-        return result
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    weight = region[box][..., None].astype(np.uint32)
-    # Rounded integer mean: exact at both ends, 255 gives `edited` and 0 gives `base`.
-    mixed = (base[box] * (255 - weight) + edited[box] * weight + 127) // 255
-    result[box] = mixed.astype(np.uint8)
+    blend_into(result, base, edited, region)
     return result
+
+
+def blend_into(result: Rgb, base: Rgb, edited: Rgb, region: Grey) -> None:
+    """Write the blend of `edited` over `base` into `result`, where the region is not 0; `result` may be one of them.
+
+    Works on bands of rows: two spots in opposite corners of a photo would otherwise need ten times its memory.
+    """
+    for top in range(0, len(region), _BAND_ROWS):
+        left, first, width, height = cv2.boundingRect(region[top : top + _BAND_ROWS])
+        box = slice(top + first, top + first + height), slice(left, left + width)
+        weight = region[box][..., None].astype(np.uint16)
+        # Rounded integer mean: exact at both ends, 255 gives `edited` and 0 gives `base`. At most 65,152.
+        mixed = (base[box] * (255 - weight) + edited[box] * weight + 127) // 255
+        result[box] = mixed.astype(np.uint8)

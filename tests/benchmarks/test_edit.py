@@ -16,7 +16,8 @@ from services.a100worker.backends.classical.engine import Classical
 from services.a100worker.imaging import holes
 from services.a100worker.job.results import count_outside_changes
 from shared.image_codec import decode_photo, encode_jpeg, encode_png
-from tests.unit.services.a100worker.imaging.test_windowed_work import feather_whole, grow_whole, split_whole
+from tests.unit.services.a100worker.imaging.test_windowed_work import split_whole
+from tests.unit.services.a100worker.imaging.whole_edits import feather_whole, grow_whole
 from tests.unit.services.a100worker.recorder import SETUP, Recorder, photo
 
 if TYPE_CHECKING:

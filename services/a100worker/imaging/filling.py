@@ -1,4 +1,4 @@
-"""Fills one hole: by PatchMatch or a model inside its window, or with smooth colours if there is nothing to copy."""
+"""Fills holes in place: by PatchMatch or a model in a window, or with smooth colours if there is nothing to copy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from services.a100worker.imaging.grain import add_grain
+from services.a100worker.imaging.placement import Box, bounding_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,10 +25,12 @@ _WORK_SIDE_PX = 1024
 _WORK_HOLE_PX = 0.15 * _WORK_SIDE_PX**2
 _PATCH_PX = 7
 _TELEA_RADIUS_PX = 3
+_LEAST_TELEA_PX = 3  # of a side: OpenCV fills images of 1 px with bytes that happen to lie in memory
+_SPECK_REACH_PX = 8  # specks that are twice as far apart do not influence each other
 
 
-def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int) -> Rgb:
-    """Return the image with one hole filled from its window."""
+def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int) -> None:
+    """Fill one hole of the image from its window, in place."""
     near = hole.window.slices
     sharp, mask, avoid = np.ascontiguousarray(image[near]), hole.mask, hole.avoid
     scale = min(1.0, _WORK_SIDE_PX / max(image.shape), math.sqrt(_WORK_HOLE_PX / np.count_nonzero(mask)))
@@ -39,9 +42,23 @@ def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int) -> Rgb:
         fill = add_grain(sharp, coarse, small_mask, small_avoid, seed)
     else:
         fill = _search_or_smooth(sharp, mask, avoid, search)
-    result = image.copy()
-    result[near][mask > 0] = fill[mask > 0]
-    return result
+    image[near][mask > 0] = fill[mask > 0]
+
+
+def fill_specks(image: Rgb, specks: Grey) -> None:
+    """Fill specks smoothly, in place. Each group of near ones is filled in a window of its own."""
+    around = bounding_box(specks)
+    if around is None:
+        return
+    crop = around.expand(_SPECK_REACH_PX, specks.shape).slices
+    reach = np.ones((2 * _SPECK_REACH_PX + 1,) * 2, np.uint8)
+    count, groups, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(specks[crop], reach), connectivity=8)
+    for group in range(1, count):
+        near = Box(*(int(side) for side in stats[group, : cv2.CC_STAT_AREA])).slices
+        part, mask = image[crop][near], specks[crop][near]
+        filled = fill_smoothly(np.ascontiguousarray(part), np.ascontiguousarray(mask), np.zeros_like(mask))
+        own = (mask > 0) & (groups[near] == group)
+        part[own] = filled[own]
 
 
 def fill_smoothly(image: Rgb, mask: Grey, avoid: Grey) -> Rgb:
@@ -49,7 +66,14 @@ def fill_smoothly(image: Rgb, mask: Grey, avoid: Grey) -> Rgb:
     unknown = cv2.bitwise_or(mask, avoid)
     if unknown.all():
         unknown = mask
-    return np.asarray(cv2.inpaint(image, unknown, _TELEA_RADIUS_PX, cv2.INPAINT_TELEA), np.uint8)
+    if min(mask.shape) >= _LEAST_TELEA_PX:
+        return np.asarray(cv2.inpaint(image, unknown, _TELEA_RADIUS_PX, cv2.INPAINT_TELEA), np.uint8)
+    framed, unknown = (
+        cv2.copyMakeBorder(one, *(_LEAST_TELEA_PX,) * 4, cv2.BORDER_REPLICATE) for one in (image, unknown)
+    )
+    filled = cv2.inpaint(framed, unknown, _TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
+    inner = slice(_LEAST_TELEA_PX, -_LEAST_TELEA_PX)
+    return np.ascontiguousarray(filled[inner, inner])
 
 
 def _search_or_smooth(image: Rgb, mask: Grey, avoid: Grey, search: Search) -> Rgb:

@@ -40,25 +40,23 @@ def match_tone(cutout: Cutout, scene: Rgb, box: Box) -> Cutout:
     return Cutout(np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), 0, 1), cutout.alpha)
 
 
-def compose(scene: Rgb, cutout: Cutout, box: Box) -> tuple[Rgb, Grey]:
-    """Compose the object, of the box's size, and its shadow over the scene. Return the image and the changed region.
+def compose(image: Rgb, region: Grey, cutout: Cutout, box: Box) -> None:
+    """Compose the object, of the box's size, and its shadow over the image, in place, and add both to the region.
 
-    The region is 0 wherever the image is byte-identical to the scene.
+    Where the region stays 0 no byte of the image changes.
     """
-    window = box.expand(round(_SHADOW_REACH * max(box.width, box.height)), scene.shape)
+    window = box.expand(round(_SHADOW_REACH * max(box.width, box.height)), image.shape)
     alpha = np.zeros((window.height, window.width), np.float32)
     inner = Box(box.x - window.x, box.y - window.y, box.width, box.height)
     alpha[inner.slices] = cutout.alpha
     shadow = contact_shadow(alpha, inner)
-    before = scene[window.slices]
+    before = image[window.slices]
     mixed = before * (1 - shadow)[..., None] * (1 - alpha)[..., None]
     mixed[inner.slices] += cutout.colour * cutout.alpha[..., None] * 255
-    region = np.zeros(scene.shape[:2], np.uint8)
-    region[window.slices] = touched = np.rint(np.maximum(alpha, shadow) * 255).astype(np.uint8)
-    result = scene.copy()
+    touched = np.rint(np.maximum(alpha, shadow) * 255).astype(np.uint8)
+    region[window.slices] = np.maximum(region[window.slices], touched)
     after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    result[window.slices] = np.where((touched > 0)[..., None], after, before)
-    return result, region
+    image[window.slices] = np.where((touched > 0)[..., None], after, before)
 
 
 def contact_shadow(alpha: Floats, box: Box) -> Floats:

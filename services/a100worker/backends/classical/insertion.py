@@ -13,8 +13,6 @@ from services.a100worker.imaging.reference import marks_something, object_mask
 
 if TYPE_CHECKING:
     from services.a100worker.backend import InsertionInputs, StepReporter
-    from services.a100worker.imaging.cutout import Cutout
-    from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
 
 
@@ -26,27 +24,22 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     shape = object_mask(job.reference, job.reference_mask, job.fetch_reference_saliency)
     step(1, total, "Cutting out the object")
     thing = cutout.cut_whole(job.reference) if shape is None else cutout.cut_out(job.reference, shape)
-    image, changed, placed = job.image, np.zeros_like(job.mask), np.zeros_like(job.mask)
+    image, changed = job.image.copy(), np.zeros_like(job.mask)
+    placed = np.zeros_like(job.mask) if job.debug else None
     for number, region in enumerate(regions, start=1):
-        step(1 + number, total, f"Placing {number} of {len(regions)}", image if number > 1 else None)
+        step(1 + number, total, f"Placing {number} of {len(regions)}", image.copy if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
         copy = match_tone(thing.resize(box.width, box.height), job.image, box)
-        image, touched = compose(image, copy, box)
-        changed = np.maximum(changed, touched)
-        if job.debug:
-            placed = np.maximum(placed, _draw_alpha(copy, box, placed.shape))
+        compose(image, changed, copy, box)
+        if placed is not None:
+            alpha = np.rint(copy.alpha * 255).astype(np.uint8)
+            placed[box.slices] = np.maximum(placed[box.slices], alpha)
     step(total, total)
-    if not job.debug:
+    if placed is None:
         return Edit(image, changed)
     labelled = marks_something(job.reference_mask)
     masked = None if shape is None or not labelled else np.where(shape[..., None] > 0, job.reference, np.uint8(0))
     return Edit(image, changed, _label_conditions(job.image, job.mask, job.reference, masked, placed))
-
-
-def _draw_alpha(copy: Cutout, box: Box, shape: tuple[int, ...]) -> Grey:
-    placed = np.zeros(shape, np.uint8)
-    placed[box.slices] = np.rint(copy.alpha * 255).astype(np.uint8)
-    return placed
 
 
 def _label_conditions(

@@ -1,15 +1,18 @@
-"""Removes the marked region: fills hole by hole from the surroundings and leaves the rest unchanged."""
+"""Removes the marked region: fills hole by hole from the surroundings and leaves the rest unchanged.
+
+The image is copied once; all further work is done in windows, because most of a large photo lies outside the holes.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
+import cv2
 
-from services.a100worker.backend import Edit, blend, grey_to_rgb
+from services.a100worker.backend import Edit, blend_into, grey_to_rgb
 from services.a100worker.imaging import holes
-from services.a100worker.imaging.filling import fill_hole, fill_smoothly
+from services.a100worker.imaging.filling import fill_hole, fill_smoothly, fill_specks
 
 if TYPE_CHECKING:
     from services.a100worker.backend import RemovalInputs, StepReporter
@@ -23,19 +26,21 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edi
     step(0, 0, "Looking at the image")
     parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
-    total = 2 + len(parts) + bool(specks.any())
-    image = job.image
+    has_specks = cv2.countNonZero(specks) > 0
+    total = 2 + len(parts) + has_specks
+    image = job.image.copy()
     for number, part in enumerate(parts, start=1):
-        step(number, total, f"Filling {number} of {len(parts)}", image if number > 1 else None)
-        image = fill_hole(image, part, search, job.seed)
-    if specks.any():
-        step(total - 2, total, "Filling specks", image)
-        image = fill_smoothly(image, specks, np.zeros_like(hole))
-    step(total - 1, total, "Blending", image)
+        step(number, total, f"Filling {number} of {len(parts)}", image.copy if number > 1 else None)
+        fill_hole(image, part, search, job.seed)
+    if has_specks:
+        step(total - 2, total, "Filling specks", image.copy)
+        fill_specks(image, specks)
+    step(total - 1, total, "Blending", image.copy)
     region = holes.feather(hole, job.mask)
-    result = blend(job.image, image, region)
+    conditions = _label_conditions(job.image, job.mask, image.copy(), hole) if job.debug else ()
+    blend_into(image, job.image, image, region)
     step(total, total)
-    return Edit(result, region, _label_conditions(job.image, job.mask, image, hole) if job.debug else ())
+    return Edit(image, region, conditions)
 
 
 def _label_conditions(image: Rgb, mask: Grey, fill: Rgb, hole: Grey) -> tuple[tuple[str, Rgb], ...]:

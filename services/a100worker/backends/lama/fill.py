@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from services.a100worker.backends.lama.lama import Lama
 from services.a100worker.backends.patchmatch.filler import Filler
 from services.a100worker.imaging import holes
-from services.a100worker.imaging.filling import fill_hole, fill_smoothly
+from services.a100worker.imaging.filling import fill_hole, fill_smoothly, fill_specks
 
 try:
     from patchmatch import patchmatch_available
@@ -59,6 +57,8 @@ class HoleFiller:
 
 def _fill(search: Search, seed: int, image: Rgb, hole: Grey, saliency: Grey | None) -> Rgb:
     parts, specks = holes.split(hole, saliency)
+    filled = image.copy()
     for part in parts:
-        image = fill_hole(image, part, search, seed)
-    return fill_smoothly(image, specks, np.zeros_like(hole)) if specks.any() else image
+        fill_hole(filled, part, search, seed)
+    fill_specks(filled, specks)
+    return filled

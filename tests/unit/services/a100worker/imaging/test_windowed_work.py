@@ -12,6 +12,7 @@ from services.a100worker.backend import Edit
 from services.a100worker.imaging.grain import _CELL_PX, _grid_cells, _shift_detail
 from services.a100worker.imaging.holes import feather, grow, split
 from services.a100worker.job.results import count_outside_changes
+from tests.unit.services.a100worker.imaging.whole_edits import feather_whole, grow_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,20 +41,6 @@ def masks() -> list[Grey]:
     random = np.random.default_rng(11)
     made = (random_mask(random) for _ in range(2 * CASES))
     return [mask for mask in made if mask.any() and not mask.all()][:CASES]
-
-
-def grow_whole(mask: Grey) -> Grey:
-    """Return the mask, grown on the whole image."""
-    away = cv2.distanceTransform(~mask, cv2.DIST_L2, 5)
-    wide = np.where(away <= max(2, 0.012 * max(mask.shape)), np.uint8(255), np.uint8(0))
-    return mask if wide.all() else wide
-
-
-def feather_whole(hole: Grey, mask: Grey) -> Grey:
-    """Return the weights, computed on the whole image."""
-    depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)
-    ramp = np.clip(depth * (255 / 3), 0, 255).astype(np.uint8)
-    return np.where(mask > 128, np.uint8(255), ramp)
 
 
 def split_whole(hole: Grey) -> tuple[list[Grey], Grey]:
