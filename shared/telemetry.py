@@ -9,6 +9,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -81,10 +82,28 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    _capture_warnings()
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # shared/connection.py logs its errors
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender of a broken body gets an error
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote the headers of any client
+
+
+def _capture_warnings() -> None:
+    """Send warnings of libraries to the log, each line of code once.
+
+    Python remembers every text that it has shown, and Pillow's texts contain numbers of the file: without `always` a
+    process would keep one string for each broken picture.
+    """
+    logging.captureWarnings(True)  # noqa: FBT003 (it takes no keyword)
+    warnings.filterwarnings("always", module=r"PIL\.")
+    shown: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        place = ":".join(record.getMessage().split(":", 3)[:3])  # file, line, category
+        return place not in shown and not shown.add(place)  # type: ignore[func-returns-value]
+
+    logging.getLogger("py.warnings").filters[:] = [is_new]
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 import threading
 import zlib
 from functools import partial
@@ -32,6 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _BUCKET: Final = "cache"
 _STORE_TIMEOUT_S = 2.0  # the network can compute the output again
+_LARGEST_BYTES = 64 * 1024**2  # of an array; the largest of our engines has 5 MB
 _FAST = 1  # zlib level: the outputs are mostly zeros
 
 
@@ -99,14 +101,27 @@ class _Lock:
 def pack(array: NDArray[Any]) -> bytes:
     """Compress an array of any shape, of a plain or structured type."""
     file = io.BytesIO()
-    np.lib.format.write_array(file, array, allow_pickle=False)
+    np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     return zlib.compress(file.getvalue(), _FAST)
 
 
 def unpack(data: bytes) -> NDArray[Any] | None:
-    """Return the array, or None if the bytes are damaged."""
+    """Return the array, or None if the bytes are damaged, too many, or not as many as their header states."""
+    inflate = zlib.decompressobj()
     try:
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(zlib.decompress(data)), allow_pickle=False)
-    except (ValueError, zlib.error):
+        file = io.BytesIO(inflate.decompress(data, _LARGEST_BYTES))
+        shape, columns_first, kind = _read_header(file)
+        values = file.read()
+        stated_bytes = math.prod(shape) * kind.itemsize
+        if inflate.unconsumed_tail or columns_first or kind.hasobject or stated_bytes != len(values):
+            return None
+        return np.frombuffer(values, kind).reshape(shape)
+    except (ValueError, TypeError, zlib.error):
         return None
-    return array
+
+
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another version of the format")
+    shape, columns_first, kind = np.lib.format.read_array_header_1_0(file)
+    return shape, columns_first, kind

@@ -6,7 +6,10 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +20,9 @@ from shared import telemetry, tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -35,6 +41,30 @@ def test_an_event_is_one_line_with_its_fields(log: io.StringIO) -> None:
     logging.getLogger("kitchen").info("cake.baked", extra={"job_id": "j1", "minutes": 40})
 
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO    cake\.baked job_id=j1 minutes=40\n", log.getvalue())
+
+
+WARNING_TWICE = """
+from PIL import Image
+from shared import telemetry
+telemetry.configure("INFO", form="json", service="s", instance="i")
+for length in (10, 11):
+    image = Image.new("L", (1, 1))
+    image.info["exif"] = b"II*\\0\\x08\\0\\0\\0\\1\\0\\x0f\\1\\2\\0" + bytes([length, 0, 0, 1, 0, 0, 0, 9])
+    image.getexif()
+print("done")
+"""
+
+
+def test_a_warning_of_a_library_is_one_line_of_the_log() -> None:
+    """A JSON log holds JSON only, and a second broken picture adds no line."""
+    run = subprocess.run([sys.executable, "-c", WARNING_TWICE], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    lines = [json.loads(line) for line in run.stderr.splitlines()]
+    assert {line["event"] for line in lines} == {"py.warnings"}
+    assert len(lines) == len({line["message"].split(":")[1] for line in lines})
+    assert "TiffImagePlugin" in lines[0]["message"]
+    assert "/PIL/" not in lines[0]["message"]
+    assert run.stdout == "done\n"
 
 
 @pytest.mark.parametrize("text", ["two words", "", "a\nERROR forged", "a\rb", "\x1b[2J", "tab\tbed"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +126,31 @@ async def test_two_prompts_on_a_new_picture_look_once() -> None:
 
     assert await first is await second
     assert eye.computed == 1
+
+
+def stated(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
+    """Return a stored array whose header states this shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": kind})
+    return zlib.compress(file.getvalue() + values)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stated((10**12,), b""),
+        stated((2**31, 2**31), bytes(100)),
+        stated((-1, -100), bytes(100)),
+        stated((10,), bytes(9)),
+        stated((10**12,), b"", "|V0"),
+        stated((70 * 1024**2,), bytes(70 * 1024**2)),
+        zlib.compress(b"\x93NUMPY\x03\0"),
+    ],
+    ids=["huge", "huge in two axes", "negative", "cut short", "of nothing", "too many bytes", "another version"],
+)
+def test_an_array_of_another_size_than_its_header_states_is_none(data: bytes) -> None:
+    """Whoever writes to the bucket cannot make this service reserve terabytes."""
+    assert unpack(data) is None
 
 
 @pytest.mark.parametrize(
