@@ -152,6 +152,14 @@ class NatsImageStore:
             entry = await self._newer(bucket, sha256, entry)
         return None
 
+    async def describe(self, sha256: str) -> ImageRef | None:
+        """Return what the entry of an image in `inputs` states; None if there is none, or one without a size.
+
+        Unlike `head` it writes nothing and does not look for the bytes. Raises BrokerUnavailable.
+        """
+        entry = (await self._objects.find("inputs", sha256)).entry
+        return None if entry is None else _ref("inputs", sha256, entry)
+
     async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """Store an old image again, or add the size of one from `nats obj put <bucket> <file> --name <sha256>`."""
         try:

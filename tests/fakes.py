@@ -65,6 +65,10 @@ class FakeImageStore:
         kept = self._kept.get((bucket, sha256))
         return None if kept is None else kept[0]
 
+    async def describe(self, sha256: str) -> ImageRef | None:
+        """See PictureSizes."""
+        return await self.head("inputs", sha256)
+
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """See NamedStore."""
         self._named[bucket, name] = data

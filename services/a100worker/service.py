@@ -20,6 +20,7 @@ from shared.image_store import CachedImageStore, NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest
+from shared.picture_memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -115,6 +116,7 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Even
                 delivery = await poller.receive(stop)
                 if delivery is not None:
                     await runner.run(delivery, stop)
+                    give_back()
             except BrokerUnavailable as error:
                 log.warning("worker.interrupted", extra={"reason": error.message})
                 await _wait_for_broker(settings, bus, stop)

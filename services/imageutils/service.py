@@ -28,14 +28,17 @@ from shared.messages import (
     ShadowRequest,
     WhiteBalanceRequest,
 )
+from shared.picture_memory import PictureSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.imageutils.settings import Settings
     from shared.image_store import ImageStore
+    from shared.picture_memory import PictureSizes
 
 NAME = "imageutils"
+_SHADOW_BYTES = 300_000_000  # floats of the largest picture with a shadow, 2048 px a side
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -43,18 +46,19 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
-        handlers = Handlers(NatsImageStore(bus), settings.at_once)
+        images = NatsImageStore(bus)
+        handlers = Handlers(images, images, settings)
         async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
             probes.mark_started()
             await stop.wait()
 
 
 class Handlers:
-    """Handles at most `at_once` requests at the same time. All methods raise ImageNotFound."""
+    """Handles requests within the settings' number and memory. All methods raise ImageNotFound."""
 
-    def __init__(self, images: ImageStore, at_once: int) -> None:
+    def __init__(self, images: ImageStore, sizes: PictureSizes, settings: Settings) -> None:
         self._images = images
-        self._slots = asyncio.Semaphore(at_once)
+        self._slots = PictureSlots(sizes, settings.at_once, settings.memory_bytes)
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
         """Cut an object out and fit it into a white square."""
@@ -63,7 +67,7 @@ class Handlers:
     async def shadow(self, request: ShadowRequest) -> ImageReply:
         """Show an extracted object with a soft shadow on a light ground."""
         shadow = Shadow(request.offset_x_px, request.offset_y_px, request.opacity, request.blur_px)
-        return await self._make(partial(_add_shadow, shadow), request.image, request.mask)
+        return await self._make(partial(_add_shadow, shadow), request.image, request.mask, least_bytes=_SHADOW_BYTES)
 
     async def white_balance(self, request: WhiteBalanceRequest) -> ImageReply:
         """Correct the colour cast, or return the table that does it."""
@@ -71,9 +75,9 @@ class Handlers:
             return await self._make(partial(_make_table, request.small_png, request.strength))
         return await self._make(partial(_balance, request), request.image)
 
-    async def _make(self, work: Callable[..., Photo], *images: str | None) -> ImageReply:
+    async def _make(self, work: Callable[..., Photo], *images: str | None, least_bytes: int = 0) -> ImageReply:
         """Call `work` with the bytes of the images, and store the photo that it returns."""
-        async with self._slots:  # fetch inside, so that waiting requests hold no bytes
+        async with self._slots.enter(*images, least_bytes=least_bytes):  # fetch inside: who waits holds no bytes
             deadlines.check()
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
@@ -81,13 +85,15 @@ class Handlers:
 
 
 def _extract(image: bytes, mask: bytes) -> Photo:
+    grey = decode_mask(mask)  # first: it is the smaller one while the other is decoded
     photo = decode_photo(image)
-    return Photo(extract_object(photo.rgb, decode_mask(mask)), photo.icc)
+    return Photo(extract_object(photo.rgb, grey), photo.icc)
 
 
 def _add_shadow(shadow: Shadow, image: bytes, mask: bytes | None) -> Photo:
+    grey = None if mask is None else decode_mask(mask)
     photo = decode_photo(image)
-    return Photo(add_shadow(photo.rgb, None if mask is None else decode_mask(mask), shadow), photo.icc)
+    return Photo(add_shadow(photo.rgb, grey, shadow), photo.icc)
 
 
 def _balance(request: WhiteBalanceRequest, image: bytes) -> Photo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from shared.picture_memory import LARGEST_BYTES
 from shared.settings import ServiceSettings
 
 
@@ -14,6 +15,8 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="IMAGEUTILS_", frozen=True)
 
     at_once: int = Field(default=4, ge=1)
-    """Maximum number of requests processed at the same time; each can hold an image of 67 megapixels."""
+    """Maximum number of requests processed at the same time."""
+    memory_bytes: int = Field(default=LARGEST_BYTES, ge=LARGEST_BYTES)
+    """Bytes of memory for the pictures of all requests that are processed; the default is one of the largest."""
     in_flight: int = Field(default=32, ge=1)
     """Maximum number of open requests of each kind, waiting ones included; further requests get the error `busy`."""

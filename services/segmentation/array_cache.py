@@ -25,6 +25,11 @@ class ArrayCache:
         with self._lock:
             return self._arrays.get(key)
 
+    def clear(self) -> None:
+        """Forget all arrays."""
+        with self._lock:
+            self._arrays.clear()
+
     def put(self, key: Hashable, pixels: NDArray[Any]) -> None:
         """Make the array read-only and keep it, unless it is larger than the whole cache."""
         if pixels.nbytes > self._arrays.maxsize:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from shared.image_codec import encode_png
 from shared.messages import Mask, MaskReply, SaliencyReply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
     from services.segmentation.cancellations import Cancellations
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
     from services.segmentation.feature_cache import FeatureCache
     from services.segmentation.image_cache import FoundMasks, ImageCache
     from services.segmentation.saliency import Saliency
-    from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
     from shared.image_store import ImageStore
     from shared.messages import MaskRequest, SaliencyRequest
+    from shared.picture_memory import PictureSlots
 
 log = logging.getLogger(__name__)
 
 
 class Handlers:
-    """Handles at most `settings.concurrency` requests at the same time; the others wait."""
+    """Handles as many requests at the same time as there are slots; the others wait."""
 
     def __init__(
         self,
-        settings: Settings,
+        slots: PictureSlots,
         images: ImageStore,
         cache: ImageCache,
         features: FeatureCache,
@@ -50,15 +51,14 @@ class Handlers:
         self._features = features
         self._found = found
         self._cancelled = cancelled
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._slots = slots
 
     async def mask(self, engines: Engines, request: MaskRequest) -> MaskReply:
         """Find the object of the prompt. Raises NothingFound, BadInput, ImageNotFound, JobCancelled."""
         started = time.monotonic()
         engine, note = engines.choose(request.engine)
         with self._cancelled.watch(request.request_id) as checkpoint:
-            async with self._slots:
-                deadlines.check()
+            async with self._turn(request.image, request.mask):
                 checkpoint()
                 image = await self._cache.photo(request.image)
                 prompt, by_points = await self._read_prompt(request, image)
@@ -77,11 +77,19 @@ class Handlers:
         """Return the saliency map at the image's size, or None without weights. Raises ImageNotFound."""
         if saliency is None:
             return SaliencyReply(png=None)
-        async with self._slots:
-            deadlines.check()
+        async with self._turn(request.image):
             image = await self._cache.photo(request.image)
             png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
         return SaliencyReply(png=await self._images.put("cache", png))
+
+    @asynccontextmanager
+    async def _turn(self, *pictures: str | None) -> AsyncIterator[None]:
+        """Wait for a slot and for memory. A picture that needs most of it gets that of the cached photos too."""
+        async with self._slots.enter(*pictures) as is_large:
+            deadlines.check()
+            if is_large:
+                self._cache.clear()
+            yield
 
     async def _record(self, request: MaskRequest, found: list[Mask], *, by_points: bool) -> None:
         shaped = bool(request.grow_px or request.feather_px)

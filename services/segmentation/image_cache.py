@@ -36,6 +36,10 @@ class ImageCache:
             self._decoded.put(sha256, known)
         return known
 
+    def clear(self) -> None:
+        """Forget all photos."""
+        self._decoded.clear()
+
     async def mask(self, sha256: str) -> Grey:
         """Return a decoded mask. Raises ImageNotFound, BadImage, TooLarge."""
         return await asyncio.to_thread(decode_mask, await self._bytes(sha256))

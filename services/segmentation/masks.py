@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import cv2
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey
 
 INSIDE = 127
+_BAND_PIXELS = 1_000_000  # the whole of a large mask would take 17 bytes a pixel
 _LARGE_PART = 0.1  # share of the largest part
 _SMALL_HOLE = 0.03  # share of the mask
 _SHARP_SIGMA_PX = 10.0  # above, three box blurs cost less than one Gaussian and differ by < 2 grey levels
@@ -57,13 +59,22 @@ def grow(mask: Grey, by_px: float) -> Grey:
     """
     if by_px == 0 or not mask.any():
         return mask
-    inside = binary(mask > INSIDE)
+    grown = np.empty_like(mask)
+    reach = math.ceil(abs(by_px)) + 2  # farther pixels change nothing
+    rows = max(4 * reach, _BAND_PIXELS // mask.shape[1])
+    for top in range(0, len(mask), rows):
+        first = max(0, top - reach)
+        near = _grow_band(mask[first : top + rows + reach], by_px)
+        grown[top : top + rows] = near[top - first :][:rows]
+    return grown
+
+
+def _grow_band(mask: Grey, by_px: float) -> Grey:
+    inside = np.asarray(cv2.threshold(mask, INSIDE, 255, cv2.THRESH_BINARY)[1], np.uint8)
     if by_px > 0:
-        distance = cv2.distanceTransform(255 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        soft = by_px + 1 - distance
+        soft = by_px + 1 - cv2.distanceTransform(~inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     else:
-        distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        soft = distance + by_px
+        soft = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) + by_px
     return np.asarray(np.rint(soft.clip(0, 1) * 255).astype(np.uint8))
 
 

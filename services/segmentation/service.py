@@ -20,6 +20,7 @@ from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
+from shared.picture_memory import PictureSlots
 
 if TYPE_CHECKING:
     from services.segmentation.saliency import Saliency
@@ -51,7 +52,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         images = NatsImageStore(bus)
         features = FeatureCache(images, settings.evidence_cache_bytes)
         photos = ImageCache(images, settings.image_cache_bytes)
-        handlers = Handlers(settings, images, photos, features, FoundMasks(images), cancelled)
+        slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)
+        handlers = Handlers(slots, images, photos, features, FoundMasks(images), cancelled)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:

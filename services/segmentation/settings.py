@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from shared.picture_memory import LARGEST_BYTES
 from shared.settings import ServiceSettings
 
 
@@ -24,8 +25,10 @@ class Settings(ServiceSettings):
     """Maximum number of engine runs at the same time, each in its own thread."""
     waiting: int = Field(default=16, ge=0)
     """Maximum number of waiting requests; further requests get the error `busy`."""
-    image_cache_bytes: int = Field(default=256_000_000, ge=0)
-    """Maximum size in bytes of the decoded photos kept in memory."""
+    memory_bytes: int = Field(default=LARGEST_BYTES, ge=LARGEST_BYTES)
+    """Bytes of memory for the pictures of all requests that are processed; the default is one of the largest."""
+    image_cache_bytes: int = Field(default=128_000_000, ge=0)
+    """Maximum size in bytes of the decoded photos kept in memory, three bytes a pixel."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device for FastSAM and BiRefNet; `auto` uses CUDA where it works."""
     fastsam_file: str = "FastSAM-s.pt"
