@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from services.gateway.access.key_limits import StreamLimits
 from services.gateway.access.ownership import SingleOwner, StoredOwnership
 from services.gateway.api.routes import debug, generation, images, masks, system, visualization
 from services.gateway.background import run_background_tasks
@@ -77,6 +78,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s),
         durability=durability,
         system=SystemHealth(bus, durability, settings.health_timeout_s),
+        stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from fastapi import Depends, Request
 
 from services.gateway.access.principal import KeyScope, Principal
+from services.gateway.http.sse import Reader
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.gateway.access.authentication import Authenticator
+    from services.gateway.access.key_limits import StreamLimits
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.durability import Durability
@@ -43,6 +45,7 @@ class Deps:
     jobs: Jobs
     durability: Durability
     system: SystemHealth
+    stream_limits: StreamLimits
     authenticator: Authenticator | None
     """None on an open gateway."""
     declared: asyncio.Event
@@ -54,6 +57,18 @@ class Deps:
             return str
         signer = self.authenticator.signer
         return lambda path: signer.sign(principal, path)[0]
+
+    def reader(self, principal: Principal) -> Reader:
+        """Return the reader of an event stream of this principal."""
+        authenticator = self.authenticator
+
+        def may_read() -> bool:
+            if authenticator is None:
+                return True
+            found = authenticator.keys.find_by_id(principal.key_id)
+            return found is not None and found.owner == principal.owner
+
+        return Reader(principal.key_id, self.stream_limits, may_read, self.settings.heartbeat_s)
 
     @property
     def ready(self) -> bool:

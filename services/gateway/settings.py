@@ -44,7 +44,11 @@ class Settings(ServiceSettings):
     key_burst: int = Field(default=100, ge=1)
     """Requests that a key may make together after a pause."""
     key_requests_at_once: int = Field(default=64, ge=1)
-    """Requests of a key that may run at the same time; an open event stream counts as one."""
+    """Requests of a key that may run at the same time, without its open event streams."""
+    key_streams_at_once: int = Field(default=256, ge=1)
+    """Event streams of a key that may be open at the same time."""
+    streams_at_once: int = Field(default=4000, ge=1)
+    """Event streams of all keys that may be open at the same time; each takes about 14 kB."""
     refusal_rate_per_s: float = Field(default=5.0, gt=0)
     """401 answers a second that a client address gets before it gets 429."""
     refusal_burst: int = Field(default=100, ge=1)

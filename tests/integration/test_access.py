@@ -340,18 +340,3 @@ async def test_nobody_chooses_where_they_come_from(house: House) -> None:
     answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
 
     assert [answer.status_code for answer in answers] == [401, 429]
-
-
-@pytest.mark.parametrize("house", [{"key_requests_at_once": 2}], indirect=True)
-async def test_a_stream_counts_for_as_long_as_it_is_open(house: House) -> None:
-    """Two streams reach the limit here; the end of one allows the next request."""
-    job = await submit(house.alice)
-    path = f"/v1/jobs/{job}/events"
-    async with await house.alice.open_stream(path), await house.alice.open_stream(path):
-        refused = await house.alice.get("/v1/jobs")
-
-    async def room() -> bool:
-        return (await house.alice.get("/v1/jobs")).status_code == 200
-
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    await wait_until(room, "the gateway has noticed that the streams are gone")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_KEY = "This needs an API key; send it in the header Authorization, after the word Bearer."
 _TWO_KEYS = "Send the header Authorization only once."
-_WRONG_KEY = "The API key is unknown, revoked or expired."
+WRONG_KEY = "The API key is unknown, revoked or expired."
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ class Authenticator:
         are checked for a change, because the key or the secret may be newer than the last check.
         """
         principal, refusal = self._identify(method, path, query, authorization)
-        if refusal == INVALID_URL or (refusal == _WRONG_KEY and principal.key_id):
+        if refusal == INVALID_URL or (refusal == WRONG_KEY and principal.key_id):
             await self.keys.refresh()
             await self.signer.refresh()
             principal, refusal = self._identify(method, path, query, authorization)
@@ -56,7 +56,7 @@ class Authenticator:
             principal = self.keys.find(text.strip(" ")) if scheme.lower() == "bearer" else None
             if principal:
                 return principal, ""
-            return Principal("", parse_key_id(text.strip(" ")), frozenset()), _WRONG_KEY
+            return Principal("", parse_key_id(text.strip(" ")), frozenset()), WRONG_KEY
         if f"{PARAMETER}=" in query:
             try:
                 return self.signer.check(method, path, query, self.keys.find_by_id), ""

@@ -1,12 +1,14 @@
-"""The rate limit and the concurrency limit of each API key."""
+"""The limits of each API key: its rate, its requests at once, and its open event streams."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.gateway.access.token_bucket import TokenBucket
+from shared.errors import Busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,3 +52,26 @@ class KeyLimits:
     def release(self, key_id: str) -> None:
         """Count an admitted request as ended."""
         self._accounts[key_id].running -= 1
+
+
+class StreamLimits:
+    """Counts the open streams of this gateway alone, like KeyLimits."""
+
+    def __init__(self, *, total: int, per_key: int) -> None:
+        self._total = total
+        self._per_key = per_key
+        self._open: Counter[str] = Counter()  # by key id; "" is an open gateway, which has no keys
+
+    def acquire(self, key_id: str) -> None:
+        """Count a stream, to be followed by `release`. Raises Busy."""
+        if key_id and self._open[key_id] >= self._per_key:
+            raise Busy(f"This API key has {self._per_key} open event streams; close one, or try again in a moment.")
+        if self._open.total() >= self._total:
+            raise Busy("The server has too many open event streams, please try again in a moment.")
+        self._open[key_id] += 1
+
+    def release(self, key_id: str) -> None:
+        """Count a stream as closed."""
+        self._open[key_id] -= 1
+        if not self._open[key_id]:
+            del self._open[key_id]

@@ -6,39 +6,50 @@ must follow the terminal event at once: the client then fetches the result.
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from services.gateway.api.job_views import status_of
-from services.gateway.http.sse import event_stream
+from services.gateway.http.sse import EventStream
 from shared.jobs import fold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from starlette.responses import Response
-
     from services.gateway.core.jobs import Jobs
-    from shared.messages import JobRecord
+    from services.gateway.http.sse import Reader
+    from shared.messages import JobEvent, JobRecord
 
 
-def job_stream(jobs: Jobs, record: JobRecord, heartbeat_s: float) -> Response:
+def job_stream(jobs: Jobs, record: JobRecord, reader: Reader) -> EventStream:
     """Stream the job's state, now and after each change, until its terminal state."""
-    return event_stream(_frames(jobs, record), heartbeat_s)
-
-
-async def _frames(jobs: Jobs, record: JobRecord) -> AsyncIterator[bytes]:
-    sent = frame(record)
-    yield sent
+    first = frame(record)
     if record.ended is not None:
-        return
-    async with aclosing(jobs.follow(record.job_id, record.last_seq)) as events:
-        async for seq, event in events:
-            record = fold(record, event, seq)
-            latest = frame(record)
-            if latest != sent:  # the client estimates the time left from the gaps between steps: repeat none
-                sent = latest
-                yield latest
+        return EventStream(reader, first)
+    states = _States(record, first)
+    return EventStream(
+        reader, first, partial(jobs.open_frames, record.job_id, record.last_seq, states.frame, reader.heartbeat_s)
+    )
+
+
+class _States:
+    """The job's state, as far as it was sent."""
+
+    __slots__ = ("_record", "_sent")
+
+    def __init__(self, record: JobRecord, sent: bytes) -> None:
+        self._record = record
+        self._sent = sent
+
+    def frame(self, seq: int, event: JobEvent) -> bytes:
+        """Return the state after the event; b"" if it does not differ for the client.
+
+        It estimates the time left from the gaps between steps, so none is repeated.
+        """
+        self._record = fold(self._record, event, seq)
+        latest = frame(self._record)
+        if latest == self._sent:
+            return b""
+        self._sent = latest
+        return latest
 
 
 def frame(record: JobRecord) -> bytes:

@@ -8,7 +8,7 @@ duplicates.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from shared import subjects
@@ -18,26 +18,30 @@ from shared.messages import Cancelled, Done, Failed, Preview, Progress
 from shared.topology import JOB_EV
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import AsyncGenerator, Callable
 
     from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent
 
+    Numbered = tuple[int, JobEvent]
+
 INBOX_LIMIT = 256
 _RECHECK_S = 30.0  # finds a terminal event that the subscription missed, at the cost of a small read per follower
 _RETRY_S = 0.25
+_READS_AT_ONCE = 64  # after a reconnect every follower reads: thousands at once would time out
 
 
 class Feed:
-    """Streams the events of jobs to followers. `run` must be running; `close` ends all streams."""
+    """Distributes the events of jobs to followers. `run` must be running; `close` ends all followers."""
 
     def __init__(self, bus: Bus, observe: Callable[[JobEvent], None], recheck_s: float = _RECHECK_S) -> None:
         """Call `observe` with each live event; read a job's history after `recheck_s` seconds without its events."""
         self._bus = bus
         self._observe = observe
-        self._recheck_s = recheck_s
-        self._inboxes: dict[str, set[_Inbox]] = {}
-        self._closed = False
+        self._followers: dict[str, set[Follower]] = {}
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
+        self.recheck_s = recheck_s
+        self.is_closed = False
 
     async def run(self) -> None:
         """Receive live events. Runs forever."""
@@ -46,50 +50,46 @@ class Feed:
             connect = 0
             while True:
                 connect = await self._bus.next_connect(connect)
-                self._read_histories()  # for events that were published while nothing was subscribed
-
-    @property
-    def is_closed(self) -> bool:
-        """Return whether `close` was called."""
-        return self._closed
+                for follower in self._all():  # for events that were published while nothing was subscribed
+                    follower.read_history()
 
     def close(self) -> None:
-        """End all streams, because the gateway stops."""
-        self._closed = True
-        for inbox in self._all():
-            inbox.wake.set()
+        """End all followers, because the gateway stops."""
+        self.is_closed = True
+        for follower in self._all():
+            follower.stop()
 
-    async def follow(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, JobEvent], None]:
+    def open(self, job_id: str, after: int, tick_s: float) -> Follower:
+        """Return a follower of the job's events after a sequence number; close it."""
+        follower = Follower(self, job_id, after, min(tick_s, self.recheck_s))
+        self._followers.setdefault(job_id, set()).add(follower)
+        if self.is_closed:
+            follower.stop()
+        return follower
+
+    async def follow(self, job_id: str, after: int) -> AsyncGenerator[Numbered, None]:
         """Yield (sequence, event) for the job's events after a sequence, up to and including the terminal event.
 
         A slow reader may miss progress and preview events, but no others. Waits while the broker is unavailable.
         """
-        inbox = _Inbox(self._recheck_s)
-        self._inboxes.setdefault(job_id, set()).add(inbox)
-        try:
-            while not self._closed:
-                for seq, event in await self._next_events(job_id, after, inbox):
-                    if seq > after:
-                        after = seq
-                        yield seq, event
-                        if isinstance(event, Done | Failed | Cancelled):
-                            return
-        finally:
-            inbox.close()
-            self._inboxes[job_id].discard(inbox)
-            if not self._inboxes[job_id]:
-                del self._inboxes[job_id]
+        with closing(self.open(job_id, after, self.recheck_s)) as follower:
+            while True:
+                for numbered in await follower.next():
+                    yield numbered
+                if follower.ended:
+                    return
 
-    async def _next_events(self, job_id: str, after: int, inbox: _Inbox) -> Iterable[tuple[int, JobEvent]]:
-        if not inbox.is_behind:
-            return await inbox.take()
-        inbox.is_behind = False  # before the read: a reconnect during the read must cause another one
-        try:
+    def drop(self, job_id: str, follower: Follower) -> None:
+        """Forget a follower. Called by its `close`."""
+        followers = self._followers.get(job_id, set())
+        followers.discard(follower)
+        if not followers:
+            self._followers.pop(job_id, None)
+
+    async def read(self, job_id: str, after: int) -> list[Numbered]:
+        """Return the stored events. Raises BrokerUnavailable."""
+        async with self._reads:
             stored = await self._bus.history(JOB_EV, subjects.events_of(job_id), after)
-        except BrokerUnavailable:
-            inbox.is_behind = True
-            await asyncio.sleep(_RETRY_S)
-            return ()
         return [(entry.seq, event) for entry in stored if (event := parse_event(entry)) is not None]
 
     def _receive(self, stored: StoredMessage) -> None:
@@ -97,59 +97,107 @@ class Feed:
         if event is None:
             return
         self._observe(event)
-        for inbox in self._inboxes.get(subjects.job_of_event(stored.subject), ()):
-            inbox.put(stored.seq, event)
+        for follower in self._followers.get(subjects.job_of_event(stored.subject), ()):
+            follower.put((stored.seq, event))
 
-    def _read_histories(self) -> None:
-        for inbox in self._all():
-            inbox.is_behind = True
-            inbox.wake.set()
-
-    def _all(self) -> list[_Inbox]:
-        return [inbox for inboxes in self._inboxes.values() for inbox in inboxes]
+    def _all(self) -> list[Follower]:
+        return [follower for followers in self._followers.values() for follower in followers]
 
 
-class _Inbox:
-    """The unread events of one follower. `is_behind` is set while the history may have events that the inbox lacks."""
+class Follower:
+    """The unread events of one reader. There are thousands, so each has one timer and no task."""
 
-    __slots__ = ("_events", "_last_s", "_loop", "_recheck_s", "_timer", "is_behind", "wake")
+    __slots__ = (
+        "_after", "_events", "_feed", "_is_behind", "_is_woken", "_job_id", "_last_s", "_loop", "_tick_s", "_timer",
+        "_waiter", "ended", "ticked",
+    )  # fmt: skip
 
-    def __init__(self, recheck_s: float) -> None:
-        self._events: deque[tuple[int, JobEvent]] = deque()
-        self._recheck_s = recheck_s
+    def __init__(self, feed: Feed, job_id: str, after: int, tick_s: float) -> None:
+        """`next` returns at least every `tick_s` seconds, and `ticked` is then set; the reader clears it."""
+        self._feed = feed
+        self._job_id = job_id
+        self._after = after
+        self._tick_s = tick_s
+        self._events: list[Numbered] = []
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
-        self._timer = self._loop.call_later(recheck_s, self._recheck)
-        self.is_behind = True
-        self.wake = asyncio.Event()
+        self._timer = self._loop.call_later(tick_s, self._tick)
+        self._is_behind = True  # the history may have events that `_events` lacks
+        self._is_woken = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.ticked = False
+        self.ended = False
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop following."""
         self._timer.cancel()
+        self._feed.drop(self._job_id, self)
 
-    def put(self, seq: int, event: JobEvent) -> None:
+    def stop(self) -> None:
+        """Make `next` return, and set `ended`."""
+        self.ended = True
+        self._wake()
+
+    def read_history(self) -> None:
+        """Read the stored events at the next opportunity."""
+        self._is_behind = True
+        self._wake()
+
+    def put(self, numbered: Numbered) -> None:
         """Add an event. A full inbox drops its oldest progress or preview event."""
         if len(self._events) >= INBOX_LIMIT:
             droppable = (at for at, (_, old) in enumerate(self._events) if isinstance(old, Progress | Preview))
             if (oldest := next(droppable, None)) is not None:
                 del self._events[oldest]
-        self._events.append((seq, event))
+        self._events.append(numbered)
         self._last_s = self._loop.time()
-        self.wake.set()
+        self._wake()
 
-    async def take(self) -> list[tuple[int, JobEvent]]:
-        """Wait for events and remove them; return none if `recheck_s` passed without events."""
-        await self.wake.wait()
-        self.wake.clear()
-        taken = list(self._events)
-        self._events.clear()
-        return taken
+    async def next(self) -> list[Numbered]:
+        """Wait for events, a tick or the end, and return the new events, in order.
 
-    def _recheck(self) -> None:
+        `ended` is set after the terminal event and after `stop`.
+        """
+        if self._is_behind and not self.ended:
+            self._is_behind = False  # before the read: a reconnect during the read must cause another one
+            try:
+                return self._new(await self._feed.read(self._job_id, self._after))
+            except BrokerUnavailable:
+                self._is_behind = True
+                await asyncio.sleep(_RETRY_S)
+                return []
+        if not self._is_woken and not self.ended:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._is_woken = False
+        taken, self._events = self._events, []
+        return self._new(taken)
+
+    def _new(self, events: list[Numbered]) -> list[Numbered]:
+        new = []
+        for seq, event in events:
+            if seq > self._after:
+                self._after = seq
+                new.append((seq, event))
+                if isinstance(event, Done | Failed | Cancelled):
+                    self.ended = True
+                    break
+        return new
+
+    def _wake(self) -> None:
+        self._is_woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _tick(self) -> None:
         # One timer that reschedules itself: a new timer for each event costs 10 % of a stream's CPU time.
         now_s = self._loop.time()
-        if now_s >= self._last_s + self._recheck_s:
+        if now_s >= self._last_s + self._feed.recheck_s:
             self._last_s = now_s
-            self.is_behind = True
-            self.wake.set()
-        self._timer = self._loop.call_at(self._last_s + self._recheck_s, self._recheck)
+            self._is_behind = True
+        self.ticked = True
+        self._wake()
+        self._timer = self._loop.call_later(self._tick_s, self._tick)

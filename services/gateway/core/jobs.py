@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from cachetools import FIFOCache
 
+from services.gateway.core.job_frames import JobFrames
 from shared import subjects, tracing
 from shared.errors import (
     BadMessage,
@@ -130,6 +131,12 @@ class Jobs:
     def follow(self, job_id: str, after: int) -> AsyncGenerator[tuple[int, JobEvent], None]:
         """Yield the job's events after a sequence number, see Feed.follow."""
         return self._feed.follow(job_id, after)
+
+    def open_frames(
+        self, job_id: str, after: int, frame: Callable[[int, JobEvent], bytes], heartbeat_s: float
+    ) -> JobFrames:
+        """Return the frames of the job's events after a sequence number; close them."""
+        return JobFrames(self._feed.open(job_id, after, heartbeat_s), frame)
 
     async def is_end_stored(self, job_id: str) -> bool:
         """Return whether the job's terminal event is still in its stream. Raises BrokerUnavailable."""

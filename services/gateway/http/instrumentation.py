@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+STREAM = "artmancer.stream"
+"""The key of the scope under which a started event stream waits for the outermost middleware, which runs it."""
 _CONTEXT_HEADERS = {b"traceparent", b"tracestate"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _SERVER_ERROR = 500
@@ -44,15 +46,26 @@ class InstrumentationMiddleware:
         self.report: Callable[[Exchange], None] = lambda _: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CONTEXT_HEADERS}
+        """Pass the request on, and run the event stream that it may have opened."""
         exchange = Exchange(scope["method"] if scope["method"] in _METHODS else "other")
+        try:
+            await self._respond(exchange, scope, receive, send)
+            if STREAM in scope:
+                await scope[STREAM].run(send)
+        finally:
+            if STREAM in scope:
+                scope[STREAM].close()
+            exchange.ended = True
+            self.report(exchange)
+
+    async def _respond(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on in a span, which ends with the response, or with the head of an event stream."""
+        headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CONTEXT_HEADERS}
         with tracing.span(exchange.method, parent=tracing.extract(headers), kind=SpanKind.SERVER) as span:
             try:
                 await self._app(scope, receive, self._observe(exchange, scope, send))
             finally:
-                exchange.route, exchange.ended = _template(scope), True
-                self.report(exchange)
+                exchange.route = _template(scope)
                 span.update_name(f"{exchange.method} {exchange.route}")
                 span.set_attributes({"http.route": exchange.route, "http.response.status_code": exchange.status})
                 if exchange.status >= _SERVER_ERROR:

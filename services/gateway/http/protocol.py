@@ -9,17 +9,24 @@ repeat it, because it may have been processed. So this protocol first sends `Con
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from services.gateway.http.instrumentation import STREAM
+
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
+CONNECTION = "artmancer.connection"
+"""The key of the scope with the protocol of the request's connection, see sse.Connection."""
 _CLOSE = (b"connection", b"close")
+_KEPT = ("type", "method", STREAM)  # of the scope, until a stream ends
+_STREAM_BUFFER_BYTES = 4096  # of frames that a slow client does not read; asyncio's default is 64 KiB
 _LINGER_S = 1.0  # after a stop, for one last request on each connection of a busy proxy
 
 
@@ -31,6 +38,7 @@ class TimeoutProtocol(H11Protocol):
 
     timeout_s: ClassVar[float]
     _timeout: asyncio.TimerHandle | None = None
+    _on_lost: Callable[[], None] | None = None
     _lingering: asyncio.TimerHandle | None = None  # set by the stop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
@@ -50,6 +58,8 @@ class TimeoutProtocol(H11Protocol):
     def handle_events(self) -> None:
         """Start the received request; after a stop it is the last one."""
         super().handle_events()
+        if self.scope is not None:
+            cast("dict[str, object]", self.scope)[CONNECTION] = self  # before the request's task runs
         if self._lingering is not None:
             self._announce_close()
 
@@ -77,6 +87,24 @@ class TimeoutProtocol(H11Protocol):
         if self._lingering is not None:
             self._lingering.cancel()
         super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def begin_stream(self, on_lost: Callable[[], None]) -> None:
+        """See sse.Connection."""
+        self._on_lost = on_lost
+        scope, self.headers = cast("dict[str, object]", self.scope), []
+        kept = {key: scope[key] for key in _KEPT if key in scope}
+        scope.clear()  # the request's headers, and what FastAPI found out about it
+        scope.update(kept)
+        self.transport.set_write_buffer_limits(high=_STREAM_BUFFER_BYTES)
+        if self.transport.is_closing():
+            on_lost()
+
+    def end_stream(self) -> None:
+        """See sse.Connection."""
+        self._on_lost = None
+        self.transport.set_write_buffer_limits()
 
     def _start_timeout(self) -> None:
         if self._timeout is None:

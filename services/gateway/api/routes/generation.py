@@ -8,13 +8,15 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.exceptions import HTTPException
 
+from services.gateway.access.authentication import WRONG_KEY
+from services.gateway.access.principal import Principal
 from services.gateway.api.debug_info import debug_info
 from services.gateway.api.events import job_stream
 from services.gateway.api.job_views import status_of
 from services.gateway.api.schemas import Accepted, Cancelled, GenerateSubmission, Result, ResultWithDebugInfo, Status
 from services.gateway.api.submissions import submit
 from services.gateway.core import debug_sessions
-from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
+from services.gateway.deps import CurrentOwner, CurrentPrincipal, Deps, InjectedDeps
 from services.gateway.http.disconnect import cancel_on_disconnect
 from services.gateway.http.json_body import json_body, openapi_body
 from shared.errors import Stopping
@@ -34,16 +36,16 @@ async def submit_job(submission: SubmissionBody, deps: InjectedDeps, owner: Curr
 
 
 @router.post("/stream", openapi_extra=_BODY, response_class=Response)
-async def submit_and_stream(submission: SubmissionBody, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def submit_and_stream(submission: SubmissionBody, deps: InjectedDeps, principal: CurrentPrincipal) -> Response:
     """Submit an edit and stream its states."""
-    return await stream(await submit(deps.jobs, deps.uploads, owner, submission), deps, owner)
+    return await stream(await submit(deps.jobs, deps.uploads, principal.owner, submission), deps, principal)
 
 
 @router.get("/stream/{task_id}", response_class=Response)
-async def stream(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def stream(task_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Response:
     """Stream each change of the job's state as a server-sent event. The stream ends with the job."""
-    record = await deps.jobs.with_broker(partial(deps.jobs.find, owner, task_id))
-    return job_stream(deps.jobs, record, deps.settings.heartbeat_s)
+    record = await deps.jobs.with_broker(partial(deps.jobs.find, principal.owner, task_id))
+    return job_stream(deps.jobs, record, deps.reader(principal))
 
 
 @router.get("/status/{task_id}")
@@ -61,7 +63,7 @@ async def cancel(task_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Cance
 
 
 @router.get("/result/{task_id}", response_model=Result | ResultWithDebugInfo)
-async def result(task_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def result(task_id: str, request: Request, deps: InjectedDeps, principal: CurrentPrincipal) -> Response:
     """Return the facts about the job after its end. If the job failed, return its error."""
 
     async def respond(record: JobRecord, done: Done) -> Response:
@@ -71,12 +73,14 @@ async def result(task_id: str, request: Request, deps: InjectedDeps, owner: Curr
             model_used=done.engine,
             parameters_used=_parameters(await deps.jobs.submission_of(record), record, done),
         )
-        session = done.debug and await debug_sessions.find_session(deps.bus, deps.ownership, owner, done.debug)
+        session = done.debug and await debug_sessions.find_session(
+            deps.bus, deps.ownership, principal.owner, done.debug
+        )
         if session:
             response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
         return Response(response.model_dump_json(), media_type="application/json")
 
-    return await _respond_after_end(request, deps, owner, task_id, respond)
+    return await _respond_after_end(request, deps, principal, task_id, respond)
 
 
 @router.get("/result-image/{task_id}", response_class=Response)
@@ -84,7 +88,7 @@ async def result_image(
     task_id: str,
     request: Request,
     deps: InjectedDeps,
-    owner: CurrentOwner,
+    principal: CurrentPrincipal,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the result as the worker encoded it, after the job's end."""
@@ -101,23 +105,29 @@ async def result_image(
         data = await deps.images.get("results", done.result.sha256)
         return Response(data, media_type=done.result.content_type, headers=headers)
 
-    return await _respond_after_end(request, deps, owner, task_id, respond)
+    return await _respond_after_end(request, deps, principal, task_id, respond)
 
 
 async def _respond_after_end(
     request: Request,
     deps: Deps,
-    owner: str,
+    principal: Principal,
     task_id: str,
     respond: Callable[[JobRecord, Done], Awaitable[Response]],
 ) -> Response:
-    """Wait for the job's end and respond; while the client stays connected.
+    """Wait for the job's end and respond, while the client stays connected and if its key is still valid.
 
     If the gateway stops first, redirect the request to its own address. The client, which would show any error to the
     user and give up, then waits on the next gateway.
     """
+
+    async def respond_if_allowed(record: JobRecord, done: Done) -> Response:
+        if not deps.reader(principal).may_read():
+            raise HTTPException(401, WRONG_KEY)
+        return await respond(record, done)
+
     try:
-        return await cancel_on_disconnect(request, deps.jobs.result(owner, task_id, respond))
+        return await cancel_on_disconnect(request, deps.jobs.result(principal.owner, task_id, respond_if_allowed))
     except Stopping as error:
         # Relative to the path, in front of which a proxy may have a prefix. The query can hold a signature.
         location = quote(task_id, safe="") + (f"?{request.url.query}" if request.url.query else "")

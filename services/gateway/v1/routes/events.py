@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BeforeValidator, Field
 
-from services.gateway.deps import CurrentOwner, InjectedDeps
+from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import examples
 from services.gateway.v1.event_schemas import names_by_event
 from services.gateway.v1.events import job_stream
@@ -35,13 +35,13 @@ LastEventId = Annotated[
             "content": _STREAM,
         },
         204: {"description": "There are no more events: you received the last one."},
-        **can_fail(404, 422, 503),
+        **can_fail(404, 422, 429, 503),
     },
 )
 async def follow_job(
     job_id: str,
     deps: InjectedDeps,
-    owner: CurrentOwner,
+    principal: CurrentPrincipal,
     last_event_id: LastEventId = None,
     first_after: Annotated[
         int, Query(alias="last_event_id", ge=0, description="The same, for the first request of an EventSource.")
@@ -51,5 +51,5 @@ async def follow_job(
     # A browser that reconnects sends the header; its URL still has the query of the first request.
     after = first_after if last_event_id is None else last_event_id
     # A browser's EventSource never reconnects after an error response, so wait for the broker after a start.
-    record = await deps.jobs.with_broker(partial(deps.jobs.find, owner, job_id))
-    return await job_stream(deps.jobs, record, after, deps.settings.heartbeat_s)
+    record = await deps.jobs.with_broker(partial(deps.jobs.find, principal.owner, job_id))
+    return await job_stream(deps.jobs, record, after, deps.reader(principal))

@@ -57,7 +57,7 @@ def test_an_event_fits_its_schema(name: str) -> None:
     described = json.loads(document())
     reference = names_by_event()[event.type]
 
-    sent = json.loads(frame(7, event, fold(None, event, 7))["data"])
+    sent = json.loads(frame(7, event, fold(None, event, 7)).partition(b"data: ")[2])
 
     jsonschema.Draft202012Validator({**reference, "components": described["components"]}).validate(sent)
     assert set(sent) == set(described["components"]["schemas"][f"{name}Event"]["required"])
