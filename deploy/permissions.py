@@ -114,7 +114,7 @@ DUTIES = {
         reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS),
         inspects=(JOB_Q,),
         purges=(JOB_Q,),
-        deletes_from=(JOB_Q, JOB_DLQ),
+        deletes_from=(JOB_LOG, JOB_Q, JOB_DLQ),
         consumes=(*DISPATCH, PROJECT, REAP),
         rewinds=(*DISPATCH, PROJECT),
         writes_images=("inputs",),  # an old image is stored again when a job names it
@@ -207,7 +207,11 @@ def _declare_subjects() -> Iterator[str]:
     for stream in declared.streams:
         yield from (subjects.api(f"STREAM.{verb}", str(stream.name)) for verb in ("INFO", "CREATE", "UPDATE"))
     for stream_name, consumer in declared.consumers:
-        yield subjects.api("CONSUMER.DURABLE.CREATE", stream_name, str(consumer.durable_name))
+        name = str(consumer.durable_name)
+        yield subjects.api("CONSUMER.DURABLE.CREATE", stream_name, name)
+        yield subjects.api("CONSUMER.DELETE", stream_name, name)  # one that cannot be changed is replaced
+    # A consumer that has delivered a running job is not replaced; what the dispatchers settled may leave the log.
+    yield from (subjects.api("CONSUMER.INFO", *names) for names in (*WORK, *DISPATCH))
 
 
 def _sort(found: Iterator[str]) -> tuple[str, ...]:

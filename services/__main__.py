@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from services.stack.repair import repair_store
 from services.stack.stack import Options, Stack, all_services
 from shared.errors import EXIT_CONFIG, ConfigError
 
@@ -46,6 +47,11 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-nats", action="store_true", help="use the broker at --nats-url instead of starting one")
     parser.add_argument("--nats-url", help="address of the broker, with --no-nats")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="correct the streams of the data folder and exit; deletes those that cannot be changed, with their jobs",
+    )
     return parser
 
 
@@ -55,6 +61,8 @@ def parse_options(arguments: list[str]) -> Options:
     given = parser.parse_args(arguments)
     if given.no_nats != (given.nats_url is not None):
         parser.error("--no-nats and --nats-url must be given together")
+    if given.no_nats and given.repair:
+        parser.error("--repair is for the broker that this command starts; use the nats command for another one")
     if given.workers < 1:
         parser.error("--workers must be 1 or more")
     if given.nats_url is not None and (reason := _describe_invalid_url(given.nats_url)):
@@ -67,6 +75,7 @@ def parse_options(arguments: list[str]) -> Options:
         workers=given.workers,
         https_port=given.https_port if given.https else None,
         metrics=given.metrics,
+        repair=given.repair,
     )
 
 
@@ -84,7 +93,11 @@ def _describe_invalid_url(nats_url: str) -> str:
 
 
 async def run(chosen: Options) -> None:
-    """Run the stack until a signal. Raises ConfigError."""
+    """Run the stack until a signal, or repair its store. Raises ConfigError."""
+    if chosen.repair:
+        await repair_store(chosen.data, Log())
+        print("The streams are as declared.", flush=True)
+        return
     stack = Stack(chosen, all_services(chosen.workers), announce=lambda line: print(line, flush=True), log=Log())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stack.stop)

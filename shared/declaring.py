@@ -10,6 +10,9 @@ import asyncio
 import json
 import logging
 import math
+import time
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +23,11 @@ from shared import subjects
 from shared.connection import ATTEMPT_S, translate_errors
 from shared.errors import BrokerUnavailable, ConfigError
 from shared.settings import StreamSettings
-from shared.topology import build_topology
+from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, build_topology
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nats.js.api import ConsumerConfig, StreamConfig
     from nats.js.client import JetStreamContext
 
@@ -51,21 +56,34 @@ _RULES = {
     "allow_direct": "--allow-direct",
 }
 _FIXED = ("storage", "retention")
+_COUNTED = {JOB_LOG, JOB_EV}  # records contain their sequences
 
 
-async def declare_streams(bus: Bus, settings: StreamSettings) -> None:
-    """Create or update all streams and consumers. Raises BrokerUnavailable, or ConfigError if the broker cannot."""
+async def declare_streams(bus: Bus, settings: StreamSettings, *, force: bool = False) -> None:
+    """Create or update all streams and consumers. With `force`, delete what cannot be changed, with its messages.
+
+    Raises BrokerUnavailable, or ConfigError if the broker cannot.
+    """
     bus.require_connection()
-    jetstream = bus.client.jetstream(timeout=None)  # see Connection.request
+    declaration = _Declaration(bus.client.jetstream(timeout=None), settings, force=force)  # Connection.request
     topology = build_topology(settings)
+    for stream in topology.streams:  # each stream with its consumers: `wait_until_declared` checks streams only
+        with _name_refused(f"the stream {stream.name}"):
+            await declaration.ensure_stream(stream)
+        for stream_name, consumer in topology.consumers:
+            if stream_name == stream.name:
+                with _name_refused(f"the consumer {consumer.durable_name} of the stream {stream_name}"):
+                    await declaration.ensure_consumer(stream_name, consumer)
+
+
+@contextmanager
+def _name_refused(what: str) -> Iterator[None]:
+    """Raise BrokerUnavailable with the broker's own words from its error."""
     with translate_errors():
-        for stream in topology.streams:  # each stream with its consumers: `wait_until_declared` checks streams only
-            async with asyncio.timeout(_ANSWER_S):
-                await _ensure_stream(jetstream, stream)
-            for stream_name, consumer in topology.consumers:
-                if stream_name == stream.name:
-                    async with asyncio.timeout(_ANSWER_S):
-                        await _ensure_consumer(jetstream, stream_name, consumer)
+        try:
+            yield
+        except APIError as error:
+            raise BrokerUnavailable(f"The broker refuses {what}: {error.description or 'no reason given'}.") from error
 
 
 async def wait_until_declared(bus: Bus) -> None:
@@ -91,44 +109,97 @@ async def _missing(bus: Bus) -> set[str]:
     return wanted - set(answer.get("streams") or ())
 
 
-async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
-    name = str(wanted.name)
-    try:
-        live = (await jetstream.stream_info(name)).config
-    except NotFoundError:
-        live = None
-    try:
-        if live is None:
-            await jetstream.add_stream(wanted)
-        elif differences(wanted, live):
-            await jetstream.update_stream(wanted)
-    except APIError as error:
-        if error.err_code == _IMMUTABLE:
-            raise ConfigError(
-                f"The stream {name} exists with another storage or retention; delete it with `nats stream rm {name}`."
-            ) from error
-        if error.err_code == _STORAGE_FULL:
-            raise ConfigError(
-                f"The broker has too little storage for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
-            ) from error
-        if error.err_code == _NOT_A_CLUSTER:
-            raise ConfigError(
-                f"The broker is not a cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
-            ) from error
-        raise
+class _Declaration:
+    """One run of the declaration. Each method raises ConfigError, APIError and the client's errors."""
 
+    def __init__(self, jetstream: JetStreamContext, settings: StreamSettings, *, force: bool) -> None:
+        self._jetstream = jetstream
+        self._repair = settings.repair
+        self._forced = force
 
-async def _ensure_consumer(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig) -> None:
-    try:
-        await jetstream.add_consumer(stream, config=wanted)
-    except APIError as error:
-        if error.err_code != _CONSUMER_NOT_STORED or _FOLDER_IS_GONE not in (error.description or ""):
+    async def ensure_stream(self, wanted: StreamConfig) -> None:
+        """Create or update one stream."""
+        name = str(wanted.name)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._create_or_update(name, wanted)
+        except APIError as error:
+            if error.err_code == _IMMUTABLE and self._forced:
+                log.warning("streams.replaced", extra={"stream": name})
+                await self._jetstream.delete_stream(name)
+                await self._jetstream.add_stream(wanted)
+                return
+            if sentence := self._describe(error, name, wanted):
+                raise ConfigError(sentence) from error
             raise
+
+    async def _create_or_update(self, name: str, wanted: StreamConfig) -> None:
+        live = await self._find(name)
+        if live is not None:
+            if differences(wanted, live):
+                await self._jetstream.update_stream(wanted)
+        elif name in _COUNTED and await self._find(JOBS) is not None:
+            # Records and open event streams have sequences of the stream that is gone; the new one must not repeat
+            # them. Its events would be taken for old ones, and a job would get another job's submission.
+            await self._jetstream.add_stream(replace(wanted, first_seq=time.time_ns() // 1000))
+        else:
+            await self._jetstream.add_stream(wanted)
+
+    async def _find(self, name: str) -> StreamConfig | None:
+        try:
+            return (await self._jetstream.stream_info(name)).config
+        except NotFoundError:
+            return None
+
+    def _describe(self, error: APIError, name: str, wanted: StreamConfig) -> str | None:
+        """Return the sentence for an error that only an operator can correct."""
+        if error.err_code == _IMMUTABLE:
+            return (
+                f"The stream {name} exists with another storage or retention; "
+                f"{self._delete_by(f'nats stream rm {name}')}."
+            )
+        if error.err_code == _STORAGE_FULL:
+            return f"The broker has too little storage for {name}; lower STREAMS_PICTURE_BYTES or raise max_file_store."
+        if error.err_code == _NOT_A_CLUSTER:
+            return (
+                f"The broker is not a cluster and cannot keep {wanted.num_replicas} copies; set STREAMS_REPLICAS to 1."
+            )
+        return None
+
+    async def ensure_consumer(self, stream: str, wanted: ConsumerConfig) -> None:
+        """Create or update one consumer; replace one that the broker cannot change, where that is safe."""
+        name = str(wanted.durable_name)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._jetstream.add_consumer(stream, config=wanted)
+        except APIError as error:
+            if error.err_code != _CONSUMER_NOT_STORED:
+                raise
+            reason = error.description or ""
+        else:
+            return
         # A deletion removes the folder last, so it can remove that of a consumer which was just created again. The
-        # broker then answers each update with this error. The streams keep their messages; a new consumer has them all.
-        log.warning("streams.consumer-replaced", extra={"consumer": wanted.durable_name})
-        await jetstream.delete_consumer(stream, str(wanted.durable_name))
-        await jetstream.add_consumer(stream, config=wanted)
+        # broker then answers each update with this error.
+        if _FOLDER_IS_GONE not in reason and not self._forced and await self._is_at_work(stream, name):
+            raise ConfigError(
+                f"The consumer {name} of the stream {stream} is not as declared ({reason}), and workers run jobs that "
+                f"it delivered; stop the workers, then {self._delete_by(f'nats consumer rm {stream} {name} -f')}."
+            )
+        log.warning("streams.consumer-replaced", extra={"stream": stream, "consumer": name, "reason": reason})
+        # The streams keep their messages, and a new consumer delivers all of them: every reader skips what is settled.
+        async with asyncio.timeout(_ANSWER_S):
+            await self._jetstream.delete_consumer(stream, name)
+            await self._jetstream.add_consumer(stream, config=wanted)
+
+    async def _is_at_work(self, stream: str, name: str) -> bool:
+        """Return whether a job would run twice at once if its consumer were replaced."""
+        if stream != JOB_Q:
+            return False
+        async with asyncio.timeout(_ANSWER_S):
+            return bool((await self._jetstream.consumer_info(stream, name)).num_ack_pending)
+
+    def _delete_by(self, command: str) -> str:
+        return f"correct it with `{self._repair}`, which deletes it" if self._repair else f"delete it with `{command}`"
 
 
 def differences(wanted: StreamConfig, live: StreamConfig) -> dict[str, tuple[Any, Any]]:

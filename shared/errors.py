@@ -11,7 +11,8 @@ ArtMancerError
 ├── Conflict              the present state does not allow the request
 │   └── WrongLastSequence another writer stored a message on the subject first
 ├── JobFailed             the job ended without a result
-│   └── TooManyAttempts   each worker that started the job stopped without a result
+│   ├── TooManyAttempts   each worker that started the job stopped without a result
+│   └── SubmissionLost    the broker lost the submission of a job that had not ended
 ├── JobCancelled          the job was cancelled
 ├── Busy                  at its limit for now: try again
 │   └── StreamFull        the broker takes no more messages of this kind
@@ -26,11 +27,12 @@ ArtMancerError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+E = TypeVar("E", bound=BaseException)
 _FIELD_LENGTH = 100  # the sender chooses the name of an unknown field
 EXIT_CONFIG, EXIT_HUNG = 78, 70  # EX_CONFIG and EX_SOFTWARE of sysexits.h
 
@@ -111,6 +113,12 @@ class TooManyAttempts(JobFailed):
     code = "max_deliver"
 
 
+class SubmissionLost(JobFailed):
+    """The stored submission of this job is lost, so it cannot run; please submit it again."""
+
+    code = "submission_lost"
+
+
 class JobCancelled(ArtMancerError):
     """Request cancelled"""  # noqa: D400 (the deployed client compares with exactly these words)
 
@@ -185,6 +193,12 @@ CODES = tuple(_BY_CODE)
 def from_code(code: str, message: str) -> ArtMancerError:
     """Return the error that another service reported; an unknown code gives the root class."""
     return _BY_CODE.get(code, ArtMancerError)(message)
+
+
+def first_of(group: BaseExceptionGroup[E]) -> E:
+    """Return the first error of a group, and of the groups in it."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def first_invalid(errors: Sequence[Any]) -> tuple[str, str]:

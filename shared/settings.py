@@ -75,6 +75,8 @@ class StreamSettings(BaseSettings):
     """The most jobs in the stream JOB_Q."""
     picture_bytes: int = Field(default=8 * 1024**3, ge=64 * 1024**2)
     """The size of all image buckets together."""
+    repair: str = ""
+    """The command that error texts name for a broker that only `python -m services` can start, which sets it."""
 
 
 class LogSettings(BaseSettings):

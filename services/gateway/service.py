@@ -11,7 +11,7 @@ from services.gateway.http.instrumentation import InstrumentationMiddleware
 from services.gateway.http.middleware import add_middleware
 from services.gateway.http.server import Server, listen
 from services.gateway.http.startup_shell import StartupShell
-from shared.errors import ConfigError
+from shared.errors import ConfigError, first_of
 from shared.listener import serve_probes
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     server.stop()
                     await _drain(serving, app.state.deps.feed, settings.drain_s)
         except* ConfigError as errors:
-            raise _first_of(errors) from None
+            raise first_of(errors) from None
 
 
 async def _drain(serving: asyncio.Task[None], feed: Feed, drain_s: float) -> None:
@@ -69,8 +69,3 @@ def _import_app() -> tuple[Open, Callable[[Exchange], None]]:
     from services.gateway.http.metrics import count  # noqa: PLC0415
 
     return open_app, count
-
-
-def _first_of(errors: BaseExceptionGroup[ConfigError]) -> ConfigError:
-    first = errors.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from services.jobmanager import metrics
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.durations import DurationEstimator
+from services.jobmanager.history.retention import Retention
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
 from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, ConfigError, first_of
 from shared.image_store import NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from services.jobmanager.settings import Settings
     from shared.settings import StreamSettings
 
 NAME = "jobmanager"
+_STEADY_S = 30.0  # a part that ran so long had recovered
 _PAUSE_S = 0.5  # before a part restarts that lost the broker or its consumer
 log = logging.getLogger(__name__)
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Dispatch, project and reap until `stop` is set. Unsettled messages are delivered again at the next start."""
+    try:
+        await _run(settings, stop)
+    except* ConfigError as errors:
+        raise first_of(errors) from None
+
+
+async def _run(settings: Settings, stop: asyncio.Event) -> None:
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
@@ -48,7 +58,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,
                 "reap": reaper.run,
-                "declare": _Declaration(bus, settings.streams).run,
+                "retain": Retention(bus).run,
+                "declare": _Declaration(bus, settings.streams, dispatchers.values()).run,
             }
             tasks = [group.create_task(_restart(name, part, bus, settings), name=name) for name, part in parts.items()]
             probes.mark_started()
@@ -57,26 +68,44 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
 
 
+class _Complaints:
+    """Logs each reason once, until `end`: a part that cannot work tries again twice a second."""
+
+    def __init__(self, event: str, **facts: object) -> None:
+        self._event = event
+        self._facts = facts
+        self._logged: set[str] = set()
+
+    def log(self, error: BrokerUnavailable) -> None:
+        """Log the error, unless it is known."""
+        if error.message not in self._logged:
+            self._logged.add(error.message)
+            log.warning(self._event, extra={**self._facts, "reason": error.message})
+
+    def end(self) -> None:
+        """Log each reason anew from now on."""
+        self._logged.clear()
+
+
 async def _declare_when_possible(bus: Bus, streams: StreamSettings) -> None:
     """Declare all streams once the broker can: it may hang, elect a leader, or lack JetStream or a permission."""
     await bus.wait_until_open()
-    has_logged = False
+    complaints = _Complaints("jobmanager.not-declared")
     while True:
         try:
             return await declaring.declare_streams(bus, streams)
-        except BrokerUnavailable:
-            if not has_logged:
-                log.warning("jobmanager.not-declared")
-            has_logged = True
+        except BrokerUnavailable as error:
+            complaints.log(error)
         await asyncio.sleep(_PAUSE_S)
 
 
 class _Declaration:
     """Declares deleted streams and consumers again. No other service may declare, and workers wait for them."""
 
-    def __init__(self, bus: Bus, streams: StreamSettings) -> None:
+    def __init__(self, bus: Bus, streams: StreamSettings, dispatchers: Iterable[Dispatcher]) -> None:
         self._bus = bus
         self._streams = streams
+        self._dispatchers = dispatchers
         self._due = asyncio.Event()
         self._connect = bus.connects
 
@@ -95,6 +124,8 @@ class _Declaration:
                 except BrokerUnavailable:
                     self._due.set()  # otherwise the next try would wait for the next deletion
                     raise
+                for dispatcher in self._dispatchers:
+                    dispatcher.search_lost_jobs()
 
     def _note(self, _: StoredMessage) -> None:
         self._due.set()
@@ -102,17 +133,23 @@ class _Declaration:
 
 async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, settings: Settings) -> None:
     """Run one part, and restart it after a lost broker or a deleted consumer. Any other error stops the service."""
+    interrupted = _Complaints("jobmanager.part-interrupted", part=name)
+    not_declared = _Complaints("jobmanager.not-declared", part=name)
     while True:
+        began = time.monotonic()
         try:
             await part()
-        except* BrokerUnavailable:  # alone or in the group of a TaskGroup
-            log.warning("jobmanager.part-interrupted", extra={"part": name})
+        except* BrokerUnavailable as errors:  # alone or in the group of a TaskGroup
+            if time.monotonic() - began > _STEADY_S:
+                interrupted.end()
+            interrupted.log(first_of(errors))
         await asyncio.sleep(_PAUSE_S)
         await bus.up.wait()
         try:
             await declaring.declare_streams(bus, settings.streams)
-        except BrokerUnavailable:
-            log.warning("jobmanager.not-declared", extra={"part": name})
+            not_declared.end()
+        except BrokerUnavailable as error:
+            not_declared.log(error)
 
 
 def _endpoints(bus: Bus, dispatchers: list[Dispatcher], instance: str) -> list[rpc.Endpoint[Any]]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import shlex
 import socket
 import sys
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from services.stack.supervisor import Startable
 
+DEFAULT_DATA = Path(".data")
 _LOOPBACK = "127.0.0.1"
 STAGE_S = 1.0  # after this a stop continues with the next stage, even if processes of the last one still run
 STOP_S = 4.0  # after this a stop kills all remaining processes
@@ -48,11 +50,20 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 8080  # 0: a free port
-    data: Path = Path(".data")
+    data: Path = DEFAULT_DATA
     nats_url: str | None = None  # None: start a nats-server
     workers: int = 1
     https_port: int | None = None  # None: HTTP only; 0: a free port
     metrics: bool = False  # each service gets a free port
+    repair: bool = False  # correct the broker's store instead of running
+
+    @property
+    def repair_command(self) -> str:
+        """The command that corrects the store of these options; empty for a broker that another program runs."""
+        if self.nats_url is not None:
+            return ""
+        data = [] if self.data == DEFAULT_DATA else ["--data", str(self.data)]
+        return shlex.join(["python", "-m", "services", "--repair", *data])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +175,7 @@ class Stack:
             "GATEWAY_PORT": str(port),
             "A100WORKER_DRAIN_S": str(STAGE_S),  # a longer job is handed back while the broker still runs
             "GATEWAY_DRAIN_S": str(STAGE_S),  # an open page must not delay the stop
+            "STREAMS_REPAIR": self._options.repair_command,
             "PYTHONUNBUFFERED": "1",
         }
         return environment | ({"GATEWAY_TRUSTED_PROXIES": self._options.host} if behind_caddy else {})

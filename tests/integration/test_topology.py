@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType
+from nats.js.api import AckPolicy, DeliverPolicy, DiscardPolicy, PersistMode, ReplayPolicy, RetentionPolicy, StorageType
 
 from shared import declaring, deliveries, subjects, topology
 from shared.bus import open_bus
@@ -221,6 +221,84 @@ async def test_a_consumer_that_lost_its_folder_is_replaced(bus: Bus, tmp_path: P
     assert folder.is_dir()
     assert await drift(bus, SETTINGS) == {}
     assert await deliveries.pull(bus, JOB_Q, consumer, wait_s=1.0) is not None
+
+
+DRIFTS = [
+    (JOB_LOG, topology.DISPATCHERS[JobClass.BATCH], {"ack_policy": AckPolicy.NONE, "max_ack_pending": None,
+                                                     "ack_wait": None}),
+    (JOB_LOG, topology.DISPATCHERS[JobClass.BATCH], {"ack_policy": AckPolicy.ALL}),
+    (JOB_LOG, topology.DISPATCHERS[JobClass.BATCH], {"deliver_policy": DeliverPolicy.NEW}),
+    (JOB_EV, topology.PROJECTOR, {"deliver_policy": DeliverPolicy.LAST}),
+    (topology.ADVISORY, topology.REAPER, {"deliver_subject": "elsewhere"}),
+    (JOB_Q, worker_consumer(JobClass.BATCH, Task.REMOVAL), {"replay_policy": ReplayPolicy.ORIGINAL}),
+]  # fmt: skip
+
+
+async def replace_consumer(bus: Bus, stream: str, name: str, change: dict[str, Any]) -> None:
+    jetstream = bus.client.jetstream()
+    wanted = next(each for _, each in build_topology(SETTINGS).consumers if each.durable_name == name)
+    await jetstream.delete_consumer(stream, name)
+    await jetstream.add_consumer(stream, config=wanted.evolve(**change))
+
+
+@pytest.mark.parametrize(("stream", "name", "change"), DRIFTS, ids=str)
+async def test_a_consumer_that_cannot_be_changed_is_replaced(
+    bus: Bus, stream: str, name: str, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream keeps its messages, so it is safe; the log has the broker's reason."""
+    await replace_consumer(bus, stream, name, change)
+
+    await declare_streams(bus, SETTINGS)
+
+    (line,) = [record for record in caplog.records if record.msg == "streams.consumer-replaced"]
+    assert await drift(bus, SETTINGS) == {}
+    assert (vars(line)["stream"], vars(line)["consumer"]) == (stream, name)
+    assert "can not " in vars(line)["reason"]
+
+
+async def test_a_consumer_with_a_running_job_is_not_replaced(bus: Bus) -> None:
+    """Its job would run twice at once. The sentence names stream, consumer and command; the laptop has its own."""
+    name = worker_consumer(JobClass.BATCH, Task.REMOVAL)
+    await replace_consumer(bus, JOB_Q, name, {"replay_policy": ReplayPolicy.ORIGINAL})
+    await bus.publish(subjects.queue_entry(JobClass.BATCH, Task.REMOVAL, "u1", "j1"), b"{}")
+    delivery = await deliveries.pull(bus, JOB_Q, name, wait_s=1.0)
+    assert delivery is not None
+
+    for settings, cure in (
+        (SETTINGS, f"delete it with `nats consumer rm JOB_Q {name} -f`"),
+        (SETTINGS.model_copy(update={"repair": "python -m services --repair"}),
+         "correct it with `python -m services --repair`, which deletes it"),
+    ):  # fmt: skip
+        with pytest.raises(
+            ConfigError, match=rf"^The consumer {name} of the stream JOB_Q is not as .*; stop the"
+        ) as told:
+            await declare_streams(bus, settings)
+        assert told.value.message.endswith(f"stop the workers, then {cure}.")
+    await delivery.ack()
+    await declare_streams(bus, SETTINGS)
+
+    assert await drift(bus, SETTINGS) == {}
+
+
+async def test_the_brokers_own_words_are_in_the_error(bus: Bus) -> None:
+    """For a refusal that this release does not foresee."""
+    await bus.client.jetstream().delete_stream(topology.JOB_DLQ)
+    await bus.client.jetstream().add_stream(name="other", subjects=["job.dlq.*"], max_bytes=1024)
+
+    with pytest.raises(BrokerUnavailable, match=r"^The broker refuses the stream JOB_DLQ: subjects overlap"):
+        await declare_streams(bus, SETTINGS)
+
+
+async def test_force_deletes_what_cannot_be_changed(bus: Bus) -> None:
+    """For `python -m services --repair`: a stream with another storage loses its messages."""
+    jetstream = bus.client.jetstream()
+    log = (await jetstream.stream_info(JOB_LOG)).config
+    await jetstream.delete_stream(JOB_LOG)
+    await jetstream.add_stream(log.evolve(storage=StorageType.MEMORY, max_bytes=1024**2))
+
+    await declare_streams(bus, SETTINGS, force=True)
+
+    assert await drift(bus, SETTINGS) == {}
 
 
 async def test_without_a_broker_nothing_is_declared(nats_server: NatsServer, bare_bus: Bus) -> None:

@@ -16,7 +16,9 @@ def test_every_error_that_is_not_ours_to_mend_has_a_status() -> None:
     """A code without a status would be answered 500, as a fault of the system."""
     missing = codes(errors.ArtMancerError) - STATUS.keys()
 
-    assert missing == {"internal", "engine_failed", "engine_hung", "card_lost", "config", "max_deliver"}
+    assert missing == {
+        "internal", "engine_failed", "engine_hung", "card_lost", "config", "max_deliver", "submission_lost"
+    }  # fmt: skip
 
 
 def test_only_what_helps_to_try_again_says_so() -> None:
