@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from shared import subjects
+from shared import subjects, versions
 from shared.errors import BadMessage
 from shared.messages import (
     JOB_EVENT,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LARGEST_EVENT_BYTES = 256 * 1024  # a record holds the terminal event, and must fit into one message
 _ENDED = {Done: JobState.DONE, Failed: JobState.FAILED, Cancelled: JobState.CANCELLED}
+_FINISHED = {"phase": "processing", "fraction": 1.0, "message": None}  # the last steps may be missing in the view
 
 
 def initial_record(stored: StoredMessage) -> JobRecord | None:
@@ -103,7 +104,19 @@ def _changes(event: JobEvent) -> dict[str, object]:
         case Preview():
             return {}
         case Done() | Failed() | Cancelled():
-            return {"state": _ENDED[type(event)], "ended": event, "eta_ms": None, "ahead": None}
+            finished = _FINISHED if isinstance(event, Done) else {}
+            return {"state": _ENDED[type(event)], "ended": event, "eta_ms": None, "ahead": None, **finished}
+
+
+def is_end(message: Readable) -> bool:
+    """Return whether a message on the subject of a job's end ends the job: not if it is malformed.
+
+    One that only a newer release can read ends it.
+    """
+    event = parse_event(message)
+    if event is None:
+        return versions.is_newer(JOB_EVENT, message.data)
+    return isinstance(event, Done | Failed | Cancelled) and event.job_id == subjects.job_of_event(message.subject)
 
 
 def parse_event(message: Readable) -> JobEvent | None:

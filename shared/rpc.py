@@ -18,10 +18,10 @@ import nats.errors
 import nats.micro
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from shared import VERSION, deadlines, metrics, tracing
+from shared import VERSION, deadlines, metrics, tracing, versions
 from shared.connection import translate_errors
 from shared.deadlines import Clocks
-from shared.errors import ArtMancerError, BadMessage, Busy, Unavailable, from_code
+from shared.errors import ArtMancerError, BadMessage, Busy, TooLarge, Unavailable, from_code
 from shared.reading import read
 
 if TYPE_CHECKING:
@@ -219,8 +219,11 @@ async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline)
     """Handle one request and reply; return the error if the reply was one."""
     try:
         deadline.check()
-        reply = await endpoint.handle(read(endpoint.request, request.data))
+        reply = await endpoint.handle(_read_request(endpoint, request.data))
         await request.respond(reply.model_dump_json(exclude_none=True).encode())
+    except nats.errors.MaxPayloadError:
+        log.warning("rpc.reply-too-large", extra={"subject": endpoint.subject})
+        return await _refuse(request, TooLarge("The reply does not fit into one message; ask for less."))
     except ArtMancerError as error:
         return await _refuse(request, error)
     except nats.errors.Error as error:
@@ -230,6 +233,18 @@ async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline)
         log.exception("rpc.failed", extra={"subject": endpoint.subject})
         return await _refuse(request, ArtMancerError())
     return None
+
+
+def _read_request(endpoint: Endpoint[Any], data: bytes) -> Message:
+    """Return the request. Raises BadMessage, and Unavailable for one that only a newer release may act on."""
+    try:
+        return cast("Message", read(endpoint.request, data))
+    except BadMessage as error:
+        if versions.is_newer(endpoint.request, data):
+            raise Unavailable(
+                f"The service {_service_of(endpoint.subject)} is of an older release than its caller; update it."
+            ) from error
+        raise
 
 
 async def _refuse(request: Request, error: ArtMancerError) -> ArtMancerError:

@@ -30,6 +30,7 @@ JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
 PROJECTOR, REAPER = "projector", "reaper"
 _HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+_UNSETTLED = 50_000  # deliveries of a consumer that keeps messages for later
 # Inputs and results live as long as JOB_LOG, so that every logged job can be replayed.
 BUCKET_LIFE_S = {"inputs": 7 * _DAY, "results": 7 * _DAY, "debug": 1 * _DAY, "cache": 2 * _HOUR}
 
@@ -81,7 +82,14 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
     queue = _stream(JOB_Q, *waiting, max_age=7 * _DAY, max_bytes=256 * _MIB)
     events = _stream(JOB_EV, subjects.ALL_EVENTS, max_age=1 * _DAY, max_bytes=512 * _MIB)
     return (
-        replace(logged, max_msg_size=256 * 1024, duplicate_window=_HOUR, compression=StoreCompression.S2),
+        # A full log refuses submissions; the job manager removes those of ended jobs before it is full.
+        replace(
+            logged,
+            max_msg_size=256 * 1024,
+            duplicate_window=_HOUR,
+            compression=StoreCompression.S2,
+            discard=DiscardPolicy.NEW,
+        ),
         replace(
             queue,
             retention=RetentionPolicy.WORK_QUEUE,
@@ -148,16 +156,16 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
             )
             for task in Task
         ]
-    found.append((JOB_EV, _consumer(PROJECTOR, subjects.ALL_EVENTS)))
+    # Events of a newer release stay unsettled until a projector of that release reads them.
+    found.append((JOB_EV, replace(_consumer(PROJECTOR, subjects.ALL_EVENTS), max_ack_pending=_UNSETTLED)))
     found.append((ADVISORY, _consumer(REAPER, subjects.MAX_DELIVERIES)))
     return found
 
 
 def _dispatcher(job_class: JobClass) -> ConsumerConfig:
     """Declare a consumer whose deliveries stay unsettled while jobs wait; a new dispatcher resets it."""
-    return replace(
-        _consumer(DISPATCHERS[job_class], subjects.submissions_in(job_class), ack_wait=1 * _DAY), max_ack_pending=50_000
-    )
+    consumer = _consumer(DISPATCHERS[job_class], subjects.submissions_in(job_class), ack_wait=1 * _DAY)
+    return replace(consumer, max_ack_pending=_UNSETTLED)
 
 
 def _consumer(name: str, subject: str, *, ack_wait: float = 30.0) -> ConsumerConfig:

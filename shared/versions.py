@@ -9,7 +9,7 @@ import logging
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from shared import metrics
 
@@ -31,10 +31,13 @@ def _log_unknown(kind: str, names: str) -> None:
     log.warning("message.unknown-fields", extra={"message_type": kind, "fields": names})
 
 
-def is_newer(kind: type[BaseModel], data: bytes) -> bool:
+def is_newer(kind: type[BaseModel] | TypeAdapter[Any], data: bytes) -> bool:
     """Return whether only a newer release can read a message: a higher `v`, or a task or class that is unknown here."""
     try:
-        kind.model_validate_json(data)
+        if isinstance(kind, TypeAdapter):
+            kind.validate_json(data)
+        else:
+            kind.model_validate_json(data)
     except ValidationError as failed:
         errors: list[Any] = failed.errors(include_url=False, include_context=False)
         return any(_has_higher_version(error) for error in errors) or all(_is_unknown_name(error) for error in errors)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from services.jobmanager import metrics
-from shared import jobs, subjects
+from shared import jobs, subjects, versions
 from shared.deliveries import Delivery, consume, redeliver_from, redeliver_unsettled
 from shared.errors import WrongLastSequence
-from shared.messages import Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
+from shared.messages import JOB_EVENT, Cancelled, Done, JobEvent, JobRecord, Preview, Progress, Queued, Started
 from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 
@@ -34,6 +34,7 @@ class Projector:
         self._bus = bus
         self._estimator = estimator
         self._records: LRUCache[str, tuple[JobRecord, int]] = LRUCache(_CACHED)  # each with its revision
+        self._steps: LRUCache[str, tuple[JobEvent, int]] = LRUCache(_CACHED)  # the newest step of each job
         self._newest = 0  # the highest revision written
         self._last: Delivery | None = None
         self._reset_to = 0  # the sequence of JOB_EV to read again from; 0: none
@@ -61,25 +62,34 @@ class Projector:
         else:
             await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
         self._records.clear()
+        self._steps.clear()
         self._newest = self._reset_to = 0
         self._last = None
 
     async def _settle(self, arrived: list[Delivery]) -> None:
         """Fold the events: one write for each job, and all jobs side by side."""
         in_order = self._take_until_gap(arrived)
+        events = [jobs.parse_event(delivery) for delivery in in_order]
         events_by_job: dict[str, list[tuple[JobEvent, int]]] = {}
-        for delivery in in_order:
-            event = jobs.parse_event(delivery)
-            # Readers take steps from the events themselves, so a write for each step would be wasted.
-            if event is not None and not isinstance(event, Progress | Preview):
-                events_by_job.setdefault(event.job_id, []).append((event, delivery.seq))
+        for event, delivery in zip(events, in_order, strict=True):
+            # Readers take steps from the events themselves, so a write for each step would be wasted. The newest one
+            # is written together with the next event.
+            if isinstance(event, Progress):
+                self._steps[event.job_id] = event, delivery.seq
+            elif event is not None and not isinstance(event, Preview):
+                step = self._steps.pop(event.job_id, None)
+                new = [(event, delivery.seq)] if step is None else [step, (event, delivery.seq)]
+                events_by_job.setdefault(event.job_id, []).extend(new)
         newest = self._newest
         async with asyncio.TaskGroup() as group:
-            for job_id, events in events_by_job.items():
-                group.create_task(self._project(job_id, events, newest), name=f"project.{job_id}")
+            for job_id, found in events_by_job.items():
+                group.create_task(self._project(job_id, found, newest), name=f"project.{job_id}")
         if not self._reset_to:
-            for delivery in in_order:
-                await delivery.ack_nowait()
+            for event, delivery in zip(events, in_order, strict=True):
+                if event is None and versions.is_newer(JOB_EVENT, delivery.data):
+                    await delivery.retry(versions.HAND_BACK_S)  # for a projector of that release
+                else:
+                    await delivery.ack_nowait()
 
     def _take_until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
         for place, delivery in enumerate(arrived):

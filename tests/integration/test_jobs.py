@@ -167,7 +167,7 @@ async def test_an_unknown_job_is_not_known(bus: Bus) -> None:
 async def test_the_view_agrees_with_the_events(desk: Desk) -> None:
     """One record for each job, under its user, for any key-value client."""
     async with desk.manager(), desk.worker():
-        await desk.submit("j1", user="u7")
+        await desk.submit("j1", script(4), user="u7")
         await desk.done("j1")
         await wait_until(lambda: is_viewed(desk.bus, "u7", "j1", JobState.DONE), "the view shows the end")
     loaded = await job_events.load_record(desk.bus, "j1")
@@ -176,7 +176,8 @@ async def test_the_view_agrees_with_the_events(desk: Desk) -> None:
     assert stored is not None
     assert loaded is not None
     record = JobRecord.model_validate_json(stored.data)
-    assert (record.state, record.ended, record.last_seq) == (loaded.state, loaded.ended, loaded.last_seq)
+    assert record == loaded
+    assert (record.phase, record.fraction, record.step, record.total_steps) == ("processing", 1.0, 4, 4)
 
 
 async def test_only_a_lost_view_is_made_again(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from shared import errors, rpc, subjects
 from shared.bus import open_bus
-from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, Busy, NothingFound, Unavailable
+from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, Busy, NothingFound, TooLarge, Unavailable
 from shared.messages import HealthReply, HealthRequest, QueueQuery, QueueReport, SaliencyReply, SaliencyRequest
 from shared.rpc import Endpoint, serve
 from shared.settings import NatsSettings
@@ -177,13 +177,34 @@ async def test_a_wrong_question_is_refused_by_name(bus: Bus) -> None:
             )
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"v": 2}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"v": 0}', b"\xff"])
 async def test_noise_is_refused(bus: Bus, body: bytes) -> None:
     """Whatever arrives, the answer is a sentence."""
     async with cooking(bus, fine):
         answer = await bus.client.request(SUBJECT, body, timeout=5)
 
     assert (answer.headers or {})["Nats-Service-Error-Code"] == "bad_message"
+
+
+async def test_a_question_of_a_newer_release_is_not_called_wrong(bus: Bus) -> None:
+    """The service is too old, so the caller may try another one. The handler is not called."""
+    async with cooking(bus, fine):
+        answer = await bus.client.request(SUBJECT, b'{"v": 2, "type": "health", "how": "quickly"}', timeout=5)
+
+    assert (answer.headers or {})["Nats-Service-Error-Code"] == "unavailable"
+    assert (answer.headers or {})["Nats-Service-Error"].startswith("The service cook is of an older release than its ")
+
+
+async def test_a_reply_that_fits_into_no_message_is_an_error_at_once(bus: Bus) -> None:
+    """The caller does not wait for its timeout, and the service goes on."""
+
+    async def boast(_: HealthRequest) -> HealthReply:
+        return HealthReply(service="cook", instance="c1", status="healthy", detail={"menu": "x" * 3 * 1024**2})
+
+    async with cooking(bus, boast):
+        for _ in range(2):
+            with pytest.raises(TooLarge, match=r"^The reply does not fit into one message; ask for less\.$"):
+                await ask(bus)
 
 
 async def test_a_question_that_came_too_late_is_not_worked_on(bus: Bus) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from shared import subjects
 from shared.messages import Done, JobWork, Queued
-from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, PROJECTOR
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -77,3 +77,20 @@ async def test_a_queued_job_that_only_a_newer_worker_can_read_waits_for_it(
     assert await desk.stored_events("newer") == []
     assert await desk.bus.subjects_in(JOB_DLQ, subjects.ALL_DEAD) == []
     assert await desk.bus.last(JOB_Q, subject) is not None
+
+
+async def test_an_event_that_only_a_newer_projector_can_read_waits_for_it(desk: Desk) -> None:
+    """It stays unsettled, other events are folded meanwhile, and the next projector gets it again."""
+    await desk.bus.publish(subjects.event("newer", "queued"), b'{"v": 2, "type": "queued", "job_id": "newer"}')
+    for _ in range(2):
+        async with desk.manager(), desk.worker():
+            await desk.submit("j1")
+            await wait_until(lambda: has_settled_the_rest(desk), "all other events are settled")
+
+    assert await desk.bus.first(JOBS, subjects.job_record_anywhere("newer")) is None
+
+
+async def has_settled_the_rest(desk: Desk) -> bool:
+    info = await desk.bus.client.jetstream().consumer_info(JOB_EV, PROJECTOR)
+    ended = await desk.bus.subjects_in(JOB_EV, subjects.EVERY_END)
+    return bool(ended) and (info.num_pending, info.num_ack_pending) == (0, 1)

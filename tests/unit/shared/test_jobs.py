@@ -188,6 +188,13 @@ def test_each_end_has_its_state(end: Done | Failed | Cancelled, state: JobState)
     assert record.ended == end
 
 
+def test_a_done_job_is_finished_although_its_steps_are_missing() -> None:
+    """The view may have missed them; it must not show a job that still loads its model."""
+    record = fold(fold(fold(None, QUEUED, 1), STARTED, 2), DONE, 3)
+
+    assert (record.phase, record.fraction, record.message) == ("processing", 1.0, None)
+
+
 def test_a_logged_job_is_queued_before_its_first_event() -> None:
     """As soon as the submit is stored the job exists."""
     body = b'{"task": "insertion", "image": "%s", "steps": 20, "debug": true, "submitted_at": 5.0}' % SHA.encode()
