@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HEARTBEAT_S = 0.5
 _PULL_S = 30.0
+_CONFIRM_S, _BETWEEN_S = 0.5, 0.1
 
 
 class Delivery:
@@ -63,6 +64,26 @@ class Delivery:
         """Return the message, for delivery after the delay."""
         with translate_errors():
             await self._msg.nak(delay=delay_s or None)
+
+    async def hand_back(self, deadline_s: float) -> None:
+        """Return the message and wait for the broker's confirmation, also over its restart.
+
+        Without the confirmation the message could wait for its lease. Raises BrokerUnavailable after the deadline.
+        """
+        with translate_errors():
+            async with asyncio.timeout(deadline_s):
+                while not await self._is_handed_back():  # noqa: ASYNC110 (a lost connection has no event here)
+                    await asyncio.sleep(_BETWEEN_S)
+
+    async def _is_handed_back(self) -> bool:
+        client = self._msg._client  # noqa: SLF001
+        if not client.is_connected:  # the client would send it after its reconnect, perhaps to end a later delivery
+            return False
+        with contextlib.suppress(TimeoutError, nats.errors.Error, ConnectionError):
+            async with asyncio.timeout(_CONFIRM_S):
+                await client.request(self._msg.reply, b"-NAK", timeout=None)  # type: ignore[arg-type]  # see ack
+                return True
+        return False
 
     async def drop(self, reason: str) -> None:
         """Settle as unusable; the broker's advisory contains the reason."""
@@ -156,6 +177,15 @@ async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None
     """Deliver all messages from a sequence on again, settled or not. Raises BrokerUnavailable."""
     with translate_errors():
         await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
+
+
+async def settled_until(bus: Bus, stream: str, consumer: str) -> int:
+    """Return the stream's sequence up to which the consumer has settled all messages. Raises BrokerUnavailable."""
+    bus.require_connection()
+    with translate_errors():
+        async with asyncio.timeout(ATTEMPT_S):
+            info = await bus.client.jetstream(timeout=None).consumer_info(stream, consumer)  # see Connection.request
+    return info.ack_floor.stream_seq if info.ack_floor else 0
 
 
 def _split(msgs: list[Msg]) -> tuple[list[Delivery], bool]:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from shared import metrics, subjects
 from shared.bus import PUBLISH_S
-from shared.errors import WrongLastSequence
-from shared.jobs import fold, initial_record, parse_event
+from shared.errors import BadMessage, WrongLastSequence
+from shared.jobs import fold, initial_record, is_end, parse_event
 from shared.messages import Attempt, DeadLetter, Failed, JobRecord, Queued, Returned, Started
 from shared.reading import read_or_skip
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
-    from shared.bus import Bus
+    from shared.bus import Bus, StoredMessage
     from shared.errors import ArtMancerError
-    from shared.messages import JobEvent, JobWork
+    from shared.messages import JobEvent, JobWork, Terminal
 
 STOPPING = "stopping"  # the reason to return a job because its worker stops; such an attempt does not count
 _VANISHED = "vanished"
@@ -47,6 +47,32 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
     return None if logged is None else initial_record(logged)
 
 
+async def load_submission(bus: Bus, record: JobRecord) -> StoredMessage | None:
+    """Return the log entry of a job, None if the log has it no more. Raises BrokerUnavailable."""
+    if record.log_seq is None:
+        return await bus.first(JOB_LOG, subjects.submissions_by(record.user, record.job_id))
+    return await find_submission(bus, record.log_seq, record.user, record.replay_of or record.job_id)
+
+
+async def find_submission(bus: Bus, seq: int, user: str, job_id: str) -> StoredMessage | None:
+    """Return the submission of this job at a sequence of the log. Raises BrokerUnavailable.
+
+    None if another message is there: a log that lost its last messages or was created again repeats sequences.
+    """
+    stored = await bus.get(JOB_LOG, seq)
+    try:
+        address = None if stored is None else subjects.parse_submission(stored.subject)
+    except BadMessage:
+        return None
+    return stored if address is not None and (address.user, address.job_id) == (user, job_id) else None
+
+
+async def has_ended(bus: Bus, job_id: str) -> bool:
+    """Return whether the terminal event of a job is stored. Raises BrokerUnavailable."""
+    stored = await bus.last(JOB_EV, subjects.end(job_id))
+    return stored is not None and is_end(stored)
+
+
 async def publish_event(
     bus: Bus,
     event: JobEvent,
@@ -59,15 +85,53 @@ async def publish_event(
 
     Raises WrongLastSequence if the job has ended, BrokerUnavailable.
     """
-    await bus.publish(
-        subjects.event(event.job_id, event.type),
-        event,
-        msg_id=msg_id,
-        headers=headers,
-        deadline_s=deadline_s,
-        expect_last=0,
-        expect_on=subjects.end(event.job_id),
-    )
+    subject = subjects.event(event.job_id, event.type)
+    await _publish_unless_ended(bus, subject, event, msg_id=msg_id, headers=headers, deadline_s=deadline_s)
+
+
+async def publish_end(bus: Bus, event: Terminal, *, msg_id: str) -> None:
+    """Store the terminal event of a job; of several writers exactly one succeeds.
+
+    Raises WrongLastSequence if the job has ended, BrokerUnavailable.
+    """
+    await _publish_unless_ended(bus, subjects.end(event.job_id), event, msg_id=msg_id)
+
+
+async def _publish_unless_ended(
+    bus: Bus,
+    subject: str,
+    event: JobEvent,
+    *,
+    msg_id: str | None,
+    headers: dict[str, str] | None = None,
+    deadline_s: float = PUBLISH_S,
+) -> None:
+    """Store an event on the condition that no terminal event exists; a malformed message at its place is none."""
+    end = subjects.end(event.job_id)
+    expected = 0
+    while True:
+        try:
+            await bus.publish(
+                subject,
+                event,
+                msg_id=msg_id,
+                expect_last=expected,
+                expect_on=end,
+                headers=headers,
+                deadline_s=deadline_s,
+            )
+        except WrongLastSequence:
+            stored = await bus.last(JOB_EV, end)
+            # The broker checks the sequence before the message id, so this may be our own first attempt, of which the
+            # acknowledgement was lost.
+            if stored is not None and stored.msg_id == msg_id:
+                return
+            seq = 0 if stored is None else stored.seq
+            if seq == expected or (stored is not None and is_end(stored)):
+                raise
+            expected = seq
+        else:
+            return
 
 
 async def load_attempts(bus: Bus, job_id: str) -> list[Attempt]:
@@ -92,6 +156,11 @@ async def load_attempts(bus: Bus, job_id: str) -> list[Attempt]:
 def count_used_attempts(attempts: list[Attempt]) -> int:
     """Count the attempts, except those that ended because their worker stopped."""
     return sum(attempt.outcome != STOPPING for attempt in attempts)
+
+
+def ended_with_a_lost_worker(attempts: list[Attempt]) -> bool:
+    """Return whether the worker of the last attempt neither ended the job nor returned it."""
+    return bool(attempts) and attempts[-1].outcome == _VANISHED
 
 
 async def dead_letter_job(
@@ -124,7 +193,7 @@ async def dead_letter_job(
     log.warning("job.dead-lettered", extra={"job_id": job_id, "reason": letter.reason, "attempts": attempts})
     failed = Failed(job_id=job_id, code=letter.reason, message=letter.message, attempt=attempts)
     try:
-        await bus.publish_first(JOB_EV, subjects.end(job_id), failed, msg_id=f"{job_id}.dead.end")
+        await publish_end(bus, failed, msg_id=f"{job_id}.dead.end")
     except WrongLastSequence:
         log.info("job.ended-already", extra={"job_id": job_id})
     else:

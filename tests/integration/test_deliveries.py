@@ -139,7 +139,9 @@ async def test_what_is_given_back_with_a_delay_comes_when_that_is_over(bus: Bus)
 
     await delivery.retry(0.3)
 
-    assert (await taken(bus)).attempt == 2
+    again = await pull(bus, JOB_Q, REMOVALS, wait_s=1.0)
+    assert again is not None
+    assert again.attempt == 2
     assert now() - begun >= 0.3
 
 
@@ -283,3 +285,31 @@ async def test_what_a_predecessor_held_is_delivered_at_once(bus: Bus, stream_set
     assert again is not None
     assert again.data == b"held"
     assert await pull(bus, JOB_LOG, DISPATCHER) is None
+
+
+async def test_a_job_that_is_handed_back_over_a_restart_does_not_wait_for_its_lease(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    """The broker confirms it; an unconfirmed one could be lost with the connection."""
+    await queue(bus)
+    delivery = await taken(bus)
+    await nats_server.stop()
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
+    handing_back = asyncio.create_task(delivery.hand_back(60), name="hand back")
+    await nats_server.start()
+    await handing_back
+
+    again = await pull(bus, JOB_Q, REMOVALS, wait_s=1.0)
+    assert again is not None
+    assert again.attempt == 2
+
+
+async def test_a_job_cannot_be_handed_back_without_a_broker(bus: Bus, nats_server: NatsServer) -> None:
+    """The worker stops in time, and the job comes back when its lease ends."""
+    await queue(bus)
+    delivery = await taken(bus)
+    await nats_server.kill()
+    await wait_until(lambda: not bus.is_connected, "the client has noticed")
+
+    with pytest.raises(BrokerUnavailable):
+        await delivery.hand_back(0.3)

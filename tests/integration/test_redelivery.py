@@ -8,7 +8,7 @@ import pytest
 
 from shared import subjects
 from shared.errors import BrokerUnavailable, CardLost
-from shared.messages import DeadLetter, Failed, Returned, Started
+from shared.messages import DeadLetter, Failed, Progress, Returned, Started
 from shared.settings import StreamSettings
 from shared.topology import JOB_DLQ, JOB_Q
 from tests.running import script
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 ENDLESS = script(3600, interval_ms=50)
+LOST = "The worker was lost; trying again"
 HASTY = "tests.fakes:HastyEngine"  # ends at once and ignores the prompt
 short_leases = pytest.mark.parametrize(
     "stream_settings", [StreamSettings(lease_s=3.0, picture_bytes=1024**3)], ids=["short leases"]
@@ -40,6 +41,10 @@ async def test_a_killed_workers_job_runs_again(desk: Desk) -> None:
     assert (end.attempt, end.worker) == (2, "heir")
     assert await desk.attempts("j1") == [1, 2]
     assert await desk.story("j1") == ["queued", "started", "progress", "started", "progress", "done"]
+    events = await desk.events("j1")
+    notices = [number for number, event in enumerate(events) if getattr(event, "message", "") == LOST]
+    assert [events[number - 1].type for number in notices] == ["started"]
+    assert isinstance(events[notices[0]], Progress)
 
 
 @short_leases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from services.a100worker import metrics
@@ -12,6 +13,7 @@ from services.a100worker.job.progress import ProgressPublisher
 from services.a100worker.job.settlement import Settlement, reject_unreadable
 from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFailed, EngineHung
+from shared.jobs import is_end
 from shared.messages import JobWork
 from shared.reading import read_or_skip
 
@@ -62,11 +64,8 @@ class Runner:
         progress = ProgressPublisher(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
-        def cancel(_: StoredMessage) -> None:
-            progress.cancel_flag.set()
-
         # Subscribe before the start: the broker rejects the start of a job that has ended before it.
-        async with self._bus.subscribe(subjects.live_end(work.job_id), cancel):
+        async with self._bus.subscribe(subjects.live_end(work.job_id), partial(_cancel_if_ended, progress)):
             if not await settlement.begin(self._engine.name):
                 return
             attempt = Attempt(
@@ -123,4 +122,9 @@ class Runner:
         """Cancel the job at the end of the drain time, early enough to hand it back."""
         await stop.wait()
         await asyncio.sleep(self._settings.drain_s - self._settings.hand_back_s)
+        progress.cancel_flag.set()
+
+
+def _cancel_if_ended(progress: ProgressPublisher, stored: StoredMessage) -> None:
+    if is_end(stored):
         progress.cancel_flag.set()

@@ -19,14 +19,14 @@ from shared.errors import (
     TooManyAttempts,
     WrongLastSequence,
 )
-from shared.messages import Done, JobWork, Returned, Started
-from shared.topology import JOB_EV
+from shared.messages import Done, JobWork, Progress, Returned, Started
 
 if TYPE_CHECKING:
     from services.a100worker.settings import Settings
     from shared.bus import Bus
     from shared.deliveries import Delivery
 
+_WORKER_LOST = "The worker was lost; trying again"
 _MIN_DEADLINE_S = 1.0  # a healthy broker needs milliseconds
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,11 @@ class Settlement:
 
     async def begin(self, engine: str) -> bool:
         """Publish that the job has started. Return False if it is over: ended elsewhere, or out of attempts."""
+        was_lost = False
         if self._delivery.attempt > 1 or self._work.again:
-            self.attempt = job_events.count_used_attempts(await job_events.load_attempts(self._bus, self._work.job_id))
+            attempts = await job_events.load_attempts(self._bus, self._work.job_id)
+            was_lost = job_events.ended_with_a_lost_worker(attempts)
+            self.attempt = job_events.count_used_attempts(attempts)
             if self.attempt >= self._settings.streams.max_deliver:
                 if not await self._has_ended():
                     await self._dead_letter(TooManyAttempts())
@@ -57,6 +60,9 @@ class Settlement:
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
         try:
             await job_events.publish_event(self._bus, started, msg_id=uuid4().hex)
+            if was_lost:
+                notice = Progress(job_id=started.job_id, phase="loading", fraction=0.0, message=_WORKER_LOST)
+                await job_events.publish_event(self._bus, notice, msg_id=uuid4().hex)
         except WrongLastSequence:
             await self._delivery.ack_nowait()
             return False
@@ -66,7 +72,7 @@ class Settlement:
     async def end(self, done: Done) -> None:
         """Publish the terminal event, unless there is one already, and acknowledge the delivery."""
         try:
-            await self._bus.publish_first(JOB_EV, subjects.end(done.job_id), done, msg_id=uuid4().hex)
+            await job_events.publish_end(self._bus, done, msg_id=uuid4().hex)
         except WrongLastSequence:
             self._count("too-late")
             log.info("job.ended-already", extra=self._log_fields())
@@ -76,7 +82,7 @@ class Settlement:
         await self._delivery.ack_nowait()
 
     async def _has_ended(self) -> bool:
-        if await self._bus.last(JOB_EV, subjects.end(self._work.job_id)) is None:
+        if not await job_events.has_ended(self._bus, self._work.job_id):
             return False
         await self._delivery.ack_nowait()
         return True
@@ -101,7 +107,7 @@ class Settlement:
             await self._delivery.ack_nowait()
             return
         if handed_back:
-            await self._delivery.retry()
+            await self._delivery.hand_back(deadline_s)
         elif self.attempt >= self._settings.streams.max_deliver:
             await self._dead_letter(error)
         else:
