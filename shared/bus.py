@@ -27,7 +27,7 @@ from shared.errors import BadMessage, BrokerUnavailable, StreamFull, WrongLastSe
 from shared.reading import log_malformed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from nats.aio.msg import Msg
     from pydantic import BaseModel
@@ -41,7 +41,7 @@ _STREAM_FULL = 10077
 _NO_MESSAGE = 10037
 _DISCONNECTED_GRACE_S = 2.0  # a restart of a single server takes less than one second
 _BETWEEN_ATTEMPTS_S = 0.1
-_READ_BATCH = 1000
+_PAGE = {"batch": 1000, "max_bytes": 4 * 1024**2}
 _SEQUENCE = re.compile(r"[0-9]{1,20}")
 _READ_ATTEMPTS = 3  # if the broker does not reply
 
@@ -69,25 +69,33 @@ class Bus(Connection):
         expect_on: str | None = None,
         headers: dict[str, str] | None = None,
         deadline_s: float = PUBLISH_S,
+        verify_in: str | None = None,
     ) -> int:
         """Store a message and return its sequence after the broker's acknowledgement.
 
         `msg_id` makes retries idempotent within the stream's duplicate window. `expect_last` is the sequence of the
-        newest message on the subject, or on `expect_on`, that the broker must find; 0 means no message. Raises
-        WrongLastSequence, StreamFull, TooLarge, BrokerUnavailable.
+        newest message on the subject, or on `expect_on`, that the broker must find; 0 means no message. With
+        `verify_in`, the stream, a duplicate of a deleted message is stored. Raises WrongLastSequence, StreamFull,
+        TooLarge, BrokerUnavailable.
         """
         body = message if isinstance(message, bytes) else message.model_dump_json(exclude_none=True).encode()
-        sent = dict(headers or {})
-        if msg_id is not None:
-            sent["Nats-Msg-Id"] = msg_id
+        sent = {**(headers or {}), **({} if msg_id is None else {"Nats-Msg-Id": msg_id})}
         if expect_last is not None:
             sent["Nats-Expected-Last-Subject-Sequence"] = str(expect_last)
         if expect_on is not None:
             sent["Nats-Expected-Last-Subject-Sequence-Subject"] = expect_on
         with tracing.publish_span(f"publish {subjects.kind(subject)}", sent):
-            return await self._publish(subject, body, sent, time.monotonic() + deadline_s)
+            ack = await self._publish(subject, body, sent, time.monotonic() + deadline_s)
+        seq = int(ack["seq"])
+        if verify_in is None or "duplicate" not in ack:
+            return seq
+        stored = await self.get(verify_in, seq)
+        if stored is not None and stored.msg_id == msg_id:  # after a damaged file another message has its sequence
+            return seq
+        # The broker remembers ids of deleted messages. All repetitions derive one more id, so that one stores it.
+        return await self.publish(subject, body, msg_id=f"{msg_id}.{seq}", headers=headers, verify_in=verify_in)
 
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str], deadline: float) -> int:
+    async def _publish(self, subject: str, body: bytes, headers: dict[str, str], deadline: float) -> dict[str, Any]:
         while True:
             try:
                 return await self._attempt(subject, body, headers, min(ATTEMPT_S, deadline - time.monotonic()))
@@ -111,11 +119,11 @@ class Bus(Connection):
                 return stored.seq
             raise
 
-    async def _attempt(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> int:
+    async def _attempt(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> dict[str, Any]:
         ack = json.loads((await self.request(subject, body, headers=headers, timeout_s=timeout_s)).data)
         if "error" in ack:
             _raise_refusal(ack["error"])
-        return int(ack["seq"])
+        return dict(ack)
 
     async def _wait_connected(self, deadline: float) -> bool:
         """Wait before the next attempt until the broker is connected; return False if that misses the deadline."""
@@ -161,16 +169,26 @@ class Bus(Connection):
     async def history(self, stream: str, pattern: str, after: int = 0) -> list[StoredMessage]:
         """Return all messages on a subject pattern after a sequence, oldest first. Raises BrokerUnavailable."""
         messages: list[StoredMessage] = []
-        more = True
-        while more:
-            query = {"seq": after + 1, "next_by_subj": pattern, "batch": _READ_BATCH}
-            found, more = await self._retry_silence(partial(self._read_batch, stream, query))
-            messages += found
-            after = messages[-1].seq if messages else after
+        async for page in self.pages(stream, pattern, after):
+            messages += page
+        after = messages[-1].seq if messages else after
         while late := await self._read_leader(stream, {"seq": after + 1, "next_by_subj": pattern}):
             messages.append(late)
             after = late.seq
         return messages
+
+    async def pages(self, stream: str, pattern: str, after: int = 0) -> AsyncGenerator[list[StoredMessage], None]:
+        """Yield the messages as `history`, in lists of at most about 4 MiB. Raises BrokerUnavailable.
+
+        For streams that are too large for one list; in a cluster the newest messages may be missing.
+        """
+        more = True
+        while more:
+            query = {"seq": after + 1, "next_by_subj": pattern, **_PAGE}
+            found, more = await self._retry_silence(partial(self._read_batch, stream, query))
+            if found:
+                after = found[-1].seq
+                yield found
 
     async def _read_one(self, stream: str, query: dict[str, Any]) -> StoredMessage | None:
         reply = await self._read_request(subjects.api("DIRECT.GET", stream), json.dumps(query).encode())
@@ -232,7 +250,7 @@ class Bus(Connection):
         """Return the subjects of a pattern that have messages. Raises BrokerUnavailable."""
         listed: dict[str, int] = {}
         while True:
-            page = await self._info(stream, {"subjects_filter": pattern, "offset": len(listed)})
+            page = await self.info(stream, {"subjects_filter": pattern, "offset": len(listed)})
             more = page["state"].get("subjects") or {}
             listed |= more
             if not more or len(listed) >= page.get("total", 0):
@@ -240,21 +258,19 @@ class Bus(Connection):
 
     async def count(self, stream: str, pattern: str) -> int:
         """Return the number of messages on a subject pattern. Raises BrokerUnavailable."""
-        state = (await self._info(stream, {"subjects_filter": pattern}))["state"]
+        state = (await self.info(stream, {"subjects_filter": pattern}))["state"]
         return sum((state.get("subjects") or {}).values())
 
     async def creation_time(self, stream: str) -> datetime:
-        """Return the time at which the stream was created; a stream that was created again counts from 1 again.
-
-        Raises BrokerUnavailable.
-        """
-        return datetime.fromisoformat((await self._info(stream, {}))["created"])
+        """Return the time at which the stream was created or created again. Raises BrokerUnavailable."""
+        return datetime.fromisoformat((await self.info(stream, {}))["created"])
 
     async def last_sequence(self, stream: str) -> int:
         """Return the sequence of the newest message that the stream has had. Raises BrokerUnavailable."""
-        return int((await self._info(stream, {}))["state"]["last_seq"])
+        return int((await self.info(stream, {}))["state"]["last_seq"])
 
-    async def _info(self, stream: str, query: dict[str, Any]) -> dict[str, Any]:
+    async def info(self, stream: str, query: dict[str, Any]) -> dict[str, Any]:
+        """Return the broker's description of a stream. Raises BrokerUnavailable."""
         answer = await self._manage(subjects.api("STREAM.INFO", stream), query)
         if "error" in answer:
             raise BrokerUnavailable

@@ -132,10 +132,10 @@ class Desk:
         return end
 
     @asynccontextmanager
-    async def manager(self, *, lookahead: int = 8) -> AsyncIterator[None]:
+    async def manager(self, *, lookahead: int = 8, compare_s: float = 5.0) -> AsyncIterator[None]:
         """Provide a job manager."""
         stop = asyncio.Event()
-        settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead)
+        settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead, compare_s=compare_s)
         async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, settings.instance, stop):
             yield
 

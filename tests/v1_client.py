@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from shared import rpc, subjects
 from shared.errors import Unavailable
-from shared.messages import HealthReply, HealthRequest
+from shared.messages import HealthReply, HealthRequest, JobSubmit
+from shared.topology import JOB_LOG
 from tests.gateway import mask_png, png
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    import httpx
 
     from shared.bus import Bus
     from shared.settings import ServiceSettings
@@ -53,6 +56,17 @@ async def next_event(wire: Wire) -> StreamedEvent:
 async def read_events(wire: Wire) -> list[StreamedEvent]:
     """Return all events until the body ends."""
     return [parse_event(frame) for frame in await wire.rest() if not frame.startswith(b":")]
+
+
+async def logged_submission(bus: Bus, job_id: str) -> list[JobSubmit]:
+    """Return the job's submission in the log."""
+    stored = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
+    return [JobSubmit.model_validate_json(entry.data) for entry in stored]
+
+
+async def submit_body(client: Client, body: dict[str, Any], key: str | None = None) -> httpx.Response:
+    """Submit a body as it is, perhaps with an Idempotency-Key."""
+    return await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key} if key else {})
 
 
 async def upload(client: Client, data: bytes) -> str:

@@ -16,6 +16,7 @@ from services.gateway.core.admission import Admission
 from services.gateway.core.durability import Durability
 from services.gateway.core.feed import Feed
 from services.gateway.core.jobs import Jobs
+from services.gateway.core.submission_budget import Rate, SubmissionBudget
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
 from services.gateway.decoding.decoders import Decoders
@@ -66,6 +67,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     feed = Feed(bus, admission.note)
+    budget = None if authenticator is None else _budget(settings)
     return Deps(
         settings=settings,
         bus=bus,
@@ -75,13 +77,18 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         uploads=Uploads(store, ownership, decoders),
         feed=feed,
         admission=admission,
-        jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s),
+        jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s, budget),
         durability=durability,
         system=SystemHealth(bus, durability, settings.health_timeout_s),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),
     )
+
+
+def _budget(settings: Settings) -> SubmissionBudget:
+    jobs = Rate(settings.submit_rate_per_s, settings.submit_burst)
+    return SubmissionBudget(jobs, Rate(settings.submit_bytes_per_s, settings.submit_bytes_burst))
 
 
 @asynccontextmanager

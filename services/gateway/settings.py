@@ -67,6 +67,14 @@ class Settings(ServiceSettings):
     """Jobs that may wait in the queue; beyond, a submission is answered 429."""
     queue_limit_per_user: int = Field(default=200, ge=1)
     """Jobs of one owner that may wait in the queue."""
+    submit_rate_per_s: float = Field(default=5.0, gt=0)
+    """Jobs a second that each owner may submit where keys are required; cancelled ones count."""
+    submit_burst: int = Field(default=500, ge=1)
+    """Jobs that an owner may submit together after a pause."""
+    submit_bytes_per_s: float = Field(default=20_000.0, gt=0)
+    """Bytes a second of each owner's submissions, without images; the largest has about 120,000."""
+    submit_bytes_burst: int = Field(default=32 * 1024**2, ge=256 * 1024)
+    """Bytes of submissions that an owner may send together after a pause."""
     result_wait_s: float = Field(default=300.0, ge=0)
     """Seconds that a result request waits for its job, or, like a stream, for the broker; proxies must wait longer."""
     heartbeat_s: float = Field(default=15.0, gt=0)

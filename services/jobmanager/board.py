@@ -158,13 +158,17 @@ class Board:
         """Return whether a job was handed to JOB_Q and has not ended."""
         return job_id in self._open
 
+    def is_queued(self, job_id: str) -> bool:
+        """Return whether JOB_Q must hold a job: it is open, and its publish is not under way."""
+        return job_id in self._open and job_id not in self._publishing
+
     def is_unstarted(self, job_id: str) -> bool:
         """Return whether an open job is still to be started."""
         return job_id in self._unstarted
 
     def expected_in_queue(self) -> dict[str, JobWork]:
         """Return the open jobs that JOB_Q must hold, by id. Take this before a listing of JOB_Q, not after it."""
-        return {job_id: work for job_id, work in self._open.items() if job_id not in self._publishing}
+        return {job_id: work for job_id, work in self._open.items() if self.is_queued(job_id)}
 
     # --- figures ---
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.jobmanager.announcer import Announcer
 from services.jobmanager.board import Board
-from services.jobmanager.reconciler import COMPARE_EVERY_S, Reconciler
+from services.jobmanager.reconciler import Reconciler
 from services.jobmanager.submissions import SubmissionExaminer, context_of_work, queue_subject
 from shared import deliveries, subjects, tracing
 from shared.errors import BrokerUnavailable, StreamFull
+from shared.jobs import is_end
 from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ class Dispatcher:
         self._lookahead = settings.lookahead
         self._examiner = SubmissionExaminer(bus, images, job_class, estimator)
         self._announcer = Announcer(bus, self.board, estimator, self._note_change)
-        self._reconciler = Reconciler(bus, self.board, job_class, settings.streams.lease_s, self._note_change)
+        self._compare_s = settings.compare_s
+        self._reconciler = Reconciler(
+            bus, self.board, job_class, settings.streams.lease_s, self._note_change, settings.compare_s
+        )
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,6 +67,10 @@ class Dispatcher:
             group.create_task(self._announcer.run(), name=f"dispatch.announce-{self._class}")
             group.create_task(self._end_when_reconnected(connect), name=f"dispatch.reconnect-{self._class}")
 
+    def search_lost_jobs(self) -> None:
+        """Search for jobs that a stream has lost, at the next comparison: one was created again."""
+        self._reconciler.recall.search_again()
+
     async def waiting(self) -> list[tuple[str, str]]:
         """Return owner and id of each job that no worker has. Raises BrokerUnavailable."""
         in_queue = await self._reconciler.unstarted_in_queue()
@@ -81,7 +88,8 @@ class Dispatcher:
     def _apply_event(self, stored: StoredMessage) -> None:
         job_id = subjects.job_of_event(stored.subject)
         if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
-            self.board.remove(job_id)
+            if is_end(stored):
+                self.board.remove(job_id)
         else:
             self.board.start(job_id)
         self._note_change()
@@ -105,9 +113,11 @@ class Dispatcher:
         async with asyncio.TaskGroup() as group:
             for job in examined:
                 seq = job.work.log_seq
-                if self.board.is_open(job.job_id):  # its ack was lost; a worker may have tried it before
-                    again = replace(job, work=job.work.model_copy(update={"again": True}))
-                    group.create_task(self._queue(again), name=f"dispatch.queue-{seq}")
+                if self.board.is_open(job.job_id):
+                    # Its ack was lost. To publish it here could run it twice: if JOB_Q has lost it, the reconciler
+                    # queues it again. A publish that is under way settles it.
+                    if self.board.is_queued(job.job_id):
+                        await job.delivery.ack_nowait()
                 elif (ahead := self.board.add(job)) is not None:
                     announcement = self._announcer.announce(job, ahead, msg_id=f"{job.job_id}.queued")
                     group.create_task(announcement, name=f"dispatch.announce-{seq}")
@@ -131,7 +141,7 @@ class Dispatcher:
             await job.delivery.ack_nowait()
         else:
             self.board.refuse(job.job_id)
-            await job.delivery.retry(COMPARE_EVERY_S)
+            await job.delivery.retry(self._compare_s)
 
     async def _publish(self, work: JobWork) -> bool:
         """Publish a job to JOB_Q, unless it is there already. Return False if JOB_Q is full."""

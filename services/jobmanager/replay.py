@@ -50,7 +50,7 @@ class Replay:
         if letter is None:
             return ReplayedJob(log_seq=None, job_id=subjects.unnamed_id(stored.seq), problem=_UNREADABLE)
         logged = None if letter.log_seq is None else await self._bus.get(JOB_LOG, letter.log_seq)
-        if logged is None:
+        if logged is None or not _is_of_letter(logged, letter):
             return ReplayedJob(
                 log_seq=letter.log_seq, job_id=letter.job_id, problem="The log no longer holds its submission."
             )
@@ -76,7 +76,16 @@ class Replay:
         subject = subjects.submission(job_class or address.job_class, address.user, address.job_id)
         # A new trace, linked to that of the submission: its header has priority over the traceparent in the body.
         with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submit.traceparent))):
-            seq = await self._bus.publish(subject, stored.data, msg_id=msg_id)
+            seq = await self._bus.publish(subject, stored.data, msg_id=msg_id, verify_in=JOB_LOG)
         new_id = subjects.replay_id(address.job_id, seq)
         log.info("job.replayed", extra={"job_id": address.job_id, "new_job_id": new_id})
         return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, new_job_id=new_id)
+
+
+def _is_of_letter(logged: StoredMessage, letter: DeadLetter) -> bool:
+    """Return whether this is the submission of the letter: a log that lost messages repeats their sequences."""
+    try:
+        job_id = subjects.parse_submission(logged.subject).job_id
+    except BadMessage:
+        return letter.job_id == subjects.unnamed_id(logged.seq)
+    return letter.job_id in {job_id, subjects.replay_id(job_id, logged.seq)}

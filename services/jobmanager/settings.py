@@ -16,3 +16,5 @@ class Settings(ServiceSettings):
     lookahead: int = Field(default=1, ge=1)
     """The least number of unstarted jobs that a class may have in JOB_Q, where their order is final; with more workers
     it is one job for each worker."""
+    compare_s: float = Field(default=5.0, gt=0)
+    """Seconds between two comparisons of the board with the queue, which find jobs that the broker has lost."""

@@ -9,12 +9,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from services.jobmanager.board import WaitingJob
-from shared import subjects, tracing, versions
+from shared import job_events, subjects, tracing, versions
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound
-from shared.job_events import dead_letter_job
 from shared.messages import JobRecord, JobSubmit, JobWork
 from shared.reading import read, read_or_skip
-from shared.topology import JOB_EV, JOB_LOG, JOBS
+from shared.topology import JOB_LOG, JOBS
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from shared.deliveries import Delivery
     from shared.image_store import ImageStore
     from shared.messages import JobClass
+    from shared.subjects import SubmissionAddress
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ class SubmissionExaminer:
         except BadMessage as error:
             await self._refuse(subjects.unnamed_id(delivery.seq), delivery, error)
             return None
-        job_id, replay_of = await self._identify(address.job_id, delivery.seq)
-        if await self._has_ended(address.user, job_id):
+        job_id, replay_of, has_ended = await identify(self._bus, address, delivery.seq)
+        if has_ended:
             await delivery.ack_nowait()  # cancelled before it was queued, or settled before a crash
             return None
         try:
@@ -69,23 +69,6 @@ class SubmissionExaminer:
                 await self._refuse(job_id, delivery, error)
             return None
 
-    async def _identify(self, job_id: str, log_seq: int) -> tuple[str, str | None]:
-        """Return the id of the job, and the id that it replays: a second submission under one id is a new job.
-
-        Only the log decides, so a repeated examination gives the same answer.
-        """
-        first = await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
-        if first is None or first.seq >= log_seq:
-            return job_id, None
-        return subjects.replay_id(job_id, log_seq), job_id
-
-    async def _has_ended(self, owner: str, job_id: str) -> bool:
-        """Return whether the job has ended. Its events may have expired before the log, so read the view as well."""
-        if await self._bus.last(JOB_EV, subjects.end(job_id)) is not None:
-            return True
-        viewed = read_or_skip(JobRecord, await self._bus.last(JOBS, subjects.job_record(owner, job_id)))
-        return viewed is not None and viewed.ended is not None
-
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.image_hashes().items():
             image = await self._images.head("inputs", sha256)
@@ -101,9 +84,34 @@ class SubmissionExaminer:
         await delivery.retry(versions.HAND_BACK_S)
 
     async def _refuse(self, job_id: str, delivery: Delivery, error: ArtMancerError) -> None:
-        await dead_letter_job(self._bus, job_id, error, attempts=0, log_seq=delivery.seq, raw=delivery.data)
+        await job_events.dead_letter_job(self._bus, job_id, error, attempts=0, log_seq=delivery.seq, raw=delivery.data)
         await delivery.ack_nowait()
         log.warning("job.refused", extra={"job_id": job_id, "code": error.code, "reason": error.message})
+
+
+async def identify(bus: Bus, address: SubmissionAddress, log_seq: int) -> tuple[str, str | None, bool]:
+    """Return the id of a logged job, the id that it replays, and whether it has ended.
+
+    A second submission under one id is a new job. Only stored facts decide, so a repeated examination gives the same
+    answer. The first submission may have left the log since; then the record of its job has another sequence. Events
+    may have expired before the log, so the view is read as well. Raises BrokerUnavailable.
+    """
+    job_id = address.job_id
+    first = await bus.first(JOB_LOG, subjects.submissions_of(job_id))
+    viewed = await _view(bus, address.user, job_id)
+    has_ended = viewed is not None and viewed.ended is not None
+    if first is None or first.seq >= log_seq:
+        is_other = has_ended and viewed is not None and viewed.log_seq not in {None, log_seq}
+        if not is_other:
+            return job_id, None, has_ended or await job_events.has_ended(bus, job_id)
+    replay_id = subjects.replay_id(job_id, log_seq)
+    viewed = await _view(bus, address.user, replay_id)
+    has_ended = (viewed is not None and viewed.ended is not None) or await job_events.has_ended(bus, replay_id)
+    return replay_id, job_id, has_ended
+
+
+async def _view(bus: Bus, owner: str, job_id: str) -> JobRecord | None:
+    return read_or_skip(JobRecord, await bus.last(JOBS, subjects.job_record(owner, job_id)))
 
 
 def context_of_work(work: JobWork) -> Context:

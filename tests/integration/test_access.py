@@ -340,3 +340,16 @@ async def test_nobody_chooses_where_they_come_from(house: House) -> None:
     answers = [await house.nobody.get("/v1/jobs", headers={"X-Forwarded-For": address}) for address in told]
 
     assert [answer.status_code for answer in answers] == [401, 429]
+
+
+@pytest.mark.parametrize("house", [{"submit_burst": 3, "submit_rate_per_s": 0.001}], indirect=True)
+async def test_a_cancelled_job_costs_its_owner_a_submission(house: House) -> None:
+    """Otherwise a client that submits and cancels in turn fills the log of all. Other owners are not affected."""
+    for _ in range(3):
+        job_id = await submit(house.alice)
+        (await house.alice.delete(f"/v1/jobs/{job_id}")).raise_for_status()
+    refused = await house.alice.post("/v1/jobs", json=await removal(house.alice))
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "busy")
+    assert "too much in a short time" in refused.json()["detail"]
+    assert await submit(house.bob)

@@ -78,7 +78,7 @@ async def test_a_lost_job_waits_one_lease_by_the_managers_own_clock(desk: Desk, 
     await start(desk.bus, work, skew_s)
     board = Board()
     board.adopt(work, has_started=True)
-    reconciler = Reconciler(desk.bus, board, JobClass.INTERACTIVE, 30.0, lambda: None, lambda: now[0])
+    reconciler = Reconciler(desk.bus, board, JobClass.INTERACTIVE, 30.0, lambda: None, 5.0, lambda: now[0])
 
     queued = []
     for seconds in (0, 29, 2):

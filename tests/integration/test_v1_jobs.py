@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,25 +11,13 @@ from shared.messages import JobRecord, JobState, JobSubmit
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG, JOBS
 from tests.gateway import WorkerByHand, gateway, mask_png, png
-from tests.v1_client import UNKNOWN, removal, submit, upload
+from tests.v1_client import UNKNOWN, logged_submission, removal, submit, submit_body, upload
 
 if TYPE_CHECKING:
-    import httpx
-
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
     from tests.gateway import Client
-
-
-async def logged_submission(bus: Bus, job_id: str) -> list[JobSubmit]:
-    """Return the job's submission in the log."""
-    stored = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
-    return [JobSubmit.model_validate_json(entry.data) for entry in stored]
-
-
-async def submit_body(client: Client, body: dict[str, Any], key: str | None = None) -> httpx.Response:
-    return await client.post("/v1/jobs", json=body, headers={"Idempotency-Key": key} if key else {})
 
 
 async def record(bus: Bus, job_id: str, created_at: float, user: str = "local", **changes: Any) -> None:
@@ -138,90 +125,6 @@ async def test_a_full_queue_is_429(nats_url: str, stream_settings: StreamSetting
 
     assert (answer.status_code, answer.json()["code"]) == (429, "busy")
     assert int(answer.headers["retry-after"]) > 0
-
-
-# --- once for each key --------------------------------------------------------------------------------------------
-
-
-async def test_the_same_submission_under_a_key_is_the_same_job(client: Client, bus: Bus) -> None:
-    """For example after a lost response."""
-    body = await removal(client)
-    first, second = await submit_body(client, body, "k1"), await submit_body(client, body, "k1")
-
-    assert (first.status_code, second.status_code) == (202, 200)
-    assert first.json()["id"] == second.json()["id"]
-    assert len(await logged_submission(bus, first.json()["id"])) == 1
-
-
-@pytest.mark.parametrize("changes", [{"seed": 9}, {"prompt": "other"}, {"class": "batch"}], ids=str)
-async def test_another_submission_under_a_key_is_refused(client: Client, changes: dict[str, Any]) -> None:
-    """For each field that differs."""
-    body = await removal(client)
-    await submit_body(client, body, "k1")
-
-    answer = await submit_body(client, {**body, **changes}, "k1")
-
-    assert (answer.status_code, answer.json()["code"]) == (422, "bad_input")
-    assert "Idempotency-Key" in answer.json()["detail"]
-
-
-async def test_another_key_is_another_job(client: Client) -> None:
-    """The submission is the same."""
-    body = await removal(client)
-    ids = {(await submit_body(client, body, key)).json()["id"] for key in ("k1", "k2")}
-
-    assert len(ids) == 2
-
-
-async def test_twenty_at_once_are_one_job(client: Client, bus: Bus) -> None:
-    """Twenty equal requests arrive at once."""
-    body = await removal(client)
-    answers = await asyncio.gather(*(submit_body(client, body, "k1") for _ in range(20)))
-
-    (job_id,) = {answer.json()["id"] for answer in answers}
-    assert {answer.status_code for answer in answers} <= {200, 202}
-    assert len(await logged_submission(bus, job_id)) == 1
-
-
-async def test_of_two_submissions_at_once_under_a_key_one_is_refused(client: Client, bus: Bus) -> None:
-    """The broker keeps the first, and the second request compares itself with it."""
-    body = await removal(client)
-    answers = await asyncio.gather(*(submit_body(client, {**body, "seed": seed}, "k1") for seed in range(8)))
-
-    accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
-    assert len(accepted) == 1
-    assert len(await logged_submission(bus, accepted[0])) == 1
-
-
-async def test_any_replica_knows_the_key(
-    client: Client, bus: Bus, nats_url: str, stream_settings: StreamSettings
-) -> None:
-    """The replicas share only the broker."""
-    body = await removal(client)
-    first = await submit_body(client, body, "k1")
-    async with gateway(NatsSettings(url=nats_url), stream_settings) as other:
-        second = await submit_body(other, body, "k1")
-
-    assert (second.status_code, second.json()["id"]) == (200, first.json()["id"])
-    assert len(await logged_submission(bus, first.json()["id"])) == 1
-
-
-async def test_a_repeated_submission_returns_the_jobs_state(client: Client, worker: WorkerByHand) -> None:
-    """The job may have ended and its images may have expired."""
-    body = await removal(client)
-    job_id = (await submit_body(client, body, "k1")).json()["id"]
-    await worker.queue(job_id)
-    await worker.finish(job_id)
-
-    assert (await submit_body(client, body, "k1")).json()["status"] == "done"
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256])
-async def test_a_key_is_a_short_text(client: Client, key: str) -> None:
-    """It is neither empty nor longer than 255 characters."""
-    answer = await client.post("/v1/jobs", json=await removal(client), headers={"Idempotency-Key": key})
-
-    assert answer.status_code == 422
 
 
 # --- read and cancel ----------------------------------------------------------------------------------------------

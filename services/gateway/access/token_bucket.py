@@ -1,4 +1,4 @@
-"""The token bucket behind the rate limit of a key and the refusal limit of an address."""
+"""The token bucket behind the rate limit of a key, the refusal limit of an address and the budget of an owner."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class TokenBucket:
         self._tokens = self._burst
         self._updated_at = now
 
-    def wait_s(self, now: float) -> float:
-        """Return the seconds until a token is there, 0.0 if one is."""
+    def wait_s(self, now: float, amount: float = 1) -> float:
+        """Return the seconds until this many tokens are there, 0.0 if they are."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._rate_per_s)
         self._updated_at = now
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate_per_s
+        return 0.0 if self._tokens >= amount else (amount - self._tokens) / self._rate_per_s
 
-    def take(self, now: float) -> float:
-        """Take a token and return 0.0; if there is none, return the seconds until one is."""
-        wait_s = self.wait_s(now)
+    def take(self, now: float, amount: float = 1) -> float:
+        """Take the tokens and return 0.0; if there are too few, return the seconds until there are enough."""
+        wait_s = self.wait_s(now, amount)
         if not wait_s:
-            self._tokens -= 1
+            self._tokens -= amount
         return wait_s

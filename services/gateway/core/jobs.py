@@ -23,11 +23,11 @@ from shared.errors import (
     Stopping,
     WrongLastSequence,
 )
-from shared.job_events import load_record
+from shared.job_events import has_ended, load_record, load_submission, publish_end
 from shared.jobs import fold
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
 from shared.reading import read_or_skip
-from shared.topology import JOB_EV, JOB_LOG
+from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.feed import Feed
+    from services.gateway.core.submission_budget import SubmissionBudget
     from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent, JobRecord
 
@@ -63,13 +64,25 @@ class EndedJobs:
 class Jobs:
     """Submit, find, follow and cancel jobs on behalf of their owner."""
 
-    def __init__(self, bus: Bus, ownership: Ownership, admission: Admission, feed: Feed, result_wait_s: float) -> None:
-        """`result_wait_s` limits each wait, for a job that still runs or for a broker that is away."""
+    def __init__(
+        self,
+        bus: Bus,
+        ownership: Ownership,
+        admission: Admission,
+        feed: Feed,
+        result_wait_s: float,
+        budget: SubmissionBudget | None = None,
+    ) -> None:
+        """`result_wait_s` limits each wait, for a job that still runs or for a broker that is away.
+
+        Without `budget` owners may submit without one.
+        """
         self._bus = bus
         self._ownership = ownership
         self._admission = admission
         self._feed = feed
         self._result_wait_s = result_wait_s
+        self._budget = budget
         self._ended = EndedJobs()
 
     def check_queue_limit(self, owner: str) -> None:
@@ -86,8 +99,12 @@ class Jobs:
         """Store the submission in the broker's log and return the job's id. Raises Busy, BrokerUnavailable."""
         job_id = job_id or str(uuid4())
         submission = submission.model_copy(update={"traceparent": tracing.current_traceparent()})
+        body = submission.model_dump_json(exclude_none=True).encode()
         with self._admission.place(owner, job_id):
-            await self._bus.publish(subjects.submission(job_class, owner, job_id), submission, msg_id=job_id)
+            if self._budget is not None:
+                self._budget.spend(owner, len(body))
+            subject = subjects.submission(job_class, owner, job_id)
+            await self._bus.publish(subject, body, msg_id=job_id, verify_in=JOB_LOG)
         self._ownership.add_job(owner, job_id)
         log.info("job.submitted", extra={"job_id": job_id, "task": submission.task})
         return job_id
@@ -96,10 +113,17 @@ class Jobs:
         """Return the log entry of the job's submission, None if there is none. Raises BrokerUnavailable."""
         return await self._bus.first(JOB_LOG, subjects.submissions_of(job_id))
 
+    async def is_known(self, owner: str, job_id: str) -> bool:
+        """Return whether the job has a record or events, with or without a log entry. Raises BrokerUnavailable."""
+        record, event = await asyncio.gather(
+            self._bus.last(JOBS, subjects.job_record(owner, job_id)),
+            self._bus.first(JOB_EV, subjects.events_of(job_id)),
+        )
+        return record is not None or event is not None
+
     async def submission_of(self, record: JobRecord) -> JobSubmit | None:
         """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""
-        logged = None if record.log_seq is None else await self._bus.get(JOB_LOG, record.log_seq)
-        return read_or_skip(JobSubmit, logged)
+        return read_or_skip(JobSubmit, await load_submission(self._bus, record))
 
     async def find(self, owner: str, job_id: str) -> JobRecord:
         """Return the state of the owner's job. Raises NotFound (also for a job of another owner), BrokerUnavailable."""
@@ -122,7 +146,7 @@ class Jobs:
             return False
         end = Cancelled(job_id=job_id, step=record.step, total_steps=record.total_steps)
         try:
-            await self._bus.publish_first(JOB_EV, subjects.end(job_id), end, msg_id=uuid4().hex)
+            await publish_end(self._bus, end, msg_id=uuid4().hex)
         except WrongLastSequence:
             return False
         log.info("job.cancelled", extra={"job_id": job_id})
@@ -140,7 +164,7 @@ class Jobs:
 
     async def is_end_stored(self, job_id: str) -> bool:
         """Return whether the job's terminal event is still in its stream. Raises BrokerUnavailable."""
-        return await self._bus.last(JOB_EV, subjects.end(job_id)) is not None
+        return await has_ended(self._bus, job_id)
 
     async def with_broker(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `work`; repeat it while the broker is away, as it is at the start of a gateway.

@@ -35,15 +35,16 @@ def json_request(model: type[BaseModel]) -> dict[str, Any]:
 
 def can_fail(*statuses: int) -> Responses:
     """Return the error responses of a route, each with an example."""
-    return {status: _error(status) for status in statuses}
+    return {status: describe_error(status) for status in statuses}
 
 
 def json_can_fail(*statuses: int) -> Responses:
     """Return the error responses of a route that reads its body with `json_body`."""
-    return {**can_fail(*statuses), 415: _error(415, JSON_ONLY)}
+    return {**can_fail(*statuses), 415: describe_error(415, JSON_ONLY)}
 
 
-def _error(status: int, detail: str = "") -> dict[str, Any]:
+def describe_error(status: int, detail: str = "") -> dict[str, Any]:
+    """Return one error response with an example; `detail` is its sentence, by default the usual one."""
     title, code, sentence = examples.PROBLEMS[status]
     example = {"type": "about:blank", "title": title, "status": status, "detail": detail or sentence, "code": code}
     return {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4, uuid5
 
 from shared import subjects
-from shared.errors import BadInput, ImageNotFound
+from shared.errors import BadInput, Conflict, ImageNotFound
 from shared.messages import JobSubmit
 from shared.reading import read_or_skip
 from shared.tasks import needs, require_images
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _KEYS = UUID("5d0c3f0a-6b1e-4e0b-9a77-0d6f1f3c2b58")
 _SEEDS = 2**31
+FORGOTTEN = (
+    "The submission of this Idempotency-Key is no longer stored, so this one cannot be compared with it; "
+    "use a new key for a new submission."
+)
 _NOT_COMPARED = {"submitted_at", "traceparent"}
 
 
@@ -31,12 +35,17 @@ async def submit(
 ) -> tuple[str, bool]:
     """Submit a job unless this key has one; return the job's id and whether the job is new.
 
-    Raises BadInput, also for a key with another submission, and ImageNotFound, Busy, BrokerUnavailable.
+    Raises BadInput, also for a key with another submission, Conflict for a key whose submission can no longer be
+    compared, and ImageNotFound, Busy, BrokerUnavailable.
     """
     job_id = str(uuid4() if key is None else uuid5(_KEYS, f"{owner}/{key}"))
     message = message_of(submission, job_id)
-    if key is not None and await _is_known(jobs, job_id, message, submission):
-        return job_id, False
+    if key is not None:
+        has_run = await jobs.is_known(owner, job_id)  # before the log, which has every job first
+        if await _is_known(jobs, job_id, message, submission):
+            return job_id, False
+        if has_run:
+            raise Conflict(FORGOTTEN)
     await _check(uploads, owner, message)
     await jobs.submit(owner, message, submission.job_class, job_id)
     if key is not None:

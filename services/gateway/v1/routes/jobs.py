@@ -10,9 +10,16 @@ from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
 from services.gateway.http.image_response import image_response
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.job_views import job_of, links_of, receipt_of
-from services.gateway.v1.openapi_responses import IMAGE, can_fail, function_name, json_can_fail, json_request
+from services.gateway.v1.openapi_responses import (
+    IMAGE,
+    can_fail,
+    describe_error,
+    function_name,
+    json_can_fail,
+    json_request,
+)
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
-from services.gateway.v1.submissions import submit
+from services.gateway.v1.submissions import FORGOTTEN, submit
 from shared.errors import JobCancelled
 from shared.messages import Done, JobRecord, JobState
 
@@ -37,6 +44,7 @@ IdempotencyKey = Annotated[
     responses={
         200: {"model": AcceptedJob, "description": "The job that was submitted before with this key."},
         **json_can_fail(413, 422, 429, 503),
+        409: describe_error(409, FORGOTTEN),
     },
 )
 async def submit_job(
