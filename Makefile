@@ -5,10 +5,11 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
+.PHONY: help setup models run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
 
 help:
 	@echo "make setup           virtual environment and model weights"
+	@echo "make models          fetch the free models that make a laptop better: u2netp (5 MB), lama (208 MB)"
 	@echo "make run             the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
 	@echo "make demo            edit the sample photos through the running system, results in demo-out/"
@@ -29,6 +30,14 @@ help:
 
 setup: .venv/.runtime
 	@$(PY) -m services.models pull u2netp || echo "The u2netp weights are missing: masks come from GrabCut alone."
+
+# Models of the hub need its client; it is installed with pip, because a sync would remove the packages of .venv/.dev.
+models: .venv/.hub
+	@$(PY) -m services.models pull u2netp lama
+
+.venv/.hub: locks/requirements-pull.lock .venv/.runtime
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 run: .venv/.runtime
 	@exec $(PY) -m services $(ARGS)

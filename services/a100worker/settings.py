@@ -29,6 +29,8 @@ class Settings(ServiceSettings):
     """The worker's name in events and receipts, unique among all workers; the default is a random one."""
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     """The folder with the model files."""
+    removal_filler: Literal["auto", "patchmatch", "lama"] = "auto"
+    """The filler of `classical`: auto takes LaMa, if it was pulled, for large holes and those that lines cross."""
     idle_poll_s: float = Field(default=0.5, gt=0)
     """Seconds between two polls of all queues, which find the redelivered jobs that are not announced."""
     affinity_s: float = Field(default=20.0, ge=0)

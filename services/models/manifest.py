@@ -131,7 +131,7 @@ CAAI Artificial Intelligence Research, 2024. Licence: MIT.
     ),
     Model(
         name="lama",
-        purpose="fills holes before Qwen-Image-Edit paints (worker, optional)",
+        purpose="fills large or structured holes of removals (worker, optional)",
         licence="Apache-2.0",
         source=Hub("Carve/LaMa-ONNX", "c3c0c9e468934d62e79c329e35d82dd09ff8c444"),
         files=(

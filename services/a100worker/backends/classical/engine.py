@@ -1,4 +1,4 @@
-"""The engine for machines without a GPU: PatchMatch, alpha compositing, and the image utilities' white balance."""
+"""The engine for machines without a GPU: LaMa, PatchMatch, compositing, and the image utilities' white balance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from services.a100worker.backend import Edit, Engine
 from services.a100worker.backends.classical.insertion import insert
 from services.a100worker.backends.classical.removal import remove
+from services.a100worker.backends.lama.laptop import LaptopLama
 from services.a100worker.backends.patchmatch.filler import Filler
 from shared.errors import EngineFailed
 
@@ -32,12 +33,16 @@ class Classical(Engine):
     name = "classical"
 
     def __init__(self, settings: Settings, loading: PhaseReporter) -> None:
-        del settings, loading  # no weights
+        loading("checking LaMa")
+        self._lama = LaptopLama.find(settings.model_dir, settings.removal_filler)
         self._filler = Filler() if patchmatch_available else None
+        self.facts = {
+            "removal": ", ".join(["lama"] * bool(self._lama) + ["patchmatch"] * bool(self._filler)) or "smooth"
+        }
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
-        """Fill the marked holes with PatchMatch."""
-        return remove(job, step, self._filler)
+        """Fill the marked holes with LaMa or PatchMatch."""
+        return remove(job, step, self._filler, self._lama)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
         """Compose a copy of the object into each marked region."""
@@ -53,6 +58,7 @@ class Classical(Engine):
         return Edit(balanced, None, (("input", job.image),))
 
     def close(self) -> None:
-        """End the child process."""
-        if self._filler is not None:
-            self._filler.close()
+        """End the child processes."""
+        for filler in (self._filler, self._lama):
+            if filler is not None:
+                filler.close()

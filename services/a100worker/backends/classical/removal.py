@@ -16,12 +16,16 @@ from services.a100worker.imaging.filling import fill_hole, fill_smoothly, fill_s
 
 if TYPE_CHECKING:
     from services.a100worker.backend import RemovalInputs, StepReporter
+    from services.a100worker.backends.lama.laptop import LaptopLama
     from services.a100worker.backends.patchmatch.filler import Filler
     from shared.image_codec import Grey, Rgb
 
 
-def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edit:
-    """Fill the marked holes; without a filler, smoothly. Raises BadInput, EngineFailed or JobCancelled."""
+def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: LaptopLama | None = None) -> Edit:
+    """Fill the marked holes: by LaMa those that suit it, the others by the filler, or without one smoothly.
+
+    Raises BadInput, EngineFailed or JobCancelled.
+    """
     hole = holes.grow(job.mask)
     step(0, 0, "Looking at the image")
     parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
@@ -31,7 +35,10 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None) -> Edi
     image = job.image.copy()
     for number, part in enumerate(parts, start=1):
         step(number, total, f"Filling {number} of {len(parts)}", image.copy if number > 1 else None)
-        fill_hole(image, part, search, job.seed)
+        if lama is not None and lama.suits(job.image, part):
+            lama.fill(image, part, hole, job.seed, step.cancel_flag)
+        else:
+            fill_hole(image, part, search, job.seed)
     if has_specks:
         step(total - 2, total, "Filling specks", image.copy)
         fill_specks(image, specks)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from contextlib import suppress
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from services.a100worker.backends.patchmatch import child as child_module
-from shared.errors import EngineFailed, JobCancelled
+from services.a100worker.child_process import ChildProcess
 
 if TYPE_CHECKING:
     from services.a100worker.cancel_flag import CancelFlag
@@ -18,13 +15,10 @@ if TYPE_CHECKING:
 
 
 class Filler:
-    """Owns the child process: starts it at the first fill, and again after a kill.
-
-    Not thread-safe; only the cancel flag may be set from another thread.
-    """
+    """Owns the child process. Not thread-safe; only the cancel flag may be set from another thread."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = ChildProcess(child_module.__file__)
 
     def fill(self, image: Rgb, hole: Grey, avoid: Grey, seed: int, cancel_flag: CancelFlag) -> Rgb:
         """Return the image with the nonzero pixels of `hole` filled. Those of `avoid` are not copied and not filled.
@@ -32,42 +26,10 @@ class Filler:
         The same arguments give the same pixels. Raises JobCancelled as soon as the flag is set, and EngineFailed if
         the child dies.
         """
-        child = self._start_child()
-        output = b""
-        with cancel_flag.on_set(child.kill), suppress(OSError):
-            _send(child, image, hole, avoid, seed)
-            output = cast("IO[bytes]", child.stdout).read(image.nbytes)
-        if cancel_flag.is_set() or len(output) < image.nbytes:
-            self.close()
-        if cancel_flag.is_set():
-            raise JobCancelled
-        if len(output) < image.nbytes:
-            raise EngineFailed("The process that fills holes died.")
-        return np.frombuffer(output, np.uint8).reshape(image.shape)
+        header = child_module.HEADER.pack(*hole.shape, seed)
+        parts = (part if isinstance(part, bytes) else part.tobytes() for part in (header, image, hole, avoid))
+        return np.frombuffer(self._child.ask(parts, image.nbytes, cancel_flag), np.uint8).reshape(image.shape)
 
     def close(self) -> None:
         """Kill the child, if there is one, and wait for its end. A later fill starts a new one."""
-        if self._child is None:
-            return
-        self._child.kill()
-        with suppress(OSError):  # closing flushes bytes that the child no longer reads
-            self._child.__exit__(None, None, None)
-        self._child.wait()
-        self._child = None
-
-    def _start_child(self) -> subprocess.Popen[bytes]:
-        if self._child is not None and self._child.poll() is not None:
-            self.close()  # it died while idle
-        if self._child is None:
-            self._child = subprocess.Popen(  # noqa: S603 (our interpreter, our file)
-                [sys.executable, "-P", child_module.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-        return self._child
-
-
-def _send(child: subprocess.Popen[bytes], image: Rgb, hole: Grey, avoid: Grey, seed: int) -> None:
-    stream = cast("IO[bytes]", child.stdin)
-    stream.write(child_module.HEADER.pack(*hole.shape, seed))
-    for array in (image, hole, avoid):
-        stream.write(array.tobytes())
-    stream.flush()
+        self._child.close()
