@@ -49,6 +49,7 @@ SIGNAL_OWNERS = {
     "shared/lifecycle.py",
     "services/__main__.py",  # the launcher is no service, and should not carry pydantic
     "services/a100worker/backends/patchmatch/child.py",  # a helper process leaves Ctrl-C to its owner
+    "services/a100worker/backends/lama/child.py",  # as that one
 }
 TASK_OWNERS = {
     "shared/bus.py",  # the connection outlives the call that asked for it
