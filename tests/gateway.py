@@ -127,10 +127,14 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
 
 
 @asynccontextmanager
-async def gateway_process(**variables: str) -> AsyncIterator[Process]:
-    """`python -m services.gateway`, stopped at the end of the test if it still runs."""
+async def gateway_process(descriptors: int | None = None, /, **variables: str) -> AsyncIterator[Process]:
+    """`python -m services.gateway`, stopped at the end of the test if it still runs. It may have few `descriptors`."""
+    limit = "" if descriptors is None else f"ulimit -n {descriptors} && "
     started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", cwd=ROOT, env=os.environ | variables, stderr=asyncio.subprocess.PIPE
+        *("/bin/sh", "-c", f'{limit}exec "$0" -m services.gateway', sys.executable),
+        cwd=ROOT,
+        env=os.environ | variables,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield started

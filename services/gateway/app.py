@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.formparsers import MultiPartParser
 
 from services.gateway.access.key_limits import StreamLimits
 from services.gateway.access.ownership import SingleOwner, StoredOwnership
@@ -50,6 +51,8 @@ def create_app(deps: Deps) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the images
     )
     app.state.deps = deps
+    # The budget of the bodies counts a form, too. On a disk in memory it would cost as much, in a folder that is small.
+    MultiPartParser.spool_max_size = deps.settings.max_body_bytes
     exception_handlers.install(app)
     of_api = (system, generation, masks, images, debug, visualization, docs)
     routers = (*(routes.router for routes in of_api), *docs.ROUTERS)

@@ -11,6 +11,7 @@ from services.gateway.http.instrumentation import InstrumentationMiddleware
 from services.gateway.http.middleware import add_middleware
 from services.gateway.http.server import Server, listen
 from services.gateway.http.startup_shell import StartupShell
+from services.gateway.limits.descriptors import raise_descriptor_limit
 from shared.errors import ConfigError, first_of
 from shared.listener import serve_probes
 
@@ -38,7 +39,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     authenticator = create_authenticator(settings)
     shell = StartupShell()
     instrumented = InstrumentationMiddleware(add_middleware(shell, settings, authenticator))
-    server = Server(instrumented, settings)
+    server = Server(instrumented, settings, raise_descriptor_limit())
     with listen(settings) as socket:
         log.info("http.listening", extra={"host": settings.host, "port": socket.getsockname()[1]})
         try:

@@ -57,8 +57,14 @@ class Settings(ServiceSettings):
     """Addresses and networks of the proxies whose X-Forwarded-* headers count, separated by commas."""
     max_body_bytes: int = Field(default=64 * 1024**2, ge=1)
     """Bytes that the body of a request may have; it can carry four images in base64."""
+    bodies_at_once: float = Field(default=1.4, ge=1)
+    """How many bodies of the largest size may be in memory at once; smaller ones count by their size."""
+    body_wait_s: float = Field(default=15.0, gt=0)
+    """Seconds that a request waits for memory for its body, unread; then it is answered 429."""
+    body_rate_bytes_per_s: int = Field(default=32_768, ge=1)
+    """Bytes a second that a body must bring on average; a slower one is answered 408."""
     patience_s: float = Field(default=20.0, gt=0)
-    """Timeout in seconds for the header of a request, and for a body that the gateway does not read."""
+    """Timeout in seconds for the header of a request, for a pause in a body, and for a body that is not read."""
     reads_at_once: int = Field(default=2, ge=1)
     """Child processes that check uploads; one more decodes the few that need more than 20 MB of memory."""
     results_in_memory_bytes: int = Field(default=16 * 1024**2, ge=0)

@@ -15,6 +15,7 @@ from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway, healthy
 from tests.gateway import gateway_process as process
 from tests.ports import free_port, free_ports
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,6 +103,28 @@ async def test_nobody_is_let_in_by_oversight(tmp_path: Path) -> None:
     assert said[0].startswith("gateway: Other machines can reach 0.0.0.0: set GATEWAY_KEYS_FILE")
     assert said[1] == f"gateway: GATEWAY_KEYS_FILE: cannot read {missing}: No such file or directory.\n"
     assert said[0].count("\n") == 1
+
+
+async def test_idle_connections_beyond_the_descriptors_do_no_harm() -> None:
+    """They are closed with one line in the log; the gateway serves again when others have gone."""
+    port = free_port()
+    async with process(256, GATEWAY_PORT=str(port), NATS_URL=NOBODY, LOG_LEVEL="INFO") as running:
+        async with Client(port) as client:
+            await healthy(client, "degraded")
+        idle = [await asyncio.open_connection(HOST, port) for _ in range(400)]
+        closed = [asyncio.create_task(reader.read(1), name="closed") for reader, _ in idle]
+        await wait_until(lambda: sum(read.done() for read in closed) >= 272, "those beyond 128 are closed")
+        for read, (_, writer) in zip(closed, idle, strict=True):
+            read.cancel()
+            writer.close()
+        await asyncio.gather(*closed, return_exceptions=True)
+        async with Client(port) as client:
+            await healthy(client, "degraded")
+        running.terminate()
+        _, said = await running.communicate()
+
+    assert said.count(b"http.connections_full") == 1
+    assert said.count(b"\n") < 50
 
 
 # --- as a server --------------------------------------------------------------------------------------------------

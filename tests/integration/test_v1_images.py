@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
+from starlette.formparsers import MultiPartParser
 
 from services.imageutils import service as imageutils
 from services.imageutils.settings import Settings
@@ -52,6 +53,13 @@ async def test_a_form_works_as_well(client: Client) -> None:
     answer = await client.post("/v1/images", files={"file": ("cat.png", PHOTO, "image/png")})
 
     assert (answer.status_code, answer.json()["sha256"]) == (201, NAME)
+
+
+async def test_a_form_needs_no_disk(client: Client) -> None:
+    """In a container its temporary folder lies in memory anyway, and three forms of 34 MB would fill it."""
+    await client.post("/v1/images", files={"file": ("cat.png", PHOTO, "image/png")})
+
+    assert MultiPartParser.spool_max_size == 64 * 1024**2
 
 
 async def test_a_known_picture_is_200(client: Client) -> None:

@@ -33,7 +33,7 @@ GATEWAY_RANKS = {  # a module imports only from its own rank and from lower ones
     "app": 5, "background": 5, "keys": 5, "api/routes": 5, "v1/routes": 5,
     "api": 4, "v1": 4, "deps": 4,
     "core": 3, "decoding": 3,
-    "access": 2, "http": 2, "error_responses": 2,
+    "access": 2, "http": 2, "limits": 2, "error_responses": 2,
     "settings": 1,
 }  # fmt: skip
 RANKS = {"__main__": 7, "service": 6, "settings": 1}

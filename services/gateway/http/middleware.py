@@ -10,6 +10,7 @@ from services.gateway.access.audit_log import AuditMiddleware
 from services.gateway.access.authorization import AuthorizationMiddleware
 from services.gateway.access.open_access import LOOPBACK_ORIGIN, OpenAccessMiddleware
 from services.gateway.http.body_limit import BodyLimit
+from services.gateway.limits.body_budget import BodyBudget
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -32,9 +33,17 @@ def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authe
     """Wrap the app in the middleware that applies to every response.
 
     From outside in: audit log and request id, CORS (also for refusals), authorization or the checks of an open gateway,
-    body limit.
+    the limits of bodies.
     """
-    limited = BodyLimit(shell, settings.max_body_bytes)
+    budgeted = BodyBudget(
+        shell,
+        limit_bytes=settings.max_body_bytes,
+        at_once=settings.bodies_at_once,
+        wait_s=settings.body_wait_s,
+        patience_s=settings.patience_s,
+        rate_bytes_per_s=settings.body_rate_bytes_per_s,
+    )
+    limited = BodyLimit(budgeted, settings.max_body_bytes)
     with_cors = CORSMiddleware(
         OpenAccessMiddleware(limited, settings.hosts, settings.origins)
         if authenticator is None

@@ -9,6 +9,8 @@ repeat it, because it may have been processed. So this protocol first sends `Con
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import h11
@@ -22,27 +24,36 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
+log = logging.getLogger(__name__)
 CONNECTION = "artmancer.connection"
 """The key of the scope with the protocol of the request's connection, see sse.Connection."""
 _CLOSE = (b"connection", b"close")
 _KEPT = ("type", "method", STREAM)  # of the scope, until a stream ends
 _STREAM_BUFFER_BYTES = 4096  # of frames that a slow client does not read; asyncio's default is 64 KiB
+_REPORT_EVERY_S = 60.0
 _LINGER_S = 1.0  # after a stop, for one last request on each connection of a busy proxy
 
 
 class TimeoutProtocol(H11Protocol):
     """Closes a connection that takes too long for the rest of a header, or for the end of a body that is not read.
 
-    A body that the app reads has no timeout here, and uvicorn limits the pause between two requests.
+    It also closes connections beyond the limit. A body that the app reads has no timeout here (limits/body_budget.py),
+    and uvicorn limits the pause between two requests.
     """
 
     timeout_s: ClassVar[float]
+    max_connections: ClassVar[int]
+    _reported_at: ClassVar[float] = -math.inf
+    _refused = False
     _timeout: asyncio.TimerHandle | None = None
     _on_lost: Callable[[], None] | None = None
     _lingering: asyncio.TimerHandle | None = None  # set by the stop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
-        """Start the timeout for the first request."""
+        """Start the timeout for the first request; close a connection beyond the limit."""
+        if len(self.connections) >= self.max_connections:
+            self._refuse(transport)
+            return
         super().connection_made(transport)
         self._start_timeout()
 
@@ -83,6 +94,8 @@ class TimeoutProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
+        if self._refused:
+            return
         self._cancel_timeout()
         if self._lingering is not None:
             self._lingering.cancel()
@@ -106,6 +119,14 @@ class TimeoutProtocol(H11Protocol):
         self._on_lost = None
         self.transport.set_write_buffer_limits()
 
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        self._refused = True
+        transport.abort()
+        cls, now = type(self), self.loop.time()
+        if now >= cls._reported_at + _REPORT_EVERY_S:
+            cls._reported_at = now
+            log.warning("http.connections_full", extra={"connections": self.max_connections})
+
     def _start_timeout(self) -> None:
         if self._timeout is None:
             self._timeout = self.loop.call_later(self.timeout_s, self.transport.close)
@@ -116,6 +137,6 @@ class TimeoutProtocol(H11Protocol):
             self._timeout = None
 
 
-def protocol_with_timeout(timeout_s: float) -> type[TimeoutProtocol]:
-    """Return a protocol class with this timeout, in seconds."""
-    return type("TimeoutProtocol", (TimeoutProtocol,), {"timeout_s": timeout_s})
+def protocol_with_limits(timeout_s: float, max_connections: int) -> type[TimeoutProtocol]:
+    """Return a protocol class with this timeout, in seconds, and this limit of open connections."""
+    return type("TimeoutProtocol", (TimeoutProtocol,), {"timeout_s": timeout_s, "max_connections": max_connections})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from services.gateway.http.protocol import protocol_with_timeout
+from services.gateway.http.protocol import protocol_with_limits
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from services.gateway.settings import Settings
 
+_CONNECTIONS = 1000  # fits into any usual limit of descriptors
+_ACCEPTED_AT_ONCE = 16  # connections in one turn of the loop; each has a descriptor before its protocol can refuse it
 _BACKLOG = 2048  # connections that wait to be accepted
 _CLOSE_S = 1.0  # after the drain time, for the last bytes of the responses that it ended; lifecycle.py allows two
 
@@ -25,11 +27,12 @@ _CLOSE_S = 1.0  # after the drain time, for the last bytes of the responses that
 class Server(uvicorn.Server):
     """Serves an app until `stop`; requests that then run longer than `drain_s` and a second are cancelled."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, max_connections: int = _CONNECTIONS) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol_with_timeout(settings.patience_s),
+                http=protocol_with_limits(settings.patience_s, max_connections),
+                backlog=_ACCEPTED_AT_ONCE,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -48,6 +51,12 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Install no handlers: shared/lifecycle.py has the signals."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept. asyncio uses one number for the queue of the kernel and for the accepts in one turn."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
 
     def stop(self) -> None:
         """Accept no more requests; `serve` returns when the running ones have ended."""
