@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+import httpx
 import pytest
 
 from services.jobmanager.board import Board
@@ -21,12 +22,9 @@ from services.jobmanager.submissions import queue_subject
 from shared import deadlines, job_events, rpc, subjects
 from shared.deadlines import Clocks
 from shared.errors import Unavailable
-from shared.image_codec import encode_png
 from shared.messages import (
-    ExtractRequest,
     HealthReply,
     HealthRequest,
-    ImageReply,
     JobClass,
     JobSubmit,
     JobWork,
@@ -35,6 +33,8 @@ from shared.messages import (
     Task,
 )
 from shared.topology import JOB_Q, JOBS
+from tests.gateway import SAMPLES, Client, b64
+from tests.ports import free_port
 from tests.running import script
 from tests.waiting import wait_until
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.bus import Bus
-    from shared.image_store import NatsImageStore
     from tests.running import Desk
 
 ROOT = Path(__file__).parents[2]
@@ -189,16 +188,16 @@ def libfaketime() -> str:
 
 
 @asynccontextmanager
-async def service(name: str, nats_url: str, skew: str) -> AsyncIterator[None]:
-    """Run a service whose wall clock is off; its monotonic clock is right."""
+async def service(name: str, clock: Path, **variables: str) -> AsyncIterator[None]:
+    """Run a service whose wall clock is off by what the file says at the time; its monotonic clock is right."""
     environment = {
         **os.environ,
-        "NATS_URL": nats_url,
-        "A100WORKER_BACKEND": "scripted",
         "LD_PRELOAD": libfaketime(),
-        "FAKETIME": skew,
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
+        **variables,
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", f"services.{name}", cwd=ROOT, env=environment)
     try:
@@ -208,31 +207,62 @@ async def service(name: str, nats_url: str, skew: str) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def is_healthy(bus: Bus, name: str) -> bool:
-    try:
-        reply = await rpc.call(bus, subjects.health(name), HealthRequest(), HealthReply, timeout_s=2)
-    except Unavailable:
-        return False
-    return reply.status == "healthy"
+MINUTES_S, DAYS_S = 10 * 60, 3 * 86_400
+# Hosts that exchange messages differ as much as possible.
+SIGNS = {"gateway": -1, "segmentation": 1, "imageutils": 1, "jobmanager": 1, "a100worker": -1}
 
 
-@pytest.mark.parametrize("skew", ["10m", "3d"])
-async def test_services_work_together_with_clocks_that_differ(
-    desk: Desk, images: NatsImageStore, nats_url: str, skew: str
-) -> None:
-    """The job manager is behind, the worker and the image utilities are ahead, by minutes or days."""
-    mask = np.zeros((512, 512, 3), np.uint8)
-    mask[100:200, 100:200] = 255
-    stored = await images.put("inputs", encode_png(mask))
+def set_clocks(folder: Path, offset_s: int) -> None:
+    """Let the clock of each service jump to this distance from the true time."""
+    for name, sign in SIGNS.items():
+        (folder / "new").write_text(f"{sign * offset_s:+d}")
+        (folder / "new").rename(folder / name)
+
+
+async def use_everything(client: Client) -> None:
+    """Select, extract, and edit; all services are healthy."""
+    cat = b64((SAMPLES / "cat.jpg").read_bytes())
+    selected = await client.post("/api/smart-mask", json={"image": cat, "auto_detect": True})
+    mask = selected.json()["mask_base64"]
+    extracted = await client.post("/api/image-utils/extract-object", json={"image": cat, "mask": mask})
+    task = await client.submit(prompt=script(3))
+    result = await client.get(f"/api/generate/result-image/{task}")
+    health = (await client.get("/api/system/health")).json()
+
+    assert (selected.status_code, extracted.status_code, result.status_code) == (200, 200, 200)
+    assert health["status"] == "healthy", health
+
+
+async def error_s(client: Client) -> float:
+    """Return how far the gateway's clock is ahead."""
+    date = (await client.get("/api/health")).headers["date"]
+    return parsedate_to_datetime(date).timestamp() - time.time()
+
+
+@pytest.mark.timeout(180)
+async def test_services_work_with_clocks_that_differ_and_jump(nats_url: str, tmp_path: Path) -> None:
+    """Each is ahead or behind by minutes, and then all clocks jump by days to the other side while they run."""
+    port = free_port()
+    set_clocks(tmp_path, MINUTES_S)
+    common = {"NATS_URL": nats_url, "A100WORKER_BACKEND": "scripted", "GATEWAY_PORT": str(port)}
     async with AsyncExitStack() as running:
-        for name, sign in {"jobmanager": "-", "a100worker": "+", "imageutils": "+"}.items():
-            await running.enter_async_context(service(name, nats_url, sign + skew))
-        for name in ("jobmanager", "a100worker", "imageutils"):
-            await wait_until(lambda name=name: is_healthy(desk.bus, name), f"{name} is healthy")  # type: ignore[misc]
-        await desk.submit("j1", script(3))
-        done = await desk.done("j1")
-        request = ExtractRequest(image=desk.photo, mask=stored.sha256)
-        reply = await rpc.call(desk.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=30)
+        for name in SIGNS:
+            await running.enter_async_context(service(name, tmp_path / name, **common))
+        client = await running.enter_async_context(Client(port))
 
-    assert abs(done.at - time.time()) > 500  # seconds: the clocks did differ
-    assert await images.head("cache", reply.png.sha256) == reply.png
+        async def all_healthy() -> bool:
+            try:
+                return bool((await client.get("/api/system/health")).json()["status"] == "healthy")
+            except httpx.TransportError:
+                return False
+
+        await wait_until(all_healthy, "all services are healthy")
+        assert await error_s(client) == pytest.approx(-MINUTES_S, abs=300)
+        await use_everything(client)
+        set_clocks(tmp_path, -DAYS_S)
+        await use_everything(client)
+
+        async def has_jumped() -> bool:
+            return await error_s(client) == pytest.approx(DAYS_S, abs=300)
+
+        await wait_until(has_jumped, "the gateway's clock has jumped")  # its header is renewed each second

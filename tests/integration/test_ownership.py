@@ -76,13 +76,27 @@ async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
     assert written == [NOON, NOON + 4 * DAY]
 
 
+async def test_an_entry_from_the_future_is_renewed(bus: Bus, clock: Clock) -> None:
+    """Its gateway's clock was days ahead; the entry would seem young until after its end."""
+    clock.now = NOON + 10 * DAY
+    await StoredOwnership(bus, clock).add_image("alice", SHA256)
+    clock.now = NOON
+    assert await StoredOwnership(bus, clock).owns_image("alice", SHA256)
+
+    entry = await bus.last(OWNED, subjects.image_ownership("alice", SHA256))
+    assert entry is not None
+    assert float(entry.data) == NOON
+
+
 async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -> None:
     """After that, a removed entry counts as removed."""
-    ledger = StoredOwnership(bus, clock)
+    monotonic = Clock()
+    ledger = StoredOwnership(bus, clock, monotonic)
     await ledger.add_image("alice", SHA256)
     await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
+    clock.now -= 3 * DAY  # a jump of the wall clock makes no difference
     believed = await ledger.owns_image("alice", SHA256)
-    clock.now += 60
+    monotonic.now += 60
 
     assert believed
     assert not await ledger.owns_image("alice", SHA256)

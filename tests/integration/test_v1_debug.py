@@ -223,6 +223,20 @@ async def test_a_job_without_a_result_shows_only_what_was(client: Client) -> Non
     assert (await client.get(f"/api/visualization/{job_id}/generated")).status_code == 404
 
 
+async def test_the_newest_session_is_the_one_stored_last(client: Client, bus: Bus, images: NatsImageStore) -> None:
+    """The clock of a worker may be days behind."""
+    ref = await images.put("results", png())
+    for number, at in enumerate((3 * 86_400, 1)):
+        session = DebugSession(
+            name=f"20260301_093000_0000000{number}", job_id="j1", user="local", created_at=at, engine="x", images=[],
+            duration_ms=1, submit=JobSubmit(task=Task.WHITE_BALANCE, image=ref.sha256), result=ref,
+        )  # fmt: skip
+        await bus.publish(subjects.debug_session("local", session.name), session)
+    await client.post("/api/debug/cleanup?keep_last_n=1")
+
+    assert [each["session_name"] for each in (await sessions(client))["sessions"]] == ["20260301_093000_00000001"]
+
+
 async def test_an_open_gateway_has_every_session(client: Client, bus: Bus, images: NatsImageStore) -> None:
     """Also one of a job that was published by hand under another name: found, listed and cleaned up."""
     ref = await images.put("results", png())

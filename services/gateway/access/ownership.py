@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     LoadJob = Callable[[str], Awaitable[JobRecord | None]]
 
 _RENEW_AFTER_S = BUCKET_LIFE_S["inputs"] / 2  # so that the entry, like the image, outlives the jobs that use it
+_CLOCK_SKEW_S = 60.0
 _CACHE_S = 60.0
 _CACHE_ENTRIES = 8192
 _SECONDS = re.compile(rb"[0-9]{1,20}")
@@ -114,11 +115,13 @@ class SingleOwner:
 class StoredOwnership:
     """Ownership stored in the broker for all replicas. A found entry is cached for a minute, an absent one never."""
 
-    def __init__(self, bus: Bus, clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives seconds since the epoch."""
+    def __init__(
+        self, bus: Bus, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
         self._bus = bus
         self._clock = clock
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, clock)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
@@ -127,7 +130,8 @@ class StoredOwnership:
         entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
         if entry is None or not _SECONDS.fullmatch(entry.data):  # `nats kv del` leaves an empty entry
             return False
-        if self._clock() - int(entry.data) > _RENEW_AFTER_S:
+        # An entry from the future has a wrong time: the clock of its gateway was ahead, or this one is behind.
+        if not -_CLOCK_SKEW_S < self._clock() - int(entry.data) <= _RENEW_AFTER_S:
             await self.add_image(owner, sha256)
         self._known[owner, sha256] = True
         return True

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PARAMETER = "signature"
 INVALID_URL = "The signed URL is not valid."
-SKEW_S = 30.0
+SKEW_S = 60.0
 """Seconds by which the clocks of two gateways may differ."""
 _SECRET_CHARACTERS = 32
 _SIGNABLE = re.compile(
