@@ -69,8 +69,15 @@ async def find_submission(bus: Bus, seq: int, user: str, job_id: str) -> StoredM
 
 async def has_ended(bus: Bus, job_id: str) -> bool:
     """Return whether the terminal event of a job is stored. Raises BrokerUnavailable."""
-    stored = await bus.last(JOB_EV, subjects.end(job_id))
-    return stored is not None and is_end(stored)
+    return await _find_end(bus, job_id, await bus.last(JOB_EV, subjects.end(job_id))) is not None
+
+
+async def _find_end(bus: Bus, job_id: str, newest: StoredMessage | None) -> StoredMessage | None:
+    """Return the terminal event of a job, also below malformed messages on its subject; `newest` is the last one."""
+    if newest is None or is_end(newest):
+        return newest
+    stored = await bus.history(JOB_EV, subjects.end(job_id))
+    return next((each for each in stored if is_end(each)), None)
 
 
 async def publish_event(
@@ -121,13 +128,14 @@ async def _publish_unless_ended(
                 deadline_s=deadline_s,
             )
         except WrongLastSequence:
-            stored = await bus.last(JOB_EV, end)
+            newest = await bus.last(JOB_EV, end)
+            ended = await _find_end(bus, event.job_id, newest)
             # The broker checks the sequence before the message id, so this may be our own first attempt, of which the
             # acknowledgement was lost.
-            if stored is not None and stored.msg_id == msg_id:
+            if ended is not None and ended.msg_id == msg_id:
                 return
-            seq = 0 if stored is None else stored.seq
-            if seq == expected or (stored is not None and is_end(stored)):
+            seq = 0 if newest is None else newest.seq
+            if ended is not None or seq == expected:
                 raise
             expected = seq
         else:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import nats.errors
 
-from shared import topology
+from shared import subjects, topology
+from shared.errors import BrokerUnavailable
 from tests.chaos.disk import fill_disk
 from tests.chaos.engine import PAST_THE_LEASE_S
 from tests.chaos.parts import happens
@@ -31,6 +32,7 @@ _ACTS = {  # with their weights
     "delete-consumer": 2,
     "delete-stream": 3,
     "fill-results": 2,
+    "garbage-message": 3,
     "fill-disk": 1,
 }
 # Streams that may be lost without losing a job: the jobs are in the log and the events.
@@ -69,7 +71,8 @@ class Violence:
         (act,) = self._dice.choices(list(weights), list(weights.values()))
         victim, stream = self._dice.choice(self._parts.names), self._dice.choice(_EXPENDABLE)
         consumer = self._dice.choice(self._consumers)
-        objects = {"delete-consumer": "/".join(consumer), "delete-stream": stream, "fill-results": "", "fill-disk": ""}
+        objects = {"delete-consumer": "/".join(consumer), "delete-stream": stream}
+        objects |= dict.fromkeys(("fill-results", "fill-disk", "garbage-message"), "")
         what = f"{act} {objects.get(act, victim)}".rstrip()
         self._say(what)
         self.acts.append((time.time(), what))
@@ -85,7 +88,7 @@ class Violence:
             case _:
                 try:
                     await self._harm(act, stream, consumer, over)
-                except (nats.errors.Error, TimeoutError) as error:
+                except (nats.errors.Error, TimeoutError, BrokerUnavailable) as error:
                     self._say(f"could not: {type(error).__name__}")
 
     async def _freeze(self, victim: str, over: asyncio.Event) -> None:
@@ -99,11 +102,22 @@ class Violence:
             await jetstream.delete_stream(stream)
         elif act == "delete-consumer":
             await jetstream.delete_consumer(*consumer)
+        elif act == "garbage-message":
+            await self._publish_garbage()
         else:
             live = (await jetstream.stream_info(_RESULTS)).config
             await jetstream.update_stream(replace(live, max_bytes=1))
             await happens(over, _FULL_S)
             await jetstream.update_stream(live)
+
+    async def _publish_garbage(self) -> None:
+        """Publish random bytes among the events of a job, also in the place of its end."""
+        queued = await self._bus.subjects_in(topology.JOB_EV, subjects.EVERY_QUEUED_EVENT)
+        if queued:
+            job_id = subjects.job_of_event(self._dice.choice(queued))
+            kind = self._dice.choice((subjects.TERMINAL, subjects.TERMINAL, "progress", "returned"))
+            garbage = self._dice.randbytes(self._dice.choice((0, 20, 2_000)))
+            await self._bus.publish(subjects.event(job_id, kind), garbage)
 
     async def _fill_disk(self, over: asyncio.Event) -> None:
         """Fill the disk, then free it and restart the broker, as an operator would."""

@@ -9,9 +9,9 @@ import pytest
 
 from services.jobmanager.replay import Replay
 from shared import declaring, job_events, subjects
-from shared.errors import SubmissionLost
+from shared.errors import SubmissionLost, WrongLastSequence
 from shared.job_events import load_record, load_submission
-from shared.messages import JobRecord, JobState, RedriveRequest
+from shared.messages import Cancelled, JobRecord, JobState, RedriveRequest, Started
 from shared.settings import StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, JOBS
 from tests.running import script
@@ -182,6 +182,20 @@ async def test_junk_in_the_place_of_its_end_ends_no_job(desk: Desk, junk: bytes)
         await wait_until(viewed, "the view has its end")
 
     assert not await desk.cancel("j1")
+
+
+async def test_junk_after_its_end_opens_no_job_again(desk: Desk) -> None:
+    """The first end counts, and the broker must store no second one."""
+    await job_events.publish_end(desk.bus, Cancelled(job_id="j1"), msg_id="first")
+    await desk.bus.publish(subjects.end("j1"), b"garbage")
+
+    await job_events.publish_end(desk.bus, Cancelled(job_id="j1"), msg_id="first")  # its acknowledgement was lost
+    with pytest.raises(WrongLastSequence):
+        await job_events.publish_end(desk.bus, Cancelled(job_id="j1"), msg_id="second")
+    with pytest.raises(WrongLastSequence):
+        await job_events.publish_event(desk.bus, Started(job_id="j1", worker="w1", engine="none", attempt=1))
+    assert await job_events.has_ended(desk.bus, "j1")
+    assert len(await desk.stored_events("j1")) == 2
 
 
 async def test_an_end_of_a_newer_release_is_an_end(bus: Bus) -> None:
