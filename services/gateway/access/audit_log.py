@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
-_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+VALID_ID = "[A-Za-z0-9._-]{1,128}"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED = frozenset({401, 403, 429})
 _CLIENT_GONE = 499
@@ -96,4 +96,4 @@ def _private_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes
 
 def _request_id(scope: Scope) -> str:
     sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return sent.decode() if _VALID_ID.fullmatch(sent) else secrets.token_hex(16)
+    return sent.decode() if re.fullmatch(VALID_ID.encode(), sent) else secrets.token_hex(16)

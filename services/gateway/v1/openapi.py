@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from services.gateway.access.audit_log import HEADER, VALID_ID
 from services.gateway.access.authorization import required_scope
 from services.gateway.access.signed_urls import PARAMETER, is_signable
 from services.gateway.v1.event_schemas import build_event_schemas
@@ -50,6 +51,13 @@ _SERVERS = [
     {"url": "/", "description": "The server of this document."},
     {"url": "http://localhost:8080", "description": "`make run` on this machine."},
 ]
+_REQUEST_ID = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": f"An id of your choice for the server's logs, `{VALID_ID}`. The response has it, or a new one.",
+}
 _TAGS = [
     {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
@@ -79,8 +87,10 @@ def build_document(routes: Sequence[BaseRoute]) -> bytes:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)
     document["components"]["securitySchemes"] = _SECURITY
+    document["components"]["parameters"] = {"RequestId": _REQUEST_ID}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
             _add_security(method.upper(), path, operation)
             _remove_fastapi_errors(operation["responses"])
             _add_examples(f"{method.upper()} {path}", operation, schemas)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from services.gateway.error_responses import PROBLEM
 from services.gateway.http.json_body import JSON_ONLY
 from services.gateway.v1 import examples
+from shared.image_formats import CONTENT_TYPES
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -14,12 +15,18 @@ if TYPE_CHECKING:
 
 Responses = dict[int | str, dict[str, Any]]
 BYTES = {"type": "string", "format": "binary"}
-_IMAGE_BYTES = {"image/*": {"schema": BYTES}}
-IMAGE: Responses = {
-    200: {"description": "The image.", "content": _IMAGE_BYTES},
-    206: {"description": "The requested byte range of the image.", "content": _IMAGE_BYTES},
-    304: {"description": "The client's copy is current."},
-}
+UPLOADS = {media_type: {"schema": BYTES} for media_type in CONTENT_TYPES.values()}
+"""The bodies of images in all formats that are read."""
+
+
+def image_bytes(*media_types: str) -> Responses:
+    """Return the responses of a route that serves an image: whole, a range of it, or nothing new."""
+    content = {media_type: {"schema": BYTES} for media_type in media_types}
+    return {
+        200: {"description": "The image.", "content": content},
+        206: {"description": "The requested byte range of the image.", "content": content},
+        304: {"description": "The client's copy is current."},
+    }
 
 
 def function_name(route: APIRoute) -> str:

@@ -10,7 +10,15 @@ from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.job_views import image_of
-from services.gateway.v1.openapi_responses import BYTES, IMAGE, can_fail, function_name, json_can_fail, json_request
+from services.gateway.v1.openapi_responses import (
+    BYTES,
+    UPLOADS,
+    can_fail,
+    function_name,
+    image_bytes,
+    json_can_fail,
+    json_request,
+)
 from services.gateway.v1.schemas import ExtractionRequest, Image
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
@@ -25,7 +33,7 @@ _UPLOAD: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/*": {"schema": BYTES},
+            **UPLOADS,
             "application/octet-stream": {"schema": BYTES},
             "multipart/form-data": {"schema": _FORM},
         },
@@ -72,7 +80,7 @@ async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOw
 @router.get(
     "/images/{sha256}",
     response_class=Response,
-    responses=IMAGE | can_fail(404, 416, 503),
+    responses=image_bytes(*UPLOADS) | can_fail(404, 416, 503),
 )
 async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Download an uploaded image or a found mask, byte for byte."""

@@ -11,10 +11,10 @@ from services.gateway.http.image_response import image_response
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.job_views import job_of, links_of, receipt_of
 from services.gateway.v1.openapi_responses import (
-    IMAGE,
     can_fail,
     describe_error,
     function_name,
+    image_bytes,
     json_can_fail,
     json_request,
 )
@@ -95,7 +95,7 @@ async def cancel_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipa
 @router.get(
     "/{job_id}/result",
     response_class=Response,
-    responses=IMAGE | can_fail(404, 409, 410, 416, 503),
+    responses=image_bytes("image/png") | can_fail(404, 409, 410, 416, 503),
 )
 async def download_result(job_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Download the result as the worker encoded it. Supports `Range` and `If-None-Match`."""
