@@ -6,8 +6,9 @@ Existence means content: an entry without its bytes counts as no image, and the 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cachetools import LRUCache
 from pydantic import ValidationError
@@ -19,10 +20,13 @@ from shared.object_buckets import CHUNK_BYTES, Bucket, ObjectBuckets, adr_digest
 from shared.topology import BUCKET_LIFE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from shared.bus import Bus
     from shared.object_buckets import Entry
+
+    Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str]]]
+    """Returns width and height of the upright image in pixels, and its content type. Raises BadImage, TooLarge."""
 
 __all__ = ["CHUNK_BYTES", "Bucket", "CachedImageStore", "ImageStore", "NamedStore", "NatsImageStore", "digest"]
 _STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
@@ -46,6 +50,16 @@ class ImageStore(Protocol):
         """Return the reference of an image that exists, valid for at least half its life. Raises BrokerUnavailable."""
 
 
+class StreamedStore(ImageStore, Protocol):
+    """An ImageStore that also returns images in pieces."""
+
+    def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
+        """Yield an image in pieces, so that a slow reader costs little memory. Raises ImageNotFound, BrokerUnavailable.
+
+        A missing piece raises before the first one; wrong bytes raise before the last one.
+        """
+
+
 class NamedStore(Protocol):
     """Stores data derived from images, under names that every service can compute."""
 
@@ -59,8 +73,12 @@ class NamedStore(Protocol):
 class NatsImageStore:
     """ImageStore and NamedStore over JetStream object buckets."""
 
-    def __init__(self, bus: Bus, *, verifies: bool = True) -> None:
-        """Without `verifies`, `head` reads only the entry: for a service that never touches pixels."""
+    def __init__(self, bus: Bus, *, verifies: bool = True, probe: Probe | None = None) -> None:
+        """Without `verifies`, `head` reads only the entry: for a service that never touches pixels.
+
+        `probe` finds the size of an image that was stored without one; by default a thread of this process does.
+        """
+        self._probe = probe or _probe_in_thread
         self._objects = ObjectBuckets(bus)
         self._verifies = verifies
         self._verified: LRUCache[str, bool] = LRUCache(_VERIFIED)  # by nuid: copies of which the hash was right
@@ -76,7 +94,7 @@ class NatsImageStore:
             known = await self._usable(bucket, sha256, before.entry) if may_exist else None
             if known is not None:
                 return known
-            ref = ref or await _probe(bucket, sha256, data)
+            ref = ref or await self._describe(bucket, sha256, data)
             metadata = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
             nuid = await self._objects.write(bucket, sha256, data, sha256, metadata, expect_last=before.seq)
             if nuid is not None:
@@ -88,6 +106,12 @@ class NatsImageStore:
             # free one, so that neither the requests nor their time show whether it existed.
             await self._objects.drop_chunks(bucket, before.entry.nuid if before.entry else nuid + "-")
         return ref
+
+    async def _describe(self, bucket: Bucket, sha256: str, data: bytes) -> ImageRef:
+        width, height, content_type = await self._probe(data)
+        return ImageRef(
+            bucket=bucket, sha256=sha256, content_type=content_type, width=width, height=height, size_bytes=len(data)
+        )
 
     async def _usable(self, bucket: Bucket, sha256: str, entry: Entry | None) -> ImageRef | None:
         """Return the reference of a copy that is young and complete, else None."""
@@ -117,6 +141,21 @@ class NatsImageStore:
                 return data
             entry = await self._newer(bucket, sha256, entry)
         raise ImageNotFound
+
+    async def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
+        """See StreamedStore."""
+        entry = (await self._objects.find(bucket, sha256)).entry
+        if entry is None or await self._objects.count_chunks(bucket, entry) != entry.chunks:
+            raise ImageNotFound
+        found, held = hashlib.sha256(), b""
+        async for piece in self._objects.pieces(bucket, entry):
+            found.update(piece)
+            if held:
+                yield held
+            held = piece
+        if found.hexdigest() != sha256:
+            raise ImageNotFound
+        yield held
 
     async def _newer(self, bucket: Bucket, sha256: str, read: Entry) -> Entry | None:
         """Return the entry of an image that was stored again since it was read, when its older copy was removed."""
@@ -181,7 +220,7 @@ class NatsImageStore:
 class CachedImageStore:
     """An ImageStore with a cache in memory of the images that were last read from one bucket."""
 
-    def __init__(self, images: ImageStore, bucket: Bucket, limit_bytes: int) -> None:
+    def __init__(self, images: StreamedStore, bucket: Bucket, limit_bytes: int) -> None:
         """Cache images up to a total of `limit_bytes`; a larger image is not cached."""
         self._images = images
         self._bucket = bucket
@@ -208,19 +247,16 @@ class CachedImageStore:
             self._kept[sha256] = data
         return data
 
+    def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
+        """See StreamedStore."""
+        return self._images.stream(bucket, sha256)
 
-async def _probe(bucket: Bucket, sha256: str, data: bytes) -> ImageRef:
+
+async def _probe_in_thread(data: bytes) -> tuple[int, int, str]:
     from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no images and has no Pillow)
 
     info = await asyncio.to_thread(probe, data)
-    return ImageRef(
-        bucket=bucket,
-        sha256=sha256,
-        content_type=info.content_type,
-        width=info.width,
-        height=info.height,
-        size_bytes=len(data),
-    )
+    return info.width, info.height, info.content_type
 
 
 def _is_young(bucket: Bucket, entry: Entry) -> bool:

@@ -23,6 +23,8 @@ from shared.reading import read_or_skip
 from shared.topology import bucket_stream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from shared.bus import Bus, StoredMessage
 
 Bucket = Literal["inputs", "results", "cache", "debug"]
@@ -153,6 +155,27 @@ class ObjectBuckets:
         # A retried chunk is stored late. Other clients do not number chunks: they send one after the other.
         chunks.sort(key=_number_of)
         return chunks[0].data if len(chunks) == 1 else b"".join(chunk.data for chunk in chunks)
+
+    async def pieces(self, bucket: Bucket, entry: Entry) -> AsyncIterator[bytes]:
+        """Yield the chunks of a copy in their order, each by a read of its own; fewer if some are lost.
+
+        Raises BrokerUnavailable.
+        """
+        stream, subject = bucket_stream(bucket), subjects.object_chunks(bucket, entry.nuid)
+        early: dict[
+            int, bytes
+        ] = {}  # chunks that were stored before their predecessors: a few, as they are sent together
+        wanted = after = 0
+        for position in range(entry.chunks):
+            chunk = await self._bus.first(stream, subject, after)
+            if chunk is None:
+                return
+            after = chunk.seq
+            number = _CHUNK_NUMBER.search(chunk.msg_id)
+            early[int(number[1]) if number else position] = chunk.data
+            while wanted in early:
+                yield early.pop(wanted)
+                wanted += 1
 
     async def _chunks(self, bucket: Bucket, entry: Entry) -> list[StoredMessage]:
         stream, subject = bucket_stream(bucket), subjects.object_chunks(bucket, entry.nuid)

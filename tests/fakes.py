@@ -12,9 +12,12 @@ import numpy as np
 from services.a100worker.backend import Edit, Engine
 from shared.errors import BadImage, CardLost, EngineFailed, ImageNotFound, JobCancelled
 from shared.image_codec import probe
+from shared.image_store import CHUNK_BYTES
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from services.a100worker.backend import (
         EditInputs,
         InsertionInputs,
@@ -53,6 +56,12 @@ class FakeImageStore:
             raise BadImage("The reference does not belong to the image.")
         self._kept[bucket, sha256] = ref, data
         return ref
+
+    async def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
+        """See StreamedStore."""
+        data = await self.get(bucket, sha256)
+        for at in range(0, len(data), CHUNK_BYTES):
+            yield data[at : at + CHUNK_BYTES]
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """See ImageStore."""

@@ -65,7 +65,8 @@ def create_app(deps: Deps) -> FastAPI:
 
 def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None, decoders: Decoders) -> Deps:
     """Create the parts."""
-    store = CachedImageStore(NatsImageStore(bus), "results", settings.results_in_memory_bytes)
+    stored = NatsImageStore(bus, probe=decoders.probe)
+    store = CachedImageStore(stored, "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
     durability = Durability(bus, settings.streams)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.gateway.decoding.decoders import Decoders
     from services.gateway.settings import Settings
     from shared.bus import Bus
-    from shared.image_store import ImageStore
+    from shared.image_store import StreamedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Deps:
 
     settings: Settings
     bus: Bus
-    images: ImageStore
+    images: StreamedStore
     ownership: Ownership
     decoders: Decoders
     uploads: Uploads

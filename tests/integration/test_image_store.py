@@ -325,3 +325,33 @@ async def test_a_picture_that_loses_its_broker_halfway_is_not_there(nats_server:
     assert await images.head("inputs", sha(data)) is None
     ref = await images.put("inputs", data)
     assert await images.get("inputs", ref.sha256) == data
+
+
+async def test_an_image_is_read_in_pieces(images: NatsImageStore) -> None:
+    """In their order, none larger than a chunk."""
+    data = np.random.default_rng(0).bytes(5 * CHUNK_BYTES + 7)
+    ref = ImageRef(
+        bucket="results", sha256=hashlib.sha256(data).hexdigest(), content_type="image/png", width=1, height=1,
+        size_bytes=len(data),
+    )  # fmt: skip
+    await images.put("results", data, ref)
+    pieces = [piece async for piece in images.stream("results", ref.sha256)]
+
+    assert b"".join(pieces) == data
+    assert max(len(piece) for piece in pieces) == CHUNK_BYTES
+
+
+async def test_an_image_without_all_its_pieces_is_not_begun(bus: Bus, images: NatsImageStore) -> None:
+    """A client is not sent a part of it."""
+    data = np.random.default_rng(0).bytes(2 * CHUNK_BYTES)
+    ref = ImageRef(
+        bucket="results", sha256=hashlib.sha256(data).hexdigest(), content_type="image/png", width=1, height=1,
+        size_bytes=len(data),
+    )  # fmt: skip
+    await images.put("results", data, ref)
+    chunk = await bus.first("OBJ_results", subjects.object_chunks("results", ">"))
+    assert chunk is not None
+    await bus.delete("OBJ_results", chunk.seq)
+
+    with pytest.raises(ImageNotFound):
+        await anext(images.stream("results", ref.sha256))

@@ -61,6 +61,11 @@ class Decoders:
         """Return width, height and content type of an image. Raises BadImage, TooLarge, ClientDisconnect."""
         return dict(json.loads(await self._run("describe", data)))
 
+    async def probe(self, data: bytes) -> tuple[int, int, str]:
+        """Return the same in the form that the image store wants."""
+        found = await self.describe(data)
+        return found["width"], found["height"], found["content_type"]
+
     async def describe_mask(self, data: bytes) -> dict[str, Any]:
         """Return the same and `empty`: whether no pixel is bright. Raises BadImage, TooLarge, ClientDisconnect."""
         return dict(json.loads(await self._run("mask", data)))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
-    from shared.image_store import ImageStore
+    from shared.image_store import StreamedStore
     from shared.messages import ImageRef
 
+STREAMED_FROM_BYTES = 2 * 1024**2
+"""A larger image is not kept in memory for a slow reader."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _IMMUTABLE = "private, max-age=31536000, immutable"  # a hash always names the same image
 
@@ -28,8 +31,8 @@ def image_headers(ref: ImageRef) -> dict[str, str]:
     }
 
 
-async def image_response(images: ImageStore, ref: ImageRef, headers_sent: Mapping[str, str]) -> Response:
-    """Return the image, a range of it or 304, as the request's headers ask.
+async def image_response(images: StreamedStore, ref: ImageRef, headers_sent: Mapping[str, str]) -> Response:
+    """Return the image, a range of it or 304, as the request's headers ask; a large one is read as it is sent.
 
     Raises HTTPException (416) for a range beyond its end, ImageNotFound, BrokerUnavailable.
     """
@@ -37,12 +40,47 @@ async def image_response(images: ImageStore, ref: ImageRef, headers_sent: Mappin
     if _matches(headers_sent.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = _span(headers_sent, headers["ETag"], ref.size_bytes)
+    if ref.size_bytes > STREAMED_FROM_BYTES:
+        return await _streamed(images, ref, headers, span)
     data = await images.get(ref.bucket, ref.sha256)
     if span is None:
         return Response(data, media_type=ref.content_type, headers=headers)
     start, stop = span
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
     return Response(data[start:stop], status_code=206, media_type=ref.content_type, headers=headers)
+
+
+async def whole_image(images: StreamedStore, ref: ImageRef, headers: dict[str, str]) -> Response:
+    """Return the whole image with these headers. Raises ImageNotFound, BrokerUnavailable."""
+    if ref.size_bytes > STREAMED_FROM_BYTES:
+        return await _streamed(images, ref, headers, None)
+    return Response(await images.get(ref.bucket, ref.sha256), media_type=ref.content_type, headers=headers)
+
+
+async def _streamed(
+    images: StreamedStore, ref: ImageRef, headers: dict[str, str], span: tuple[int, int] | None
+) -> Response:
+    start, stop = span or (0, ref.size_bytes)
+    headers = {**headers, "Content-Length": str(stop - start)}
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{ref.size_bytes}"
+    pieces = images.stream(ref.bucket, ref.sha256)
+    first = await anext(pieces)  # before the response: the image may be missing
+    body = _cut(first, pieces, start, stop)
+    return StreamingResponse(body, 200 if span is None else 206, headers, ref.content_type)
+
+
+async def _cut(first: bytes, rest: AsyncGenerator[bytes, None], start: int, stop: int) -> AsyncIterator[bytes]:
+    """Yield the bytes from `start` to `stop` of the pieces."""
+    async with aclosing(rest):
+        at, piece = 0, first
+        while True:
+            if part := piece[max(0, start - at) : max(0, stop - at)]:
+                yield part
+            at += len(piece)
+            if at >= stop:
+                return
+            piece = await anext(rest)
 
 
 def _matches(header: str, etag: str) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
 
 from services.gateway.http.image_response import image_response, parse_range
+from shared.errors import ImageNotFound
+from shared.messages import ImageRef
 from tests.fakes import FakeImageStore
 from tests.gateway import png
 
@@ -96,3 +101,39 @@ async def test_a_range_behind_the_end_is_refused() -> None:
 
     assert refusal.value.status_code == 416
     assert refusal.value.headers == {"Content-Range": f"bytes */{len(data)}"}
+
+
+LARGE = b"".join(number.to_bytes(4) for number in range(700_000))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected", "status"),
+    [("", LARGE, 200), ("bytes=500000-1700000", LARGE[500_000:1_700_001], 206), ("bytes=-5", LARGE[-5:], 206),
+     ("bytes=0-0", LARGE[:1], 206)],
+)  # fmt: skip
+async def test_a_large_image_is_sent_in_pieces(header: str, expected: bytes, status: int) -> None:
+    """A slow reader costs a piece of memory, and the answer is the same."""
+    images = FakeImageStore()
+    ref = ImageRef(
+        bucket="results", sha256=hashlib.sha256(LARGE).hexdigest(), content_type="image/png", width=1, height=1,
+        size_bytes=len(LARGE),
+    )  # fmt: skip
+    await images.put("results", LARGE, ref)
+
+    response = await image_response(images, ref, {"range": header} if header else {})
+    assert isinstance(response, StreamingResponse)
+    pieces = [bytes(piece) async for piece in response.body_iterator]  # type: ignore[arg-type]
+
+    assert b"".join(pieces) == expected
+    assert max(len(piece) for piece in pieces) <= 512 * 1024
+    assert (response.status_code, response.headers["content-length"]) == (status, str(len(expected)))
+
+
+async def test_a_large_image_that_is_gone_is_found_missing_before_the_response() -> None:
+    """So the client gets 404, not an interrupted download."""
+    ref = ImageRef(
+        bucket="results", sha256="0" * 64, content_type="image/png", width=1, height=1, size_bytes=9_000_000
+    )  # fmt: skip
+
+    with pytest.raises(ImageNotFound):
+        await image_response(FakeImageStore(), ref, {})
