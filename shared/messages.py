@@ -47,8 +47,7 @@ class Message(BaseModel):
         return [name[:_NAME_LENGTH] for name in sorted(self.model_extra or {})[:_NAMES]]
 
 
-DEFAULT_STEPS = 15
-DEFAULT_GUIDANCE = 4.0
+DEFAULT_STEPS, DEFAULT_GUIDANCE = 15, 4.0
 
 
 class Task(StrEnum):
@@ -100,6 +99,7 @@ class JobSubmit(Message):
     steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
     guidance: Annotated[float, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     mask_tool: Literal["brush", "box"] | None = None
+    variant: Annotated[int, Field(ge=0, le=1)] | None = None  # removal: 1 fills in another way
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 changes nothing
     refine_fill: bool = True
     flow_match: bool = False

@@ -143,3 +143,14 @@ def test_only_small_plain_holes_stay_with_patchmatch(tmp_path: Path) -> None:
         filled = engine.remove(removal(IMAGE, small), Recorder()).image
 
     assert filled[95:105, 110:130].std() > 20
+
+
+@pytest.mark.parametrize(("variant", "is_grey"), [(0, True), (1, False)])
+def test_another_try_is_the_other_filler_s(tmp_path: Path, variant: int, is_grey: bool) -> None:  # noqa: FBT001
+    """PatchMatch for the hole that suits LaMa."""
+    build(tmp_path)
+
+    with closing(Classical(Settings(model_dir=tmp_path), lambda _: None)) as engine:
+        filled = engine.remove(removal(piece(), MASK, variant=variant), Recorder()).image
+
+    assert (np.abs(filled[35:55, 42:48].astype(int) - int(GREY)).max() <= 1) == is_grey

@@ -29,11 +29,11 @@ _LEAST_TELEA_PX = 3  # of a side: OpenCV fills images of 1 px with bytes that ha
 _SPECK_REACH_PX = 8  # specks that are twice as far apart do not influence each other
 
 
-def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int) -> None:
-    """Fill one hole of the image from its window, in place."""
+def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int, shrink: float = 1.0) -> None:
+    """Fill one hole of the image from its window, in place. A `shrink` below 1 makes the working scale smaller."""
     near = hole.window.slices
     sharp, mask, avoid = np.ascontiguousarray(image[near]), hole.mask, hole.avoid
-    scale = min(1.0, _WORK_SIDE_PX / max(image.shape), math.sqrt(_WORK_HOLE_PX / np.count_nonzero(mask)))
+    scale = min(1.0, _WORK_SIDE_PX / max(image.shape), math.sqrt(_WORK_HOLE_PX / np.count_nonzero(mask))) * shrink
     if scale < 1:
         size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
         small_mask, small_avoid = (_shrink(each, size) for each in (mask, avoid))

@@ -97,6 +97,7 @@ def _inputs(submit: JobSubmit, image: Rgb, files: Files, calls: ServiceCalls) ->
             return RemovalInputs(
                 image=image,
                 mask=_resize_mask(decode_mask(files["mask"]), image),
+                variant=submit.variant or 0,
                 mask_tool=submit.mask_tool,
                 fetch_saliency=lambda: calls.fetch_saliency(submit.image),
                 **options,

@@ -76,6 +76,7 @@ RECEIPT = {
     "output": RESULT,
     "seed": 42,
     "steps": 15,
+    "variant": 0,
     "engine": "classical",
     "worker": "w4711-a1b2c3",
     "attempt": 1,

@@ -64,6 +64,7 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
         output=done.result.sha256,
         seed=done.seed,
         steps=submission.steps if submission else None,
+        variant=(submission.variant or 0) if submission else None,
         engine=done.engine,
         worker=done.worker,
         attempt=done.attempt,

@@ -133,6 +133,10 @@ class JobSubmission(Resource):
     steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
     guidance: Annotated[FiniteFloat, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     strength: Annotated[FiniteFloat, Field(ge=0, le=1, description="The strength of a white balance.")] = 1.0
+    variant: Annotated[
+        int,
+        Field(ge=0, le=1, description="1: another try at a removal. The engine `classical` then fills in another way."),
+    ] = 0
     mask_tool: Literal["brush", "box"] | None = None
     debug: Annotated[bool, Field(description="Keep the intermediate images for a day.")] = False
     job_class: JobClass = Field(default=JobClass.INTERACTIVE, alias="class")
@@ -213,6 +217,7 @@ class Receipt(Resource):
     output: Sha256
     seed: int
     steps: int | None
+    variant: int | None = Field(description="Null, like the steps, if the submission has expired.")
     engine: str
     worker: str
     attempt: int

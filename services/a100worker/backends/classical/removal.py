@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from services.a100worker.backends.patchmatch.filler import Filler
     from shared.image_codec import Grey, Rgb
 
+_ANOTHER_TRY = 0.5  # of the working scale: patches then cover more, so other places are copied
+
 
 def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: LaptopLama | None = None) -> Edit:
     """Fill the marked holes: by LaMa those that suit it, the others by the filler, or without one smoothly.
 
+    The variant 1 gives each hole the other filler, or without LaMa a fill at half the working scale.
     Raises BadInput, EngineFailed or JobCancelled.
     """
     hole = holes.grow(job.mask)
@@ -31,14 +34,15 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     has_specks = cv2.countNonZero(specks) > 0
+    shrink = _ANOTHER_TRY if job.variant and lama is None else 1.0
     total = 2 + len(parts) + has_specks
     image = job.image.copy()
     for number, part in enumerate(parts, start=1):
         step(number, total, f"Filling {number} of {len(parts)}", image.copy if number > 1 else None)
-        if lama is not None and lama.suits(job.image, part):
+        if lama is not None and lama.suits(job.image, part) != bool(job.variant):
             lama.fill(image, part, hole, job.seed, step.cancel_flag)
         else:
-            fill_hole(image, part, search, job.seed)
+            fill_hole(image, part, search, job.seed, shrink)
     if has_specks:
         step(total - 2, total, "Filling specks", image.copy)
         fill_specks(image, specks)

@@ -116,3 +116,12 @@ def test_a_receipt_can_be_written_without_the_order() -> None:
     receipt = receipt_of(record(JobState.DONE, DONE), DONE, None)
 
     assert (receipt.inputs, receipt.steps, receipt.pixels_changed_outside_mask) == ({}, None, 0)
+
+
+@pytest.mark.parametrize(("sent", "shown"), [(None, 0), (0, 0), (1, 1)])
+def test_the_receipt_names_the_variant(sent: int | None, shown: int) -> None:
+    """A submission without one is the first try; without the submission it is unknown."""
+    ended = record(JobState.DONE, DONE)
+
+    assert receipt_of(ended, DONE, JobSubmit(task=Task.REMOVAL, image="b" * 64, variant=sent)).variant == shown
+    assert receipt_of(ended, DONE, None).variant is None

@@ -133,3 +133,26 @@ def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
     conditions = remove(work, Recorder(), None).conditions
 
     assert [label for label, _ in conditions] == ["original", "mask", "mae", "dilated_mask"]
+
+
+@pytest.mark.parametrize("name", ["cat", "coffee"])
+def test_another_try_fills_the_same_hole_in_another_way(filler: Filler, name: str) -> None:
+    """At another scale; the same try gives the same pixels."""
+    image = photo(name)
+    mask = box_mask(*image.shape[:2], (60, 60, 130, 120))
+
+    first, second, again = (
+        remove(removal(image, mask, variant=variant), Recorder(), filler).image for variant in (0, 1, 1)
+    )
+
+    assert np.array_equal(second, again)
+    assert (first != second)[mask > 0].mean() > 0.5
+    assert np.array_equal(first[:30], second[:30])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (1, 300), (5, 40)])
+def test_another_try_works_on_any_size(filler: Filler, size: tuple[int, int]) -> None:
+    """Half of one pixel is one pixel."""
+    edit = remove(removal(noise(*size), MASKS["in the middle"](*size), variant=1), Recorder(), filler)
+
+    assert edit.image.shape == (*size, 3)
