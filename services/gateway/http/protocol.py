@@ -100,6 +100,8 @@ class TimeoutProtocol(H11Protocol):
         if self._lingering is not None:
             self._lingering.cancel()
         super().connection_lost(exc)
+        if self.scope is not None:  # None before the first request, whatever uvicorn declares
+            cast("dict[str, object]", self.scope).pop(CONNECTION, None)  # a cycle, with all that the request held
         if self._on_lost is not None:
             self._on_lost()
 
