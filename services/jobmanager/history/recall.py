@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from shared import job_events, subjects
 from shared.errors import BadMessage, SubmissionLost
-from shared.messages import JobClass, JobRecord, JobState, JobSubmit, JobWork
+from shared.jobs import parse_event
+from shared.messages import JobClass, JobRecord, JobState, JobSubmit, JobWork, Queued
 from shared.reading import log_malformed, read_or_skip
 from shared.topology import JOB_EV, JOBS
 
@@ -103,6 +104,10 @@ class Recall:
 
     async def _recall(self, job_id: str) -> bool:
         """Recall or end one job. Return False if it must be looked at again."""
+        stored = await self._bus.last(JOB_EV, subjects.event(job_id, "queued"))
+        queued = None if stored is None else parse_event(stored)
+        if isinstance(queued, Queued) and queued.job_class is not self._class:  # one read for each job of the others
+            return True
         record = await job_events.load_record(self._bus, job_id)
         if record is None or record.ended is not None or not self._is_mine(record):
             return True

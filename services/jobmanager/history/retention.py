@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.subjects import SubmissionAddress
 
 _LOOK_EVERY_S = 5.0  # a poll, because the broker does not announce how full a stream is
+_PAUSE_S = 60.0  # after a search that removed nothing: it reads the whole log
 _FULL, _ROOMY = 0.75, 0.65  # of the stream's limit: where the removal starts and where it ends
 _OVERHEAD_BYTES = 200  # of a stored message beside subject and body: its headers and the broker's own fields
 _AT_ONCE = 32
@@ -36,20 +37,21 @@ class Retention:
     async def run(self) -> None:
         """Look every few seconds until cancelled. Raises BrokerUnavailable."""
         while True:
-            await self.make_room()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            has_room = await self.make_room()
+            await asyncio.sleep(_LOOK_EVERY_S if has_room else _PAUSE_S)
 
-    async def make_room(self) -> None:
-        """Remove submissions if the log is nearly full. Raises BrokerUnavailable."""
+    async def make_room(self) -> bool:
+        """Remove submissions if the log is nearly full; return False if it remains so. Raises BrokerUnavailable."""
         info = await self._bus.info(JOB_LOG, {})
         used, limit = int(info["state"]["bytes"]), int(info["config"]["max_bytes"])
         if limit <= 0 or used < limit * _FULL:
-            return
+            return True
         for job_class, consumer in DISPATCHERS.items():
             self._settled_until[job_class] = await deliveries.settled_until(self._bus, JOB_LOG, consumer)
         excess = excess_by_owner(await self._volumes(), limit * _ROOMY)
         removed = await self._remove(excess)
         log.warning("jobs.log-trimmed", extra={"removed": removed, "owners": len(excess)})
+        return removed > 0
 
     async def _volumes(self) -> Counter[str]:
         volumes: Counter[str] = Counter()
