@@ -17,6 +17,7 @@ _CELL_PX = 4  # of the copied squares, at the small scale
 _MAX_SOURCES = 6_000
 _DIMENSIONS = 12  # of a patch's 147 numbers
 _CHUNK = 1024
+_BAND_ROWS = 128
 
 
 def add_grain(image: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -> Rgb:
@@ -36,9 +37,13 @@ def add_grain(image: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -
     shift = np.zeros_like(cells)
     nearest = _find_nearest(_extract_patches(small_fill, cells[needed]), _extract_patches(small, sources))
     shift[needed] = sources[nearest] - cells[needed]
-    soft = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.int16)
-    detail = image - soft
-    return np.asarray(np.clip(enlarged + _shift_detail(detail, shift, hole.shape), 0, 255), np.uint8)
+    soft = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+    detail = np.subtract(image, soft, dtype=np.int16)
+    filled = np.asarray(enlarged, np.uint8)
+    for top in range(0, height, _BAND_ROWS):  # the whole at once would take 20 bytes a pixel more
+        rows = slice(top, top + _BAND_ROWS)
+        filled[rows] = np.clip(filled[rows] + _shift_detail(detail, shift, hole.shape, rows), 0, 255)
+    return filled
 
 
 def _draw_sources(forbidden: Grey, seed: int) -> NDArray[np.intp]:
@@ -74,14 +79,17 @@ def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> ND
     return np.concatenate([np.argmin(norms - 2 * (chunk @ known.T), axis=1) for chunk in chunks])
 
 
-def _shift_detail(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
-    """For each grid square, copy the detail that lies `shift` small pixels away."""
+def _shift_detail(
+    detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...], band: slice = slice(None)
+) -> NDArray[np.int16]:
+    """For each grid square in a band of rows, copy the detail that lies `shift` small pixels away."""
     maps = []
     for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
         scale = side / small_side
         at = [np.arange(full) * part // full // _CELL_PX for full, part in zip(detail.shape, small, strict=False)]
-        offset = np.rint(shift[..., axis] * scale).astype(np.float32)[np.ix_(*at)]
-        here = np.arange(side, dtype=np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        offset = np.rint(shift[..., axis] * scale).astype(np.float32)[np.ix_(at[0][band], at[1])]
+        along = np.arange(side, dtype=np.float32)
+        here = along[band].reshape(-1, 1) if axis == 0 else along.reshape(1, -1)
         maps.append(np.clip(here + offset, 0, side - 1))  # whole numbers, exact in float32 up to 2^24
     rows, columns = maps
     # cv2.remap copies the same values as an index by arrays does, in a third of the time.

@@ -57,8 +57,9 @@ def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
     if box is None:
         return weights
     near = box.expand(1, hole.shape).slices  # with the nearest pixels outside the hole
-    depth = cv2.distanceTransform(hole[near], cv2.DIST_L2, 3)
-    ramp = np.clip(depth * (255 / (width_px + 1)), 0, 255).astype(np.uint8)
+    depth = np.asarray(cv2.distanceTransform(hole[near], cv2.DIST_L2, 3), np.float32)
+    depth *= np.float32(255 / (width_px + 1))
+    ramp = np.clip(depth, 0, 255, out=depth).astype(np.uint8)
     weights[near] = np.maximum(weights[near], ramp)
     return weights
 
