@@ -1,0 +1,215 @@
+"""The memory of each service at its largest work, against its limits in compose.yaml and in deploy/kubernetes.
+
+Every service works on the largest pictures that are accepted, as many at once as it takes. What counts is the sum of
+Pss of the service and its children; none of these services writes to /tmp, which a container counts as memory too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from shared import rpc, subjects
+from shared.bus import open_bus
+from shared.image_store import NatsImageStore
+from shared.messages import (
+    ExtractRequest,
+    ImageReply,
+    JobClass,
+    JobSubmit,
+    MaskReply,
+    MaskRequest,
+    Task,
+    WhiteBalanceRequest,
+)
+from shared.settings import NatsSettings
+from shared.topology import JOB_EV
+from tests.benchmarks.servers import running_stack
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psutil
+
+    from shared.bus import Bus
+    from tests.benchmarks.meter import Table
+    from tests.benchmarks.servers import Stack
+
+pytestmark = pytest.mark.timeout(900)
+ROOT = Path(__file__).parents[2]
+SIDE_PX = 8192
+PHONE_PX = 7000  # 49 megapixels
+WORK_S, SETTLE_S = 300.0, 10.0
+KEPT_MB = 150.0
+UNITS = {"m": 2**20, "g": 2**30, "Mi": 2**20, "Gi": 2**30}
+NAMES = ("segmentation", "a100worker", "imageutils")
+
+
+def in_bytes(text: str) -> int:
+    number = text.rstrip("mgMiG")
+    return int(float(number) * UNITS[text[len(number) :]])
+
+
+def limits_of(service: str) -> dict[str, int]:
+    """Return the memory limits of a service's container in bytes, by the place that states them."""
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][service]
+    documents = yaml.safe_load_all((ROOT / f"deploy/kubernetes/base/{service}.yaml").read_text())
+    pods = [one["spec"]["template"]["spec"] for one in documents if one["kind"] == "Deployment"]
+    (container,) = pods[0]["containers"]
+    return {
+        "compose": in_bytes(compose["deploy"]["resources"]["limits"]["memory"]),
+        "Kubernetes": in_bytes(container["resources"]["limits"]["memory"]),
+    }
+
+
+def pss_bytes(process: psutil.Process) -> int:
+    """Return the proportional memory of a process and its children."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            rollup = Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:  # it has just ended, or is another user's
+            continue
+        total += 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+class Watch:
+    """The peak of a process while a block runs, looked at twenty times a second."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._ended = threading.Event()
+        self.peak_bytes = 0
+
+    @contextmanager
+    def running(self) -> Iterator[Watch]:
+        """Watch during the block."""
+        thread = threading.Thread(target=self._look, name="peaks.watch")
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.05):
+            self.peak_bytes = max(self.peak_bytes, pss_bytes(self._process))
+
+
+def photo(side: int, **options: object) -> bytes:
+    """Return a JPEG of a disc, with a texture, so that its decoder has coefficients to keep."""
+    tile = np.random.default_rng(side).integers(60, 190, (side // 16, side // 16, 3), np.uint8)
+    pixels = cv2.resize(tile, (side, side))
+    cv2.circle(pixels, (side // 2, side // 2), side // 3, (250, 30, 20), -1)
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(file, "JPEG", quality=85, **options)
+    return file.getvalue()
+
+
+def mask(side: int) -> bytes:
+    """Return a mask over nearly the whole photo, transparent outside, as a program might send it."""
+    file = io.BytesIO()
+    picture = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    picture.paste((255, 255, 255, 255), (200, 200, side - 200, side - 200))
+    picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+class Client:
+    """Asks the services over the bus, as the gateway does."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.images = NatsImageStore(bus)
+
+    async def store(self, data: bytes) -> str:
+        """Store a picture and return its name."""
+        return (await self.images.put("inputs", data)).sha256
+
+    async def extract(self, image: str, marks: str) -> None:
+        """Cut an object out."""
+        await rpc.call(
+            self.bus, subjects.IMG_EXTRACT, ExtractRequest(image=image, mask=marks), ImageReply, timeout_s=WORK_S
+        )
+
+    async def balance(self, image: str) -> None:
+        """Balance the colours."""
+        await rpc.call(
+            self.bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=image), ImageReply, timeout_s=WORK_S
+        )
+
+    async def select(self, image: str, name: str) -> None:
+        """Find an object in a box, grown and feathered."""
+        request = MaskRequest(request_id=name, image=image, box=(900, 900, 7000, 7000), grow_px=40, feather_px=30)
+        await rpc.call(self.bus, subjects.SEG_MASK, request, MaskReply, timeout_s=WORK_S)
+
+    async def remove(self, image: str, marks: str, job: str) -> None:
+        """Run a removal; it must end with a result."""
+        submit = JobSubmit(task=Task.REMOVAL, image=image, mask=marks)
+        await self.bus.publish(subjects.submission(JobClass.INTERACTIVE, "peaks", job), submit)
+
+        async def ended() -> bool:
+            end = await self.bus.last(JOB_EV, subjects.event(job, subjects.TERMINAL))
+            assert end is None or b'"job.done"' in end.data or b'"done"' in end.data, end.data
+            return end is not None
+
+        await wait_until(ended, f"the job {job} ends", WORK_S)
+
+
+async def work(service: str, client: Client, image: str, marks: str, at_once: int, name: str) -> None:
+    """Let a service do its most expensive work, so many times at once."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(at_once):
+            turn = f"{name}{number}"
+            if service == "imageutils":
+                group.create_task(client.extract(image, marks) if number % 2 == 0 else client.balance(image), name=turn)
+            elif service == "segmentation":
+                group.create_task(client.select(image, turn), name=turn)
+            else:
+                group.create_task(client.remove(image, marks, turn), name=turn)
+
+
+@contextmanager
+def stack(folder: Path) -> Iterator[Stack]:
+    room = {"STREAMS_PICTURE_BYTES": str(4 * 1024**3), "A100WORKER_BACKEND": "classical"}
+    with running_stack(folder, **room) as running:
+        yield running
+
+
+async def test_no_service_passes_its_limit(table: Table) -> None:
+    """Largest pictures, as many at once as the service takes: the peak fits each limit, and the memory goes back."""
+    with tempfile.TemporaryDirectory() as folder, stack(Path(folder)) as running:
+        async with open_bus(NatsSettings(url=running.broker), "peaks") as bus:
+            client = Client(bus)
+            largest, marks = await client.store(photo(SIDE_PX, progressive=True)), await client.store(mask(SIDE_PX))
+            phone, spot = await client.store(photo(PHONE_PX)), await client.store(mask(PHONE_PX))
+            missed = []
+            for service in NAMES:
+                process = running.processes[service]
+                idle_mb = pss_bytes(process) / 1e6
+                await work(service, client, phone, spot, 1, "phone")
+                await asyncio.sleep(SETTLE_S)
+                kept_mb = pss_bytes(process) / 1e6 - idle_mb
+                with Watch(process).running() as watch:
+                    await work(service, client, largest, marks, 4, "large")
+                for place, limit in limits_of(service).items():
+                    peak_mb = watch.peak_bytes / 1e6
+                    table.row(f"peak of {service}, limit of {place}", peak_mb, "MB", target=limit / 1e6)
+                    missed += [(service, place, peak_mb)] if watch.peak_bytes > limit else []
+                table.row(f"kept by {service} after 49 megapixels", kept_mb, "MB", target=KEPT_MB)
+
+    assert not missed, "These services need more memory than their containers have."
