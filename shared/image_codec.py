@@ -6,7 +6,6 @@ Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). `shared/i
 from __future__ import annotations
 
 import io
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from PIL import Image
 
 from shared import jpeg, png
+from shared.colour import SRGB, Colour, converter, fit
 from shared.errors import BadImage
 from shared.image_formats import CONTENT_TYPES
 from shared.image_source import open_source
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
     Rgb: TypeAlias = NDArray[np.uint8]
     """(height, width, 3), R G B."""
+    Rgba: TypeAlias = NDArray[np.uint8]
+    """(height, width, 4), R G B A; the colours are not multiplied by the opacity A."""
     Grey: TypeAlias = NDArray[np.uint8]
     """(height, width); in a mask 255 is "inside"."""
 
 _SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _WHOLE_IF_ENDED = frozenset({"PNG", "WEBP", "AVIF", "HEIF"})
+_OPAQUE = 255
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
 _BAND_PIXELS = 1_000_000
 _FLOOR_OF_MEAN = (1 / 3, 1 / 3, 1 / 3, -1 / 3)  # Pillow rounds to nearest; a third less rounds down
@@ -56,10 +59,14 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A decoded, upright image and the ICC profile of its values (None: sRGB)."""
+    """A decoded, upright image on white, and the meaning of its values.
+
+    `rgba` holds the image's own colours and its transparency; None if all of it is opaque, or if nobody asked.
+    """
 
     rgb: Rgb
-    icc: bytes | None = None
+    colour: Colour = SRGB
+    rgba: Rgba | None = None
 
 
 def probe(data: bytes) -> ImageInfo:
@@ -72,15 +79,29 @@ def probe(data: bytes) -> ImageInfo:
         return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format])
 
 
-def decode_photo(data: bytes) -> Photo:
-    """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge."""
+def decode_photo(data: bytes, *, with_alpha: bool = False) -> Photo:
+    """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge.
+
+    Grey and CMYK values with a profile become sRGB. `with_alpha` also keeps what is transparent.
+    """
     with open_source(data) as source:
-        plain = _plain_png(source)
-        icc = source.colour.icc if source.image.mode in {"RGB", "RGBA"} else None
+        plain, mode = _plain_png(source), source.image.mode
+        colour = fit(mode, source.colour)
         if plain is not None and (rgb := _opaque(plain)) is not None:
-            return Photo(rgb, icc)
+            return Photo(rgb, colour)
         upright = _upright(source, plain)
-        return Photo(_in_bands(upright, lambda band: _on_ground(band, _WHITE).convert("RGB")), icc)
+        convert = converter(mode, source.colour)
+        if with_alpha and _may_be_transparent(upright):
+            rgba = _in_bands(upright, lambda band: _convert(band, convert).convert("RGBA"))
+            if rgba[..., 3].min() < _OPAQUE:
+                return Photo(lay_on_white(rgba), colour, rgba)
+        rgb = _in_bands(upright, lambda band: _on_ground(_convert(band, convert), _WHITE).convert("RGB"))
+        return Photo(rgb, colour)
+
+
+def lay_on_white(rgba: Rgba) -> Rgb:
+    """Return the colours of an image on a white ground, (h, w, 3)."""
+    return _in_bands(Image.fromarray(rgba), lambda band: _on_ground(band, _WHITE).convert("RGB"))
 
 
 def decode_mask(data: bytes) -> Grey:
@@ -101,10 +122,9 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
         return all(_is_dark(band, threshold) for band in _bands(_load_by_pillow(source)))
 
 
-def encode_png(pixels: Rgb | Grey, icc: bytes | None = None) -> bytes:
-    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG, with the ICC profile if there is one."""
-    profile = [] if icc is None else [(b"iCCP", b"icc\0\0" + zlib.compress(icc))]
-    return png.pack(pixels, *profile)
+def encode_png(pixels: Rgb | Rgba | Grey, colour: Colour = SRGB) -> bytes:
+    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG that states the meaning of its values."""
+    return png.pack(pixels, *colour.for_png())
 
 
 def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
@@ -169,10 +189,20 @@ def _load_without_end(pixels: bytes) -> Image.Image:
     return ended
 
 
+def _may_be_transparent(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _convert(band: Image.Image, convert: Callable[[Image.Image], Image.Image] | None) -> Image.Image:
+    """Convert to 8 bits a channel, and by a profile if there is a function for that."""
+    band = _eight_bit(band)
+    return band if convert is None else convert(band)
+
+
 def _on_ground(image: Image.Image, ground: tuple[int, int, int, int]) -> Image.Image:
     """Convert to 8 bits a channel and lay transparent pixels on the ground colour."""
     image = _eight_bit(image)
-    if "A" not in image.getbands() and "transparency" not in image.info:
+    if not _may_be_transparent(image):
         return image
     layer = image if image.mode == "RGBA" else image.convert("RGBA")
     if layer.getchannel("A").getextrema() == (255, 255):

@@ -11,12 +11,13 @@ import io
 import struct
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from shared import isobmff, jpeg, png_chunks
+from shared.colour import SRGB, Colour
 from shared.errors import BadImage, TooLarge
 from shared.file_structure import check_structure
 from shared.image_formats import FORMATS, MAX_PIXELS, MAX_SIDE_PX, missing_decoders
@@ -35,23 +36,15 @@ _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF", b"\0\0\1\0": "ICO",
 }  # fmt: skip
-# Code points of ITU-T H.273: primaries that are not stated; primaries and transfer that mean sRGB.
+# Code points of ITU-T H.273: primaries that are not stated; the curve of sRGB, and those that browsers read as it.
 _UNSTATED, _LARGEST_CODE = frozenset({0, 2}), 255
-_SRGB_CODES = frozenset({(1, 13), (1, 2)})
+_SRGB_CURVE, _READ_AS_SRGB = 13, frozenset({1, 2, 6, 14, 15})
 
 # `open_source` enforces the limits; Pillow's own guard only warns.
 Image.MAX_IMAGE_PIXELS = None
 # Larger than the blocks that malloc keeps for reuse (32 MB), so memory returns to the system. With the default, a
 # process kept 340 MB after two images of 64 megapixels at once.
 Image.core.set_block_size(64 * 1024**2)  # type: ignore[attr-defined]  # same as PILLOW_BLOCK_SIZE in the environment
-
-
-@dataclass(slots=True)
-class Colour:
-    """The meaning of the pixels' values: an ICC profile, or the chunks of a PNG. Without either it is sRGB."""
-
-    icc: bytes | None = None
-    chunks: dict[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -167,7 +160,7 @@ def _import_heif() -> None:
 
 
 def _describe(file: _File, image: ImageFile.ImageFile) -> Source:
-    colour = file.colour or Colour()
+    colour = file.colour or SRGB
     if file.format not in {"JPEG", "PNG"}:  # Pillow read their metadata
         profile = image.info.get("icc_profile")
         colour = Colour(profile) if profile else colour
@@ -194,7 +187,8 @@ def _code_chunk(code: tuple[int, int] | None) -> dict[bytes, bytes]:
     """Return code points as a chunk cICP of a PNG, for full-range RGB; none if they are sRGB or not stated."""
     if code is None or code[0] in _UNSTATED or code[0] > _LARGEST_CODE or code[1] > _LARGEST_CODE:
         return {}
-    return {} if code in _SRGB_CODES else {b"cICP": bytes([*code, 0, 1])}
+    primaries, transfer = code[0], _SRGB_CURVE if code[1] in _READ_AS_SRGB else code[1]
+    return {} if (primaries, transfer) == (1, _SRGB_CURVE) else {b"cICP": bytes([primaries, transfer, 0, 1])}
 
 
 def _check_size(width: int, height: int) -> None:

@@ -17,7 +17,6 @@ from shared import versions
 from shared.subjects import TOKEN
 
 _NAMES, _NAME_LENGTH = 16, 100
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -425,11 +424,12 @@ class SaliencyReply(Message):
 
 
 class ExtractRequest(Message):
-    """Cut an object out and fit it into a white square."""
+    """Cut an object out and fit it into a square."""
 
     type: Literal["img.extract"] = "img.extract"
     image: Sha256  # bucket inputs
     mask: Sha256  # bucket inputs
+    transparent: bool = False  # the ground of the square; else white
 
 
 class ShadowRequest(Message):

@@ -18,6 +18,7 @@ _FRAME = struct.Struct(">IIIII")  # of a chunk fcTL: number, width, height, x, y
 _END = chunk(b"IEND")
 # Chunks that state the meaning of the colours, in the order in which the first one counts (12.3), with their lengths.
 _COLOURS = {b"cICP": 4, b"iCCP": None, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+_FULL_RANGE_RGB = b"\0\1"  # the only ending of a chunk cICP that browsers show
 _KEY_BYTES = {0: 2, 2: 6}  # of a chunk tRNS, by colour type
 _PALETTE, _PALETTE_BYTES = 3, 256
 _LONGEST_PROFILE_BYTES = 16 * 1024**2
@@ -88,7 +89,7 @@ def _read_metadata(parts: Parts, before: list[_Chunk]) -> None:
             parts.exif = bytes(body)
         elif kind == b"iCCP" and parts.icc is None:
             parts.icc = _profile(body)
-        elif _COLOURS.get(kind) == len(body):
+        elif _COLOURS.get(kind) == len(body) and (kind != b"cICP" or body[2:] == _FULL_RANGE_RGB):
             parts.colours.setdefault(kind, bytes(body))
 
 

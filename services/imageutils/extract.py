@@ -1,4 +1,4 @@
-"""Cut an object out of a photo and fit it into a white square, as the web client stores reference objects."""
+"""Cut an object out of a photo and fit it into a square: white, as the web client stores it, or transparent."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from PIL import Image
 
 from services.imageutils.bands import split_rows
 from shared.errors import BadInput
+from shared.foreground import estimate_colours, soften
+from shared.transparency import own_colours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared.image_codec import Grey, Rgb
+    from shared.image_codec import Grey, Photo, Rgb, Rgba
 
 _INSIDE = 128  # a mask pixel brighter than this is inside
 _SMALL_SIDE_PX = 512
@@ -27,6 +29,36 @@ def extract_object(image: Rgb, mask: Grey) -> Rgb:
     A mask of another size is stretched to the image first. The scaled mask is the object's opacity: a soft edge stays
     soft. Raises BadInput if the mask is empty.
     """
+    cut, place, side = _fit(image, mask)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(cut, place, cut.getchannel("X"))
+    return np.array(square)
+
+
+def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
+    """Return the masked object in the same place on a transparent square, as uint8 RGBA, without the background's rim.
+
+    The opacity follows the object's outline, and the colours of its soft edge are the object's own, as in an insertion.
+    What is transparent in the photo stays so. Raises BadInput if the mask is empty.
+    """
+    cut, (left, top), side = _fit(own_colours(photo), mask if photo.rgba is None else _visible(photo.rgba, mask))
+    four = np.asarray(cut).astype(np.float32) / np.float32(255)
+    colours, solid = np.ascontiguousarray(four[..., :3]), np.ascontiguousarray(four[..., 3])
+    alpha = soften(colours, solid)
+    straight = np.where(alpha[..., None] > 0, estimate_colours(colours, alpha), np.float32(0))
+    square = np.zeros((side, side, 4), np.uint8)
+    inner = square[top : top + four.shape[0], left : left + four.shape[1]]
+    inner[...] = np.rint(np.concatenate([straight, alpha[..., None]], axis=2) * 255).astype(np.uint8)
+    return square
+
+
+def _visible(rgba: Rgba, mask: Grey) -> Grey:
+    """Return the mask, of the photo's size, without what is transparent in the photo."""
+    return np.asarray(cv2.multiply(_stretch(mask, rgba), np.ascontiguousarray(rgba[..., 3]), scale=1 / 255), np.uint8)
+
+
+def _fit(image: Rgb, mask: Grey) -> tuple[Image.Image, tuple[int, int], int]:
+    """Return the object's scaled box with the mask as fourth channel, its place in the square, and its side."""
     stretched = _stretch(mask, image)
     left, top, right, bottom = _bounds(stretched)
     width, height = right - left, bottom - top
@@ -34,12 +66,10 @@ def extract_object(image: Rgb, mask: Grey) -> Rgb:
     scale = min(side / width, side / height)
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
     cut = _scale(image[top:bottom, left:right], stretched[top:bottom, left:right], size)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(cut, ((side - size[0]) // 2, (side - size[1]) // 2), cut.getchannel("X"))
-    return np.array(square)
+    return cut, ((side - size[0]) // 2, (side - size[1]) // 2), side
 
 
-def _stretch(mask: Grey, image: Rgb) -> Grey:
+def _stretch(mask: Grey, image: Rgb | Rgba) -> Grey:
     height, width = image.shape[:2]
     if mask.shape == (height, width):
         return mask

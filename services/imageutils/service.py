@@ -6,15 +6,16 @@ import asyncio
 import base64
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from services.imageutils.extract import extract_object
+from services.imageutils.extract import cut_out_object, extract_object
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
+from shared.colour import SRGB
 from shared.errors import BadImage
-from shared.image_codec import Photo, decode_mask, decode_photo, encode_png
+from shared.image_codec import decode_mask, decode_photo, encode_png
 from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
@@ -29,13 +30,19 @@ from shared.messages import (
     WhiteBalanceRequest,
 )
 from shared.picture_memory import PictureSlots
+from shared.transparency import own_colours, put_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.imageutils.settings import Settings
+    from shared.colour import Colour
+    from shared.image_codec import Rgb, Rgba
     from shared.image_store import ImageStore
     from shared.picture_memory import PictureSizes
+
+    Picture: TypeAlias = tuple[Rgb | Rgba, Colour]
+    """Pixels, and the meaning of their values."""
 
 NAME = "imageutils"
 _SHADOW_BYTES = 300_000_000  # floats of the largest picture with a shadow, 2048 px a side
@@ -61,8 +68,8 @@ class Handlers:
         self._slots = PictureSlots(sizes, settings.at_once, settings.memory_bytes)
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
-        """Cut an object out and fit it into a white square."""
-        return await self._make(_extract, request.image, request.mask)
+        """Cut an object out and fit it into a square, white or transparent."""
+        return await self._make(partial(_extract, request), request.image, request.mask)
 
     async def shadow(self, request: ShadowRequest) -> ImageReply:
         """Show an extracted object with a soft shadow on a light ground."""
@@ -75,8 +82,8 @@ class Handlers:
             return await self._make(partial(_make_table, request.small_png, request.strength))
         return await self._make(partial(_balance, request), request.image)
 
-    async def _make(self, work: Callable[..., Photo], *images: str | None, least_bytes: int = 0) -> ImageReply:
-        """Call `work` with the bytes of the images, and store the photo that it returns."""
+    async def _make(self, work: Callable[..., Picture], *images: str | None, least_bytes: int = 0) -> ImageReply:
+        """Call `work` with the bytes of the images, and store the picture that it returns."""
         async with self._slots.enter(*images, least_bytes=least_bytes):  # fetch inside: who waits holds no bytes
             deadlines.check()
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
@@ -84,37 +91,43 @@ class Handlers:
             return ImageReply(png=await self._images.put("cache", png, ref))
 
 
-def _extract(image: bytes, mask: bytes) -> Photo:
+def _extract(request: ExtractRequest, image: bytes, mask: bytes) -> Picture:
     grey = decode_mask(mask)  # first: it is the smaller one while the other is decoded
-    photo = decode_photo(image)
-    return Photo(extract_object(photo.rgb, grey), photo.icc)
+    photo = decode_photo(image, with_alpha=request.transparent)
+    cut = cut_out_object(photo, grey) if request.transparent else extract_object(photo.rgb, grey)
+    return cut, photo.colour
 
 
-def _add_shadow(shadow: Shadow, image: bytes, mask: bytes | None) -> Photo:
+def _add_shadow(shadow: Shadow, image: bytes, mask: bytes | None) -> Picture:
     grey = None if mask is None else decode_mask(mask)
     photo = decode_photo(image)
-    return Photo(add_shadow(photo.rgb, grey, shadow), photo.icc)
+    return add_shadow(photo.rgb, grey, shadow), photo.colour
 
 
-def _balance(request: WhiteBalanceRequest, image: bytes) -> Photo:
-    photo = decode_photo(image)
+def _balance(request: WhiteBalanceRequest, image: bytes) -> Picture:
+    photo = decode_photo(image, with_alpha=True)
+    colours, rgba, colour = own_colours(photo), photo.rgba, photo.colour
+    del photo  # its third copy of the image
     if request.method == "auto":
-        return Photo(balance_auto(photo.rgb, request.strength), photo.icc)
-    return Photo(balance_manual(photo.rgb, request.temperature, request.tint, request.strength), photo.icc)
+        balanced = balance_auto(colours, request.strength, colour)
+    else:
+        balanced = balance_manual(colours, request.temperature, request.tint, request.strength)
+    return put_back(rgba, balanced), colour
 
 
-def _make_table(small_png: str, strength: float) -> Photo:
+def _make_table(small_png: str, strength: float) -> Picture:
     """Return the table as an image of 256 x 1 px. Raises BadImage."""
     try:
         data = base64.b64decode(small_png, validate=True)
     except ValueError as error:
         raise BadImage("The small copy of the image is not base64.") from error
-    return Photo(auto_table(decode_photo(data).rgb, strength)[None])
+    return auto_table(decode_photo(data).rgb, strength)[None], SRGB
 
 
-def _encode(photo: Photo) -> tuple[bytes, ImageRef]:
-    png = encode_png(photo.rgb, photo.icc)
-    height, width = photo.rgb.shape[:2]
+def _encode(picture: Picture) -> tuple[bytes, ImageRef]:
+    pixels, colour = picture
+    png = encode_png(pixels, colour)
+    height, width = pixels.shape[:2]
     ref = ImageRef(
         bucket="cache",
         sha256=hashlib.sha256(png).hexdigest(),

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cv2
 import numpy as np
 
+from shared.colour import SRGB, to_srgb
 from shared.colour_tables import SRGB_TO_LINEAR, apply_table, shrink
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from shared.colour import Colour
     from shared.image_codec import Rgb
 
     Linear: TypeAlias = NDArray[np.float32]
@@ -50,15 +52,18 @@ _WARMER = np.array([0.5, 0.0, -0.5])
 _MORE_MAGENTA = np.array([0.15, -0.3, 0.15])
 
 
-def balance_auto(image: Rgb, strength: float = 1.0) -> Rgb:
+def balance_auto(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Rgb:
     """Remove the estimated cast. `image` is uint8 (h, w, 3); strength 0 changes nothing, 1 corrects fully."""
-    return apply_table(image, auto_table(image, strength))
+    return apply_table(image, auto_table(image, strength, colour))
 
 
-def auto_table(image: Rgb, strength: float = 1.0) -> Table:
-    """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) has the same one."""
+def auto_table(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Table:
+    """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) has the same one.
+
+    `colour` is the meaning of the values: the cast is estimated from them in sRGB.
+    """
     small = shrink(image)
-    return _scale_gains(small, -strength * estimate_cast(small))
+    return _scale_gains(small, -strength * estimate_cast(to_srgb(small, colour)))
 
 
 def balance_manual(image: Rgb, temperature: float, tint: float, strength: float = 1.0) -> Rgb:

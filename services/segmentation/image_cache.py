@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from services.segmentation.array_cache import ArrayCache
 from shared import metrics
+from shared.colour import to_srgb
 from shared.errors import ArtMancerError, BadInput, ImageNotFound
 from shared.image_codec import decode_mask, decode_photo
 
@@ -21,7 +22,7 @@ _STORE_TIMEOUT_S = 2.0  # a record saves time, and a request without one is answ
 
 
 class ImageCache:
-    """Reads the bucket `inputs` and keeps decoded photos up to a number of bytes."""
+    """Reads the bucket `inputs` and keeps decoded photos, in sRGB and up to a number of bytes."""
 
     def __init__(self, images: ImageStore, cache_bytes: int) -> None:
         self._images = images
@@ -31,10 +32,11 @@ class ImageCache:
         """Return a decoded photo; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
         known = self._decoded.get(sha256)
         metrics.count_lookup("photo", hit=known is not None)
-        if known is None:
-            known = (await asyncio.to_thread(decode_photo, await self._bytes(sha256))).rgb
-            self._decoded.put(sha256, known)
-        return known
+        if known is not None:
+            return known
+        photo = await asyncio.to_thread(_decode, await self._bytes(sha256))
+        self._decoded.put(sha256, photo)
+        return photo
 
     def clear(self) -> None:
         """Forget all photos."""
@@ -103,3 +105,8 @@ def _pack(origin: Origin) -> bytes:
 
 def _unpack(packed: bytes) -> Origin | None:
     return Origin(*(letter == b"y"[0] for letter in packed)) if len(packed) == len(Origin._fields) else None
+
+
+def _decode(data: bytes) -> Rgb:
+    photo = decode_photo(data)
+    return to_srgb(photo.rgb, photo.colour)  # the engines were made for sRGB

@@ -21,6 +21,7 @@ from services.imageutils.settings import Settings
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.white_balance import balance_auto, balance_manual
 from shared import rpc, subjects
+from shared.colour import SRGB, Colour
 from shared.errors import BadImage, BadInput, ImageNotFound, Unavailable
 from shared.image_codec import Photo, decode_photo, encode_png
 from shared.messages import (
@@ -133,7 +134,7 @@ async def test_a_worker_balances_its_image_by_a_table(bus: Bus, images: NatsImag
     submit = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7)
     calls = ServiceCalls(bus, images, CancelFlag())
 
-    balanced = await asyncio.to_thread(calls.fetch_balanced, submit, photo)
+    balanced = await asyncio.to_thread(calls.fetch_balanced, submit, photo, SRGB)
 
     np.testing.assert_array_equal(balanced, balance_auto(photo, 0.7))
 
@@ -160,11 +161,11 @@ async def test_white_is_balanced_by_hand(bus: Bus, images: NatsImageStore) -> No
 async def test_the_colour_profile_is_kept(bus: Bus, images: NatsImageStore) -> None:
     """Numbers mean the same colours before and after."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    image = await images.put("inputs", encode_png(decode_photo(PHOTO).rgb, profile))
+    image = await images.put("inputs", encode_png(decode_photo(PHOTO).rgb, Colour(profile)))
 
     balanced = await ask(bus, images, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=image.sha256))
 
-    assert balanced.icc == profile
+    assert balanced.colour.icc == profile
 
 
 async def test_more_requests_than_seats_are_all_answered(bus: Bus, images: NatsImageStore) -> None:

@@ -86,6 +86,21 @@ async def test_outside_the_mask_nothing_changes(desk: Desk, images: NatsImageSto
     assert not np.array_equal(before[mask > 0], after[mask > 0])
 
 
+async def test_outside_the_mask_transparency_stays(desk: Desk, images: NatsImageStore) -> None:
+    """Bit for bit, also of colours that nobody sees; inside the mask the result is opaque."""
+    mask, photo = square(), np.random.default_rng(5).integers(0, 256, (300, 451, 4), np.uint8)
+    upload, ref = await images.put("inputs", encode_png(photo)), await images.put("inputs", encode_png(mask))
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", task=Task.REMOVAL, image=upload.sha256, mask=ref.sha256)
+        end = await desk.done("j1")
+    after = decode_photo(await images.get("results", end.result.sha256), with_alpha=True).rgba
+
+    assert after is not None
+    assert end.changed_outside_px == 0
+    assert np.array_equal(photo[mask == 0], after[mask == 0])
+    assert (after[mask > 0][:, 3] == 255).all()
+
+
 async def test_a_mask_of_another_size_is_fitted(desk: Desk, images: NatsImageStore) -> None:
     """A browser may draw on a smaller canvas."""
     ref = await images.put("inputs", encode_png(square()[::2, ::2].copy()))

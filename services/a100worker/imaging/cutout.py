@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from services.a100worker.imaging.placement import Box, bounding_box
+from shared.foreground import estimate_colours, soften
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 _MAX_SIDE_PX = 1024
 _MARGIN = 0.1  # of the long side: background for the separation of the colours
 _MIN_MARGIN_PX = 8
-_RADIUS = 0.008  # of the long side
-_EPSILON = 1e-5  # of the guided filter, for values 0..1
-_STRETCH = (0.08, 0.92)
-_FUSION_PX = (90, 6)
 _SOFT_RIM = 0.04  # of the long side
 _VISIBLE = 0.05
 
@@ -56,9 +53,9 @@ def cut_out(image: Rgb, mask: Grey) -> Cutout:
         colour = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
         hard = np.asarray(cv2.resize(hard, size, interpolation=cv2.INTER_AREA), np.uint8)
     floats, solid = (array.astype(np.float32) / np.float32(255) for array in (colour, hard))
-    alpha = _soften(floats, solid)
+    alpha = soften(floats, solid)
     visible = bounding_box((alpha > _VISIBLE).astype(np.uint8)) or Box(0, 0, hard.shape[1], hard.shape[0])
-    return Cutout(_estimate_colours(floats, alpha)[visible.slices], alpha[visible.slices])
+    return Cutout(estimate_colours(floats, alpha)[visible.slices], alpha[visible.slices])
 
 
 def cut_whole(image: Rgb) -> Cutout:
@@ -68,37 +65,6 @@ def cut_whole(image: Rgb) -> Cutout:
     rows, columns = (np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5) for side in (height, width))
     alpha = np.minimum(rows[:, None] / reach, 1) * np.minimum(columns[None, :] / reach, 1)
     return Cutout(image.astype(np.float32) / np.float32(255), _smoothstep(alpha.astype(np.float32)))
-
-
-def _soften(image: Floats, solid: Floats) -> Floats:
-    """Soften the mask along the image's edges: guided filter (He, Sun, Tang 2010) on the grey image."""
-    side = 2 * max(2, round(_RADIUS * max(solid.shape))) + 1
-    guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
-
-    def mean(values: Floats) -> Floats:
-        return np.asarray(cv2.blur(values, (side, side)), np.float32)
-
-    mean_guide, mean_solid = mean(guide), mean(solid)
-    slope = (mean(guide * solid) - mean_guide * mean_solid) / (mean(guide * guide) - mean_guide**2 + _EPSILON)
-    offset = mean_solid - slope * mean_guide
-    low, high = _STRETCH
-    return np.asarray(np.clip((mean(slope) * guide + mean(offset) - low) / (high - low), 0, 1), np.float32)
-
-
-def _estimate_colours(image: Floats, alpha: Floats) -> Floats:
-    """Estimate the object's own colours: blur fusion in two passes (Forte 2021)."""
-    colour = background = image
-    weight = alpha[..., None]
-    for radius in _FUSION_PX:
-        near, far = _average(colour, alpha, radius), _average(background, 1 - alpha, radius)
-        colour = np.clip(near + weight * (image - weight * near - (1 - weight) * far), 0, 1)
-        background = far
-    return colour
-
-
-def _average(colour: Floats, weight: Floats, radius: int) -> Floats:
-    total = cv2.blur(colour * weight[..., None], (radius, radius))
-    return np.asarray(total / (cv2.blur(weight, (radius, radius)) + 1e-5)[..., None], np.float32)
 
 
 def _smoothstep(ramp: Floats) -> Floats:

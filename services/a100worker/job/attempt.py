@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.a100worker import backend, metrics
+from services.a100worker.imaging.transparency import restore
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
 from services.a100worker.job.results import count_outside_changes, store_png
@@ -103,8 +104,10 @@ class Attempt:
         with tracing.span("job.edit"):
             edit = backend.edit(self.engine, decoded.inputs, self.progress)
         edited_at = time.monotonic()
-        png = encode_png(edit.image, decoded.icc)
-        return _Output(edit, png, count_outside_changes(decoded.inputs.image, edit), decoded_at, edited_at)
+        photo = decoded.photo
+        result = restore(photo.rgba, edit)
+        changed = count_outside_changes(photo.rgb if photo.rgba is None else photo.rgba, result, edit.region)
+        return _Output(edit, encode_png(result, photo.colour), changed, decoded_at, edited_at)
 
     async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str:
         return await store_session(

@@ -12,12 +12,15 @@ import cv2
 import numpy as np
 
 from services.a100worker.backend import InsertionInputs, RemovalInputs, WhiteBalanceInputs
+from services.a100worker.imaging.reference import marks_something
 from shared import rpc, subjects
+from shared.colour import to_space, to_srgb
 from shared.colour_tables import apply_table, shrink
 from shared.errors import ArtMancerError, JobCancelled
 from shared.image_codec import decode_mask, decode_photo, encode_png
 from shared.messages import ImageReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
 from shared.tasks import require_images
+from shared.transparency import own_colours
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from services.a100worker.backend import TaskInputs
     from services.a100worker.cancel_flag import CancelFlag
     from shared.bus import Bus
-    from shared.image_codec import Grey, Rgb
+    from shared.colour import Colour
+    from shared.image_codec import Grey, Photo, Rgb
     from shared.image_store import ImageStore
     from shared.messages import JobSubmit
 
@@ -39,10 +43,10 @@ _TABLE = (1, 256, 3)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The inputs of an engine, and the colour profile of the photo, which the result carries too."""
+    """The inputs of an engine, and the photo, whose colour space and transparency the result has too."""
 
     inputs: TaskInputs
-    icc: bytes | None
+    photo: Photo
 
 
 class ServiceCalls:
@@ -58,9 +62,9 @@ class ServiceCalls:
         """Return the saliency map of an image, or None if there is none. Raises JobCancelled."""
         return self._wait_for(_fetch_saliency(self._bus, self._images, sha256))
 
-    def fetch_balanced(self, submit: JobSubmit, image: Rgb) -> Rgb:
-        """Return the job's image, white-balanced. Raises JobCancelled, Unavailable."""
-        small = base64.b64encode(encode_png(shrink(image))).decode()
+    def fetch_balanced(self, submit: JobSubmit, image: Rgb, colour: Colour) -> Rgb:
+        """Return the job's image, white-balanced in its own colour space. Raises JobCancelled, Unavailable."""
+        small = base64.b64encode(encode_png(to_srgb(shrink(image), colour))).decode()
         reply = self._wait_for(_fetch_balanced(self._bus, self._images, submit, small))
         if reply.shape != _TABLE:
             return reply  # of an image service of the release before, which balances the image itself
@@ -86,12 +90,13 @@ async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
 
 def decode(submit: JobSubmit, files: Files, calls: ServiceCalls) -> Decoded:
     """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
-    photo = decode_photo(files["image"])
-    return Decoded(_inputs(submit, photo.rgb, files, calls), photo.icc)
+    photo = decode_photo(files["image"], with_alpha=True)
+    return Decoded(_inputs(submit, photo, files, calls), photo)
 
 
-def _inputs(submit: JobSubmit, image: Rgb, files: Files, calls: ServiceCalls) -> TaskInputs:
+def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls) -> TaskInputs:
     options = submit.model_dump(include=_OPTIONS)
+    image = photo.rgb
     match submit.task:
         case Task.REMOVAL:
             return RemovalInputs(
@@ -103,22 +108,33 @@ def _inputs(submit: JobSubmit, image: Rgb, files: Files, calls: ServiceCalls) ->
                 **options,
             )
         case Task.INSERTION:
+            reference, reference_mask = _decode_reference(files, photo.colour)
             return InsertionInputs(
                 image=image,
                 mask=_resize_mask(decode_mask(files["mask"]), image),
-                reference=decode_photo(files["reference"]).rgb,
-                reference_mask=decode_mask(files["reference_mask"]) if "reference_mask" in files else None,
+                reference=reference,
+                reference_mask=reference_mask,
                 fetch_reference_saliency=lambda: calls.fetch_saliency(submit.reference),
                 **options,
             )
         case Task.WHITE_BALANCE:
+            colours = own_colours(photo)
             return WhiteBalanceInputs(
-                image=image,
+                image=colours,
                 strength=submit.strength,
-                fetch_balanced=lambda: calls.fetch_balanced(submit, image),
+                fetch_balanced=lambda: calls.fetch_balanced(submit, colours, photo.colour),
                 **options,
             )
     assert_never(submit.task)
+
+
+def _decode_reference(files: Files, colour: Colour) -> tuple[Rgb, Grey | None]:
+    """Return the reference in the photo's colour space, and its mask: the one that was sent, or its transparency."""
+    reference = decode_photo(files["reference"], with_alpha=True)
+    mask = decode_mask(files["reference_mask"]) if "reference_mask" in files else None
+    if reference.rgba is not None and not marks_something(mask):
+        mask = np.ascontiguousarray(reference.rgba[..., 3])
+    return to_space(reference.rgb, reference.colour, colour), mask
 
 
 def _resize_mask(mask: Grey, image: Rgb) -> Grey:

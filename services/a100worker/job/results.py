@@ -12,8 +12,7 @@ from shared.image_store import digest
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from services.a100worker.backend import Edit
-    from shared.image_codec import Grey, Rgb
+    from shared.image_codec import Grey, Rgb, Rgba
     from shared.image_store import Bucket, ImageStore
 
 
@@ -36,24 +35,27 @@ async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb)
     return await images.put(bucket, data, ref)
 
 
-def count_outside_changes(before: Rgb, edit: Edit) -> int:
-    """Count the pixels outside the edit's region that differ from the upload. An edit of the whole image has none."""
-    if edit.region is None:
+def count_outside_changes(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey | None) -> int:
+    """Count the pixels outside the region that differ from the upload, in colour or opacity.
+
+    An edit of the whole image (None) has none.
+    """
+    if region is None:
         return 0
-    rows = np.flatnonzero(edit.region.any(axis=1))
+    rows = np.flatnonzero(region.any(axis=1))
     top, bottom = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
     bands = slice(0, top), slice(top, bottom), slice(bottom, None)
-    return sum(_count_outside(before[band], edit.image[band], edit.region[band]) for band in bands)
+    return sum(_count_outside(before[band], after[band], region[band]) for band in bands)
 
 
-def _count_outside(before: Rgb, after: Rgb, region: Grey) -> int:
+def _count_outside(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey) -> int:
     if _is_equal(before, after):
         return 0
     changed = np.any(before != after, axis=2)
     return int(np.count_nonzero(changed & (region == 0)))
 
 
-def _is_equal(before: Rgb, after: Rgb) -> bool:
+def _is_equal(before: Rgb | Rgba, after: Rgb | Rgba) -> bool:
     """Compare eight bytes at a time: 3 ms for 12 megapixels, where a comparison by pixels takes 130 ms."""
     if not (before.flags.c_contiguous and after.flags.c_contiguous):
         return False

@@ -97,9 +97,9 @@ async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps
 async def extract_object(
     extraction: ExtractionBody, response: Response, deps: InjectedDeps, owner: CurrentOwner
 ) -> Image:
-    """Cut the masked object out and centre it on a white square. The result can be the reference of an insertion."""
+    """Cut the masked object out and centre it on a transparent square. It can be the reference of an insertion."""
     await require(deps.uploads, owner, image=extraction.image, mask=extraction.mask)
-    request = ExtractRequest(image=extraction.image, mask=extraction.mask)
+    request = ExtractRequest(image=extraction.image, mask=extraction.mask, transparent=True)
     reply = await rpc.call(deps.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     extracted = await deps.uploads.adopt(owner, reply.png)
     response.headers["Location"] = f"/v1/images/{extracted.ref.sha256}"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.imageutils.extract import extract_object
+from services.imageutils.extract import cut_out_object, extract_object
 from shared.errors import BadInput
-from shared.image_codec import decode_photo
+from shared.image_codec import Photo, decode_photo, lay_on_white
 
 if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
@@ -126,3 +126,49 @@ def test_the_inputs_stay_as_they_are() -> None:
     square = extract_object(image, mask)
 
     assert square.flags.writeable
+
+
+# --- on a transparent ground --------------------------------------------------------------------------------------
+
+
+def test_a_cut_out_object_lies_where_the_white_one_does() -> None:
+    """In a square of the same size, opaque inside and transparent outside."""
+    image = decode_photo((SAMPLES / "cat.jpg").read_bytes()).rgb
+    mask = np.zeros(image.shape[:2], np.uint8)
+    cv2.ellipse(mask, (225, 150), (90, 110), 0, 0, 360, 255, -1)
+
+    square, white = cut_out_object(Photo(image), mask), extract_object(image, mask)
+
+    assert square.shape == (*white.shape[:2], 4)
+    assert (square[256, 256] == [*white[256, 256], 255]).all()
+    assert (square[0, 0] == 0).all()
+    inside = cv2.erode((square[..., 3] == 255).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    assert np.abs(square[inside][:, :3].astype(int) - white[inside]).max() <= 1
+    assert inside.mean() > 0.4
+
+
+def test_a_soft_edge_keeps_nothing_of_the_old_background() -> None:
+    """A red disc on green: its half-transparent rim is red."""
+    solid = np.zeros((200, 200), np.uint8)
+    cv2.circle(solid, (100, 100), 60, 255, -1)
+    soft = np.asarray(cv2.GaussianBlur(solid, (0, 0), 2), np.float32)[..., None] / 255
+    image = np.rint(np.array([220, 20, 20]) * soft + np.array([20, 200, 20]) * (1 - soft)).astype(np.uint8)
+
+    square = cut_out_object(Photo(image), solid)
+
+    rim = (square[..., 3] > 40) & (square[..., 3] < 215)
+    assert rim.any()
+    assert np.median(square[rim][:, 1]) < 60
+
+
+def test_what_is_transparent_in_the_photo_stays_so() -> None:
+    """A hole in the object is no part of it."""
+    rgba = np.full((100, 100, 4), 200, np.uint8)
+    rgba[..., 3] = 255
+    rgba[40:60, 40:60, 3] = 0
+    mask = box_mask(100, 100, (10, 10, 90, 90))
+
+    square = cut_out_object(Photo(lay_on_white(rgba), rgba=rgba), mask)
+
+    assert square[256, 256, 3] == 0
+    assert square[60, 256, 3] == 255

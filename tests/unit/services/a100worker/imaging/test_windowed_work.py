@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from services.a100worker.backend import Edit
 from services.a100worker.imaging.grain import _CELL_PX, _grid_cells, _shift_detail
 from services.a100worker.imaging.holes import feather, grow, split
 from services.a100worker.job.results import count_outside_changes
@@ -129,6 +128,6 @@ def test_changes_outside_are_counted_as_on_the_whole_image() -> None:
         changed = random.random(region.shape) < random.choice([0, 0.001, 0.2])
         after[changed] ^= random.integers(1, 256, dtype=np.uint8)
 
-        count = count_outside_changes(before, Edit(after, region))
+        count = count_outside_changes(before, after, region)
 
         assert count == np.count_nonzero(changed & (region == 0))
