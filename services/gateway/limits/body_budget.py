@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -61,10 +61,18 @@ class BodyBudget:
         async with AsyncExitStack() as held:
             body = _Body(self, principal.key_id or principal.owner, held, length, client)
             if not await body.reserve():
+                await self._discard(receive)
                 headers = {"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"}
                 await error_response(scope["path"], 429, _BUSY, headers=headers)(scope, receive, send)
                 return
             await self._app(scope, body.receive, _send_in_pieces(send, held))
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read and drop the body for a while: a client that still sends at the close never sees the response."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                while (await receive()).get("more_body"):
+                    pass
 
     async def reserve(self, key: str, size_bytes: int, held: AsyncExitStack) -> bool:
         """Reserve the memory for a body and return True; return False after a vain wait."""

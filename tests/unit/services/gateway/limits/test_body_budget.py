@@ -136,16 +136,33 @@ async def test_a_second_one_waits_unread() -> None:
 
 
 async def test_after_a_vain_wait_it_is_refused() -> None:
-    """With 429 and the time until the next try; the body was never read."""
-    limited = budget(App(), wait_s=0.05)
+    """With 429 and the time until the next try. The body is dropped first, or its sender would miss the response."""
+    app = App()
+    limited = budget(app, wait_s=0.05)
     first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
+    second.arrive(4 * MIB, more=True)
+    second.arrive(4 * MIB, more=False)
+    async with served(first):
+        await wait_until(lambda: first.reads, "the first has its memory")
+        await second.run()
+        running = app.running
+
+    assert second.status == 429
+    assert dict(second.sent[0]["headers"])[b"retry-after"] == b"5"
+    assert second.reads == 2
+    assert running == 1
+
+
+async def test_a_refused_body_that_does_not_come_is_not_awaited_for_long() -> None:
+    """The response follows after the patience for a pause."""
+    limited = budget(App(), wait_s=0.05, patience_s=0.1)
+    first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
+    first.arrive(8 * MIB, more=False)
     async with served(first):
         await wait_until(lambda: first.reads, "the first has its memory")
         await second.run()
 
     assert second.status == 429
-    assert dict(second.sent[0]["headers"])[b"retry-after"] == b"5"
-    assert second.reads == 0
 
 
 async def test_one_owner_leaves_memory_to_the_others() -> None:
