@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from services.a100worker.backend import Edit, grey_to_rgb
 from services.a100worker.imaging import cutout, placement
 from services.a100worker.imaging.harmony import compose, match_tone
 from services.a100worker.imaging.reference import marks_something, object_mask
+from services.a100worker.imaging.windows import leaves_no_context
+from shared.errors import BadInput
 
 if TYPE_CHECKING:
     from services.a100worker.backend import InsertionInputs, StepReporter
+    from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
+
+_LEAST_SIDE_PX = 4  # of a region: an object in a narrower one cannot be seen
+_NEARLY_ALL = ". The mask covers nearly the whole photo, so the object will too."
 
 
 def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     """Compose a copy of the object into each region of the mask. Raises BadInput or JobCancelled."""
-    regions = placement.find_regions(job.mask)
-    total = 2 + len(regions)
+    regions = _find_visible_regions(job.mask)
+    total, warning = 2 + len(regions), _NEARLY_ALL if leaves_no_context(job.mask) else ""
     step(0, total, "Looking for the object")
     shape = object_mask(job.reference, job.reference_mask, job.fetch_reference_saliency)
     step(1, total, "Cutting out the object")
@@ -27,19 +34,32 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     image, changed = job.image.copy(), np.zeros_like(job.mask)
     placed = np.zeros_like(job.mask) if job.debug else None
     for number, region in enumerate(regions, start=1):
-        step(1 + number, total, f"Placing {number} of {len(regions)}", image.copy if number > 1 else None)
+        step(1 + number, total, f"Placing {number} of {len(regions)}{warning}", image.copy if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
         copy = match_tone(thing.resize(box.width, box.height), job.image, box)
         compose(image, changed, copy, box)
         if placed is not None:
             alpha = np.rint(copy.alpha * 255).astype(np.uint8)
             placed[box.slices] = np.maximum(placed[box.slices], alpha)
+    if cv2.norm(image, job.image, cv2.NORM_INF) == 0:
+        raise BadInput(
+            "The insertion changed nothing: the object looks like what is there. Choose another region or object."
+        )
     step(total, total)
     if placed is None:
         return Edit(image, changed)
     labelled = marks_something(job.reference_mask)
     masked = None if shape is None or not labelled else np.where(shape[..., None] > 0, job.reference, np.uint8(0))
     return Edit(image, changed, _label_conditions(job.image, job.mask, job.reference, masked, placed))
+
+
+def _find_visible_regions(mask: Grey) -> list[Box]:
+    """Return the regions of the mask. Raises BadInput if an object could be seen in none of them."""
+    regions = placement.find_regions(mask)
+    widest = max(min(region.width, region.height) for region in regions)
+    if widest < _LEAST_SIDE_PX:
+        raise BadInput(f"The region is {widest} px wide, too narrow for an object. Mark at least {_LEAST_SIDE_PX} px.")
+    return regions
 
 
 def _label_conditions(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from services.a100worker.backends.classical.insertion import insert
+from shared.errors import BadInput
 from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, insertion, noise, photo
 
 
@@ -115,3 +116,34 @@ def test_the_pictures_for_debugging_come_in_the_client_s_order(*, masked: bool, 
     )  # fmt: skip
 
     assert [label for label, _ in insert(work, Recorder()).conditions] == labels
+
+
+@pytest.mark.parametrize("box", [(50, 20, 51, 280), (20, 50, 380, 53)])
+def test_a_region_too_narrow_to_see_anything_in_is_refused(box: tuple[int, int, int, int]) -> None:
+    """One pixel across, or three down: the edit would end as done and show nothing."""
+    ball, shape = red_ball()
+    work = insertion(noise(300, 400), box_mask(300, 400, box), reference=ball, reference_mask=shape)
+
+    with pytest.raises(BadInput, match="too narrow for an object"):
+        insert(work, Recorder())
+
+
+def test_an_insertion_that_changes_nothing_is_reported() -> None:
+    """A black object on a black photo: nobody could find it in the result."""
+    black = frozen(np.zeros((200, 200, 3), np.uint8))
+    work = insertion(black, box_mask(200, 200, (40, 40, 160, 160)), reference=black)
+
+    with pytest.raises(BadInput, match="changed nothing"):
+        insert(work, Recorder())
+
+
+def test_a_mask_over_nearly_everything_gives_a_warning() -> None:
+    """The user sees it with the progress."""
+    ball, shape = red_ball()
+    recorder = Recorder()
+
+    insert(
+        insertion(noise(300, 400), box_mask(300, 400, (0, 0, 400, 298)), reference=ball, reference_mask=shape), recorder
+    )
+
+    assert any("nearly the whole photo" in (message or "") for message in recorder.messages)
