@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +53,7 @@ PHONE_PX = 7000  # 49 megapixels
 WORK_S, SETTLE_S = 300.0, 10.0
 KEPT_MB = 150.0
 UNITS = {"m": 2**20, "g": 2**30, "Mi": 2**20, "Gi": 2**30}
-NAMES = ("segmentation", "a100worker", "imageutils")
+AT_ONCE = {"imageutils": 4, "segmentation": 2, "a100worker": 2}  # of the worker one, and the next one's files
 
 
 def in_bytes(text: str) -> int:
@@ -190,26 +189,24 @@ def stack(folder: Path) -> Iterator[Stack]:
         yield running
 
 
-async def test_no_service_passes_its_limit(table: Table) -> None:
+@pytest.mark.parametrize("service", AT_ONCE)
+async def test_a_service_keeps_its_limit(table: Table, service: str, tmp_path: Path) -> None:
     """Largest pictures, as many at once as the service takes: the peak fits each limit, and the memory goes back."""
-    with tempfile.TemporaryDirectory() as folder, stack(Path(folder)) as running:
+    with stack(tmp_path) as running:
+        process = running.processes[service]
         async with open_bus(NatsSettings(url=running.broker), "peaks") as bus:
             client = Client(bus)
             largest, marks = await client.store(photo(SIDE_PX, progressive=True)), await client.store(mask(SIDE_PX))
             phone, spot = await client.store(photo(PHONE_PX)), await client.store(mask(PHONE_PX))
-            missed = []
-            for service in NAMES:
-                process = running.processes[service]
-                idle_mb = pss_bytes(process) / 1e6
-                await work(service, client, phone, spot, 1, "phone")
-                await asyncio.sleep(SETTLE_S)
-                kept_mb = pss_bytes(process) / 1e6 - idle_mb
-                with Watch(process).running() as watch:
-                    await work(service, client, largest, marks, 4, "large")
-                for place, limit in limits_of(service).items():
-                    peak_mb = watch.peak_bytes / 1e6
-                    table.row(f"peak of {service}, limit of {place}", peak_mb, "MB", target=limit / 1e6)
-                    missed += [(service, place, peak_mb)] if watch.peak_bytes > limit else []
-                table.row(f"kept by {service} after 49 megapixels", kept_mb, "MB", target=KEPT_MB)
+            idle_mb = pss_bytes(process) / 1e6
+            await work(service, client, phone, spot, 1, "phone")
+            await asyncio.sleep(SETTLE_S)
+            kept_mb = pss_bytes(process) / 1e6 - idle_mb
+            with Watch(process).running() as watch:
+                await work(service, client, largest, marks, AT_ONCE[service], "large")
 
-    assert not missed, "These services need more memory than their containers have."
+    table.row(f"kept by {service} after 49 megapixels", kept_mb, "MB", target=KEPT_MB)
+    limits = limits_of(service)
+    for place, limit in limits.items():
+        table.row(f"peak of {service}, limit of {place}", watch.peak_bytes / 1e6, "MB", target=limit / 1e6)
+    assert watch.peak_bytes <= min(limits.values()), f"{service} needs more memory than its container has."
