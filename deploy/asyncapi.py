@@ -113,6 +113,17 @@ def channels() -> list[Channel]:
             "ownership", f"$KV.owned.{owner}.{{sha256}}", "The gateway marks an owner of an image. The body is free."
         ),
         Channel(
+            "resultMark",
+            f"$KV.owned.{owner}.results.{job}.{{sha256}}",
+            "A worker marks the result of a job as its owner's. The body is free.",
+        ),
+        Channel(
+            "reservation",
+            f"$KV.owned.{owner}.waiting.{job}",
+            "The gateway keeps the inputs of an unsettled job, and room for its result. The body is free.",
+        ),
+        Channel("deletedJob", f"$KV.owned.{owner}.purged.{job}", "The gateway notes a deleted job. The body is free."),
+        Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
         Channel("mask", subjects.SEG_MASK, "Find the mask of an object.", (MaskRequest,), MaskReply),

@@ -39,7 +39,7 @@ class Duties:
     reads: tuple[str, ...] = ()
     """Streams that it reads by direct get (`bus.get`, `bus.last`, `bus.history`)."""
     inspects: tuple[str, ...] = ()
-    """Streams that it reads the state of (`bus.subjects_in`, `bus.creation_time`)."""
+    """Streams that it reads the state of (`bus.subjects_in`, `bus.creation_time`, `bus.info`)."""
     purges: tuple[str, ...] = ()
     """Streams that it deletes messages from by subject (`bus.purge`)."""
     deletes_from: tuple[str, ...] = ()
@@ -51,6 +51,8 @@ class Duties:
     writes_images: tuple[Bucket, ...] = ()
     """Buckets that it stores images in: it looks for each image first and removes the copy that it replaces
     (`images.put`, `images.head`)."""
+    removes_images: tuple[Bucket, ...] = ()
+    """Buckets that it reads and deletes images from (`images.remove`)."""
     reads_images: tuple[Bucket, ...] = ()
     """Buckets that it only reads images from (`images.get`)."""
     lists_streams: bool = False
@@ -84,9 +86,12 @@ DUTIES = {
         subscribes=(subjects.LIVE_EVENTS,),
         publishes=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
         reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
-        purges=(SESSIONS,),
+        inspects=(SESSIONS, bucket_stream("results")),
+        purges=(SESSIONS, JOB_EV, JOB_DLQ),  # a user deletes a job
+        deletes_from=(JOB_LOG,),
         writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
-        reads_images=("results", "cache"),
+        removes_images=("results",),
+        reads_images=("cache",),
         lists_streams=True,
     ),
     "segmentation": Duties(
@@ -132,8 +137,9 @@ DUTIES = {
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_SESSIONS,
+            subjects.ALL_RESULT_MARKS,
         ),
-        reads=(JOB_EV, JOB_Q),  # the queue, to prefetch the inputs of the next job
+        reads=(JOB_EV, JOB_Q, OWNED),  # the queue, to prefetch the inputs of the next job
         consumes=WORK,
         writes_images=("results", "debug"),
         reads_images=("inputs", "cache"),
@@ -171,6 +177,9 @@ def _publish_subjects(duties: Duties) -> Iterator[str]:
     for bucket in duties.writes_images:
         yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, "*"))
         yield from (subjects.api(verb, bucket_stream(bucket)) for verb in ("STREAM.INFO", "STREAM.PURGE"))
+    for bucket in duties.removes_images:
+        yield subjects.object_entry(bucket, "*")
+        yield subjects.api("STREAM.PURGE", bucket_stream(bucket))
     yield from (subjects.api("STREAM.INFO", stream) for stream in duties.inspects)
     yield from (subjects.api("STREAM.PURGE", stream) for stream in duties.purges)
     yield from (subjects.api("STREAM.MSG.DELETE", stream) for stream in duties.deletes_from)
@@ -189,7 +198,10 @@ def _reply_subjects(duties: Duties) -> Iterator[str]:
 
 
 def _read_subjects(duties: Duties) -> Iterator[str]:
-    for stream in (*duties.reads, *map(bucket_stream, (*duties.writes_images, *duties.reads_images))):
+    for stream in (
+        *duties.reads,
+        *map(bucket_stream, (*duties.writes_images, *duties.removes_images, *duties.reads_images)),
+    ):
         yield subjects.api("DIRECT.GET", stream)
         yield subjects.api("DIRECT.GET", stream, ">")
         yield subjects.api("STREAM.MSG.GET", stream)  # a copy may be behind, so the leader is read too

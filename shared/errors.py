@@ -7,7 +7,8 @@ ArtMancerError
 │   ├── BadMessage        a message that breaks its schema
 │   └── NothingFound      the image has no object at the prompt
 ├── NotFound              unknown or expired
-│   └── ImageNotFound     the image is not in the store, or no longer
+│   ├── ImageNotFound     the image is not in the store, or no longer
+│   └── JobDeleted        the owner deleted the job and its data
 ├── Conflict              the present state does not allow the request
 │   └── WrongLastSequence another writer stored a message on the subject first
 ├── JobFailed             the job ended without a result
@@ -87,6 +88,12 @@ class ImageNotFound(NotFound):
     """The image is unknown or has expired."""
 
     code = "image_not_found"
+
+
+class JobDeleted(NotFound):
+    """The job was deleted."""
+
+    code = "deleted"
 
 
 class Conflict(ArtMancerError):

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str]]]
     """Returns width and height of the upright image in pixels, and its content type. Raises BadImage, TooLarge."""
 
-__all__ = ["CHUNK_BYTES", "Bucket", "CachedImageStore", "ImageStore", "NamedStore", "NatsImageStore", "digest"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Bucket",
+    "CachedImageStore",
+    "ImageRemover",
+    "ImageStore",
+    "NamedStore",
+    "NatsImageStore",
+    "digest",
+]
 _STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
 _VERIFIED = 4096  # copies
 _CLOCK_SKEW_S = 60.0  # between the hosts that write and read an entry
@@ -57,6 +66,16 @@ class StreamedStore(ImageStore, Protocol):
         """Yield an image in pieces, so that a slow reader costs little memory. Raises ImageNotFound, BrokerUnavailable.
 
         A missing piece raises before the first one; wrong bytes raise before the last one.
+        """
+
+
+class ImageRemover(Protocol):
+    """Deletes images that services exchange."""
+
+    async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
+        """Delete an image unless `is_needed` returns True; return whether it was deleted. Raises BrokerUnavailable.
+
+        An image that is stored again during the question stays.
         """
 
 
@@ -206,15 +225,12 @@ class NatsImageStore:
         except (BadInput, ImageNotFound):
             return None
 
-    async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> None:
-        """Delete an image unless `is_needed` returns True. Raises BrokerUnavailable.
-
-        The entry is read before the question and deleted only if it has not changed since. So an image that is stored
-        again in between stays.
-        """
+    async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
+        """See ImageRemover. The entry is read before the question, and deleted only if it has not changed since."""
         found = await self._objects.find(bucket, sha256)
-        if found.entry is not None and not await is_needed():
-            await self._objects.delete(bucket, sha256, found)
+        if found.entry is None or await is_needed():
+            return False
+        return await self._objects.delete(bucket, sha256, found)
 
 
 class CachedImageStore:

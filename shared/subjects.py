@@ -36,6 +36,8 @@ ALL_DEAD = "job.dlq.>"
 ALL_RECORDS = "$KV.jobs.>"
 ALL_SESSIONS = "$KV.sessions.>"
 ALL_OWNED = "$KV.owned.>"
+ALL_WAITING = "$KV.owned.*.waiting.*"
+ALL_RESULT_MARKS = "$KV.owned.*.results.*.*"
 LIVE_EVENTS = "live.ev.>"
 LIVE_STARTS = "live.ev.*.started"
 LIVE_QUEUE = "live.q.>"
@@ -201,6 +203,57 @@ def job_record_anywhere(job_id: str) -> str:
 def image_ownership(owner: str, sha256: str) -> str:
     """Return the key in the bucket `owned` that makes an owner one of an image's owners."""
     return f"$KV.owned.{token(owner)}.{token(sha256)}"
+
+
+def image_owners(sha256: str) -> str:
+    """Match the keys of all owners of an image."""
+    return f"$KV.owned.*.{token(sha256)}"
+
+
+def bucket_of_mark(subject: str) -> str:
+    """Return the bucket of the image that a key in the bucket `owned` belongs to."""
+    parts = subject.split(".")
+    return "inputs" if len(parts) == len(("$KV", "owned", "owner", "sha256")) else parts[3]
+
+
+def owner_of_mark(subject: str) -> str:
+    """Return the owner in a key of the bucket `owned`, or in a pattern of one owner's keys."""
+    return subject.split(".")[2]
+
+
+def owned_by(owner: str) -> str:
+    """Match all keys of one owner in the bucket `owned`."""
+    return f"$KV.owned.{token(owner)}.>"
+
+
+def result_mark(owner: str, job_id: str, sha256: str) -> str:
+    """Return the key in the bucket `owned` that keeps the result of a job."""
+    return f"$KV.owned.{token(owner)}.results.{token(job_id)}.{token(sha256)}"
+
+
+def result_marks_of_job(owner: str, job_id: str) -> str:
+    """Match the keys of the results of one job; it has more than one if an attempt came too late."""
+    return f"$KV.owned.{token(owner)}.results.{token(job_id)}.*"
+
+
+def result_marks_of(sha256: str) -> str:
+    """Match the keys of all jobs with this result."""
+    return f"$KV.owned.*.results.*.{token(sha256)}"
+
+
+def waiting_job(owner: str, job_id: str) -> str:
+    """Return the key in the bucket `owned` that keeps the inputs of an unsettled job, and room for its result."""
+    return f"$KV.owned.{token(owner)}.waiting.{token(job_id)}"
+
+
+def purged_job(owner: str, job_id: str) -> str:
+    """Return the key in the bucket `owned` of a job that its owner has deleted."""
+    return f"$KV.owned.{token(owner)}.purged.{token(job_id)}"
+
+
+def purged_jobs_of(owner: str) -> str:
+    """Match the deleted jobs of one owner."""
+    return f"$KV.owned.{token(owner)}.purged.*"
 
 
 def debug_session(user: str, name: str) -> str:

@@ -67,7 +67,11 @@ def build_topology(settings: StreamSettings) -> Topology:
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
         # keys are <owner>.<sha256>; kept as long as the images. If an entry is dropped, the owner must upload again.
-        replace(_key_value(OWNED, subjects.ALL_OWNED, BUCKET_LIFE_S["inputs"]), discard=DiscardPolicy.OLD),
+        replace(
+            _key_value(OWNED, subjects.ALL_OWNED, BUCKET_LIFE_S["inputs"]),
+            discard=DiscardPolicy.OLD,
+            allow_msg_ttl=True,  # the entry of a waiting job ends soon after the job
+        ),
     )
     streams = (*_job_streams(settings), *views, *buckets)
     return Topology(

@@ -16,7 +16,7 @@ from shared.image_store import CHUNK_BYTES
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from services.a100worker.backend import (
         EditInputs,
@@ -77,6 +77,13 @@ class FakeImageStore:
     async def describe(self, sha256: str) -> ImageRef | None:
         """See PictureSizes."""
         return await self.head("inputs", sha256)
+
+    async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
+        """See ImageRemover."""
+        if (bucket, sha256) not in self._kept or await is_needed():
+            return False
+        del self._kept[bucket, sha256]
+        return True
 
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """See NamedStore."""

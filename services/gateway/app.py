@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -16,7 +17,9 @@ from services.gateway.background import run_background_tasks
 from services.gateway.core.admission import Admission
 from services.gateway.core.durability import Durability
 from services.gateway.core.feed import Feed
+from services.gateway.core.fullness import Fullness
 from services.gateway.core.jobs import Jobs
+from services.gateway.core.stores import Stores
 from services.gateway.core.submission_budget import Rate, SubmissionBudget
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.settings import Settings
     from shared.bus import Bus
+    from shared.messages import JobEvent
 
 NAME = "gateway"
 
@@ -67,10 +71,13 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     """Create the parts."""
     stored = NatsImageStore(bus, probe=decoders.probe)
     store = CachedImageStore(stored, "results", settings.results_in_memory_bytes)
-    ownership: Ownership = SingleOwner() if authenticator is None else StoredOwnership(bus)
+    ownership: Ownership = SingleOwner(bus) if authenticator is None else StoredOwnership(bus)
+    share = 1.0 if authenticator is None else settings.store_share
+    stores = Stores(bus, NatsImageStore(bus, verifies=False, probe=decoders.probe), ownership, share)
     durability = Durability(bus, settings.streams)
+    fullness = Fullness(bus)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
-    feed = Feed(bus, admission.note)
+    feed = Feed(bus, partial(_note, admission, stores))
     budget = None if authenticator is None else _budget(settings)
     return Deps(
         settings=settings,
@@ -78,12 +85,14 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         images=store,
         ownership=ownership,
         decoders=decoders,
-        uploads=Uploads(store, ownership, decoders),
+        uploads=Uploads(store, ownership, stores, decoders),
+        stores=stores,
         feed=feed,
         admission=admission,
-        jobs=Jobs(bus, ownership, admission, feed, settings.result_wait_s, budget),
+        jobs=Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget),
         durability=durability,
-        system=SystemHealth(bus, durability, settings.health_timeout_s),
+        fullness=fullness,
+        system=SystemHealth(bus, durability, fullness, settings.health_timeout_s),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),
@@ -93,6 +102,11 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
 def _budget(settings: Settings) -> SubmissionBudget:
     jobs = Rate(settings.submit_rate_per_s, settings.submit_burst)
     return SubmissionBudget(jobs, Rate(settings.submit_bytes_per_s, settings.submit_bytes_burst))
+
+
+def _note(admission: Admission, stores: Stores, event: JobEvent) -> None:
+    admission.note(event)
+    stores.note(event)
 
 
 @asynccontextmanager

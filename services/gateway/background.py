@@ -23,16 +23,19 @@ _ANSWER_S = 2.0
 
 @asynccontextmanager
 async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
-    """Run the tasks during the block.
+    """Run the tasks during the block. `deps.declared` is set while all streams exist.
 
     Raises ConfigError if the broker refuses the connection.
     """
+    parts = {
+        "streams": _watch_streams(deps.bus, deps.declared),
+        "feed": deps.feed.run(),
+        "stores": deps.stores.run(),
+        "fullness": deps.fullness.run(),
+        "count": _count_queue(deps.bus, deps.admission),
+    }
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_watch_streams(deps.bus, deps.declared), name="gateway.streams"),
-            group.create_task(deps.feed.run(), name="gateway.feed"),
-            group.create_task(_count_queue(deps.bus, deps.admission), name="gateway.count"),
-        ]
+        tasks = [group.create_task(part, name=f"gateway.{name}") for name, part in parts.items()]
         yield
         for task in tasks:
             task.cancel()

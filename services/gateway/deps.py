@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from services.gateway.core.admission import Admission
     from services.gateway.core.durability import Durability
     from services.gateway.core.feed import Feed
+    from services.gateway.core.fullness import Fullness
     from services.gateway.core.jobs import Jobs
+    from services.gateway.core.stores import Stores
     from services.gateway.core.system_health import SystemHealth
     from services.gateway.core.uploads import Uploads
     from services.gateway.decoding.decoders import Decoders
@@ -40,10 +42,12 @@ class Deps:
     ownership: Ownership
     decoders: Decoders
     uploads: Uploads
+    stores: Stores
     feed: Feed
     admission: Admission
     jobs: Jobs
     durability: Durability
+    fullness: Fullness
     system: SystemHealth
     stream_limits: StreamLimits
     authenticator: Authenticator | None

@@ -81,6 +81,8 @@ class Settings(ServiceSettings):
     """Bytes a second of each owner's submissions, without images; the largest has about 120,000."""
     submit_bytes_burst: int = Field(default=32 * 1024**2, ge=256 * 1024)
     """Bytes of submissions that an owner may send together after a pause."""
+    store_share: float = Field(default=0.25, gt=0, le=1)
+    """The part of the stores of uploads and of results that one owner may fill. Without keys it is the whole."""
     result_wait_s: float = Field(default=300.0, ge=0)
     """Seconds that a result request waits for its job, or, like a stream, for the broker; proxies must wait longer."""
     heartbeat_s: float = Field(default=15.0, gt=0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.stack.caddy import HTTPS_HOST, Caddy
+from services.stack.disk import SETTING, fit_store
 from services.stack.health import broker_answers, poll_until, stack_is_healthy
 from services.stack.nats_server import NatsServer
 from services.stack.process import Process, ProcessGroup
@@ -110,6 +111,7 @@ class Stack:
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._failure: ConfigError | None = None
+        self._store_limits: dict[str, str] = {}
 
     def stop(self) -> None:
         """Have `run` stop the stack and return."""
@@ -161,7 +163,13 @@ class Stack:
             self._announce(f"metrics {name} http://{_LOOPBACK}:{probe}/metrics")
 
     async def _start_broker(self, group: ProcessGroup, tasks: asyncio.TaskGroup) -> str:
-        server = NatsServer(self._options.data / "nats", group=group, on_line=self._lines_of("nats"))
+        store = self._options.data / "nats"
+        size = fit_store(store)
+        if size is not None:
+            self._log("stack", str(size))
+            self._store_limits = {SETTING: str(size.images)}
+        limit = None if size is None else size.whole
+        server = NatsServer(store, group=group, max_store_bytes=limit, on_line=self._lines_of("nats"))
         last = max((service.stage for service in self._services), default=0) + 1
         await self._supervise(tasks, "nats", server, last).up.wait()
         self._watchers.append(tasks.create_task(server.restart_after_full_disk(), name="watch-disk"))
@@ -170,6 +178,7 @@ class Stack:
     def _build_environment(self, nats_url: str, port: int, *, behind_caddy: bool) -> dict[str, str]:
         environment = {
             **ALLOCATOR,
+            **self._store_limits,
             "NATS_URL": nats_url,
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),

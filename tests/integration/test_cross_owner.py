@@ -88,6 +88,7 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
         for job in (of.running, of.done)
         for method, path in [
             ("GET", "/v1/jobs/{job}"), ("DELETE", "/v1/jobs/{job}"), ("GET", "/v1/jobs/{job}/events"),
+            ("DELETE", "/v1/jobs/{job}?purge=true"),
             ("GET", "/v1/jobs/{job}/events?last_event_id=1"), ("GET", "/v1/jobs/{job}/result"),
             ("GET", "/v1/jobs/{job}/receipt"), ("GET", "/api/generate/stream/{job}"),
             ("GET", "/api/generate/status/{job}"), ("GET", "/api/generate/result/{job}"),
@@ -96,7 +97,9 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
             ("GET", "/api/visualization/{job}/download"),
         ]
     ]  # fmt: skip
-    looks = [(method, f"/v1/images/{name}", None) for name in (of.photo, of.mask) for method in ("GET", "HEAD")]
+    looks = [
+        (method, f"/v1/images/{name}", None) for name in (of.photo, of.mask) for method in ("GET", "HEAD", "DELETE")
+    ]
     removal = {"task": "removal", "image": bobs_photo, "mask": bobs_mask}
     insertion = {**removal, "task": "insertion", "reference": bobs_photo}
     uses = [

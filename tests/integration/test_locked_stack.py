@@ -108,6 +108,9 @@ async def edit_everything(stack: LockedStack) -> None:
         await done(stack, task="removal", debug=True, **where)
         await done(stack, task="insertion", reference=cut.json()["sha256"], **where)
         await done(stack, task="white-balance", image=photo, **{"class": job_class})
+    deleted = await done(stack, task="removal", image=photo, mask=found["sha256"], seed=7)
+    (await client.delete(f"/v1/jobs/{deleted}", params={"purge": "true"})).raise_for_status()
+    (await client.delete(f"/v1/images/{await upload(client, png('teal'))}")).raise_for_status()
     shadow = await client.post("/api/image-utils/add-shadow-preview", json={"extracted_image": b64(png())})
     balance = await client.post("/api/image-utils/white-balance", files={"file": ("cat.jpg", CAT)})
     assert shadow.json()["success"]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.gateway.access.ownership import StoredOwnership
+from services.gateway.core.stores import Stores
 from services.gateway.core.uploads import Uploads
 from shared import subjects
 from shared.errors import BadMessage
+from shared.marks import Mark, read_mark
 from shared.messages import JobRecord, JobState, JobSubmit, Task
 from shared.topology import OWNED
 from tests.gateway import png
@@ -40,9 +42,15 @@ def clock() -> Clock:
     return Clock()
 
 
+def uploads_of(bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders) -> Uploads:
+    """Return the uploads of a gateway with keys."""
+    ownership = StoredOwnership(bus, clock)
+    return Uploads(images, ownership, Stores(bus, images, ownership, share=0.5), decoders)
+
+
 async def test_a_picture_is_its_owners_for_every_replica(bus: Bus, clock: Clock) -> None:
     """No other owner has it, even with its hash."""
-    await StoredOwnership(bus, clock).add_image("alice", SHA256)
+    await StoredOwnership(bus, clock).add_image("alice", SHA256, 7)
     replica = StoredOwnership(bus, clock)
 
     assert await replica.owns_image("alice", SHA256)
@@ -53,8 +61,8 @@ async def test_a_picture_is_its_owners_for_every_replica(bus: Bus, clock: Clock)
 async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
     """Both have uploaded it; the entry of one can be removed alone."""
     ledger = StoredOwnership(bus, clock)
-    await ledger.add_image("alice", SHA256)
-    await ledger.add_image("bob", SHA256)
+    await ledger.add_image("alice", SHA256, 7)
+    await ledger.add_image("bob", SHA256, 7)
     await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
     replica = StoredOwnership(bus, clock)
 
@@ -63,36 +71,36 @@ async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
 
 
 async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:
-    """An entry is renewed after half of its life, like the image."""
+    """The use is noted every ten minutes: the least recently used image is deleted first."""
     subject = subjects.image_ownership("alice", SHA256)
-    await StoredOwnership(bus, clock).add_image("alice", SHA256)
+    await StoredOwnership(bus, clock).add_image("alice", SHA256, 7)
     written = []
-    for clock.now in (NOON + 3 * DAY, NOON + 4 * DAY):
+    for clock.now in (NOON + 599, NOON + 601):
         assert await StoredOwnership(bus, clock).owns_image("alice", SHA256)
         entry = await bus.last(OWNED, subject)
         assert entry is not None
-        written.append(float(entry.data))
+        written.append(read_mark(entry.data))
 
-    assert written == [NOON, NOON + 4 * DAY]
+    assert written == [Mark(int(NOON), 7), Mark(int(NOON) + 601, 7)]
 
 
 async def test_an_entry_from_the_future_is_renewed(bus: Bus, clock: Clock) -> None:
     """Its gateway's clock was days ahead; the entry would seem young until after its end."""
     clock.now = NOON + 10 * DAY
-    await StoredOwnership(bus, clock).add_image("alice", SHA256)
+    await StoredOwnership(bus, clock).add_image("alice", SHA256, 7)
     clock.now = NOON
     assert await StoredOwnership(bus, clock).owns_image("alice", SHA256)
 
     entry = await bus.last(OWNED, subjects.image_ownership("alice", SHA256))
     assert entry is not None
-    assert float(entry.data) == NOON
+    assert read_mark(entry.data) == Mark(int(NOON), 7)
 
 
 async def test_what_was_found_is_believed_for_a_minute(bus: Bus, clock: Clock) -> None:
     """After that, a removed entry counts as removed."""
     monotonic = Clock()
     ledger = StoredOwnership(bus, clock, monotonic)
-    await ledger.add_image("alice", SHA256)
+    await ledger.add_image("alice", SHA256, 7)
     await bus.purge(OWNED, subjects.image_ownership("alice", SHA256))
     clock.now -= 3 * DAY  # a jump of the wall clock makes no difference
     believed = await ledger.owns_image("alice", SHA256)
@@ -164,7 +172,7 @@ async def test_each_owner_stores_a_picture_for_themselves(
     bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders
 ) -> None:
     """The first upload of each owner is stored, so its time shows nothing; a second one is not."""
-    uploads = Uploads(images, StoredOwnership(bus, clock), decoders)
+    uploads = uploads_of(bus, images, clock, decoders)
     upload = await uploads.read_bytes(png(), "Image")
     written = []
     for owner in ("alice", "alice", "bob", "bob"):
@@ -178,7 +186,7 @@ async def test_a_picture_is_found_by_its_owner_only(
     bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders
 ) -> None:
     """Its hash alone opens nothing, and neither does a malformed hash."""
-    uploads = Uploads(images, StoredOwnership(bus, clock), decoders)
+    uploads = uploads_of(bus, images, clock, decoders)
     sha256 = await uploads.store("alice", await uploads.read_bytes(png(), "Image"))
     found = await uploads.find("alice", sha256)
 

@@ -120,7 +120,7 @@ async def test_the_pause_before_a_restart_doubles(tmp_path: Path) -> None:
     async with running(tmp_path, service("worker", "raise SystemExit(1)")) as run:
         await run.wait_for_line("stack: worker ended", times=3)
 
-        pauses = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: ")]
+        pauses = [line.rpartition("restarting in ")[2] for line in run.lines if line.startswith("stack: worker ")]
         assert pauses[:3] == ["0.2 s", "0.4 s", "0.8 s"]
 
 

@@ -28,7 +28,7 @@ LONGER_MODULES = {
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
-          "image_store", "object_buckets",
+          "image_store", "object_buckets", "marks",
           "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
@@ -40,6 +40,7 @@ NATS_ADAPTERS = {
 SUBJECT_OWNERS = {"shared/subjects.py"}
 ENVIRONMENT_READERS = {
     "services/__init__.py",  # onnxruntime reads its log level nowhere else
+    "services/stack/disk.py",  # the launcher carries no settings, and a size that the user has set stands
     "services/stack/process.py",  # a child gets this process's environment and more
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/cli/arguments.py",  # a command of its own: its two variables are defaults of its arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ from services.a100worker import backend, metrics
 from services.a100worker.imaging.transparency import restore
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
-from services.a100worker.job.results import count_outside_changes, store_png
+from services.a100worker.job.results import count_outside_changes, store_result
 from shared import tracing
-from shared.errors import EngineHung
+from shared.errors import Busy, EngineHung
 from shared.image_codec import encode_png
 from shared.messages import Done
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.image_store import ImageStore
     from shared.messages import ImageRef, JobWork
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Attempt:
             files = await fetch_files(self.work.submit, self.images)
         output = await self._wait_for_engine(files)
         with tracing.span("job.store"):
-            result = await store_png(self.images, "results", output.png, output.edit.image)
+            result = await store_result(self.bus, self.images, self.work, output.png, output.edit.image)
         stored_at = time.monotonic()
         duration_ms = _ms(stored_at - self.started_at)
         timings_ms = {
@@ -109,10 +112,15 @@ class Attempt:
         changed = count_outside_changes(photo.rgb if photo.rgba is None else photo.rgba, result, edit.region)
         return _Output(edit, encode_png(result, photo.colour), changed, decoded_at, edited_at)
 
-    async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str:
-        return await store_session(
-            self.bus, self.images, self.work, edit, result, engine=self.engine.name, duration_ms=duration_ms
-        )
+    async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str | None:
+        """Store the debug session and return its name; None if there is no room, which must not cost the result."""
+        try:
+            return await store_session(
+                self.bus, self.images, self.work, edit, result, engine=self.engine.name, duration_ms=duration_ms
+            )
+        except Busy as error:
+            log.warning("job.debug-session-skipped", extra={"job_id": self.work.job_id, "reason": error.message})
+            return None
 
 
 def _origin(provenance: Provenance | None) -> dict[str, Any]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shared import subjects
 from shared.image_codec import encode_png
 from shared.image_store import digest
-from shared.messages import ImageRef
+from shared.jobs import parse_event
+from shared.marks import REMOVED, is_result_marked, mark_result, unmark_result
+from shared.messages import Done, ImageRef
+from shared.topology import JOB_EV, OWNED
 
 if TYPE_CHECKING:
+    from shared.bus import Bus
     from shared.image_codec import Grey, Rgb, Rgba
-    from shared.image_store import Bucket, ImageStore
+    from shared.image_store import Bucket, ImageRemover, ImageStore
+    from shared.messages import JobWork
 
 
 async def store_image(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRef:
@@ -23,8 +30,12 @@ async def store_image(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRe
 
 async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb) -> ImageRef:
     """Store the PNG of an image. Raises Busy, BrokerUnavailable."""
+    return await images.put(bucket, data, await _reference(bucket, data, image))
+
+
+async def _reference(bucket: Bucket, data: bytes, image: Rgb) -> ImageRef:
     height, width = image.shape[:2]
-    ref = ImageRef(
+    return ImageRef(
         bucket=bucket,
         sha256=await digest(data),
         content_type="image/png",
@@ -32,7 +43,29 @@ async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb)
         height=height,
         size_bytes=len(data),
     )
-    return await images.put(bucket, data, ref)
+
+
+async def store_result(bus: Bus, images: ImageStore, work: JobWork, data: bytes, image: Rgb) -> ImageRef:
+    """Store the result of a job as its owner's. Raises Busy, BrokerUnavailable."""
+    ref = await _reference("results", data, image)
+    await mark_result(bus, work.user, work.job_id, ref)
+    return await images.put("results", data, ref)
+
+
+async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> None:
+    """Delete the results of a job's attempts that the job's end does not name: it was cancelled, or another came first.
+
+    Raises BrokerUnavailable.
+    """
+    stored = await bus.last(JOB_EV, subjects.end(work.job_id))
+    end = None if stored is None else parse_event(stored)
+    wanted = end.result.sha256 if isinstance(end, Done) else ""
+    for mark in await bus.history(OWNED, subjects.result_marks_of_job(work.user, work.job_id)):
+        sha256 = mark.subject.rpartition(".")[2]
+        if end is not None and sha256 != wanted:
+            if mark.data != REMOVED:  # a deletion of the job may have taken it away before the bytes were stored
+                await unmark_result(bus, work.user, work.job_id, sha256)
+            await images.remove("results", sha256, partial(is_result_marked, bus, sha256))
 
 
 def count_outside_changes(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey | None) -> int:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from services.a100worker import metrics
 from services.a100worker.job.attempt import Attempt
 from services.a100worker.job.progress import ProgressPublisher
+from services.a100worker.job.results import drop_late_results
 from services.a100worker.job.settlement import Settlement, reject_unreadable
 from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFailed, EngineHung
+from shared.image_store import NatsImageStore
 from shared.jobs import is_end
 from shared.messages import JobWork
 from shared.reading import read_or_skip
@@ -38,6 +40,7 @@ class Runner:
         self._settings = settings
         self._bus = bus
         self._images = images
+        self._remover = NatsImageStore(bus)
         self._engine = engine
         self._prefetcher = prefetcher
 
@@ -61,13 +64,18 @@ class Runner:
                 metrics.BUSY.set(0)
 
     async def _run_and_settle(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> None:
+        if not await self._finish(work, delivery, stop):
+            await drop_late_results(self._bus, self._remover, work)
+
+    async def _finish(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> bool:
+        """Run the job and settle it. Return whether its result is now the job's."""
         progress = ProgressPublisher(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
         # Subscribe before the start: the broker rejects the start of a job that has ended before it.
         async with self._bus.subscribe(subjects.live_end(work.job_id), partial(_cancel_if_ended, progress)):
             if not await settlement.begin(self._engine.name):
-                return
+                return False
             attempt = Attempt(
                 settings=self._settings,
                 bus=self._bus,
@@ -89,7 +97,8 @@ class Runner:
                 log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": settlement.attempt})
                 await settlement.fail(EngineFailed(), stopping=stop.is_set())
             else:
-                await settlement.end(done)
+                return await settlement.end(done)
+            return False
 
     async def _run_attempt(self, attempt: Attempt, delivery: Delivery, stop: asyncio.Event) -> Done:
         """Run the attempt. Beside it, extend the lease, watch for a stop, prefetch the next job and publish events."""

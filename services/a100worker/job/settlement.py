@@ -69,17 +69,20 @@ class Settlement:
         log.info("job.started", extra=self._log_fields(task=self._work.submit.task))
         return True
 
-    async def end(self, done: Done) -> None:
-        """Publish the terminal event, unless there is one already, and acknowledge the delivery."""
+    async def end(self, done: Done) -> bool:
+        """Publish the terminal event and acknowledge the delivery. Return False if there was one already."""
+        is_first = False
         try:
             await job_events.publish_end(self._bus, done, msg_id=uuid4().hex)
         except WrongLastSequence:
             self._count("too-late")
             log.info("job.ended-already", extra=self._log_fields())
         else:
+            is_first = True
             self._count("done")
             log.info("job.ended", extra=self._log_fields(state=done.type))
         await self._delivery.ack_nowait()
+        return is_first
 
     async def _has_ended(self) -> bool:
         if not await job_events.has_ended(self._bus, self._work.job_id):

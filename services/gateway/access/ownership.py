@@ -7,8 +7,8 @@ exist, and neither the response nor its time shows the difference.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import re
 import time
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
@@ -16,7 +16,9 @@ from uuid import uuid4
 from cachetools import TTLCache
 
 from shared import subjects
-from shared.topology import BUCKET_LIFE_S, JOB_LOG, JOBS, OWNED
+from shared.errors import WrongLastSequence
+from shared.marks import REMOVED, Mark, read_mark, write_mark
+from shared.topology import JOB_LOG, JOBS, OWNED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,21 +28,32 @@ if TYPE_CHECKING:
 
     LoadJob = Callable[[str], Awaitable[JobRecord | None]]
 
-_RENEW_AFTER_S = BUCKET_LIFE_S["inputs"] / 2  # so that the entry, like the image, outlives the jobs that use it
+_RENEW_AFTER_S = 600.0  # the least recently used image goes first
 _CLOCK_SKEW_S = 60.0
 _CACHE_S = 60.0
 _CACHE_ENTRIES = 8192
-_SECONDS = re.compile(rb"[0-9]{1,20}")
 
 
 class Ownership(Protocol):
     """The ownership questions of a gateway. All async methods raise BrokerUnavailable."""
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner uploaded this image or received it from a service; extend the entry's life."""
+        """Return whether the owner uploaded this image or received it from a service; note that it is used."""
 
-    async def add_image(self, owner: str, sha256: str) -> None:
-        """Make the owner one of the image's owners."""
+    async def is_marked(self, owner: str, sha256: str, *, cached: bool = True) -> bool:
+        """Return whether the image is stored as the owner's; an open gateway's owner has others, too."""
+
+    async def still_owns_image(self, owner: str, sha256: str) -> bool:
+        """Return the same as `owns_image`, from the broker."""
+
+    async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
+        """Make the owner one of the image's owners. Call it before the bytes are stored."""
+
+    async def remove_image(self, owner: str, sha256: str) -> bool:
+        """Make the owner no longer one of the image's owners; return whether the owner was."""
+
+    def marks(self, owner: str) -> str:
+        """Return the subject pattern of the owner's entries in the bucket `owned`."""
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """Return the state of the owner's job, read with `load`; None if the owner has no such job.
@@ -67,16 +80,74 @@ class Ownership(Protocol):
         """Return whether the owner made this request."""
 
 
-class SingleOwner:
-    """Ownership of an open gateway: its one owner has everything in the broker, under any name."""
+class _ImageMarks:
+    """The owners of images. A found mark is cached for a minute, an absent one never."""
+
+    owns_unmarked = False
+    """Whether every image is owned that was not removed."""
+
+    def __init__(
+        self, bus: Bus, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
+        self._bus = bus
+        self._clock = clock
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
-        del owner, sha256
+        return (owner, sha256) in self._known or await self.still_owns_image(owner, sha256)
+
+    async def is_marked(self, owner: str, sha256: str, *, cached: bool = True) -> bool:
+        """See Ownership."""
+        return (cached and (owner, sha256) in self._known) or bool(await self._read(owner, sha256))
+
+    async def still_owns_image(self, owner: str, sha256: str) -> bool:
+        """See Ownership."""
+        is_marked = await self._read(owner, sha256)
+        return self.owns_unmarked if is_marked is None else is_marked
+
+    async def _read(self, owner: str, sha256: str) -> bool | None:
+        """Return whether the image is the owner's; None if the owner never had it."""
+        entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
+        mark = None if entry is None else read_mark(entry.data)
+        if entry is None or mark is None:  # never written, or removed, here or with `nats kv del`
+            self._known.pop((owner, sha256), None)
+            return None if entry is None else False
+        await self._note_use(owner, sha256, mark, entry.seq)
         return True
 
-    async def add_image(self, owner: str, sha256: str) -> None:
+    async def _note_use(self, owner: str, sha256: str, mark: Mark, seq: int) -> None:
+        # A mark from the future has a wrong time: the clock of its gateway was ahead, or this one is behind.
+        if not -_CLOCK_SKEW_S < self._clock() - mark.used_at <= _RENEW_AFTER_S:
+            with contextlib.suppress(WrongLastSequence):  # removed or noted meanwhile
+                body = write_mark(mark.size_bytes, self._clock())
+                await self._bus.publish(subjects.image_ownership(owner, sha256), body, expect_last=seq)
+        self._known[owner, sha256] = True
+
+    async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
         """See Ownership."""
+        await self._bus.publish(subjects.image_ownership(owner, sha256), write_mark(size_bytes, self._clock()))
+        self._known[owner, sha256] = True
+
+    async def remove_image(self, owner: str, sha256: str) -> bool:
+        """See Ownership."""
+        was_owner = await self.still_owns_image(owner, sha256)
+        if was_owner:
+            self._known.pop((owner, sha256), None)
+            await self._bus.publish(subjects.image_ownership(owner, sha256), REMOVED)
+        return was_owner
+
+
+class SingleOwner(_ImageMarks):
+    """Ownership of an open gateway: its one owner has everything in the broker, under any name."""
+
+    owns_unmarked = True
+
+    def marks(self, owner: str) -> str:
+        """See Ownership."""
+        del owner
+        return subjects.ALL_OWNED
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""
@@ -112,34 +183,12 @@ class SingleOwner:
         return True
 
 
-class StoredOwnership:
-    """Ownership stored in the broker for all replicas. A found entry is cached for a minute, an absent one never."""
+class StoredOwnership(_ImageMarks):
+    """Ownership stored in the broker for all replicas."""
 
-    def __init__(
-        self, bus: Bus, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
-        self._bus = bus
-        self._clock = clock
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
-
-    async def owns_image(self, owner: str, sha256: str) -> bool:
+    def marks(self, owner: str) -> str:
         """See Ownership."""
-        if (owner, sha256) in self._known:
-            return True
-        entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
-        if entry is None or not _SECONDS.fullmatch(entry.data):  # `nats kv del` leaves an empty entry
-            return False
-        # An entry from the future has a wrong time: the clock of its gateway was ahead, or this one is behind.
-        if not -_CLOCK_SKEW_S < self._clock() - int(entry.data) <= _RENEW_AFTER_S:
-            await self.add_image(owner, sha256)
-        self._known[owner, sha256] = True
-        return True
-
-    async def add_image(self, owner: str, sha256: str) -> None:
-        """See Ownership."""
-        await self._bus.publish(subjects.image_ownership(owner, sha256), str(int(self._clock())).encode())
-        self._known[owner, sha256] = True
+        return subjects.owned_by(owner)
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""

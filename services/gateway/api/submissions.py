@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, assert_never
 
@@ -33,12 +34,12 @@ async def _message_of(uploads: Uploads, owner: str, submission: GenerateSubmissi
     require_images(task, mask=mask_text, reference=submission.reference_image)
     mask = await _read_mask(uploads, mask_text or "") if needed.mask else None
     reference, reference_mask = await _read_reference(uploads, submission) if needed.reference else (None, None)
+    read = {"image": image, "mask": mask, "reference": reference, "reference_mask": reference_mask}
+    present = {field: upload for field, upload in read.items() if upload is not None}
+    stored = await asyncio.gather(*(uploads.store(owner, upload) for upload in present.values()))
     return JobSubmit(
         task=task,
-        image=await uploads.store(owner, image),
-        mask=mask and await uploads.store(owner, mask),
-        reference=reference and await uploads.store(owner, reference),
-        reference_mask=reference_mask and await uploads.store(owner, reference_mask),
+        **dict(zip(present, stored, strict=True)),
         prompt=submission.prompt,
         negative_prompt=submission.negative_prompt,
         seed=secrets.randbelow(_SEEDS) if submission.seed is None else submission.seed,

@@ -11,13 +11,17 @@ from uuid import uuid4
 
 from cachetools import FIFOCache
 
+from services.gateway.core.deletion import is_deleted
 from services.gateway.core.job_frames import JobFrames
 from shared import subjects, tracing
 from shared.errors import (
     BadMessage,
     BrokerUnavailable,
+    Busy,
     Conflict,
+    ImageNotFound,
     JobCancelled,
+    JobDeleted,
     JobFailed,
     NotFound,
     Stopping,
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.admission import Admission
     from services.gateway.core.feed import Feed
+    from services.gateway.core.stores import Stores
     from services.gateway.core.submission_budget import SubmissionBudget
     from shared.bus import Bus, StoredMessage
     from shared.messages import JobEvent, JobRecord
@@ -68,6 +73,7 @@ class Jobs:
         self,
         bus: Bus,
         ownership: Ownership,
+        stores: Stores,
         admission: Admission,
         feed: Feed,
         result_wait_s: float,
@@ -79,6 +85,7 @@ class Jobs:
         """
         self._bus = bus
         self._ownership = ownership
+        self._stores = stores
         self._admission = admission
         self._feed = feed
         self._result_wait_s = result_wait_s
@@ -96,18 +103,40 @@ class Jobs:
         job_class: JobClass = JobClass.INTERACTIVE,
         job_id: str | None = None,
     ) -> str:
-        """Store the submission in the broker's log and return the job's id. Raises Busy, BrokerUnavailable."""
+        """Store the submission in the broker's log and return the job's id.
+
+        Raises Busy, also if there is no room for a result, ImageNotFound for an image that was just deleted, and
+        BrokerUnavailable.
+        """
         job_id = job_id or str(uuid4())
         submission = submission.model_copy(update={"traceparent": tracing.current_traceparent()})
         body = submission.model_dump_json(exclude_none=True).encode()
         with self._admission.place(owner, job_id):
+            await self._stores.make_room_for_result(owner, submission)
             if self._budget is not None:
                 self._budget.spend(owner, len(body))
-            subject = subjects.submission(job_class, owner, job_id)
-            await self._bus.publish(subject, body, msg_id=job_id, verify_in=JOB_LOG)
+            await self._store(subjects.submission(job_class, owner, job_id), body, owner, job_id, submission)
         self._ownership.add_job(owner, job_id)
         log.info("job.submitted", extra={"job_id": job_id, "task": submission.task})
         return job_id
+
+    async def _store(self, subject: str, body: bytes, owner: str, job_id: str, submission: JobSubmit) -> None:
+        """Store the submission and, side by side, keep its inputs; a job without them is cancelled at once."""
+        stored, kept = await asyncio.gather(
+            self._bus.publish(subject, body, msg_id=job_id, verify_in=JOB_LOG),
+            self._stores.keep_inputs(owner, job_id, submission),
+            return_exceptions=True,
+        )
+        if isinstance(stored, Busy):
+            await self._stores.release_job(owner, job_id)
+        for failed in (stored, kept):
+            if isinstance(failed, BaseException):
+                raise failed
+        if not kept:
+            end = Cancelled(job_id=job_id)
+            with contextlib.suppress(WrongLastSequence):
+                await self._bus.publish_first(JOB_EV, subjects.end(job_id), end, msg_id=uuid4().hex)
+            raise ImageNotFound("An image of this job was deleted; upload it again.")
 
     async def find_log_entry(self, job_id: str) -> StoredMessage | None:
         """Return the log entry of the job's submission, None if there is none. Raises BrokerUnavailable."""
@@ -121,16 +150,27 @@ class Jobs:
         )
         return record is not None or event is not None
 
+    async def is_deleted(self, owner: str, job_id: str) -> bool:
+        """Return whether the owner has deleted this job. Raises BrokerUnavailable."""
+        return await is_deleted(self._bus, owner, job_id)
+
     async def submission_of(self, record: JobRecord) -> JobSubmit | None:
         """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""
         return read_or_skip(JobSubmit, await load_submission(self._bus, record))
 
     async def find(self, owner: str, job_id: str) -> JobRecord:
-        """Return the state of the owner's job. Raises NotFound (also for a job of another owner), BrokerUnavailable."""
+        """Return the state of the owner's job.
+
+        Raises NotFound (also for a job of another owner), JobDeleted, BrokerUnavailable.
+        """
         try:
-            record = await self._ownership.owned_job(owner, job_id, self._load)
+            deleted, record = await asyncio.gather(
+                is_deleted(self._bus, owner, job_id), self._ownership.owned_job(owner, job_id, self._load)
+            )
         except BadMessage:
-            record = None
+            deleted, record = False, None
+        if deleted:
+            raise JobDeleted("You have deleted this job.")
         if record is None:
             raise NotFound("This job is unknown or has expired.")
         self._ended.keep(record)

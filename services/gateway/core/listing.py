@@ -8,6 +8,7 @@ import binascii
 import struct
 from typing import TYPE_CHECKING
 
+from services.gateway.core.deletion import deleted_jobs
 from shared.errors import BadInput
 from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
@@ -33,16 +34,21 @@ async def list_page(
     """
     before = _parse_cursor(cursor) if cursor else None
     stored = await bus.history(JOBS, ownership.job_records(owner))
-    records = await asyncio.to_thread(_select, stored, status, before)  # 10 µs each, and there may be thousands
+    deleted = await deleted_jobs(bus, owner)
+    records = await asyncio.to_thread(
+        _select, stored, status, before, deleted
+    )  # 10 µs each, and there may be thousands
     page, has_more = records[:limit], len(records) > limit
     return await asyncio.gather(*(_refresh(bus, record) for record in page)), _cursor(page[-1]) if has_more else None
 
 
-def _select(stored: list[StoredMessage], status: JobState | None, before: Position | None) -> list[JobRecord]:
+def _select(
+    stored: list[StoredMessage], status: JobState | None, before: Position | None, deleted: set[str]
+) -> list[JobRecord]:
     found = []
     for entry in stored:
         record = read_or_skip(JobRecord, entry)
-        if record is None:
+        if record is None or record.job_id in deleted:
             continue
         if status in {None, record.state} and (before is None or _position(record) < before):
             found.append(record)

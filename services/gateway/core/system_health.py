@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.gateway.core.durability import Durability
+    from services.gateway.core.fullness import Fullness
     from shared.bus import Bus
 
 _SERVICES = {  # the client's name: the service's name on the bus
@@ -32,10 +33,16 @@ class SystemHealth:
     """
 
     def __init__(
-        self, bus: Bus, durability: Durability, timeout_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        bus: Bus,
+        durability: Durability,
+        fullness: Fullness,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._durability = durability
+        self._fullness = fullness
         self._timeout_s = timeout_s
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -43,7 +50,7 @@ class SystemHealth:
         self._valid_until = float("-inf")
 
     async def report(self, *, full: bool) -> dict[str, Any]:
-        """Return the health of all services and, as `streams`, a sentence for each weak stream of the broker.
+        """Return the health of all services and, as `streams`, a sentence for each weak stream and each full store.
 
         The short report has no instances, engines, causes or streams.
         """
@@ -52,6 +59,7 @@ class SystemHealth:
     async def _query_all(self) -> dict[str, Any]:
         queries = asyncio.gather(*(self._query(name) for name in _SERVICES.values()))
         answers, weak = await asyncio.gather(queries, self._durability.weaknesses())
+        weak = [*weak, *self._fullness.sentences]
         services = dict(zip(_SERVICES, answers, strict=True))
         healthy = not weak and all(answer["status"] == "healthy" for answer in answers)
         return {"status": "healthy" if healthy else "degraded", "services": services, "streams": weak}

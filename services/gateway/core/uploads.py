@@ -9,7 +9,7 @@ import asyncio
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pybase64
 from cachetools import FIFOCache, TTLCache
@@ -32,6 +32,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOB = "is an address inside your browser, not an image; return to the original photo and try again."
 
 
+class Room(Protocol):
+    """Makes room in the stores."""
+
+    async def make_room(self, owner: str, bucket: Literal["inputs"], size_bytes: int) -> None:
+        """Delete the owner's least recently used images until one of this size fits. Raises Busy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A complete image within the limits, not stored yet."""
@@ -43,9 +50,10 @@ class Upload:
 class Uploads:
     """Reads uploads and stores them in the bucket `inputs`. `name` is the image's name in error texts."""
 
-    def __init__(self, images: ImageStore, ownership: Ownership, decoders: Decoders) -> None:
+    def __init__(self, images: ImageStore, ownership: Ownership, stores: Room, decoders: Decoders) -> None:
         self._images = images
         self._ownership = ownership
+        self._stores = stores
         self._decoders = decoders
         # By hash, because users send the same image and mask again with another seed or prompt.
         self._known: FIFOCache[str, ImageRef] = FIFOCache(_REMEMBERED)
@@ -77,7 +85,7 @@ class Uploads:
 
     async def find(self, owner: str, sha256: str) -> ImageRef | None:
         """Return the owner's image with this hash; None if the owner has none. Raises BrokerUnavailable."""
-        if not _SHA256.fullmatch(sha256) or not await self._ownership.owns_image(owner, sha256):
+        if not is_sha256(sha256) or not await self._ownership.owns_image(owner, sha256):
             return None
         return await self._images.head("inputs", sha256)
 
@@ -92,12 +100,28 @@ class Uploads:
 
     async def store(self, owner: str, upload: Upload) -> str:
         """Store the image unless the owner has it, and return its SHA-256. Raises Busy, BrokerUnavailable."""
-        sha256 = upload.ref.sha256
-        owned = await self._ownership.owns_image(owner, sha256)
-        await self._images.put("inputs", upload.data, upload.ref, force=not owned)
-        if not owned:
-            await self._ownership.add_image(owner, sha256)
-        return sha256
+        await self.store_new(owner, upload)
+        return upload.ref.sha256
+
+    async def store_new(self, owner: str, upload: Upload) -> bool:
+        """Store the image unless the owner has it; return whether it is new for the owner. Raises as `store`."""
+        sha256, size_bytes = upload.ref.sha256, upload.ref.size_bytes
+        is_new = not await self._ownership.is_marked(owner, sha256)
+        force = is_new
+        while True:
+            if force:
+                await self._stores.make_room(owner, "inputs", size_bytes)
+                # The mark goes first, and the bytes are written anew: so a deletion at the same time spares them.
+                await self._ownership.add_image(owner, sha256, size_bytes)
+            await self._images.put("inputs", upload.data, upload.ref, force=force)
+            # A deletion before this read has taken the mark away; one after it is a later one.
+            if await self._ownership.is_marked(owner, sha256, cached=False):
+                return is_new
+            force = True
+
+    def forget(self, owner: str, sha256: str) -> None:
+        """Look for the image in the store again before its next use."""
+        self._seen.pop((owner, sha256), None)
 
     async def adopt(self, owner: str, ref: ImageRef) -> Upload:
         """Copy a service's image to `inputs`, so that a job can use it. Raises ImageNotFound, and as `store`."""
@@ -118,6 +142,11 @@ class Uploads:
             self._known[sha256] = _ref(sha256, data, found)
             self._empty[sha256] = bool(found["empty"])
         return self._empty[sha256]
+
+
+def is_sha256(text: str) -> bool:
+    """Return whether the text is a SHA-256 in hex."""
+    return bool(_SHA256.fullmatch(text))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ STATUS = {
     "nothing_found": 422,
     "not_found": 404,
     "image_not_found": 404,
+    "deleted": 404,
     "conflict": 409,
     "wrong_last_sequence": 409,
     "job_failed": 500,
@@ -44,7 +45,7 @@ STATUS = {
     "stopping": 503,
 }
 _BROKER_AWAY = "The service is not available at the moment, please try again."  # for users, who know no broker
-_V1_STATUS = {"job_failed": 410, "cancelled": 410}  # the job failed, not this request
+_V1_STATUS = {"job_failed": 410, "cancelled": 410, "deleted": 410}  # the job failed, not this request
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."
 _METHOD_NOT_ALLOWED, _CLIENT_GONE = 405, 499

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4, uuid5
 
 from shared import subjects
-from shared.errors import BadInput, Conflict, ImageNotFound
+from shared.errors import BadInput, Conflict, ImageNotFound, JobDeleted
 from shared.messages import JobSubmit
 from shared.reading import read_or_skip
 from shared.tasks import needs, require_images
@@ -36,13 +36,13 @@ async def submit(
     """Submit a job unless this key has one; return the job's id and whether the job is new.
 
     Raises BadInput, also for a key with another submission, Conflict for a key whose submission can no longer be
-    compared, and ImageNotFound, Busy, BrokerUnavailable.
+    compared, JobDeleted for a key with a deleted job, and ImageNotFound, Busy, BrokerUnavailable.
     """
     job_id = str(uuid4() if key is None else uuid5(_KEYS, f"{owner}/{key}"))
     message = message_of(submission, job_id)
     if key is not None:
         has_run = await jobs.is_known(owner, job_id)  # before the log, which has every job first
-        if await _is_known(jobs, job_id, message, submission):
+        if await _is_known(jobs, owner, job_id, message, submission):
             return job_id, False
         if has_run:
             raise Conflict(FORGOTTEN)
@@ -50,7 +50,7 @@ async def submit(
     await jobs.submit(owner, message, submission.job_class, job_id)
     if key is not None:
         # The broker drops the second of two messages with one id. If it dropped this one, compare with the first.
-        await _is_known(jobs, job_id, message, submission)
+        await _is_known(jobs, owner, job_id, message, submission)
     return job_id, True
 
 
@@ -62,8 +62,10 @@ def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 
 
-async def _is_known(jobs: Jobs, job_id: str, message: JobSubmit, submission: JobSubmission) -> bool:
+async def _is_known(jobs: Jobs, owner: str, job_id: str, message: JobSubmit, submission: JobSubmission) -> bool:
     logged = await jobs.find_log_entry(job_id)
+    if await jobs.is_deleted(owner, job_id):  # after the log: a deletion stores its tombstone before it deletes there
+        raise JobDeleted("The Idempotency-Key belongs to a job that you have deleted; use a new key.")
     if logged is not None and not _is_same(logged, message, submission):
         raise BadInput("The Idempotency-Key belongs to another submission; use a new key for a new submission.")
     return logged is not None

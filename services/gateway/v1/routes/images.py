@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from services.gateway.core.uploads import is_sha256
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
 from services.gateway.http.json_body import json_body
@@ -54,9 +55,8 @@ _UPLOAD: dict[str, Any] = {
 async def upload_image(request: Request, response: Response, deps: InjectedDeps, owner: CurrentOwner) -> Image:
     """Store an image, sent as the body or as the form field `file`."""
     upload = await deps.uploads.read_bytes(await _read_image(request), "Image")
-    known = await deps.uploads.find(owner, upload.ref.sha256)
-    await deps.uploads.store(owner, upload)
-    response.status_code = 200 if known else 201
+    is_new = await deps.uploads.store_new(owner, upload)
+    response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/images/{upload.ref.sha256}"
     return image_of(upload.ref)
 
@@ -85,6 +85,22 @@ async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOw
 async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Download an uploaded image or a found mask, byte for byte."""
     return await image_response(deps.images, await _require_image(deps, owner, sha256), request.headers)
+
+
+@router.delete(
+    "/images/{sha256}",
+    status_code=204,
+    response_class=Response,
+    response_description="The image is no longer yours.",
+    responses=can_fail(404, 503),
+)
+async def delete_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+    """Delete an uploaded image or a found mask. A job that has not ended keeps its images until it ends."""
+    if not is_sha256(sha256):
+        raise ImageNotFound
+    await deps.stores.remove_image(owner, sha256)
+    deps.uploads.forget(owner, sha256)
+    return Response(status_code=204)
 
 
 @router.post(

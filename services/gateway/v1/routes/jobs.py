@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from services.gateway.core import listing
+from services.gateway.core.deletion import delete_job
 from services.gateway.core.jobs import done_of
 from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
 from services.gateway.http.image_response import image_response
@@ -43,7 +44,7 @@ IdempotencyKey = Annotated[
     openapi_extra=json_request(JobSubmission),
     responses={
         200: {"model": AcceptedJob, "description": "The job that was submitted before with this key."},
-        **json_can_fail(413, 422, 429, 503),
+        **json_can_fail(410, 413, 422, 429, 503),
         409: describe_error(409, FORGOTTEN),
     },
 )
@@ -78,15 +79,29 @@ async def list_jobs(
     return JobPage(jobs=[job_of(record, deps.url_signer(principal)) for record in records], next_cursor=next_cursor)
 
 
-@router.get("/{job_id}", response_description="The job's state.", responses=can_fail(404, 503))
+@router.get("/{job_id}", response_description="The job's state.", responses=can_fail(404, 410, 503))
 async def read_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
     """Return a job's state."""
     return job_of(await deps.jobs.find(principal.owner, job_id), deps.url_signer(principal))
 
 
-@router.delete("/{job_id}", response_description="The job's state after the request.", responses=can_fail(404, 503))
-async def cancel_job(job_id: str, deps: InjectedDeps, principal: CurrentPrincipal) -> Job:
-    """Cancel a queued or running job at once. An ended job does not change."""
+@router.delete(
+    "/{job_id}",
+    response_model=Job,
+    response_description="The job's state after the request.",
+    responses={204: {"description": "The job and its data are deleted."}, **can_fail(404, 410, 503)},
+)
+async def cancel_job(
+    job_id: str,
+    deps: InjectedDeps,
+    principal: CurrentPrincipal,
+    *,
+    purge: Annotated[bool, Query(description="Also delete the job's data: result, previews, prompt.")] = False,
+) -> Job | Response:
+    """Cancel a queued or running job at once. An ended job does not change, except that `purge` deletes it."""
+    if purge:
+        await delete_job(deps.bus, deps.ownership, deps.jobs, deps.stores, principal.owner, job_id)
+        return Response(status_code=204)
     await deps.jobs.cancel(principal.owner, job_id)
     return job_of(await deps.jobs.find(principal.owner, job_id), deps.url_signer(principal))
 

@@ -6,6 +6,7 @@ import pytest
 
 from services.gateway.access.ownership import SingleOwner
 from shared import subjects
+from shared.bus import Bus
 from shared.errors import BadMessage
 from shared.messages import JobRecord, JobState
 
@@ -19,19 +20,19 @@ async def load(job_id: str) -> JobRecord | None:
 
 async def test_the_one_owner_has_every_job() -> None:
     """Under any name."""
-    assert await SingleOwner().owned_job("local", "j1", load) == RECORD
-    assert await SingleOwner().owned_job("local", "j2", load) is None
+    assert await SingleOwner(Bus()).owned_job("local", "j1", load) == RECORD
+    assert await SingleOwner(Bus()).owned_job("local", "j2", load) is None
 
 
 async def test_an_impossible_id_is_refused() -> None:
     """As on a gateway with keys."""
     with pytest.raises(BadMessage):
-        await SingleOwner().owned_job("local", "*", load)
+        await SingleOwner(Bus()).owned_job("local", "*", load)
 
 
 def test_the_one_owner_lists_everything() -> None:
     """Jobs and debug sessions of every name."""
-    one = SingleOwner()
+    one = SingleOwner(Bus())
 
     assert one.job_records("local") == subjects.ALL_RECORDS
     assert one.debug_sessions("local") == subjects.ALL_SESSIONS

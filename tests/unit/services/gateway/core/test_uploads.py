@@ -11,6 +11,7 @@ from PIL import Image
 
 from services.gateway.access.ownership import SingleOwner
 from services.gateway.core.uploads import Uploads
+from shared.bus import Bus
 from shared.errors import BadImage, BadInput, TooLarge
 from tests.gateway import b64, mask_png, png, saved
 
@@ -26,12 +27,12 @@ class NoStore:
     async def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError
 
-    put = get = head = _refuse
+    put = get = head = make_room = _refuse
 
 
 @pytest.fixture
 async def uploads(decoders: Decoders) -> Uploads:
-    return Uploads(NoStore(), SingleOwner(), decoders)
+    return Uploads(NoStore(), SingleOwner(Bus()), NoStore(), decoders)
 
 
 def giant_header() -> bytes:

@@ -54,7 +54,8 @@ def test_it_describes_v1_and_nothing_else() -> None:
 def test_it_describes_all_operations() -> None:
     """Adding or removing an operation must change this list."""
     assert set(OPERATIONS) == {
-        "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "POST /v1/extractions",
+        "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "DELETE /v1/images/{sha256}",
+        "POST /v1/extractions",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
         "POST /v1/signed-urls", "GET /v1/health", "GET /v1/samples",

@@ -1,0 +1,66 @@
+"""Deletes a job and its data for its owner: the result, previews, debug sessions, dead letters and the submission.
+
+What remains for a week is a tombstone and, out of reach, the times and the hashes of the job.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from services.gateway.core.debug_sessions import list_sessions
+from shared import subjects
+from shared.job_events import load_submission
+from shared.marks import REMOVED
+from shared.messages import Done
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, OWNED, SESSIONS
+
+if TYPE_CHECKING:
+    from services.gateway.access.ownership import Ownership
+    from services.gateway.core.jobs import Jobs
+    from services.gateway.core.stores import Stores
+    from shared.bus import Bus
+    from shared.messages import DebugSession
+
+log = logging.getLogger(__name__)
+
+
+async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores, owner: str, job_id: str) -> None:
+    """Delete a job of this owner; one that has not ended is cancelled first.
+
+    The tombstone is stored before anything is deleted: a submission with the same Idempotency-Key reads the log and
+    then the tombstone, so it finds one of them. Raises NotFound, JobDeleted, BrokerUnavailable.
+    """
+    await jobs.cancel(owner, job_id)
+    record = await jobs.find(owner, job_id)
+    await bus.publish(subjects.purged_job(owner, job_id), b"deleted")
+    await stores.remove_results(
+        record.user, job_id, record.ended.result.sha256 if isinstance(record.ended, Done) else None
+    )
+    for session in await list_sessions(bus, ownership, owner):
+        if session.job_id == job_id:
+            await _delete_session(bus, stores, session)
+    await bus.purge(JOB_EV, subjects.event(job_id, "preview"))
+    await bus.purge(JOB_DLQ, subjects.dead_letters_of(job_id))
+    submission = await load_submission(bus, record)
+    if submission is not None:
+        await bus.delete(JOB_LOG, submission.seq)
+    log.info("job.deleted", extra={"job_id": job_id})
+
+
+async def is_deleted(bus: Bus, owner: str, job_id: str) -> bool:
+    """Return whether the owner has deleted this job. Raises BadMessage, BrokerUnavailable."""
+    stored = await bus.last(OWNED, subjects.purged_job(owner, job_id))
+    return stored is not None and stored.data != REMOVED
+
+
+async def deleted_jobs(bus: Bus, owner: str) -> set[str]:
+    """Return the ids of the jobs that the owner has deleted. Raises BrokerUnavailable."""
+    found = await bus.history(OWNED, subjects.purged_jobs_of(owner))
+    return {stored.subject.rpartition(".")[2] for stored in found if stored.data != REMOVED}
+
+
+async def _delete_session(bus: Bus, stores: Stores, session: DebugSession) -> None:
+    await bus.purge(SESSIONS, subjects.debug_session(session.user, session.name))
+    for image in session.images:
+        await stores.remove_debug_image(image.sha256)

@@ -1,0 +1,348 @@
+"""The owners' shares of the image buckets: makes room for uploads and results, keeps inputs of jobs, deletes images.
+
+What an owner has is counted from the marks in the bucket `owned`, so all replicas count the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from cachetools import LRUCache, TTLCache
+
+from services.gateway.core.fullness import measure
+from shared import subjects
+from shared.errors import ArtMancerError, Busy, ImageNotFound
+from shared.job_events import load_record
+from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark
+from shared.messages import Cancelled, DebugSession, Done, Failed
+from shared.reading import read_or_skip
+from shared.topology import OWNED, SESSIONS, bucket_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.gateway.access.ownership import Ownership
+    from shared.bus import Bus, StoredMessage
+    from shared.image_store import NatsImageStore
+    from shared.messages import JobEvent, JobSubmit
+
+    Kept = Literal["inputs", "results"]
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+_USABLE, _FULL = 0.75, 0.95  # of a bucket: below the alert at 0.8, and with room for what jobs by hand store
+_FILL_VALID_S, _LEDGER_VALID_S = 2.0, 300.0
+_COUNT_VALID_S = 2.0  # while half of a share is free; a request takes longer with each read
+_SWEEP_EVERY_S = 10.0
+_SIZES = 4096
+_LEDGERS, _OURS = 256, 20_000
+_RELEASED = {"Nats-TTL": "1h"}  # longer than a ledger is valid
+_RESULT_EXTRA = 64 * 1024  # a PNG of noise is a little larger than its pixels
+_SHARE_FULL = "Your share of the image store is full, please wait until some of your edits have finished."
+_STORE_FULL = "The image store is full, please try again later."
+
+
+@dataclass(slots=True)
+class _Ledger(Generic[T]):
+    """The entries on a subject pattern, by subject, up to a sequence of the bucket `owned`."""
+
+    pattern: str
+    read: Callable[[StoredMessage], T | None]
+    measure: Callable[[str, T], tuple[str, int]]
+    """Return what an entry counts for, and its bytes."""
+    seq: int = 0
+    read_at: float = float("-inf")
+    swept_at: float = float("-inf")
+    entries: dict[str, T] = field(default_factory=dict)
+    totals: Counter[str] = field(default_factory=Counter)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    admitted: Counter[Kept] = field(default_factory=Counter)  # bytes for which room was made since the last time
+
+    async def refresh(self, bus: Bus) -> None:
+        """Read what was written since the last time. Raises BrokerUnavailable."""
+        started_at = time.monotonic()
+        for stored in await bus.history(OWNED, self.pattern, after=self.seq):
+            self.seq = max(self.seq, stored.seq)
+            self.set(stored.subject, self.read(stored))
+        self.read_at = started_at
+        self.admitted.clear()
+
+    def set(self, subject: str, entry: T | None) -> None:
+        """Replace an entry, or remove it."""
+        before = self.entries.pop(subject, None)
+        for one, sign in ((before, -1), (entry, 1)):
+            if one is not None:
+                name, size = self.measure(subject, one)
+                self.totals[name] += sign * size
+        if entry is not None:
+            self.entries[subject] = entry
+
+
+@dataclass(slots=True)
+class _Need:
+    """The bytes that are over a limit: those of one owner, and those of the whole bucket."""
+
+    over_share: float
+    over_bucket: float
+
+    @property
+    def is_met(self) -> bool:
+        """Return whether enough is free."""
+        return self.over_share <= 0 and self.over_bucket <= 0
+
+    def is_far(self, capacity: int, share: float) -> bool:
+        """Return whether half of the share is free, and a tenth of the bucket."""
+        return self.over_share < -share / 2 and self.over_bucket < -capacity / 10
+
+
+class Stores:
+    """Makes room, keeps inputs, and deletes. One for each gateway."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        images: NatsImageStore,
+        ownership: Ownership,
+        share: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`share` is the part of each bucket that one owner may fill, 0 to 1."""
+        self._bus = bus
+        self._images = images
+        self._ownership = ownership
+        self._share = share
+        self._ledgers: TTLCache[str, _Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
+        self._waiting: TTLCache[str, _Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
+        self._fill: TTLCache[str, tuple[int, int]] = TTLCache(8, _FILL_VALID_S, clock)
+        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway has submitted
+        self._sizes: LRUCache[str, int] = LRUCache(_SIZES)  # the largest result of an edit of an image, by its hash
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
+
+    async def make_room(self, owner: str, bucket: Kept, size_bytes: int) -> None:
+        """Delete the owner's least recently used images until one of this size fits. Raises Busy, BrokerUnavailable."""
+        marks = self._marks_of(owner)
+        waiting = self._all_waiting()
+        if min(marks.read_at, waiting.read_at) > time.monotonic() - _COUNT_VALID_S:
+            need = await self._need(marks, bucket, size_bytes, waiting)
+            if need.is_far(*await self._limits(bucket)):
+                marks.admitted[bucket] += size_bytes
+                return
+        async with marks.lock:  # two that make room at once would both count on the same bytes
+            await asyncio.gather(waiting.refresh(self._bus), marks.refresh(self._bus))
+            need = await self._need(marks, bucket, size_bytes, waiting)
+            if not need.is_met and bucket == "results":
+                await self._sweep(marks, waiting)
+                need = await self._need(marks, bucket, size_bytes, waiting)
+            if not need.is_met:
+                await self._evict(marks, bucket, need, waiting)
+        if need.over_share > 0:
+            raise Busy(_SHARE_FULL)
+        if need.over_bucket > 0:
+            raise Busy(_STORE_FULL)
+        marks.admitted[bucket] += size_bytes
+
+    async def _read_waiting(self) -> _Ledger[Reservation]:
+        waiting = self._all_waiting()
+        await waiting.refresh(self._bus)
+        return waiting
+
+    def _all_waiting(self) -> _Ledger[Reservation]:
+        return self._waiting.setdefault(
+            subjects.ALL_WAITING, _Ledger(subjects.ALL_WAITING, _read_waiting, _measure_waiting)
+        )
+
+    def _marks_of(self, owner: str) -> _Ledger[Mark]:
+        pattern = self._ownership.marks(owner)
+        return self._ledgers.setdefault(pattern, _Ledger(pattern, _read_mark_entry, _measure_mark))
+
+    async def _need(self, marks: _Ledger[Mark], bucket: Kept, size_bytes: int, waiting: _Ledger[Reservation]) -> _Need:
+        capacity, filled = await self._measure(bucket)
+        used = marks.totals[bucket]
+        if bucket == "inputs":  # what a result may take is counted by the waiting jobs
+            used += marks.admitted[bucket]
+            filled += marks.admitted[bucket]
+        else:
+            reserved = waiting.totals.total()
+            filled += reserved
+            used += (
+                reserved
+                if marks.pattern == subjects.ALL_OWNED
+                else waiting.totals[subjects.owner_of_mark(marks.pattern)]
+            )
+        _, share = await self._limits(bucket)
+        share = max(share, size_bytes)  # a share smaller than one image would be none
+        return _Need(used + size_bytes - share, filled + size_bytes - _FULL * capacity)
+
+    async def _limits(self, bucket: Kept) -> tuple[int, float]:
+        """Return the size of a bucket, and that of an owner's share."""
+        capacity, _ = await self._measure(bucket)
+        return capacity, self._share * _USABLE * capacity
+
+    async def _measure(self, bucket: Kept) -> tuple[int, int]:
+        if bucket not in self._fill:
+            self._fill[bucket] = await measure(self._bus, bucket_stream(bucket))
+        return self._fill[bucket]
+
+    async def _evict(self, marks: _Ledger[Mark], bucket: Kept, need: _Need, waiting: _Ledger[Reservation]) -> None:
+        """Delete the least recently used images that no unsettled job names, and count down what is needed."""
+        named = _inputs_of(waiting) if bucket == "inputs" else set()
+        spare = {
+            subject: mark
+            for subject, mark in _in_bucket(marks, bucket).items()
+            if mark.size_bytes and subject.rpartition(".")[2] not in named
+        }
+        if sum(mark.size_bytes for mark in spare.values()) < max(need.over_share, need.over_bucket):
+            return  # it would not help
+        freed = 0
+        for subject, mark in sorted(spare.items(), key=lambda item: item[1].used_at):
+            if need.is_met:
+                break
+            await self._bus.publish(subject, REMOVED)
+            need.over_share -= mark.size_bytes
+            if await self._remove(bucket, subject.rpartition(".")[2]):
+                need.over_bucket -= mark.size_bytes
+            freed += mark.size_bytes
+        self._fill.pop(bucket, None)
+        log.info("stores.evicted", extra={"bucket": bucket, "freed_bytes": freed})
+
+    async def _remove(self, bucket: Kept, sha256: str) -> bool:
+        async def is_needed() -> bool:
+            if bucket == "results":
+                return await is_result_marked(self._bus, sha256)
+            owners = await self._bus.history(OWNED, subjects.image_owners(sha256))
+            if any(read_mark(stored.data) for stored in owners):
+                return True
+            return sha256 in _inputs_of(await self._read_waiting())
+
+        return await self._images.remove(bucket, sha256, is_needed)
+
+    async def remove_image(self, owner: str, sha256: str) -> None:
+        """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound.
+
+        An unsettled job keeps the bytes of its inputs until it ends.
+        """
+        if not await self._ownership.remove_image(owner, sha256):
+            raise ImageNotFound
+        waiting = await self._read_waiting()
+        naming = [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]
+        await self._release_ended(waiting, naming)
+        await self._remove("inputs", sha256)
+
+    async def remove_results(self, owner: str, job_id: str, named: str | None) -> None:
+        """Take the marks of a job's results away; the bytes go with the last mark. Raises BrokerUnavailable.
+
+        `named` is the result that the job's end names: a worker of release 0.1 writes no marks.
+        """
+        for stored in await self._bus.history(OWNED, subjects.result_marks_of_job(owner, job_id)):
+            if stored.data != REMOVED:
+                await self._bus.publish(stored.subject, REMOVED)
+            await self._remove("results", stored.subject.rpartition(".")[2])
+        if named is not None:
+            await self._remove("results", named)
+
+    async def remove_debug_image(self, sha256: str) -> None:
+        """Delete an image of a debug session unless another session has it. Raises BrokerUnavailable."""
+
+        async def is_needed() -> bool:
+            stored = await self._bus.history(SESSIONS, subjects.ALL_SESSIONS)
+            sessions = (read_or_skip(DebugSession, entry) for entry in stored)
+            return any(image.sha256 == sha256 for session in sessions if session for image in session.images)
+
+        await self._images.remove("debug", sha256, is_needed)
+
+    async def make_room_for_result(self, owner: str, submission: JobSubmit) -> None:
+        """Make room for the result of a job. Raises ImageNotFound, Busy, BrokerUnavailable."""
+        await self.make_room(owner, "results", await self._result_bytes(submission))
+
+    async def _result_bytes(self, submission: JobSubmit) -> int:
+        if submission.image not in self._sizes:
+            photo = await self._images.head("inputs", submission.image)
+            if photo is None:
+                raise ImageNotFound
+            self._sizes[submission.image] = photo.width * photo.height * 3 + _RESULT_EXTRA
+        return self._sizes[submission.image]
+
+    async def keep_inputs(self, owner: str, job_id: str, submission: JobSubmit) -> bool:
+        """Keep a job's inputs, and room for its result, until it ends. Return whether the owner still has the inputs.
+
+        They are looked for after they are kept: a deletion at the same time either finds this job and leaves the bytes,
+        or it has taken the mark away before. Raises BrokerUnavailable.
+        """
+        inputs = sorted(set(submission.image_hashes().values()))
+        job = Reservation(inputs=inputs, result_bytes=await self._result_bytes(submission))
+        subject = subjects.waiting_job(owner, job_id)
+        self._ours[job_id] = subject
+        self._all_waiting().set(subject, job)
+        await self._bus.publish(subject, job)
+        owned = await asyncio.gather(*(self._ownership.still_owns_image(owner, sha256) for sha256 in inputs))
+        return all(owned)
+
+    async def release_job(self, owner: str, job_id: str) -> None:
+        """Release a job that was not stored. Raises BrokerUnavailable."""
+        await self.release(subjects.waiting_job(owner, job_id))
+
+    async def release(self, subject: str) -> None:
+        """Keep the inputs of a job no longer, and delete those that nobody has a mark of. Raises BrokerUnavailable."""
+        job = read_or_skip(Reservation, await self._bus.last(OWNED, subject))
+        self._ours.pop(subject.rpartition(".")[2], None)
+        self._all_waiting().set(subject, None)
+        await self._bus.publish(subject, REMOVED, headers=_RELEASED)
+        for sha256 in job.inputs if job else ():
+            await self._remove("inputs", sha256)
+
+    async def _sweep(self, marks: _Ledger[Mark], waiting: _Ledger[Reservation]) -> None:
+        """Release the ended jobs of one owner, now and then: each job costs a read."""
+        if time.monotonic() - marks.swept_at > _SWEEP_EVERY_S:
+            marks.swept_at = time.monotonic()
+            prefix = marks.pattern.removesuffix(">")
+            await self._release_ended(waiting, [subject for subject in waiting.entries if subject.startswith(prefix)])
+
+    async def _release_ended(self, waiting: _Ledger[Reservation], keys: list[str]) -> None:
+        """Release those jobs whose end no gateway has seen, for example during a restart."""
+        for subject in keys:
+            record = await load_record(self._bus, subject.rpartition(".")[2])
+            if record is not None and record.ended is not None:
+                await self.release(subject)
+        await waiting.refresh(self._bus)
+
+    def note(self, event: JobEvent) -> None:
+        """Release a job of this gateway after its end."""
+        if isinstance(event, Done | Failed | Cancelled) and (subject := self._ours.get(event.job_id)):
+            self._ended.put_nowait(subject)
+
+    async def run(self) -> None:
+        """Release the jobs that end, until cancelled. One that the broker does not take is found when room is short."""
+        while True:
+            subject = await self._ended.get()
+            with contextlib.suppress(ArtMancerError):
+                await self.release(subject)
+
+
+def _read_mark_entry(stored: StoredMessage) -> Mark | None:
+    return read_mark(stored.data)
+
+
+def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:
+    return subjects.bucket_of_mark(subject), mark.size_bytes
+
+
+def _measure_waiting(subject: str, job: Reservation) -> tuple[str, int]:
+    return subjects.owner_of_mark(subject), job.result_bytes
+
+
+def _read_waiting(stored: StoredMessage) -> Reservation | None:
+    return read_or_skip(Reservation, stored)
+
+
+def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> dict[str, Mark]:
+    return {subject: mark for subject, mark in marks.entries.items() if subjects.bucket_of_mark(subject) == bucket}
+
+
+def _inputs_of(waiting: _Ledger[Reservation]) -> set[str]:
+    return {sha256 for job in waiting.entries.values() for sha256 in job.inputs}

@@ -1,0 +1,76 @@
+"""The marks in the bucket `owned`, which say whose the stored images are and how large. The last mark keeps the bytes.
+
+An owner has a mark for each upload, and one for the result of each job. An unsettled job keeps its inputs as a mark
+does. Decision 0027 has the order of the writes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from shared import subjects
+from shared.topology import OWNED
+
+if TYPE_CHECKING:
+    from shared.bus import Bus, StoredMessage
+    from shared.messages import ImageRef
+
+_MARK = re.compile(rb"([0-9]{1,10})([0-9]{10})?")
+REMOVED = b""
+"""The body of a mark that was taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The time of the last use, in seconds since the epoch, and the size of the image."""
+
+    used_at: int
+    size_bytes: int
+
+
+class Reservation(BaseModel):
+    """An unsettled job: the hashes of its inputs, and the largest size of its result."""
+
+    inputs: list[str]
+    result_bytes: int
+
+
+def write_mark(size_bytes: int, now: float | None = None) -> bytes:
+    """Return the body of a mark: the time and, in ten digits, the size.
+
+    Together they are at most 20 digits, which a gateway of release 0.1 reads as a time.
+    """
+    return f"{int(time.time() if now is None else now)}{size_bytes:010d}".encode()
+
+
+def read_mark(body: bytes) -> Mark | None:
+    """Return the mark; None for one that was taken away. A mark of release 0.1 has no size."""
+    found = _MARK.fullmatch(body)
+    return Mark(int(found[1]), int(found[2] or 0)) if found else None
+
+
+async def mark_result(bus: Bus, owner: str, job_id: str, ref: ImageRef) -> None:
+    """Mark the result of a job, before its bytes are stored: nobody could delete bytes without a mark.
+
+    Raises BrokerUnavailable.
+    """
+    await bus.publish(subjects.result_mark(owner, job_id, ref.sha256), write_mark(ref.size_bytes))
+
+
+async def unmark_result(bus: Bus, owner: str, job_id: str, sha256: str) -> None:
+    """Take the mark of a job's result away. Raises BrokerUnavailable."""
+    await bus.publish(subjects.result_mark(owner, job_id, sha256), REMOVED)
+
+
+async def is_result_marked(bus: Bus, sha256: str) -> bool:
+    """Return whether a job still has this result. Raises BrokerUnavailable."""
+    return any(map(_is_mark, await bus.history(OWNED, subjects.result_marks_of(sha256))))
+
+
+def _is_mark(stored: StoredMessage) -> bool:
+    return read_mark(stored.data) is not None
