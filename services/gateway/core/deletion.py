@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from services.gateway.core.debug_sessions import list_sessions
 from shared import subjects
 from shared.job_events import load_submission
-from shared.marks import REMOVED
 from shared.messages import Done
-from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, OWNED, SESSIONS
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, SESSIONS
 
 if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
@@ -46,18 +45,6 @@ async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores,
     if submission is not None:
         await bus.delete(JOB_LOG, submission.seq)
     log.info("job.deleted", extra={"job_id": job_id})
-
-
-async def is_deleted(bus: Bus, owner: str, job_id: str) -> bool:
-    """Return whether the owner has deleted this job. Raises BadMessage, BrokerUnavailable."""
-    stored = await bus.last(OWNED, subjects.purged_job(owner, job_id))
-    return stored is not None and stored.data != REMOVED
-
-
-async def deleted_jobs(bus: Bus, owner: str) -> set[str]:
-    """Return the ids of the jobs that the owner has deleted. Raises BrokerUnavailable."""
-    found = await bus.history(OWNED, subjects.purged_jobs_of(owner))
-    return {stored.subject.rpartition(".")[2] for stored in found if stored.data != REMOVED}
 
 
 async def _delete_session(bus: Bus, stores: Stores, session: DebugSession) -> None:

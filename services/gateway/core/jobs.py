@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from cachetools import FIFOCache
 
-from services.gateway.core.deletion import is_deleted
 from services.gateway.core.job_frames import JobFrames
+from services.gateway.core.tombstones import is_deleted
 from shared import subjects, tracing
 from shared.errors import (
     BadMessage,

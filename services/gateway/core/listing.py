@@ -8,7 +8,7 @@ import binascii
 import struct
 from typing import TYPE_CHECKING
 
-from services.gateway.core.deletion import deleted_jobs
+from services.gateway.core.tombstones import deleted_jobs
 from shared.errors import BadInput
 from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
