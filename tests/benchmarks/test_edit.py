@@ -1,7 +1,8 @@
-"""The time of a removal on the CPU: the whole edit from file to file, and the stages that work in windows."""
+"""The time of edits on the CPU from file to file, and of their stages beside the same work without windows or bands."""
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from statistics import median
@@ -13,12 +14,22 @@ import pytest
 
 from services.a100worker.backend import Edit, RemovalInputs
 from services.a100worker.backends.classical.engine import Classical
+from services.a100worker.backends.classical.insertion import insert
+from services.a100worker.backends.classical.removal import remove
 from services.a100worker.imaging import holes
+from services.a100worker.imaging.filling import fill_smoothly
 from services.a100worker.job.results import count_outside_changes
+from services.imageutils.white_balance import auto_table, balance_auto
+from shared.colour_tables import apply_table, shrink
 from shared.image_codec import decode_photo, encode_jpeg, encode_png
 from tests.unit.services.a100worker.imaging.test_windowed_work import split_whole
-from tests.unit.services.a100worker.imaging.whole_edits import feather_whole, grow_whole
-from tests.unit.services.a100worker.recorder import SETUP, Recorder, photo
+from tests.unit.services.a100worker.imaging.whole_edits import (
+    feather_whole,
+    grow_whole,
+    insert_whole,
+    remove_whole,
+)
+from tests.unit.services.a100worker.recorder import SETUP, Recorder, box_mask, insertion, photo, removal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +42,7 @@ ROUNDS = 5
 SIZES = {1: (900, 1200), 12: (3000, 4000), 48: (6000, 8000)}  # megapixels: height, width
 SPOT_TARGET_MS = {1: 450.0, 12: 330.0, 48: 850.0}
 SPOT_PX = 100
+WHITE_BALANCE_TARGET_MS = {12: 230.0, 48: 800.0}
 
 
 def enlarged_photo(size: tuple[int, int]) -> Rgb:
@@ -63,15 +75,71 @@ def test_the_removal_of_a_spot(table: Table, megapixels: int) -> None:
     jpeg, mask = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90), spot(SIZES[megapixels])
     with closing(Classical(*SETUP)) as engine:
 
-        def remove() -> bytes:
+        def remove_spot() -> bytes:
             image = decode_photo(jpeg).rgb
             edit = engine.remove(RemovalInputs(image=image, mask=mask), Recorder())
             assert count_outside_changes(image, edit.image, edit.region) == 0
             return encode_png(edit.image)
 
         table.row(
-            f"removal of {SPOT_PX} px, {megapixels} MP", median_ms(remove), "ms", target=SPOT_TARGET_MS[megapixels]
+            f"removal of {SPOT_PX} px, {megapixels} MP", median_ms(remove_spot), "ms", target=SPOT_TARGET_MS[megapixels]
         )
+
+
+@pytest.mark.parametrize("megapixels", [12, 48])
+def test_the_edit_alone(table: Table, megapixels: int) -> None:
+    """In windows, beside an edit on the whole image; a smooth fill takes PatchMatch's part."""
+    image, mask = enlarged_photo(SIZES[megapixels]), spot(SIZES[megapixels])
+    taken = removal(image, mask)
+    inserted = insertion(image, mask, photo("cat"), reference_mask=box_mask(300, 451, (150, 80, 300, 250)))
+    for name, in_windows, whole in (
+        ("removal", lambda: remove(taken, Recorder(), None), lambda: remove_whole(taken, fill_smoothly)),
+        ("insertion", lambda: insert(inserted, Recorder()), lambda: insert_whole(inserted)),
+    ):
+        table.row(
+            f"{name} of {SPOT_PX} px alone, {megapixels} MP", median_ms(in_windows), "ms", baseline=median_ms(whole)
+        )
+
+
+@pytest.mark.parametrize("megapixels", [12, 48])
+def test_a_result_as_png(table: Table, megapixels: int) -> None:
+    """In bands on the cores that there are, beside the same on one core."""
+    image, cores = enlarged_photo(SIZES[megapixels]), os.sched_getaffinity(0)
+    on_all = median_ms(lambda: encode_png(image))
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        on_one = median_ms(lambda: encode_png(image))
+    finally:
+        os.sched_setaffinity(0, cores)
+    table.row(f"PNG of a result, {megapixels} MP, {len(cores)} cores", on_all, "ms", baseline=on_one)
+
+
+@pytest.mark.parametrize("megapixels", WHITE_BALANCE_TARGET_MS)
+def test_a_white_balance(table: Table, megapixels: int) -> None:
+    """From a JPEG to a PNG, in one process and without the broker; the baseline balances it in another service."""
+    jpeg = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90)
+
+    def by_table() -> bytes:
+        image = decode_photo(jpeg).rgb
+        small = decode_photo(encode_png(shrink(image))).rgb
+        table_png = encode_png(auto_table(small)[None])
+        return encode_png(apply_table(image, decode_photo(table_png).rgb[0]))
+
+    def by_another_service() -> bytes:
+        before = decode_photo(jpeg).rgb
+        balanced = encode_png(balance_auto(decode_photo(jpeg).rgb))
+        after = decode_photo(balanced).rgb
+        assert after.shape == before.shape
+        return encode_png(after)
+
+    assert by_table() == by_another_service()
+    table.row(
+        f"white balance, {megapixels} MP",
+        median_ms(by_table),
+        "ms",
+        target=WHITE_BALANCE_TARGET_MS[megapixels],
+        baseline=median_ms(by_another_service),
+    )
 
 
 @pytest.mark.parametrize("megapixels", [12, 48])
