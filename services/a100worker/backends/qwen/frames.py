@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STEP_PX = 32
 """Sides of a frame are multiples of it. The pipeline rounds shown images to 32, so 16 would give them other grids."""
 LEAST_PX = 64
+_MOST_STRETCH = 0.03
 _LONGEST = 4  # times the side of the working area's square: longer strips leave the model's range of positions
 
 
@@ -34,15 +35,14 @@ class Frame:
         """Return a frame of about `area` pixels; with `least`, one of the original size if that is smaller.
 
         Without `least`, all sizes are brought to that area, small ones enlarged. With it, pixels keep their size unless
-        they exceed the area, or one side has fewer than `least` of them; pixels that are shrunk fill their frame.
+        they exceed the area, or one side has fewer than `least` of them. Pixels that are scaled fill their frame.
         """
         scale = math.sqrt(area / (width * height))
         if least is not None:
             scale = min(scale, max(1.0, least / min(width, height)))
         scale = min(scale, _LONGEST * math.sqrt(area) / max(width, height))
-        if least is not None and scale < 1 and min(width, height) * scale >= LEAST_PX:
-            inner = _filling(width, height, scale)
-            return cls(width, height, inner, inner)
+        if scale != 1 and (filling := _filling(width, height, scale)) is not None:
+            return cls(width, height, filling, filling)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         return cls(width, height, inner, (_side(inner[0]), _side(inner[1])))
 
@@ -54,7 +54,7 @@ class Frame:
     def enter(self, image: Rgb) -> Rgb:
         """Scale and pad an image. The padding mirrors it: the model would treat streaks or a black bar as an object.
 
-        Only a photo that does not reach the frame's sides is padded; there are no other pixels of it.
+        Only pixels that keep their size, or very narrow ones, are padded; see `_filling`.
         """
         return self._pad(_scale(image, self.inner), cv2.BORDER_REFLECT)
 
@@ -83,13 +83,17 @@ class Frame:
         return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, border), np.uint8)
 
 
-def _filling(width: int, height: int, scale: float) -> tuple[int, int]:
+def _filling(width: int, height: int, scale: float) -> tuple[int, int] | None:
     """Return sides that are multiples of 32, so that a frame needs no padding and shows only pixels of the photo.
 
-    The short side is rounded down, which decides the scale; the long one then differs by less than 16 px.
+    The short side is rounded down, which decides the scale; the long one then differs by at most 16 px. Returns None
+    where that would change the proportions visibly.
     """
     short = int(min(width, height) * scale) // STEP_PX * STEP_PX
-    long = round(max(width, height) * short / min(width, height) / STEP_PX) * STEP_PX
+    wanted = max(width, height) * short / min(width, height)
+    long = round(wanted / STEP_PX) * STEP_PX
+    if short < LEAST_PX or abs(long / wanted - 1) > _MOST_STRETCH:
+        return None
     return (short, long) if width < height else (long, short)
 
 

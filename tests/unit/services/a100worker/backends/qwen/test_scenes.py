@@ -223,7 +223,7 @@ def test_a_white_balance_can_show_the_photo_and_its_edges() -> None:
     picture, edges = draw(scene, View.PHOTO), draw(scene, View.EDGES)
 
     assert scene.region is None
-    assert picture.shape == edges.shape == (864, 1280, 3)
+    assert picture.shape == edges.shape == (832, 1248, 3)
     assert set(np.unique(edges)) == {0, 255}
     assert 0.005 < (edges > 0).mean() < 0.4
 
