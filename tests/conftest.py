@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from tests.gateway import Client
 
 # Threads of libraries that end with their event loop or live as long as the process.
-_LIBRARY_THREADS = ("asyncio_", "asyncio-waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-")
+_LIBRARY_THREADS = (
+    "asyncio_", "asyncio-waitpid-", "AnyIO worker thread", "pytest_timeout", "ThreadPoolExecutor-", "tqdm_monitor",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
