@@ -138,10 +138,10 @@ async def test_what_one_replica_saw_the_next_one_believes(
 
 
 async def _names(bus: Bus, photo: str) -> AsyncIterator[str]:
-    """Return the names of an image's stored outputs, as `nats obj ls cache` lists them."""
+    """Return the names of the network's stored outputs for an image, as `nats obj ls cache` lists them."""
     bucket = await bus.client.jetstream().object_store("cache")
     for entry in await bucket.list():
-        if entry.name.startswith(f"{photo}/"):
+        if entry.name.startswith(f"{photo}/") and not entry.name.startswith(f"{photo}/mask-"):
             yield entry.name
 
 
