@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.gpu_edit --sizes 512 1024 --steps 8 --json a100.json
     python -m tests.benchmarks.gpu_edit --random --json h200.json             # the published sizes, without weights
+                                                                              # then plans, compile, attention kinds
     python -m tests.benchmarks.gpu_edit --recipes photo.jpg mask.png --sheet recipes.png
 
 The worker's own settings apply (MODEL_DIR, A100WORKER_QWEN_PLAN, ...). On the CPU times are processor time. `--recipes`
@@ -37,7 +38,7 @@ from services.a100worker.settings import Settings
 from shared.image_codec import decode_photo
 from shared.messages import Task
 from shared.settings import load
-from tests.benchmarks import gpu_passes, recipe_sheet
+from tests.benchmarks import gpu_passes, gpu_sweep, recipe_sheet
 from tests.benchmarks.gpu_passes import Figure
 from tests.benchmarks.meter import Table
 
@@ -263,8 +264,11 @@ def main(arguments: Sequence[str]) -> None:
             Image.fromarray(recipe_sheet.draw_sheet(engine, pairs, given.steps)).save(given.sheet)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        open_engine = random_engine(settings, Path(scratch)) if given.random else None
-        figures = measure(settings, given.sizes, given.steps, given.rounds, open_engine)
+        open_engine = random_engine(Path(scratch)) if given.random else Qwen
+        figures = measure(settings, given.sizes, given.steps, given.rounds, partial(open_engine, settings))
+        if given.random and not given.no_sweep:
+            watch = Watch(settings.qwen_device)
+            figures += gpu_sweep.sweep(settings, watch, open_engine, max(given.sizes), given.steps)
     write_table(figures, lambda line: print(line, flush=True))  # noqa: T201
     if given.json:
         device = settings.qwen_device
@@ -281,6 +285,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of the comparisons with the bare pipeline and of bytes")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--random", action="store_true", help="published sizes with random weights, without a volume")
+    parser.add_argument("--no-sweep", action="store_true", help="with --random: only the plan of the settings")
     parser.add_argument("--recipes", type=Path, nargs="+", help="photos and masks, in pairs")
     parser.add_argument("--sheet", type=Path, default=Path("recipes.png"), help="where to write the contact sheet")
     given = parser.parse_args(arguments)
@@ -289,11 +294,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def random_engine(settings: Settings, scratch: Path) -> Callable[[PhaseReporter], Qwen]:
+def random_engine(scratch: Path) -> Callable[[Settings, PhaseReporter], Qwen]:
     """Return a function that makes the engine without weights."""
     from tests.benchmarks.random_qwen import RandomQwen  # noqa: PLC0415 (only with --random)
 
-    return lambda loading: RandomQwen(settings, loading, scratch)
+    return partial(RandomQwen, scratch=scratch)
 
 
 if __name__ == "__main__":

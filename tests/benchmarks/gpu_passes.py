@@ -20,7 +20,7 @@ from shared.errors import JobCancelled
 from shared.messages import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from services.a100worker.backend import Preview, TaskInputs
     from services.a100worker.backends.qwen.engine import Qwen
@@ -70,9 +70,11 @@ def noise_of(side: int, seed: int) -> Rgb:
     return np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8)
 
 
-def passes(engine: Qwen, clock: Callable[[], float], side: int, steps: int) -> Iterator[Figure]:
-    """Time a step with one to three shown pictures, with guidance (two passes) and without."""
-    for count, guidance in itertools.product((1, 2, 3), (_UNGUIDED, _GUIDED)):
+def passes(
+    engine: Qwen, clock: Callable[[], float], side: int, steps: int, counts: Sequence[int] = (1, 2, 3)
+) -> Iterator[Figure]:
+    """Time a step with each count of shown pictures, with guidance (two passes) and without."""
+    for count, guidance in itertools.product(counts, (_UNGUIDED, _GUIDED)):
         pictures = [noise_of(side, number) for number in range(count)]
         request = PaintRequest(pictures, "a photo", " ", max(3, steps), guidance, 3, [])
         engine.painter.paint(replace(request, steps=2), Ticks(clock))  # the first warms up

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from services.a100worker.backends.qwen.memory.plans import Plan
 from services.a100worker.settings import Settings
 from shared.image_codec import encode_png
 from shared.messages import Task
-from tests.benchmarks.gpu_edit import Steps, measure, write_table
+from tests.benchmarks import gpu_sweep
+from tests.benchmarks.gpu_edit import Steps, Watch, measure, write_table
 from tests.benchmarks.gpu_passes import Figure
 from tests.benchmarks.random_qwen import TINY, RandomQwen
 from tests.benchmarks.recipe_sheet import draw_sheet, usable
@@ -70,6 +73,36 @@ def test_the_engine_runs_on_random_numbers_of_any_size(tmp_path: Path) -> None:
     assert picture.provenance is not None
     assert picture.provenance.adapters.keys() == {"white-balance"}
     assert len(picture.provenance.adapters["white-balance"]) == 64
+
+
+def test_plans_and_kinds_of_attention_are_swept(tmp_path: Path) -> None:
+    """Each has an engine of its own; one that this machine does not have is named, and the next is measured."""
+    settings = Settings(model_dir=tmp_path / "nothing", **ON_THE_CPU)
+    names = ("attention flash", "plan offload")
+    variants = {name: gpu_sweep.VARIANTS[name] for name in names}
+
+    found = gpu_sweep.sweep(
+        settings, Watch("cpu"), partial(RandomQwen, scratch=tmp_path, sizes=TINY), side=96, steps=3, variants=variants
+    )
+
+    by_variant: dict[str, list[Figure]] = {name: [] for name in names}
+    for figure in found:
+        by_variant[figure.name.partition(":")[0]].append(figure)
+    (missing,) = by_variant.pop("attention flash")
+    assert missing.name.startswith("attention flash: not here (")
+    for figures in by_variant.values():
+        assert len(figures) == 5
+        assert all(figure.value > 0 for figure in figures)
+
+
+def test_everything_that_a_card_can_be_set_to_is_swept() -> None:
+    """All memory plans, compiled blocks, and five kinds of attention."""
+    wanted = [dict(changes) for changes in gpu_sweep.VARIANTS.values()]
+
+    assert {changes["qwen_plan"] for changes in wanted} == {plan.value for plan in Plan}
+    assert any(changes.get("qwen_compile") for changes in wanted)
+    assert len({changes.get("qwen_attention") for changes in wanted} - {None}) == 5
+    assert all(Settings(**changes).qwen_plan == changes["qwen_plan"] for changes in wanted)
 
 
 def test_a_sheet_shows_each_recipe_that_the_volume_can_serve(qwen: Qwen, stock_qwen: Qwen, tmp_path: Path) -> None:
