@@ -127,7 +127,7 @@ async def test_what_there_is_not_is_refused_as_problem_details(
     [
         ("/v1/jobs", "GET, POST"),
         ("/v1/jobs/x", "DELETE, GET"),
-        ("/v1/images/x", "GET, HEAD"),
+        ("/v1/images/x", "DELETE, GET, HEAD"),
         ("/v1/jobs/x/result", "GET, HEAD"),
         ("/v1/openapi.json", "GET"),
         ("/", "GET, HEAD"),
