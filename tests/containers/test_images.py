@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.containers.engine import Engine
 
 # Over the base, in millions of bytes. OpenCV is 153 of them wherever it is, onnxruntime 40.
-LIMITS_MB = {"jobmanager": 40, "models": 50, "gateway": 150, "imageutils": 300, "a100worker": 300, "segmentation": 340}
+LIMITS_MB = {"jobmanager": 40, "models": 50, "gateway": 150, "imageutils": 300, "a100worker": 340, "segmentation": 340}
 PULLED_MB = 250
 SERVICES = sorted(LIMITS_MB.keys() - {"models"})
 INVENTORY = """
