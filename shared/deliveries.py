@@ -169,14 +169,20 @@ async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
 
     The single reader of a consumer calls it at its start; otherwise its predecessor's messages wait for their leases.
     """
-    with translate_errors():
-        await bus.client.jetstream().reset_consumer(stream, consumer)
+    await _reset(bus, stream, consumer)
 
 
 async def redeliver_from(bus: Bus, stream: str, consumer: str, seq: int) -> None:
     """Deliver all messages from a sequence on again, settled or not. Raises BrokerUnavailable."""
+    await _reset(bus, stream, consumer, seq)
+
+
+async def _reset(bus: Bus, stream: str, consumer: str, seq: int | None = None) -> None:
+    bus.require_connection()
     with translate_errors():
-        await bus.client.jetstream().reset_consumer(stream, consumer, seq=seq)
+        async with asyncio.timeout(ATTEMPT_S):
+            # The client's own timeout would lose a cancellation that comes with the reply: see Connection.request.
+            await bus.client.jetstream(timeout=None).reset_consumer(stream, consumer, seq=seq)
 
 
 async def settled_until(bus: Bus, stream: str, consumer: str) -> int:
