@@ -126,6 +126,12 @@ def channels() -> list[Channel]:
         Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
+        *_service_channels(),
+    ]
+
+
+def _service_channels() -> list[Channel]:
+    return [
         Channel("mask", subjects.SEG_MASK, "Find the mask of an object.", (MaskRequest,), MaskReply),
         Channel("saliency", subjects.SEG_SALIENCY, "Find the salient object.", (SaliencyRequest,), SaliencyReply),
         Channel("extractObject", subjects.IMG_EXTRACT, "Cut an object out.", (ExtractRequest,), ImageReply),

@@ -1,4 +1,4 @@
-"""Colour tables: what each of the 256 values of a channel becomes. A white balance is one such table.
+"""Colour tables: the new value for each of the 256 values of a channel. A white balance is one such table.
 
 The image utilities compute a table from a small copy of an image, and the worker applies it to the image that it has
 decoded already, so that no large image travels between them.

@@ -44,7 +44,7 @@ class Deadline:
 
 
 def headers_for(timeout_s: float) -> dict[str, str]:
-    """Return the headers of a request whose caller waits so long."""
+    """Return the headers of a request with this time limit of its caller."""
     return {_TIME_LEFT: str(int(timeout_s * 1000))}
 
 

@@ -27,7 +27,7 @@ def build_profile(primaries: tuple[Pair, Pair, Pair], white: Pair, to_linear: Ca
 
     Raises ValueError if the primaries span no colours.
     """
-    columns = _adapted(_scaled(primaries, white), _xyz(white))
+    columns = _adapt_to_d50(_scale_to_white(primaries, white), _xyz(white))
     light = (to_linear(step / (_CURVE_ENTRIES - 1)) for step in range(_CURVE_ENTRIES))
     curve = [round(65535 * min(1.0, max(0.0, value))) for value in light]
     bent = b"curv" + bytes(4) + struct.pack(f">I{_CURVE_ENTRIES}H", _CURVE_ENTRIES, *curve)
@@ -52,15 +52,17 @@ def _assemble(tags: dict[bytes, bytes]) -> bytes:
         table += struct.pack(">4sII", name, places[content], len(content))
     size = start + len(body)
     head = struct.pack(">IIII4s4s", size, 0, 0x02400000, 0x6D6E7472, b"RGB ", b"XYZ ")
-    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + struct.pack(">3i", *map(_fixed, _D50))
+    head += (
+        struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + struct.pack(">3i", *map(_to_s15fixed16, _D50))
+    )
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
 
 
 def _point(xyz: Sequence[float]) -> bytes:
-    return b"XYZ " + bytes(4) + struct.pack(">3i", *map(_fixed, xyz))
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *map(_to_s15fixed16, xyz))
 
 
-def _fixed(value: float) -> int:
+def _to_s15fixed16(value: float) -> int:
     return round(value * 65536)
 
 
@@ -71,8 +73,8 @@ def _xyz(point: Pair) -> tuple[float, float, float]:
     return x / y, 1.0, (1 - x - y) / y
 
 
-def _scaled(primaries: tuple[Pair, Pair, Pair], white: Pair) -> list[tuple[float, ...]]:
-    """Return X, Y and Z of red, green and blue, whose sum is white."""
+def _scale_to_white(primaries: tuple[Pair, Pair, Pair], white: Pair) -> list[tuple[float, ...]]:
+    """Return X, Y and Z of red, green and blue, scaled so that their sum is white."""
     red, green, blue = (_xyz(point) for point in primaries)
     columns = list(zip(red, green, blue, strict=True))
     target = _xyz(white)
@@ -86,7 +88,7 @@ def _scaled(primaries: tuple[Pair, Pair, Pair], white: Pair) -> list[tuple[float
     return [tuple(amount * part for part in point) for amount, point in zip(amounts, (red, green, blue), strict=True)]
 
 
-def _adapted(colours: list[tuple[float, ...]], white: Sequence[float]) -> list[tuple[float, ...]]:
+def _adapt_to_d50(colours: list[tuple[float, ...]], white: Sequence[float]) -> list[tuple[float, ...]]:
     """Adapt colours from their white to D50, the white of profiles."""
     before, after = _times(_TO_CONES, white), _times(_TO_CONES, _D50)
     gains = [new / old for new, old in zip(after, before, strict=True)]

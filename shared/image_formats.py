@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def missing_decoders() -> tuple[str, ...]:
-    """Return the formats whose decoder is not installed on this machine."""
+    """Return the formats without a decoder on this machine."""
     return ("HEIF",) if importlib.util.find_spec(_HEIF_DECODER) is None else ()
 
 

@@ -1,4 +1,4 @@
-"""The marks in the bucket `owned`, which say whose the stored images are and how large. The last mark keeps the bytes.
+"""The marks in the bucket `owned`, with the owners and sizes of the stored images. The last mark keeps the bytes.
 
 An owner has a mark for each upload, and one for the result of each job. An unsettled job keeps its inputs as a mark
 does. Decision 0027 has the order of the writes.
@@ -55,7 +55,7 @@ def read_mark(body: bytes) -> Mark | None:
 
 
 async def mark_result(bus: Bus, owner: str, job_id: str, ref: ImageRef) -> None:
-    """Mark the result of a job, before its bytes are stored: nobody could delete bytes without a mark.
+    """Mark the result of a job, before its bytes are stored: bytes without a mark could not be deleted.
 
     Raises BrokerUnavailable.
     """

@@ -65,7 +65,7 @@ class PictureSlots:
                 self._return_soon()
 
     def _return_soon(self) -> None:
-        """Return the memory after the answer, so that nobody waits for it."""
+        """Return the memory after the answer, so that no caller waits for it."""
         if self._return is not None:
             self._return.cancel()
         self._return = asyncio.get_running_loop().call_later(_RETURN_AFTER_S, self._return_now)

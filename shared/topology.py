@@ -167,7 +167,7 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
 
 
 def _dispatcher(job_class: JobClass) -> ConsumerConfig:
-    """Declare a consumer whose deliveries stay unsettled while jobs wait; a new dispatcher resets it."""
+    """Declare a consumer with deliveries that stay unsettled while jobs wait; a new dispatcher resets it."""
     consumer = _consumer(DISPATCHERS[job_class], subjects.submissions_in(job_class), ack_wait=1 * _DAY)
     return replace(consumer, max_ack_pending=_UNSETTLED)
 

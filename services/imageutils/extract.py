@@ -53,7 +53,7 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
 
 
 def _visible(rgba: Rgba, mask: Grey) -> Grey:
-    """Return the mask, of the photo's size, without what is transparent in the photo."""
+    """Return the mask, of the photo's size, without the transparent parts of the photo."""
     return np.asarray(cv2.multiply(_stretch(mask, rgba), np.ascontiguousarray(rgba[..., 3]), scale=1 / 255), np.uint8)
 
 

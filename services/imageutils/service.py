@@ -84,7 +84,8 @@ class Handlers:
 
     async def _make(self, work: Callable[..., Picture], *images: str | None, least_bytes: int = 0) -> ImageReply:
         """Call `work` with the bytes of the images, and store the picture that it returns."""
-        async with self._slots.enter(*images, least_bytes=least_bytes):  # fetch inside: who waits holds no bytes
+        # Fetch inside: a request that waits holds no bytes.
+        async with self._slots.enter(*images, least_bytes=least_bytes):
             deadlines.check()
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))

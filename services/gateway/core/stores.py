@@ -65,7 +65,7 @@ class _Ledger(Generic[T]):
     admitted: Counter[Kept] = field(default_factory=Counter)  # bytes for which room was made since the last time
 
     async def refresh(self, bus: Bus) -> None:
-        """Read what was written since the last time. Raises BrokerUnavailable."""
+        """Read the marks written since the last time. Raises BrokerUnavailable."""
         started_at = time.monotonic()
         for stored in await bus.history(OWNED, self.pattern, after=self.seq):
             self.seq = max(self.seq, stored.seq)
@@ -288,7 +288,7 @@ class Stores:
         await self.release(subjects.waiting_job(owner, job_id))
 
     async def release(self, subject: str) -> None:
-        """Keep the inputs of a job no longer, and delete those that nobody has a mark of. Raises BrokerUnavailable."""
+        """Keep the inputs of a job no longer, and delete those without a mark. Raises BrokerUnavailable."""
         job = read_or_skip(Reservation, await self._bus.last(OWNED, subject))
         self._ours.pop(subject.rpartition(".")[2], None)
         self._all_waiting().set(subject, None)
@@ -304,7 +304,7 @@ class Stores:
             await self._release_ended(waiting, [subject for subject in waiting.entries if subject.startswith(prefix)])
 
     async def _release_ended(self, waiting: _Ledger[Reservation], keys: list[str]) -> None:
-        """Release those jobs whose end no gateway has seen, for example during a restart."""
+        """Release the jobs that ended unseen by any gateway, for example during a restart."""
         for subject in keys:
             record = await load_record(self._bus, subject.rpartition(".")[2])
             if record is not None and record.ended is not None:

@@ -1,4 +1,4 @@
-"""Reads what remains of deleted jobs: `deletion.py` writes a tombstone for each."""
+"""Reads the remains of deleted jobs: `deletion.py` writes a tombstone for each."""
 
 from __future__ import annotations
 

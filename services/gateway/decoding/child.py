@@ -64,7 +64,7 @@ def _answer(work: str, data: bytes, limit_bytes: int) -> tuple[bytes, bytes]:
 
 
 def _limit_address_space() -> None:
-    """Limit what Linux may give to this process. macOS ignores it; there the parent alone watches the memory."""
+    """Limit the address space. macOS ignores it; there the parent alone watches the memory."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         pages = int(statm.read_text(encoding="ascii").split()[0])

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Client:
-    """Who sent the request, and how to learn that the client has gone."""
+    """The sender of the request, and the sign that the client has gone."""
 
     owner: str
     receive: Receive

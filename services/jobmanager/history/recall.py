@@ -87,7 +87,7 @@ class Recall:
         }
 
     async def _open_by_records(self) -> set[str]:
-        """Return the jobs whose record is not final. Events expire after a day, and JOB_EV may be lost."""
+        """Return the jobs without a final record. Events expire after a day, and JOB_EV may be lost."""
         found = set()
         async for page in self._bus.pages(JOBS, subjects.ALL_RECORDS):
             found |= {job_id for stored in page if (job_id := self._open_job(stored)) is not None}
@@ -136,7 +136,7 @@ class Recall:
 
 
 async def fail_lost_job(bus: Bus, record: JobRecord) -> None:
-    """End a job whose submission is lost. Raises BrokerUnavailable."""
+    """End a job without a stored submission. Raises BrokerUnavailable."""
     error = SubmissionLost()
     await job_events.dead_letter_job(bus, record.job_id, error, attempts=record.attempt, log_seq=record.log_seq)
 

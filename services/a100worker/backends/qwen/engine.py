@@ -176,7 +176,7 @@ class Qwen(Engine):
         painted: Sequence[tuple[Window, Scene]],
         labelled: labels.Labelled | None,
     ) -> Edit:
-        """Return the edit; `labelled` is None where nobody debugs the job."""
+        """Return the edit; `labelled` is None for a job without debugging."""
         shown = () if labelled is None else labels.of_shown([scene for _, scene in painted], self.recipes[task].views)
         boxes = tuple(window.box for window, _ in painted)
         adapters = {name: self.adapters[name] for name in self._adapters_for(task)}
