@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # --- the exceptions that the decisions allow, by name, with the reason --------------------------------------------
 
 LONGER_MODULES = {
-    "shared/messages.py": 480,  # all messages between services, to be read in one go
+    "shared/messages.py": 600,  # all messages between services, to be read in one go
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
