@@ -1,4 +1,4 @@
-"""Two people with keys: nothing that one has can be read, used, changed or even noticed by the other."""
+"""Two users with keys: neither can read, use, change or detect anything that the other one owns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROBES = 1000
 
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
-    """Provide a gateway that asks for keys, and Alice and Bob."""
+    """Provide a gateway that requires keys, with the users Alice and Bob."""
     assert bus.is_connected
     settings = NatsSettings(url=nats_url)
     async with keyed_gateway(settings, stream_settings, tmp_path, result_wait_s=0.05) as house:
@@ -46,7 +46,7 @@ async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_pa
 
 @dataclass(frozen=True)
 class Things:
-    """Names of what somebody has, or of what does not exist."""
+    """Hold the names of one user's things, or names that do not exist."""
 
     running: str  # a job
     done: str  # a job
@@ -60,7 +60,7 @@ NONE = "20200101_000000_00000000"
 
 
 async def things_of_alice(house: House, worker: WorkerByHand, bus: Bus, number: int) -> Things:
-    """Two jobs, two pictures and a debug session."""
+    """Give Alice two jobs, two pictures and a debug session."""
     photo = await upload(house.alice, saved(Image.new("RGB", (64, 48), (number, 40, 90))))
     mask = await upload(house.alice, mask_png(box=(number, 1, number + 8, 9)))
     order = {"task": "removal", "image": photo, "mask": mask}
@@ -77,12 +77,12 @@ async def things_of_alice(house: House, worker: WorkerByHand, bus: Bus, number: 
 
 
 def nothing() -> Things:
-    """Names of the same kind that nobody has given to anything."""
+    """Return names of the same kind that are not in use."""
     return Things(str(uuid4()), str(uuid4()), uuid4().hex * 2, uuid4().hex * 2, NONE, "07_generated_output.png")
 
 
 def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, Any]]:
-    """Every way to get at them: method, path, JSON."""
+    """Return every request that could reach them: method, path, JSON."""
     jobs = [
         (method, path.format(job=job), None)
         for job in (of.running, of.done)
@@ -121,7 +121,7 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
 
 
 def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
-    """All that an answer says, without the names that were in the question and the ids that are its own."""
+    """Return the whole answer without the names from the request and without its own ids."""
     own = {"x-request-id", "traceresponse", "date"}
     headers = {name: value for name, value in answer.headers.items() if name not in own}
     return answer.status_code, re.sub("|".join(map(re.escape, vars(of).values())), "?", answer.text), headers
@@ -129,7 +129,7 @@ def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
 
 @pytest.mark.timeout(180)
 async def test_a_thousand_probes_find_nothing(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """Each is answered as one for what does not exist; what Alice has is untouched, and hers to read."""
+    """Each request is answered as for an unknown name; Alice can still read her things, unchanged."""
     worker = WorkerByHand(bus, images, "alice")
     bobs = await upload(house.bob, png("olive")), await upload(house.bob, mask_png(box=(0, 0, 5, 5)))
     hits: list[str] = []
@@ -157,7 +157,7 @@ async def test_a_thousand_probes_find_nothing(house: House, bus: Bus, images: Na
 
 
 async def test_lists_hold_ones_own(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """Also after Bob has tidied up."""
+    """The name stays unknown after Bob has deleted his debug sessions."""
     await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1)
     bobs = [await house.bob.get(path) for path in ("/v1/jobs", "/api/debug/sessions", "/api/debug/status")]
     tidied = (await house.bob.post("/api/debug/cleanup?keep_last_n=0")).json()
@@ -168,7 +168,7 @@ async def test_lists_hold_ones_own(house: House, bus: Bus, images: NatsImageStor
 
 
 async def test_a_job_from_elsewhere_is_its_owners(house: House, bus: Bus) -> None:
-    """Published by hand: it is unknown to Alice, in no list of hers, and nothing happens to it."""
+    """A job that is published by hand is unknown to Alice: it is in no list of hers, and she cannot cancel it."""
     job = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
     await bus.publish(subjects.submission("interactive", "mallory", "j1"), job)
     record = JobRecord(job_id="j1", user="mallory", state=JobState.QUEUED, created_at=1, updated_at=1, last_seq=1)
@@ -188,7 +188,7 @@ async def test_a_job_from_elsewhere_is_its_owners(house: House, bus: Bus) -> Non
 
 
 async def test_who_sends_the_same_picture_learns_nothing(house: House) -> None:
-    """201 for Bob, though Alice has it already; from then on it is both of theirs, and Alice's stays hers."""
+    """Bob gets 201 though Alice has the picture already; then both own it, and Alice keeps hers."""
     answers = [await client.post("/v1/images", content=png()) for client in (house.alice, house.alice, house.bob)]
     sha256 = answers[0].json()["sha256"]
 
@@ -197,7 +197,7 @@ async def test_who_sends_the_same_picture_learns_nothing(house: House) -> None:
 
 
 async def test_a_mask_belongs_to_who_asked_for_it(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """And a reused `image_id` to who has sent it."""
+    """A reused `image_id` belongs to its sender only."""
 
     async def find(_: MaskRequest) -> MaskReply:
         return MaskReply(masks=[Mask(png=await images.put("cache", png("white", mode="L")), score=0.9)], engine="x")
@@ -215,7 +215,7 @@ async def test_a_mask_belongs_to_who_asked_for_it(house: House, bus: Bus, images
 
 
 async def test_a_question_can_be_taken_back_by_who_asked_it(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """Bob gets the same answer, and nobody hears of it."""
+    """Bob gets the same answer, and no message reaches the bus."""
     cancelled: list[str] = []
 
     async def find(_: MaskRequest) -> MaskReply:
@@ -235,7 +235,7 @@ async def test_a_question_can_be_taken_back_by_who_asked_it(house: House, bus: B
 
 
 async def test_the_key_of_an_order_is_ones_own(house: House) -> None:
-    """The same Idempotency-Key is another job, and the id that can be computed from it opens nothing."""
+    """The same Idempotency-Key of another user is another job, and its computed id opens nothing."""
     ids = []
     for client in (house.alice, house.bob):
         order = {"task": "white-balance", "image": await upload(client, png())}
@@ -249,7 +249,7 @@ async def test_the_key_of_an_order_is_ones_own(house: House) -> None:
 
 
 async def test_a_signed_address_is_its_owners(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """Bob may sign the address of what is Alice's; it opens what is his under that name: nothing."""
+    """Bob may sign the address of Alice's result; it opens nothing, because he has no result of that name."""
     of = await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1)
     for path in (f"/v1/jobs/{of.done}/result", f"/v1/images/{of.photo}", f"/api/generate/stream/{of.done}"):
         urls = [
@@ -261,18 +261,18 @@ async def test_a_signed_address_is_its_owners(house: House, bus: Bus, images: Na
 
 
 class Ear:
-    """Hears what the gateway asks the broker."""
+    """Record the gateway's requests to the broker."""
 
     def __init__(self, house: House) -> None:
         self._bob = house.bob
         self._heard: list[str] = []
 
     def hear(self, word: StoredMessage) -> None:
-        """Note a question."""
+        """Record one request."""
         self._heard.append(f"{word.subject} {word.data.decode()}")
 
     async def hears(self) -> bool:
-        """Whether it does; a new subscription may miss the first words."""
+        """Return whether the subscription is active; a new one may miss the first messages."""
         await self._bob.head(f"/v1/images/{uuid4().hex * 2}")
         return bool(self._heard)
 
@@ -287,7 +287,7 @@ class Ear:
 
 
 async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """What does not exist and what is not Bob's cost the same reads, by number and kind.
+    """An unknown name and the name of another user's thing cost the same reads, by number and kind.
 
     Also once the gateway remembers it: Alice has just looked.
     """
@@ -317,7 +317,7 @@ async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, imag
 
 
 async def test_the_probes_reach_every_address_with_a_name_in_it(house: House) -> None:
-    """Who adds a route adds a probe."""
+    """Every route has a probe here; add one with each new route."""
     asked = {(method, path.partition("?")[0]) for method, path, _ in probes(nothing(), "x", "x")}
     asked.add(("POST", "/api/smart-mask/cancel/x"))  # has a test of its own
     templates = set()

@@ -1,4 +1,4 @@
-"""The web client behind deploy/Caddyfile.web-client: it sends no key, people sign in, and Caddy says whose they are."""
+"""The web client behind deploy/Caddyfile.web-client: it sends no key; users sign in, and Caddy adds their key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PASSWORD = "not a good one"  # noqa: S105
 
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
-    """Provide a gateway that asks for keys."""
+    """Provide a gateway that requires keys."""
     assert bus.is_connected
     async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path) as house:
         yield house
@@ -98,7 +98,7 @@ def browser(site: str, name: str = "") -> httpx.AsyncClient:
 
 
 async def test_who_has_signed_in_edits_as_their_owner(site: str, house: House) -> None:
-    """With the body that the deployed client sends, which knows nothing of keys; Bob does not find Alice's edit."""
+    """The body of the deployed client works without a key; Bob does not find Alice's edit."""
     async with browser(site, "alice") as alice, browser(site, "bob") as bob:
         task = (await alice.post("/api/generate/async", json=edit())).json()["task_id"]
         seen = [(await client.get(f"/api/generate/status/{task}")).status_code for client in (alice, bob)]
@@ -108,7 +108,7 @@ async def test_who_has_signed_in_edits_as_their_owner(site: str, house: House) -
 
 
 async def test_who_has_not_signed_in_gets_nothing(site: str) -> None:
-    """Neither page nor API; only how the system is, in short, which the client's own server asks."""
+    """A visitor without a password gets neither page nor API, only the short health that the client's server reads."""
     async with browser(site) as client:
         refused = [(await client.get(path)).status_code for path in ("/", "/api/debug/sessions", "/api/health")]
         health = (await client.get("/api/system/health")).json()
@@ -117,8 +117,8 @@ async def test_who_has_not_signed_in_gets_nothing(site: str) -> None:
     assert health["services"]["segmentation"] == {"status": "unhealthy"}
 
 
-async def test_who_has_no_key_gets_no_further_than_the_page(site: str) -> None:
-    """Signed in, but nobody's owner; a key that they send themselves does not count."""
+async def test_a_user_without_a_key_gets_the_page_only(site: str) -> None:
+    """The page opens, and the API refuses: this user has a password and no key of the gateway."""
     async with browser(site, "stranger") as client:
         answers = [await client.get(path) for path in ("/", "/api/debug/sessions")]
 
@@ -126,7 +126,7 @@ async def test_who_has_no_key_gets_no_further_than_the_page(site: str) -> None:
 
 
 async def test_the_client_is_told_no_secret(site: str) -> None:
-    """What is not the gateway's is the client's, without anybody's password."""
+    """The client's server gets the requests that are not for the gateway, without the password."""
     async with browser(site, "alice") as client:
         told = [(await client.get(path)).json() for path in ("/editor", "/api/server-status")]
 
@@ -135,7 +135,7 @@ async def test_the_client_is_told_no_secret(site: str) -> None:
 
 
 async def test_no_log_has_a_key_a_password_or_a_signature_in_it(site: str, house: House, log: list[str]) -> None:
-    """Neither as they are nor as they travel."""
+    """The log contains the secrets neither in plain nor in encoded form."""
     async with browser(site, "alice") as client:
         await client.get("/api/generate/stream/x?key=k1&signature=c2VjcmV0")
 
@@ -165,7 +165,7 @@ OWN = [{}, {"Origin": "SITE"}, {"Origin": "SITE", "Sec-Fetch-Site": "same-origin
 
 @pytest.mark.parametrize("headers", FOREIGN)
 async def test_pages_of_other_sites_change_nothing(site: str, house: House, headers: dict[str, str]) -> None:
-    """A browser sends the password with their requests, too: forms, cancels and JSON."""
+    """Requests of a foreign page are refused though the browser adds the password: forms, cancels and JSON."""
     sent = {name: value.replace("SITE", site) for name, value in headers.items()}
     async with browser(site, "alice") as alice:
         task = (await alice.post("/api/generate/async", json=edit())).json()["task_id"]
@@ -183,7 +183,7 @@ async def test_pages_of_other_sites_change_nothing(site: str, house: House, head
 
 @pytest.mark.parametrize("headers", OWN)
 async def test_the_sites_own_page_and_programs_may(site: str, headers: dict[str, str]) -> None:
-    """A program sends neither header."""
+    """A request of a program without both headers passes."""
     sent = {name: value.replace("SITE", site) for name, value in headers.items()}
     async with browser(site, "alice") as alice:
         answer = await alice.post("/api/generate/async", json=edit(), headers=sent)
@@ -192,7 +192,7 @@ async def test_the_sites_own_page_and_programs_may(site: str, headers: dict[str,
 
 
 async def test_reading_needs_no_check(site: str) -> None:
-    """A foreign page cannot read the answer, and an image or a link may be opened from anywhere."""
+    """Reads pass from anywhere: a foreign page cannot read the answer, and images and links may be opened."""
     async with browser(site, "alice") as alice:
         answer = await alice.get("/api/debug/sessions", headers={"Sec-Fetch-Site": "cross-site"})
 

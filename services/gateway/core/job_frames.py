@@ -22,7 +22,7 @@ class JobFrames:
         self._frame = frame
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """See Source."""
         return self._follower.ended
 

@@ -129,16 +129,16 @@ class Stores:
         marks = self._marks_of(owner)
         waiting = self._all_waiting()
         if min(marks.read_at, waiting.read_at) > time.monotonic() - _COUNT_VALID_S:
-            need = await self._need(marks, bucket, size_bytes, waiting)
+            need = await self._compute_need(marks, bucket, size_bytes, waiting)
             if need.is_far(*await self._limits(bucket)):
                 marks.admitted[bucket] += size_bytes
                 return
         async with marks.lock:  # two that make room at once would both count on the same bytes
             await asyncio.gather(waiting.refresh(self._bus), marks.refresh(self._bus))
-            need = await self._need(marks, bucket, size_bytes, waiting)
+            need = await self._compute_need(marks, bucket, size_bytes, waiting)
             if not need.is_met and bucket == "results":
                 await self._sweep(marks, waiting)
-                need = await self._need(marks, bucket, size_bytes, waiting)
+                need = await self._compute_need(marks, bucket, size_bytes, waiting)
             if not need.is_met:
                 await self._evict(marks, bucket, need, waiting)
         if need.over_share > 0:
@@ -161,7 +161,9 @@ class Stores:
         pattern = self._ownership.marks(owner)
         return self._ledgers.setdefault(pattern, _Ledger(pattern, _read_mark_entry, _measure_mark))
 
-    async def _need(self, marks: _Ledger[Mark], bucket: Kept, size_bytes: int, waiting: _Ledger[Reservation]) -> _Need:
+    async def _compute_need(
+        self, marks: _Ledger[Mark], bucket: Kept, size_bytes: int, waiting: _Ledger[Reservation]
+    ) -> _Need:
         capacity, filled = await self._measure(bucket)
         used = marks.totals[bucket]
         if bucket == "inputs":  # what a result may take is counted by the waiting jobs

@@ -70,7 +70,7 @@ class Uploads:
             raise BadInput(f"The request has no {name.lower()}; send a file.")
         sha256 = await digest(data)
         if sha256 not in self._known:
-            with _named(name):
+            with _name_field(name):
                 self._known[sha256] = _ref(sha256, data, await self._decoders.describe(data))
         return Upload(data, self._known[sha256])
 
@@ -78,7 +78,7 @@ class Uploads:
         """Read a mask in base64; return None for an empty mask. Raises as `read`."""
         data = await _decode(text, name)
         sha256 = await digest(data)
-        with _named(name):
+        with _name_field(name):
             if await self._judge(sha256, data):
                 return None
         return await self.read_bytes(data, name)
@@ -150,7 +150,7 @@ def is_sha256(text: str) -> bool:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _name_field(name: str) -> Iterator[None]:
     """Begin the error text with the name of the image."""
     try:
         yield

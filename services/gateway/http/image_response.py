@@ -41,7 +41,7 @@ async def image_response(images: StreamedStore, ref: ImageRef, headers_sent: Map
         return Response(status_code=304, headers=headers)
     span = _span(headers_sent, headers["ETag"], ref.size_bytes)
     if ref.size_bytes > STREAMED_FROM_BYTES:
-        return await _streamed(images, ref, headers, span)
+        return await _stream(images, ref, headers, span)
     data = await images.get(ref.bucket, ref.sha256)
     if span is None:
         return Response(data, media_type=ref.content_type, headers=headers)
@@ -53,11 +53,11 @@ async def image_response(images: StreamedStore, ref: ImageRef, headers_sent: Map
 async def whole_image(images: StreamedStore, ref: ImageRef, headers: dict[str, str]) -> Response:
     """Return the whole image with these headers. Raises ImageNotFound, BrokerUnavailable."""
     if ref.size_bytes > STREAMED_FROM_BYTES:
-        return await _streamed(images, ref, headers, None)
+        return await _stream(images, ref, headers, None)
     return Response(await images.get(ref.bucket, ref.sha256), media_type=ref.content_type, headers=headers)
 
 
-async def _streamed(
+async def _stream(
     images: StreamedStore, ref: ImageRef, headers: dict[str, str], span: tuple[int, int] | None
 ) -> Response:
     start, stop = span or (0, ref.size_bytes)

@@ -46,7 +46,7 @@ class Source(Protocol):
     """The frames of a stream."""
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether no more frames come."""
 
     async def next(self) -> tuple[list[bytes], bool]:
@@ -106,11 +106,11 @@ class EventStream(Response):
         if self._first:
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             self._first = b""
-        while source is not None and not source.ended:
+        while source is not None and not source.has_ended:
             frames, heartbeat = await source.next()
             for frame in frames:
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
-            if heartbeat and not source.ended:
+            if heartbeat and not source.has_ended:
                 if not self._reader.may_read():
                     break
                 await send({"type": "http.response.body", "body": _PING, "more_body": True})

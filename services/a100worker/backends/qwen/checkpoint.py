@@ -70,7 +70,7 @@ def inspect(volume: Volume) -> Checkpoint:
     config = _json(volume, _CONFIG)
     blocks = config.get("num_layers")
     if not isinstance(blocks, int):
-        raise _damaged(_CONFIG, "it lacks the number of layers")
+        raise _damage_error(_CONFIG, "it lacks the number of layers")
     parts = {part: _tensors(volume, part) for part in WEIGHTS}
     sizes = {part: _measure(tensors) for part, tensors in parts.items()}
     base = BASES[1] if config.get("zero_cond_t") else BASES[0]
@@ -82,7 +82,7 @@ def unusable(name: str, reason: str) -> ConfigError:
     return ConfigError(f"The model file {MODEL}/{name} cannot be used: {reason}.")
 
 
-def _damaged(name: str, reason: str) -> ConfigError:
+def _damage_error(name: str, reason: str) -> ConfigError:
     remedy = f"check it with `python -m services.models verify {MODEL}`, then run `pull {MODEL}`"
     return unusable(name, f"{reason}; {remedy}")
 
@@ -109,7 +109,7 @@ def _shards(volume: Volume, part: str) -> list[str]:
         return [whole]
     named = _json(volume, index).get("weight_map")
     if not isinstance(named, dict) or not named:
-        raise _damaged(index, "it names no files")
+        raise _damage_error(index, "it names no files")
     return [f"{part}/{name}" for name in sorted(set(named.values()))]
 
 
@@ -120,7 +120,7 @@ def _tensors(volume: Volume, part: str) -> dict[str, Tensor]:
         try:
             tensors |= read_header(path).tensors
         except ValueError as error:
-            raise _damaged(name, str(error)) from error
+            raise _damage_error(name, str(error)) from error
     return tensors
 
 
@@ -128,7 +128,7 @@ def _json(volume: Volume, name: str) -> dict[str, Any]:
     try:
         found = json.loads(volume.path(name).read_bytes())
     except ValueError as error:
-        raise _damaged(name, "it is not JSON") from error
+        raise _damage_error(name, "it is not JSON") from error
     if not isinstance(found, dict):
-        raise _damaged(name, "it is not a JSON object")
+        raise _damage_error(name, "it is not a JSON object")
     return found

@@ -21,7 +21,7 @@ async def original(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Resp
 
 
 @router.get("/{job_id}/generated", response_class=Response)
-async def generated(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def get_generated(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the result."""
     record = await deps.jobs.find(owner, job_id)
     return Response(await load_result(deps.images, deps.decoders, require_done(record)), media_type="image/png")

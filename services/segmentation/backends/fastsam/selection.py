@@ -72,7 +72,7 @@ def rank_selections(instances: Instances, prompt: Prompt) -> list[Selection]:
     if prompt.auto:
         return _rank_subjects(instances)
     positive, negative = _marks(prompt, instances.limits)
-    return _rank_marked(instances, _covers(instances, positive), _covers(instances, negative))
+    return _rank_by_marks(instances, _covers(instances, positive), _covers(instances, negative))
 
 
 def _marks(prompt: Prompt, limits: Box) -> tuple[list[Points], list[Points]]:
@@ -90,7 +90,7 @@ def _covers(instances: Instances, marks: Sequence[Points]) -> NDArray[np.bool_]:
     return np.array(shares).reshape(len(marks), len(instances)).T >= _LIES_ON
 
 
-def _rank_marked(instances: Instances, held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
+def _rank_by_marks(instances: Instances, held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
     """Rank instances that cover all marks, smallest first, and the smallest of each mark together; skip denied ones."""
     smallest_first = np.argsort(instances.areas, kind="stable").tolist()
     free = [number for number in smallest_first if not denied[number].any()]
@@ -99,10 +99,10 @@ def _rank_marked(instances: Instances, held: NDArray[np.bool_], denied: NDArray[
     if parts and len(parts) > 1:
         limit = _GROUP * instances.areas[list(parts)].sum()
         whole.insert(sum(bool(instances.areas[selection.take[0]] <= limit) for selection in whole), Selection(parts))
-    return whole or _cut_denied(smallest_first, held, denied)
+    return whole or _remove_denied(smallest_first, held, denied)
 
 
-def _cut_denied(smallest_first: list[int], held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
+def _remove_denied(smallest_first: list[int], held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
     """Take a denied instance that covers all marks, minus the smaller instances under the negative marks."""
     found = []
     for rank, number in enumerate(smallest_first):
