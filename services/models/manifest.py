@@ -122,10 +122,16 @@ YOLOv8 of ultralytics, which is under AGPL-3.0 and holds that models trained wit
                 sha256="3654c741eb80bd926ada8fed1713b506ccf8d30eb1f6487e87eb9f234f33df09",
                 size_bytes=489_666_272,
             ),
+            WeightFile(
+                name="onnx/model.onnx",
+                member="onnx/model.onnx",
+                sha256="58f621f00f5d756097615970a88a791584600dcf7c45b18a0a6267535a1ebd3c",
+                size_bytes=972_666_916,
+            ),
         ),
         notice="""\
-model_fp16.onnx is an ONNX export of BiRefNet (general), by Peng Zheng, Dehong Gao, Deng-Ping Fan, Li Liu, Jorma
-Laaksonen, Wanli Ouyang and Nicu Sebe: "Bilateral Reference for High-Resolution Dichotomous Image Segmentation",
+model_fp16.onnx and model.onnx are ONNX exports of BiRefNet (general), by Peng Zheng, Dehong Gao, Deng-Ping Fan, Li Liu,
+Jorma Laaksonen, Wanli Ouyang and Nicu Sebe: "Bilateral Reference for High-Resolution Dichotomous Image Segmentation",
 CAAI Artificial Intelligence Research, 2024. Licence: MIT.
 """,
     ),

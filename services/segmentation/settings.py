@@ -39,6 +39,8 @@ class Settings(ServiceSettings):
     """Minimum confidence of an instance that FastSAM detects."""
     birefnet_file: str = "onnx/model_fp16.onnx"
     """BiRefNet weights, relative to MODEL_DIR/birefnet."""
+    birefnet_fallback_file: str = "onnx/model.onnx"
+    """BiRefNet weights in full precision, for images for which the others return NaN; empty for none."""
     evidence_cache_bytes: int = Field(default=64_000_000, ge=0)
     """Maximum size in bytes of the network outputs kept in memory; one image needs 0.1 to 5 MB."""
     saliency_cache_bytes: str = Field(default="", deprecated="set SEGMENTATION_EVIDENCE_CACHE_BYTES instead")

@@ -6,6 +6,7 @@ as an ONNX graph: no model code and no torch.
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,6 +40,7 @@ _MARGIN = 0.1  # share of a region's long side: background for the network to co
 _SAME = 0.9  # IoU above which two masks are one answer
 _LARGEST_LOGIT = 30.0  # above, the sigmoid is exactly 0 or 1, and the exponential overflows
 _CANCEL_POLL_S = 0.05
+log = logging.getLogger(__name__)
 
 
 class Region(NamedTuple):
@@ -74,6 +76,7 @@ class BiRefNet:
         path, facts = volume.verify(settings.birefnet_file), volume.manifest.files[settings.birefnet_file]
         self._detector = engine.load(settings)
         self._network = Network(path, settings.device)
+        self._fallback = _fallback(volume, settings)
         self.note = None if self._network.on_gpu else "BiRefNet runs on the CPU here, which is slow."
         self._name = f"birefnet-{facts.sha256[:16]}"
 
@@ -105,11 +108,62 @@ class BiRefNet:
         """Return the soft mask of a box at the image's size, 0 elsewhere."""
         x0, y0, x1, y1 = box
         name = f"{self._name}-{x0}-{y0}-{x1}-{y1}"
-        soft = cached(name, lambda: self._network.predict(image[box.slices], checkpoint))
+        soft = cached(name, lambda: self._predict(image[box.slices], checkpoint))
         checkpoint()
         mask = np.zeros(image.shape[:2], np.uint8)
         mask[box.slices] = resize(soft, box.width, box.height)
         return mask
+
+    def _predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
+        try:
+            return self._network.predict(crop, checkpoint)
+        except NotFinite:
+            if self._fallback is None:
+                raise
+        log.warning("birefnet.fallback")
+        return self._fallback.predict(crop, checkpoint)
+
+
+class NotFinite(EngineFailed):
+    """BiRefNet returned NaN for this image."""
+
+
+class Fallback:
+    """The network in full precision. It is loaded when it is first needed, and runs one image at a time.
+
+    Threads may share it.
+    """
+
+    def __init__(self, path: Path, device: str) -> None:
+        """`path` is a verified file."""
+        self._path = path
+        self._device = device
+        self._network: Network | None = None
+        self._lock = threading.Lock()
+
+    def predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
+        """See Network.predict. Raises EngineFailed also where the file cannot be loaded."""
+        while not self._lock.acquire(timeout=_CANCEL_POLL_S):
+            checkpoint()
+        try:
+            if self._network is None:
+                self._network = Network(self._path, self._device)
+            return self._network.predict(crop, checkpoint)
+        except ConfigError as error:
+            raise EngineFailed(error.message) from error
+        finally:
+            self._lock.release()
+
+
+def _fallback(volume: Volume, settings: Settings) -> Fallback | None:
+    """Return the fallback for NaN, where the volume has its file. Raises ConfigError for a damaged one."""
+    name = settings.birefnet_fallback_file
+    if name in {"", settings.birefnet_file}:
+        return None
+    if name not in volume.manifest.files:
+        log.warning("birefnet.no-fallback", extra={"file": f"birefnet/{name}"})
+        return None
+    return Fallback(volume.verify(name), settings.device)
 
 
 class Network:
@@ -131,7 +185,7 @@ class Network:
     def predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
         """Return the saliency of a crop, stretched to (side, side), 0 to 255.
 
-        Raises EngineFailed, and JobCancelled within 50 ms of a cancel.
+        Raises EngineFailed, of which NotFinite for NaN and infinity, and JobCancelled within 50 ms of a cancel.
         """
         kind = np.float16 if self._input.type == "tensor(float16)" else np.float32
         small = resize(crop, self._side_px, self._side_px).astype(np.float32) / 255
@@ -140,7 +194,7 @@ class Network:
         if logits.shape != (1, 1, self._side_px, self._side_px):
             raise EngineFailed("BiRefNet returned an output of the wrong shape.")
         if not np.isfinite(logits).all():
-            raise EngineFailed("BiRefNet returned NaN for this image.")
+            raise NotFinite
         belief = 1 / (1 + np.exp(-logits[0, 0].clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)))
         return np.asarray(np.rint(belief * 255).astype(np.uint8))
 

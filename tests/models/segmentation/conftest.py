@@ -17,28 +17,31 @@ if TYPE_CHECKING:
     from tests.models.segmentation.tiny_birefnet import Variant
 
 TINY_FASTSAM = Path(__file__).parents[1] / "data/FastSAM-tiny.pt"
-FASTSAM, BIREFNET = "FastSAM-tiny.pt", "onnx/tiny.onnx"
+FASTSAM, BIREFNET, FALLBACK = "FastSAM-tiny.pt", "onnx/tiny.onnx", "onnx/tiny-fallback.onnx"
 
 
-def write_manifest(model_dir: Path, model: str, name: str) -> None:
-    """Write the manifest for a file that lies in its place."""
-    path = model_dir / model / name
-    facts = FileFacts(sha256=digest(path), size_bytes=path.stat().st_size)
-    manifest = VolumeManifest(model=model, licence="as told in docs/models.md", sources=("tests",), files={name: facts})
+def write_manifest(model_dir: Path, model: str, *names: str) -> None:
+    """Write the manifest for files that lie in their places."""
+    paths = {name: model_dir / model / name for name in names}
+    facts = {name: FileFacts(sha256=digest(path), size_bytes=path.stat().st_size) for name, path in paths.items()}
+    manifest = VolumeManifest(model=model, licence="as told in docs/models.md", sources=("tests",), files=facts)
     (model_dir / model / MANIFEST).write_text(manifest.model_dump_json())
 
 
-def with_birefnet(model_dir: Path, variant: Variant) -> None:
-    """Put a stand-in into a MODEL_DIR."""
+def with_birefnet(model_dir: Path, variant: Variant, fallback: Variant | None = None) -> None:
+    """Put a stand-in into a MODEL_DIR, and one for the file in full precision."""
     from tests.models.segmentation import tiny_birefnet  # noqa: PLC0415 (onnx is optional)
 
-    tiny_birefnet.build(model_dir / "birefnet" / BIREFNET, variant)
-    write_manifest(model_dir, "birefnet", BIREFNET)
+    variants = {BIREFNET: variant} | ({FALLBACK: fallback} if fallback else {})
+    for name, each in variants.items():
+        tiny_birefnet.build(model_dir / "birefnet" / name, each)
+    write_manifest(model_dir, "birefnet", *variants)
 
 
 def settings_for(model_dir: Path, **changes: object) -> Settings:
     """Return settings for the tiny models; the tiny FastSAM was trained at 160 pixels."""
-    tiny = {"fastsam_file": FASTSAM, "fastsam_px": 160, "birefnet_file": BIREFNET, "device": "cpu"}
+    tiny = {"fastsam_file": FASTSAM, "fastsam_px": 160, "device": "cpu"}
+    tiny |= {"birefnet_file": BIREFNET, "birefnet_fallback_file": FALLBACK}
     return Settings.model_validate({"model_dir": model_dir, **tiny, **changes})
 
 

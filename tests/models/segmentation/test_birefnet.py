@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.backends.birefnet import Network, Region
+from services.segmentation.backends.birefnet import Fallback, Network, Region
 from services.segmentation.geometry import Box, whole_image
 from services.segmentation.masks import iou
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
-from tests.models.segmentation.conftest import BIREFNET, settings_for, with_birefnet
+from tests.models.segmentation.conftest import BIREFNET, FALLBACK, settings_for, with_birefnet
 from tests.models.segmentation.scenes import scenes
 from tests.unit.services.segmentation.photos import LocalFeatures, ball, never_cancel
 
@@ -131,6 +131,90 @@ def test_numbers_that_get_lost_are_no_mask(own_models: Path) -> None:
     with pytest.raises(EngineFailed, match=r"^BiRefNet returned NaN for this image\.$"):
         best(engine, black, Prompt(auto=True))
     assert iou(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
+
+
+BLACK = np.zeros((64, 64, 3), np.uint8)
+BLACK_WITH_A_SPOT = np.pad(np.full((32, 32, 3), 200, np.uint8), ((16, 16), (16, 16), (0, 0)))
+
+
+@pytest.mark.parametrize(("variant", "image"), [("lost numbers", BLACK_WITH_A_SPOT), ("overflow", PICTURE)])
+def test_full_precision_answers_where_half_precision_cannot(own_models: Path, variant: Variant, image: Rgb) -> None:
+    """For NaN and for infinity the other file gives the mask, and its network is loaded once."""
+    with_birefnet(own_models, variant, fallback="right")
+    engine = load("birefnet", settings_for(own_models))
+    masks = [best(engine, image, Prompt(auto=True)) for _ in range(2)]
+    (own_models / "birefnet" / FALLBACK).unlink()
+    masks.append(best(engine, image, Prompt(auto=True)))
+
+    with_birefnet(own_models, "right")
+    right = best(load("birefnet", settings_for(own_models)), image, Prompt(auto=True))
+    assert [iou(mask, right) for mask in masks] == [1, 1, 1]
+
+
+def test_full_precision_is_not_loaded_before_it_is_needed(own_models: Path) -> None:
+    """It needs a gigabyte, so a picture that half precision can do is done without the file."""
+    with_birefnet(own_models, "lost numbers", fallback="wrong shape")
+    engine = load("birefnet", settings_for(own_models))
+
+    assert iou(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
+
+
+@pytest.mark.parametrize(
+    ("fallback", "sentence"),
+    [
+        ("lost numbers", r"^BiRefNet returned NaN for this image\.$"),
+        ("wrong shape", r"^The file birefnet/tiny-fallback\.onnx cannot be used as BiRefNet weights\.$"),
+    ],
+)
+def test_a_fallback_that_fails_fails_the_request_only(own_models: Path, fallback: Variant, sentence: str) -> None:
+    """The error says why, and other pictures are answered."""
+    with_birefnet(own_models, "lost numbers", fallback)
+    engine = load("birefnet", settings_for(own_models))
+
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match=sentence):
+            best(engine, BLACK_WITH_A_SPOT, Prompt(auto=True))
+    assert iou(best(engine, PICTURE, Prompt(auto=True)), TRUTH) > RIGHT
+
+
+def test_a_damaged_fallback_ends_the_start(own_models: Path) -> None:
+    """Like all weights; without the setting it is not looked at."""
+    with_birefnet(own_models, "right", fallback="right")
+    path = own_models / "birefnet" / FALLBACK
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+    with pytest.raises(ConfigError, match=r"birefnet/onnx/tiny-fallback\.onnx is not the one that was pulled"):
+        load("birefnet", settings_for(own_models))
+    assert load("birefnet", settings_for(own_models, birefnet_fallback_file="")).name == "birefnet"
+
+
+def test_a_cancel_ends_the_wait_for_full_precision(own_models: Path) -> None:
+    """Only one image at a time is looked at in full precision, and the others can be cancelled meanwhile."""
+    with_birefnet(own_models, "right", fallback="endless")
+    fallback = Fallback(own_models / "birefnet" / FALLBACK, "cpu")
+    white, begun, release = np.full((64, 64, 3), 255, np.uint8), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        if release.is_set():
+            raise JobCancelled
+        begun.set()
+
+    def cancel() -> None:
+        raise JobCancelled
+
+    def run() -> None:
+        with pytest.raises(JobCancelled):
+            fallback.predict(white, hold)
+
+    first = threading.Thread(target=run)
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(JobCancelled):
+        fallback.predict(white, cancel)
+    assert first.is_alive()
+    release.set()
+    first.join(60)
+    assert not first.is_alive()
 
 
 def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:

@@ -14,14 +14,18 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from pathlib import Path
 
-Variant = Literal["right", "half", "open size", "wrong shape", "lost numbers", "endless"]
+Variant = Literal["right", "half", "open size", "wrong shape", "lost numbers", "overflow", "endless"]
 _SIDE = 1024
+_HALF = {"half", "overflow"}
 _STEP, _MIDDLE = 20.0, 40.0  # logits for each unit of normalised colour difference, and how many that is at the edge
 
 
 def build(path: Path, variant: Variant = "right") -> None:
-    """Write the file. `lost numbers` fails at black pixels, `endless` at white ones; both are right otherwise."""
-    kind = TensorProto.FLOAT16 if variant == "half" else TensorProto.FLOAT
+    """Write the file. `lost numbers` fails at black pixels, `endless` at white ones; both are right otherwise.
+
+    `overflow` is infinite where the object is, because its numbers do not fit 16 bits.
+    """
+    kind = TensorProto.FLOAT16 if variant in _HALF else TensorProto.FLOAT
     size: list[Any] = ["h", "w"] if variant == "open size" else [_SIDE, _SIDE]
     out_size = [_SIDE // 2, _SIDE // 2] if variant == "wrong shape" else size
     graph = helper.make_graph(
@@ -47,16 +51,20 @@ def _constants(variant: Variant) -> dict[str, Any]:
         "middle": np.array(_MIDDLE, np.float32),
         "eight": np.array([1, 1, 4, 4] if variant == "wrong shape" else [1, 1, 8, 8], np.float32),
         **({"black": np.array(1.9, np.float32), "zero": np.array(0, np.float32)} if variant == "lost numbers" else {}),
+        **({"low": np.array(-5, np.float32), "huge": np.array(1e4, np.float32)} if variant == "overflow" else {}),
         **({"white": np.array(2.6, np.float32), "ages": np.array(1_000_000)} if variant == "endless" else {}),
     }
 
 
 def _nodes(variant: Variant) -> list[Any]:
     node = helper.make_node
-    pixels = "pixels" if variant == "half" else "input_image"
-    cast = [node("Cast", ["input_image"], ["pixels"], to=TensorProto.FLOAT)] if variant == "half" else []
-    last = "logits" if variant == "half" else "output_image"
-    back = [node("Cast", ["logits"], ["output_image"], to=TensorProto.FLOAT16)] if variant == "half" else []
+    half = variant in _HALF
+    pixels, last = ("pixels", "logits") if half else ("input_image", "output_image")
+    cast = [node("Cast", ["input_image"], ["pixels"], to=TensorProto.FLOAT)] if half else []
+    back = [node("Cast", ["logits"], ["output_image"], to=TensorProto.FLOAT16)] if half else []
+    if variant == "overflow":
+        back = [node("Clip", ["logits", "low"], ["held"]), node("Mul", ["held", "huge"], ["wide"]),
+                node("Cast", ["wide"], ["output_image"], to=TensorProto.FLOAT16)]  # fmt: skip
     return [
         *cast,
         node("AveragePool", [pixels], ["small"], kernel_shape=[8, 8], strides=[8, 8]),
