@@ -116,16 +116,19 @@ class BiRefNet:
 
     def _predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
         try:
-            return self._network.predict(crop, checkpoint)
-        except NotFinite:
-            if self._fallback is None:
-                raise
-        log.warning("birefnet.fallback")
-        return self._fallback.predict(crop, checkpoint)
+            try:
+                return self._network.predict(crop, checkpoint)
+            except NotFiniteError:
+                if self._fallback is None:
+                    raise
+            log.warning("birefnet.fallback")
+            return self._fallback.predict(crop, checkpoint)
+        except NotFiniteError as error:
+            raise EngineFailed("BiRefNet returned NaN for this image.") from error
 
 
-class NotFinite(EngineFailed):
-    """BiRefNet returned NaN for this image."""
+class NotFiniteError(ArithmeticError):
+    """The network returned NaN or infinity."""
 
 
 class Fallback:
@@ -142,7 +145,7 @@ class Fallback:
         self._lock = threading.Lock()
 
     def predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
-        """See Network.predict. Raises EngineFailed also where the file cannot be loaded."""
+        """See Network.predict. Raises EngineFailed also if the file cannot be loaded."""
         while not self._lock.acquire(timeout=_CANCEL_POLL_S):
             checkpoint()
         try:
@@ -185,7 +188,7 @@ class Network:
     def predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
         """Return the saliency of a crop, stretched to (side, side), 0 to 255.
 
-        Raises EngineFailed, of which NotFinite for NaN and infinity, and JobCancelled within 50 ms of a cancel.
+        Raises EngineFailed, NotFiniteError, and JobCancelled within 50 ms of a cancel.
         """
         kind = np.float16 if self._input.type == "tensor(float16)" else np.float32
         small = resize(crop, self._side_px, self._side_px).astype(np.float32) / 255
@@ -194,7 +197,7 @@ class Network:
         if logits.shape != (1, 1, self._side_px, self._side_px):
             raise EngineFailed("BiRefNet returned an output of the wrong shape.")
         if not np.isfinite(logits).all():
-            raise NotFinite
+            raise NotFiniteError
         belief = 1 / (1 + np.exp(-logits[0, 0].clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)))
         return np.asarray(np.rint(belief * 255).astype(np.uint8))
 
