@@ -17,6 +17,7 @@ from shared.colour import SRGB, Colour, converter, fit
 from shared.errors import BadImage
 from shared.image_formats import CONTENT_TYPES
 from shared.image_source import open_source
+from shared.source_types import build_png_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shared.image_source import Source
+    from shared.source_types import SourceType
 
     Rgb: TypeAlias = NDArray[np.uint8]
     """(height, width, 3), R G B."""
@@ -122,9 +124,9 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
         return all(_is_dark(band, threshold) for band in _bands(_load_by_pillow(source)))
 
 
-def encode_png(pixels: Rgb | Rgba | Grey, colour: Colour = SRGB) -> bytes:
-    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG that states the meaning of its values."""
-    return png.pack(pixels, *colour.for_png())
+def encode_png(pixels: Rgb | Rgba | Grey, colour: Colour = SRGB, source_type: SourceType | None = None) -> bytes:
+    """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG that states the meaning of its values, and its source."""
+    return png.pack(pixels, *colour.for_png(), *build_png_chunks(source_type))
 
 
 def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:

@@ -200,6 +200,7 @@ class Done(_JobEvent):
     recipe: str | None = None  # the images and words for the model; None: the engine has no recipes
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
     adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
+    source_type: str | None = None  # the IPTC address that the result states, see shared/source_types.py
 
 
 class Failed(_JobEvent):

@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.errors import ConfigError
 from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from shared.source_types import SourceType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +103,14 @@ class Edit:
     region: Grey | None  # 0 where the image is byte-identical to the input; None: everything may differ
     conditions: tuple[tuple[str, Rgb], ...] = ()  # labelled images that the engine worked from, for debugging
     provenance: Provenance | None = None
+    by_network: bool = False  # a trained network painted at least a part of it, or chose its colours
+
+    @property
+    def source_type(self) -> SourceType | None:
+        """Return what the engine's work makes of a photo; None if it painted nothing, as in a white balance."""
+        if self.by_network:
+            return SourceType.COMPOSITE_WITH_NETWORK
+        return None if self.region is None else SourceType.COMPOSITE
 
 
 class StepReporter(Protocol):

@@ -17,6 +17,7 @@ from shared import tracing
 from shared.errors import Busy, EngineHung
 from shared.image_codec import encode_png
 from shared.messages import Done
+from shared.source_types import combine, find_source_type
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit, Engine, Provenance
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.image_store import ImageStore
     from shared.messages import ImageRef, JobWork
+    from shared.source_types import SourceType
 
+_PICTURES = ("image", "reference")  # that a result is made of; the first one is the edited photo
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +39,7 @@ class _Output:
 
     edit: Edit
     png: bytes
+    source_type: SourceType | None
     changed_outside_px: int
     decoded_at: float
     edited_at: float
@@ -84,6 +88,7 @@ class Attempt:
             changed_outside_px=output.changed_outside_px,
             timings_ms=timings_ms,
             debug=session,
+            source_type=output.source_type,
             **_origin(output.edit.provenance),
         )
 
@@ -110,7 +115,9 @@ class Attempt:
         photo = decoded.photo
         result = restore(photo.rgba, edit)
         changed = count_outside_changes(photo.rgb if photo.rgba is None else photo.rgba, result, edit.region)
-        return _Output(edit, encode_png(result, photo.colour), changed, decoded_at, edited_at)
+        source_type = combine(edit.source_type, [find_source_type(files[name]) for name in _PICTURES if name in files])
+        png = encode_png(result, photo.colour, source_type)
+        return _Output(edit, png, source_type, changed, decoded_at, edited_at)
 
     async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str | None:
         """Store the debug session and return its name; None if there is no room, which must not cost the result."""

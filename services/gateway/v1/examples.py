@@ -84,6 +84,7 @@ RECEIPT = {
     "recipe": None,
     "windows": [],
     "adapters": {},
+    "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/composite",
     "timings_ms": {"fetch": 12, "edit": 2254, "store": 44},
     "created_at": "2026-03-01T09:30:00.120000Z",
     "finished_at": "2026-03-01T09:30:02.480000Z",

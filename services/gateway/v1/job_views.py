@@ -72,6 +72,7 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
         recipe=done.recipe,
         windows=done.windows,
         adapters=done.adapters,
+        digital_source_type=done.source_type,
         timings_ms=done.timings_ms,
         created_at=_datetime(record.created_at),
         finished_at=_datetime(done.at),

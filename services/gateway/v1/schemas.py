@@ -227,6 +227,10 @@ class Receipt(Resource):
     recipe: str | None = Field(description="The images and words that the model got; null: the engine has no recipes.")
     windows: list[tuple[int, int, int, int]] = Field(description="The painted parts: x, y, width, height in pixels.")
     adapters: dict[str, Sha256] = Field(description="The adapters that were on.")
+    digital_source_type: str | None = Field(
+        description="What the result is made of, as it states itself: a term of the IPTC vocabulary Digital Source "
+        "Type. Null: nothing was painted."
+    )
     timings_ms: dict[str, int]
     created_at: datetime
     finished_at: datetime

@@ -36,11 +36,12 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     has_specks = cv2.countNonZero(specks) > 0
     shrink = _ANOTHER_TRY if job.variant and lama is None else 1.0
     total = 2 + len(parts) + has_specks
-    image = job.image.copy()
+    image, by_network = job.image.copy(), False
     for number, part in enumerate(parts, start=1):
         step(number, total, f"Filling {number} of {len(parts)}", image.copy if number > 1 else None)
         if lama is not None and lama.suits(job.image, part) != bool(job.variant):
             lama.fill(image, part, hole, job.seed, step.cancel_flag)
+            by_network = True
         else:
             fill_hole(image, part, search, job.seed, shrink)
     if has_specks:
@@ -51,7 +52,7 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     conditions = _label_conditions(job.image, job.mask, image.copy(), hole) if job.debug else ()
     blend_into(image, job.image, image, region)
     step(total, total)
-    return Edit(image, region, conditions)
+    return Edit(image, region, conditions, by_network=by_network)
 
 
 def _label_conditions(image: Rgb, mask: Grey, fill: Rgb, hole: Grey) -> tuple[tuple[str, Rgb], ...]:

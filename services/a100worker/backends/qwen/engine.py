@@ -181,7 +181,7 @@ class Qwen(Engine):
         boxes = tuple(window.box for window, _ in painted)
         adapters = {name: self.adapters[name] for name in self._adapters_for(task)}
         provenance = Provenance(self.recipes[task].name, boxes, adapters)
-        return Edit(image, region, (*(labelled or ()), *shown), provenance)
+        return Edit(image, region, (*(labelled or ()), *shown), provenance, by_network=True)
 
     def _paint(
         self, task: Task, job: EditInputs, fallback: Fallback, scene: Scene, seed: int, step: StepReporter

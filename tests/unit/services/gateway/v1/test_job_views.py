@@ -98,17 +98,23 @@ def test_a_receipt_names_what_went_in_and_came_out() -> None:
 def test_a_receipt_names_the_recipe_the_windows_and_the_adapters_of_a_model() -> None:
     """Of an engine without them, and of a job that ended before they were recorded, nothing."""
     done = DONE.model_copy(
-        update={"recipe": "adapter", "windows": [(0, 0, 512, 512)], "adapters": {"removal": "d" * 64}}
+        update={
+            "recipe": "adapter",
+            "windows": [(0, 0, 512, 512)],
+            "adapters": {"removal": "d" * 64},
+            "source_type": "urn:a",
+        }
     )
 
     receipt, plain = (receipt_of(record(JobState.DONE, end), end, None) for end in (done, DONE))
 
-    assert (receipt.recipe, receipt.windows, receipt.adapters) == (
+    assert (receipt.recipe, receipt.windows, receipt.adapters, receipt.digital_source_type) == (
         "adapter",
         [(0, 0, 512, 512)],
         {"removal": "d" * 64},
+        "urn:a",
     )
-    assert (plain.recipe, plain.windows, plain.adapters) == (None, [], {})
+    assert (plain.recipe, plain.windows, plain.adapters, plain.digital_source_type) == (None, [], {}, None)
 
 
 def test_a_receipt_can_be_written_without_the_order() -> None:

@@ -26,6 +26,7 @@ def test_a_white_balance_is_the_image_utilities_result() -> None:
 
     assert np.array_equal(edit.image, 255 - image)
     assert edit.region is None
+    assert edit.source_type is None
 
 
 def test_a_balanced_picture_of_another_size_is_refused() -> None:

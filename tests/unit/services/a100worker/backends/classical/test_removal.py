@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 from services.a100worker.backends.classical.removal import remove
+from services.a100worker.backends.lama.laptop import LaptopLama
 from services.a100worker.backends.patchmatch.filler import Filler
 from shared.errors import BadInput
+from shared.source_types import SourceType
 from tests.unit.services.a100worker.recorder import Recorder, box_mask, frozen, noise, photo, removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from services.a100worker.cancel_flag import CancelFlag
+    from services.a100worker.imaging.holes import Hole
     from shared.image_codec import Grey, Rgb
 
 MASKS = {
@@ -45,6 +49,33 @@ def sky_with_disc() -> tuple[Rgb, Grey]:
     disc = cv2.circle(np.zeros((height, width), np.uint8), (150, 100), 30, 255, -1)
     picture[disc > 0] = (230, 20, 20)
     return frozen(picture), np.asarray(disc, np.uint8)
+
+
+class GreyNetwork(LaptopLama):
+    """LaMa without weights and without a child process: it paints all holes grey, or none."""
+
+    def __init__(self, *, is_used: bool) -> None:
+        self.is_used = is_used
+
+    def suits(self, image: Rgb, hole: Hole) -> bool:
+        """Return the same for all holes."""
+        del image, hole
+        return self.is_used
+
+    def fill(self, image: Rgb, part: Hole, unknown: Grey, seed: int, cancel_flag: CancelFlag) -> None:
+        """Paint the hole."""
+        del unknown, seed, cancel_flag
+        image[part.window.slices][part.mask > 0] = 128
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_an_edit_states_whether_a_network_painted(filler: Filler, *, is_used: bool) -> None:
+    """A volume with LaMa is not enough."""
+    picture, disc = sky_with_disc()
+
+    edit = remove(removal(picture, disc), Recorder(), filler, GreyNetwork(is_used=is_used))
+
+    assert edit.source_type == (SourceType.COMPOSITE_WITH_NETWORK if is_used else SourceType.COMPOSITE)
 
 
 def test_the_object_is_gone_and_the_background_goes_on(filler: Filler) -> None:

@@ -1,0 +1,69 @@
+"""What a picture is made of: the IPTC "Digital Source Type", read from a file and written into a result as XMP.
+
+The addresses are those of https://cv.iptc.org/newscodes/digitalsourcetype/.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shared import xmp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_PNG_KEYWORD = b"XML:com.adobe.xmp"  # XMP specification, part 3, 1.1.5
+_UNCOMPRESSED = b"\0\0\0\0\0"  # the end of the keyword, compression, its method, no language, no translated keyword
+
+
+class SourceType(StrEnum):
+    """The source types that a result can have, the weakest statement first."""
+
+    COMPOSITE = f"{_VOCABULARY}composite"
+    """It has parts of its own surroundings or of another picture."""
+    COMPOSITE_WITH_NETWORK = f"{_VOCABULARY}compositeWithTrainedAlgorithmicMedia"
+    """A trained network painted a part of it."""
+    NETWORK = f"{_VOCABULARY}trainedAlgorithmicMedia"
+    """A trained network painted all of it."""
+
+
+_STRENGTH = list(SourceType)
+# In any part of a file: XMP, a C2PA manifest, IPTC. The last one also begins the types of other composites.
+_MARKS = (
+    (b"compositeWithTrainedAlgorithmicMedia", SourceType.COMPOSITE_WITH_NETWORK),
+    (b"digitalsourcetype/compositeSynthetic", SourceType.COMPOSITE_WITH_NETWORK),
+    (b"trainedAlgorithmicMedia", SourceType.NETWORK),
+    (b"digitalsourcetype/composite", SourceType.COMPOSITE),
+)
+
+
+def find_source_type(file: bytes) -> SourceType | None:
+    """Return the source type that a file of any format states in plain text; None without one of these.
+
+    Of several, as of a picture and of its parts, it is the one with the most from networks beside other sources.
+    """
+    return next((kind for mark, kind in _MARKS if mark in file), None)
+
+
+def combine(painted: SourceType | None, sources: Iterable[SourceType | None]) -> SourceType | None:
+    """Return the source type of an edit that was `painted` so, from the pictures `sources`; the edited one is first.
+
+    An edit hides no network that worked before it. One that paints nothing (None) keeps the type of its picture.
+    """
+    found = list(sources)
+    if painted is None:
+        return found[0] if found else None
+    strongest = max([painted, *filter(None, found)], key=_STRENGTH.index)
+    return min(strongest, SourceType.COMPOSITE_WITH_NETWORK, key=_STRENGTH.index)
+
+
+def build_packet(source_type: SourceType) -> bytes:
+    """Return an XMP packet that states the source type and nothing else, so that equal edits give equal bytes."""
+    return xmp.build({xmp.DIGITAL_SOURCE_TYPE: source_type})
+
+
+def build_png_chunks(source_type: SourceType | None) -> list[tuple[bytes, bytes]]:
+    """Return the name and the body of the chunks that state the source type in a PNG; none for None."""
+    return [] if source_type is None else [(b"iTXt", _PNG_KEYWORD + _UNCOMPRESSED + build_packet(source_type))]
