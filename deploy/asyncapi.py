@@ -42,6 +42,7 @@ from shared.messages import (
     ShadowRequest,
     Started,
     WhiteBalanceRequest,
+    WorkerAbilities,
 )
 from shared.settings import StreamSettings
 
@@ -126,6 +127,7 @@ def channels() -> list[Channel]:
         Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
+        Channel("workers", subjects.WORKERS, "Each worker repeats what it can do.", (WorkerAbilities,)),
         *_service_channels(),
     ]
 

@@ -83,7 +83,7 @@ DUTIES = {
             subjects.JOB_QUEUE,
             *map(subjects.health, ("segmentation", "imageutils", "jobmanager", "a100worker")),
         ),
-        subscribes=(subjects.LIVE_EVENTS,),
+        subscribes=(subjects.LIVE_EVENTS, subjects.WORKERS),
         publishes=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
         reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
         inspects=(SESSIONS, bucket_stream("results")),
@@ -138,6 +138,7 @@ DUTIES = {
             subjects.ALL_DEAD,
             subjects.ALL_SESSIONS,
             subjects.ALL_RESULT_MARKS,
+            subjects.WORKERS,
         ),
         reads=(JOB_EV, JOB_Q, OWNED),  # the queue, to prefetch the inputs of the next job
         consumes=WORK,

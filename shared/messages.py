@@ -364,6 +364,22 @@ class ReplayReply(Message):
     jobs: list[ReplayedJob]
 
 
+class TaskAbility(Message):
+    """What an engine obeys in one task, and how long its last jobs took."""
+
+    parameters: list[str]  # names of fields of JobSubmit
+    typical_ms: Count | None = None  # the median of the last jobs; None: this worker has done none
+
+
+class WorkerAbilities(Message):
+    """What one worker can do. Sent when it is ready, and again every two seconds while it lives."""
+
+    type: Literal["worker.abilities"] = "worker.abilities"
+    worker: Token
+    engine: str
+    tasks: dict[Task, TaskAbility]
+
+
 # --- segmentation -------------------------------------------------------------------------------------------------
 
 

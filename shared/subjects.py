@@ -7,6 +7,7 @@ job.dlq.<pool>.<reason>.<job>                   JOB_DLQ   a dead letter
 live.ev.>, live.q.>                             core      live copies of JOB_EV; headers of new jobs in JOB_Q
 svc.<service>.<verb>                            micro     request and reply
 ctl.<verb>.<id>                                 core      a command to every replica
+live.workers                                    core      what each worker can do, repeated
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ LIVE_QUEUE = "live.q.>"
 LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 EVERY_END = f"job.ev.*.{TERMINAL}"
 EVERY_QUEUED_EVENT = "job.ev.*.queued"
+WORKERS = "live.workers"
 SEG_CANCEL = "ctl.seg-cancel.*"
 STREAM_DELETED = "$JS.EVENT.ADVISORY.STREAM.DELETED.*"
 CONSUMER_DELETED = "$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.*"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from shared.errors import ConfigError
-from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from shared.messages import DEFAULT_GUIDANCE, DEFAULT_STEPS, Task
 from shared.source_types import SourceType
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ BACKENDS = {  # name → import path; nothing heavy is imported until chosen
 }
 
 
+_DRAWING = frozenset({"prompt", "negative_prompt", "seed", "steps", "guidance"})
+PARAMETERS = {
+    Task.REMOVAL: _DRAWING | {"variant"},
+    Task.INSERTION: _DRAWING,
+    Task.WHITE_BALANCE: _DRAWING | {"strength"},
+}
+"""The fields of a submission that change how an engine edits, by task."""
 _BAND_ROWS = 128
 
 
@@ -156,6 +163,12 @@ def facts_of(engine: Engine) -> Mapping[str, str]:
     """Return the facts that an engine reports in its health. Its attribute `facts` is optional."""
     facts: Mapping[str, str] = getattr(engine, "facts", {})
     return facts
+
+
+def parameters_of(engine: Engine, task: Task) -> frozenset[str]:
+    """Return the parameters that an engine obeys in a task. Its attribute `obeys` is optional; without it, all."""
+    obeyed: Mapping[Task, frozenset[str]] = getattr(engine, "obeys", PARAMETERS)
+    return obeyed.get(task, frozenset()) & PARAMETERS[task]
 
 
 def edit(engine: Engine, job: TaskInputs, step: StepReporter) -> Edit:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from services.a100worker import backend, metrics
+from services.a100worker.abilities import Abilities
 from services.a100worker.job.poller import Poller
 from services.a100worker.job.prefetch import Prefetcher
 from services.a100worker.job.runner import Runner
@@ -108,9 +109,14 @@ class _Readiness:
 
 
 async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
+    abilities = Abilities(settings.name, engine)
+    await race(_take_jobs(settings, bus, engine, abilities, stop), abilities.announce(bus))
+
+
+async def _take_jobs(settings: Settings, bus: Bus, engine: Engine, abilities: Abilities, stop: asyncio.Event) -> None:
     images = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
     async with Poller(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as poller:
-        runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order))
+        runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order), abilities)
         while not stop.is_set():
             try:
                 delivery = await poller.receive(stop)

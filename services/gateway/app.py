@@ -23,6 +23,7 @@ from services.gateway.core.stores import Stores
 from services.gateway.core.submission_budget import Rate, SubmissionBudget
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Uploads
+from services.gateway.core.workers import Workers
 from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
@@ -93,6 +94,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         durability=durability,
         fullness=fullness,
         system=SystemHealth(bus, durability, fullness, settings.health_timeout_s),
+        workers=Workers(bus),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),

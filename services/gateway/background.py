@@ -32,6 +32,7 @@ async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
         "feed": deps.feed.run(),
         "stores": deps.stores.run(),
         "fullness": deps.fullness.run(),
+        "workers": deps.workers.run(),
         "count": _count_queue(deps.bus, deps.admission),
     }
     async with asyncio.TaskGroup() as group:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.gateway.core.stores import Stores
     from services.gateway.core.system_health import SystemHealth
     from services.gateway.core.uploads import Uploads
+    from services.gateway.core.workers import Workers
     from services.gateway.decoding.decoders import Decoders
     from services.gateway.settings import Settings
     from shared.bus import Bus
@@ -49,6 +50,7 @@ class Deps:
     durability: Durability
     fullness: Fullness
     system: SystemHealth
+    workers: Workers
     stream_limits: StreamLimits
     authenticator: Authenticator | None
     """None on an open gateway."""

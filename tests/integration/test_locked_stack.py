@@ -118,6 +118,8 @@ async def edit_everything(stack: LockedStack) -> None:
     for path in ("/v1/jobs", "/api/debug/sessions", "/api/debug/status"):
         (await client.get(path)).raise_for_status()
     assert (await client.post("/api/debug/cleanup", json={"keep_last_n": 0})).json()["deleted"] >= 2
+    able = (await client.get("/v1/capabilities")).json()["tasks"]
+    assert all(task["engines"] for task in able.values())
     health = (await client.get("/v1/health")).json()
     assert (health["status"], health["streams"]) == ("healthy", [])
 

@@ -65,6 +65,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "ReplayedJob": {"log_seq": 1, "job_id": "j1"},
     "ReplayReply": {"dry_run": True, "jobs": []},
     "JobRecord": {**JOB, "user": "u1", "state": "queued", "created_at": 1.0, "updated_at": 1.0, "last_seq": 0},
+    "TaskAbility": {"parameters": []},
+    "WorkerAbilities": {"worker": "w1", "engine": "e", "tasks": {}},
     "QueueQuery": {},
     "QueueReport": {},
     "Stroke": {"points": [[1, 2]]},

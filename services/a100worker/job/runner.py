@@ -20,6 +20,7 @@ from shared.messages import JobWork
 from shared.reading import read_or_skip
 
 if TYPE_CHECKING:
+    from services.a100worker.abilities import Abilities
     from services.a100worker.backend import Engine
     from services.a100worker.job.prefetch import Prefetcher
     from services.a100worker.settings import Settings
@@ -35,7 +36,13 @@ class Runner:
     """Runs jobs on one engine, one at a time."""
 
     def __init__(
-        self, settings: Settings, bus: Bus, images: ImageStore, engine: Engine, prefetcher: Prefetcher
+        self,
+        settings: Settings,
+        bus: Bus,
+        images: ImageStore,
+        engine: Engine,
+        prefetcher: Prefetcher,
+        abilities: Abilities,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -43,6 +50,7 @@ class Runner:
         self._remover = NatsImageStore(bus)
         self._engine = engine
         self._prefetcher = prefetcher
+        self._abilities = abilities
 
     async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
         """Run one delivered job and settle it.
@@ -97,6 +105,7 @@ class Runner:
                 log.exception("job.crashed", extra={"job_id": work.job_id, "attempt": settlement.attempt})
                 await settlement.fail(EngineFailed(), stopping=stop.is_set())
             else:
+                self._abilities.record(work.submit.task, done.duration_ms)
                 return await settlement.end(done)
             return False
 

@@ -120,6 +120,24 @@ HEALTH = {
     "streams": [],
     "formats": ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "ICO", "AVIF", "HEIF"],
 }
+CAPABILITIES = {
+    "tasks": {
+        "removal": {
+            "engines": ["classical"],
+            "parameters": ["seed", "variant"],
+            "typical_s": 1.2,
+            "formats": ["image/png"],
+        },
+        "insertion": {"engines": ["classical"], "parameters": [], "typical_s": None, "formats": ["image/png"]},
+        "white-balance": {
+            "engines": ["classical"],
+            "parameters": ["strength"],
+            "typical_s": 0.4,
+            "formats": ["image/png"],
+        },
+    },
+    "upload_formats": ["PNG", "JPEG", "WEBP"],
+}
 PROBLEMS = {
     400: ("Bad Request", "bad_input", "Missing boundary in multipart."),
     401: (

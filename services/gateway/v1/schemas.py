@@ -296,6 +296,28 @@ class Health(Resource):
     formats: list[str] = Field(description="The image formats that this server reads.")
 
 
+class TaskCapability(Resource):
+    """What the present workers can do in one task, together."""
+
+    engines: list[str] = Field(description="Empty if no worker answers at the moment.")
+    parameters: list[str] = Field(
+        description="The fields of a submission that change the result with one of these engines; others are ignored."
+    )
+    typical_s: float | None = Field(
+        description="The usual duration of an edit on the fastest worker, in seconds; null: none was measured yet."
+    )
+    formats: list[str] = Field(description="The media types that a result can be downloaded in.")
+
+
+class Capabilities(Resource):
+    """What can be edited now, by task, and the image formats that can be uploaded."""
+
+    model_config = with_examples(examples.CAPABILITIES)
+
+    tasks: dict[Task, TaskCapability]
+    upload_formats: list[str]
+
+
 class Problem(Resource):
     """An error (RFC 9457): `detail` is a sentence for people, `code` a word for programs."""
 

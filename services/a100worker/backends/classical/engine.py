@@ -10,6 +10,7 @@ from services.a100worker.backends.classical.removal import remove
 from services.a100worker.backends.lama.laptop import LaptopLama
 from services.a100worker.backends.patchmatch.filler import Filler
 from shared.errors import EngineFailed
+from shared.messages import Task
 
 try:
     from patchmatch import patchmatch_available
@@ -36,6 +37,8 @@ class Classical(Engine):
         loading("checking LaMa")
         self._lama = LaptopLama.find(settings.model_dir, settings.removal_filler)
         self._filler = Filler() if patchmatch_available else None
+        seeded = frozenset({"seed"}) if self._filler or self._lama else frozenset()
+        self.obeys = {Task.REMOVAL: seeded | {"variant"}, Task.WHITE_BALANCE: frozenset({"strength"})}
         self.facts = {
             "removal": ", ".join(["lama"] * bool(self._lama) + ["patchmatch"] * bool(self._filler)) or "smooth"
         }

@@ -81,6 +81,7 @@ class Qwen(Engine):
         self.adapters = {adapter.name: adapter.sha256 for adapter in ready.adapters}
         self.known_sizes = KnownSizes()
         self.facts = {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
+        self.obeys = _obeyed(guided=settings.qwen_lightning == "off")
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
             pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading, make_part)
@@ -219,6 +220,12 @@ class Qwen(Engine):
         return PaintRequest(
             [grey] * len(recipe.views), recipe.words, " ", LEAST_STEPS, 2.0, 0, self._adapters_for(task)
         )
+
+
+def _obeyed(*, guided: bool) -> dict[Task, frozenset[str]]:
+    """Return the parameters by task. A distilled model has its own number of steps and no guidance."""
+    drawing = frozenset({"prompt", "seed"}) | (frozenset({"negative_prompt", "steps", "guidance"}) if guided else set())
+    return dict.fromkeys(Task, drawing) | {Task.WHITE_BALANCE: drawing | {"strength"}}
 
 
 def _size(task: Task, planned: list[Window]) -> Hashable:

@@ -1,4 +1,4 @@
-"""/v1/health and /v1/samples."""
+"""/v1/health, /v1/capabilities and /v1/samples."""
 
 import asyncio
 
@@ -7,8 +7,9 @@ from fastapi import APIRouter
 from services.gateway.access.principal import KeyScope
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import samples
-from services.gateway.v1.openapi_responses import function_name
-from services.gateway.v1.schemas import Health, Sample
+from services.gateway.v1.capabilities import capabilities_of
+from services.gateway.v1.openapi_responses import can_fail, function_name
+from services.gateway.v1.schemas import Capabilities, Health, Sample
 from shared.image_formats import FORMATS, missing_decoders
 
 router = APIRouter(prefix="/v1", tags=["system"], generate_unique_id_function=function_name)
@@ -20,6 +21,13 @@ async def read_health(deps: InjectedDeps, principal: CurrentPrincipal) -> Health
     report = await deps.system.report(full=principal.may(KeyScope.ADMIN))
     missing = missing_decoders()
     return Health.model_validate({**report, "formats": [name for name in FORMATS if name not in missing]})
+
+
+@router.get("/capabilities", response_description="What can be edited now.", responses=can_fail(503))
+async def read_capabilities(deps: InjectedDeps) -> Capabilities:
+    """Return engine, obeyed parameters, usual duration and formats of each task, united over all workers."""
+    deps.bus.require_connection()
+    return capabilities_of(await deps.workers.present())
 
 
 @router.get("/samples", response_description="All sample photos.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pytest
 
-from services.a100worker.backend import blend, facts_of, load
+from services.a100worker.backend import PARAMETERS, blend, facts_of, load, parameters_of
 from services.a100worker.backends.scripted import Scripted
 from shared.errors import ConfigError
+from shared.messages import Task
 from tests.unit.services.a100worker.recorder import SETUP, noise
 
 if TYPE_CHECKING:
@@ -35,6 +36,18 @@ def test_an_unknown_engine_is_a_wrong_setting(name: str) -> None:
     """The message names the engines that exist."""
     with pytest.raises(ConfigError, match="classical"):
         load(name, *SETUP)
+
+
+def test_an_engine_obeys_what_it_lists() -> None:
+    """An engine that lists nothing obeys all; the classical one ignores words, steps and guidance."""
+    scripted, classical = load("scripted", *SETUP), load("classical", *SETUP)
+    obeyed = {task: parameters_of(classical, task) for task in Task}
+    classical.close()
+
+    assert all(parameters_of(scripted, task) == PARAMETERS[task] for task in Task)
+    assert "variant" in obeyed[Task.REMOVAL]
+    assert obeyed[Task.WHITE_BALANCE] == {"strength"}
+    assert not any({"prompt", "negative_prompt", "steps", "guidance"} & named for named in obeyed.values())
 
 
 def test_a_blend_keeps_the_base_where_the_region_is_black() -> None:

@@ -58,7 +58,7 @@ def test_it_describes_all_operations() -> None:
         "POST /v1/extractions",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
-        "POST /v1/signed-urls", "GET /v1/health", "GET /v1/samples",
+        "POST /v1/signed-urls", "GET /v1/health", "GET /v1/capabilities", "GET /v1/samples",
     }  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+"""What this worker can do, announced to the gateways, which list it for clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from statistics import median_low
+from typing import TYPE_CHECKING
+
+from services.a100worker.backend import parameters_of
+from shared import subjects
+from shared.errors import BrokerUnavailable
+from shared.messages import Task, TaskAbility, WorkerAbilities
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Engine
+    from shared.bus import Bus
+
+_LAST_JOBS = 20
+_EVERY_S = 2.0  # a gateway that has just started knows every worker after this time
+
+
+class Abilities:
+    """The engine's parameters by task, and the durations of its last jobs."""
+
+    def __init__(self, worker: str, engine: Engine) -> None:
+        self._worker = worker
+        self._engine = engine
+        self._took_ms: dict[Task, deque[int]] = {task: deque(maxlen=_LAST_JOBS) for task in Task}
+
+    def record(self, task: Task, took_ms: int) -> None:
+        """Add the duration of a job that is done."""
+        self._took_ms[task].append(took_ms)
+
+    def report(self) -> WorkerAbilities:
+        """Return what this worker can do now."""
+        return WorkerAbilities(
+            worker=self._worker,
+            engine=self._engine.name,
+            tasks={
+                task: TaskAbility(
+                    parameters=sorted(parameters_of(self._engine, task)),
+                    typical_ms=median_low(took_ms) if took_ms else None,
+                )
+                for task, took_ms in self._took_ms.items()
+            },
+        )
+
+    async def announce(self, bus: Bus) -> None:
+        """Send the report every two seconds until cancelled. While the broker is away, nothing is sent."""
+        while True:
+            with contextlib.suppress(BrokerUnavailable):
+                await bus.emit(subjects.WORKERS, self.report().model_dump_json(exclude_none=True).encode())
+            await asyncio.sleep(_EVERY_S)
