@@ -19,7 +19,7 @@ _SIZE = re.compile(r"(\d+) \D (\d+)")
 Place = tuple[float, float]
 SAMPLES = {"astronaut": (512, 512), "cat": (451, 300), "coffee": (600, 400), "rocket": (640, 427)}
 _EDIT_MS = 120_000  # the engine yields to whatever else the machine does
-_MARGIN_PX, _MARGIN_PHONE_PX, _PHONE_PX = 24, 10, 600  # as static/js/view.js leaves them around a photo
+_MARGIN_PX, _MARGIN_PHONE_PX, _PHONE_PX = 24, 10, 600  # as static/js/stage/view.js leaves them around a photo
 
 
 class Studio:

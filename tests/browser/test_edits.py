@@ -112,6 +112,7 @@ async def test_white_balance_by_keyboard(studio: Studio) -> None:
     """Task and strength with arrow keys, then Ctrl+Enter."""
     await studio.tab_to(studio.page.get_by_role("radio", name="Remove"))
     await studio.press("ArrowRight", "ArrowRight")
+    await expect(studio.page.get_by_label("Strength")).to_be_visible()
     await studio.tab_to(studio.page.get_by_label("Strength"))
     await studio.press(*["ArrowLeft"] * 3)
     await expect(studio.page.locator("#strength-text")).to_have_text("97 %")

@@ -1,17 +1,17 @@
 /** Starts the page: connects its controls and keys to the studio, and shows a first photo. */
 
-import { listSamples, readFile } from "./api.js";
-import { byId } from "./dom.js";
-import { Intake } from "./intake.js";
-import { Picker } from "./picker.js";
-import { listenForKeys } from "./shortcuts.js";
+import { listSamples, readFile } from "./server/api.js";
+import { byId } from "./page/dom.js";
+import { Intake } from "./photo/intake.js";
+import { Picker } from "./photo/picker.js";
+import { listenForKeys } from "./page/shortcuts.js";
 import { Studio } from "./studio.js";
-import { toggleTheme } from "./theme.js";
+import { toggleTheme } from "./page/theme.js";
 
 /**
- * @typedef {import("./api.js").Sample} Sample
- * @typedef {import("./api.js").Task} Task
- * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("./server/api.js").Sample} Sample
+ * @typedef {import("./server/api.js").Task} Task
+ * @typedef {import("./stage/pane.js").Pane} Pane
  */
 
 /** The first photo, shown before any response of the server. */

@@ -1,27 +1,28 @@
 /** Switches between the three views of an edit: marking, waiting, result. */
 
-import { ApiError, readJob, readResult } from "./api.js";
-import { byId } from "./dom.js";
-import { EXPIRED, jobSentence } from "./failures.js";
-import { Filmstrip } from "./filmstrip.js";
-import { History, isOpen } from "./history.js";
-import { Notices } from "./notices.js";
-import { Photo } from "./photo.js";
-import { Progress } from "./progress.js";
-import { Result } from "./result.js";
-import { RunButton } from "./run-button.js";
-import { Runs } from "./runs.js";
-import { Settings } from "./settings.js";
-import { WORDS } from "./tasks.js";
-import { withStored } from "./upload.js";
-import { Workspace } from "./workspace.js";
+import { ApiError, readJob, readResult } from "./server/api.js";
+import { Capabilities } from "./edit/capabilities.js";
+import { byId } from "./page/dom.js";
+import { EXPIRED, jobSentence } from "./page/failures.js";
+import { Filmstrip } from "./edit/filmstrip.js";
+import { History, isOpen } from "./edit/history.js";
+import { Notices } from "./page/notices.js";
+import { Photo } from "./photo/photo.js";
+import { Progress } from "./edit/progress.js";
+import { Result } from "./result/result.js";
+import { RunButton } from "./edit/run-button.js";
+import { Runs } from "./server/runs.js";
+import { Settings } from "./edit/settings.js";
+import { WORDS } from "./edit/tasks.js";
+import { withStored } from "./server/upload.js";
+import { Workspace } from "./edit/workspace.js";
 
 /**
- * @typedef {import("./api.js").Task} Task
- * @typedef {import("./history.js").Entry} Entry
- * @typedef {import("./job.js").Job} Job
- * @typedef {import("./pane.js").Pane} Pane
- * @typedef {import("./workspace.js").View} View
+ * @typedef {import("./server/api.js").Task} Task
+ * @typedef {import("./edit/history.js").Entry} Entry
+ * @typedef {import("./server/job.js").Job} Job
+ * @typedef {import("./stage/pane.js").Pane} Pane
+ * @typedef {import("./edit/workspace.js").View} View
  */
 
 const CUT_OFF = "The connection was lost; your edit continues, and this page keeps trying to reconnect.";
@@ -33,7 +34,8 @@ export class Studio extends EventTarget {
   workspace = new Workspace(this.notices);
   /** @type {View} */
   view = "edit";
-  #settings = new Settings();
+  #capabilities = new Capabilities();
+  #settings = new Settings(this.#capabilities);
   #runs = new Runs(this.history);
   #result = new Result(this.workspace.photo);
   #progress = new Progress((text) => this.notices.say(text));
@@ -49,6 +51,8 @@ export class Studio extends EventTarget {
   constructor() {
     super();
     this.workspace.addEventListener("ready", () => this.#showRun());
+    this.#capabilities.addEventListener("change", () => this.#showRun());
+    this.#capabilities.refresh();
     this.#runs.addEventListener("change", (event) => this.#advanced(of(event).job));
     this.#runs.addEventListener("end", (event) => this.#ended(of(event).job));
     this.#runs.addEventListener("preview", (event) => this.#preview(of(event).job));
@@ -65,6 +69,7 @@ export class Studio extends EventTarget {
 
   /** @param {Task} task */
   setTask(task) {
+    this.#capabilities.refresh();
     this.toEditing();
     this.workspace.setTask(task);
   }
@@ -275,7 +280,7 @@ export class Studio extends EventTarget {
 
   #showRun() {
     const { task, missing } = this.workspace;
-    this.#settings.suggest(WORDS[task].prompt);
+    this.#settings.show(task, WORDS[task].prompt);
     this.#runButton.show(task, this.view, missing === "", this.#sending);
   }
 

@@ -1,7 +1,7 @@
 /** The sources of photos: file dialog, drag and drop, clipboard. */
 
-import { byId } from "./dom.js";
-import { PlainError } from "./failures.js";
+import { byId } from "../page/dom.js";
+import { PlainError } from "../page/failures.js";
 
 /** Calls `take` with each file and, for a drop, the target element. */
 export class Intake {

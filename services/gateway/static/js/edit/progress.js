@@ -1,11 +1,11 @@
 /** The progress card of the running job. */
 
-import { byId, inside } from "./dom.js";
+import { byId, inside } from "../page/dom.js";
 import { WORDS } from "./tasks.js";
 
 /**
- * @typedef {import("./job.js").Standing} Standing
- * @typedef {import("./api.js").Task} Task
+ * @typedef {import("../server/job.js").Standing} Standing
+ * @typedef {import("../server/api.js").Task} Task
  */
 
 const SPOKEN_EVERY = 0.25;

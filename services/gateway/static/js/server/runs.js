@@ -1,13 +1,13 @@
 /** The open jobs of this browser: starts them, follows them and resumes them after a reload. */
 
 import { readResult, submitJob } from "./api.js";
-import { isOpen } from "./history.js";
+import { isOpen } from "../edit/history.js";
 import { Job } from "./job.js";
-import { Photo } from "./photo.js";
+import { Photo } from "../photo/photo.js";
 
 /**
- * @typedef {import("./history.js").Entry} Entry
- * @typedef {import("./history.js").History} History
+ * @typedef {import("../edit/history.js").Entry} Entry
+ * @typedef {import("../edit/history.js").History} History
  */
 
 const FOLLOWED = 2; // with HTTP/1.1 all tabs share six connections to a server, and requests need some

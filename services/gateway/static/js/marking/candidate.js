@@ -1,7 +1,7 @@
 /** A mask found by the server: its name, its bytes, and a small copy with the mask as alpha. */
 
-import { readImage } from "./api.js";
-import { drawing } from "./dom.js";
+import { readImage } from "../server/api.js";
+import { drawing } from "../page/dom.js";
 
 /** One possible result of an ambiguous click. */
 export class Candidate {

@@ -1,8 +1,8 @@
 /** The edits made in this browser, newest first; they survive a reload, and other tabs see them. */
 
 /**
- * @typedef {import("./api.js").Task} Task
- * @typedef {import("./api.js").Status} Status
+ * @typedef {import("../server/api.js").Task} Task
+ * @typedef {import("../server/api.js").Status} Status
  * @typedef {{id: string, task: Task, status: Status | "expired", at: number, name: string, thumb: string,
  *   image: string, mask: string | null, reference: string | null, referenceMask: string | null}} Entry
  */

@@ -2,9 +2,9 @@
 
 /**
  * @typedef {import("./stage.js").Layer} Layer
- * @typedef {import("./photo.js").Photo} Photo
- * @typedef {import("./raster.js").Raster} Raster
- * @typedef {import("./mask.js").Point} Point
+ * @typedef {import("../photo/photo.js").Photo} Photo
+ * @typedef {import("../marking/raster.js").Raster} Raster
+ * @typedef {import("../marking/mask.js").Point} Point
  */
 
 const BREATH_MS = 1600;

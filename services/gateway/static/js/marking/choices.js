@@ -1,9 +1,9 @@
 /** The candidates of an ambiguous click, as thumbnails to choose from. */
 
-import { byId, create, drawing } from "./dom.js";
+import { byId, create, drawing } from "../page/dom.js";
 
 /**
- * @typedef {import("./pane.js").Pane} Pane
+ * @typedef {import("../stage/pane.js").Pane} Pane
  * @typedef {import("./candidate.js").Candidate} Candidate
  */
 

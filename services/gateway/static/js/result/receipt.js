@@ -1,10 +1,10 @@
 /** The receipt of a result. */
 
-import { byId, create, icon } from "./dom.js";
+import { byId, create, icon } from "../page/dom.js";
 
 /**
- * @typedef {import("./api.js").Receipt} Receipt
- * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("../server/api.js").Receipt} Receipt
+ * @typedef {import("../photo/photo.js").Photo} Photo
  */
 
 /** The receipt card in the panel. */

@@ -1,6 +1,6 @@
 /** The /v1 API, one function per operation. Every failure is thrown as an ApiError. */
 
-import { askForKey, currentKey } from "./access.js";
+import { askForKey, currentKey } from "../page/access.js";
 
 const TIMEOUT_MS = 120_000; // a large photo over a slow phone line
 
@@ -41,17 +41,19 @@ export class ApiError extends Error {
  * @typedef {{seed: number, steps: number | null, engine: string, pixels_changed_outside_mask: number,
  *   timings_ms: Record<string, number>}} Receipt
  * @typedef {{name: string, url: string, width: number, height: number, credit: string}} Sample
+ * @typedef {{engines: string[], parameters: string[], typical_s: number | null, formats: string[]}} TaskCapability
  */
 
 /**
  * @param {string} path
  * @param {RequestInit} [options]
+ * @param {boolean} [asks]  for a key, if the server requires one
  * @returns {Promise<Response>}
  */
-async function request(path, options = {}) {
+async function request(path, options = {}, asks = true) {
   const key = currentKey();
   const response = await send(path, key, options);
-  if (response.status === 401 && (await askForKey(key))) return request(path, options);
+  if (response.status === 401 && asks && (await askForKey(key))) return request(path, options);
   if (!response.ok) throw await problem(response);
   return response;
 }
@@ -180,6 +182,14 @@ export function listen(link, after) {
   const url = new URL(link, location.href);
   if (after) url.searchParams.set("last_event_id", after);
   return new EventSource(url);
+}
+
+/**
+ * What each task can be done with now. A missing key is an ApiError, because the page works without this answer.
+ * @returns {Promise<Record<Task, TaskCapability>>}
+ */
+export async function readCapabilities() {
+  return (await (await request("/v1/capabilities", {}, false)).json()).tasks;
 }
 
 /** @returns {Promise<Sample[]>} */

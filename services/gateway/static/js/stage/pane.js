@@ -1,27 +1,27 @@
 /** One photo with its mask: shows both, applies the tools, and requests masks from the server. */
 
-import { findMasks } from "./api.js";
-import { Candidate } from "./candidate.js";
+import { findMasks } from "../server/api.js";
+import { Candidate } from "../marking/candidate.js";
 import { Crosshair } from "./crosshair.js";
-import { inside } from "./dom.js";
+import { inside } from "../page/dom.js";
 import { Gestures } from "./gestures.js";
 import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
-import { Mask } from "./mask.js";
-import { Pen } from "./pen.js";
-import { exportMask, Raster } from "./raster.js";
+import { Mask } from "../marking/mask.js";
+import { Pen } from "../marking/pen.js";
+import { exportMask, Raster } from "../marking/raster.js";
 import { Stage } from "./stage.js";
-import { BoxTool, BrushTool, ClickTool } from "./tools.js";
-import { Upload, withStored } from "./upload.js";
+import { BoxTool, BrushTool, ClickTool } from "../marking/tools.js";
+import { Upload, withStored } from "../server/upload.js";
 
 /**
- * @typedef {import("./api.js").Prompt} Prompt
- * @typedef {import("./mask.js").MaskState} MaskState
- * @typedef {import("./mask.js").Point} Point
- * @typedef {import("./mask.js").Box} Box
- * @typedef {import("./mask.js").Click} Click
- * @typedef {import("./photo.js").Photo} Photo
- * @typedef {import("./tools.js").Tool} Tool
- * @typedef {import("./tools.js").ToolOptions} ToolOptions
+ * @typedef {import("../server/api.js").Prompt} Prompt
+ * @typedef {import("../marking/mask.js").MaskState} MaskState
+ * @typedef {import("../marking/mask.js").Point} Point
+ * @typedef {import("../marking/mask.js").Box} Box
+ * @typedef {import("../marking/mask.js").Click} Click
+ * @typedef {import("../photo/photo.js").Photo} Photo
+ * @typedef {import("../marking/tools.js").Tool} Tool
+ * @typedef {import("../marking/tools.js").ToolOptions} ToolOptions
  * @typedef {"click" | "box" | "brush" | "eraser"} ToolName
  * @typedef {"mark" | "work" | "look"} Mode  the tools mark; an edit runs; only the photo is of interest
  * @typedef {{tool: Tool | null, layers: import("./stage.js").Layer[]}} Cover

@@ -1,21 +1,21 @@
 /** The photos and masks of an edit, and its task. */
 
-import { readImage } from "./api.js";
-import { Choices } from "./choices.js";
-import { byId, create, inside } from "./dom.js";
-import { PlainError } from "./failures.js";
-import { Pane } from "./pane.js";
-import { Photo } from "./photo.js";
+import { readImage } from "../server/api.js";
+import { Choices } from "../marking/choices.js";
+import { byId, create, inside } from "../page/dom.js";
+import { PlainError } from "../page/failures.js";
+import { Pane } from "../stage/pane.js";
+import { Photo } from "../photo/photo.js";
 import { OBJECT_HINTS, WORDS } from "./tasks.js";
-import { Toolbox } from "./toolbox.js";
+import { Toolbox } from "../marking/toolbox.js";
 
 /**
- * @typedef {import("./api.js").Task} Task
+ * @typedef {import("../server/api.js").Task} Task
  * @typedef {import("./history.js").Entry} Entry
- * @typedef {import("./mask.js").MaskState} MaskState
- * @typedef {import("./notices.js").Notices} Notices
+ * @typedef {import("../marking/mask.js").MaskState} MaskState
+ * @typedef {import("../page/notices.js").Notices} Notices
  * @typedef {import("./settings.js").Settings} Settings
- * @typedef {import("./upload.js").Upload} Upload
+ * @typedef {import("../server/upload.js").Upload} Upload
  * @typedef {"edit" | "work" | "result"} View
  */
 
@@ -68,8 +68,7 @@ export class Workspace extends EventTarget {
     if (inserting && this.photo.toolName === "click") this.photo.toolName = "box";
     if (task === "removal" && this.photo.toolName === "box") this.photo.toolName = "click";
     byId("mask-group", HTMLElement).hidden = task === "white-balance";
-    byId("prompt-group", HTMLElement).hidden = task === "white-balance";
-    byId("strength-group", HTMLElement).hidden = task !== "white-balance";
+    byId("balance-group", HTMLElement).hidden = task !== "white-balance";
     document.body.dataset.task = task;
     inside(document, `#tasks [value=${task}]`, HTMLInputElement).checked = true;
     this.#setModes();
@@ -170,8 +169,7 @@ export class Workspace extends EventTarget {
       parts.reference_mask = await reference.maskUpload();
     }
     const given = Object.entries(parts).flatMap(([field, upload]) => (upload ? [{ field, upload }] : []));
-    const rest =
-      task === "white-balance" ? settings.balance : { ...settings.drawing, mask_tool: handTool(photo.mask.state) };
+    const rest = { ...settings.chosen, ...(parts.mask ? { mask_tool: handTool(photo.mask.state) } : {}) };
     return {
       uploads: given.map(({ upload }) => upload),
       submission: (names) => ({

@@ -4,7 +4,7 @@ import { strokeVisibly } from "./layers.js";
 
 /**
  * @typedef {import("./stage.js").Stage} Stage
- * @typedef {import("./tools.js").Tool} Tool
+ * @typedef {import("../marking/tools.js").Tool} Tool
  * @typedef {import("./view.js").View} View
  */
 

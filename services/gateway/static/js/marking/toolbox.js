@@ -1,10 +1,10 @@
 /** The tool rail and the options below the photo. Both show the state of the active pane. */
 
-import { byId, inside } from "./dom.js";
+import { byId, inside } from "../page/dom.js";
 
 /**
- * @typedef {import("./pane.js").Pane} Pane
- * @typedef {import("./pane.js").ToolName} ToolName
+ * @typedef {import("../stage/pane.js").Pane} Pane
+ * @typedef {import("../stage/pane.js").ToolName} ToolName
  * @typedef {import("./tools.js").ToolOptions} ToolOptions
  */
 

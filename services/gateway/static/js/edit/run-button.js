@@ -1,10 +1,10 @@
 /** The page's primary button. */
 
-import { byId } from "./dom.js";
+import { byId } from "../page/dom.js";
 import { WORDS } from "./tasks.js";
 
 /**
- * @typedef {import("./api.js").Task} Task
+ * @typedef {import("../server/api.js").Task} Task
  * @typedef {import("./workspace.js").View} View
  */
 

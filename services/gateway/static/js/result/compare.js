@@ -1,12 +1,12 @@
 /** Before and after in one frame, with a divider that the pointer drags and the arrow keys move. */
 
-import { byId } from "./dom.js";
-import { compareLayer } from "./layers.js";
+import { byId } from "../page/dom.js";
+import { compareLayer } from "../stage/layers.js";
 
 /**
- * @typedef {import("./pane.js").Pane} Pane
- * @typedef {import("./photo.js").Photo} Photo
- * @typedef {import("./tools.js").Touch} Touch
+ * @typedef {import("../stage/pane.js").Pane} Pane
+ * @typedef {import("../photo/photo.js").Photo} Photo
+ * @typedef {import("../marking/tools.js").Touch} Touch
  * @typedef {{preview: CanvasImageSource}} Shown  as large as it need be on the screen
  */
 

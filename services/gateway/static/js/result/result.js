@@ -1,17 +1,17 @@
 /** The view of an edit: before and after, also while it runs; after its end also the download and the receipt. */
 
-import { readReceipt } from "./api.js";
+import { readReceipt } from "../server/api.js";
 import { Compare } from "./compare.js";
-import { byId } from "./dom.js";
-import { glimpse } from "./glimpse.js";
+import { byId } from "../page/dom.js";
+import { glimpse } from "../photo/glimpse.js";
 import { ReceiptCard } from "./receipt.js";
-import { WORDS } from "./tasks.js";
+import { WORDS } from "../edit/tasks.js";
 
 /**
- * @typedef {import("./history.js").Entry} Entry
- * @typedef {import("./pane.js").Pane} Pane
- * @typedef {import("./photo.js").Photo} Photo
- * @typedef {import("./raster.js").Raster} Raster
+ * @typedef {import("../edit/history.js").Entry} Entry
+ * @typedef {import("../stage/pane.js").Pane} Pane
+ * @typedef {import("../photo/photo.js").Photo} Photo
+ * @typedef {import("../marking/raster.js").Raster} Raster
  */
 
 const BESIDE = 0.03; // of the width: the divider starts just left of the mask, so that the whole change is visible

@@ -1,8 +1,8 @@
 /** A photo: its original bytes, its size after EXIF rotation, and a small copy for fast drawing. */
 
-import { drawing } from "./dom.js";
-import { PlainError } from "./failures.js";
-import { Upload } from "./upload.js";
+import { drawing } from "../page/dom.js";
+import { PlainError } from "../page/failures.js";
+import { Upload } from "../server/upload.js";
 
 const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
 const THUMB_PX = 112;

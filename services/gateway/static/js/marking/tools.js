@@ -1,11 +1,11 @@
 /** The tools for the pointer and the crosshair, one class each. Points are pixels of the photo. */
 
-import { strokeVisibly } from "./layers.js";
+import { strokeVisibly } from "../stage/layers.js";
 
 /**
  * @typedef {import("./mask.js").Point} Point
  * @typedef {import("./mask.js").Box} Box
- * @typedef {import("./view.js").View} View
+ * @typedef {import("../stage/view.js").View} View
  * @typedef {{point: Point, scale: number, opposite: boolean}} Touch  scale: CSS pixels per pixel of the photo;
  *   opposite: Alt is held
  * @typedef {object} Tool

@@ -1,8 +1,8 @@
 /** A row of tiles to choose a photo from: one to open a file, one per sample. */
 
-import { create, icon } from "./dom.js";
+import { create, icon } from "../page/dom.js";
 
-/** @typedef {import("./api.js").Sample} Sample */
+/** @typedef {import("../server/api.js").Sample} Sample */
 
 const THUMBS = "/static/samples/thumbs/";
 

@@ -1,6 +1,6 @@
 /** The strip of earlier edits. */
 
-import { byId, create, icon } from "./dom.js";
+import { byId, create, icon } from "../page/dom.js";
 import { isOpen } from "./history.js";
 import { WORDS } from "./tasks.js";
 

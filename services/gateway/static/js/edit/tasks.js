@@ -1,8 +1,8 @@
 /** The page's texts for each task. */
 
 /**
- * @typedef {import("./api.js").Task} Task
- * @typedef {import("./pane.js").ToolName} ToolName
+ * @typedef {import("../server/api.js").Task} Task
+ * @typedef {import("../stage/pane.js").ToolName} ToolName
  * @typedef {{run: string, doing: string, done: string, ending: string, prompt: string,
  *   hints: Partial<Record<ToolName, string>>}} Words
  */

@@ -40,9 +40,13 @@ function enter() {
   });
 }
 
+/** Fires `key` when another key is entered. */
+export const access = new EventTarget();
+
 /** @param {string} entered */
 function keep(entered) {
   key = entered;
+  access.dispatchEvent(new Event("key"));
   try {
     sessionStorage.setItem(NAME, key);
   } catch {

@@ -2,7 +2,7 @@
 
 /**
  * @typedef {import("./stage.js").Stage} Stage
- * @typedef {import("./tools.js").Tool} Tool
+ * @typedef {import("../marking/tools.js").Tool} Tool
  */
 
 const WHEEL_STEP = 0.0015;

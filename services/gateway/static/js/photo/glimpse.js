@@ -1,6 +1,6 @@
 /** The preview of a running edit: the worker's small image, drawn into the sharp photo where it is edited. */
 
-import { drawing } from "./dom.js";
+import { drawing } from "../page/dom.js";
 
 /**
  * The photo at screen size, or nothing if the browser cannot decode the preview.

@@ -1,6 +1,6 @@
 /** Error texts: one plain sentence with the cause and the next step. */
 
-import { ApiError } from "./api.js";
+import { ApiError } from "../server/api.js";
 
 /** A failure found by the page itself. Its message is already such a sentence. */
 export class PlainError extends Error {}

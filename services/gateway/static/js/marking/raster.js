@@ -1,14 +1,14 @@
 /** Renders the steps of a mask: small and tinted for the screen, white on black at full size for the server. */
 
 import { alphaOf } from "./candidate.js";
-import { drawing } from "./dom.js";
+import { drawing } from "../page/dom.js";
 import { grow } from "./growth.js";
 
 /**
  * @typedef {import("./mask.js").MaskState} MaskState
  * @typedef {import("./mask.js").Line} Line
  * @typedef {import("./mask.js").Rectangle} Rectangle
- * @typedef {import("./photo.js").Photo} Photo
+ * @typedef {import("../photo/photo.js").Photo} Photo
  */
 
 const TINT = "#ff2e88"; // rare in photos, so it is visible on nearly all of them
