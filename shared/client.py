@@ -104,8 +104,7 @@ class HealingClient(Client):
         await super()._process_info(info, initial_connection)
 
     def _hang_up(self) -> None:
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if (
-            writer is not None and not writer.transport.is_closing()
-        ):  # some Python versions cannot abort a closed TLS transport
+        # Not the TLS transport: it waits 30 s for the broker's close, and some Python versions cannot abort it by then.
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_bare_io_writer", None)
+        if writer is not None:
             writer.transport.abort()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,19 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     told = [await refusal(right.model_copy(update=changed)) for changed in wrong.values()]
 
     assert told == list(wrong)
+
+
+async def test_a_connection_to_a_silent_broker_is_closed(keys: Keys, node: Node) -> None:
+    """The broker ends no TLS connection while it stands still, and asyncio would wait for that for 30 s."""
+    assert node.pid is not None
+    try:
+        async with open_bus(keys.settings(node.url, "imageutils"), "imageutils") as bus:
+            plain = bus.client._transport._bare_io_writer.transport  # type: ignore[union-attr]  # noqa: SLF001
+            os.kill(node.pid, signal.SIGSTOP)
+
+        await wait_until(lambda: plain.get_extra_info("socket").fileno() == -1, "the socket is closed", timeout_s=5)
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
 
 
 async def test_whoever_forgets_tls_is_told_why_nothing_is_heard(
