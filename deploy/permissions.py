@@ -223,8 +223,8 @@ def _declare_subjects() -> Iterator[str]:
         name = str(consumer.durable_name)
         yield subjects.api("CONSUMER.DURABLE.CREATE", stream_name, name)
         yield subjects.api("CONSUMER.DELETE", stream_name, name)  # one that cannot be changed is replaced
-    # A consumer that has delivered a running job is not replaced; settled submissions may leave the log.
-    yield from (subjects.api("CONSUMER.INFO", *names) for names in (*WORK, *DISPATCH))
+        # A consumer with a running job is not replaced, settled submissions may leave the log, and a pause is reported.
+        yield subjects.api("CONSUMER.INFO", stream_name, name)
 
 
 def _sort(found: Iterator[str]) -> tuple[str, ...]:

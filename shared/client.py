@@ -6,6 +6,7 @@ The comment in each method describes the fault of the method that it overrides.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -24,6 +25,12 @@ class HealingClient(Client):
         """Use this key from the next connection on."""
         self._nkeys_seed_str = seed
         self._setup_nkeys_connect()
+
+    def certificate_end(self) -> float:
+        """Return the end of the validity of the broker's certificate in Unix seconds, 0 without TLS."""
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        certificate = None if writer is None else writer.get_extra_info("peercert")
+        return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else 0.0
 
     async def _process_err(self, err_msg: str) -> None:
         # Closes the client forever when the broker ends the connection with an error.

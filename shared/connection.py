@@ -71,6 +71,7 @@ class Connection:
         self._connected.set()
         self._connected = asyncio.Event()
         metrics.CONNECTED.set(1)
+        metrics.CERTIFICATE_ENDS.set(self.client.certificate_end())
 
     async def request(
         self, subject: str, body: bytes = b"", *, timeout_s: float = ATTEMPT_S, headers: dict[str, str] | None = None

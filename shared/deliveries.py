@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from nats.aio.msg import Msg
+    from nats.js.api import ConsumerInfo
 
     from shared.bus import Bus
 
@@ -187,11 +188,22 @@ async def _reset(bus: Bus, stream: str, consumer: str, seq: int | None = None) -
 
 async def settled_until(bus: Bus, stream: str, consumer: str) -> int:
     """Return the stream's sequence up to which the consumer has settled all messages. Raises BrokerUnavailable."""
+    floor = (await _info(bus, stream, consumer)).ack_floor
+    return floor.stream_seq if floor else 0
+
+
+async def is_paused(bus: Bus, stream: str, consumer: str) -> bool:
+    """Return whether an operator has paused the consumer. Raises BrokerUnavailable."""
+    return bool((await _info(bus, stream, consumer)).paused)
+
+
+async def _info(bus: Bus, stream: str, consumer: str) -> ConsumerInfo:
     bus.require_connection()
     with translate_errors():
         async with asyncio.timeout(ATTEMPT_S):
-            info = await bus.client.jetstream(timeout=None).consumer_info(stream, consumer)  # see Connection.request
-    return info.ack_floor.stream_seq if info.ack_floor else 0
+            # The client's own timeout would lose a cancellation that comes with the reply: see Connection.request.
+            info: ConsumerInfo = await bus.client.jetstream(timeout=None).consumer_info(stream, consumer)
+    return info
 
 
 def _split(msgs: list[Msg]) -> tuple[list[Delivery], bool]:

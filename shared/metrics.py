@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 disable_created_metrics()  # type: ignore[no-untyped-call]  # an unused second series for each counter
 
 CONNECTED = Gauge("artmancer_broker_connected", "1 while the connection to the broker is established")
+CERTIFICATE_ENDS = Gauge(
+    "artmancer_broker_certificate_ends_timestamp_seconds",
+    "The end of the validity of the broker's certificate, in Unix seconds, as of the last connection; 0 without TLS",
+)
 RECONNECTS = Counter("artmancer_broker_reconnects", "Reconnects to the broker")
 RPC_SECONDS = Histogram(
     "artmancer_rpc_seconds",

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from services.jobmanager import metrics
+from services.jobmanager.broker_watch import BrokerWatch
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.history.retention import Retention
@@ -52,13 +53,15 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher.board)
-        endpoints = _endpoints(bus, list(dispatchers.values()), settings.instance)
+        watch = BrokerWatch(bus, settings.streams)
+        endpoints = _endpoints(bus, list(dispatchers.values()), watch, settings.instance)
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,
                 "reap": reaper.run,
                 "retain": Retention(bus).run,
+                "watch": watch.run,
                 "declare": _Declaration(bus, settings.streams, dispatchers.values()).run,
             }
             tasks = [group.create_task(_restart(name, part, bus, settings), name=name) for name, part in parts.items()]
@@ -152,9 +155,10 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
             not_declared.log(error)
 
 
-def _endpoints(bus: Bus, dispatchers: list[Dispatcher], instance: str) -> list[rpc.Endpoint[Any]]:
+def _endpoints(bus: Bus, dispatchers: list[Dispatcher], watch: BrokerWatch, instance: str) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=instance, status="healthy")
+        status, detail = ("degraded", {"paused": " ".join(watch.sentences)}) if watch.sentences else ("healthy", {})
+        return HealthReply(service=NAME, instance=instance, status=status, detail=detail)
 
     async def queue(_: QueueQuery) -> QueueReport:
         waiting: defaultdict[str, list[str]] = defaultdict(list)

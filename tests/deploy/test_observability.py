@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/observability"
 SERVICES = ("gateway.http", "jobmanager", "a100worker", "segmentation")
-OWNERS = ("shared.metrics", "services.gateway.core.fullness", *(f"services.{name}.metrics" for name in SERVICES))
+OWNERS = (
+    "shared.metrics",
+    "services.gateway.core.fullness",
+    "services.jobmanager.broker_watch",
+    *(f"services.{name}.metrics" for name in SERVICES),
+)
 OF_PROMETHEUS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 OF_THE_SCRAPE = {"job", "service", "instance", "le"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from prometheus_client import REGISTRY
 
 from deploy import credentials
 from deploy.permissions import DUTIES
@@ -100,6 +102,16 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     told = [await refusal(right.model_copy(update=changed)) for changed in wrong.values()]
 
     assert told == list(wrong)
+
+
+async def test_the_end_of_the_brokers_certificate_is_a_metric(keys: Keys, node: Node) -> None:
+    """The alert warns before the services can connect no more."""
+    certificate = x509.load_pem_x509_certificate((keys.folder / "nats/server.crt").read_bytes())
+
+    async with open_bus(keys.settings(node.url, "imageutils"), "imageutils"):
+        ends = REGISTRY.get_sample_value("artmancer_broker_certificate_ends_timestamp_seconds")
+
+    assert ends == certificate.not_valid_after_utc.timestamp()
 
 
 async def test_a_connection_to_a_silent_broker_is_closed(keys: Keys, node: Node) -> None:

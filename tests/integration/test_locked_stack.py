@@ -37,7 +37,6 @@ SPARE = (
     (subjects.api("STREAM.MSG.GET", ">"), "only in a cluster, where the copy that was asked may lag behind"),
     (subjects.api("STREAM.UPDATE", ">"), "only after a change of settings or a drift"),
     (subjects.api("CONSUMER.DELETE", ">"), "only after a drift that the broker cannot correct"),
-    (subjects.api("CONSUMER.INFO", ">"), "only after such a drift, or when the log is nearly full"),
     (subjects.api("STREAM.MSG.DELETE", topology.JOB_LOG), "only when the log is nearly full"),
     (subjects.api("INFO"), "nobody asks, so that the broker does not answer: `deploy/accounts.py`"),
     *((subjects.object_entry(bucket, "*"), "a picture is stored again in half of its life") for bucket in _RENEWED),
