@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from shared.deep_pixels import Deep
     from shared.image_codec import Rgb
 
 SMALL_SIDE_PX = 384
@@ -24,6 +25,7 @@ SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) /
 """Linear light (0..1) of each value of an sRGB channel."""
 _CLIPPED_SHARE = np.rint(255 * ((SRGB_TO_LINEAR - _CLIPPING_FROM) / (1 - _CLIPPING_FROM)).clip(0, 1)).astype(np.uint8)
 _FIRST_CLIPPED = int(np.argmax(_CLIPPED_SHARE > 0))
+_DEEP_CLIPPED_SHARE = np.interp(np.arange(65536), np.arange(256) * 257, _CLIPPED_SHARE / 255).astype(np.float32)
 
 
 def shrink(image: Rgb) -> Rgb:
@@ -48,6 +50,23 @@ def apply_table(image: Rgb, table: Rgb) -> Rgb:
         if image[band].max() >= _FIRST_CLIPPED:
             _restore_highlights(image[band], balanced[band])
     return balanced
+
+
+def apply_curves(image: Deep, curves: Deep) -> Deep:
+    """Return an image (h, w, 3) with 16 bits a channel in the colours of curves (3, 65536), as `apply_table` does."""
+    balanced = np.empty_like(image)
+    for channel, curve in enumerate(curves):
+        balanced[..., channel] = curve[image[..., channel]]
+    if image.max() >= _FIRST_CLIPPED * 257:
+        _restore_deep_highlights(image, balanced)
+    return balanced
+
+
+def _restore_deep_highlights(image: Deep, balanced: Deep) -> None:
+    brightest = balanced.max(axis=2)
+    for channel in range(3):
+        raised = np.rint(brightest * _DEEP_CLIPPED_SHARE[image[..., channel]]).astype(np.uint16)
+        balanced[..., channel] = np.maximum(balanced[..., channel], raised)
 
 
 def _restore_highlights(image: Rgb, balanced: Rgb) -> None:

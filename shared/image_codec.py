@@ -1,6 +1,7 @@
 """Image files to arrays and back. Only this module handles modes, transparency and colour order.
 
-Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). `shared/image_source.py` opens the files.
+Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). `shared/image_source.py` opens the files, and
+`shared/deep_pixels.py` reads those with 16 bits a channel.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image
 
-from shared import jpeg, png
+from shared import deep_pixels, jpeg, png
 from shared.colour import SRGB, Colour, converter, fit
 from shared.errors import BadImage
 from shared.image_formats import CONTENT_TYPES
 from shared.image_source import open_source
+from shared.picture_notes import list_notes
 from shared.source_types import build_png_chunks
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from shared.deep_pixels import Deep
     from shared.image_source import Source
     from shared.source_types import SourceType
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     Grey: TypeAlias = NDArray[np.uint8]
     """(height, width); in a mask 255 is "inside"."""
 
-_SIXTEEN_BIT = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+_SIXTEEN_BIT = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _WHOLE_IF_ENDED = frozenset({"PNG", "WEBP", "AVIF", "HEIF"})
 _OPAQUE = 255
 _WHITE, _BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
@@ -57,18 +60,29 @@ class ImageInfo:
     width: int
     height: int
     content_type: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
     """A decoded, upright image on white, and the meaning of its values.
 
-    `rgba` holds the image's own colours and its transparency; None if all of it is opaque, or if nobody asked.
+    `rgba` holds the image's own colours and its transparency; None if all of it is opaque, or if nobody asked. `deep`
+    holds the same with 16 bits a channel, as RGB or RGBA; None if the file has fewer, or if nobody asked.
     """
 
     rgb: Rgb
     colour: Colour = SRGB
     rgba: Rgba | None = None
+    deep: Deep | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> Rgb | Rgba | Deep:
+        """The values that a result keeps where nothing is edited."""
+        if self.deep is not None:
+            return self.deep
+        return self.rgb if self.rgba is None else self.rgba
 
 
 def probe(data: bytes) -> ImageInfo:
@@ -78,27 +92,32 @@ def probe(data: bytes) -> ImageInfo:
     """
     with open_source(data) as source:
         _check_whole(source)
-        return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format])
+        notes = list_notes(source, data, depth=deep_pixels.note_of(source))
+        return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format], notes)
 
 
-def decode_photo(data: bytes, *, with_alpha: bool = False) -> Photo:
+def decode_photo(data: bytes, *, with_alpha: bool = False, with_depth: bool = False) -> Photo:
     """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge.
 
-    Grey and CMYK values with a profile become sRGB. `with_alpha` also keeps what is transparent.
+    Grey and CMYK values with a profile become sRGB. `with_alpha` also keeps what is transparent, `with_depth` the 16
+    bits of a channel.
     """
     with open_source(data) as source:
-        plain, mode = _plain_png(source), source.image.mode
-        colour = fit(mode, source.colour)
+        plain, mode = _plain_png(source), deep_pixels.mode_of(source)
+        colour, convert = fit(mode, source.colour), converter(mode, source.colour)
         if plain is not None and (rgb := _opaque(plain)) is not None:
-            return Photo(rgb, colour)
-        upright = _upright(source, plain)
-        convert = converter(mode, source.colour)
+            return Photo(rgb, colour, notes=list_notes(source, data))
+        deep = deep_pixels.read(source) if deep_pixels.is_read(source, wanted=with_depth) else None
+        upright = _upright(source, plain, deep)
+        if deep is not None:
+            deep = deep_pixels.to_result(deep, source, upright, convert) if with_depth else None
+        notes = list_notes(source, data, depth=deep_pixels.note_of(source, lost=deep is None))
         if with_alpha and _may_be_transparent(upright):
             rgba = _in_bands(upright, lambda band: _convert(band, convert).convert("RGBA"))
             if rgba[..., 3].min() < _OPAQUE:
-                return Photo(lay_on_white(rgba), colour, rgba)
+                return Photo(lay_on_white(rgba), colour, rgba, deep, notes)
         rgb = _in_bands(upright, lambda band: _on_ground(_convert(band, convert), _WHITE).convert("RGB"))
-        return Photo(rgb, colour)
+        return Photo(rgb, colour, None, deep, notes)
 
 
 def lay_on_white(rgba: Rgba) -> Rgb:
@@ -112,7 +131,8 @@ def decode_mask(data: bytes) -> Grey:
         plain = _plain_png(source)
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return _grey(rgb)
-        return _in_bands(_upright(source, plain), _mask_band)
+        deep = deep_pixels.read(source) if deep_pixels.is_read(source, wanted=False) else None
+        return _in_bands(_upright(source, plain, deep), _mask_band)
 
 
 def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
@@ -121,10 +141,11 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
     Beside the decoded image it takes a few megabytes: it works in bands, and ends at the first one with a bright pixel.
     """
     with open_source(data) as source:
-        return all(_is_dark(band, threshold) for band in _bands(_load_by_pillow(source)))
+        image = deep_pixels.to_levels(_load_by_pillow(source), source)
+        return all(_is_dark(band, threshold) for band in _bands(image))
 
 
-def encode_png(pixels: Rgb | Rgba | Grey, colour: Colour = SRGB, source_type: SourceType | None = None) -> bytes:
+def encode_png(pixels: Rgb | Rgba | Grey | Deep, colour: Colour = SRGB, source_type: SourceType | None = None) -> bytes:
     """Encode (h, w), (h, w, 3) RGB or (h, w, 4) RGBA as PNG that states the meaning of its values, and its source."""
     return png.pack(pixels, *colour.for_png(), *build_png_chunks(source_type))
 
@@ -139,11 +160,14 @@ def encode_jpeg(pixels: Rgb, quality: int = 85) -> bytes:
     return bytes(encoded)
 
 
-def _upright(source: Source, plain: NDArray[np.uint8] | None) -> Image.Image:
-    """Load the first frame and turn it upright; `plain` is the result of `_plain_png`."""
+def _upright(source: Source, plain: NDArray[np.uint8] | None, deep: Deep | None) -> Image.Image:
+    """Load the first frame and turn it upright; `plain` is the result of `_plain_png`, `deep` was read already."""
     if plain is not None:
         return Image.frombuffer(source.image.mode, source.image.size, plain, "raw", source.image.mode, 0, 1)
-    image = _load(source)
+    if deep is not None and source.format == "PNG":
+        image = Image.fromarray(deep_pixels.to_eight_bits(deep))
+    else:
+        image = deep_pixels.to_levels(_load(source), source)
     if source.frame is not None:
         canvas = Image.new("RGBA", source.size)
         canvas.paste(image.convert("RGBA"), source.frame[2:])
@@ -290,8 +314,6 @@ def _grey(rgb: Rgb) -> Grey:
 def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode not in _SIXTEEN_BIT:
         return image
-    if image.mode == "F":
-        return image.convert("L")
     return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
 
 

@@ -36,6 +36,7 @@ _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP",
     b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF", b"\0\0\1\0": "ICO",
 }  # fmt: skip
+_BITS_TAG, _CHANNELS_TAG, _PLANES_TAG, _SEPARATE = 258, 277, 284, 2  # TIFF 6.0, section 8
 # Code points of ITU-T H.273: primaries that are not stated; the curve of sRGB, and those that browsers read as it.
 _UNSTATED, _LARGEST_CODE = frozenset({0, 2}), 255
 _SRGB_CURVE, _READ_AS_SRGB = 13, frozenset({1, 2, 6, 14, 15})
@@ -52,7 +53,7 @@ class Source:
     """An opened file. `pixels` is the file without its metadata; `image` reads it and has decoded nothing yet.
 
     `size` is the stored one, of the canvas of an animation; `frame` is the place of its first picture there. Both
-    are in pixels.
+    are in pixels. `frames` is the number of pictures of an animated PNG.
     """
 
     format: str
@@ -63,6 +64,7 @@ class Source:
     colour: Colour
     frame: png_chunks.Frame | None
     ended: bool
+    frames: int = 1
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -81,6 +83,7 @@ class _File:
     canvas: tuple[int, int] | None = None
     frame: png_chunks.Frame | None = None
     ended: bool = True
+    frames: int = 1
 
 
 @contextmanager
@@ -94,8 +97,10 @@ def open_source(data: bytes) -> Iterator[Source]:
         file = _sort(data)
         image = _open(file)
     except BROKEN as error:
-        raise BadImage(_unreadable()) from error
+        raise BadImage(_unreadable(data)) from error
     try:
+        if file.format == "TIFF":
+            _check_planes(image)
         source = _describe(file, image)
         _check_size(*source.size)
         if not file.ended and file.format != "PNG":  # of a PNG the pixels decide: some lack nothing but the end
@@ -107,7 +112,16 @@ def open_source(data: bytes) -> Iterator[Source]:
         image.close()
 
 
-def _unreadable() -> str:
+def _check_planes(image: ImageFile.ImageFile) -> None:
+    """Refuse 16 bits in planes: Pillow reads them as 8. Raises BadImage."""
+    tags = image.tag_v2  # type: ignore[attr-defined]  # of Pillow's class for TIFF
+    if tags.get(_PLANES_TAG) == _SEPARATE and tags.get(_CHANNELS_TAG, 1) > 1 and max(tags.get(_BITS_TAG, (8,))) > 8:  # noqa: PLR2004
+        raise BadImage("A TIFF with 16 bits a channel in separate planes is not read; save it interleaved, or as PNG.")
+
+
+def _unreadable(data: bytes) -> str:
+    if data[:2] in {b"II", b"MM"}:
+        return "The TIFF is damaged, or not of 8 or 16 bits a channel as grey, RGB or RGBA; save it so, or as PNG."
     missing = missing_decoders()
     return f"The file is not a readable image ({', '.join(name for name in FORMATS if name not in missing)})."
 
@@ -120,7 +134,7 @@ def _sort(data: bytes) -> _File:
     if kind == "PNG":
         chunks = png_chunks.read(data)
         colour = Colour(chunks.icc, chunks.colours)
-        return _File(kind, chunks.pixels, chunks.exif, colour, chunks.size, chunks.frame, chunks.ended)
+        return _File(kind, chunks.pixels, chunks.exif, colour, chunks.size, chunks.frame, chunks.ended, chunks.frames)
     if kind in {"AVIF", "HEIF"}:
         colour = Colour(chunks=_code_chunk(isobmff.colour_code(data)))
         return _File(kind, isobmff.hide_metadata(data), colour=colour, ended=isobmff.is_whole(data))
@@ -173,6 +187,7 @@ def _describe(file: _File, image: ImageFile.ImageFile) -> Source:
         colour=colour,
         frame=file.frame,
         ended=file.ended,
+        frames=file.frames,
     )
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.object_buckets import Entry
 
-    Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str]]]
-    """Returns width and height of the upright image in pixels, and its content type. Raises BadImage, TooLarge."""
+    Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str, list[str]]]]
+    """Returns the upright image's width and height in pixels, its content type and notes. Raises BadImage, TooLarge."""
 
 __all__ = [
     "CHUNK_BYTES",
@@ -40,6 +40,7 @@ __all__ = [
 ]
 _STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
 _VERIFIED = 4096  # copies
+_NOTE_END = "\n"
 _CLOCK_SKEW_S = 60.0  # between the hosts that write and read an entry
 
 
@@ -114,8 +115,7 @@ class NatsImageStore:
             if known is not None:
                 return known
             ref = ref or await self._describe(bucket, sha256, data)
-            metadata = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
-            nuid = await self._objects.write(bucket, sha256, data, sha256, metadata, expect_last=before.seq)
+            nuid = await self._objects.write(bucket, sha256, data, sha256, _metadata(ref), expect_last=before.seq)
             if nuid is not None:
                 break
             may_exist = True  # another writer was first, and its copy serves too
@@ -127,9 +127,15 @@ class NatsImageStore:
         return ref
 
     async def _describe(self, bucket: Bucket, sha256: str, data: bytes) -> ImageRef:
-        width, height, content_type = await self._probe(data)
+        width, height, content_type, notes = await self._probe(data)
         return ImageRef(
-            bucket=bucket, sha256=sha256, content_type=content_type, width=width, height=height, size_bytes=len(data)
+            bucket=bucket,
+            sha256=sha256,
+            content_type=content_type,
+            width=width,
+            height=height,
+            size_bytes=len(data),
+            notes=notes or None,
         )
 
     async def _usable(self, bucket: Bucket, sha256: str, entry: Entry | None) -> ImageRef | None:
@@ -268,17 +274,23 @@ class CachedImageStore:
         return self._images.stream(bucket, sha256)
 
 
-async def _probe_in_thread(data: bytes) -> tuple[int, int, str]:
+async def _probe_in_thread(data: bytes) -> tuple[int, int, str, list[str]]:
     from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no images and has no Pillow)
 
     info = await asyncio.to_thread(probe, data)
-    return info.width, info.height, info.content_type
+    return info.width, info.height, info.content_type, list(info.notes)
 
 
 def _is_young(bucket: Bucket, entry: Entry) -> bool:
     age = time.time() - entry.mtime.timestamp()
     # An entry from the future has a wrong time: its writer's clock was ahead, or this one is behind. Write it again.
     return -_CLOCK_SKEW_S < age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
+
+
+def _metadata(ref: ImageRef) -> dict[str, str]:
+    """Return what the entry of an image states, as text."""
+    stated = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
+    return {**stated, "notes": _NOTE_END.join(ref.notes)} if ref.notes else stated
 
 
 def _ref(bucket: Bucket, sha256: str, entry: Entry) -> ImageRef | None:
@@ -291,6 +303,7 @@ def _ref(bucket: Bucket, sha256: str, entry: Entry) -> ImageRef | None:
         "width": metadata.get("width"),
         "height": metadata.get("height"),
         "size_bytes": entry.size,
+        "notes": [note for note in metadata.get("notes", "").split(_NOTE_END) if note] or None,
     }
     try:
         return ImageRef.model_validate(fields)

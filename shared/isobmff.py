@@ -12,6 +12,7 @@ _AVIF = frozenset({b"avif", b"avis"})
 _HEIF = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"})
 _METADATA = frozenset({b"Exif", b"mime", b"uri "})
 _UNKNOWN = b"skip"
+_APPLE_GAIN_MAP = b"hdrgainmap"  # urn:com:apple:photo:2020:aux:hdrgainmap
 _CODE_BYTES = 7  # of a box `colr` with the type `nclx`: three numbers of 16 bits and a flag
 
 
@@ -66,6 +67,24 @@ def colour_code(data: bytes) -> tuple[int, int] | None:
         if box.kind == b"colr" and data[box.start : at] == b"nclx" and box.end >= at + _CODE_BYTES:
             return int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def bits(data: bytes) -> int:
+    """Return the bits a channel of an AVIF, as its first decoder configuration states them (AV1-ISOBMFF, 2.3)."""
+    for box in _inside(data, b"meta", b"iprp", b"ipco"):
+        if box.kind == b"av1C" and box.end - box.start >= 3:  # noqa: PLR2004
+            flags = data[box.start + 2]
+            return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
+    return 8
+
+
+def has_gain_map(data: bytes) -> bool:
+    """Return whether the file has a gain map: an item `tmap` (ISO 21496-1), or an auxiliary picture of Apple's."""
+    for item in _inside(data, b"meta", b"iinf"):
+        if item.kind == b"infe" and b"tmap" in data[item.start : min(item.end, item.start + 16)]:
+            return True
+    properties = _inside(data, b"meta", b"iprp", b"ipco")
+    return any(box.kind == b"auxC" and _APPLE_GAIN_MAP in data[box.start : box.end] for box in properties)
 
 
 def _inside(data: bytes, *path: bytes) -> Iterator[Box]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0x
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # markers without a length, and stuffed bytes
 _EXIF, _PROFILE = b"Exif\0", b"ICC_PROFILE\0"
 _EXIF_HEAD_BYTES = 6
+_XMP, _ISO_GAIN_MAP, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"urn:iso:std:iso:ts:21496:-1\0", b"MPF\0"
+_GAIN_MAP_NAMES = (b"hdrgm:", b"HDRGainMap", b'Semantic="GainMap"')
+_NUMBER_OF_PICTURES, _MOST_PICTURES = 0xB001, 1000
 # A decoder takes its colours from these two; shorter ones are ignored by libjpeg.
 _COLOURS = ((_APP0, b"JFIF\0", 14), (_APP14, b"Adobe", 12))
 _END = b"\xff\xd9"
@@ -48,6 +52,45 @@ def read(data: bytes) -> Parts:
     whole = bool(parts) and set(profile) == set(range(1, parts + 1))
     icc = b"".join(profile[number] for number in sorted(profile)) if whole else None
     return Parts(b"".join([*kept, data[at:]]), exif or b"", icc)
+
+
+def count_pictures(data: bytes) -> int:
+    """Return how many pictures the file states to have (CIPA DC-007, 5.2.3: tag 0xB001 of the segment MPF)."""
+    for marker, start, end in _segments(data):
+        if marker == _SCAN:
+            break
+        if marker == _APP2 and data[start + 4 : end].startswith(_PICTURES):
+            return _stated_pictures(data[start + 4 + len(_PICTURES) : end])
+    return 1
+
+
+def has_gain_map(data: bytes) -> bool:
+    """Return whether the file has a gain map: of Ultra HDR, of ISO 21496-1, or of Apple's in a further picture."""
+    for marker, start, end in _segments(data):
+        if marker == _SCAN:
+            break
+        body = data[start + 4 : end]
+        if marker == _APP2 and body.startswith(_ISO_GAIN_MAP):
+            return True
+        if marker == _APP1 and body.startswith(_XMP) and any(name in body for name in _GAIN_MAP_NAMES):
+            return True
+    return count_pictures(data) > 1 and any(name in data for name in _GAIN_MAP_NAMES)
+
+
+def _stated_pictures(block: bytes) -> int:
+    """Return the number in a TIFF block; 1 if it is broken."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None or len(block) < 8:  # noqa: PLR2004 (byte order, magic number, address of the directory)
+        return 1
+    (at,) = struct.unpack_from(f"{order}I", block, 4)
+    if at + 2 > len(block):
+        return 1
+    (count,) = struct.unpack_from(f"{order}H", block, at)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(block) - 11), 12):
+        tag, _, _, value = struct.unpack_from(f"{order}HHII", block, entry)
+        if tag == _NUMBER_OF_PICTURES:
+            return min(max(1, int(value)), _MOST_PICTURES)
+    return 1
 
 
 def with_end(pixels: bytes) -> tuple[bytes, bytes]:

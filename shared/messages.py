@@ -78,6 +78,7 @@ class ImageRef(Message):
     width: int = Field(ge=1, le=2**31 - 1)
     height: int = Field(ge=1, le=2**31 - 1)
     size_bytes: int = Field(ge=1, le=2**63 - 1)
+    notes: list[str] | None = None  # what of the file is not edited or not kept
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -201,6 +202,7 @@ class Done(_JobEvent):
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
     adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
     source_type: str | None = None  # the IPTC address that the result states, see shared/source_types.py
+    notes: list[str] | None = None  # what of the inputs is not in the result
 
 
 class Failed(_JobEvent):

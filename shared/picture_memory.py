@@ -7,6 +7,7 @@ import ctypes
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+from shared.deep_pixels import KEPT
 from shared.image_formats import MAX_PIXELS
 from shared.memory_budget import MemoryBudget
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PIXEL_BYTES: Final = 13
 # Their decoders hold planes, a frame, the canvas of an animation, and a copy of the result. Most take 7 here too.
 _VIDEO_PIXEL_BYTES: Final = 20
+_DEEP_PIXEL_BYTES: Final = 24  # as read, upright, with 8 bits and on white; at most half as many pixels are read so
 _VIDEO_TYPES: Final = frozenset({"image/webp", "image/avif", "image/heic"})
 _LARGEST_FILE_BYTES: Final = 64 * 1024**2
 LARGEST_BYTES: Final = _PIXEL_BYTES * MAX_PIXELS + _LARGEST_FILE_BYTES
@@ -89,4 +91,6 @@ def _picture_bytes(ref: ImageRef | None) -> int:
     if ref is None:
         return LARGEST_BYTES
     pixel_bytes = _VIDEO_PIXEL_BYTES if ref.content_type in _VIDEO_TYPES else _PIXEL_BYTES
+    if KEPT in (ref.notes or ()):
+        pixel_bytes = _DEEP_PIXEL_BYTES
     return ref.width * ref.height * pixel_bytes + ref.size_bytes

@@ -44,7 +44,8 @@ async def test_bytes_become_a_picture(client: Client, kind: str | None) -> None:
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/v1/images/{NAME}"
     assert answer.json() == {
-        "sha256": NAME, "width": 64, "height": 48, "content_type": "image/png", "bytes": len(PHOTO)
+        "sha256": NAME, "width": 64, "height": 48, "content_type": "image/png", "bytes": len(PHOTO),
+        "notes": []
     }  # fmt: skip
 
 
@@ -68,6 +69,19 @@ async def test_a_known_picture_is_200(client: Client) -> None:
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json() == second.json()
+
+
+async def test_what_is_left_out_of_a_picture_has_a_note(client: Client) -> None:
+    """In the answer to each upload, and in a header of each download."""
+    frames = [Image.new("RGB", (8, 6), (90 * number, 0, 0)) for number in range(3)]
+    animation = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+    uploads = [await post(client, animation), await post(client, animation)]
+    address = uploads[0].headers["location"]
+    downloads = [await client.get(address), await client.head(address)]
+
+    assert [answer.json()["notes"] for answer in uploads] == [["first of 3 frames"]] * 2
+    assert [answer.headers["x-notes"] for answer in downloads] == ["first of 3 frames"] * 2
 
 
 async def test_the_size_is_that_of_the_upright_picture(client: Client) -> None:

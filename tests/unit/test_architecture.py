@@ -33,7 +33,7 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "con
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
           "png_chunks", "isobmff", "orientation", "colour_tables", "picture_memory", "colour", "icc",
-          "transparency", "foreground", "xmp", "source_types"}  # fmt: skip
+          "transparency", "foreground", "xmp", "source_types", "deep_pixels", "picture_notes"}  # fmt: skip
 NATS_ADAPTERS = {
     f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")
 }

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.a100worker import backend, metrics
+from services.a100worker.imaging.depth import keep_depth
 from services.a100worker.imaging.transparency import restore
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
 from services.a100worker.job.results import count_outside_changes, store_result
 from shared import tracing
+from shared.deep_pixels import KEPT
 from shared.errors import Busy, EngineHung
 from shared.image_codec import encode_png
 from shared.messages import Done
@@ -35,12 +37,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """A finished edit with its PNG. Times are monotonic seconds."""
+    """A finished edit with its PNG, and what of the inputs is not in it. Times are monotonic seconds."""
 
     edit: Edit
     png: bytes
     source_type: SourceType | None
     changed_outside_px: int
+    notes: list[str]
     decoded_at: float
     edited_at: float
 
@@ -87,6 +90,7 @@ class Attempt:
             seed=self.work.submit.seed,
             changed_outside_px=output.changed_outside_px,
             timings_ms=timings_ms,
+            notes=output.notes or None,
             debug=session,
             source_type=output.source_type,
             **_origin(output.edit.provenance),
@@ -113,11 +117,13 @@ class Attempt:
             edit = backend.edit(self.engine, decoded.inputs, self.progress)
         edited_at = time.monotonic()
         photo = decoded.photo
-        result = restore(photo.rgba, edit)
-        changed = count_outside_changes(photo.rgb if photo.rgba is None else photo.rgba, result, edit.region)
+        table = calls.table_of(edit.image)
+        result = keep_depth(photo.deep, decoded.inputs.image, edit, restore(photo.rgba, edit), table)
+        changed = count_outside_changes(photo.pixels, result, edit.region)
+        notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table changes all 16 bits
         source_type = combine(edit.source_type, [find_source_type(files[name]) for name in _PICTURES if name in files])
         png = encode_png(result, photo.colour, source_type)
-        return _Output(edit, png, source_type, changed, decoded_at, edited_at)
+        return _Output(edit, png, source_type, changed, notes, decoded_at, edited_at)
 
     async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str | None:
         """Store the debug session and return its name; None if there is no room, which must not cost the result."""

@@ -16,6 +16,7 @@ from services.a100worker.imaging.reference import marks_something
 from shared import rpc, subjects
 from shared.colour import to_space, to_srgb
 from shared.colour_tables import apply_table, shrink
+from shared.deep_pixels import KEPT
 from shared.errors import ArtMancerError, JobCancelled
 from shared.image_codec import decode_mask, decode_photo, encode_png
 from shared.messages import ImageReply, SaliencyReply, SaliencyRequest, Task, WhiteBalanceRequest
@@ -43,10 +44,11 @@ _TABLE = (1, 256, 3)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The inputs of an engine, and the photo, whose colour space and transparency the result has too."""
+    """The inputs of an engine, and the photo, whose colour space, transparency and depth the result has too."""
 
     inputs: TaskInputs
     photo: Photo
+    notes: list[str]
 
 
 class ServiceCalls:
@@ -57,6 +59,7 @@ class ServiceCalls:
         self._images = images
         self._cancel_flag = cancel_flag
         self._loop = asyncio.get_running_loop()
+        self._balanced: tuple[Rgb, Rgb] | None = None
 
     def fetch_saliency(self, sha256: str | None) -> Grey | None:
         """Return the saliency map of an image, or None if there is none. Raises JobCancelled."""
@@ -68,7 +71,12 @@ class ServiceCalls:
         reply = self._wait_for(_fetch_balanced(self._bus, self._images, submit, small))
         if reply.shape != _TABLE:
             return reply  # of an image service of the release before, which balances the image itself
-        return apply_table(image, reply[0])
+        self._balanced = apply_table(image, reply[0]), reply[0]
+        return self._balanced[0]
+
+    def table_of(self, image: Rgb) -> Rgb | None:
+        """Return the table (256, 3) that an answer of `fetch_balanced` was balanced by; None for another image."""
+        return self._balanced[1] if self._balanced is not None and self._balanced[0] is image else None
 
     def _wait_for(self, call: Coroutine[object, object, T]) -> T:
         """Run the call on the event loop and wait for it. A cancel ends the wait at once and raises JobCancelled."""
@@ -90,11 +98,13 @@ async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
 
 def decode(submit: JobSubmit, files: Files, calls: ServiceCalls) -> Decoded:
     """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
-    photo = decode_photo(files["image"], with_alpha=True)
-    return Decoded(_inputs(submit, photo, files, calls), photo)
+    photo = decode_photo(files["image"], with_alpha=True, with_depth=True)
+    notes = list(photo.notes)
+    return Decoded(_inputs(submit, photo, files, calls, notes), photo, notes)
 
 
-def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls) -> TaskInputs:
+def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls, notes: list[str]) -> TaskInputs:
+    """Return the inputs of the job's task, and add the notes on further images."""
     options = submit.model_dump(include=_OPTIONS)
     image = photo.rgb
     match submit.task:
@@ -108,7 +118,7 @@ def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls) 
                 **options,
             )
         case Task.INSERTION:
-            reference, reference_mask = _decode_reference(files, photo.colour)
+            reference, reference_mask = _decode_reference(files, photo.colour, notes)
             return InsertionInputs(
                 image=image,
                 mask=_resize_mask(decode_mask(files["mask"]), image),
@@ -128,9 +138,10 @@ def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls) 
     assert_never(submit.task)
 
 
-def _decode_reference(files: Files, colour: Colour) -> tuple[Rgb, Grey | None]:
+def _decode_reference(files: Files, colour: Colour, notes: list[str]) -> tuple[Rgb, Grey | None]:
     """Return the reference in the photo's colour space, and its mask: the one that was sent, or its transparency."""
     reference = decode_photo(files["reference"], with_alpha=True)
+    notes += [f"reference: {note}" for note in reference.notes if note != KEPT]
     mask = decode_mask(files["reference_mask"]) if "reference_mask" in files else None
     if reference.rgba is not None and not marks_something(mask):
         mask = np.ascontiguousarray(reference.rgba[..., 3])

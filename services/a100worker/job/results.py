@@ -18,6 +18,7 @@ from shared.topology import JOB_EV, OWNED
 
 if TYPE_CHECKING:
     from shared.bus import Bus
+    from shared.deep_pixels import Deep
     from shared.image_codec import Grey, Rgb, Rgba
     from shared.image_store import Bucket, ImageRemover, ImageStore
     from shared.messages import JobWork
@@ -68,7 +69,7 @@ async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> No
             await images.remove("results", sha256, partial(is_result_marked, bus, sha256))
 
 
-def count_outside_changes(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey | None) -> int:
+def count_outside_changes(before: Rgb | Rgba | Deep, after: Rgb | Rgba | Deep, region: Grey | None) -> int:
     """Count the pixels outside the region that differ from the upload, in colour or opacity.
 
     An edit of the whole image (None) has none.
@@ -81,14 +82,14 @@ def count_outside_changes(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey | 
     return sum(_count_outside(before[band], after[band], region[band]) for band in bands)
 
 
-def _count_outside(before: Rgb | Rgba, after: Rgb | Rgba, region: Grey) -> int:
+def _count_outside(before: Rgb | Rgba | Deep, after: Rgb | Rgba | Deep, region: Grey) -> int:
     if _is_equal(before, after):
         return 0
     changed = np.any(before != after, axis=2)
     return int(np.count_nonzero(changed & (region == 0)))
 
 
-def _is_equal(before: Rgb | Rgba, after: Rgb | Rgba) -> bool:
+def _is_equal(before: Rgb | Rgba | Deep, after: Rgb | Rgba | Deep) -> bool:
     """Compare eight bytes at a time: 3 ms for 12 megapixels, where a comparison by pixels takes 130 ms."""
     if not (before.flags.c_contiguous and after.flags.c_contiguous):
         return False

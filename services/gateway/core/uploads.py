@@ -186,4 +186,5 @@ def _ref(sha256: str, data: bytes, found: dict[str, Any]) -> ImageRef:
         width=found["width"],
         height=found["height"],
         size_bytes=len(data),
+        notes=found["notes"] or None,
     )

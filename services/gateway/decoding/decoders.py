@@ -58,13 +58,13 @@ class Decoders:
         return [child.pid for lane in (self._quick, self._large) for child in lane.children if child.is_alive()]
 
     async def describe(self, data: bytes) -> dict[str, Any]:
-        """Return width, height and content type of an image. Raises BadImage, TooLarge, ClientDisconnect."""
+        """Return width, height, content type and notes of an image. Raises BadImage, TooLarge, ClientDisconnect."""
         return dict(json.loads(await self._run("describe", data)))
 
-    async def probe(self, data: bytes) -> tuple[int, int, str]:
+    async def probe(self, data: bytes) -> tuple[int, int, str, list[str]]:
         """Return the same in the form that the image store wants."""
         found = await self.describe(data)
-        return found["width"], found["height"], found["content_type"]
+        return found["width"], found["height"], found["content_type"], found["notes"]
 
     async def describe_mask(self, data: bytes) -> dict[str, Any]:
         """Return the same and `empty`: whether no pixel is bright. Raises BadImage, TooLarge, ClientDisconnect."""

@@ -26,9 +26,9 @@ _TILE_WIDTH, _TILE_HEIGHT, _STRIP_ROWS, _BITS = 322, 323, 278, 258  # TIFF 6.0, 
 
 
 def describe(data: bytes) -> dict[str, object]:
-    """Return width, height (of the upright image) and content type. Raises BadImage, TooLarge."""
+    """Return width, height (of the upright image), content type and notes. Raises BadImage, TooLarge."""
     info = probe(data)
-    return {"width": info.width, "height": info.height, "content_type": info.content_type}
+    return {"width": info.width, "height": info.height, "content_type": info.content_type, "notes": info.notes}
 
 
 def describe_mask(data: bytes) -> dict[str, object]:

@@ -23,7 +23,9 @@ _IMMUTABLE = "private, max-age=31536000, immutable"  # a hash always names the s
 
 def image_headers(ref: ImageRef) -> dict[str, str]:
     """Return the headers of every response with this image, whole or partial."""
+    notes = {"X-Notes": "; ".join(ref.notes)} if ref.notes else {}
     return {
+        **notes,
         "ETag": f'"{ref.sha256}"',
         "Cache-Control": _IMMUTABLE,
         "Accept-Ranges": "bytes",

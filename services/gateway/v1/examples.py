@@ -11,7 +11,14 @@ OBJECT = "e3b7a1c5d9f20486ace13579bdf02468ace13579bdf02468ace13579bdf02468"
 RESULT = "77d1e0a4c8b3f5926e1d0c9b8a7f6e5d4c3b2a1908f7e6d5c4b3a29180f7e6d5"
 JOB = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
-IMAGE = {"sha256": PHOTO, "width": 600, "height": 400, "content_type": "image/jpeg", "bytes": 103579}
+IMAGE = {
+    "sha256": PHOTO,
+    "width": 600,
+    "height": 400,
+    "content_type": "image/jpeg",
+    "bytes": 103579,
+    "notes": ["gain map dropped"],
+}
 EXTRACTED = {"sha256": OBJECT, "width": 512, "height": 512, "content_type": "image/png", "bytes": 98304}
 EDITED = {"sha256": RESULT, "width": 600, "height": 400, "content_type": "image/png", "bytes": 412345}
 
@@ -86,6 +93,7 @@ RECEIPT = {
     "adapters": {},
     "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/composite",
     "timings_ms": {"fetch": 12, "edit": 2254, "store": 44},
+    "notes": [],
     "created_at": "2026-03-01T09:30:00.120000Z",
     "finished_at": "2026-03-01T09:30:02.480000Z",
     "replay_of": None,

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 def image_of(ref: ImageRef) -> Image:
     """Return the body for a stored image."""
     return Image(
-        sha256=ref.sha256, width=ref.width, height=ref.height, content_type=ref.content_type, bytes=ref.size_bytes
+        sha256=ref.sha256,
+        width=ref.width,
+        height=ref.height,
+        content_type=ref.content_type,
+        bytes=ref.size_bytes,
+        notes=ref.notes or [],
     )
 
 
@@ -74,6 +79,7 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
         adapters=done.adapters,
         digital_source_type=done.source_type,
         timings_ms=done.timings_ms,
+        notes=done.notes or [],
         created_at=_datetime(record.created_at),
         finished_at=_datetime(done.at),
         replay_of=record.replay_of,

@@ -39,6 +39,9 @@ class Image(Resource):
     height: int
     content_type: str
     bytes: int
+    notes: list[str] = Field(
+        default_factory=list, description="What of the file is not edited or not kept, for example further frames."
+    )
 
 
 class ExtractionRequest(Resource):
@@ -232,6 +235,7 @@ class Receipt(Resource):
         "Type. Null: nothing was painted."
     )
     timings_ms: dict[str, int]
+    notes: list[str] = Field(description="What of the inputs is not in the result, for example further frames.")
     created_at: datetime
     finished_at: datetime
     replay_of: str | None

@@ -48,7 +48,9 @@ def tiff_with_a_warning() -> bytes:
 
 async def test_a_file_is_described(decoders: Decoders) -> None:
     """By its upright size and its content."""
-    assert await decoders.describe(png(size=(30, 20))) == {"width": 30, "height": 20, "content_type": "image/png"}
+    assert await decoders.describe(png(size=(30, 20))) == {
+        "width": 30, "height": 20, "content_type": "image/png", "notes": []
+    }  # fmt: skip
 
 
 async def test_a_mask_is_described_and_judged(decoders: Decoders) -> None:
@@ -56,7 +58,7 @@ async def test_a_mask_is_described_and_judged(decoders: Decoders) -> None:
     marked = await decoders.describe_mask(mask_png((40, 30), (1, 1, 9, 9)))
     unmarked = await decoders.describe_mask(mask_png((40, 30), box=None))
 
-    assert marked == {"width": 40, "height": 30, "content_type": "image/png", "empty": False}
+    assert marked == {"width": 40, "height": 30, "content_type": "image/png", "notes": [], "empty": False}
     assert unmarked["empty"]
 
 

@@ -44,7 +44,7 @@ def test_a_done_job_has_its_result() -> None:
 
     assert job.result is not None
     assert job.result.model_dump() == {
-        "sha256": "a" * 64, "width": 4, "height": 3, "content_type": "image/png", "bytes": 99
+        "sha256": "a" * 64, "width": 4, "height": 3, "content_type": "image/png", "bytes": 99, "notes": []
     }  # fmt: skip
     assert (job.progress, job.duration_ms, job.message) == (1.0, 1500, None)
 
