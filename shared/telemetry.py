@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from shared import tracing
+from shared.errors import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +57,11 @@ class JsonFormatter(logging.Formatter):
             line["trace_id"], line["span_id"] = running
         line |= {key: value for key, value in _fields(record).items() if key not in line}
         if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = type(record.exc_info[1]).__name__
+            error = record.exc_info[1]
+            cause = first_of(error) if isinstance(error, BaseExceptionGroup) else error  # a group names no cause
+            line["error"] = type(cause).__name__
             if logging.getLogger().isEnabledFor(logging.DEBUG):
-                line["frames"] = _frames(record.exc_info[1])
+                line["frames"] = _frames(cause)
         return json.dumps(line, default=str)
 
 

@@ -228,6 +228,17 @@ def test_at_debug_an_error_has_frames(json_log: io.StringIO) -> None:
     assert "secret" not in json_log.getvalue()
 
 
+def test_an_error_in_groups_is_its_cause(json_log: io.StringIO) -> None:
+    """A group itself, as a TaskGroup raises it, names nothing that an operator could look for."""
+    logging.getLogger().setLevel("DEBUG")
+    error = ExceptionGroup("outer", [ExceptionGroup("inner", [KeyError("secret")]), ValueError()])
+    logging.getLogger("services.oven").error("oven.exploded", exc_info=error)
+    line = only(json_log)
+
+    assert line["error"] == "KeyError"
+    assert "secret" not in json_log.getvalue()
+
+
 def fail_in_ours() -> None:
     try:
         int("the user's secret")
