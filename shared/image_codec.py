@@ -6,6 +6,7 @@ Arrays are uint8, RGB (height, width, 3) or greyscale (height, width). `shared/i
 
 from __future__ import annotations
 
+import asyncio
 import io
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ def probe(data: bytes) -> ImageInfo:
         _check_whole(source)
         notes = list_notes(source, data, depth=deep_pixels.note_of(source))
         return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format], notes)
+
+
+async def probe_in_thread(data: bytes) -> tuple[int, int, str, list[str]]:
+    """Return the upright width and height in pixels, the content type and notes, see `probe`. For an image store."""
+    info = await asyncio.to_thread(probe, data)
+    return info.width, info.height, info.content_type, list(info.notes)
 
 
 def decode_photo(data: bytes, *, with_alpha: bool = False, with_depth: bool = False) -> Photo:

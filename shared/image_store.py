@@ -5,7 +5,6 @@ Existence means content: an entry without its bytes counts as no image, and the 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from shared.bus import Bus
-    from shared.object_buckets import Entry
+    from shared.object_buckets import Entry, Found
 
     Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str, list[str]]]]
     """Returns the upright image's width and height in pixels, its content type and notes. Raises BadImage, TooLarge."""
@@ -32,6 +31,7 @@ __all__ = [
     "CHUNK_BYTES",
     "Bucket",
     "CachedImageStore",
+    "ImageKeeper",
     "ImageRemover",
     "ImageStore",
     "NamedStore",
@@ -93,12 +93,9 @@ class NamedStore(Protocol):
 class NatsImageStore:
     """ImageStore and NamedStore over JetStream object buckets."""
 
-    def __init__(self, bus: Bus, *, verifies: bool = True, probe: Probe | None = None) -> None:
-        """Without `verifies`, `head` reads only the entry: for a service that never touches pixels.
-
-        `probe` finds the size of an image that was stored without one; by default a thread of this process does.
-        """
-        self._probe = probe or _probe_in_thread
+    def __init__(self, bus: Bus, probe: Probe, *, verifies: bool = True) -> None:
+        """`probe` finds the size of an image that was stored without one. Without `verifies`, `head` reads no bytes."""
+        self._probe = probe
         self._objects = ObjectBuckets(bus)
         self._verifies = verifies
         self._verified: LRUCache[str, bool] = LRUCache(_VERIFIED)  # by nuid: copies of which the hash was right
@@ -239,6 +236,34 @@ class NatsImageStore:
         return await self._objects.delete(bucket, sha256, found)
 
 
+class ImageKeeper:
+    """Keeps the images of waiting jobs. For a service that never reads pixels."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._objects = ObjectBuckets(bus)
+
+    async def keep(self, sha256: str) -> int | None:
+        """Store an old upload again; return its number of pixels, None if it was stored without a size.
+
+        Raises ImageNotFound, BrokerUnavailable.
+        """
+        found = await self._objects.find("inputs", sha256)
+        if found.entry is None:
+            raise ImageNotFound
+        if not _is_young("inputs", found.entry):
+            await self._store_again(sha256, found, found.entry)
+        ref = _ref("inputs", sha256, found.entry)
+        return None if ref is None else ref.width * ref.height
+
+    async def _store_again(self, sha256: str, found: Found, entry: Entry) -> None:
+        data = await self._objects.read("inputs", entry)
+        if await digest(data) != sha256:
+            raise ImageNotFound
+        metadata = entry.metadata or {}
+        if await self._objects.write("inputs", sha256, data, sha256, metadata, expect_last=found.seq) is not None:
+            await self._objects.drop_chunks("inputs", entry.nuid)
+
+
 class CachedImageStore:
     """An ImageStore with a cache in memory of the images that were last read from one bucket."""
 
@@ -272,13 +297,6 @@ class CachedImageStore:
     def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
         """See StreamedStore."""
         return self._images.stream(bucket, sha256)
-
-
-async def _probe_in_thread(data: bytes) -> tuple[int, int, str, list[str]]:
-    from shared.image_codec import probe  # noqa: PLC0415 (the job manager stores no images and has no Pillow)
-
-    info = await asyncio.to_thread(probe, data)
-    return info.width, info.height, info.content_type, list(info.notes)
 
 
 def _is_young(bucket: Bucket, entry: Entry) -> bool:

@@ -15,6 +15,7 @@ from services.gateway.decoding.decoders import Decoders
 from services.stack.nats_server import NatsServer
 from shared import declaring
 from shared.bus import Bus, open_bus
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
 from tests.gateway import SAMPLES, WorkerByHand, gateway
@@ -136,7 +137,7 @@ async def bus(bare_bus: Bus, stream_settings: StreamSettings) -> Bus:
 @pytest.fixture
 def images(bus: Bus) -> NatsImageStore:
     """Return the picture store in the test's nats-server."""
-    return NatsImageStore(bus)
+    return NatsImageStore(bus, probe_in_thread)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from services.a100worker.job.runner import Runner
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
+from shared.image_codec import probe_in_thread
 from shared.image_formats import report_missing_decoders
 from shared.image_store import CachedImageStore, NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
@@ -114,7 +115,7 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Even
 
 
 async def _take_jobs(settings: Settings, bus: Bus, engine: Engine, abilities: Abilities, stop: asyncio.Event) -> None:
-    images = CachedImageStore(NatsImageStore(bus), "inputs", settings.inputs_in_memory_bytes)
+    images = CachedImageStore(NatsImageStore(bus, probe_in_thread), "inputs", settings.inputs_in_memory_bytes)
     async with Poller(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as poller:
         runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order), abilities)
         while not stop.is_set():

@@ -70,11 +70,11 @@ def create_app(deps: Deps) -> FastAPI:
 
 def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | None, decoders: Decoders) -> Deps:
     """Create the parts."""
-    stored = NatsImageStore(bus, probe=decoders.probe)
+    stored = NatsImageStore(bus, decoders.probe)
     store = CachedImageStore(stored, "results", settings.results_in_memory_bytes)
     ownership: Ownership = SingleOwner(bus) if authenticator is None else StoredOwnership(bus)
     share = 1.0 if authenticator is None else settings.store_share
-    stores = Stores(bus, NatsImageStore(bus, verifies=False, probe=decoders.probe), ownership, share)
+    stores = Stores(bus, NatsImageStore(bus, decoders.probe, verifies=False), ownership, share)
     durability = Durability(bus, settings.streams)
     fullness = Fullness(bus)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)

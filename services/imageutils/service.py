@@ -15,7 +15,7 @@ from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.colour import SRGB
 from shared.errors import BadImage
-from shared.image_codec import decode_mask, decode_photo, encode_png
+from shared.image_codec import decode_mask, decode_photo, encode_png, probe_in_thread
 from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
@@ -53,7 +53,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
-        images = NatsImageStore(bus)
+        images = NatsImageStore(bus, probe_in_thread)
         handlers = Handlers(images, images, settings)
         async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
             probes.mark_started()

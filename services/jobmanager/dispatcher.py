@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from services.jobmanager.board import WaitingJob
     from services.jobmanager.durations import DurationEstimator
     from services.jobmanager.settings import Settings
+    from services.jobmanager.submissions import Keeper
     from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
-    from shared.image_store import ImageStore
     from shared.messages import JobClass, JobWork
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Dispatcher:
     """Dispatches the jobs of one class, fairly between owners. JOB_Q holds few unstarted jobs: one for each worker."""
 
     def __init__(
-        self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator, settings: Settings
+        self, bus: Bus, images: Keeper, job_class: JobClass, estimator: DurationEstimator, settings: Settings
     ) -> None:
         self.board = Board()
         self._bus = bus

@@ -19,7 +19,7 @@ from services.jobmanager.replay import Replay
 from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
 from shared.errors import BrokerUnavailable, ConfigError, first_of
-from shared.image_store import NatsImageStore
+from shared.image_store import ImageKeeper
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
@@ -49,7 +49,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
         estimator = DurationEstimator()
-        projector, reaper, images = Projector(bus, estimator), Reaper(bus), NatsImageStore(bus, verifies=False)
+        projector, reaper, images = Projector(bus, estimator), Reaper(bus), ImageKeeper(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher.board)

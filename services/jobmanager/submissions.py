@@ -6,7 +6,7 @@ Every step may be repeated: after a crash the log delivers unsettled submissions
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from services.jobmanager.board import WaitingJob
 from shared import job_events, subjects, tracing, versions
@@ -21,17 +21,23 @@ if TYPE_CHECKING:
     from services.jobmanager.durations import DurationEstimator
     from shared.bus import Bus
     from shared.deliveries import Delivery
-    from shared.image_store import ImageStore
     from shared.messages import JobClass
     from shared.subjects import SubmissionAddress
 
 log = logging.getLogger(__name__)
 
 
+class Keeper(Protocol):
+    """See `shared.image_store.ImageKeeper`."""
+
+    async def keep(self, sha256: str) -> int | None:
+        """Keep an upload; return its number of pixels if that is known. Raises ImageNotFound, BrokerUnavailable."""
+
+
 class SubmissionExaminer:
     """Examines the submissions of one class."""
 
-    def __init__(self, bus: Bus, images: ImageStore, job_class: JobClass, estimator: DurationEstimator) -> None:
+    def __init__(self, bus: Bus, images: Keeper, job_class: JobClass, estimator: DurationEstimator) -> None:
         self._bus = bus
         self._images = images
         self._class = job_class
@@ -71,12 +77,14 @@ class SubmissionExaminer:
 
     async def _expected_ms(self, submit: JobSubmit) -> float | None:
         for name, sha256 in submit.image_hashes().items():
-            image = await self._images.head("inputs", sha256)
-            if image is None:
-                raise ImageNotFound(f"The {name.replace('_', ' ')} of this job is unknown or has expired.")
+            try:
+                size = await self._images.keep(sha256)
+            except ImageNotFound as error:
+                message = f"The {name.replace('_', ' ')} of this job is unknown or has expired."
+                raise ImageNotFound(message) from error
             if name == "image":
-                pixels = image.width * image.height
-        return self._estimator.duration_ms(submit.task, pixels, submit.steps)
+                pixels = size
+        return None if pixels is None else self._estimator.duration_ms(submit.task, pixels, submit.steps)
 
     async def _hand_back(self, job_id: str, delivery: Delivery) -> None:
         """Leave a submission of a newer release in the log, for a job manager of that release."""

@@ -15,6 +15,7 @@ from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import FoundMasks, ImageCache
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
+from shared.image_codec import probe_in_thread
 from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
@@ -49,7 +50,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
     async with open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
-        images = NatsImageStore(bus)
+        images = NatsImageStore(bus, probe_in_thread)
         features = FeatureCache(images, settings.evidence_cache_bytes)
         photos = ImageCache(images, settings.image_cache_bytes)
         slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)

@@ -15,6 +15,7 @@ import pytest
 
 from shared import subjects
 from shared.bus import Bus, open_bus
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import JobClass, JobSubmit, Task
 from shared.settings import NatsSettings
@@ -110,7 +111,7 @@ async def per_s(publish: Callable[[], Awaitable[object]], at_once: int) -> float
 
 async def idle_order(bus: Bus) -> JobSubmit:
     """Return a job without steps on an image of 64 x 64."""
-    picture = await NatsImageStore(bus).put("inputs", photo(64))
+    picture = await NatsImageStore(bus, probe_in_thread).put("inputs", photo(64))
     return JobSubmit(task=Task.WHITE_BALANCE, image=picture.sha256, prompt='{"steps": 0, "interval_ms": 0}')
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from shared import rpc, subjects
 from shared.bus import open_bus
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import (
     ExtractRequest,
@@ -133,7 +134,7 @@ class Client:
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.images = NatsImageStore(bus)
+        self.images = NatsImageStore(bus, probe_in_thread)
 
     async def store(self, data: bytes) -> str:
         """Store a picture and return its name."""

@@ -27,6 +27,7 @@ from services.stack.nats_server import HOST
 from shared import declaring
 from shared.bus import Bus, open_bus
 from shared.errors import BrokerUnavailable
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
 from tests.chaos import engine, ledger, parts
@@ -107,7 +108,7 @@ async def _run(chosen: argparse.Namespace, folder: Path, clock: Clock, disk: Pat
             httpx.AsyncClient(base_url=f"http://{HOST}:{system.port}") as http,
         ):
             files = picture((200, 120, 40)), picture((255, 255, 255), (4, 4, 12, 12))
-            stored = [await NatsImageStore(bus).put("inputs", file) for file in files]
+            stored = [await NatsImageStore(bus, probe_in_thread).put("inputs", file) for file in files]
             orders = Orders(dice(chosen.seed, "orders"), *(ref.sha256 for ref in stored))
             customers = Customers(bus, http, orders, files)
             violence = Violence(dice(chosen.seed, "violence"), system, bus, STREAMS, clock.say, disk=disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 SERVICES = ("a100worker", "gateway", "imageutils", "jobmanager", "segmentation")
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 TARGETS = {*SERVICES, "segmentation-cuda", "a100worker-cuda", "models"}
+TOOLS = "tools"  # not a program of ours
 HADOLINT = Path(sys.executable).parent / "hadolint"
+MISSING = {"gateway": {"cv2"}}  # in functions of shared/image_codec that only engines call
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
 
 
@@ -61,8 +64,8 @@ def closure(wanted: list[Requirement]) -> set[str]:
 
 
 def test_every_service_has_its_target() -> None:
-    """The two services with GPU engines have a second one, and the weights' fetcher has its own."""
-    assert {name for name, stage in stages().items() if "CMD" in stage} == TARGETS
+    """The two services with GPU engines have a second one; the weights' fetcher and the operators have their own."""
+    assert {name for name, stage in stages().items() if "CMD" in stage} == {*TARGETS, TOOLS}
 
 
 def test_segmentation_on_a_gpu_needs_what_it_needs_without() -> None:
@@ -100,7 +103,7 @@ def stages() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("target", sorted({*TARGETS, TOOLS}))
 def test_an_image_needs_neither_root_nor_a_shell(target: str) -> None:
     """Each image names its user by number and starts its program directly."""
     stage = stages()[target]
@@ -146,3 +149,38 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+@pytest.mark.parametrize("service", ["gateway", "jobmanager", "imageutils"])  # engines import what their image has
+def test_an_image_has_all_packages_that_its_code_imports(service: str) -> None:
+    """Also inside functions: a package that is missing there stops the service in the middle of its work."""
+    waiting = list((ROOT / "services" / service).rglob("*.py"))
+    seen, packages = set(waiting), set[str]()
+    while waiting:
+        for module in imported_modules(waiting.pop()):
+            path = ROOT / f"{module.replace('.', '/')}.py"
+            if path.exists() and path not in seen:
+                seen.add(path)
+                waiting.append(path)
+            packages.add(module.partition(".")[0])
+    foreign = packages - sys.stdlib_module_names - {"services", "shared"}
+    owners = metadata.packages_distributions()
+    installed = set(pins(f"locks/requirements-{service}.lock"))
+
+    missing = {name for name in foreign if not installed & {canonicalize_name(each) for each in owners[name]}}
+    assert missing == MISSING.get(service, set())
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the names of all modules that a file may import, those for type checks excepted."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found

@@ -12,15 +12,13 @@ from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.settings import Settings
 from shared import job_events, subjects
 from shared.errors import WrongLastSequence
-from shared.messages import Cancelled, Done, ImageRef, JobClass, Started
+from shared.messages import Cancelled, Done, JobClass, Started
 from shared.settings import StreamSettings
 from shared.topology import DISPATCHERS, JOB_EV, JOB_LOG, JOB_Q
-from tests.fakes import FakeImageStore
 from tests.running import script
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from shared.image_store import Bucket
     from tests.running import Desk
 
 
@@ -61,18 +59,18 @@ async def test_a_queued_job_never_starts(desk: Desk) -> None:
     assert "started" not in await desk.story("j1")
 
 
-class CancellingStore(FakeImageStore):
+class CancellingStore:
     """Cancels a job while the dispatcher checks its image, just after it found no terminal event."""
 
     def __init__(self, desk: Desk, job_id: str) -> None:
-        super().__init__()
         self._desk = desk
         self._job_id = job_id
 
-    async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """See ImageStore."""
+    async def keep(self, sha256: str) -> int | None:
+        """See Keeper."""
+        del sha256
         await self._desk.cancel(self._job_id)
-        return ImageRef(bucket=bucket, sha256=sha256, content_type="image/png", width=4, height=3, size_bytes=9)
+        return 12
 
 
 async def test_the_terminal_event_is_the_last_of_a_job(desk: Desk) -> None:

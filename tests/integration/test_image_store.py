@@ -16,6 +16,7 @@ from PIL import Image
 
 from shared import subjects
 from shared.errors import BadImage, BrokerUnavailable, Busy, ImageNotFound
+from shared.image_codec import probe_in_thread
 from shared.image_store import CHUNK_BYTES, NatsImageStore
 from shared.messages import ImageRef
 from shared.settings import StreamSettings
@@ -297,7 +298,7 @@ async def test_what_lost_its_chunks_is_no_longer_kept(bus: Bus, images: NatsImag
 @pytest.mark.parametrize("data", [CAT, noise(1000)], ids=["one chunk", "many chunks"])
 async def test_without_a_broker_nothing_is_stored(nats_server: NatsServer, bus: Bus, data: bytes) -> None:
     """The error is the broker's, however many chunks there are."""
-    images = NatsImageStore(bus)
+    images = NatsImageStore(bus, probe_in_thread)
     await nats_server.kill()
     await wait_until(lambda: not bus.is_connected, "the client has noticed")
 
@@ -307,7 +308,7 @@ async def test_without_a_broker_nothing_is_stored(nats_server: NatsServer, bus: 
 
 async def test_a_picture_that_loses_its_broker_halfway_is_not_there(nats_server: NatsServer, bus: Bus) -> None:
     """The entry goes last: a half-written picture does not exist, and the same put can be tried again."""
-    images, data = NatsImageStore(bus), noise(2600)
+    images, data = NatsImageStore(bus, probe_in_thread), noise(2600)
 
     async def crash() -> None:
         async def begun() -> bool:

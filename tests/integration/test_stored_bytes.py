@@ -12,6 +12,7 @@ import pytest
 
 from shared import subjects
 from shared.errors import Busy, ImageNotFound
+from shared.image_codec import probe_in_thread
 from shared.image_store import CHUNK_BYTES, NatsImageStore
 from shared.messages import ImageRef
 from shared.settings import StreamSettings
@@ -84,7 +85,7 @@ async def test_an_upload_repairs_lost_bytes(
     data = bytes(size)
     ref = await images.put(bucket, data, stored_as(bucket, data))
     await damage(bus, ref)
-    other = NatsImageStore(bus)
+    other = NatsImageStore(bus, probe_in_thread)
 
     assert [await store.head(bucket, ref.sha256) for store in (images, other)] == [None, None]
     assert await other.put(bucket, data, ref) == ref
@@ -120,7 +121,7 @@ async def test_a_stored_copy_replaces_the_one_before(bus: Bus, images: NatsImage
 async def test_copies_written_at_once_leave_one(bus: Bus, images: NatsImageStore) -> None:
     """The broker accepts one entry, and the other writers remove their chunks."""
     data = bytes(SIZES["many chunks"])
-    stores = [NatsImageStore(bus) for _ in range(8)]
+    stores = [NatsImageStore(bus, probe_in_thread) for _ in range(8)]
     refs = await asyncio.gather(*(store.put("inputs", data, stored_as("inputs", data), force=True) for store in stores))
 
     assert refs == [stored_as("inputs", data)] * 8

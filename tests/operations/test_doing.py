@@ -12,7 +12,7 @@ import pytest
 from services.stack.nats_server import NatsServer
 from shared import declaring, job_events, subjects
 from shared.bus import open_bus
-from shared.image_codec import encode_png
+from shared.image_codec import encode_png, probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import Cancelled, Done, JobState, Task
 from shared.settings import NatsSettings
@@ -273,7 +273,7 @@ async def test_a_restore_brings_everything_back(
         await Operator(nats_command, server.url, operator.folder).run("restore", FOLDER=folder)
         await declaring.declare_streams(bus, stream_settings)
         again = await job_events.load_record(bus, "j1")
-        picture = await NatsImageStore(bus).get("results", end.result.sha256)
+        picture = await NatsImageStore(bus, probe_in_thread).get("results", end.result.sha256)
         elsewhere = Desk(bus, server.url, stream_settings, desk.photo)
         async with elsewhere.manager(), elsewhere.worker():
             late = await elsewhere.done("j2")

@@ -15,6 +15,7 @@ from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
 from shared import declaring, subjects, topology
 from shared.bus import open_bus
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import JobSubmit, Task
 from shared.settings import StreamSettings
@@ -43,7 +44,7 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
         open_bus(keys.settings(node.url, OPERATOR), OPERATOR) as bus,
     ):
         await declaring.declare_streams(manager, StreamSettings(picture_bytes=1024**3))
-        photo = await NatsImageStore(bus).put("inputs", CAT.read_bytes())
+        photo = await NatsImageStore(bus, probe_in_thread).put("inputs", CAT.read_bytes())
         order = JobSubmit(task=Task.WHITE_BALANCE, image=photo.sha256)
         await bus.publish(subjects.submission("batch", "ann", "j1"), order)
         operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)

@@ -14,6 +14,7 @@ from services.a100worker.job.results import drop_late_results
 from services.a100worker.job.settlement import Settlement, reject_unreadable
 from shared import subjects, telemetry, tracing
 from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFailed, EngineHung
+from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.jobs import is_end
 from shared.messages import JobWork
@@ -47,7 +48,7 @@ class Runner:
         self._settings = settings
         self._bus = bus
         self._images = images
-        self._remover = NatsImageStore(bus)
+        self._remover = NatsImageStore(bus, probe_in_thread)
         self._engine = engine
         self._prefetcher = prefetcher
         self._abilities = abilities
