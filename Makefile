@@ -95,7 +95,7 @@ asyncapi: .venv/.dev
 tools: .tools/bin/nats .tools/bin/kustomize
 .tools/bin/nats:
 	@if command -v go >/dev/null; then echo "Building the nats command, a minute or two"; \
-	  GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
+	  CGO_ENABLED=0 GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
 	else echo "Go is missing, so there is no nats command and the recipes of docs/operations.md are not tested."; fi
 
 .tools/bin/kustomize:

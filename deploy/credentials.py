@@ -7,6 +7,7 @@
         nats-server.conf, nats-cluster.conf, users.conf, ca.crt, server.crt, server.key
     OUT/operator/                         for operators: run `nats` with XDG_CONFIG_HOME set to this folder
         nats.nk, system.nk, nats/context/{artmancer,artmancer-system}.json
+        container/nats/context/...        the same for the container `tools` of compose.yaml
 
 A second run keeps all keys and updates the files that follow from them and from the code: users, permissions, and a
 certificate that expires soon. `--rotate NAME` replaces the keys of one owner. `--for-containers` closes OUT itself
@@ -55,7 +56,7 @@ class Folder:
         """Return the public key of an owner; create the seed if there is none."""
         path = self.root / owner / name
         if owner in self._rotate or not path.exists():
-            mode = _PRIVATE if owner == OPERATOR else self.key_mode  # operators run on the host, not in a container
+            mode = _PRIVATE if owner == OPERATOR else self.key_mode  # the container of operators runs as their own user
             self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", mode)
         return str(nkeys.from_seed(bytearray(path.read_bytes().strip())).public_key.decode())
 
@@ -165,19 +166,25 @@ def _format_list(allowed: tuple[str, ...]) -> str:
 
 
 def _write_operator_contexts(folder: Folder) -> None:
-    """Write two contexts for the `nats` command: one for our account, one for the system account."""
+    """Write two contexts for the `nats` command, for our account and the system account: on a host, in a container."""
     home = (folder.root / OPERATOR).resolve()
+    authority = (folder.root / "ca.crt").resolve()
+    _write_contexts(folder, home, "tls://127.0.0.1:4222", home, authority)
+    _write_contexts(folder, home / "container", "tls://nats:4222", Path("/run/operator"), Path("/run/secrets/ca.crt"))
+
+
+def _write_contexts(folder: Folder, configuration: Path, url: str, seeds: Path, authority: Path) -> None:
     for name, seed in (("artmancer", SEED), ("artmancer-system", SYSTEM_SEED)):
         context = {
             "description": "ArtMancer" if seed == SEED else "The broker of ArtMancer",
-            "url": "tls://127.0.0.1:4222",
-            "nkey": str(home / seed),
-            "ca": str((folder.root / "ca.crt").resolve()),
+            "url": url,
+            "nkey": str(seeds / seed),
+            "ca": str(authority),
             "tls_first": True,
             "inbox_prefix": subjects.inbox_prefix(OPERATOR),
         }
-        folder.write(home / f"nats/context/{name}.json", json.dumps(context, indent=2).encode() + b"\n")
-    folder.write(home / "nats/context.txt", b"artmancer")
+        folder.write(configuration / f"nats/context/{name}.json", json.dumps(context, indent=2).encode() + b"\n")
+    folder.write(configuration / "nats/context.txt", b"artmancer")
 
 
 _USERS = """\

@@ -1,7 +1,8 @@
-"""The images: built from the project's own Dockerfile, on stand-ins for the three that come from elsewhere.
+"""The images: built from the project's own Dockerfile, on stand-ins for the four that come from elsewhere.
 
 A stand-in has the name, the release and the programs of the original, not its content: Debian's own Python 3.11 in
-place of the official image's, the servers out of their Python wheels.
+place of the official image's, the servers out of their Python wheels, and a `go` that installs the `nats` command of
+`make tools`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+GO = "docker.io/library/golang:1.26-bookworm"
+NATS = ROOT / ".tools/bin/nats"
+_GO = """\
+FROM scratch
+COPY busybox /bin/busybox
+COPY busybox /bin/sh
+COPY nats /nats
+COPY --chmod=755 go /usr/local/bin/go
+ENV PATH=/usr/local/bin:/usr/bin:/bin
+"""
+_INSTALL = "#!/bin/sh\n/bin/busybox mkdir -p /go/bin && exec /bin/busybox cp /nats /go/bin/nats\n"
 _UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 # As in the official image: `python` and `pip` in /usr/local/bin, free to install, without this machine's sources.
 _LIKE_THE_OFFICIAL_ONE = (
@@ -52,8 +64,10 @@ def build_all(engine: Engine) -> None:
     _import_python(engine)
     for name, (program, home, start) in _SERVERS.items():
         _build_server(engine, name, program, _SERVER.format(program=program, home=home, start=start))
-    for service in compose_services().values():
-        if "build" in service:
+    if NATS.exists():
+        _build_go(engine)
+    for name, service in compose_services().items():
+        if "build" in service and (name != "tools" or NATS.exists()):
             _build(engine, service["image"], service["build"])
     # Layers of former builds are the cache of the next one; older than a day they are only in the way.
     engine.attempt("image", "prune", "--force", "--filter", "until=24h")
@@ -61,7 +75,10 @@ def build_all(engine: Engine) -> None:
 
 def compose_services() -> dict[str, dict[str, Any]]:
     """Return the services of compose.yaml without GPUs, as Compose reads them."""
-    command: list[str | Path] = [BIN / "docker-compose", "--profile", "cpu", "config", "--format", "json"]
+    command: list[str | Path] = [
+        *(BIN / "docker-compose", "--profile", "cpu", "--profile", "tools"),
+        *("config", "--format", "json"),
+    ]
     read = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     services: dict[str, dict[str, Any]] = json.loads(read.stdout)["services"]
     return services
@@ -87,6 +104,16 @@ def _build_server(engine: Engine, name: str, program: str, dockerfile: str) -> N
         shutil.copy(source, context)
     (context / "Dockerfile").write_text(dockerfile)
     engine.podman("build", "--pull=never", "--tag", name, context)
+
+
+def _build_go(engine: Engine) -> None:
+    context = engine.work / "go"
+    context.mkdir(exist_ok=True)
+    for source in (Path("/bin/busybox"), NATS):
+        shutil.copy(source, context)
+    (context / "go").write_text(_INSTALL)
+    (context / "Dockerfile").write_text(_GO)
+    engine.podman("build", "--pull=never", "--tag", GO, context)
 
 
 def _build(engine: Engine, name: str, build: dict[str, str]) -> None:

@@ -46,6 +46,11 @@ class Project:
         self.engine = engine
         self._variables = variables
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which Docker Compose finds the engine, and compose.yaml its variables."""
+        return {**self.engine.environment, "DOCKER_HOST": f"unix://{self.engine.socket}", **self._variables}
+
     def compose(self, *arguments: str, timeout_s: float = 180, **variables: str) -> str:
         """Run Docker Compose; variables are those that compose.yaml reads. Fails with its last words and the logs."""
         ended = self.attempt(*arguments, timeout_s=timeout_s, **variables)
@@ -56,16 +61,10 @@ class Project:
 
     def attempt(self, *arguments: str, timeout_s: float = 180, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Docker Compose, whatever comes of it."""
-        environment = {
-            **self.engine.environment,
-            "DOCKER_HOST": f"unix://{self.engine.socket}",
-            **self._variables,
-            **variables,
-        }
         return subprocess.run(
             [COMPOSE, *arguments],
             cwd=ROOT,
-            env=environment,
+            env={**self.environment, **variables},
             capture_output=True,
             text=True,
             timeout=timeout_s,

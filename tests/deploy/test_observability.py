@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +162,7 @@ def test_the_scrape_finds_every_service_where_its_container_listens() -> None:
     (job,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    ours = {name.removesuffix("-gpu") for name, service in compose.items() if "build" in service} - {"models"}
+    ours = {name for name, service in compose.items() if "build" in service} - {"models", "models-gpu", "tools"}
 
     assert set(found["names"]) == ours
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
@@ -184,3 +186,30 @@ def test_prometheus_itself_agrees() -> None:
     ]
 
     assert [ended.returncode for ended in checked] == [0, 0, 0], [ended.stdout + ended.stderr for ended in checked]
+
+
+def test_the_profile_for_metrics_is_for_this_machine_only() -> None:
+    """Prometheus and Grafana publish on loopback, and Grafana cannot reach the services."""
+    command: list[str | Path] = [Path(sys.executable).parent / "docker-compose", "--env-file", "/dev/null"]
+    command += ["--profile", "cpu", "--profile", "observability", "config", "--format", "json"]
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    read = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    services = json.loads(read.stdout)["services"]
+    added = {name: services[name] for name in ("prometheus", "grafana")}
+
+    assert {port["host_ip"] for service in added.values() for port in service["ports"]} == {"127.0.0.1"}
+    assert set(services["grafana"]["networks"]) == {"outside", "watch"}
+    assert all(service["cap_drop"] == ["ALL"] and service["read_only"] for service in added.values())
+
+
+def test_grafana_finds_the_dashboard_where_compose_puts_it() -> None:
+    """The provider reads the folder of the mounted file, and the source of its data is our Prometheus."""
+    source = yaml.safe_load((FOLDER / "grafana/datasource.yaml").read_text())["datasources"][0]
+    provider = yaml.safe_load((FOLDER / "grafana/dashboards.yaml").read_text())["providers"][0]
+    mounted = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["grafana"]["configs"]
+    targets = {each["source"]: each["target"] for each in mounted}
+
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert Path(targets["dashboard"]).parent == Path(provider["options"]["path"])
+    assert targets["datasource"].startswith("/etc/grafana/provisioning/datasources/")
+    assert targets["dashboards"].startswith("/etc/grafana/provisioning/dashboards/")
