@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(not NATS.exists(), reason="Go is missing, so `make tools` has built no nats command."),
 ]
-_FUNCTION = re.compile(r"```sh\n(nats\(\) .*?)```", re.DOTALL)
+_FUNCTION = re.compile(r"```bash\n(nats\(\) .*?)```", re.DOTALL)
 
 
 class Host:

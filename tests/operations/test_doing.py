@@ -75,6 +75,38 @@ async def test_a_running_job_is_cancelled_by_hand(operator: Operator, desk: Desk
     assert "wrong last sequence" in refusal
 
 
+async def test_an_owners_waiting_jobs_are_cancelled(operator: Operator, desk: Desk) -> None:
+    """Those of other owners stay; without waiting jobs the recipe does nothing."""
+    async with desk.manager():
+        for owner, job in (("ann", "j1"), ("ann", "j2"), ("bob", "j3")):
+            await desk.submit(job, user=owner)
+
+        async def waiting() -> bool:
+            shown = await operator.run("queues")
+            return "j1" in shown and "j2" in shown and "j3" in shown
+
+        await wait_until(waiting, "all wait")
+        await operator.run("cancel-waiting", OWNER="ann")
+        ends = [await desk.outcome(job) for job in ("j1", "j2")]
+        await operator.run("cancel-waiting", OWNER="nobody")
+
+    assert [type(end) for end in ends] == [Cancelled, Cancelled]
+    assert [event.type for event in await desk.events("j3")] == ["queued"]
+
+
+async def test_a_batch_job_is_put_before_all_others(operator: Operator, desk: Desk) -> None:
+    """It is submitted again as an interactive job, and cancelled as a batch job."""
+    async with desk.manager():
+        seq = await desk.submit("j1", job_class="batch")
+        (moved,) = json.loads((await operator.run("raise-priority", SEQ=seq, JOB="j1")).partition("]")[0] + "]")
+        end = await desk.outcome("j1")
+        async with desk.worker():
+            done = await desk.done(moved["new_job_id"])
+
+    assert isinstance(end, Cancelled)
+    assert isinstance(done, Done)
+
+
 # --- replay -------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +280,17 @@ async def test_forgetting_a_user_without_jobs_is_fine(operator: Operator, desk: 
 
     await operator.run("forget-user", OWNER="nobody")
 
+    assert await desk.bus.get(JOB_LOG, 1) is not None
+
+
+@pytest.mark.parametrize("owner", ["", "*", ">", "ann.>", "ann bob"])
+async def test_forgetting_refuses_a_name_that_is_none(operator: Operator, desk: Desk, owner: str) -> None:
+    """Otherwise an empty variable or a wildcard deletes the data of everyone."""
+    await desk.submit("j1", user="ann")
+
+    code, _, error = await operator.result(recipes()["forget-user"], OWNER=owner)
+
+    assert (code, error) == (1, "Set OWNER to the name of one owner.\n")
     assert await desk.bus.get(JOB_LOG, 1) is not None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import job_events
-from shared.messages import Task
+from shared.messages import Preview, Task
 from shared.topology import JOB_Q
 from tests.operations.recipes import PAGE, ROOT, recipes
 from tests.running import script
@@ -108,6 +108,56 @@ async def test_the_history_of_a_job_can_be_read(operator: Operator, desk: Desk) 
 
     assert types == ["queued", "started", "progress", "progress", "done"]
     assert "{" not in await operator.run("job-history", JOB="j2")
+
+
+async def test_a_history_contains_no_previews(operator: Operator, bus: Bus) -> None:
+    """A terminal cannot show them, and one is 28 kB of base64."""
+    await bus.publish("job.ev.j1.preview", Preview(job_id="j1", step=1, jpeg_base64="aGVsbG8="))
+
+    lines = (await operator.run("job-history", JOB="j1")).splitlines()
+
+    assert [{"type", "step"} <= json.loads(line).keys() for line in lines if line.startswith("{")] == [True]
+    assert "aGVsbG8" not in "".join(lines)
+
+
+async def test_jobs_are_listed_by_owner_by_hour_and_by_time(operator: Operator, desk: Desk) -> None:
+    """The records of the view are enough; no log is read."""
+    async with desk.manager(), desk.worker():
+        for owner, job in (("ann", "j1"), ("ann", "j2"), ("bob", "j3")):
+            await desk.submit(job, user=owner)
+            await desk.done(job)
+
+        async def shown() -> list[dict[str, object]]:
+            rows = [json.loads(line) for line in (await operator.run("jobs-of-owner", OWNER="ann")).splitlines()]
+            return rows if [row["state"] for row in rows] == ["done", "done"] else []
+
+        await wait_until(shown, "both records are up to date")
+        listed = await shown()
+
+    assert [(row["job_id"], row["task"]) for row in listed] == [("j1", "white-balance"), ("j2", "white-balance")]
+    slow = await operator.run("slow-jobs", LONGER_S="0")
+    assert {json.loads(line)["job_id"] for line in slow.splitlines()} >= {"j1", "j2"}
+    assert await operator.run("slow-jobs", LONGER_S="3600") == ""
+    counted = [line.split() for line in (await operator.run("jobs-per-hour")).splitlines()]
+    assert sum(int(row[0]) for row in counted) == 3
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:00", " ".join(row[1:])) for row in counted)
+
+
+async def test_running_jobs_are_shown_with_their_workers(operator: Operator, desk: Desk) -> None:
+    """One line for each job that a worker has."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", script(1000, 20))
+        await desk.started("j1")
+
+        async def shown() -> str:
+            return await operator.run("running-jobs")
+
+        await wait_until(shown, "the record states that the job runs")
+        row = json.loads(await shown())
+        await desk.cancel("j1")
+
+    assert (row["job_id"], row["user"], row["attempt"]) == ("j1", "u1", 1)
+    assert row["worker"]
 
 
 async def test_the_record_of_a_job_is_the_fold_of_its_events(operator: Operator, desk: Desk, bus: Bus) -> None:
