@@ -240,3 +240,18 @@ async def test_a_long_queue_is_an_alarm(operator: Operator, bus: Bus, waiting: i
     code, _, _ = await operator.result(recipes()["check-workers"], TASK="removal")
 
     assert code == (2 if waiting >= 20 else 0)
+
+
+async def test_a_bug_report_has_the_facts_and_no_prompt(operator: Operator, desk: Desk) -> None:
+    """Versions, health, errors, streams and dead letters."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1", "a secret boat")
+        await desk.done("j1")
+        await desk.submit_raw("bad", b"{}")
+        await desk.failed("bad")
+        await operator.run("bug-report")
+    report = (operator.folder / "report.txt").read_text()
+
+    facts = ("v0.5.1", '"service":"jobmanager"', '"num_errors":0', "JOB_LOG", "job.dlq.a100.bad_message.bad")
+    assert [fact for fact in facts if fact not in report] == [], report
+    assert "secret" not in report
