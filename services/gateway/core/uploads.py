@@ -83,6 +83,18 @@ class Uploads:
                 return None
         return await self.read_bytes(data, name)
 
+    async def read_alpha_mask(self, data: bytes, name: str) -> tuple[Upload, bool]:
+        """Return a mask, white where the file is transparent, and whether it marks nothing. Raises as `read`."""
+        with _name_field(name):
+            marked = await self._decoders.convert_alpha_mask(data)
+            sha256 = await digest(marked)
+            is_empty = await self._judge(sha256, marked)
+        return Upload(marked, self._known[sha256]), is_empty
+
+    async def convert_to_png(self, upload: Upload, name: str) -> Upload:
+        """Return the upright image as PNG. Raises BadImage, TooLarge."""
+        return await self.read_bytes(await self._decoders.convert_to_png(upload.data), name)
+
     async def find(self, owner: str, sha256: str) -> ImageRef | None:
         """Return the owner's image with this hash; None if the owner has none. Raises BrokerUnavailable."""
         if not is_sha256(sha256) or not await self._ownership.owns_image(owner, sha256):

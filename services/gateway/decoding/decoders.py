@@ -74,6 +74,10 @@ class Decoders:
         """Return the upright image as a PNG file. Raises BadImage, TooLarge, ClientDisconnect."""
         return await self._run("convert", data)
 
+    async def convert_alpha_mask(self, data: bytes) -> bytes:
+        """Return a mask, white where the file is transparent, as PNG. Raises BadInput, TooLarge, ClientDisconnect."""
+        return await self._run("alpha", data)
+
     async def _run(self, work: str, data: bytes) -> bytes:
         return await unless_disconnected(self._ask(work, data))
 

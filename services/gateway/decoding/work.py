@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from services.gateway.decoding.alpha_masks import convert_alpha_mask
 from shared.image_codec import TURNS, mask_is_empty, probe
 from shared.image_source import open_source
 
@@ -52,8 +53,9 @@ WORK: dict[str, Callable[[bytes], dict[str, object] | bytes]] = {
     "describe": describe,
     "mask": describe_mask,
     "convert": convert_to_png,
+    "alpha": convert_alpha_mask,
 }
-"""By name: a verdict, or for `convert` a file."""
+"""By name: a verdict, or for `convert` and `alpha` a file."""
 
 
 def estimate_bytes(work: str, data: bytes) -> int:
@@ -64,6 +66,8 @@ def estimate_bytes(work: str, data: bytes) -> int:
         decoder = _decoder_bytes(source.image, data)
         if work == "describe":
             return decoder + (0 if _is_probed_without_pixels(source, data) else decoded)
+        if work == "alpha" and source.orientation == 1 and source.frame is None:
+            return decoder + decoded
         return decoder + (decoded if work == "mask" else 3 * decoded)  # upright, and as a file
 
 
