@@ -62,12 +62,16 @@ class StreamLimits:
         self._per_key = per_key
         self._open: Counter[str] = Counter()  # by key id; "" is an open gateway, which has no keys
 
-    def acquire(self, key_id: str) -> None:
-        """Count a stream, to be followed by `release`. Raises Busy."""
+    def check(self, key_id: str) -> None:
+        """Raise Busy if this key may not open a stream now."""
         if key_id and self._open[key_id] >= self._per_key:
             raise Busy(f"This API key has {self._per_key} open event streams; close one, or try again in a moment.")
         if self._open.total() >= self._total:
             raise Busy("The server has too many open event streams, please try again in a moment.")
+
+    def acquire(self, key_id: str) -> None:
+        """Count a stream, to be followed by `release`. Raises Busy."""
+        self.check(key_id)
         self._open[key_id] += 1
 
     def release(self, key_id: str) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from shared.lifecycle import race
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from starlette.types import Receive
 
@@ -26,6 +26,8 @@ class Client:
     receive: Receive
     body_read: bool = False
     """Whether the whole body has arrived. Before that, `receive` belongs to the code that reads it."""
+    release: Callable[[], Awaitable[None]] | None = None
+    """Give back the memory that is reserved for the body."""
 
 
 CURRENT: ContextVar[Client | None] = ContextVar("client", default=None)
@@ -36,6 +38,13 @@ def current_owner() -> str:
     """Return the owner of the current request; empty outside requests."""
     client = CURRENT.get()
     return "" if client is None else client.owner
+
+
+async def release_body() -> None:
+    """Give back the memory reserved for the body, for a request that has dropped it and now waits for a job."""
+    client = CURRENT.get()
+    if client is not None and client.release is not None:
+        await client.release()
 
 
 async def unless_disconnected(work: Coroutine[Any, Any, T]) -> T:

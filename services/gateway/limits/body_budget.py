@@ -59,6 +59,7 @@ class BodyBudget:
         CURRENT.set(client)  # for this request only: uvicorn gives each one a task of its own
         length = _announced_length(Headers(scope=scope))
         async with AsyncExitStack() as held:
+            client.release = held.aclose
             body = _Body(self, principal.key_id or principal.owner, held, length, client)
             if not await body.reserve():
                 await self._discard(receive)
