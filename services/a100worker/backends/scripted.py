@@ -30,10 +30,11 @@ _MAX_INTERVAL_MS = 3_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The number of steps and the time between two of them."""
+    """The number of steps, the time between two of them, and whether each offers a preview."""
 
     steps: int
     interval_s: float
+    previews: bool = False
 
 
 class Scripted(Engine):
@@ -69,15 +70,19 @@ def run_script(job: EditInputs, step: StepReporter) -> None:
     for done in range(1, script.steps + 1):
         if step.cancel_flag.wait(script.interval_s):
             raise JobCancelled
-        step(done, script.steps, f"ts:{time.monotonic_ns()}")
+        preview = job.image.copy if script.previews else None
+        step(done, script.steps, f"ts:{time.monotonic_ns()}", preview)
 
 
 def parse_script(prompt: str, steps: int) -> Script:
-    """Parse `{"steps": N, "interval_ms": M}`. Any other prompt gives the job's own steps without waiting."""
+    """Parse `{"steps": N, "interval_ms": M}`, perhaps with `"previews": true`.
+
+    Any other prompt gives the job's own steps without waiting.
+    """
     try:
         script = json.loads(prompt)
         interval_ms = min(max(0.0, float(script["interval_ms"])), _MAX_INTERVAL_MS)
-        return Script(max(0, int(script["steps"])), interval_ms / 1000)
+        return Script(max(0, int(script["steps"])), interval_ms / 1000, script.get("previews") is True)
     except (ValueError, KeyError, TypeError, OverflowError):
         return Script(steps, 0.0)
 
