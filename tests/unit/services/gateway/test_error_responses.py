@@ -28,6 +28,25 @@ def test_under_v1_there_are_problem_details() -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "sent", "kind", "word"),
+    [
+        (422, "bad_image", 400, "invalid_request_error", "bad_image"),
+        (401, None, 401, "invalid_request_error", "invalid_api_key"),
+        (429, "queue_full", 429, "rate_limit_error", "rate_limit_exceeded"),
+        (503, "unavailable", 503, "server_error", "unavailable"),
+    ],
+)
+def test_edits_have_the_errors_of_openai(status: int, code: str | None, sent: int, kind: str, word: str) -> None:
+    """Its clients choose their exception by the status, and read the field, the kind and the code."""
+    answer = error_response("/v1/images/edits", status, "No.", code, param="image")
+
+    assert answer.status_code == sent
+    assert json.loads(bytes(answer.body)) == {
+        "error": {"message": "No.", "type": kind, "param": "image", "code": word}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("status", "code"),
     [(400, "bad_input"), (404, "not_found"), (405, "method_not_allowed"), (413, "too_large"), (500, "internal")],
 )
