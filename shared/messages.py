@@ -201,6 +201,8 @@ class Done(_JobEvent):
     recipe: str | None = None  # the images and words for the model; None: the engine has no recipes
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
     adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
+    changed_box: tuple[Count, Count, Count, Count] | None = None  # with all changes: x, y, width, height; None: unknown
+    patch: ImageRef | None = None  # bucket results: what the result has in that box
     source_type: str | None = None  # the IPTC address that the result states, see shared/source_types.py
     notes: list[str] | None = None  # what of the inputs is not in the result
 

@@ -192,13 +192,13 @@ class WorkerByHand:
             )
         )  # fmt: skip
 
-    async def finish(self, job_id: str, picture: bytes | None = None) -> ImageRef:
-        """Store a result and publish the job's end."""
+    async def finish(self, job_id: str, picture: bytes | None = None, patch: ImageRef | None = None) -> ImageRef:
+        """Store a result and publish the job's end; a patch is at 3, 5."""
         result = await self._images.put("results", png("red") if picture is None else picture)
         await self.say(
             Done(
                 job_id=job_id, worker="w1", engine="by-hand", attempt=1, result=result, duration_ms=1500, seed=42,
-                changed_outside_px=0,
+                changed_outside_px=0, patch=patch, changed_box=patch and (3, 5, patch.width, patch.height),
             )
         )  # fmt: skip
         return result

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.a100worker.job.results import drop_late_results, store_result
+from services.a100worker.job.results import File, drop_late_results, store_result
 from services.gateway.access.ownership import StoredOwnership
 from services.gateway.core.stores import Stores
 from services.gateway.core.uploads import Uploads
@@ -233,7 +233,7 @@ async def test_equal_results_go_with_the_last_job(house: House, bus: Bus, images
         job_id = await submit(client)
         work, hand = work_of(name, job_id), WorkerByHand(bus, images, name)
         await hand.queue(job_id)
-        await store_result(bus, images, work, RESULT, decode_photo(RESULT).rgb)
+        await store_result(bus, images, work, as_file(RESULT))
         await hand.finish(job_id, RESULT)
         if name == "alice":
             first = job_id
@@ -243,6 +243,11 @@ async def test_equal_results_go_with_the_last_job(house: House, bus: Bus, images
 
     assert kept.content == RESULT
     await bytes_go(bus, "results")
+
+
+def as_file(data: bytes) -> File:
+    height, width = decode_photo(data).rgb.shape[:2]
+    return File(data, width, height)
 
 
 def work_of(user: str, job_id: str) -> JobWork:
@@ -284,7 +289,7 @@ async def test_a_worker_removes_the_result_of_a_job_that_was_deleted_meanwhile(
 
     acts = (delete, nothing) if place == "before the bytes" else (nothing, delete)
     work = work_of("alice", job_id)
-    await store_result(bus, DeletingStore(images, *acts), work, RESULT, decode_photo(RESULT).rgb)
+    await store_result(bus, DeletingStore(images, *acts), work, as_file(RESULT))
     await drop_late_results(bus, images, work)
 
     marks = await bus.history(OWNED, subjects.result_marks_of_job("alice", job_id))
@@ -296,10 +301,10 @@ async def test_a_worker_removes_the_result_of_a_job_that_was_deleted_meanwhile(
 async def test_a_late_result_leaves_the_jobs_own(bus: Bus, images: NatsImageStore, worker: WorkerByHand) -> None:
     """An attempt that was taken for lost finishes after another one."""
     work, late = work_of("alice", "j1"), png("green")
-    await store_result(bus, images, work, RESULT, decode_photo(RESULT).rgb)
+    await store_result(bus, images, work, as_file(RESULT))
     await worker.queue("j1")
     await worker.finish("j1", RESULT)
-    ref = await store_result(bus, images, work, late, decode_photo(late).rgb)
+    ref = await store_result(bus, images, work, as_file(late))
     await drop_late_results(bus, images, work)
 
     assert await images.head("results", ref.sha256) is None

@@ -9,41 +9,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.a100worker import backend, metrics
-from services.a100worker.imaging.depth import keep_depth
-from services.a100worker.imaging.transparency import restore
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
-from services.a100worker.job.results import count_outside_changes, store_result
+from services.a100worker.job.outputs import encode
+from services.a100worker.job.results import store_result
 from shared import tracing
-from shared.deep_pixels import KEPT
 from shared.errors import Busy, EngineHung
-from shared.image_codec import encode_png
 from shared.messages import Done
-from shared.source_types import combine, find_source_type
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit, Engine, Provenance
+    from services.a100worker.imaging.placement import Box
     from services.a100worker.job.inputs import Files
+    from services.a100worker.job.outputs import Output
     from services.a100worker.job.progress import ProgressPublisher
+    from services.a100worker.job.results import File
     from services.a100worker.settings import Settings
     from shared.bus import Bus
     from shared.image_store import ImageStore
     from shared.messages import ImageRef, JobWork
-    from shared.source_types import SourceType
 
-_PICTURES = ("image", "reference")  # that a result is made of; the first one is the edited photo
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
-    """A finished edit with its PNG, and what of the inputs is not in it. Times are monotonic seconds."""
+class _Finished:
+    """An edit with its files. Times are monotonic seconds."""
 
-    edit: Edit
-    png: bytes
-    source_type: SourceType | None
-    changed_outside_px: int
-    notes: list[str]
+    output: Output
     decoded_at: float
     edited_at: float
 
@@ -68,15 +61,17 @@ class Attempt:
         """
         with tracing.span("job.fetch"):
             files = await fetch_files(self.work.submit, self.images)
-        output = await self._wait_for_engine(files)
+        finished = await self._wait_for_engine(files)
+        output = finished.output
         with tracing.span("job.store"):
-            result = await store_result(self.bus, self.images, self.work, output.png, output.edit.image)
+            result = await store_result(self.bus, self.images, self.work, output.result)
+            patch = None if output.patch is None else await self._store_patch(output.patch)
         stored_at = time.monotonic()
         duration_ms = _ms(stored_at - self.started_at)
         timings_ms = {
-            "fetch": _ms(output.decoded_at - self.started_at),
-            "edit": _ms(output.edited_at - output.decoded_at),
-            "store": _ms(stored_at - output.edited_at),
+            "fetch": _ms(finished.decoded_at - self.started_at),
+            "edit": _ms(finished.edited_at - finished.decoded_at),
+            "store": _ms(stored_at - finished.edited_at),
         }
         session = await self._store_session(output.edit, result, duration_ms) if self.work.submit.debug else None
         metrics.observe_phases(self.work.submit.task, timings_ms)
@@ -93,10 +88,12 @@ class Attempt:
             notes=output.notes or None,
             debug=session,
             source_type=output.source_type,
+            changed_box=_numbers(output.changed_box),
+            patch=patch,
             **_origin(output.edit.provenance),
         )
 
-    async def _wait_for_engine(self, files: Files) -> _Output:
+    async def _wait_for_engine(self, files: Files) -> _Finished:
         calls = ServiceCalls(self.bus, self.images, self.progress.cancel_flag)
         thread = asyncio.create_task(asyncio.to_thread(self._edit, files, calls), name="job.engine")
         try:
@@ -109,21 +106,22 @@ class Attempt:
         self.progress.cancel_flag.set()
         raise EngineHung
 
-    def _edit(self, files: Files, calls: ServiceCalls) -> _Output:
+    def _edit(self, files: Files, calls: ServiceCalls) -> _Finished:
         """Decode, edit and encode in the engine's thread. Each change of threads costs a tenth of a no-op edit."""
         decoded = decode(self.work.submit, files, calls)
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
             edit = backend.edit(self.engine, decoded.inputs, self.progress)
         edited_at = time.monotonic()
-        photo = decoded.photo
-        table = calls.table_of(edit.image)
-        result = keep_depth(photo.deep, decoded.inputs.image, edit, restore(photo.rgba, edit), table)
-        changed = count_outside_changes(photo.pixels, result, edit.region)
-        notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table changes all 16 bits
-        source_type = combine(edit.source_type, [find_source_type(files[name]) for name in _PICTURES if name in files])
-        png = encode_png(result, photo.colour, source_type)
-        return _Output(edit, png, source_type, changed, notes, decoded_at, edited_at)
+        return _Finished(encode(edit, decoded, files, calls.table_of(edit.image)), decoded_at, edited_at)
+
+    async def _store_patch(self, patch: File) -> ImageRef | None:
+        """Store the patch; return None if there is no room: the result serves too."""
+        try:
+            return await store_result(self.bus, self.images, self.work, patch)
+        except Busy as error:
+            log.warning("job.patch-skipped", extra={"job_id": self.work.job_id, "reason": error.message})
+            return None
 
     async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str | None:
         """Store the debug session and return its name; None if there is no room, which must not cost the result."""
@@ -140,8 +138,12 @@ def _origin(provenance: Provenance | None) -> dict[str, Any]:
     """Return the fields of Done for an edit by a model; none for one without."""
     if provenance is None:
         return {}
-    boxes = [(box.x, box.y, box.width, box.height) for box in provenance.windows]
+    boxes = [_numbers(box) for box in provenance.windows]
     return {"recipe": provenance.recipe, "windows": boxes, "adapters": dict(provenance.adapters)}
+
+
+def _numbers(box: Box) -> tuple[int, int, int, int]:
+    return box.x, box.y, box.width, box.height
 
 
 def _ms(seconds: float) -> int:

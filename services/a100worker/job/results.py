@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,33 +25,38 @@ if TYPE_CHECKING:
     from shared.messages import JobWork
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A PNG, and its width and height in pixels."""
+
+    png: bytes
+    width: int
+    height: int
+
+
 async def store_image(images: ImageStore, bucket: Bucket, image: Rgb) -> ImageRef:
     """Encode the image as PNG and store it. Raises Busy, BrokerUnavailable."""
-    return await store_png(images, bucket, await asyncio.to_thread(encode_png, image), image)
-
-
-async def store_png(images: ImageStore, bucket: Bucket, data: bytes, image: Rgb) -> ImageRef:
-    """Store the PNG of an image. Raises Busy, BrokerUnavailable."""
-    return await images.put(bucket, data, await _reference(bucket, data, image))
-
-
-async def _reference(bucket: Bucket, data: bytes, image: Rgb) -> ImageRef:
     height, width = image.shape[:2]
+    file = File(await asyncio.to_thread(encode_png, image), width, height)
+    return await images.put(bucket, file.png, await _reference(bucket, file))
+
+
+async def _reference(bucket: Bucket, file: File) -> ImageRef:
     return ImageRef(
         bucket=bucket,
-        sha256=await digest(data),
+        sha256=await digest(file.png),
         content_type="image/png",
-        width=width,
-        height=height,
-        size_bytes=len(data),
+        width=file.width,
+        height=file.height,
+        size_bytes=len(file.png),
     )
 
 
-async def store_result(bus: Bus, images: ImageStore, work: JobWork, data: bytes, image: Rgb) -> ImageRef:
-    """Store the result of a job as its owner's. Raises Busy, BrokerUnavailable."""
-    ref = await _reference("results", data, image)
+async def store_result(bus: Bus, images: ImageStore, work: JobWork, file: File) -> ImageRef:
+    """Store the result of a job, or its patch, as its owner's. Raises Busy, BrokerUnavailable."""
+    ref = await _reference("results", file)
     await mark_result(bus, work.user, work.job_id, ref)
-    return await images.put("results", data, ref)
+    return await images.put("results", file.png, ref)
 
 
 async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> None:
@@ -60,10 +66,11 @@ async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> No
     """
     stored = await bus.last(JOB_EV, subjects.end(work.job_id))
     end = None if stored is None else parse_event(stored)
-    wanted = end.result.sha256 if isinstance(end, Done) else ""
+    named = (end.result, end.patch) if isinstance(end, Done) else ()
+    wanted = {ref.sha256 for ref in named if ref is not None}
     for mark in await bus.history(OWNED, subjects.result_marks_of_job(work.user, work.job_id)):
         sha256 = mark.subject.rpartition(".")[2]
-        if end is not None and sha256 != wanted:
+        if end is not None and sha256 not in wanted:
             if mark.data != REMOVED:  # a deletion of the job may have taken it away before the bytes were stored
                 await unmark_result(bus, work.user, work.job_id, sha256)
             await images.remove("results", sha256, partial(is_result_marked, bus, sha256))

@@ -33,12 +33,15 @@ def image_headers(ref: ImageRef) -> dict[str, str]:
     }
 
 
-async def image_response(images: StreamedStore, ref: ImageRef, headers_sent: Mapping[str, str]) -> Response:
+async def image_response(
+    images: StreamedStore, ref: ImageRef, headers_sent: Mapping[str, str], more: Mapping[str, str] | None = None
+) -> Response:
     """Return the image, a range of it or 304, as the request's headers ask; a large one is read as it is sent.
 
-    Raises HTTPException (416) for a range beyond its end, ImageNotFound, BrokerUnavailable.
+    `more` are further headers of the response. Raises HTTPException (416) for a range beyond its end, ImageNotFound,
+    BrokerUnavailable.
     """
-    headers = image_headers(ref)
+    headers = image_headers(ref) | dict(more or {})
     if _matches(headers_sent.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = _span(headers_sent, headers["ETag"], ref.size_bytes)

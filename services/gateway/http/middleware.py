@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from services.gateway.settings import Settings
 
 _EXPOSED_HEADERS = (
-    "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Engine", "X-Notes", "X-Request-Id",
-    "X-Score", "traceresponse",
+    "Content-Range", "ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Engine", "X-Notes", "X-Patch-X",
+    "X-Patch-Y", "X-Request-Id", "X-Score", "traceresponse",
 )  # fmt: skip
 _ALLOWED_HEADERS = (
     "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", "X-Request-Id",

@@ -40,6 +40,8 @@ def _in_v1(field: Any) -> Any:
     """Replace the references to messages that /v1 sends in another form."""
     if isinstance(field, dict):
         return {name: _in_v1(value) for name, value in field.items()}
+    if isinstance(field, list):
+        return [_in_v1(value) for value in field]
     if isinstance(field, str) and field.startswith(_REF):
         name = field.removeprefix(_REF)
         return _REF + _OWN_FORM.get(name, name)

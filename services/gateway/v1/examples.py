@@ -88,6 +88,7 @@ RECEIPT = {
     "worker": "w4711-a1b2c3",
     "attempt": 1,
     "pixels_changed_outside_mask": 0,
+    "changed_box": [236, 41, 92, 118],
     "recipe": None,
     "windows": [],
     "adapters": {},

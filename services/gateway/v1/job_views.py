@@ -74,6 +74,7 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
         worker=done.worker,
         attempt=done.attempt,
         pixels_changed_outside_mask=done.changed_outside_px,
+        changed_box=done.changed_box,
         recipe=done.recipe,
         windows=done.windows,
         adapters=done.adapters,

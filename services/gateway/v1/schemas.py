@@ -227,6 +227,9 @@ class Receipt(Resource):
     pixels_changed_outside_mask: int = Field(
         description="Pixels outside the edited region that differ from the upload."
     )
+    changed_box: tuple[int, int, int, int] | None = Field(
+        description="All changes are inside: x, y, width, height in pixels. Null: not recorded."
+    )
     recipe: str | None = Field(description="The images and words that the model got; null: the engine has no recipes.")
     windows: list[tuple[int, int, int, int]] = Field(description="The painted parts: x, y, width, height in pixels.")
     adapters: dict[str, Sha256] = Field(description="The adapters that were on.")

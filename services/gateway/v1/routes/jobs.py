@@ -19,6 +19,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
+from services.gateway.v1.patches import patch_response, with_place
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
 from services.gateway.v1.submissions import FORGOTTEN, submit
 from shared.errors import JobCancelled
@@ -33,6 +34,13 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         description="A text of your choice. The same submission with the same key is the same job.",
+    ),
+]
+WantsPatch = Annotated[
+    bool,
+    Query(
+        description="Only the changed rectangle. Lay it over the photo at X-Patch-X and X-Patch-Y: every pixel beside "
+        "it is the photo's. It may be the whole result, at 0 and 0."
     ),
 ]
 
@@ -110,11 +118,15 @@ async def cancel_job(
 @router.get(
     "/{job_id}/result",
     response_class=Response,
-    responses=image_bytes("image/png") | can_fail(404, 409, 410, 416, 503),
+    responses=with_place(image_bytes("image/png")) | can_fail(404, 409, 410, 416, 422, 503),
 )
-async def download_result(job_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def download_result(
+    job_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner, *, patch: WantsPatch = False
+) -> Response:
     """Download the result as the worker encoded it. Supports `Range` and `If-None-Match`."""
     done = _done_of(await deps.jobs.find(owner, job_id))
+    if patch:
+        return await patch_response(deps.images, done, request.headers)
     return await image_response(deps.images, done.result, request.headers)
 
 

@@ -103,6 +103,7 @@ def test_a_receipt_names_the_recipe_the_windows_and_the_adapters_of_a_model() ->
             "windows": [(0, 0, 512, 512)],
             "adapters": {"removal": "d" * 64},
             "source_type": "urn:a",
+            "changed_box": (1, 2, 3, 4),
         }
     )
 
@@ -114,6 +115,7 @@ def test_a_receipt_names_the_recipe_the_windows_and_the_adapters_of_a_model() ->
         {"removal": "d" * 64},
         "urn:a",
     )
+    assert (receipt.changed_box, plain.changed_box) == ((1, 2, 3, 4), None)
     assert (plain.recipe, plain.windows, plain.adapters, plain.digital_source_type) == (None, [], {}, None)
 
 

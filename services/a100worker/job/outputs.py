@@ -1,0 +1,59 @@
+"""The files of a finished edit: the whole result, and the changed rectangle alone, both as PNG.
+
+A client that has the photo needs only the rectangle: a spot in a photo of 12 megapixels is 0.1 MB instead of 20.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.a100worker.imaging.depth import keep_depth
+from services.a100worker.imaging.placement import Box, bounding_box
+from services.a100worker.imaging.transparency import restore
+from services.a100worker.job.results import File, count_outside_changes
+from shared.deep_pixels import KEPT
+from shared.image_codec import encode_png
+from shared.source_types import combine, find_source_type
+
+if TYPE_CHECKING:
+    from services.a100worker.backend import Edit
+    from services.a100worker.job.inputs import Decoded, Files
+    from shared.image_codec import Rgb
+    from shared.source_types import SourceType
+
+_PICTURES = ("image", "reference")  # that a result is made of; the first one is the edited photo
+_LARGEST_PATCH = 0.25  # of the photo's pixels: a larger one costs more to store than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A finished edit with its files, and notes on what of the inputs is not in it.
+
+    `patch` is what lies in `changed_box`; None where it saves little.
+    """
+
+    edit: Edit
+    result: File
+    patch: File | None
+    changed_box: Box
+    changed_outside_px: int
+    source_type: SourceType | None
+    notes: list[str]
+
+
+def encode(edit: Edit, decoded: Decoded, files: Files, table: Rgb | None = None) -> Output:
+    """Return the files of an edit. `files` are the job's pictures as they came, `table` is that of a white balance."""
+    photo = decoded.photo
+    pixels = keep_depth(photo.deep, decoded.inputs.image, edit, restore(photo.rgba, edit), table)
+    changed_outside = count_outside_changes(photo.pixels, pixels, edit.region)
+    notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table changes all 16 bits
+    height, width = pixels.shape[:2]
+    inner = None if edit.region is None or changed_outside else bounding_box(edit.region)
+    box = inner or Box(0, 0, width, height)
+    source_type = combine(edit.source_type, [find_source_type(files[name]) for name in _PICTURES if name in files])
+    patch = None
+    if box.width * box.height <= _LARGEST_PATCH * width * height:
+        patch = File(encode_png(pixels[box.slices], photo.colour, source_type), box.width, box.height)
+    result = File(encode_png(pixels, photo.colour, source_type), width, height)
+    return Output(edit, result, patch, box, changed_outside, source_type, notes)
