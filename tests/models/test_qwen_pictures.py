@@ -93,6 +93,18 @@ def test_the_shown_pictures_are_kept_for_debugging(engine: Qwen, task: Task) -> 
     assert {picture.shape for picture in shown} == {(128, 160, 3)}
 
 
+@pytest.mark.parametrize("tool", ["brush", "box", None])
+def test_a_brushed_mask_is_filled_far_out_for_the_adapter_alone(qwen: Qwen, stock_qwen: Qwen, tool: str | None) -> None:
+    """The adapter was trained so; stock weights see the photo wherever they may not paint."""
+    mask = box_mask(128, 160, (70, 50, 90, 70))
+    order = removal(piece("cat", 128, 160), mask, mask_tool=tool, steps=2, debug=True)
+
+    holes = [dict(edit(each, order, Recorder()).conditions)["dilated_mask"] for each in (qwen, stock_qwen)]
+
+    reaches = [70 - int(np.flatnonzero(hole.any(axis=(0, 2)))[0]) for hole in holes]
+    assert [reach > 12 for reach in reaches] == [tool == "brush", False]
+
+
 def test_without_an_adapter_none_is_on(stock_qwen: Qwen) -> None:
     """Also none of another task."""
     edit(stock_qwen, edit_of(Task.REMOVAL), Recorder())

@@ -132,10 +132,12 @@ class Qwen(Engine):
 
     def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
         fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(fallback)
+        # Outside its region the photo stays as it is, so stock weights are shown no fill there.
+        wide = job.mask_tool == "brush" and self.recipes[Task.REMOVAL].adapter
         painted = paint_windows(
             job.image,
             planned,
-            lambda image, window: RemovalScene(job, image, window, area, fill, saliency),
+            lambda image, window: RemovalScene(job, image, window, area, fill, saliency, wide=wide),
             partial(self._paint, Task.REMOVAL, job, fallback),
             job.seed,
             step,

@@ -33,9 +33,20 @@ class RemovalScene:
     """One window of a removal. `image` is the photo with the windows before this one already painted."""
 
     def __init__(
-        self, job: RemovalInputs, image: Rgb, window: Window, area: int, fill: Fill, saliency: Grey | None
+        self,
+        job: RemovalInputs,
+        image: Rgb,
+        window: Window,
+        area: int,
+        fill: Fill,
+        saliency: Grey | None,
+        *,
+        wide: bool = False,
     ) -> None:
-        """Scale the window into its frame. Raises BadInput where the mask leaves nothing to continue from."""
+        """Scale the window into its frame; `wide` fills far beyond the mask, as the adapters were trained with.
+
+        Raises BadInput where the mask leaves nothing to continue from.
+        """
         part = window.box.slices
         mask = np.ascontiguousarray(job.mask[part])
         self.frame = Frame.of(window.box.width, window.box.height, area, LEAST_PX)
@@ -44,7 +55,7 @@ class RemovalScene:
         hole = holes.grow(mask)
         soft = holes.feather(hole, mask, feather_px(self.frame.scale))
         self.region: Grey | None = fade_at_edges(soft, window.box, image.shape)
-        self.hole = self._hole(self.frame.enter_mask(hole), brushed=job.mask_tool == "brush")
+        self.hole = self._hole(self.frame.enter_mask(hole), wide=wide)
         self._fill = fill
         self._saliency = None if saliency is None else self.frame.enter_grey(saliency[part])
 
@@ -65,10 +76,10 @@ class RemovalScene:
         """The photo without the object. Raises JobCancelled, EngineFailed."""
         return self._fill(self.photo, self.hole, self._saliency)
 
-    def _hole(self, grown: Grey, *, brushed: bool) -> Grey:
-        """Return the pixels to fill; a mask that was drawn by hand needs a wider margin."""
-        wide = np.asarray(cv2.dilate(self.mask, scene.disc(_BRUSH_PX)), np.uint8) if brushed else grown
-        return self.mask if wide.all() else wide
+    def _hole(self, grown: Grey, *, wide: bool) -> Grey:
+        """Return the pixels to fill."""
+        hole = np.asarray(cv2.dilate(self.mask, scene.disc(_BRUSH_PX)), np.uint8) if wide else grown
+        return self.mask if hole.all() else hole
 
     def _draw_boxes(self) -> Rgb:
         boxed = self.photo.copy()

@@ -44,9 +44,9 @@ class Filler:
         return np.where(hole[..., None] > 0, np.array([255, 0, 0], np.uint8), image)
 
 
-def removal_scene(fill: Filler, window: Window = WINDOW, **more: object) -> RemovalScene:
+def removal_scene(fill: Filler, window: Window = WINDOW, *, wide: bool = False) -> RemovalScene:
     """Return the scene of a removal in the coffee's photo."""
-    return RemovalScene(removal(PHOTO, MASK, **more), PHOTO, window, AREA, fill, None)
+    return RemovalScene(removal(PHOTO, MASK), PHOTO, window, AREA, fill, None, wide=wide)
 
 
 def insertion_scene(job: InsertionInputs) -> InsertionScene:
@@ -107,12 +107,12 @@ def test_only_the_grown_mask_may_change() -> None:
     assert set(np.unique(region)) > {0, 255}
 
 
-@pytest.mark.parametrize(("tool", "reach"), [("brush", 35), ("box", 6), (None, 6)])
-def test_a_mask_brushed_by_hand_is_filled_farther_out(tool: str | None, reach: int) -> None:
+@pytest.mark.parametrize(("wide", "reach"), [(True, 35), (False, 6)])
+def test_the_hole_reaches_a_little_or_far_beyond_the_mask(wide: bool, reach: int) -> None:  # noqa: FBT001
     """The adapter was trained with fills that reach 35 px beyond a brushed mask."""
     fill = Filler()
 
-    _ = removal_scene(fill, mask_tool=tool).filling
+    _ = removal_scene(fill, wide=wide).filling
 
     left, _, width, _ = cv2.boundingRect(fill.hole)
     drawn = cv2.boundingRect(MASK[PART])
