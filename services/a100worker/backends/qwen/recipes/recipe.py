@@ -55,6 +55,6 @@ class Recipe:
     def prompt(self, typed: str) -> str:
         """Return the prompt for the user's words; words that the client filled in count as none."""
         plain = typed.strip()
-        if not plain or plain.casefold() in _PREFILLED:
+        if " ".join(plain.casefold().rstrip(".!").split()) in _PREFILLED | {""}:
             return self.words
         return self.frame.replace("{prompt}", plain)

@@ -96,7 +96,8 @@ def test_the_adapters_see_and_read_what_they_were_trained_with() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.task}-{recipe.name}")
 @pytest.mark.parametrize(
-    "typed", ["", "  ", "remove object", "Insert Object ", "white balance this image", " Remove object"]
+    "typed",
+    ["", "  ", "remove object", "Insert Object ", "white balance this image", " Remove object", "remove\nobject.", "."],
 )
 def test_words_that_the_client_filled_in_are_no_words(recipe: Recipe, typed: str) -> None:
     """The user typed nothing."""
