@@ -64,7 +64,7 @@ def naming(
     form: str, *, down: str = "lora_A", alpha: float | None = None, flat: bool = False
 ) -> Callable[[Any], Tensors]:
     """Write the pairs under the names of a trainer; `form` has a gap for the layer, and alpha stands beside it."""
-    up = {"lora_A": "lora_B", "lora_down": "lora_up", "lora_A.default": "lora_B.default"}[down]
+    up = down.replace("_A", "_B").replace("down", "up")
 
     def write(matrices: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Tensors:
         tensors: Tensors = {}
@@ -85,7 +85,9 @@ FORMS: dict[str, tuple[Callable[[Any], Tensors], dict[str, object], float, bool]
     "diffusers": (DIFFUSERS, {}, 1, True),
     "diffusers, alpha in the metadata": (DIFFUSERS, OF_ALL, 4, True),
     "diffusers and alphas": (naming("transformer.{}", alpha=2), {}, 0.5, False),
+    "diffusers before PEFT": (naming("transformer.{}", down="lora.down"), {}, 1, True),
     "PEFT": (naming("base_model.model.{}"), {}, 1, False),
+    "PEFT with an adapter's own name": (naming("base_model.model.{}", down="lora_A.remover_v2"), {}, 1, False),
     "PEFT with an adapter's name (DiffSynth, ModelScope)": (naming("{}", down="lora_A.default"), {}, 1, True),
     "kohya, musubi": (naming("lora_unet_{}", down="lora_down", alpha=2, flat=True), {}, 0.5, True),
     "ai-toolkit": (naming("diffusion_model.{}"), {}, 1, True),

@@ -2,8 +2,8 @@
 
 Known forms: diffusers (`transformer.<layer>`), PEFT (`base_model.model.<layer>`), ai-toolkit
 (`diffusion_model.<layer>`), kohya and musubi (`lora_unet_<layer with underscores>`), DiffSynth (`pipe.dit.<layer>`),
-lightx2v and others (`<layer>`). Each may have `lora_A`/`lora_B` or `lora_down`/`lora_up`, `.default` in between,
-and alphas.
+lightx2v and others (`<layer>`). Each may have `lora_A`/`lora_B`, `lora_down`/`lora_up` or `lora.down`/`lora.up`, an
+adapter's name (`.default`) behind it, and alphas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PREFIX = re.compile(r"^(base_model\.model\.|pipe\.dit\.|model\.)?(transformer\.|diffusion_model\.)?")
 _FLAT_PREFIX = "lora_unet_"
 _SUFFIX = re.compile(
-    r"\.(?:(?P<down>lora_A|lora_down)|(?P<up>lora_B|lora_up))(?:\.default)?\.weight$|\.(?P<alpha>alpha)$"
+    r"\.(?:(?P<down>lora_A|lora[._]down)|(?P<up>lora_B|lora[._]up))(?:\.\w+)?\.weight$|\.(?P<alpha>alpha)$"
 )
 
 
