@@ -51,6 +51,10 @@ class Project:
         """The environment in which Docker Compose finds the engine, and compose.yaml its variables."""
         return {**self.engine.environment, "DOCKER_HOST": f"unix://{self.engine.socket}", **self._variables}
 
+    def extend(self, variables: dict[str, str]) -> Project:
+        """Return the same project with more variables, e.g. COMPOSE_FILE."""
+        return Project(self.engine, self._variables | variables)
+
     def compose(self, *arguments: str, timeout_s: float = 180, **variables: str) -> str:
         """Run Docker Compose; variables are those that compose.yaml reads. Fails with its last words and the logs."""
         ended = self.attempt(*arguments, timeout_s=timeout_s, **variables)
