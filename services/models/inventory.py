@@ -70,13 +70,25 @@ def pull(
             arrivals.mkdir(exist_ok=True)
         except OSError as error:
             raise _unwritable(model, folder, error) from error
-        if origin is not None:
-            source = sources.copy(model, origin, arrivals)
-        else:
-            whole = {name for name, facts in _files_of(model, locked).items() if _flaw(home, name, facts) is None}
-            source = sources.fetch(model, arrivals, *(("", set()) if renew else (_locked_source(model, locked), whole)))
-        _move_in(model, arrivals, source, locked, renew=renew)
+        try:
+            source = _bring(model, home, locked, arrivals, origin, renew=renew)
+            _move_in(model, arrivals, source, locked, renew=renew)
+        finally:
+            with suppress(OSError):  # what arrived stays for the next pull, and an empty folder does not
+                arrivals.rmdir()
     return True
+
+
+def _bring(
+    model: Model, home: Path, locked: VolumeManifest, arrivals: Path, origin: Path | None, *, renew: bool
+) -> str:
+    """Fetch or copy the files that are missing into the arrivals; return their source."""
+    if origin is not None:
+        return sources.copy(model, origin, arrivals)
+    if renew:
+        return sources.fetch(model, arrivals, "", set())
+    whole = {name for name, facts in _files_of(model, locked).items() if _flaw(home, name, facts) is None}
+    return sources.fetch(model, arrivals, _locked_source(model, locked), whole)
 
 
 def _unwritable(model: Model, folder: Path, error: OSError) -> ConfigError:

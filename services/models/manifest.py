@@ -145,6 +145,7 @@ CAAI Artificial Intelligence Research, 2024. Licence: MIT.
                 name="lama.onnx",
                 member="lama_fp32.onnx",
                 sha256="1faef5301d78db7dda502fe59966957ec4b79dd64e16f03ed96913c7a4eb68d6",
+                size_bytes=208_044_816,
             ),
         ),
         notice="""\

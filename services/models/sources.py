@@ -68,8 +68,8 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
         from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415 (most installations need no hub)
     except ImportError as error:
         raise Unavailable(
-            f"{model.name} comes from the model hub, which needs the package huggingface-hub (the extra `hub`); "
-            "or name a folder that holds it: `--from DIR`."
+            f"{model.name} comes from the model hub, which needs the package huggingface-hub: `pip install '.[hub]'` "
+            "installs it. Or name a folder that holds the model: `--from DIR`."
         ) from error
     repository, _, commit = locked.partition("@")
     revision = commit if commit and repository == source.repository else source.revision
@@ -87,7 +87,11 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
     except ArtMancerError:
         raise
     except Exception as error:  # the errors of the library and of its HTTP client have no common root
-        raise Unavailable(f"{source.repository} could not be fetched from the hub: {_first_line(error)}") from error
+        reason = _first_line(error).rstrip(".")
+        raise Unavailable(
+            f"{source.repository} could not be fetched from the hub: {reason}. "
+            "Check the network and HF_ENDPOINT, or use `--from DIR`."
+        ) from error
     shutil.rmtree(arrivals / ".cache", ignore_errors=True)  # the library's state of the download
     for file in model.files:
         if file.name != file.member and (arrivals / file.member).is_file():
@@ -101,7 +105,8 @@ def copy(model: Model, origin: Path, arrivals: Path) -> str:
     home = next((origin / name for name in (model.name, model.home) if (origin / name).is_dir()), origin)
     found = {name: path for path in sorted(_files(home)) if (name := _name(model, path, home))}
     if not found:
-        raise NotFound(f"The folder {origin} holds no file of {model.name}.")
+        problem = f"holds no file of {model.name}" if origin.is_dir() else "does not exist, or cannot be read"
+        raise NotFound(f"The folder {origin} {problem}.")
     for path in _files(arrivals):
         if path.relative_to(arrivals).as_posix() not in found:
             path.unlink()  # half of a file, or out of another folder

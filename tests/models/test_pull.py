@@ -150,7 +150,10 @@ def test_a_hub_that_does_not_answer_is_named_in_one_line(hub: Hub, models: Opera
     failed = models("pull", "fastsam")
 
     assert failed.returncode == 1
-    assert failed.stderr.strip().splitlines()[-1].startswith(f"{FASTSAM} could not be fetched from the hub: ")
+    (sentence,) = [line for line in failed.stderr.splitlines() if FASTSAM in line]
+    assert sentence.startswith(f"{FASTSAM} could not be fetched from the hub: ")
+    assert sentence.endswith(". Check the network and HF_ENDPOINT, or use `--from DIR`.")
+    assert list((models.model_dir / "fastsam").iterdir()) == []
     assert "Traceback" not in failed.stderr
 
 

@@ -118,6 +118,14 @@ def test_a_folder_without_the_model_is_named(tmp_path: Path, volumes: Path) -> N
         inventory.pull(OPEN, volumes, folder_with(tmp_path, {"something.else": b""}))
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, volumes: Path) -> None:
+    """Nothing is left of the attempt but the model's empty folder."""
+    with pytest.raises(NotFound, match=r"elsewhere does not exist, or cannot be read\.$"):
+        inventory.pull(OPEN, volumes, tmp_path / "elsewhere")
+
+    assert list((volumes / "open").iterdir()) == []
+
+
 def test_a_copy_goes_on_where_it_was_cut_off(tmp_path: Path, volumes: Path) -> None:
     """A file that has arrived is not copied again; half a file is."""
     arrived = volumes / "open" / inventory.COPIES / "a" / "net.bin"
