@@ -72,8 +72,10 @@ def _subscriptions(service: str) -> Iterator[AccountImport]:
 
 
 def _operator_requests(service: str) -> Iterator[AccountImport]:
-    """Let operators send health and discovery requests to the service."""
+    """Let operators send health and discovery requests to the service, and take a worker out."""
     for subject in DUTIES[service].serves:
+        if subject == subjects.ALL_DRAINS:
+            yield AccountImport(account_of(service), STORE, subject, is_request=True)
         if subject == subjects.health(service):
             yield AccountImport(account_of(service), STORE, subject, is_request=True)
             yield AccountImport(account_of(service), STORE, _DISCOVERY, is_request=True)

@@ -17,6 +17,8 @@ from shared.messages import (
     DeadLetter,
     DebugSession,
     Done,
+    DrainReply,
+    DrainRequest,
     ExtractRequest,
     Failed,
     HealthReply,
@@ -70,6 +72,7 @@ _PARAMETERS = {
     "job": ("The job's id: 1 to 64 letters, digits, - and _.", None),
     "reason": ("The reason why the job could not run.", None),
     "session": ("The name of the debug session.", None),
+    "worker": ("The name of a worker: that of its container or pod.", None),
     "sha256": ("The SHA-256 of the image, in hexadecimal.", None),
     "request": ("The `request_id` of a MaskRequest.", None),
     "service": ("The name of the service.", None),
@@ -128,6 +131,13 @@ def channels() -> list[Channel]:
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
         Channel("workers", subjects.WORKERS, "Each worker repeats what it can do.", (WorkerAbilities,)),
+        Channel(
+            "drainWorker",
+            "svc.worker.{worker}.drain",
+            "An operator takes one worker out after its job.",
+            (DrainRequest,),
+            DrainReply,
+        ),
         *_service_channels(),
     ]
 

@@ -127,7 +127,7 @@ DUTIES = {
     ),
     "a100worker": Duties(
         calls=(subjects.SEG_SALIENCY, subjects.IMG_WHITE_BALANCE),
-        serves=(subjects.health("a100worker"),),
+        serves=(subjects.health("a100worker"), subjects.ALL_DRAINS),
         subscribes=(subjects.LIVE_QUEUE, subjects.LIVE_ENDS),
         publishes=(
             subjects.events_of_kind("started"),

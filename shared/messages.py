@@ -382,6 +382,24 @@ class WorkerAbilities(Message):
     worker: Token
     engine: str
     tasks: dict[Task, TaskAbility]
+    model: str | None = None  # the checkpoint, e.g. Qwen-Image-Edit-2511; None: the engine has none
+    device: str | None = None  # of the engine: cpu, cuda
+    job: Token | None = None  # that it runs
+    state: Literal["loading", "ready", "draining", "stopped"] = "ready"
+
+
+class DrainRequest(Message):
+    """Take one worker out after its job; it takes none until it is restarted."""
+
+    type: Literal["worker.drain"] = "worker.drain"
+
+
+class DrainReply(Message):
+    """The worker takes no further job."""
+
+    worker: Token
+    job: Token | None = None  # that it still finishes
+    again: bool = False  # whether it was drained before
 
 
 # --- segmentation -------------------------------------------------------------------------------------------------

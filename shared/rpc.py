@@ -111,18 +111,26 @@ _NAMES = {"seg": "segmentation", "img": "image_utils", "job": "job_manager"}
 
 
 def _service_of(subject: str) -> str:
-    """Return the name of the service at `svc.<service>.<verb>` or `svc.health.<service>`."""
-    _, service, verb = subject.split(".")
+    """Return the service's name in `svc.<service>.<verb>`, `svc.health.<service>` or `svc.worker.<worker>.<verb>`."""
+    _, service, verb, *_ = subject.split(".")
+    if service == "worker":
+        return f"worker {verb}"
     return verb if service == "health" else _NAMES.get(service, service)
 
 
 @asynccontextmanager
 async def serve(
-    bus: Bus, name: str, endpoints: list[Endpoint[Any]], *, drain_s: float = 3.0, clocks: Clocks = _CLOCKS
+    bus: Bus,
+    name: str,
+    endpoints: list[Endpoint[Any]],
+    *,
+    drain_s: float = 3.0,
+    clocks: Clocks = _CLOCKS,
+    metadata: dict[str, str] | None = None,
 ) -> AsyncIterator[None]:
     """Serve the endpoints while the block runs; at its end, finish the requests in flight within `drain_s`.
 
-    `clocks` count the time that a caller waits.
+    `clocks` count the time that a caller waits. `nats micro info` shows the metadata as they are at that moment.
     """
     in_flight: set[asyncio.Task[None]] = set()
     client = _DrainingClient(bus.client)
@@ -133,6 +141,7 @@ async def serve(
             name=name,
             version=VERSION,
             queue_group="q",
+            metadata=metadata,
             stats_handler=lambda stats: counts[stats.subject].fill(stats),
         )
         for endpoint in endpoints:

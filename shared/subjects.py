@@ -6,6 +6,7 @@ job.ev.<job>.<type>, job.ev.<job>.end           JOB_EV    the events of a job; i
 job.dlq.<pool>.<reason>.<job>                   JOB_DLQ   a dead letter
 live.ev.>, live.q.>                             core      live copies of JOB_EV; headers of new jobs in JOB_Q
 svc.<service>.<verb>                            micro     request and reply
+svc.worker.<worker>.<verb>                      micro     a command of an operator to one worker
 ctl.<verb>.<id>                                 core      a command to every replica
 live.workers                                    core      what each worker can do, repeated
 """
@@ -46,6 +47,7 @@ LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 EVERY_END = f"job.ev.*.{TERMINAL}"
 EVERY_QUEUED_EVENT = "job.ev.*.queued"
 WORKERS = "live.workers"
+ALL_DRAINS = "svc.worker.*.drain"
 SEG_CANCEL = "ctl.seg-cancel.*"
 STREAM_DELETED = "$JS.EVENT.ADVISORY.STREAM.DELETED.*"
 CONSUMER_DELETED = "$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.*"
@@ -180,6 +182,11 @@ def dead_letters_of(job_id: str) -> str:
 def health(service: str) -> str:
     """Return the subject of the health endpoint of a service."""
     return f"svc.health.{token(service)}"
+
+
+def drain(worker: str) -> str:
+    """Return the subject on which an operator takes one worker out after its job."""
+    return f"svc.worker.{token(worker)}.drain"
 
 
 def object_entry(bucket: str, encoded_name: str) -> str:

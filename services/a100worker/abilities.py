@@ -15,6 +15,7 @@ from shared.messages import Task, TaskAbility, WorkerAbilities
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Engine
+    from services.a100worker.presence import Presence
     from shared.bus import Bus
 
 _LAST_JOBS = 20
@@ -24,8 +25,8 @@ _EVERY_S = 2.0  # a gateway that has just started knows every worker after this 
 class Abilities:
     """The engine's parameters by task, and the durations of its last jobs."""
 
-    def __init__(self, worker: str, engine: Engine) -> None:
-        self._worker = worker
+    def __init__(self, presence: Presence, engine: Engine) -> None:
+        self._presence = presence
         self._engine = engine
         self._took_ms: dict[Task, deque[int]] = {task: deque(maxlen=_LAST_JOBS) for task in Task}
 
@@ -36,8 +37,12 @@ class Abilities:
     def report(self) -> WorkerAbilities:
         """Return what this worker can do now."""
         return WorkerAbilities(
-            worker=self._worker,
+            worker=self._presence.name,
             engine=self._engine.name,
+            model=self._presence.model,
+            device=self._presence.device,
+            job=self._presence.job,
+            state=self._presence.state,
             tasks={
                 task: TaskAbility(
                     parameters=sorted(parameters_of(self._engine, task)),
@@ -50,6 +55,10 @@ class Abilities:
     async def announce(self, bus: Bus) -> None:
         """Send the report every two seconds until cancelled. While the broker is away, nothing is sent."""
         while True:
-            with contextlib.suppress(BrokerUnavailable):
-                await bus.emit(subjects.WORKERS, self.report().model_dump_json(exclude_none=True).encode())
+            await self.announce_once(bus)
             await asyncio.sleep(_EVERY_S)
+
+    async def announce_once(self, bus: Bus) -> None:
+        """Send the report, unless the broker is away."""
+        with contextlib.suppress(BrokerUnavailable):
+            await bus.emit(subjects.WORKERS, self.report().model_dump_json(exclude_none=True).encode())

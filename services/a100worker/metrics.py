@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BUSY = Gauge("artmancer_worker_busy", "1 while the worker has a job")
+WORKER = Gauge("artmancer_worker_info", "1 for the worker of this process", ("worker", "engine", "model", "device"))
 ENGINE = Gauge("artmancer_engine_info", "1 for the engine that is loaded", ("engine",))
 LOAD_SECONDS = Gauge("artmancer_engine_load_seconds", "Seconds that each phase of loading the engine took", ("phase",))
 ATTEMPTS = Counter("artmancer_attempts", "Attempts at jobs, by how they ended here", ("task", "outcome"))

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from services.a100worker import backend, metrics
 from services.a100worker.abilities import Abilities
 from services.a100worker.job.poller import Poller
 from services.a100worker.job.prefetch import Prefetcher
 from services.a100worker.job.runner import Runner
+from services.a100worker.presence import Presence
 from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
@@ -41,17 +42,23 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
-        readiness = _Readiness(settings, stop)
-        async with rpc.serve(bus, NAME, [rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health)]):
+        presence = Presence(settings.name, settings.backend)
+        readiness = _Readiness(settings, presence, stop)
+        endpoints: list[rpc.Endpoint[Any]] = [
+            rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health),
+            presence.drain_endpoint(),
+        ]
+        async with rpc.serve(bus, NAME, endpoints, metadata=presence.metadata):
             try:
                 engine = await asyncio.to_thread(backend.load, settings.backend, settings, readiness.report_phase)
             except _StoppedWhileLoading:
                 return
             readiness.mark_loaded(engine.name, backend.facts_of(engine))
+            presence.note_engine(engine)
             probes.mark_started()
             log.info("engine.ready", extra={"engine": engine.name, "worker": settings.name})
             async with _close_after(engine):
-                await _work(settings, bus, engine, stop)
+                await _work(settings, bus, engine, presence, stop)
 
 
 @asynccontextmanager
@@ -73,11 +80,11 @@ class _StoppedWhileLoading(Exception):
 class _Readiness:
     """The health of the worker: ready, or the phase of its engine's loading."""
 
-    def __init__(self, settings: Settings, stop: asyncio.Event) -> None:
+    def __init__(self, settings: Settings, presence: Presence, stop: asyncio.Event) -> None:
         self.phase: str | None = "starting"
         self._since = time.monotonic()
         self.engine = settings.backend
-        self._name = settings.name
+        self._presence = presence
         self._stop = stop
         self._facts: dict[str, str] = {}
         self._missing = report_missing_decoders()
@@ -105,22 +112,31 @@ class _Readiness:
         detail = {"engine": self.engine, **self._missing, **self._facts}
         if self.phase is not None:
             detail["phase"] = self.phase
+        if self._presence.drained.is_set():
+            detail["drained"] = "takes no job until it is restarted"
         status: Literal["starting", "healthy"] = "starting" if self.phase else "healthy"
-        return HealthReply(service=NAME, instance=self._name, status=status, detail=detail)
+        return HealthReply(service=NAME, instance=self._presence.name, status=status, detail=detail)
 
 
-async def _work(settings: Settings, bus: Bus, engine: Engine, stop: asyncio.Event) -> None:
-    abilities = Abilities(settings.name, engine)
-    await race(_take_jobs(settings, bus, engine, abilities, stop), abilities.announce(bus))
+async def _work(settings: Settings, bus: Bus, engine: Engine, presence: Presence, stop: asyncio.Event) -> None:
+    abilities = Abilities(presence, engine)
+    await race(_take_jobs(settings, bus, engine, abilities, presence, stop), abilities.announce(bus))
+    presence.end()
+    await abilities.announce_once(bus)  # or the gateways would count it as lost
 
 
-async def _take_jobs(settings: Settings, bus: Bus, engine: Engine, abilities: Abilities, stop: asyncio.Event) -> None:
+async def _take_jobs(
+    settings: Settings, bus: Bus, engine: Engine, abilities: Abilities, presence: Presence, stop: asyncio.Event
+) -> None:
     images = CachedImageStore(NatsImageStore(bus, probe_in_thread), "inputs", settings.inputs_in_memory_bytes)
     async with Poller(bus, idle_poll_s=settings.idle_poll_s, affinity_s=settings.affinity_s) as poller:
-        runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order), abilities)
+        runner = Runner(settings, bus, images, engine, Prefetcher(bus, images, poller.order), abilities, presence)
         while not stop.is_set():
+            if presence.drained.is_set():
+                await stop.wait()
+                return
             try:
-                delivery = await poller.receive(stop)
+                delivery = await poller.receive(stop, presence.drained)
                 if delivery is not None:
                     await runner.run(delivery, stop)
                     give_back()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +14,16 @@ from pydantic_settings import SettingsConfigDict
 
 from shared.messages import Token
 from shared.settings import ServiceSettings
+from shared.subjects import TOKEN_MAX
+
+_FIRST_PROCESS = 1
 
 
-def _new_name() -> str:
-    return f"w{os.getpid()}-{secrets.token_hex(3)}"
+def choose_name(pid: int, host: str) -> str:
+    """Return the host's name in a container or pod, where that is its own name; on other machines a random one."""
+    if pid == _FIRST_PROCESS:
+        return re.sub(r"[^A-Za-z0-9_-]", "-", host)[:TOKEN_MAX] or "worker"
+    return f"w{pid}-{secrets.token_hex(3)}"
 
 
 class Settings(ServiceSettings):
@@ -25,8 +33,8 @@ class Settings(ServiceSettings):
 
     backend: str = "classical"
     """The engine: classical, qwen, scripted, or `module:Class` for an engine of your own."""
-    name: Token = Field(default_factory=_new_name)
-    """The worker's name in events and receipts, unique among all workers; the default is a random one."""
+    name: Token = Field(default_factory=lambda: choose_name(os.getpid(), socket.gethostname()))
+    """The worker's unique name in events and receipts; by default that of its container or pod, elsewhere random."""
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     """The folder with the model files."""
     removal_filler: Literal["auto", "patchmatch", "lama"] = "auto"

@@ -78,6 +78,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     durability = Durability(bus, settings.streams)
     fullness = Fullness(bus)
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
+    workers = Workers(bus)
     feed = Feed(bus, partial(_note, admission, stores))
     budget = None if authenticator is None else _budget(settings)
     return Deps(
@@ -93,8 +94,8 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         jobs=Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget),
         durability=durability,
         fullness=fullness,
-        system=SystemHealth(bus, durability, fullness, settings.health_timeout_s),
-        workers=Workers(bus),
+        system=SystemHealth(bus, durability, fullness, workers, settings.health_timeout_s),
+        workers=workers,
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),

@@ -55,7 +55,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus, probe_in_thread)
         handlers = Handlers(images, images, settings)
-        async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s):
+        named = {"instance": settings.instance}
+        async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s, metadata=named):
             probes.mark_started()
             await stop.wait()
 

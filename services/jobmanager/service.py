@@ -55,7 +55,8 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
             metrics.watch(job_class, dispatcher.board)
         watch = BrokerWatch(bus, settings.streams)
         endpoints = _endpoints(bus, list(dispatchers.values()), watch, settings.instance)
-        async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s), asyncio.TaskGroup() as group:
+        served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata={"instance": settings.instance})
+        async with served, asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
                 **{f"dispatch-{job_class}": dispatcher.run for job_class, dispatcher in dispatchers.items()},
                 "project": projector.run,

@@ -56,7 +56,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)
         handlers = Handlers(slots, images, photos, features, FoundMasks(images), cancelled)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
-        served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s)
+        named = {"instance": settings.instance, **engines.describe()}
+        served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named)
         async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
             probes.mark_started()
             await stop.wait()

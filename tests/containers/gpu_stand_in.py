@@ -1,6 +1,6 @@
 """A GPU worker without a GPU: the image for CPUs with this machine's torch mounted, and a checkpoint of 2 MB.
 
-The real image has several GB of CUDA. Whatever an operator writes is real: variables, mounts, users, limits, secrets.
+The real image has several GB of CUDA. The rest is real: variables, mounts, users, limits, secrets.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build_checkpoint(folder: Path) -> None:
 
 
 def write_override(path: Path) -> None:
-    """Write what compose.yaml lacks to run the GPU worker here."""
+    """Write the settings that run the GPU worker of compose.yaml here."""
     worker = {
         "image": "artmancer/a100worker:latest",
         "environment": _OF_THE_GPU_IMAGE,

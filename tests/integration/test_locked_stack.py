@@ -15,7 +15,17 @@ from deploy.accounts import STORE, account_imports, account_of
 from deploy.permissions import DUTIES, OPERATOR, permissions
 from shared import rpc, subjects, topology
 from shared.bus import open_bus
-from shared.messages import HealthReply, HealthRequest, JobClass, RedriveRequest, ReplayReply, ReplayRequest, Task
+from shared.messages import (
+    DrainReply,
+    DrainRequest,
+    HealthReply,
+    HealthRequest,
+    JobClass,
+    RedriveRequest,
+    ReplayReply,
+    ReplayRequest,
+    Task,
+)
 from shared.topology import BUCKET_LIFE_S, JOB_DLQ, JOB_Q, bucket_stream
 from tests.gateway import b64, mask_png, png, saved
 from tests.keys import matches
@@ -168,7 +178,7 @@ async def present(bus: Bus) -> set[str]:
 
 
 async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
-    """Stop a worker at work: its job becomes a dead letter, another worker starts, and the job runs again."""
+    """Drain a worker and stop it at work: its job becomes a dead letter, another worker starts, and it runs again."""
     photo = Image.open(io.BytesIO(CAT)).resize((2048, 1366))
     mask = mask_png(photo.size, (300, 100, 1700, 1300))
     order = {"image": await upload(stack.client, saved(photo)), "mask": await upload(stack.client, mask)}
@@ -178,6 +188,10 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
         return bool((await stack.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "running")
 
     await wait_until(started, "the worker is at it")
+    (worker,) = (await stack.client.get("/v1/health")).json()["services"]["generation"]["instances"]
+    drain = subjects.drain(worker["instance"])
+    reply = await rpc.call(bus, drain, DrainRequest(), DrainReply, timeout_s=PATIENCE_S)
+    assert reply.worker == worker["instance"]
     stack.programs["a100worker"].terminate()
     await stack.programs["a100worker"].wait()
     await stack.programs["a100worker"].start()

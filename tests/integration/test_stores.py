@@ -15,6 +15,7 @@ from services.gateway.core.fullness import FILL, Fullness
 from services.gateway.core.stores import Stores
 from services.gateway.core.system_health import SystemHealth
 from services.gateway.core.uploads import Upload, Uploads
+from services.gateway.core.workers import Workers
 from services.gateway.decoding.decoders import Decoders
 from shared import subjects
 from shared.errors import Busy, StreamFull
@@ -209,7 +210,7 @@ async def test_a_full_store_is_reported(bus: Bus, images: NatsImageStore) -> Non
         result = picture(number)
         await images.put("results", result.data, result.ref.model_copy(update={"bucket": "results"}))
     await fullness.measure()
-    report = await SystemHealth(bus, Durability(bus, StreamSettings()), fullness, 0.01).report(full=True)
+    report = await SystemHealth(bus, Durability(bus, StreamSettings()), fullness, Workers(bus), 0.01).report(full=True)
 
     assert before == []
     assert fullness.sentences == [

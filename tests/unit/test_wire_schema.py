@@ -67,6 +67,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "JobRecord": {**JOB, "user": "u1", "state": "queued", "created_at": 1.0, "updated_at": 1.0, "last_seq": 0},
     "TaskAbility": {"parameters": []},
     "WorkerAbilities": {"worker": "w1", "engine": "e", "tasks": {}},
+    "DrainRequest": {},
+    "DrainReply": {"worker": "w1"},
     "QueueQuery": {},
     "QueueReport": {},
     "Stroke": {"points": [[1, 2]]},

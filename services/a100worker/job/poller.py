@@ -62,14 +62,14 @@ class Poller:
         self._just_announced.add(queue)
         self._notified.set()
 
-    async def receive(self, stop: asyncio.Event) -> Delivery | None:
-        """Wait for a job and return it. Return None after a stop. Raises BrokerUnavailable."""
-        while not stop.is_set():
+    async def receive(self, *ends: asyncio.Event) -> Delivery | None:
+        """Wait for a job and return it. Return None when one of the events is set. Raises BrokerUnavailable."""
+        while not any(end.is_set() for end in ends):
             self._notified.clear()  # before the poll, so that no announcement is missed
             delivery = await self._poll()
             if delivery is not None:
                 return delivery
-            await race(self._notified.wait(), stop.wait(), timeout_s=self._idle_poll_s)
+            await race(self._notified.wait(), *(end.wait() for end in ends), timeout_s=self._idle_poll_s)
         return None
 
     async def _poll(self) -> Delivery | None:

@@ -7,7 +7,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from services.a100worker import metrics
 from services.a100worker.job.attempt import Attempt
 from services.a100worker.job.progress import ProgressPublisher
 from services.a100worker.job.results import drop_late_results
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from services.a100worker.abilities import Abilities
     from services.a100worker.backend import Engine
     from services.a100worker.job.prefetch import Prefetcher
+    from services.a100worker.presence import Presence
     from services.a100worker.settings import Settings
     from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
@@ -44,6 +44,7 @@ class Runner:
         engine: Engine,
         prefetcher: Prefetcher,
         abilities: Abilities,
+        presence: Presence,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -52,6 +53,7 @@ class Runner:
         self._engine = engine
         self._prefetcher = prefetcher
         self._abilities = abilities
+        self._presence = presence
 
     async def run(self, delivery: Delivery, stop: asyncio.Event) -> None:
         """Run one delivered job and settle it.
@@ -66,11 +68,8 @@ class Runner:
         context = tracing.extract(delivery.headers, work.submit.traceparent)
         with tracing.span("job.attempt", parent=context) as span, telemetry.log_context(job_id=work.job_id):
             span.set_attributes({"job.id": work.job_id, "job.task": work.submit.task, "job.delivery": delivery.attempt})
-            metrics.BUSY.set(1)
-            try:
+            with self._presence.working(work.job_id):
                 await self._run_and_settle(work, delivery, stop)
-            finally:
-                metrics.BUSY.set(0)
 
     async def _run_and_settle(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> None:
         if not await self._finish(work, delivery, stop):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from services.gateway.core.durability import Durability
     from services.gateway.core.fullness import Fullness
+    from services.gateway.core.workers import Workers
     from shared.bus import Bus
 
 _SERVICES = {  # the client's name: the service's name on the bus
@@ -37,12 +38,14 @@ class SystemHealth:
         bus: Bus,
         durability: Durability,
         fullness: Fullness,
+        workers: Workers,
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._durability = durability
         self._fullness = fullness
+        self._workers = workers
         self._timeout_s = timeout_s
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -61,8 +64,17 @@ class SystemHealth:
         answers, weak = await asyncio.gather(queries, self._durability.weaknesses())
         weak = [*weak, *self._fullness.sentences]
         services = dict(zip(_SERVICES, answers, strict=True))
+        self._add_workers(services["generation"])
         healthy = not weak and all(answer["status"] == "healthy" for answer in answers)
         return {"status": "healthy" if healthy else "degraded", "services": services, "streams": weak}
+
+    def _add_workers(self, generation: dict[str, Any]) -> None:
+        """List every worker. One that takes no job is no reason for an alarm while another one does."""
+        instances = self._workers.instances()
+        if instances:
+            generation["instances"] = instances
+        if {each["state"] for each in instances if each["state"] != "lost"} == {"draining"}:
+            generation |= {"status": "unhealthy", "error": "Every worker is drained: restart one."}
 
     async def _short_report(self) -> dict[str, Any]:
         async with self._lock:

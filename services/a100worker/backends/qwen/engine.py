@@ -80,7 +80,8 @@ class Qwen(Engine):
         self.recipes = ready.recipes
         self.adapters = {adapter.name: adapter.sha256 for adapter in ready.adapters}
         self.known_sizes = KnownSizes()
-        self.facts = {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
+        self.facts = {"model": ready.checkpoint.base, "device": settings.qwen_device}
+        self.facts |= {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
         self.obeys = _obeyed(guided=settings.qwen_lightning == "off")
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):

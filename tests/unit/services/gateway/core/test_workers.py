@@ -62,3 +62,31 @@ def test_without_a_worker_every_task_is_listed_without_an_engine() -> None:
 
     assert set(tasks) == set(Task)
     assert all(task.engines == task.parameters == [] and task.typical_s is None for task in tasks.values())
+
+
+async def test_a_drained_worker_is_listed_and_offers_nothing() -> None:
+    """It takes no job, so clients are not promised its engine."""
+    workers = Workers(Bus())
+    workers.note(CLASSICAL)
+    workers.note(QWEN.model_copy(update={"state": "draining", "job": "j1", "model": "Qwen-Image-Edit-2511"}))
+
+    assert await workers.present() == [CLASSICAL]
+    assert workers.instances() == [
+        {"instance": "w1", "engine": "classical", "state": "ready"},
+        {"instance": "w2", "engine": "qwen", "model": "Qwen-Image-Edit-2511", "state": "draining", "job": "j1"},
+    ]
+
+
+def test_a_worker_that_falls_silent_is_lost_for_ten_minutes() -> None:
+    """An operator sees its name, its last job and the time since then; one that stops in order is not lost."""
+    now = 100.0
+    workers = Workers(Bus(), clock=lambda: now)
+    workers.note(CLASSICAL)
+    workers.note(QWEN.model_copy(update={"job": "j1"}))
+    workers.note(CLASSICAL.model_copy(update={"state": "stopped"}))
+    now += 42
+    lost = workers.instances()
+    now += 600
+
+    assert lost == [{"instance": "w2", "engine": "qwen", "state": "lost", "job": "j1", "silent_s": 42}]
+    assert workers.instances() == []
