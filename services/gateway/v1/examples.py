@@ -156,6 +156,7 @@ PROBLEMS = {
     ),
     403: ("Forbidden", "forbidden", "This API key lacks the scope write."),
     404: ("Not Found", "not_found", "This job is unknown or has expired."),
+    408: ("Request Timeout", "request_timeout", "The request's body came too slowly."),
     409: ("Conflict", "conflict", "The job is still running."),
     410: ("Gone", "job_failed", "The engine could not finish this job."),
     413: ("Content Too Large", "too_large", "The request is larger than 64 MiB."),

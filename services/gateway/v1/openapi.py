@@ -94,6 +94,9 @@ def build_document(routes: Sequence[BaseRoute]) -> bytes:
         for method, operation in operations.items():
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/RequestId"})
             _add_security(method.upper(), path, operation)
+            if "requestBody" in operation:  # http/body_limit.py and limits/body_budget.py judge every body
+                for status, response in can_fail(408, 413).items():
+                    operation["responses"].setdefault(str(status), response)
             _remove_fastapi_errors(operation["responses"])
             _add_examples(f"{method.upper()} {path}", operation, schemas)
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()

@@ -28,7 +28,7 @@ _EVENTS = (
     '"usage":{"input_tokens":0,"input_tokens_details":{"image_tokens":0,"text_tokens":0},"output_tokens":0,'
     f'"total_tokens":0}},"job_id":"{examples.JOB}"}}\n\n'
 )
-_STATUSES = (400, 401, 403, 404, 413, 415, 429, 500, 503, 504)
+_STATUSES = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
 _OTHERS = {
     500: ("engine_failed", "The engine could not finish this job."),
     504: ("timeout", "The edit takes longer than 300 s."),
