@@ -5,11 +5,12 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
+.PHONY: help setup models mcp run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
 
 help:
 	@echo "make setup           virtual environment and model weights"
 	@echo "make models          fetch the free models that make a laptop better: u2netp (5 MB), lama (208 MB)"
+	@echo "make mcp             the packages of the MCP server (docs/mcp.md)"
 	@echo "make run             the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
 	@echo "make demo            edit the sample photos through the running system, results in demo-out/"
@@ -36,6 +37,12 @@ models: .venv/.hub
 	@$(PY) -m services.models pull u2netp lama
 
 .venv/.hub: locks/requirements-pull.lock .venv/.runtime
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+mcp: .venv/.mcp
+
+.venv/.mcp: locks/requirements-mcp.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 

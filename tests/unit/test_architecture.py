@@ -44,6 +44,7 @@ ENVIRONMENT_READERS = {
     "services/stack/process.py",  # a child gets this process's environment and more
     "shared/probes.py",  # a command of its own that must start in no time: PROBE_PORT is its only setting
     "services/cli/arguments.py",  # a command of its own: its two variables are defaults of its arguments
+    "services/mcp/arguments.py",  # as that one
     "services/models/__main__.py",  # a command of its own: MODEL_DIR is its only setting
     "services/segmentation/backends/fastsam/engine.py",  # ultralytics has no other switch to stay off the network
 }
