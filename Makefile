@@ -9,7 +9,7 @@ ARGS ?=
 
 help:
 	@echo "make setup           virtual environment and model weights"
-	@echo "make models          fetch the free models that make a laptop better: u2netp (5 MB), lama (208 MB)"
+	@echo "make models          fetch the free models that make a laptop better: u2netp (5 MB), sam (126 MB), lama (208 MB)"
 	@echo "make mcp             the packages of the MCP server (docs/mcp.md)"
 	@echo "make run             the whole system on this machine  (ARGS='--port 8080 --data .data --workers 1')"
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
@@ -34,7 +34,7 @@ setup: .venv/.runtime
 
 # Models of the hub need its client; it is installed with pip, because a sync would remove the packages of .venv/.dev.
 models: .venv/.hub
-	@$(PY) -m services.models pull u2netp lama
+	@$(PY) -m services.models pull u2netp sam lama
 
 .venv/.hub: locks/requirements-pull.lock .venv/.runtime
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

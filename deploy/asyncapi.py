@@ -30,6 +30,8 @@ from shared.messages import (
     MaskReply,
     MaskRequest,
     Message,
+    OutlineReply,
+    OutlineRequest,
     Preview,
     Progress,
     Queued,
@@ -145,6 +147,7 @@ def channels() -> list[Channel]:
 def _service_channels() -> list[Channel]:
     return [
         Channel("mask", subjects.SEG_MASK, "Find the mask of an object.", (MaskRequest,), MaskReply),
+        Channel("outline", subjects.SEG_OUTLINE, "Outline the object at a point.", (OutlineRequest,), OutlineReply),
         Channel("saliency", subjects.SEG_SALIENCY, "Find the salient object.", (SaliencyRequest,), SaliencyReply),
         Channel("extractObject", subjects.IMG_EXTRACT, "Cut an object out.", (ExtractRequest,), ImageReply),
         Channel("shadowPreview", subjects.IMG_SHADOW, "Render an object with a shadow.", (ShadowRequest,), ImageReply),

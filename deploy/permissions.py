@@ -79,6 +79,7 @@ DUTIES = {
     "gateway": Duties(
         calls=(
             subjects.SEG_MASK,
+            subjects.SEG_OUTLINE,
             *IMAGE_VERBS,
             subjects.JOB_QUEUE,
             *map(subjects.health, ("segmentation", "imageutils", "jobmanager", "a100worker")),
@@ -95,7 +96,7 @@ DUTIES = {
         lists_streams=True,
     ),
     "segmentation": Duties(
-        serves=(subjects.SEG_MASK, subjects.SEG_SALIENCY, subjects.health("segmentation")),
+        serves=(subjects.SEG_MASK, subjects.SEG_OUTLINE, subjects.SEG_SALIENCY, subjects.health("segmentation")),
         subscribes=(subjects.SEG_CANCEL,),
         writes_images=("cache",),
         reads_images=("inputs",),

@@ -419,7 +419,7 @@ class MaskRequest(Message):
     type: Literal["seg.mask"] = "seg.mask"
     request_id: Token
     image: Sha256  # bucket inputs
-    engine: Literal["default", "fastsam", "birefnet", "grabcut"] = "default"
+    engine: Literal["default", "sam", "fastsam", "birefnet", "grabcut"] = "default"
     points: Annotated[list[tuple[float, float, Literal[0, 1]]], Field(max_length=64)] = Field(default_factory=list)
     previous: Sha256 | None = None  # bucket inputs: the mask that the last point corrects
     box: Box | None = None
@@ -429,6 +429,7 @@ class MaskRequest(Message):
     grow_px: Annotated[int, Field(ge=-200, le=200)] = 0
     feather_px: Annotated[float, Field(ge=0, le=200)] = 0.0
     candidates: Annotated[int, Field(ge=1, le=5)] = 1
+    measures: bool | None = None  # reply with box and area of each mask; release 0.1.0 refuses these fields
 
 
 class Mask(Message):
@@ -436,6 +437,8 @@ class Mask(Message):
 
     png: ImageRef  # bucket cache
     score: float = Field(ge=0, le=1)
+    box: tuple[int, int, int, int] | None = None  # of the white pixels: x0, y0, x1, y1; the last two are exclusive
+    area: float | None = Field(default=None, ge=0, le=1)  # of the white pixels, as a share of the image
 
 
 class MaskReply(Message):
@@ -444,6 +447,25 @@ class MaskReply(Message):
     masks: Annotated[list[Mask], Field(min_length=1)]
     engine: str
     note: str | None = None  # e.g. the reason the coarse method was used
+
+
+class OutlineRequest(Message):
+    """Outline the object at a point, from cached outputs of the networks alone."""
+
+    type: Literal["seg.outline"] = "seg.outline"
+    request_id: Token
+    image: Sha256  # bucket inputs
+    engine: Literal["default", "sam", "fastsam", "birefnet", "grabcut"] = "default"
+    point: Point
+
+
+class OutlineReply(Message):
+    """The outline, or the reason that there is none. Nothing is stored."""
+
+    status: Literal["found", "nothing", "not-seen"]  # not-seen: no mask of this image was computed lately
+    outline: list[list[Point]] = Field(default_factory=list)  # closed polygons in image pixels; a hole is one too
+    score: float = Field(default=0.0, ge=0, le=1)
+    engine: str
 
 
 class SaliencyRequest(Message):

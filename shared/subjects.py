@@ -25,6 +25,7 @@ TOKEN = f"[A-Za-z0-9_-]{{1,{TOKEN_MAX}}}"
 
 SEG_MASK = "svc.seg.mask"
 SEG_SALIENCY = "svc.seg.saliency"
+SEG_OUTLINE = "svc.seg.outline"
 IMG_EXTRACT = "svc.img.extract-object"
 IMG_SHADOW = "svc.img.shadow-preview"
 IMG_WHITE_BALANCE = "svc.img.white-balance"

@@ -27,6 +27,7 @@ from services.gateway.core.workers import Workers
 from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
+from services.gateway.limits.newest import NewestOnly
 from services.gateway.v1.routes import docs
 from shared import VERSION
 from shared.bus import open_bus
@@ -96,6 +97,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         fullness=fullness,
         system=SystemHealth(bus, durability, fullness, workers, settings.health_timeout_s),
         workers=workers,
+        newest_previews=NewestOnly(),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         authenticator=authenticator,
         declared=asyncio.Event(),

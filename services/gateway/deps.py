@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.gateway.core.uploads import Uploads
     from services.gateway.core.workers import Workers
     from services.gateway.decoding.decoders import Decoders
+    from services.gateway.limits.newest import NewestOnly
     from services.gateway.settings import Settings
     from shared.bus import Bus
     from shared.image_store import StreamedStore
@@ -51,6 +52,7 @@ class Deps:
     fullness: Fullness
     system: SystemHealth
     workers: Workers
+    newest_previews: NewestOnly
     stream_limits: StreamLimits
     authenticator: Authenticator | None
     """None on an open gateway."""

@@ -45,6 +45,10 @@ class Settings(ServiceSettings):
     """Requests that a key may make together after a pause."""
     key_requests_at_once: int = Field(default=64, ge=1)
     """Requests of a key that may run at the same time, without its open event streams."""
+    key_previews_per_s: float = Field(default=30.0, gt=0)
+    """Requests for the outline under the pointer that each API key may make a second, besides its other requests."""
+    key_preview_burst: int = Field(default=60, ge=1)
+    """Such requests that a key may make together after a pause."""
     key_streams_at_once: int = Field(default=256, ge=1)
     """Event streams of a key that may be open at the same time."""
     streams_at_once: int = Field(default=4000, ge=1)
@@ -89,6 +93,8 @@ class Settings(ServiceSettings):
     """Seconds between the comments on a silent event stream; many proxies close it after a minute of silence."""
     mask_timeout_s: float = Field(default=60.0, gt=0)
     """Timeout in seconds for a mask from the segmentation service."""
+    preview_timeout_s: float = Field(default=5.0, gt=0)
+    """Timeout in seconds for the outline under the pointer."""
     image_timeout_s: float = Field(default=30.0, gt=0)
     """Timeout in seconds for an operation of the image service."""
     health_timeout_s: float = Field(default=2.0, gt=0)

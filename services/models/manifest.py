@@ -30,6 +30,8 @@ class Hub:
     """A commit, or a branch that is resolved and locked at the first pull."""
     patterns: tuple[str, ...] = ()
     """The files to fetch in addition to the named ones; never code."""
+    archive: str = ""
+    """A zip file of the repository that carries the named files; nothing else of it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,61 @@ CAAI Artificial Intelligence Research, 2024. Licence: MIT.
 lama.onnx is an ONNX export of big-lama, by Roman Suvorov, Elizaveta Logacheva, Anton Mashikhin and others:
 "Resolution-robust Large Mask Inpainting with Fourier Convolutions", WACV 2022. Licence: Apache License 2.0.
 """,
+    ),
+    Model(
+        name="sam",
+        purpose="things, parts and groups by click or box (segmentation, optional)",
+        licence="Apache-2.0",
+        source=Hub(
+            "vietanhdev/segment-anything-2.1-onnx-models",
+            "6a3ac868340a3196a349050a6efae22a5acc0330",
+            archive="sam2.1_hiera_tiny_20260221.zip",
+        ),
+        files=(
+            WeightFile(
+                name="encoder.onnx",
+                member="sam2.1_hiera_tiny.encoder.onnx",
+                sha256="667384d1e686de6828b841ac8a24db0fafa2b3452494225f82eeedac56141230",
+                size_bytes=109_471_931,
+            ),
+            WeightFile(
+                name="decoder.onnx",
+                member="sam2.1_hiera_tiny.decoder.onnx",
+                sha256="c40f5aa7d37b681cd500481a85d44839fd81c93dce1e86271a2c866470d22105",
+                size_bytes=16_519_561,
+            ),
+        ),
+        notice="""\
+encoder.onnx and decoder.onnx are ONNX exports, by Viet-Anh Nguyen, of SAM 2.1 (Hiera tiny), by Nikhila Ravi, Valentin
+Gabeur and others at Meta: "SAM 2: Segment Anything in Images and Videos", 2024. Licence: Apache License 2.0.
+""",
+        by_default=False,
+    ),
+    Model(
+        name="mobile-sam",
+        purpose="the same, smaller and faster; used where `sam` is missing",
+        licence="Apache-2.0",
+        source=Hub("Acly/MobileSAM", "0d3b403339b4674a82493d5e97964dd78089ddc8"),
+        files=(
+            WeightFile(
+                name="encoder.onnx",
+                member="mobile_sam_image_encoder.onnx",
+                sha256="580f5fb648ea1062c0aabc26217aed56921985f03f0cbbd852bba81d760cc749",
+                size_bytes=28_157_093,
+            ),
+            WeightFile(
+                name="decoder.onnx",
+                member="sam_mask_decoder_multi.onnx",
+                sha256="8976b90a87ba50a6a72217a5ff994f7d25ce16f2229fcc1ed259e1294c622ffe",
+                size_bytes=16_496_559,
+            ),
+        ),
+        notice="""\
+encoder.onnx and decoder.onnx are ONNX exports of MobileSAM, by Chaoning Zhang, Dongshen Han, Yu Qiao and others:
+"Faster Segment Anything: Towards Lightweight SAM for Mobile Applications", 2023. Licence of the weights: Apache License
+2.0. The exports are published by Acly under the MIT licence.
+""",
+        by_default=False,
     ),
     Model(
         name="qwen",

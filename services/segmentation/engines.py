@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.segmentation import backend
+from services.segmentation.backends.sam.models import find_model
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class Engines:
-    """The engines of SEGMENTATION_BACKENDS, in that order. The first is the default."""
+    """The engines of SEGMENTATION_BACKENDS, in that order. The first is the default.
+
+    `auto` is Segment Anything where its files are, and GrabCut.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Load all engines, which may take seconds. Raises ConfigError."""
         names = [name.strip() for name in settings.backends.split(",") if name.strip()]
+        if names == ["auto"]:
+            names = ["grabcut"] if find_model(settings.model_dir) is None else ["sam", "grabcut"]
         if not names:
             raise ConfigError("The setting SEGMENTATION_BACKENDS names no engine.")
         self._engines = [backend.load(name, settings) for name in names]

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import CachedFeatures
+    from services.segmentation.backend import CachedFeatures, SeenFeatures
     from shared.image_store import NamedStore
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _BUCKET: Final = "cache"
 _STORE_TIMEOUT_S = 2.0  # the network can compute the output again
-_LARGEST_BYTES = 64 * 1024**2  # of an array; the largest of our engines has 5 MB
-_FAST = 1  # zlib level: the outputs are mostly zeros
+_LARGEST_BYTES = 64 * 1024**2  # of an array; the largest of our engines has 9 MB
+_FAST, _STORED = 1, 0  # zlib levels: masks and maps are mostly zeros, and numbers do not get smaller
 
 
 class FeatureCache:
@@ -50,6 +50,17 @@ class FeatureCache:
     def for_image(self, image_id: str) -> CachedFeatures:
         """Return the cache of one image. Equal ids mean equal pixels."""
         return partial(self._get, image_id)
+
+    def seen(self, image_id: str) -> SeenFeatures:
+        """Return the look-up in the cache of one image, which computes nothing and waits for no other request."""
+        return partial(self._look_up, image_id)
+
+    def _look_up(self, image_id: str, name: str) -> NDArray[Any] | None:
+        key = f"{image_id}/{name}"
+        array = self._local.get(key)
+        if array is None and (array := self._fetch(key)) is not None:
+            self._local.put(key, array)
+        return array
 
     def _get(self, image_id: str, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         key = f"{image_id}/{name}"
@@ -69,13 +80,16 @@ class FeatureCache:
         return array
 
     def _fetch_or_compute(self, key: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        data = self._call_store(self._store.get_named(_BUCKET, key), key)
-        array = None if data is None else unpack(data)
+        array = self._fetch(key)
         metrics.count_lookup("seen-by-anyone", hit=array is not None)
         if array is None:
             array = compute()
             self._call_store(self._store.put_named(_BUCKET, key, pack(array)), key)
         return array
+
+    def _fetch(self, key: str) -> NDArray[Any] | None:
+        data = self._call_store(self._store.get_named(_BUCKET, key), key)
+        return None if data is None else unpack(data)
 
     def _call_store(self, call: Coroutine[Any, Any, T], key: str) -> T | None:
         """Run a store call from an engine's thread; log a failure and return None."""
@@ -102,7 +116,7 @@ def pack(array: NDArray[Any]) -> bytes:
     """Compress an array of any shape, of a plain or structured type."""
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return zlib.compress(file.getvalue(), _FAST)
+    return zlib.compress(file.getvalue(), _STORED if array.dtype.kind == "f" else _FAST)
 
 
 def unpack(data: bytes) -> NDArray[Any] | None:

@@ -7,31 +7,42 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from cachetools import LRUCache
 
 from services.segmentation import masks, metrics, prompts
+from services.segmentation.backend import Outliner
 from services.segmentation.geometry import resize, whole_image
 from services.segmentation.image_cache import Origin
 from shared import deadlines
 from shared.errors import BrokerUnavailable, ImageNotFound, NothingFound
 from shared.image_codec import encode_png
-from shared.messages import Mask, MaskReply, SaliencyReply
+from shared.image_store import ImageStore
+from shared.messages import Mask, MaskReply, OutlineReply, SaliencyReply
+from shared.picture_memory import PictureSizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
+    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Outlined, Prompt
     from services.segmentation.cancellations import Cancellations
     from services.segmentation.engines import Engines
     from services.segmentation.feature_cache import FeatureCache
+    from services.segmentation.geometry import Box
     from services.segmentation.image_cache import FoundMasks, ImageCache
     from services.segmentation.saliency import Saliency
     from shared.image_codec import Grey, Rgb
-    from shared.image_store import ImageStore
-    from shared.messages import MaskRequest, SaliencyRequest
+    from shared.messages import MaskRequest, OutlineRequest, SaliencyRequest
     from shared.picture_memory import PictureSlots
 
 log = logging.getLogger(__name__)
+_SIZES = 1024  # of images, of which the next hover need not ask the store
+
+
+class MaskStore(ImageStore, PictureSizes, Protocol):
+    """Stores masks, and states the sizes of images."""
 
 
 class Handlers:
@@ -40,7 +51,7 @@ class Handlers:
     def __init__(
         self,
         slots: PictureSlots,
-        images: ImageStore,
+        images: MaskStore,
         cache: ImageCache,
         features: FeatureCache,
         found: FoundMasks,
@@ -52,6 +63,8 @@ class Handlers:
         self._found = found
         self._cancelled = cancelled
         self._slots = slots
+        self._outlining = asyncio.Semaphore(1)
+        self._sizes: LRUCache[str, tuple[int, int]] = LRUCache(_SIZES)
 
     async def mask(self, engines: Engines, request: MaskRequest) -> MaskReply:
         """Find the object of the prompt. Raises NothingFound, BadInput, ImageNotFound, JobCancelled."""
@@ -65,13 +78,40 @@ class Handlers:
                 cached = self._features.for_image(request.image)
                 segment = partial(engine.segment, image, prompt, cached, checkpoint)
                 found = await asyncio.to_thread(_shape_and_encode, segment, request, checkpoint)
-            stored = [Mask(png=await self._images.put("cache", png), score=score) for png, score in found]
+            stored = [await self._store(each, request) for each in found]
             await self._record(request, stored, by_points=by_points)
         took_s = time.monotonic() - started
         metrics.MASK_SECONDS.labels(engine.name, metrics.prompt_of(request)).observe(took_s)
         facts = {"request_id": request.request_id, "engine": engine.name, "took_ms": round(took_s * 1000)}
         log.info("mask.found", extra=facts)
         return MaskReply(masks=stored, engine=engine.name, note=note)
+
+    async def outline(self, engines: Engines, request: OutlineRequest) -> OutlineReply:
+        """Outline the object at a point if the engine has seen the image. Raises ImageNotFound, BadInput, JobCancelled.
+
+        One request is worked on at a time, and it needs no slot of a mask request, so neither waits long for the other.
+        """
+        engine, _ = engines.choose(request.engine)
+        if not isinstance(engine, Outliner):
+            return OutlineReply(status="not-seen", engine=engine.name)
+        with self._cancelled.watch(request.request_id) as checkpoint:
+            width, height = await self._size_of(request.image)
+            click = prompts.check_point(request.point, width, height)
+            async with self._outlining:
+                checkpoint()
+                deadlines.check()
+                seen = self._features.seen(request.image)
+                found = await asyncio.to_thread(engine.outline, width, height, click, seen)
+        return _outline_reply(found, width, height, engine.name)
+
+    async def _size_of(self, sha256: str) -> tuple[int, int]:
+        """Return width and height in pixels. Raises ImageNotFound, BrokerUnavailable."""
+        if sha256 not in self._sizes:
+            ref = await self._images.describe(sha256)
+            if ref is None:
+                raise ImageNotFound(f"Image ID not found or expired: {sha256}")
+            self._sizes[sha256] = ref.width, ref.height
+        return self._sizes[sha256]
 
     async def saliency(self, saliency: Saliency | None, request: SaliencyRequest) -> SaliencyReply:
         """Return the saliency map at the image's size, or None without weights. Raises ImageNotFound."""
@@ -90,6 +130,12 @@ class Handlers:
             if is_large:
                 self._cache.clear()
             yield
+
+    async def _store(self, found: _Encoded, request: MaskRequest) -> Mask:
+        png = await self._images.put("cache", found.png)
+        if not request.measures:
+            return Mask(png=png, score=found.score)
+        return Mask(png=png, score=found.score, box=found.box, area=found.area)
 
     async def _record(self, request: MaskRequest, found: list[Mask], *, by_points: bool) -> None:
         shaped = bool(request.grow_px or request.feather_px)
@@ -124,19 +170,39 @@ class Handlers:
             return None, True
 
 
+class _Encoded(NamedTuple):
+    """A mask as a PNG, its score, and box and share of its white pixels."""
+
+    png: bytes
+    score: float
+    box: Box | None
+    area: float
+
+
 def _shape_and_encode(
     segment: Callable[[], list[Candidate]], request: MaskRequest, checkpoint: Checkpoint
-) -> list[tuple[bytes, float]]:
-    """Run the engine; return PNG files and scores, best first."""
+) -> list[_Encoded]:
+    """Run the engine; return the masks as files, best first."""
     found = []
     for candidate in segment():
         checkpoint()
         shaped = masks.feather(masks.grow(candidate.mask, request.grow_px), request.feather_px)
         if shaped.any():
-            found.append((encode_png(shaped), candidate.score))
+            area = float(np.count_nonzero(shaped > masks.INSIDE)) / shaped.size
+            found.append(_Encoded(encode_png(shaped), candidate.score, masks.bbox(shaped), area))
     if not found:
         raise NothingFound(f"No masks found: the mask is empty after shrinking it by {-request.grow_px} pixels.")
     return found
+
+
+def _outline_reply(found: Outlined | None, width: int, height: int, engine: str) -> OutlineReply:
+    """Return the answer for an image of this size in pixels."""
+    if found is None:
+        return OutlineReply(status="not-seen", engine=engine)
+    polygons = masks.trace(found.mask, width, height)
+    if not polygons:
+        return OutlineReply(status="nothing", engine=engine)
+    return OutlineReply(status="found", outline=polygons, score=min(1.0, max(0.0, found.score)), engine=engine)
 
 
 def _predict_png(saliency: Saliency, image: Rgb, cached: CachedFeatures) -> bytes:

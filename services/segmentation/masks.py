@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ INSIDE = 127
 _BAND_PIXELS = 1_000_000  # the whole of a large mask would take 17 bytes a pixel
 _LARGE_PART = 0.1  # share of the largest part
 _SMALL_HOLE = 0.03  # share of the mask
+_TRACED_PX = 0.7  # by which a polygon may miss an edge
+_MAX_POLYGONS, _MAX_CORNERS, _LEAST_CORNERS = 32, 256, 3  # the largest polygons; a longer one may miss its edge by more
 _SHARP_SIGMA_PX = 10.0  # above, three box blurs cost less than one Gaussian and differ by < 2 grey levels
 
 
@@ -110,3 +112,33 @@ def fill_holes(mask: Grey, kept: Grey) -> Grey:
     small = stats[:, cv2.CC_STAT_AREA] < _SMALL_HOLE * np.count_nonzero(mask)
     filled = np.setdiff1d(np.flatnonzero(small), taboo)
     return binary((mask > 0) | np.isin(parts, filled))
+
+
+def trace(mask: Grey, width: int, height: int) -> list[list[tuple[float, float]]]:
+    """Return the edges of a mask over the whole image as closed polygons in image pixels, the longest first.
+
+    Edges of holes are polygons too: fill with the even-odd rule. The mask is enlarged by two first, so that a polygon
+    runs along the outer sides of the pixels.
+    """
+    rows, columns = mask.shape
+    large = cv2.copyMakeBorder(
+        cv2.resize(mask, (2 * columns, 2 * rows), interpolation=cv2.INTER_NEAREST), 1, 1, 1, 1, cv2.BORDER_CONSTANT
+    )
+    contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    largest = sorted(contours, key=lambda contour: -len(contour))[:_MAX_POLYGONS]
+    across, down = width / (2 * columns), height / (2 * rows)
+    polygons = (_simplify(contour) for contour in largest)
+    return [
+        [(round((x - 0.5) * across, 1), round((y - 0.5) * down, 1)) for x, y in corners]
+        for corners in polygons
+        if len(corners) >= _LEAST_CORNERS
+    ]
+
+
+def _simplify(contour: NDArray[Any]) -> list[tuple[int, int]]:
+    tolerance = 2 * _TRACED_PX
+    corners = cv2.approxPolyDP(contour, tolerance, closed=True)
+    while len(corners) > _MAX_CORNERS:
+        tolerance *= 2
+        corners = cv2.approxPolyDP(contour, tolerance, closed=True)
+    return [(int(x), int(y)) for x, y in corners[:, 0]]

@@ -41,6 +41,11 @@ def takes_back(request: MaskRequest) -> bool:
     return pixels[-1:] != [] and pixels[-1] in pixels[:-1]
 
 
+def check_point(point: tuple[float, float], width: int, height: int) -> Click:
+    """Return a point of an image of this size as a positive click. Raises BadInput."""
+    return _check_clicks([(*point, 1)], width, height)[0]
+
+
 def _choose_prompt(
     request: MaskRequest, width: int, height: int, guidance: Grey | None, *, has_previous: bool
 ) -> Prompt:

@@ -50,8 +50,7 @@ class Saliency:
 
         The array is shared and read-only.
         """
-        x0, y0, x1, y1 = box
-        return cached(f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}", lambda: self._run(image[box.slices]))
+        return cached(name_of(box), lambda: self._run(image[box.slices]))
 
     def _run(self, crop: Rgb) -> Grey:
         small = resize(crop, SIDE_PX, SIDE_PX).astype(np.float32)
@@ -61,6 +60,12 @@ class Saliency:
             return np.zeros((SIDE_PX, SIDE_PX), np.uint8)
         low, high = raw.min(), raw.max()
         return np.asarray(np.rint((raw - low) * (255 / (high - low))).astype(np.uint8))
+
+
+def name_of(box: Box) -> str:
+    """Return the name under which the saliency of a box is cached."""
+    x0, y0, x1, y1 = box
+    return f"u2netp-{SHA256[:8]}-{x0}-{y0}-{x1}-{y1}"
 
 
 @functools.cache

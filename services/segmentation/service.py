@@ -20,7 +20,7 @@ from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
-from shared.messages import HealthReply, HealthRequest, MaskRequest, SaliencyRequest
+from shared.messages import HealthReply, HealthRequest, MaskRequest, OutlineRequest, SaliencyRequest
 from shared.picture_memory import PictureSlots
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.probes import Probes
 
 NAME = "segmentation"
+_OUTLINES = 64  # that wait: one of each user at a gateway
 log = logging.getLogger(__name__)
 
 
@@ -75,6 +76,7 @@ def _endpoints(
     limit = settings.concurrency + settings.waiting
     return [
         rpc.Endpoint(subjects.SEG_MASK, MaskRequest, partial(handlers.mask, engines), limit),
+        rpc.Endpoint(subjects.SEG_OUTLINE, OutlineRequest, partial(handlers.outline, engines), _OUTLINES),
         rpc.Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, partial(handlers.saliency, saliency_network), limit),
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
     ]

@@ -17,8 +17,9 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEGMENTATION_", frozen=True, populate_by_name=True)
 
-    backends: str = "grabcut"
-    """Engines to load, separated by commas, by registered name or as `module:Class`; the first is the default."""
+    backends: str = "auto"
+    """Engines to load, separated by commas, by registered name or as `module:Class`; the first is the default.
+    `auto`: `sam,grabcut` where MODEL_DIR has the files of `sam`, else `grabcut`."""
     model_dir: Path = Field(default=Path(".models"), validation_alias="MODEL_DIR")
     """Directory of the model weights, with one folder per model."""
     concurrency: int = Field(default=2, ge=1, le=64)
@@ -42,6 +43,6 @@ class Settings(ServiceSettings):
     birefnet_fallback_file: str = "onnx/model.onnx"
     """BiRefNet weights in full precision, for images for which the others return NaN; empty for none."""
     evidence_cache_bytes: int = Field(default=64_000_000, ge=0)
-    """Maximum size in bytes of the network outputs kept in memory; one image needs 0.1 to 5 MB."""
+    """Maximum size in bytes of the network outputs kept in memory; one image needs 0.1 to 9 MB."""
     saliency_cache_bytes: str = Field(default="", deprecated="set SEGMENTATION_EVIDENCE_CACHE_BYTES instead")
     """Obsolete and without effect: `SEGMENTATION_EVIDENCE_CACHE_BYTES` limits the outputs of all networks."""

@@ -76,7 +76,7 @@ async def test_the_answer_to_a_smart_mask(client: Client, requests: list[MaskReq
     assert answer.status_code == 200
     assert answer.json() == {
         "success": True, "mask_base64": b64(ANSWER), "image_id": sha256(PHOTO), "request_id": request.request_id,
-        "error": None,
+        "model_used": "by-hand", "error": None,
     }  # fmt: skip
     assert (request.image, request.box, request.engine) == (sha256(PHOTO), (10.5, 20, 60, 70), "default")
     assert (request.grow_px, request.feather_px, request.auto) == (3, 0, False)

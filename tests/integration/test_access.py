@@ -299,6 +299,20 @@ async def test_a_key_may_ask_so_fast(house: House) -> None:
     assert (await house.bob.get("/v1/jobs")).status_code == 200
 
 
+@pytest.mark.parametrize("house", [{"key_previews_per_s": 0.1, "key_preview_burst": 3}], indirect=True)
+async def test_the_pointer_has_a_limit_of_its_own(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond it a hover gets 429 and no audit line; the key's other requests and other keys are not affected."""
+    query = {"image": "0" * 64, "point": [1, 1]}
+    answers = [await house.alice.post("/v1/masks/preview", json=query) for _ in range(6)]
+    written = [vars(record)["status"] for record in caplog.records if record.name == "audit"]
+
+    assert [answer.status_code for answer in answers] == [422, 422, 422, 429, 429, 429]
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 10
+    assert written == [422, 422, 422]
+    assert (await house.alice.get("/v1/jobs")).status_code == 200
+    assert (await house.bob.post("/v1/masks/preview", json=query)).status_code == 422
+
+
 @pytest.mark.parametrize("house", [{"refusal_rate_per_s": 0.1, "refusal_burst": 3}], indirect=True)
 async def test_an_address_may_be_refused_so_often(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """Beyond the limit it gets 429 and no audit line; a valid key from the same address still works."""

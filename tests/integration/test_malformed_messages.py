@@ -66,6 +66,7 @@ SUBJECTS = [
     )
 ] + [
     subjects.SEG_MASK,
+    subjects.SEG_OUTLINE,
     subjects.SEG_SALIENCY,
     subjects.IMG_EXTRACT,
     subjects.IMG_SHADOW,

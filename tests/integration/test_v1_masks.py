@@ -104,7 +104,10 @@ async def test_several_candidates_come_best_first(client: Client) -> None:
     found = (await ask(client, candidates=3)).json()
 
     assert len(found["candidates"]) == 2
-    assert found["candidates"][0] == {"sha256": found["sha256"], "score": found["score"]}
+    assert found["candidates"][0] == {name: found[name] for name in ("sha256", "score", "box", "area")}
+    assert [(each["box"], each["area"]) for each in found["candidates"]] == [
+        ([0, 0, 32, 48], 0.5), ([0, 0, 64, 24], 0.5),
+    ]  # fmt: skip
     assert found["candidates"][0]["score"] > found["candidates"][1]["score"]
     for candidate in found["candidates"]:
         assert (await client.get(f"/v1/images/{candidate['sha256']}")).status_code == 200

@@ -75,6 +75,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "MaskRequest": {"request_id": "r1", "image": SHA},
     "Mask": {"png": PICTURE, "score": 0.5},
     "MaskReply": {"masks": [{"png": PICTURE, "score": 0.5}], "engine": "e"},
+    "OutlineRequest": {"request_id": "r1", "image": SHA, "point": [1, 2]},
+    "OutlineReply": {"status": "nothing", "engine": "e"},
     "SaliencyRequest": {"image": SHA},
     "SaliencyReply": {},
     "ExtractRequest": {"image": SHA, "mask": SHA},

@@ -33,6 +33,8 @@ class Authenticator:
     keys: KeyRing
     signer: Signer
     limits: KeyLimits
+    preview_limits: KeyLimits
+    """Of POST /v1/masks/preview, which a pointer sends at every move: they leave the other requests alone."""
     refusal_limits: RefusalLimits
 
     async def identify(self, method: str, path: str, query: str, authorization: Sequence[str]) -> tuple[Principal, str]:
@@ -88,6 +90,11 @@ def create_authenticator(settings: Settings) -> Authenticator | None:
         signer=Signer(settings.signing_key_file, settings.signed_url_s),
         limits=KeyLimits(
             rate_per_s=settings.key_rate_per_s, burst=settings.key_burst, at_once=settings.key_requests_at_once
+        ),
+        preview_limits=KeyLimits(
+            rate_per_s=settings.key_previews_per_s,
+            burst=settings.key_preview_burst,
+            at_once=settings.key_requests_at_once,
         ),
         refusal_limits=RefusalLimits(rate_per_s=settings.refusal_rate_per_s, burst=settings.refusal_burst),
     )

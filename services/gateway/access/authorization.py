@@ -23,6 +23,7 @@ _EXCEPTIONS = {
     ("POST", "/v1/signed-urls"): KeyScope.READ,  # changes nothing
     ("POST", "/api/clear-cache"): KeyScope.ADMIN,
 }
+_PREVIEW = "/v1/masks/preview"
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _REALM = 'Bearer realm="artmancer"'
 _TOO_MANY_REFUSALS = "Too many requests without a valid API key came from this address, please wait a moment."
@@ -54,6 +55,7 @@ class AuthorizationMiddleware:
         )
         scope["principal"] = principal
         required = required_scope(method, path)
+        limits = authenticator.preview_limits if path == _PREVIEW else authenticator.limits
         if required is None:
             await self._app(scope, receive, send)
         elif refusal:
@@ -61,14 +63,15 @@ class AuthorizationMiddleware:
             scope["unlogged"] = wait_s > 0
             answer = _too_many(path, wait_s, _TOO_MANY_REFUSALS) if wait_s else _refuse(path, required, refusal)
             await answer(scope, receive, send)
-        elif wait_s := authenticator.limits.acquire(principal.key_id):
+        elif wait_s := limits.acquire(principal.key_id):
+            scope["unlogged"] = limits is authenticator.preview_limits
             await _too_many(path, wait_s, _TOO_MANY_REQUESTS)(scope, receive, send)
         else:
             try:
                 app = self._app if principal.may(required) else _refuse(path, required, refusal)
                 await app(scope, receive, send)
             finally:
-                authenticator.limits.release(principal.key_id)
+                limits.release(principal.key_id)
 
 
 def _too_many(path: str, wait_s: float, sentence: str) -> ASGIApp:

@@ -120,6 +120,7 @@ class SmartMask(_Response):
     mask_base64: str
     image_id: str
     request_id: str
+    model_used: str
     error: None = None
 
 

@@ -23,12 +23,18 @@ EXTRACTED = {"sha256": OBJECT, "width": 512, "height": 512, "content_type": "ima
 EDITED = {"sha256": RESULT, "width": 600, "height": 400, "content_type": "image/png", "bytes": 412345}
 
 MASK_QUERY = {"image": PHOTO, "points": [[280, 90, 1]], "candidates": 2}
-FOUND_MASKS = {
-    "sha256": MASK,
+FOUND_MASK = {"sha256": MASK, "score": 0.93, "box": [196, 38, 402, 214], "area": 0.12}
+MASK_PREVIEW = {
+    "status": "found",
+    "outline": [[[196.0, 60.0], [300.0, 38.0], [402.0, 70.0], [380.0, 214.0], [220.0, 210.0]]],
     "score": 0.93,
+    "engine": "sam",
+}
+FOUND_MASKS = {
+    **FOUND_MASK,
     "engine": "grabcut",
     "note": None,
-    "candidates": [{"sha256": MASK, "score": 0.93}, {"sha256": SECOND_MASK, "score": 0.71}],
+    "candidates": [FOUND_MASK, {"sha256": SECOND_MASK, "score": 0.71, "box": [150, 30, 470, 290], "area": 0.31}],
 }
 EXTRACTION = {"image": PHOTO, "mask": MASK}
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from shared.messages import MaskRequest, Stroke
+from services.gateway.v1.mask_schemas import MaskPreview
+from shared.messages import MaskRequest, OutlineRequest, Stroke
 
 if TYPE_CHECKING:
-    from services.gateway.v1.schemas import MaskQuery
+    from services.gateway.v1.mask_schemas import MaskQuery, PreviewQuery
+
+
+SUPERSEDED = MaskPreview(status="superseded", outline=[], score=0.0, engine=None)
+"""The answer to a preview that a newer one replaced."""
+
+
+def outline_request(query: PreviewQuery) -> OutlineRequest:
+    """Return the message for a preview. Segmentation checks its point."""
+    return OutlineRequest(request_id=uuid4().hex, image=query.image, engine=query.engine, point=query.point)
 
 
 def mask_request(query: MaskQuery) -> MaskRequest:
@@ -26,4 +36,5 @@ def mask_request(query: MaskQuery) -> MaskRequest:
         grow_px=query.grow,
         feather_px=query.feather,
         candidates=query.candidates,
+        measures=True if query.candidates > 1 else None,
     )

@@ -13,11 +13,11 @@ from services.gateway.access.authorization import required_scope
 from services.gateway.access.signed_urls import PARAMETER, is_signable
 from services.gateway.v1.event_schemas import build_event_schemas
 from services.gateway.v1.image_edits.schemas import OpenAIError
+from services.gateway.v1.mask_schemas import MaskQuery, PreviewQuery
 from services.gateway.v1.openapi_responses import can_fail
 from services.gateway.v1.schemas import (
     ExtractionRequest,
     JobSubmission,
-    MaskQuery,
     Problem,
     Resource,
     SignedUrlRequest,
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
-_NOT_SEEN_BY_FASTAPI = (ExtractionRequest, MaskQuery, JobSubmission, SignedUrlRequest, Problem, OpenAIError)
+_NOT_SEEN_BY_FASTAPI = (
+    ExtractionRequest,
+    MaskQuery,
+    PreviewQuery,
+    JobSubmission,
+    SignedUrlRequest,
+    Problem,
+    OpenAIError,
+)
 _PATH_VALUES = {"job_id": "x", "sha256": "0" * 64}
 _FASTAPI_ERRORS = ("HTTPValidationError", "ValidationError")
 _SECURITY = {

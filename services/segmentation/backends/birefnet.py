@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -17,13 +16,13 @@ import onnxruntime
 
 from services.segmentation.backend import Candidate
 from services.segmentation.backends.fastsam import engine, selection
+from services.segmentation.backends.onnx_sessions import CANCEL_POLL_S, CPU, cancellable_by, make_options
 from services.segmentation.geometry import Box, resize, whole_image
 from services.segmentation.masks import INSIDE, bbox, iou, keep_inside
-from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
+from shared.errors import ConfigError, EngineFailed, NothingFound
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,14 +31,13 @@ if TYPE_CHECKING:
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
 
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
 _SIDE_PX = 1024  # for files with a dynamic input size
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, as in training
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 _MARGIN = 0.1  # share of a region's long side: background for the network to compare with
 _SAME = 0.9  # IoU above which two masks are one answer
 _LARGEST_LOGIT = 30.0  # above, the sigmoid is exactly 0 or 1, and the exponential overflows
-_CANCEL_POLL_S = 0.05
 log = logging.getLogger(__name__)
 
 
@@ -146,7 +144,7 @@ class Fallback:
 
     def predict(self, crop: Rgb, checkpoint: Checkpoint) -> Grey:
         """See Network.predict. Raises EngineFailed also if the file cannot be loaded."""
-        while not self._lock.acquire(timeout=_CANCEL_POLL_S):
+        while not self._lock.acquire(timeout=CANCEL_POLL_S):
             checkpoint()
         try:
             if self._network is None:
@@ -175,7 +173,7 @@ class Network:
     def __init__(self, path: Path, device: str) -> None:
         """Load a verified file and run it once. Raises ConfigError."""
         try:
-            self._session = onnxruntime.InferenceSession(str(path), _options(), providers=_providers(device))
+            self._session = onnxruntime.InferenceSession(str(path), make_options(), providers=_providers(device))
             self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[-1]
             self._side_px = self._input.shape[-1] if isinstance(self._input.shape[-1], int) else _SIDE_PX
             self.on_gpu = _CUDA in self._session.get_providers()  # without CUDA libraries the session falls back
@@ -203,7 +201,7 @@ class Network:
 
     def _run(self, planes: NDArray[Any], checkpoint: Checkpoint) -> Any:
         checkpoint()
-        with _cancellable_by(checkpoint) as options:
+        with cancellable_by(checkpoint) as options:
             try:
                 return self._session.run([self._output.name], {self._input.name: planes}, options)[0]
             except Exception as error:  # as in __init__
@@ -211,40 +209,11 @@ class Network:
                 raise EngineFailed("BiRefNet failed on this image.") from error
 
 
-@contextmanager
-def _cancellable_by(checkpoint: Checkpoint) -> Iterator[Any]:
-    """Yield run options; the run ends with an exception when the checkpoint raises."""
-    options, finished = onnxruntime.RunOptions(), threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(_CANCEL_POLL_S):
-            try:
-                checkpoint()
-            except JobCancelled:
-                options.terminate = True
-                return
-
-    watcher = threading.Thread(target=watch, name="birefnet-watch", daemon=True)
-    watcher.start()
-    try:
-        yield options
-    finally:
-        finished.set()
-        watcher.join()
-
-
-def _options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = False  # the arena keeps its memory between runs
-    options.log_severity_level = 3
-    return options
-
-
 def _providers(device: str) -> list[str]:
     if device == "cpu" or _CUDA not in onnxruntime.get_available_providers():
-        return [_CPU]
+        return [CPU]
     onnxruntime.preload_dlls()  # the CUDA libraries installed with torch
-    return [_CUDA, _CPU]
+    return [_CUDA, CPU]
 
 
 def _add_margin(box: Box, image: Rgb) -> Box:

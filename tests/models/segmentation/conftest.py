@@ -10,11 +10,13 @@ import pytest
 
 from services.segmentation.settings import Settings
 from shared.volumes import MANIFEST, FileFacts, VolumeManifest, digest
+from tests.models.seal import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.models.segmentation.tiny_birefnet import Variant
+    from tests.models.segmentation.tiny_sam import Variant as SamVariant
 
 TINY_FASTSAM = Path(__file__).parents[1] / "data/FastSAM-tiny.pt"
 FASTSAM, BIREFNET, FALLBACK = "FastSAM-tiny.pt", "onnx/tiny.onnx", "onnx/tiny-fallback.onnx"
@@ -36,6 +38,14 @@ def with_birefnet(model_dir: Path, variant: Variant, fallback: Variant | None = 
     for name, each in variants.items():
         tiny_birefnet.build(model_dir / "birefnet" / name, each)
     write_manifest(model_dir, "birefnet", *variants)
+
+
+def with_sam(model_dir: Path, variant: SamVariant, folder: str = "sam") -> None:
+    """Put a stand-in for Segment Anything into a MODEL_DIR."""
+    from tests.models.segmentation import tiny_sam  # noqa: PLC0415 (onnx is optional)
+
+    tiny_sam.build(model_dir / folder, variant)
+    seal(model_dir / folder)
 
 
 def settings_for(model_dir: Path, **changes: object) -> Settings:
@@ -64,6 +74,7 @@ def segmentation_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(TINY_FASTSAM, model_dir / "fastsam")
     write_manifest(model_dir, "fastsam", FASTSAM)
     with_birefnet(model_dir, "right")
+    with_sam(model_dir, "sam")
     return model_dir
 
 

@@ -23,8 +23,8 @@ DetectBody = Annotated[DetectRequest, Depends(json_body(DetectRequest))]
 async def smart_mask(body: SmartMaskBody, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return a mask of the image's size."""
     request = await mask_request(deps.uploads, deps.ownership, owner, body)
-    mask = await _segment(deps, request)
-    response = SmartMask(mask_base64=mask, image_id=request.image, request_id=request.request_id)
+    mask, engine = await _segment(deps, request)
+    response = SmartMask(mask_base64=mask, image_id=request.image, request_id=request.request_id, model_used=engine)
     return Response(response.model_dump_json(), media_type="application/json")
 
 
@@ -33,7 +33,7 @@ async def detect(body: DetectBody, deps: InjectedDeps, owner: CurrentOwner) -> D
     """Return a mask in the older format: errors have status 200."""
     try:
         request = await mask_request(deps.uploads, deps.ownership, owner, SmartMaskRequest(**body.model_dump()))
-        return Detected(success=True, mask=await _segment(deps, request))
+        return Detected(success=True, mask=(await _segment(deps, request))[0])
     except ArtMancerError as error:
         return Detected(success=False, error=error.message)
 
@@ -47,7 +47,8 @@ async def cancel(request_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Ma
     return MaskCancelled(request_id=request_id)
 
 
-async def _segment(deps: Deps, request: MaskRequest) -> str:
+async def _segment(deps: Deps, request: MaskRequest) -> tuple[str, str]:
+    """Return the best mask in base64 and the name of the engine that found it."""
     reply = await rpc.call(deps.bus, subjects.SEG_MASK, request, MaskReply, timeout_s=deps.settings.mask_timeout_s)
     png = await deps.images.get("cache", reply.masks[0].png.sha256)
-    return pybase64.b64encode(png).decode()
+    return pybase64.b64encode(png).decode(), reply.engine

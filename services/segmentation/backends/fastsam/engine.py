@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from services.segmentation.backend import Click, Outlined, Prompt
 from services.segmentation.backends.fastsam import selection
 from services.segmentation.backends.fastsam.instances import EDGE, LEVELS, Instances, record
-from services.segmentation.geometry import resize
-from shared.errors import ConfigError, EngineFailed
+from services.segmentation.geometry import Box, resize
+from services.segmentation.masks import INSIDE, binary
+from shared.errors import ConfigError, EngineFailed, NothingFound
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
+    from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, SeenFeatures
     from services.segmentation.settings import Settings
     from shared.image_codec import Rgb
 
@@ -53,6 +55,20 @@ class FastSam:
         checkpoint()
         return selection.find(instances, prompt)
 
+    def outline(self, width: int, height: int, click: Click, seen: SeenFeatures) -> Outlined | None:
+        """See Outliner.outline."""
+        records = seen(self._network.name)
+        if records is None:
+            return None
+        instances = Instances(records, Box(0, 0, *records["belief"].shape[:0:-1]))
+        across, down = instances.limits.width / width, instances.limits.height / height
+        prompt = Prompt(points=(Click(click.x * across, click.y * down, positive=True),))
+        try:
+            best = selection.find(instances, prompt)[0]
+        except NothingFound:
+            return Outlined(np.zeros((1, 1), np.uint8), 0.0)
+        return Outlined(binary(best.mask > INSIDE), best.score)
+
 
 class Network:
     """The network. It processes one image at a time."""
@@ -65,7 +81,7 @@ class Network:
         self._type = torch.float16 if self._device == "cuda" else torch.float32
         self._network = network.to(self._device, self._type).eval()
         self._side_px, self._confidence = side_px, confidence
-        self._name = f"fastsam-{digest[:16]}-{side_px}-{confidence:g}"
+        self.name = f"fastsam-{digest[:16]}-{side_px}-{confidence:g}"
         self._lock = threading.Lock()  # the network keeps the grid of the last input size
         try:
             self._detect(np.full((side_px, side_px, 3), _GREY, np.uint8))
@@ -74,7 +90,7 @@ class Network:
 
     def detect(self, image: Rgb, cached: CachedFeatures) -> Instances:
         """Return all instances of an image. Raises EngineFailed."""
-        return Instances.from_records(image, cached(self._name, lambda: self._detect(image)))
+        return Instances.from_records(image, cached(self.name, lambda: self._detect(image)))
 
     def _detect(self, image: Rgb) -> NDArray[Any]:
         height, width = image.shape[:2]

@@ -35,7 +35,7 @@ _CONTAINS = 0.8  # share of the old mask that a new answer must contain after a 
 _VIEW = 1.5  # radii: half the side of the window around an edit; its rim is the models' sure part
 _EDIT_PX = 256  # side of that window at work size
 _DOT_PX = 2  # radius of a click at work size
-_MAX_ANSWERS = 10  # clicks; later ones only edit, so that a crowd of clicks is answered in seconds
+MAX_ANSWERS = 10  # clicks; later ones only edit, so that many clicks are answered in seconds
 
 
 def replay(
@@ -64,24 +64,24 @@ def _follow(
     """Return the mask after the last of these clicks, from the mask before it."""
     if mask is None:
         mask = answer(clicks)
-        return mask if mask is None else _enforce(scene, mask, clicks)
-    last, may_answer = clicks[-1], len(clicks) <= _MAX_ANSWERS
-    if not _contradicts(mask, last):
-        return _enforce(scene, mask, clicks)
+        return mask if mask is None else enforce(scene, mask, clicks)
+    last, may_answer = clicks[-1], len(clicks) <= MAX_ANSWERS
+    if not contradicts(mask, last):
+        return enforce(scene, mask, clicks)
     if may_answer and _may_change_object(scene, mask, last):
         new = answer(clicks)
         mask = new if new is not None and _replaces(new, mask, clicks) else mask
-    edited = _enforce(scene, mask, clicks)
+    edited = enforce(scene, mask, clicks)
     if may_answer and _is_idle(scene, mask, edited, last):
         new = answer(clicks)
-        return edited if new is None or _contradicts(new, last) else _enforce(scene, new, clicks)
+        return edited if new is None or contradicts(new, last) else enforce(scene, new, clicks)
     return edited
 
 
 def _is_idle(scene: Scene, before: Grey, after: Grey, click: Click) -> bool:
     """Return whether an edit changed much less than the click's distance to the edge promised."""
     frame, inside, depth = _measure(scene, before, click)
-    if not _contradicts(before, click) or depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
+    if not contradicts(before, click) or depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
         return False
     changed = np.count_nonzero((frame.crop(before) > INSIDE) != (frame.crop(after) > INSIDE))
     return bool(changed < depth**2)
@@ -100,15 +100,29 @@ def _may_change_object(scene: Scene, mask: Grey, click: Click) -> bool:
 
 def _replaces(new: Grey, mask: Grey, clicks: Sequence[Click]) -> bool:
     """Return whether a new answer agrees with the last click, and after a positive one also with the old mask."""
-    if _contradicts(new, clicks[-1]):
+    if contradicts(new, clicks[-1]):
         return False
     old = mask > INSIDE
     kept = np.count_nonzero(old & (new > INSIDE))
     return not clicks[-1].positive or bool(kept >= _CONTAINS * np.count_nonzero(old))
 
 
-def _contradicts(mask: Grey, click: Click) -> bool:
+def contradicts(mask: Grey, click: Click) -> bool:
+    """Return whether a mask of the image's size is wrong at a click."""
     return bool(mask[int(click.y), int(click.x)] > INSIDE) != click.positive
+
+
+def find_shallow_disc(scene: Scene, mask: Grey, click: Click) -> tuple[float, float, float] | None:
+    """Return centre and radius, in image pixels, of the disc that a click near the mask's edge edits, else None."""
+    frame, inside, measured = _measure(scene, mask, click)
+    if measured >= _SHALLOW * math.sqrt(np.count_nonzero(inside)):
+        return None
+    return click.x, click.y, _edit_reach(scene, measured / frame.scale)
+
+
+def _edit_reach(scene: Scene, depth_px: float) -> float:
+    side = scene.limits.long_side
+    return min(max(_REACH * depth_px, _MIN_REACH * side), _MAX_REACH * side)
 
 
 def _measure(scene: Scene, mask: Grey, click: Click) -> tuple[Frame, Grey, float]:
@@ -121,10 +135,10 @@ def _measure(scene: Scene, mask: Grey, click: Click) -> tuple[Frame, Grey, float
     return frame, inside, float(np.clip(depth, 1.0, max(distance.shape)))
 
 
-def _enforce(scene: Scene, mask: Grey, clicks: Sequence[Click]) -> Grey:
+def enforce(scene: Scene, mask: Grey, clicks: Sequence[Click]) -> Grey:
     """Edit the mask at each click that it contradicts, the latest last."""
     for click in clicks:
-        if _contradicts(mask, click):
+        if contradicts(mask, click):
             mask = _edit(scene, mask, clicks, click)
     return mask
 
@@ -132,8 +146,8 @@ def _enforce(scene: Scene, mask: Grey, clicks: Sequence[Click]) -> Grey:
 def _edit(scene: Scene, mask: Grey, clicks: Sequence[Click], click: Click) -> Grey:
     """Add to the mask around a positive click, or remove from it around a negative one; the rest stays."""
     whole, _, measured = _measure(scene, mask, click)
-    depth, side = measured / whole.scale, scene.limits.long_side
-    reach = min(max(_REACH * depth, _MIN_REACH * side), _MAX_REACH * side)
+    depth = measured / whole.scale
+    reach = _edit_reach(scene, depth)
     window = square_box(click.x, click.y, round(2 * _VIEW * reach) + 3, scene.limits)
     frame = Frame.fit(window, _EDIT_PX)
     small, old = frame.crop(scene.image), frame.crop(mask) > INSIDE
@@ -177,6 +191,6 @@ def _paste(
     soft = edges.refine(crop, local, frame.crop(image), binary(own))
     soft[resize_nearest(binary(others), local.window.width, local.window.height) > 0] = 0
     part[...] = np.maximum(part, soft) if click.positive else np.minimum(part, 255 - soft)
-    if _contradicts(result, click):  # thinner than the filter can follow
+    if contradicts(result, click):  # thinner than the filter can follow
         result[int(click.y), int(click.x)] = 255 if click.positive else 0
     return result

@@ -9,21 +9,21 @@ import cv2
 import numpy as np
 
 from services.segmentation import saliency
-from services.segmentation.backend import Candidate, Prompt
+from services.segmentation.backend import Candidate, Outlined, Prompt
 from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
 from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
+from services.segmentation.geometry import Box
 from services.segmentation.masks import iou, keep_inside
 from shared.errors import BadInput, NothingFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from services.segmentation.backend import CachedFeatures, Checkpoint, Click
+    from services.segmentation.backend import CachedFeatures, Checkpoint, Click, SeenFeatures
     from services.segmentation.backends.grabcut.hints import Hints
     from services.segmentation.backends.grabcut.scene import Draft
-    from services.segmentation.geometry import Box
     from services.segmentation.settings import Settings
     from shared.image_codec import Grey, Rgb
 
@@ -60,6 +60,10 @@ class GrabCut:
         if not found:
             raise NothingFound
         return found[: prompt.candidates]
+
+    def outline(self, width: int, height: int, click: Click, seen: SeenFeatures) -> Outlined | None:
+        """See Outliner.outline: the salient part under the point, in the whole image or in a view seen before."""
+        return None if self._saliency is None else views.outline(Box(0, 0, width, height), click, seen)
 
 
 def _replay(scene: Scene, prompt: Prompt) -> list[Candidate]:

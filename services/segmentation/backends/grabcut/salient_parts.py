@@ -25,8 +25,19 @@ def make_drafts(scene: Scene, wanted: int) -> list[Draft]:
     """Draft the salient parts of the image, largest first."""
     seen = Frame.fit(scene.limits, WORK_PX)
     prior = scene.predict_saliency(scene.limits, seen)
-    parts = [part for part in find_salient_parts(prior) if (part > 0).mean() >= _SUBJECT]
-    return [_subject(scene, seen, part, float(prior[part > 0].mean()) / 255) for part in parts[:wanted]]
+    parts = _find_subjects(prior)[:wanted]
+    return [_subject(scene, seen, part, float(prior[part > 0].mean()) / 255) for part in parts]
+
+
+def find_boxes(scene: Scene) -> list[Box]:
+    """Return the boxes of the salient parts of the image, in its pixels, largest part first."""
+    seen = Frame.fit(scene.limits, WORK_PX)
+    found = (bounding_box(part) for part in _find_subjects(scene.predict_saliency(scene.limits, seen)))
+    return [seen.to_image(box) for box in found if box is not None]
+
+
+def _find_subjects(prior: Grey) -> list[Grey]:
+    return [part for part in find_salient_parts(prior) if (part > 0).mean() >= _SUBJECT]
 
 
 def _subject(scene: Scene, seen: Frame, part: Grey, score: float) -> Draft:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from services.segmentation import saliency
+from services.segmentation.backend import Outlined
 from services.segmentation.backends.grabcut import trimap
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
 from services.segmentation.geometry import Frame, bounding_box, enclosing_box, square_box
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from services.segmentation.backend import Click
+    from services.segmentation.backend import Click, SeenFeatures
     from services.segmentation.backends.grabcut.hints import Hints
     from services.segmentation.backends.grabcut.scene import Scene
     from services.segmentation.geometry import Box
@@ -62,6 +64,17 @@ def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     rated.sort(key=lambda view: -view.score)
     good = [view for rank, view in enumerate(rated) if view.score >= (_ALTERNATIVE if rank else _MIN_SCORE)]
     return [_draft(scene, view, hints) for view in good[:wanted]]
+
+
+def outline(limits: Box, click: Click, seen: SeenFeatures) -> Outlined | None:
+    """Return the salient part of the whole image under a point; None if its saliency is not cached."""
+    stretched = seen(saliency.name_of(limits))
+    if stretched is None:
+        return None
+    frame = Frame.fit(limits, _RATED_PX)
+    prior = frame.sample(np.asarray(stretched, np.uint8), limits)
+    chosen = _under(prior, frame, [click])
+    return Outlined(chosen, float(prior[chosen > 0].mean()) / 255 if chosen.any() else 0.0)
 
 
 def _windows(limits: Box, clicks: Sequence[Click]) -> Iterable[Box]:

@@ -214,7 +214,9 @@ def test_a_list_looks_at_sizes_only(tmp_path: Path, volumes: Path) -> None:
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """A typing error costs one look."""
-    with pytest.raises(NotFound, match="There is no model u2net; known are u2netp, fastsam, birefnet, lama, qwen, "):
+    with pytest.raises(
+        NotFound, match="There is no model u2net; known are u2netp, fastsam, birefnet, lama, sam, mobile-sam, qwen, "
+    ):
         inventory.select(["u2net"])
 
 

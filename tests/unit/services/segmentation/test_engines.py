@@ -10,9 +10,12 @@ import pytest
 from services.segmentation.backend import Candidate, load
 from services.segmentation.engines import Engines
 from shared.errors import ConfigError
+from tests.models.seal import seal
 from tests.unit.services.segmentation.photos import WITHOUT_WEIGHTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.segmentation.backend import CachedFeatures, Checkpoint, Prompt
     from services.segmentation.settings import Settings
     from shared.image_codec import Rgb
@@ -46,7 +49,7 @@ def test_an_engine_from_elsewhere_loads_by_its_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sam", "no.such.module:Engine", "services.segmentation.backends.grabcut.cut:NoSuchClass"]
+    "name", ["vgg", "no.such.module:Engine", "services.segmentation.backends.grabcut.cut:NoSuchClass"]
 )
 def test_an_unknown_engine_is_a_wrong_setting(name: str) -> None:
     """The service ends with a sentence, not a stack."""
@@ -74,6 +77,27 @@ def test_an_engine_that_is_not_loaded_is_replaced_and_that_is_said() -> None:
 
     assert engine.name == "everything"
     assert note == "The engine birefnet is not loaded, so everything was used. It looks at nothing."
+
+
+def test_the_default_is_grabcut_where_no_network_was_pulled() -> None:
+    """As on a laptop after `make setup`; nothing of the network is read."""
+    engines = Engines(WITHOUT_WEIGHTS)
+
+    assert (engines.choose("default")[0].name, engines.choose("sam")[0].name) == ("grabcut", "grabcut")
+    assert "The engine sam is not loaded" in (engines.choose("sam")[1] or "")
+
+
+@pytest.mark.parametrize("name", ["sam", "mobile-sam"])
+def test_files_that_are_no_network_end_the_start(tmp_path: Path, name: str) -> None:
+    """With one sentence; the service does not fall back in silence."""
+    home = tmp_path / name
+    home.mkdir()
+    for file in ("encoder.onnx", "decoder.onnx"):
+        (home / file).write_bytes(b"no network")
+    seal(home)
+
+    with pytest.raises(ConfigError, match=rf"^The file {name}/encoder\.onnx cannot be read as ONNX\.$"):
+        Engines(WITHOUT_WEIGHTS.model_copy(update={"model_dir": tmp_path}))
 
 
 def test_missing_weights_are_said() -> None:
