@@ -157,9 +157,10 @@ class Client:
         request = MaskRequest(request_id=name, image=image, box=(900, 900, 7000, 7000), grow_px=40, feather_px=30)
         await rpc.call(self.bus, subjects.SEG_MASK, request, MaskReply, timeout_s=WORK_S)
 
-    async def remove(self, image: str, marks: str, job: str) -> None:
-        """Run a removal; it must end with a result."""
-        submit = JobSubmit(task=Task.REMOVAL, image=image, mask=marks)
+    async def edit(self, image: str, marks: str, job: str, reference: str | None = None) -> None:
+        """Run a removal or, with a reference, an insertion; it must end with a result."""
+        task = Task.REMOVAL if reference is None else Task.INSERTION
+        submit = JobSubmit(task=task, image=image, mask=marks, reference=reference)
         await self.bus.publish(subjects.submission(JobClass.INTERACTIVE, "peaks", job), submit)
 
         async def ended() -> bool:
@@ -180,7 +181,8 @@ async def work(service: str, client: Client, image: str, marks: str, at_once: in
             elif service == "segmentation":
                 group.create_task(client.select(image, turn), name=turn)
             else:
-                group.create_task(client.remove(image, marks, turn), name=turn)
+                reference = image if number % 2 else None  # the largest reference: the photo itself
+                group.create_task(client.edit(image, marks, turn, reference), name=turn)
 
 
 @contextmanager

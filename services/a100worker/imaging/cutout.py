@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import cv2
 import numpy as np
 
+from services.a100worker.imaging.enlarging import Enlargement
 from services.a100worker.imaging.placement import Box, bounding_box
 from shared.foreground import estimate_colours, soften
 
@@ -23,6 +24,7 @@ _MARGIN = 0.1  # of the long side: background for the separation of the colours
 _MIN_MARGIN_PX = 8
 _SOFT_RIM = 0.04  # of the long side
 _VISIBLE = 0.05
+_WHOLE_PX = 4_000_000  # of a scaled cutout: 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,42 @@ class Cutout:
     colour: Floats
     alpha: Floats
 
-    def resize(self, width: int, height: int) -> Cutout:
+    def resize(self, width: int, height: int) -> ScaledCutout:
         """Scale colours and opacity. The colours of transparent pixels do not bleed into others."""
-        shrinks = width < self.alpha.shape[1]
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-        alpha = np.clip(cv2.resize(self.alpha, (width, height), interpolation=how), 0, 1)
-        weighted = cv2.resize(self.colour * self.alpha[..., None], (width, height), interpolation=how)
-        colour = np.clip(weighted / np.maximum(alpha, 1e-4)[..., None], 0, 1)
-        return Cutout(colour.astype(np.float32), alpha.astype(np.float32))
+        return ScaledCutout(self, width, height)
+
+
+class ScaledCutout:
+    """A cutout at the size of its place in a photo. A large one is computed band by band, when it is read."""
+
+    def __init__(self, source: Cutout, width: int, height: int, whole_px: int = _WHOLE_PX) -> None:
+        """Scale a cutout to `width` and `height` in pixels, in one piece up to `whole_px`."""
+        self.source = source
+        self._weighted: Enlargement | None = None
+        self._alpha: Enlargement | None = None
+        self.sample = source
+        """The cutout at its new size or, if that is computed band by band, at its own."""
+        weighted = source.colour * source.alpha[..., None]
+        if width < source.alpha.shape[1] or width * height <= whole_px:
+            how = cv2.INTER_AREA if width < source.alpha.shape[1] else cv2.INTER_CUBIC
+            layers = (cv2.resize(layer, (width, height), interpolation=how) for layer in (source.alpha, weighted))
+            alpha, weighted = (np.asarray(layer, np.float32) for layer in layers)
+            alpha = np.clip(alpha, 0, 1)
+            self.sample = Cutout(_divide(weighted, alpha), alpha)
+        else:
+            self._weighted = Enlargement(weighted, width, height)
+            self._alpha = Enlargement(source.alpha, width, height)
+
+    def read(self, start: int, stop: int) -> Cutout:
+        """Return the rows from `start` to `stop`."""
+        if self._weighted is None or self._alpha is None:
+            return Cutout(self.sample.colour[start:stop], self.sample.alpha[start:stop])
+        alpha = np.clip(self._alpha.read(start, stop), 0, 1)
+        return Cutout(_divide(self._weighted.read(start, stop), alpha), alpha)
+
+
+def _divide(weighted: Floats, alpha: Floats) -> Floats:
+    return np.clip(weighted / np.maximum(alpha, np.float32(1e-4))[..., None], 0, 1).astype(np.float32)
 
 
 def cut_out(image: Rgb, mask: Grey) -> Cutout:

@@ -1,18 +1,28 @@
-"""Fits an inserted object into a scene: shifts its colours towards the surroundings and casts a soft shadow."""
+"""Fits an inserted object into a scene: shifts its colours towards the surroundings and casts a soft shadow.
+
+Work is done in bands of rows: an object over nearly all of 64 megapixels took 4 GB as a whole.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.cutout import Cutout
+from services.a100worker.imaging.enlarging import Enlargement
 from services.a100worker.imaging.placement import Box
 
 if TYPE_CHECKING:
-    from services.a100worker.imaging.cutout import Floats
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from services.a100worker.imaging.cutout import Cutout, Floats, ScaledCutout
     from shared.image_codec import Grey, Rgb
+
+    Triple = NDArray[np.float64]
 
 # By eye, on six pairs: more takes the object's own colours away.
 _LIGHT_SHARE, _CHROMA_SHARE = 0.25, 0.35
@@ -23,44 +33,111 @@ _SOLID = 0.9
 _FOOT = 0.2  # of the object's height: the part near the ground
 _SHADOW_REACH = 0.21  # of the long side: three times the widest blur
 _SHADOWS = ((0.02, 0.008, 0.42), (0.07, 0.03, 0.22))  # blur across, blur and drop down (of the long side), strength
+_SHADOW_SIDE_PX = 512  # of the object, at most: at 8000 px the blur takes a quarter of an hour, and shows no more
+_BAND_PIXELS = 500_000
 
 
-def match_tone(cutout: Cutout, scene: Rgb, box: Box) -> Cutout:
-    """Shift the object's mean Lab colour and contrast part of the way to those of the surroundings of the box."""
-    inside = cutout.alpha > _SOLID
-    ring = _ring_colours(scene, box)
-    if not inside.any() or not len(ring):
-        return cutout
-    lab = cv2.cvtColor(cutout.colour, cv2.COLOR_RGB2Lab)
-    mean, spread = lab[inside].mean(axis=0), lab[inside].std(axis=0)
-    share = np.array([_LIGHT_SHARE, _CHROMA_SHARE, _CHROMA_SHARE], np.float32)
-    shift = np.clip((ring.mean(axis=0) - mean) * share, -np.array(_MAX_SHIFT), _MAX_SHIFT)
-    ratio = np.clip(ring.std(axis=0) / np.maximum(spread, 1e-3), *_CONTRAST)
-    lab = ((lab - mean) * ratio + mean + shift).astype(np.float32)
-    return Cutout(np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB), 0, 1), cutout.alpha)
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """A change of Lab colours: `(colour - mean) * ratio + mean + shift`, each (3,)."""
+
+    mean: Triple
+    ratio: Triple
+    shift: Triple
+
+    def apply(self, colour: Floats) -> Floats:
+        """Return colours (h, w, 3), 0..1, in this tone."""
+        lab = cv2.cvtColor(colour, cv2.COLOR_RGB2Lab)
+        moved = ((lab - self.mean) * self.ratio + self.mean + self.shift).astype(np.float32)
+        return np.clip(cv2.cvtColor(moved, cv2.COLOR_Lab2RGB), 0, 1)
 
 
-def compose(image: Rgb, region: Grey, cutout: Cutout, box: Box) -> None:
+def match_tone(thing: Cutout, scene: Rgb, box: Box) -> Tone | None:
+    """Return the tone that moves the object part of the way to its surroundings, in mean Lab colour and contrast.
+
+    None if there is nothing to measure: an object that is nowhere solid, or a box without surroundings.
+    """
+    inside = thing.alpha > _SOLID
+    around = _Moments(_ring_colours(scene, box))
+    if not inside.any() or not around.count:
+        return None
+    own = _Moments([np.asarray(cv2.cvtColor(thing.colour, cv2.COLOR_RGB2Lab), np.float32)[inside]])
+    share = np.array([_LIGHT_SHARE, _CHROMA_SHARE, _CHROMA_SHARE])
+    shift = np.clip((around.mean - own.mean) * share, -np.array(_MAX_SHIFT), _MAX_SHIFT)
+    ratio = np.clip(around.spread / np.maximum(own.spread, 1e-3), *_CONTRAST)
+    return Tone(own.mean, ratio, shift)
+
+
+def compose(
+    image: Rgb,
+    region: Grey,
+    thing: ScaledCutout,
+    tone: Tone | None,
+    box: Box,
+    placed: Grey | None = None,
+    *,
+    band_pixels: int = _BAND_PIXELS,
+) -> None:
     """Compose the object, of the box's size, and its shadow over the image, in place, and add both to the region.
 
-    Where the region stays 0 no byte of the image changes.
+    Where the region stays 0 no byte of the image changes. The object's own opacity is added to `placed`, if given.
     """
     window = box.expand(round(_SHADOW_REACH * max(box.width, box.height)), image.shape)
-    alpha = np.zeros((window.height, window.width), np.float32)
-    inner = Box(box.x - window.x, box.y - window.y, box.width, box.height)
-    alpha[inner.slices] = cutout.alpha
-    shadow = contact_shadow(alpha, inner)
-    before = image[window.slices]
-    mixed = before * (1 - shadow)[..., None] * (1 - alpha)[..., None]
-    mixed[inner.slices] += cutout.colour * cutout.alpha[..., None] * 255
-    touched = np.rint(np.maximum(alpha, shadow) * 255).astype(np.uint8)
-    region[window.slices] = np.maximum(region[window.slices], touched)
-    after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
-    image[window.slices] = np.where((touched > 0)[..., None], after, before)
+    shadow = _shadow_of(thing, box, window)
+    for top, bottom in _bands(window, band_pixels):
+        rows = slice(window.y + top, window.y + bottom), slice(window.x, window.x + window.width)
+        alpha = np.zeros((bottom - top, window.width), np.float32)
+        dark = np.clip(shadow.read(top, bottom), 0, 1)
+        before = image[rows]
+        mixed = before * (1 - dark)[..., None]
+        first, last = max(rows[0].start, box.y), min(rows[0].stop, box.y + box.height)
+        if first < last:
+            part = thing.read(first - box.y, last - box.y)
+            colour = part.colour if tone is None else tone.apply(part.colour)
+            down = slice(first - rows[0].start, last - rows[0].start)
+            inner = down, slice(box.x - window.x, box.x - window.x + box.width)
+            alpha[inner] = part.alpha
+            mixed[inner] = mixed[inner] * (1 - part.alpha)[..., None] + colour * part.alpha[..., None] * 255
+        touched = np.rint(np.maximum(alpha, dark) * 255).astype(np.uint8)
+        region[rows] = np.maximum(region[rows], touched)
+        if placed is not None:
+            placed[rows] = np.maximum(placed[rows], np.rint(alpha * 255).astype(np.uint8))
+        after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        image[rows] = np.where((touched > 0)[..., None], after, before)
 
 
 def contact_shadow(alpha: Floats, box: Box) -> Floats:
-    """Return the share of light (0..1) that the ground loses to a near and a far shadow of the object in the box."""
+    """Return the share of light (0..1) that the ground loses to a near and a far shadow of the object in the box.
+
+    A large shadow is computed at a smaller scale.
+    """
+    height, width = alpha.shape
+    size, inner = _fit_for_shadow(width, height, box)
+    if size == (width, height):
+        return _blur_foot(alpha, box)
+    small = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32)
+    return Enlargement(_blur_foot(small, inner), width, height).read(0, height).clip(0, 1)
+
+
+def _shadow_of(thing: ScaledCutout, box: Box, window: Box) -> Enlargement:
+    """Return the shadow in the window; its values may leave 0..1."""
+    local = Box(box.x - window.x, box.y - window.y, box.width, box.height)
+    (width, height), inner = _fit_for_shadow(window.width, window.height, local)
+    alpha = np.zeros((height, width), np.float32)
+    alpha[inner.slices] = thing.source.resize(inner.width, inner.height).read(0, inner.height).alpha
+    return Enlargement(_blur_foot(alpha, inner), window.width, window.height)
+
+
+def _fit_for_shadow(width: int, height: int, box: Box) -> tuple[tuple[int, int], Box]:
+    """Return the size that a shadow is computed at, and the object's box there."""
+    scale = min(1.0, _SHADOW_SIDE_PX / max(box.width, box.height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    x, y = min(size[0] - 1, round(box.x * scale)), min(size[1] - 1, round(box.y * scale))
+    right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
+    return size, Box(x, y, max(1, min(size[0], right) - x), max(1, min(size[1], bottom) - y))
+
+
+def _blur_foot(alpha: Floats, box: Box) -> Floats:
     foot = alpha.copy()
     foot[: box.y + box.height - max(1, round(_FOOT * box.height))] = 0
     long_side = max(box.width, box.height)
@@ -73,10 +150,35 @@ def contact_shadow(alpha: Floats, box: Box) -> Floats:
     return 1 - light
 
 
-def _ring_colours(scene: Rgb, box: Box) -> Floats:
-    """Return the Lab colours of the scene around the box, as an array (n, 3)."""
+class _Moments:
+    """Count, mean and standard deviation of colours that come in parts, each (n, 3)."""
+
+    def __init__(self, parts: Iterable[Floats]) -> None:
+        self.count, total, squares = 0, np.zeros(3), np.zeros(3)
+        for part in parts:
+            self.count += len(part)
+            total += part.sum(axis=0, dtype=np.float64)
+            squares += np.square(part, dtype=np.float64).sum(axis=0)
+        self.mean = total / max(1, self.count)
+        self.spread = np.sqrt(np.maximum(squares / max(1, self.count) - self.mean**2, 0))
+
+
+def _ring_colours(scene: Rgb, box: Box) -> Iterator[Floats]:
+    """Yield the Lab colours of the scene around the box, in arrays (n, 3)."""
     around = box.expand(max(4, round(_RING * max(box.width, box.height))), scene.shape)
-    outside = np.ones((around.height, around.width), np.bool_)
-    outside[box.y - around.y : box.y - around.y + box.height, box.x - around.x : box.x - around.x + box.width] = False
-    lab = cv2.cvtColor(scene[around.slices].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
-    return np.asarray(lab[outside])
+    for top, bottom in _bands(around):
+        rows = slice(around.y + top, around.y + bottom)
+        outside = np.ones((bottom - top, around.width), np.bool_)
+        first, last = max(rows.start, box.y), min(rows.stop, box.y + box.height)
+        if first < last:
+            outside[first - rows.start : last - rows.start, box.x - around.x : box.x - around.x + box.width] = False
+        if outside.any():
+            band = scene[rows, around.x : around.x + around.width].astype(np.float32) / 255
+            yield np.asarray(cv2.cvtColor(band, cv2.COLOR_RGB2Lab), np.float32)[outside]
+
+
+def _bands(window: Box, pixels: int = _BAND_PIXELS) -> Iterator[tuple[int, int]]:
+    """Yield the first row of each band, and the row behind it."""
+    rows = max(1, pixels // window.width)
+    for top in range(0, window.height, rows):
+        yield top, min(top + rows, window.height)

@@ -11,9 +11,10 @@ from shared.transparency import put_back
 
 if TYPE_CHECKING:
     from services.a100worker.backend import Edit
-    from shared.image_codec import Rgb, Rgba
+    from shared.image_codec import Grey, Rgb, Rgba
 
 _WHITE = 255.0
+_BAND_ROWS = 64
 
 
 def restore(rgba: Rgba | None, edit: Edit) -> Rgb | Rgba:
@@ -31,12 +32,18 @@ def restore(rgba: Rgba | None, edit: Edit) -> Rgb | Rgba:
     box = bounding_box(edit.region)
     if box is None:
         return result
-    weight = edit.region[box.slices].astype(np.float32)[..., None] / _WHITE
-    before = rgba[box.slices][..., 3:].astype(np.float32)
-    opacity = np.rint(before + (_WHITE - before) * weight)
-    painted = edit.image[box.slices].astype(np.float32)
-    colours = _WHITE - (_WHITE - painted) * _WHITE / np.maximum(opacity, 1)
-    inside = weight[..., 0] > 0
-    mixed = np.clip(np.rint(np.concatenate([colours, opacity], axis=2)), 0, 255).astype(np.uint8)
-    result[box.slices][inside] = mixed[inside]
+    for top in range(box.y, box.y + box.height, _BAND_ROWS):  # the floats of 64 megapixels take 4 GB
+        part = slice(top, min(top + _BAND_ROWS, box.y + box.height)), box.slices[1]
+        _put_back_part(result[part], edit.image[part], edit.region[part])
     return result
+
+
+def _put_back_part(result: Rgba, painted: Rgb, region: Grey) -> None:
+    """Put painted pixels into a part of the photo, in place."""
+    weight = region.astype(np.float32)[..., None] / _WHITE
+    before = result[..., 3:].astype(np.float32)
+    opacity = np.rint(before + (_WHITE - before) * weight)
+    colours = _WHITE - (_WHITE - painted.astype(np.float32)) * _WHITE / np.maximum(opacity, 1)
+    inside = region > 0
+    mixed = np.clip(np.rint(np.concatenate([colours, opacity], axis=2)), 0, 255).astype(np.uint8)
+    result[inside] = mixed[inside]

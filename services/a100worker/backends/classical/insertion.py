@@ -36,11 +36,8 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     for number, region in enumerate(regions, start=1):
         step(1 + number, total, f"Placing {number} of {len(regions)}{warning}", image.copy if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
-        copy = match_tone(thing.resize(box.width, box.height), job.image, box)
-        compose(image, changed, copy, box)
-        if placed is not None:
-            alpha = np.rint(copy.alpha * 255).astype(np.uint8)
-            placed[box.slices] = np.maximum(placed[box.slices], alpha)
+        copy = thing.resize(box.width, box.height)
+        compose(image, changed, copy, match_tone(copy.sample, job.image, box), box, placed)
     if cv2.norm(image, job.image, cv2.NORM_INF) == 0:
         raise BadInput(
             "The insertion changed nothing: the object looks like what is there. Choose another region or object."

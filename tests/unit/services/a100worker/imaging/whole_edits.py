@@ -11,11 +11,13 @@ import numpy as np
 from services.a100worker.imaging import cutout, holes
 from services.a100worker.imaging.filling import fill_smoothly
 from services.a100worker.imaging.grain import add_grain
-from services.a100worker.imaging.harmony import compose, match_tone
+from services.a100worker.imaging.harmony import contact_shadow
 from services.a100worker.imaging.placement import Box, fit
 from services.a100worker.imaging.reference import object_mask
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from services.a100worker.backend import InsertionInputs, RemovalInputs
     from services.a100worker.imaging.filling import Search
     from services.a100worker.imaging.holes import Hole
@@ -91,10 +93,41 @@ def insert_whole(job: InsertionInputs) -> tuple[Rgb, Grey]:
     image, changed = job.image, np.zeros_like(job.mask)
     for part in (stats[label] for label in range(1, count) if stats[label, cv2.CC_STAT_AREA] >= 100):
         box = fit(thing.alpha.shape[1], thing.alpha.shape[0], Box(*(int(side) for side in part[:4])))
-        copy = match_tone(thing.resize(box.width, box.height), job.image, box)
-        before, touched = image, np.zeros_like(job.mask)
-        image = before.copy()
-        compose(image, touched, copy, box)
-        image = np.where(touched[..., None] > 0, image, before)
+        image, touched = compose_whole(image, job.image, thing, box)
         changed = np.maximum(changed, touched)
     return image, changed
+
+
+def compose_whole(image: Rgb, scene: Rgb, thing: cutout.Cutout, box: Box) -> tuple[Rgb, Grey]:
+    """Return the image with the object, in the tone of the scene and with its shadow, and the changed region."""
+    size, alpha = (box.width, box.height), np.zeros(image.shape[:2], np.float32)
+    how = cv2.INTER_AREA if box.width < thing.alpha.shape[1] else cv2.INTER_CUBIC
+    opacity = np.clip(np.asarray(cv2.resize(thing.alpha, size, interpolation=how), np.float32), 0, 1)
+    weighted = np.asarray(cv2.resize(thing.colour * thing.alpha[..., None], size, interpolation=how))
+    colour = np.clip(weighted / np.maximum(opacity, 1e-4)[..., None], 0, 1).astype(np.float32)
+    alpha[box.slices] = opacity
+    window = box.expand(round(0.21 * max(size)), image.shape)
+    local = Box(box.x - window.x, box.y - window.y, box.width, box.height)
+    dark = np.zeros_like(alpha)
+    dark[window.slices] = contact_shadow(alpha[window.slices], local)
+    mixed = image * (1 - dark)[..., None] * (1 - alpha)[..., None]
+    mixed[box.slices] += tone_whole(colour, opacity, scene, box) * opacity[..., None] * 255
+    touched = np.rint(np.maximum(alpha, dark) * 255).astype(np.uint8)
+    return np.where(touched[..., None] > 0, np.clip(np.rint(mixed), 0, 255).astype(np.uint8), image), touched
+
+
+def tone_whole(colour: NDArray[np.float32], alpha: NDArray[np.float32], scene: Rgb, box: Box) -> NDArray[np.float32]:
+    """Return the colours, moved part of the way to those round the box."""
+    around = box.expand(max(4, round(0.25 * max(box.width, box.height))), scene.shape)
+    ring = np.ones(scene.shape[:2], np.bool_)
+    ring[box.slices] = False
+    near = cv2.cvtColor(scene[around.slices].astype(np.float32) / 255, cv2.COLOR_RGB2Lab)[ring[around.slices]]
+    lab = cv2.cvtColor(colour, cv2.COLOR_RGB2Lab).astype(np.float64)
+    if not len(near) or not (alpha > 0.9).any():
+        return colour
+    solid = lab[alpha > 0.9]
+    shift = np.clip((near.mean(axis=0, dtype=np.float64) - solid.mean(axis=0)) * [0.25, 0.35, 0.35],
+                    [-12, -30, -30], [12, 30, 30])  # fmt: skip
+    ratio = np.clip(near.std(axis=0, dtype=np.float64) / np.maximum(solid.std(axis=0), 1e-3), 0.8, 1.2)
+    moved = ((lab - solid.mean(axis=0)) * ratio + solid.mean(axis=0) + shift).astype(np.float32)
+    return np.asarray(np.clip(cv2.cvtColor(moved, cv2.COLOR_Lab2RGB), 0, 1), np.float32)
