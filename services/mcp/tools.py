@@ -41,6 +41,7 @@ class Tools:
     def __init__(self, client: AsyncClient, files: Files) -> None:
         self._client = client
         self._files = files
+        self._opening = asyncio.Lock()  # one large picture in memory at a time
 
     async def upload(
         self,
@@ -110,7 +111,8 @@ class Tools:
     async def compare(self, before: Address, after: Address) -> Comparison:
         """Count the pixels that differ between two pictures of one size, and return the box round them."""
         first, second = [await self._download(reference) for reference in (before, after)]
-        found = await asyncio.to_thread(pictures.compare, first, second)
+        async with self._opening:
+            found = await asyncio.to_thread(pictures.compare, first, second)
         return Comparison(changed_pixels=found.changed_pixels, share=found.share, box=found.box)
 
     async def read(self, sha256: str) -> bytes:
@@ -175,7 +177,8 @@ class Tools:
         link = ResourceLink(name=sha256[:12], title=title, uri=uri, mime_type="image/*", size=len(data))
         blocks: list[Any] = [TextContent(text=answer.model_dump_json()), link]
         try:
-            jpeg = await asyncio.to_thread(pictures.preview_of, data)
+            async with self._opening:
+                jpeg = await asyncio.to_thread(pictures.preview_of, data)
         except ToolError:
             pass  # such as HEIC: the gateway reads it, and this process cannot
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from services.gateway import keys
+from services.gateway.access.key_format import parse_key_id
 from shared import subjects
 from shared.messages import JobSubmit
 from shared.settings import NatsSettings
@@ -253,6 +254,29 @@ async def test_a_mask_that_protects_everything_changes_nothing(client: Client, b
     assert [item["job_id"] for item in data] == [None, None]
     assert base64.b64decode(data[0]["b64_json"]) == picture.content
     await submitted(bus, 0)
+
+
+async def test_a_key_that_is_revoked_during_the_wait_gets_no_picture(
+    nats_url: str, bus: Bus, images: ImageStore, stream_settings: StreamSettings, tmp_path: Path
+) -> None:
+    """The job of a key outlives it; its result does not leave the gateway."""
+    async with (
+        keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path) as house,
+        sending(house.alice) as task,
+    ):
+        (job_id,) = await submitted(bus)
+        keys.revoke(house.file, parse_key_id(house.keys["alice"]))
+
+        async def is_refused() -> bool:
+            return (await house.alice.get("/v1/jobs")).status_code == 401
+
+        await wait_until(is_refused, "the key is refused")
+        worker = WorkerByHand(bus, images, "alice")
+        await worker.queue(job_id)
+        await worker.finish(job_id)
+        answer = await task
+
+    assert (answer.status_code, error_of(answer)["code"]) == (401, "invalid_api_key")
 
 
 async def test_a_key_needs_both_scopes(

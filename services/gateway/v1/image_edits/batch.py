@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.error_responses import openai_error
@@ -52,12 +53,16 @@ class Batch:
                 await jobs.cancel(self.owner, job_id)
 
     async def wait(self, jobs: Jobs, timeout_s: float) -> list[Outcome]:
-        """Wait for all jobs and return their outcomes in order. Raises TimeoutError, Stopping, BrokerUnavailable."""
+        """Wait for all jobs, and for the broker if it is away, and return their outcomes in order.
+
+        Raises TimeoutError, Stopping, BrokerUnavailable.
+        """
         outcomes = []
         now = asyncio.get_running_loop().time
         deadline = now() + timeout_s
         for job_id in self.job_ids:
-            record = await jobs.wait_ended(self.owner, job_id, max(0.0, deadline - now()))
+            left_s = max(0.0, deadline - now())
+            record = await jobs.with_broker(partial(jobs.wait_ended, self.owner, job_id, left_s))
             if record.ended is None:
                 raise TimeoutError
             outcomes.append(outcome_of(job_id, record.ended))
@@ -67,7 +72,9 @@ class Batch:
 async def submit_batch(
     jobs: Jobs, uploads: Uploads, owner: str, key: str | None, submission: JobSubmission, count: int
 ) -> Batch:
-    """Submit `count` jobs that differ in their seed, all or none. Raises BadInput, Busy, BrokerUnavailable.
+    """Submit `count` jobs that differ in their seed. Raises BadInput, Busy, BrokerUnavailable.
+
+    After an error those that were submitted are cancelled; with a key they go on, for the client's next try.
 
     Several jobs have the class `batch`: single edits of other people come first.
     """
@@ -80,7 +87,7 @@ async def submit_batch(
             job_id, _ = await submit(jobs, uploads, owner, key and f"{key}/{number}", wanted)
             job_ids.append(job_id)
     except BaseException:
-        await Batch(owner, job_ids, outlives_client=False).cancel(jobs)
+        await Batch(owner, job_ids, outlives_client=key is not None).cancel(jobs)
         raise
     return Batch(owner, job_ids, outlives_client=key is not None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.gateway.access.authentication import WRONG_KEY
 from services.gateway.access.principal import KeyScope
 from services.gateway.http.client import release_body
 from services.gateway.http.disconnect import cancel_on_disconnect
@@ -49,6 +50,8 @@ async def run_edit(request: Request, deps: Deps, principal: Principal, key: str 
         stream = EditStream(deps.jobs, deps.images, batch, fields, edit.size, heartbeat_s, ready)
         return EventStream(deps.reader(principal), b"", lambda: stream)
     outcomes = ready or await _wait(request, deps, batch)
+    if not deps.reader(principal).may_read():
+        raise Refused("invalid_api_key", WRONG_KEY, status=401)
     return _answer(request, deps, principal, fields, edit.size, outcomes)
 
 

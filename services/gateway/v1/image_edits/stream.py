@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pydantic_core
@@ -97,7 +98,7 @@ class EditStream:
 
     async def _open(self, job_id: str) -> None:
         try:
-            record = await self._jobs.find(self._batch.owner, job_id)
+            record = await self._jobs.with_broker(partial(self._jobs.find, self._batch.owner, job_id))
         except ArtMancerError as error:
             self._begin_result(failure_of(job_id, error))
             return
