@@ -251,6 +251,11 @@ def result_marks_of(sha256: str) -> str:
     return f"$KV.owned.*.results.*.{token(sha256)}"
 
 
+def result_marks_by(owner: str, sha256: str) -> str:
+    """Match the keys of all jobs of one owner with this result."""
+    return f"$KV.owned.{token(owner)}.results.*.{token(sha256)}"
+
+
 def waiting_job(owner: str, job_id: str) -> str:
     """Return the key in the bucket `owned` that keeps the inputs of an unsettled job, and room for its result."""
     return f"$KV.owned.{token(owner)}.waiting.{token(job_id)}"

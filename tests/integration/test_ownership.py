@@ -11,7 +11,7 @@ from services.gateway.core.stores import Stores
 from services.gateway.core.uploads import Uploads
 from shared import subjects
 from shared.errors import BadMessage
-from shared.marks import Mark, read_mark
+from shared.marks import Mark, mark_result, read_mark, unmark_result
 from shared.messages import JobRecord, JobState, JobSubmit, Task
 from shared.topology import OWNED
 from tests.gateway import png
@@ -68,6 +68,30 @@ async def test_two_may_own_the_same_picture(bus: Bus, clock: Clock) -> None:
 
     assert not await replica.owns_image("alice", SHA256)
     assert await replica.owns_image("bob", SHA256)
+
+
+async def test_a_result_is_an_image_of_its_owner_alone(
+    bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders
+) -> None:
+    """Its owner's next edit can begin from it; to everybody else it is unknown, also after its owner has used it."""
+    uploads = uploads_of(bus, images, clock, decoders)
+    ref = await images.put("results", png())
+    await mark_result(bus, "alice", "j1", ref)
+
+    assert not await uploads.has("bob", ref.sha256)
+    assert await uploads.has("alice", ref.sha256)
+    assert not await uploads.has("bob", ref.sha256)
+    assert await images.head("inputs", ref.sha256) is not None
+
+
+async def test_a_deleted_result_is_no_image(bus: Bus, images: NatsImageStore, clock: Clock, decoders: Decoders) -> None:
+    """Its mark is gone, whether or not its bytes still are."""
+    uploads = uploads_of(bus, images, clock, decoders)
+    ref = await images.put("results", png())
+    await mark_result(bus, "alice", "j1", ref)
+    await unmark_result(bus, "alice", "j1", ref.sha256)
+
+    assert not await uploads.has("alice", ref.sha256)
 
 
 async def test_what_is_used_stays_theirs(bus: Bus, clock: Clock) -> None:

@@ -183,3 +183,16 @@ async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
             return shown == [(second, "done"), (job_id, "cancelled")]
 
         await wait_until(listed, "both are listed as they ended")
+
+
+async def test_the_next_edit_begins_from_a_result(client: Client, desk: Desk) -> None:
+    """By its hash, without another upload; it is then an image of the owner like any other."""
+    async with desk.manager(), desk.worker():
+        job_id = await submit(client)
+        await desk.done(job_id)
+        result = (await client.get(f"/v1/jobs/{job_id}")).json()["result"]["sha256"]
+        further = await submit(client, image=result)
+        await desk.done(further)
+    stored = await client.get(f"/v1/images/{result}")
+
+    assert stored.content == (await client.get(f"/v1/jobs/{job_id}/result")).content

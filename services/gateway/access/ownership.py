@@ -40,6 +40,9 @@ class Ownership(Protocol):
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """Return whether the owner uploaded this image or received it from a service; note that it is used."""
 
+    async def owns_result(self, owner: str, sha256: str) -> bool:
+        """Return whether a job of the owner has this result. Raises BrokerUnavailable."""
+
     async def is_marked(self, owner: str, sha256: str, *, cached: bool = True) -> bool:
         """Return whether the image is stored as the owner's; an open gateway's owner has others, too."""
 
@@ -97,6 +100,12 @@ class _ImageMarks:
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
         return (owner, sha256) in self._known or await self.still_owns_image(owner, sha256)
+
+    async def owns_result(self, owner: str, sha256: str) -> bool:
+        """See Ownership."""
+        everybody = self.owns_unmarked
+        marks = subjects.result_marks_of(sha256) if everybody else subjects.result_marks_by(owner, sha256)
+        return any(read_mark(stored.data) is not None for stored in await self._bus.history(OWNED, marks))
 
     async def is_marked(self, owner: str, sha256: str, *, cached: bool = True) -> bool:
         """See Ownership."""

@@ -102,10 +102,13 @@ class Uploads:
         return await self._images.head("inputs", sha256)
 
     async def has(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable."""
+        """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable.
+
+        The result of one of the owner's jobs becomes an image of the owner, so that the next edit can begin from it.
+        """
         if (owner, sha256) in self._seen:
             return True
-        if await self.find(owner, sha256) is None:
+        if await self.find(owner, sha256) is None and not await self._adopt_result(owner, sha256):
             return False
         self._seen[owner, sha256] = True
         return True
@@ -140,6 +143,15 @@ class Uploads:
         upload = Upload(await self._images.get(ref.bucket, ref.sha256), ref.model_copy(update={"bucket": "inputs"}))
         await self.store(owner, upload)
         return upload
+
+    async def _adopt_result(self, owner: str, sha256: str) -> bool:
+        if not is_sha256(sha256) or not await self._ownership.owns_result(owner, sha256):
+            return False
+        ref = await self._images.head("results", sha256)
+        if ref is None:
+            return False
+        await self.adopt(owner, ref)
+        return True
 
     async def is_empty_mask(self, sha256: str) -> bool:
         """Return whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""

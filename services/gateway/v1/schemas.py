@@ -55,7 +55,7 @@ class ExtractionRequest(Resource):
 
 
 class JobSubmission(Resource):
-    """An edit. Images are named by the SHA-256 of an upload, of a found mask or of an extracted object."""
+    """An edit. Images are named by the SHA-256 of an upload, a found mask, an extracted object or an earlier result."""
 
     model_config = with_examples(examples.SUBMISSION)
 
