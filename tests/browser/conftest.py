@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.stack import RunningStack
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
+AT_LEISURE = "localStorage.getItem('artmancer.quick') ?? localStorage.setItem('artmancer.quick', 'off')"
 PATIENCE_MS = 60_000  # of a loaded machine with two cores
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
@@ -45,21 +46,30 @@ async def visit(
 ) -> AsyncIterator[Callable[..., Awaitable[Studio]]]:
     """Open the studio as a new visitor; the options are those of a browser context.
 
-    `beside` opens another tab of the same browser instead.
+    `beside` opens another tab of the same browser instead. `quick` leaves the removal at the release of the brush to
+    the page; else it is off.
     """
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
     studios: list[Studio] = []
 
     async with AsyncExitStack() as contexts:
 
-        async def visit(url: str = stack.http_url, *, beside: Studio | None = None, **options: Any) -> Studio:
+        async def visit(
+            url: str = stack.http_url, *, beside: Studio | None = None, quick: bool = False, **options: Any
+        ) -> Studio:
             if beside is not None:
                 context = beside.page.context
             else:
                 context = await browser.new_context(
-                    **{"viewport": {"width": 1280, "height": 800}, "ignore_https_errors": True, **options}
+                    **{
+                        "viewport": {"width": 1280, "height": 800},
+                        "ignore_https_errors": True,
+                        **options,
+                    }
                 )
                 contexts.push_async_callback(context.close)
+                if not quick:
+                    await context.add_init_script(AT_LEISURE)
                 context.set_default_timeout(PATIENCE_MS)
             studios.append(Studio(await context.new_page(), url, ARTIFACTS / f"{name}-{len(studios) + 1}"))
             return studios[-1]

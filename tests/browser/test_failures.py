@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 UNKNOWN_ID, UNKNOWN_PHOTO = "0" * 32, "0" * 64
 CHANGE = """
-(changes) => {
-  const [key] = Object.keys(localStorage).filter((name) => name.startsWith("artmancer.edit."));
-  const entry = { ...JSON.parse(localStorage.getItem(key)), ...changes };
-  localStorage.removeItem(key);
-  localStorage.setItem(`artmancer.edit.${entry.id}`, JSON.stringify(entry));
+async (changes) => {
+  const opening = indexedDB.open("artmancer");
+  const done = (request) => new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
+  const database = await done(opening);
+  const all = ["versions", "desks", "blobs", "photos"];
+  const transaction = database.transaction(all, "readwrite");
+  const [versions, ...others] = all.map((name) => transaction.objectStore(name));
+  const [entry] = await done(versions.getAll());
+  versions.delete(entry.id);
+  versions.put({ ...entry, ...changes }, changes.id ?? entry.id);
+  for (const store of others) store.clear();
+  await new Promise((resolve) => { transaction.oncomplete = resolve; });
 }
 """
 
@@ -33,7 +40,7 @@ async def edited(studio: Studio) -> Studio:
 
 
 async def remembers(studio: Studio, **changes: str) -> None:
-    """Load the page with outdated facts about the edit."""
+    """Load the page with outdated facts about the edit, and without the bytes that the browser kept."""
     await studio.page.evaluate(CHANGE, changes)
     await studio.open()
 

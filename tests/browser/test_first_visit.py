@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.test_history import saves
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-LIMIT_BYTES = 150_000
+LIMIT_BYTES = 230_000
+KEPT = """
+async () => {
+  const urls = (await Promise.all((await caches.keys()).map(async (name) => (await caches.open(name)).keys()))).flat();
+  return urls.map(({ url }) => new URL(url).pathname);
+}
+"""
 NOTE_WHEN_SHOWN = """
 addEventListener("DOMContentLoaded", () => {
   const facts = document.getElementById("photo-facts");
@@ -72,3 +80,36 @@ async def test_every_sample_can_be_opened(studio: Studio) -> None:
 
     assert len(names) == 4
     await studio.shows(re.compile(r"rocket . 640"))
+
+
+async def test_a_first_visit_logs_no_error(visit: Callable[..., Awaitable[Studio]]) -> None:
+    """Not even a 404 for a sample that nobody has uploaded yet."""
+    studio = await visit()
+    logged: list[str] = []
+    studio.page.on("console", lambda message: logged.append(message.text))
+    await studio.open()
+    await studio.click(330, 200)
+    await studio.is_marked()
+
+    assert logged == []
+
+
+async def test_the_page_opens_without_a_server(visit: Callable[..., Awaitable[Studio]]) -> None:
+    """Its own files come from the browser, and the last photo with its mask; no answer of the API is kept."""
+    studio = await visit()
+    await studio.open()
+    await studio.brush((120, 120), (320, 120))
+    await studio.is_marked()
+    await studio.page.evaluate("navigator.serviceWorker.ready")
+    await saves(studio, '"kind":"line"')
+    await studio.page.context.set_offline(offline=True)
+    await studio.page.reload()
+    await studio.shows("rocket")
+    await studio.is_marked()
+    await studio.shoot("offline")
+    kept = await studio.page.evaluate(KEPT)
+    studio.problems.clear()  # the browser logs each request that it could not send
+    await studio.page.context.set_offline(offline=False)
+
+    assert all(path == "/" or path.startswith("/static/") for path in kept)
+    assert not [path for path in kept if "samples" in path]

@@ -110,22 +110,6 @@ async def test_two_tabs_share_one_history(
     await expect(studio.film.last).to_have_attribute("data-status", "cancelled")
 
 
-async def test_the_history_survives_a_reload(studio: Studio) -> None:
-    """An edit opens again with its photo, its mask, its result and its receipt."""
-    await studio.choose_sample("coffee")
-    await studio.task("White balance")
-    await studio.run.click()
-    await studio.shows_result()
-    await studio.page.reload()
-    await studio.shows("rocket")
-    await expect(studio.film).to_have_count(1)
-    await studio.film.click()
-    await studio.shows_result()
-
-    await studio.shows("coffee")
-    await expect(studio.page.get_by_role("radio", name="White balance")).to_be_checked()
-
-
 async def test_the_history_can_be_forgotten(studio: Studio) -> None:
     """The edits are removed permanently."""
     await studio.task("White balance")

@@ -122,7 +122,15 @@ async def test_a_key_is_taken_as_it_is(house: House) -> None:
 
 async def test_the_page_and_its_files_are_open(house: House) -> None:
     """The page has its own dialog for the key."""
-    paths = ("/", "/static/js/main.js", "/static/samples/coffee.jpg", "/v1/docs", "/v1/docs/assets/swagger-ui.css")
+    paths = (
+        "/",
+        "/service-worker.js",
+        "/static/shell.json",
+        "/static/js/main.js",
+        "/static/samples/coffee.jpg",
+        "/v1/docs",
+        "/v1/docs/assets/swagger-ui.css",
+    )
 
     assert [(await house.nobody.get(path)).status_code for path in paths] == [200] * len(paths)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 from typing import TYPE_CHECKING
@@ -92,6 +93,17 @@ async def test_the_description_is_served_as_it_is_written_down(client: Client) -
 
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == json.loads(SNAPSHOT.read_bytes())
+
+
+async def test_the_list_of_the_shell_has_the_hash_of_each_file(client: Client) -> None:
+    """A browser that keeps the files checks each by its hash. Samples, answers of the API and keys are not listed."""
+    listed = (await client.get("/static/shell.json")).json()
+    served = {path: (await client.get(path)).content for path in listed}
+
+    assert {"/", "/static/js/main.js", "/static/css/layout.css", "/static/fonts/inter-latin.woff2"} <= listed.keys()
+    assert all(path == "/" or path.startswith("/static/") for path in listed)
+    assert not any("/samples/" in path for path in listed)
+    assert {path: hashlib.sha256(content).hexdigest() for path, content in served.items()} == listed
 
 
 async def test_samples_lead_to_photos(client: Client) -> None:

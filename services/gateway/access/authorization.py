@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from services.gateway.access.authentication import Authenticator
 
 _PAGES = ("/static/", "/v1/docs/assets/")  # files of the program
-_OPEN = frozenset({"/", "/v1/docs", "/v1/openapi.json", "/v1/samples", "/api", "/api/", "/api/health"})
+_OPEN = frozenset(
+    {"/", "/service-worker.js", "/v1/docs", "/v1/openapi.json", "/v1/samples", "/api", "/api/", "/api/health"}
+)
 _SUMMARIES = frozenset({"/api/system/health", "/v1/health"})  # details need the scope `admin`
 _EXCEPTIONS = {
     ("POST", "/v1/signed-urls"): KeyScope.READ,  # changes nothing

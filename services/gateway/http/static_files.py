@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     import os
 
     from fastapi import FastAPI
+    from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -60,15 +63,28 @@ class Page:
         await response(scope, receive, send)
 
 
+def list_shell(_: Request) -> Response:
+    """Return the hashes of the page's own files, for a browser that keeps them. The samples are not among them."""
+    files = [path for path in FOLDER.rglob("*") if path.is_file() and FOLDER / "samples" not in path.parents]
+    hashes = {f"/static/{path.relative_to(FOLDER).as_posix()}": _hash(path) for path in files}
+    return JSONResponse({"/": _hash(FOLDER / "index.html"), **hashes}, headers={"Cache-Control": _REVALIDATE})
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def install(app: FastAPI) -> None:
     """Add the pages and their files to the app; text is compressed, images and fonts are not."""
     files = CachedFiles(directory=FOLDER)
     swagger = CachedFiles(packages=[("fastapi_swagger", "resources")])  # only its files; it is never imported
+    app.router.routes.append(Route("/static/shell.json", list_shell))
     app.mount("/static", _compress(files))
     app.mount("/v1/docs/assets", _compress(swagger))
     app.router.routes += [
         Route("/", _compress(Page(files, "index.html"))),
         Route("/v1/docs", _compress(Page(files, "docs.html"))),
+        Route("/service-worker.js", _compress(Page(files, "service-worker.js"))),  # its folder is its scope
     ]
 
 

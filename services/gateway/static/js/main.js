@@ -4,8 +4,11 @@ import { listSamples, readFile } from "./server/api.js";
 import { byId } from "./page/dom.js";
 import { Intake } from "./photo/intake.js";
 import { Picker } from "./photo/picker.js";
+import { offerInstallation } from "./page/install.js";
+import { Sheet } from "./page/sheet.js";
 import { listenForKeys } from "./page/shortcuts.js";
 import { Studio } from "./studio.js";
+import { language, switchLanguage, t } from "./page/texts.js";
 import { toggleTheme } from "./page/theme.js";
 
 /**
@@ -25,16 +28,21 @@ addEventListener("error", (event) => notices.fail(event.error));
 addEventListener("unhandledrejection", (event) => notices.fail(event.reason));
 
 const intake = new Intake(
-  (file, on) => open(() => file, file.name || "photo", paneOf(on)),
+  ([file, ...others], on) => {
+    open(() => file, file.name || t("photo"), paneOf(on));
+    studio.queue(others);
+  },
   (error) => notices.fail(error),
 );
 const pickers = [picker("photo-picker", workspace.photo), picker("reference-picker", workspace.reference)];
 studio.addEventListener("photo", (event) => pickers[0].mark(/** @type {CustomEvent} */ (event).detail));
 
+new Sheet();
 connectControls();
 connectZoom();
 connectKeys();
 await showFirst();
+offerInstallation();
 
 /**
  * Open the chosen photo.
@@ -79,13 +87,16 @@ function onClick(id, act) {
 function connectControls() {
   onClick("open-photo", () => intake.ask(workspace.photo.element));
   onClick("theme", toggleTheme);
+  const other = byId("language", HTMLElement);
+  if (language === "de") Object.assign(other, { textContent: "EN", lang: "en", ariaLabel: "English" });
+  other.addEventListener("click", switchLanguage);
   onClick("show-keys", showKeys);
-  onClick("cancel", () => studio.cancel());
-  onClick("leave-result", () => studio.toEditing());
+  onClick("cancel", () => studio.runner.cancel());
+  onClick("leave-result", () => studio.steps.undo());
   onClick("continue-result", () => studio.continueEditing());
   byId("settings", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
-    studio.run();
+    studio.runner.run();
   });
   byId("tasks", HTMLElement).addEventListener("change", (event) => {
     if (event.target instanceof HTMLInputElement) studio.setTask(/** @type {Task} */ (event.target.value));
@@ -102,7 +113,7 @@ function connectZoom() {
     pane.stage.addEventListener("view", () => {
       const percent = `${Math.round(workspace.active.stage.view.scale * 100)} %`;
       text.textContent = percent;
-      text.setAttribute("aria-label", `${percent}; fit the photo to the window`);
+      text.setAttribute("aria-label", t("{percent}; fit the photo to the window", { percent }));
     });
   }
   for (const button of document.querySelectorAll("[data-zoom]")) {
@@ -151,8 +162,10 @@ function connectKeys() {
     0: () => zoom("fit"),
     " ": () => setMoving(true),
     "?": showKeys,
-    "ctrl+enter": () => studio.run(),
-    escape: () => (studio.view === "result" ? studio.toEditing() : notices.clear()),
+    "ctrl+s": () => studio.result.download.save(),
+    "ctrl+c": () => (studio.view === "result" && !String(getSelection()) ? studio.result.download.copy() : false),
+    "ctrl+enter": () => studio.runner.run(),
+    escape: () => (studio.view === "result" ? studio.steps.undo() : notices.clear()),
   });
   addEventListener("keyup", (event) => event.key === " " && setMoving(false));
 }
@@ -166,5 +179,7 @@ async function showFirst() {
 
 /** Resume a running edit instead of opening a sample. */
 async function openFirst() {
-  if (!(await studio.resume())) await studio.open(() => readFile(FIRST.url), FIRST.name, workspace.photo);
+  const first = readFile(FIRST.url); // at the same time as the browser's database is read
+  first.catch(() => {}); // reported only if it is needed
+  if (!(await studio.resume())) await studio.open(() => first, FIRST.name, workspace.photo);
 }

@@ -1,75 +1,110 @@
 /** Switches between the three views of an edit: marking, waiting, result. */
 
-import { ApiError, readJob, readResult } from "./server/api.js";
 import { Capabilities } from "./edit/capabilities.js";
-import { byId } from "./page/dom.js";
-import { EXPIRED, jobSentence } from "./page/failures.js";
+import { Desk } from "./kept/desk.js";
 import { Filmstrip } from "./edit/filmstrip.js";
-import { History, isOpen } from "./edit/history.js";
-import { Notices } from "./page/notices.js";
-import { Photo } from "./photo/photo.js";
+import { History, isOpen } from "./kept/history.js";
+import { layoutOf, showLayout } from "./edit/layout.js";
 import { Progress } from "./edit/progress.js";
-import { Result } from "./result/result.js";
+import { Retouch } from "./edit/retouch.js";
 import { RunButton } from "./edit/run-button.js";
-import { Runs } from "./server/runs.js";
+import { Runner } from "./edit/runner.js";
 import { Settings } from "./edit/settings.js";
+import { Steps } from "./edit/steps.js";
+import { Store } from "./kept/store.js";
 import { WORDS } from "./edit/tasks.js";
-import { withStored } from "./server/upload.js";
+import { Timeline } from "./edit/timeline.js";
+import { Vault } from "./kept/vault.js";
 import { Workspace } from "./edit/workspace.js";
+import { byId } from "./page/dom.js";
+import { expired, jobSentence } from "./page/failures.js";
+import { Notices } from "./page/notices.js";
+import { t } from "./page/texts.js";
+import { callBack } from "./page/title.js";
+import { Photo } from "./photo/photo.js";
+import { Hold } from "./result/hold.js";
+import { Result } from "./result/result.js";
+import { readJob } from "./server/api.js";
+import { Runs } from "./server/runs.js";
 
 /**
  * @typedef {import("./server/api.js").Task} Task
- * @typedef {import("./edit/history.js").Entry} Entry
+ * @typedef {import("./kept/history.js").Entry} Entry
+ * @typedef {import("./kept/history.js").Roll} Roll
  * @typedef {import("./server/job.js").Job} Job
  * @typedef {import("./stage/pane.js").Pane} Pane
  * @typedef {import("./edit/workspace.js").View} View
  */
 
-const CUT_OFF = "The connection was lost; your edit continues, and this page keeps trying to reconnect.";
-
 /** Owns the content of the stage. Fires `photo` when another photo is opened (detail: its name). */
 export class Studio extends EventTarget {
   notices = new Notices();
-  history = new History();
-  workspace = new Workspace(this.notices);
+  capabilities = new Capabilities();
+  settings = new Settings(this.capabilities);
+  store = new Store();
+  vault = new Vault(this.store);
+  history = new History(this.store);
+  timeline = new Timeline(this.history, this.vault);
+  workspace = new Workspace(this.notices, (sha256) => this.vault.image(sha256));
+  runs = new Runs(this.history);
   /** @type {View} */
   view = "edit";
-  #capabilities = new Capabilities();
-  #settings = new Settings(this.#capabilities);
-  #runs = new Runs(this.history);
-  #result = new Result(this.workspace.photo);
-  #progress = new Progress((text) => this.notices.say(text));
-  #film = new Filmstrip(this.history, (entry) => this.reopen(entry));
-  #runButton = new RunButton();
-  /** The edit on the stage.
+  retouch = new Retouch(this);
+  steps = new Steps(this);
+  desk = new Desk(this.store, () => layoutOf(this));
+  /** The edit on the stage, while it runs and with its result.
    * @type {string | null} */
-  #shown = null;
-  #sending = false;
+  shown = null;
+  result = new Result(this);
+  progress = new Progress((text) => this.notices.say(text));
+  #hold = new Hold(this);
+  #film = new Filmstrip(this);
+  #runButton = new RunButton();
+  runner = new Runner(this);
   /** Counts opened photos and edits, to detect late responses. */
-  #turn = 0;
+  turn = 0;
 
   constructor() {
     super();
-    this.workspace.addEventListener("ready", () => this.#showRun());
-    this.#capabilities.addEventListener("change", () => this.#showRun());
-    this.#capabilities.refresh();
-    this.#runs.addEventListener("change", (event) => this.#advanced(of(event).job));
-    this.#runs.addEventListener("end", (event) => this.#ended(of(event).job));
-    this.#runs.addEventListener("preview", (event) => this.#preview(of(event).job));
-    this.#runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
+    this.workspace.toolbox.steps = this.steps;
+    this.workspace.addEventListener("ready", () => this.showRun());
+    this.workspace.photo.mask.addEventListener("step", () => (this.timeline.ahead = []));
+    byId("settings", HTMLFormElement).addEventListener("input", () => this.desk.touch());
+    this.capabilities.addEventListener("change", () => this.workspace.refresh());
+    this.capabilities.refresh();
+    this.#watchStore();
+    this.runs.addEventListener("change", (event) => this.#advanced(of(event).job));
+    this.runs.addEventListener("end", (event) => this.#ended(of(event).job));
+    this.runs.addEventListener("preview", (event) => this.#preview(of(event).job));
+    this.runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
   }
 
-  /** Resume the edit that was running when the page was closed. Returns whether there was one. */
+  /** Tell once that the browser keeps nothing, or nothing more. */
+  #watchStore() {
+    const tell = (/** @type {string} */ event, /** @type {string} */ text) =>
+      this.store.addEventListener(event, () => this.notices.tell(text), { once: true });
+    tell("blocked", t("This browser keeps no edits here; download what you need before you close the page."));
+    tell("full", t("The browser has no room left; download what you need, or forget earlier edits."));
+  }
+
+  /** Show what was on the stage before a reload, or an edit that runs. Returns whether there is a photo now. */
   async resume() {
-    this.#runs.resume();
-    const entry = this.history.entries.find(isOpen);
-    if (entry) await this.reopen(entry);
+    await this.history.ready;
+    this.runs.resume();
+    const layout = await this.desk.read();
+    try {
+      if (layout) await showLayout(this, layout);
+    } catch (error) {
+      this.notices.fail(error);
+    }
+    const running = this.history.entries.find(isOpen);
+    if (!this.workspace.photo.photo && running) await this.reopen(running);
     return this.workspace.photo.photo !== null;
   }
 
   /** @param {Task} task */
   setTask(task) {
-    this.#capabilities.refresh();
+    this.capabilities.refresh();
     this.toEditing();
     this.workspace.setTask(task);
   }
@@ -81,62 +116,60 @@ export class Studio extends EventTarget {
    * @param {Pane} pane
    */
   async open(read, name, pane) {
-    const turn = ++this.#turn;
+    const turn = ++this.turn;
     try {
-      const photo = await Photo.open(await read(), name);
-      if (turn !== this.#turn) return;
-      if (pane === this.workspace.photo) this.toEditing();
-      this.workspace.show(photo, pane);
-      if (pane === this.workspace.photo) this.#opened(photo);
-    } catch (error) {
-      this.notices.fail(error);
-    }
-  }
-
-  /** Start an edit with the current settings. */
-  async run() {
-    if (this.#sending || this.view === "work") return;
-    if (this.workspace.missing) {
-      this.notices.warn(this.workspace.missing);
-      return;
-    }
-    const turn = this.#turn;
-    this.#sending = true;
-    this.toEditing();
-    this.notices.clear();
-    try {
-      const { uploads, submission } = await this.workspace.submission(this.#settings);
-      const job = await withStored(uploads, (...names) => this.#start(submission(names)));
-      if (turn === this.#turn) this.#watch(job);
-    } catch (error) {
-      this.#offerAgain(this.notices.reason(error));
-    } finally {
-      this.#sending = false;
-      this.#showRun();
-    }
-  }
-
-  async cancel() {
-    try {
-      await this.#runs.find(this.#shown ?? "")?.cancel();
+      const blob = await read();
+      const photo = await Photo.open(blob, name);
+      if (turn !== this.turn) return;
+      if (pane === this.workspace.photo) this.#begin(photo, blob);
+      else this.workspace.show(photo, pane);
     } catch (error) {
       this.notices.fail(error);
     }
   }
 
   /**
-   * Show an earlier edit in any state.
-   * @param {Entry} entry
+   * @param {Photo} photo
+   * @param {Blob} blob
    */
-  async reopen(entry) {
-    const turn = ++this.#turn;
+  #begin(photo, blob) {
+    this.timeline.begin(photo, blob);
     this.toEditing();
+    this.workspace.show(photo, this.workspace.photo);
+    this.tellPhoto();
+    // Upload early, so that the first click does not wait. A failure is shown when the upload is needed.
+    photo.upload.send().then(
+      (sha256) => this.timeline.identify(photo, sha256),
+      () => {},
+    );
+  }
+
+  /**
+   * Keep further photos in the strip.
+   * @param {File[]} files
+   */
+  async queue(files) {
+    const read = await Promise.allSettled(files.map((file) => this.timeline.queue(file)));
+    const failed = read.filter(({ status }) => status === "rejected").length;
+    if (failed)
+      this.notices.warn(t("{count} of the files are not images that this browser can show.", { count: failed }));
+    else if (files.length)
+      this.notices.tell(t("{count} more photos wait in the strip below.", { count: files.length }));
+  }
+
+  /**
+   * Show an earlier edit in any state, with its photo, mask and settings.
+   * @param {Entry} entry
+   * @param {string[]} [ahead]  where redo leads from it
+   */
+  async reopen(entry, ahead = []) {
+    const turn = ++this.turn;
     this.notices.clear();
     try {
-      await this.workspace.restore(entry);
-      if (turn !== this.#turn) return;
-      if (this.workspace.photo.photo) this.#opened(this.workspace.photo.photo);
-      if (isOpen(entry)) this.#watch(this.#runs.follow(entry.id));
+      await this.steps.showBefore(entry);
+      if (turn !== this.turn) return;
+      this.timeline.ahead = ahead;
+      if (isOpen(entry)) this.watch(this.runs.follow(entry.id));
       else if (entry.status === "done") await this.#showResult(entry);
       else await this.#tellWhy(entry);
     } catch (error) {
@@ -146,42 +179,25 @@ export class Studio extends EventTarget {
 
   /** Leave the result or the wait. A running edit continues. */
   toEditing() {
-    this.#shown = null;
-    this.#result.hide();
-    this.#progress.hide();
-    this.#film.mark(null);
+    this.shown = null;
+    this.result.hide();
+    this.progress.hide();
     this.#setView("edit");
   }
 
-  /** Open the result as the photo. */
-  continueEditing() {
-    const { photo } = this.#result;
-    if (!photo) return;
-    this.toEditing();
-    this.workspace.show(photo, this.workspace.photo);
-    this.#opened(photo);
+  /** Edit the result. */
+  async continueEditing() {
+    const { photo } = this.result;
+    const { shown, timeline } = this;
+    if (!photo || !shown || !timeline.roll) return;
+    timeline.take(shown, photo);
+    await this.steps.showVersion(timeline.roll, shown);
     this.workspace.photo.stage.canvas.focus({ preventScroll: true });
   }
 
-  /** @param {Record<string, unknown>} submission */
-  #start(submission) {
-    const photo = this.workspace.photo.photo;
-    if (!photo) throw new Error("There is no photo.");
-    return this.#runs.start(submission, {
-      task: this.workspace.task,
-      name: photo.name,
-      thumb: photo.thumbnail(),
-      image: String(submission.image),
-      mask: text(submission.mask),
-      reference: text(submission.reference),
-      referenceMask: text(submission.reference_mask),
-    });
-  }
-
   /** @param {Job} job */
-  #watch(job) {
-    this.#shown = job.id;
-    this.#film.mark(job.id);
+  watch(job) {
+    this.shown = job.id;
     this.#setView("work");
     this.#advanced(job);
     this.#preview(job);
@@ -190,24 +206,27 @@ export class Studio extends EventTarget {
   /** @param {Job} job */
   #advanced(job) {
     this.#film.advance(job.id, job.standing.progress);
-    if (job.id === this.#shown && job.isOpen) this.#progress.show(job.standing, this.workspace.task);
+    if (job.id === this.shown && job.isOpen) this.progress.show(job.standing, this.workspace.task);
   }
 
   /** @param {Job} job */
   async #ended(job) {
-    if (job.id !== this.#shown) return;
     const { status, error } = job.standing;
+    const { task } = this.history.find(job.id) ?? {};
+    if (task && !this.retouch.runs(job.id)) callBack(status === "done" ? WORDS[task].done : t("The edit has ended."));
+    if (status === "done" && !this.retouch.runs(job.id)) this.timeline.keepThumbnail(job.id);
+    if (job.id !== this.shown) return;
     const entry = this.history.find(job.id);
     if (status === "done" && entry) {
       await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
-      if (job.id === this.#shown && this.view === "work") this.toEditing(); // not earlier: the object would flash up
+      if (job.id === this.shown && this.view === "work") this.toEditing(); // not earlier: the object would flash up
       return;
     }
     this.toEditing();
     if (status === "cancelled") {
-      this.notices.say("Cancelled.");
+      this.notices.say(t("Cancelled."));
     } else {
-      this.#offerAgain(status === "failed" ? jobSentence(error) : EXPIRED);
+      this.offerAgain(status === "failed" ? jobSentence(error) : expired());
     }
   }
 
@@ -217,20 +236,20 @@ export class Studio extends EventTarget {
    */
   async #tellWhy(entry) {
     this.#film.mark(entry.id);
-    if (entry.status === "failed") this.#offerAgain(jobSentence((await readJob(entry.id)).error));
-    if (entry.status === "expired") this.#offerAgain(EXPIRED);
+    if (entry.status === "failed") this.offerAgain(jobSentence((await readJob(entry.id)).error));
+    if (entry.status === "expired") this.offerAgain(expired());
   }
 
   /** @param {string} reason */
-  #offerAgain(reason) {
-    this.notices.warn(reason, { label: "Try again", act: () => this.run() });
+  offerAgain(reason) {
+    this.notices.warn(reason, { label: t("Try again"), act: () => this.runner.run() });
   }
 
   /** @param {Job} job */
   async #preview(job) {
     const entry = this.history.find(job.id);
-    const isWanted = () => job.id === this.#shown && this.view === "work";
-    if (entry && job.preview && isWanted()) await this.#result.showSoFar(entry, job.preview, isWanted);
+    const isWanted = () => job.id === this.shown && this.view === "work";
+    if (entry && job.preview && isWanted()) await this.result.showSoFar(entry, job.preview, isWanted);
   }
 
   /**
@@ -238,34 +257,26 @@ export class Studio extends EventTarget {
    * @param {boolean} there
    */
   #connection(job, there) {
-    if (job.id !== this.#shown) return;
-    if (there) this.notices.withdraw(CUT_OFF);
-    else this.notices.warn(CUT_OFF, { label: "Try now", act: () => job.reconnect() });
+    const cutOff = t("The connection was lost; your edit continues, and this page keeps trying to reconnect.");
+    if (job.id !== this.shown) return;
+    if (there) this.notices.withdraw(cutOff);
+    else this.notices.warn(cutOff, { label: t("Try now"), act: () => job.reconnect() });
   }
 
   /** @param {Entry} entry */
   async #showResult(entry) {
-    const turn = this.#turn;
-    const shown = this.#shown;
-    const after = await Photo.open(await this.#readResult(entry.id), entry.name);
+    const turn = this.turn;
+    const { shown } = this;
+    const after = await this.timeline.resultOf(entry);
     const before = this.workspace.photo.photo;
-    if (turn !== this.#turn || shown !== this.#shown || !before) return;
-    this.#shown = entry.id;
-    this.#film.mark(entry.id);
+    if (turn !== this.turn || shown !== this.shown || !before) return;
+    this.shown = entry.id;
+    this.timeline.take(entry.id, after);
     this.notices.clear(); // failures during the run, such as a failed cancel, no longer matter
     this.#setView("result");
-    this.notices.say(`${WORDS[entry.task].done}. The arrow keys move the divider between before and after.`);
-    await this.#result.show(entry, before, after);
-  }
-
-  /** @param {string} id */
-  async #readResult(id) {
-    try {
-      return await readResult(id);
-    } catch (error) {
-      if (error instanceof ApiError && error.isGone) this.history.update(id, { status: "expired" });
-      throw error;
-    }
+    const done = WORDS[entry.task].done;
+    this.notices.say(t("{done}. The arrow keys move the divider between before and after.", { done }));
+    await this.result.show(entry, before, after);
   }
 
   /** @param {View} view */
@@ -275,19 +286,35 @@ export class Studio extends EventTarget {
     byId("options", HTMLElement).hidden = view !== "edit";
     byId("result-actions", HTMLElement).hidden = view !== "result";
     this.workspace.setView(view);
-    if (view !== "work") this.#progress.hide();
+    if (view !== "work") this.progress.hide();
+    this.markFrame();
   }
 
-  #showRun() {
+  /** Mark what is on the stage in the strip. */
+  markFrame() {
+    this.#film.mark(this.shown ?? this.timeline.at ?? this.timeline.roll?.id ?? null);
+  }
+
+  showRun() {
     const { task, missing } = this.workspace;
-    this.#settings.show(task, WORDS[task].prompt);
-    this.#runButton.show(task, this.view, missing === "", this.#sending);
+    this.settings.show(task, WORDS[task].prompt);
+    this.retouch.show();
+    this.#hold.show();
+    this.#runButton.show(task, this.view, missing === "", this.runner.isSending);
+    this.desk.touch();
   }
 
-  /** @param {Photo} photo */
-  #opened(photo) {
-    byId("photo-facts", HTMLElement).textContent = `${photo.name} · ${photo.width} × ${photo.height}`;
-    this.dispatchEvent(new CustomEvent("photo", { detail: photo.name }));
+  /** Show the name, size and version of the photo on the stage. */
+  tellPhoto() {
+    const { photo } = this.workspace.photo;
+    const { roll, entry } = this.timeline;
+    if (!photo || !roll) return;
+    const version = entry ? ` · ${t("version {number}", { number: entry.number })}` : "";
+    for (const id of ["photo-facts", "stage-facts"]) {
+      byId(id, HTMLElement).textContent = `${roll.name} · ${photo.width} × ${photo.height}${version}`;
+    }
+    this.markFrame();
+    this.dispatchEvent(new CustomEvent("photo", { detail: roll.name }));
   }
 }
 
@@ -297,9 +324,4 @@ export class Studio extends EventTarget {
  */
 function of(event) {
   return /** @type {CustomEvent} */ (event).detail;
-}
-
-/** @param {unknown} value */
-function text(value) {
-  return typeof value === "string" ? value : null;
 }

@@ -23,6 +23,11 @@ export class Capabilities extends EventTarget {
     addEventListener("focus", () => this.refresh());
   }
 
+  /** Whether a worker has answered. */
+  get isKnown() {
+    return Object.values(this.#tasks).some(({ engines }) => engines.length > 0);
+  }
+
   /**
    * Whether an engine that serves the task obeys a parameter.
    * @param {Task} task
@@ -40,6 +45,14 @@ export class Capabilities extends EventTarget {
     const known = this.#tasks[task];
     if (!known?.engines.length) return false;
     return known.typical_s === null ? !known.parameters.includes("steps") : known.typical_s <= QUICK_S;
+  }
+
+  /**
+   * The media types that a result can be downloaded in.
+   * @param {Task} task
+   */
+  formats(task) {
+    return this.#tasks[task]?.formats ?? [];
   }
 
   /**

@@ -1,6 +1,8 @@
 /** The progress card of the running job. */
 
 import { byId, inside } from "../page/dom.js";
+import { language, t } from "../page/texts.js";
+import { announce, mayAsk } from "../page/title.js";
 import { WORDS } from "./tasks.js";
 
 /**
@@ -9,6 +11,7 @@ import { WORDS } from "./tasks.js";
  */
 
 const SPOKEN_EVERY = 0.25;
+const MOST_PERCENT = 99; // before the result is there
 const OVERDUE_MS = -4000; // an estimate that is exceeded by more than this was wrong
 
 /** Shows one job at a time. */
@@ -19,6 +22,7 @@ export class Progress {
   #step = byId("progress-step", HTMLElement);
   #track = byId("track", HTMLElement);
   #bar = inside(this.#track, "span", HTMLElement);
+  #notify = byId("notify", HTMLButtonElement);
   #clock = 0;
   #spoken = 0;
   /** @type {Standing | null} */
@@ -27,6 +31,10 @@ export class Progress {
   /** @param {(text: string) => void} say */
   constructor(say) {
     this.say = say;
+    this.#notify.addEventListener("click", async () => {
+      await Notification.requestPermission();
+      this.#notify.hidden = true;
+    });
   }
 
   /**
@@ -37,20 +45,41 @@ export class Progress {
     const begins = this.#standing === null;
     this.#standing = standing;
     this.#card.hidden = false;
-    this.#title.textContent = standing.status === "queued" ? "Waiting" : WORDS[task].doing;
+    this.#title.textContent = standing.status === "queued" ? t("Waiting") : WORDS[task].doing;
     this.#step.textContent = position(standing);
-    const percent = Math.round(standing.progress * 100);
+    const percent = Math.min(MOST_PERCENT, Math.round(standing.progress * 100));
     this.#track.setAttribute("aria-valuenow", String(percent));
-    this.#track.setAttribute("aria-valuetext", `${percent} percent. ${position(standing)}`);
+    this.#track.setAttribute("aria-valuetext", t("{percent} percent. {step}", { percent, step: position(standing) }));
     this.#card.dataset.status = standing.status;
-    this.#bar.style.transform = `scaleX(${standing.progress})`;
+    announce(`${percent} %`);
+    this.#bar.style.transform = `scaleX(${percent / 100})`;
     this.#speak(standing, begins);
     this.#tell();
+    this.#notify.hidden = !mayAsk();
     if (begins) this.#clock = setInterval(() => this.#tell(), 1000);
+  }
+
+  /**
+   * Show how much of the photo is sent.
+   * @param {number} share  0 to 1
+   * @param {number} bytes  of the whole photo
+   */
+  showSending(share, bytes) {
+    const sent = t("{sent} of {all} MB", { sent: megabytes(share * bytes), all: megabytes(bytes) });
+    const percent = Math.min(MOST_PERCENT, Math.round(share * 100));
+    this.#card.hidden = false;
+    this.#card.dataset.status = "sending";
+    this.#title.textContent = t("Sending the photo");
+    this.#left.textContent = "";
+    this.#step.textContent = sent;
+    this.#bar.style.transform = `scaleX(${share})`;
+    this.#track.setAttribute("aria-valuenow", String(percent));
+    this.#track.setAttribute("aria-valuetext", t("{percent} percent. {step}", { percent, step: sent }));
   }
 
   hide() {
     this.#card.hidden = true;
+    announce("");
     this.#standing = null;
     this.#spoken = 0;
     clearInterval(this.#clock);
@@ -73,20 +102,34 @@ export class Progress {
   }
 }
 
-/** @param {Standing} standing */
+/**
+ * What goes on: in the engine's own words, if it has some.
+ * @param {Standing} standing
+ */
 function position({ status, ahead, step, totalSteps, message }) {
-  if (status === "queued") {
-    if (ahead === null) return "Waiting for a worker";
-    return ahead === 0 ? "Next in the queue" : `${ahead} ${ahead === 1 ? "edit" : "edits"} before yours`;
-  }
-  if (step !== null && totalSteps) return `Step ${step} of ${totalSteps}`;
-  return message ?? "Getting ready";
+  if (status === "queued") return message ?? place(ahead);
+  if (message) return t(message);
+  return step !== null && totalSteps ? t("Step {step} of {count}", { step, count: totalSteps }) : t("Getting ready");
+}
+
+/** @param {number | null} ahead  edits before this one */
+function place(ahead) {
+  if (ahead === null) return t("Waiting for a worker");
+  if (ahead === 0) return t("Next in the queue");
+  return ahead === 1 ? t("1 edit before yours") : t("{count} edits before yours", { count: ahead });
 }
 
 /** @param {number} ms */
 function timeLeft(ms) {
-  if (ms < OVERDUE_MS) return "longer than expected";
+  if (ms < OVERDUE_MS) return t("longer than expected");
   const seconds = Math.ceil(ms / 1000);
-  if (seconds <= 1) return "nearly done";
-  return seconds < 90 ? `about ${seconds} s left` : `about ${Math.round(seconds / 60)} min left`;
+  if (seconds <= 1) return t("nearly done");
+  return seconds < 90
+    ? t("about {count} s left", { count: seconds })
+    : t("about {count} min left", { count: Math.round(seconds / 60) });
+}
+
+/** @param {number} bytes */
+function megabytes(bytes) {
+  return (bytes / 1e6).toLocaleString(language, { maximumFractionDigits: 1 });
 }

@@ -1,6 +1,7 @@
 /** The page's primary button. */
 
 import { byId } from "../page/dom.js";
+import { t } from "../page/texts.js";
 import { WORDS } from "./tasks.js";
 
 /**
@@ -22,7 +23,8 @@ export class RunButton {
   show(task, view, ready, sending) {
     this.#button.hidden = view === "work";
     this.#button.classList.toggle("early", sending || !ready);
-    const label = view === "result" ? "Run again" : WORDS[task].run;
-    this.#label.textContent = sending ? "Sending…" : label;
+    this.#button.classList.toggle("primary", view !== "result"); // there the primary one is the download
+    const label = view === "result" ? t("Run again") : WORDS[task].run;
+    this.#label.textContent = sending ? t("Sending…") : label;
   }
 }

@@ -64,10 +64,10 @@ export class Settings {
     }
   }
 
-  /** The fields of the API that an engine obeys in the shown task. */
-  get chosen() {
-    /** @type {Chosen} */
-    const all = {
+  /** All fields, also those that no engine obeys now.
+   * @returns {Chosen} */
+  get all() {
+    return {
       prompt: this.#prompt.value.trim(),
       negative_prompt: this.#avoid.value.trim(),
       seed: this.#seed.valueAsNumber,
@@ -76,8 +76,39 @@ export class Settings {
       strength: this.#strength.valueAsNumber / 100,
       variant: Number(this.#variant.checked),
     };
-    const obeyed = Object.entries(all).filter(([name]) => this.capabilities.obeys(this.#task, name));
+  }
+
+  /** The fields of the API that an engine obeys in the shown task.
+   * @returns {Chosen} */
+  get chosen() {
+    return this.chosenFor(this.#task);
+  }
+
+  /**
+   * @param {Task} task
+   * @returns {Chosen}
+   */
+  chosenFor(task) {
+    const obeyed = Object.entries(this.all).filter(([name]) => this.capabilities.obeys(task, name));
     return Object.fromEntries(obeyed.filter(([, value]) => value !== ""));
+  }
+
+  /**
+   * Show the settings of an earlier edit; what it did not set gets its standard.
+   * @param {Chosen} chosen
+   */
+  restore(chosen) {
+    const fields = {
+      prompt: this.#prompt,
+      negative_prompt: this.#avoid,
+      seed: this.#seed,
+      steps: this.#steps,
+      guidance: this.#guidance,
+    };
+    for (const [name, field] of Object.entries(fields)) field.value = String(chosen[name] ?? field.defaultValue);
+    this.#strength.value = String(Math.round(Number(chosen.strength ?? 1) * 100));
+    this.#variant.checked = Boolean(chosen.variant);
+    this.#showStrength();
   }
 
   #showStrength() {

@@ -1,5 +1,7 @@
 /** The page's texts for each task. */
 
+import { t } from "../page/texts.js";
+
 /**
  * @typedef {import("../server/api.js").Task} Task
  * @typedef {import("../stage/pane.js").ToolName} ToolName
@@ -10,35 +12,35 @@
 /** @type {Record<Task, Words>} */
 export const WORDS = {
   removal: {
-    run: "Remove",
-    doing: "Removing",
-    done: "Removed",
+    run: t("Remove"),
+    doing: t("Removing"),
+    done: t("Removed"),
     ending: "removed",
-    prompt: "What should be there instead?",
+    prompt: t("What should be there instead?"),
     hints: {
-      click: "Click what you want to remove.",
-      box: "Draw a box around what you want to remove.",
-      brush: "Paint over what you want to remove.",
-      eraser: "Erase what should stay.",
+      click: t("Click what you want to remove."),
+      box: t("Draw a box around what you want to remove."),
+      brush: t("Paint over what you want to remove."),
+      eraser: t("Erase what should stay."),
     },
   },
   insertion: {
-    run: "Insert",
-    doing: "Inserting",
-    done: "Inserted",
+    run: t("Insert"),
+    doing: t("Inserting"),
+    done: t("Inserted"),
     ending: "inserted",
-    prompt: "A cup of coffee on the table",
+    prompt: t("A cup of coffee on the table"),
     hints: {
-      click: "Click the thing that the object replaces.",
-      box: "Draw a box where the object should go.",
-      brush: "Paint where the object should go.",
-      eraser: "Erase what is too much.",
+      click: t("Click the thing that the object replaces."),
+      box: t("Draw a box where the object should go."),
+      brush: t("Paint where the object should go."),
+      eraser: t("Erase what is too much."),
     },
   },
   "white-balance": {
-    run: "Balance colours",
-    doing: "Balancing colours",
-    done: "Balanced",
+    run: t("Balance colours"),
+    doing: t("Balancing colours"),
+    done: t("Balanced"),
     ending: "balanced",
     prompt: "",
     hints: {},
@@ -47,8 +49,8 @@ export const WORDS = {
 
 /** @type {Partial<Record<ToolName, string>>} */
 export const OBJECT_HINTS = {
-  click: "Click the object to insert.",
-  box: "Draw a box around the object.",
-  brush: "Paint over the object.",
-  eraser: "Erase what is not part of the object.",
+  click: t("Click the object to insert."),
+  box: t("Draw a box around the object."),
+  brush: t("Paint over the object."),
+  eraser: t("Erase what is not part of the object."),
 };

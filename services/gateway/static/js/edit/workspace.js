@@ -1,26 +1,28 @@
 /** The photos and masks of an edit, and its task. */
 
-import { readImage } from "../server/api.js";
 import { Choices } from "../marking/choices.js";
 import { byId, create, inside } from "../page/dom.js";
-import { PlainError } from "../page/failures.js";
+import { PlainError, sentence } from "../page/failures.js";
+import { ApiError } from "../server/api.js";
 import { Pane } from "../stage/pane.js";
+import { t } from "../page/texts.js";
 import { Photo } from "../photo/photo.js";
 import { OBJECT_HINTS, WORDS } from "./tasks.js";
 import { Toolbox } from "../marking/toolbox.js";
 
 /**
  * @typedef {import("../server/api.js").Task} Task
- * @typedef {import("./history.js").Entry} Entry
+ * @typedef {import("../kept/history.js").Entry} Entry
  * @typedef {import("../marking/mask.js").MaskState} MaskState
+ * @typedef {import("../marking/mask.js").Steps} Steps
  * @typedef {import("../page/notices.js").Notices} Notices
  * @typedef {import("./settings.js").Settings} Settings
  * @typedef {import("../server/upload.js").Upload} Upload
  * @typedef {"edit" | "work" | "result"} View
  */
 
-const WORK_HINT = "You can close this page: the edit continues, and you find it here later.";
-const RESULT_HINT = "Drag the divider to compare.";
+const WORK_HINT = t("You can close this page: the edit continues, and you find it here later.");
+const RESULT_HINT = t("Drag the divider to compare.");
 
 const GROWTH_UNIT = 0.001; // of the photo's long side
 
@@ -28,6 +30,8 @@ const GROWTH_UNIT = 0.001; // of the photo's long side
 export class Workspace extends EventTarget {
   /** @type {Task} */
   task = "removal";
+  /** What goes on beside the marking. */
+  busyText = "";
   /** @type {View} */
   #view = "edit";
   #choices = new Choices();
@@ -40,14 +44,18 @@ export class Workspace extends EventTarget {
   #empty = byId("reference-empty", HTMLElement);
   #change = byId("change-reference", HTMLElement);
 
-  /** @param {Notices} notices */
-  constructor(notices) {
+  /**
+   * @param {Notices} notices
+   * @param {(sha256: string) => Promise<Blob>} read  an image of the server
+   */
+  constructor(notices, read) {
     super();
     this.notices = notices;
     this.toolbox = new Toolbox(() => this.active);
     const say = (/** @type {string} */ text) => notices.say(text);
-    this.photo = new Pane(byId("photo-pane", HTMLElement), this.toolbox.options, say);
-    this.reference = new Pane(byId("reference-pane", HTMLElement), this.toolbox.options, say);
+    this.photo = new Pane(byId("photo-pane", HTMLElement), this.toolbox.options, read, say);
+    this.reference = new Pane(byId("reference-pane", HTMLElement), this.toolbox.options, read, say);
+    /** @type {Pane} */
     this.active = this.photo;
     for (const pane of [this.photo, this.reference]) this.#listen(pane);
     this.toolbox.addEventListener("tool", () => this.refresh());
@@ -81,6 +89,7 @@ export class Workspace extends EventTarget {
    */
   setView(view) {
     this.#view = view;
+    byId("mask-group", HTMLElement).hidden = this.task === "white-balance" || view === "result";
     this.#setModes();
     this.refresh();
   }
@@ -103,14 +112,12 @@ export class Workspace extends EventTarget {
    */
   show(photo, pane) {
     pane.show(photo);
+    photo.upload.addEventListener("progress", () => pane.busy && this.refresh());
     this.activate(pane);
     if (pane === this.reference) {
       this.#empty.hidden = true;
       this.#change.hidden = false;
       pane.auto();
-    } else {
-      // Upload early, so that the first click does not wait. A failure is shown when the upload is needed.
-      photo.upload.send().catch(() => {});
     }
   }
 
@@ -124,29 +131,41 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Show the photos and masks of an earlier edit. Throws ApiError if the photo has expired.
+   * Show the photos and masks of an earlier edit. Throws ApiError if the object photo has expired.
    * @param {Entry} entry
+   * @param {Photo} photo
+   * @param {Steps} [steps]  of the mask, if they are known
    */
-  async restore(entry) {
+  async restore(entry, photo, steps) {
     if (this.task !== entry.task) this.setTask(entry.task);
-    await this.#restorePane(this.photo, entry.image, entry.mask, entry.name);
+    if (this.photo.photo !== photo) this.photo.show(photo);
+    await this.#restoreMask(this.photo, entry.mask, steps);
     if (!entry.reference) return;
-    await this.#restorePane(this.reference, entry.reference, entry.referenceMask, "object");
+    if (this.reference.photo?.upload.sha256 !== entry.reference) {
+      const object = await Photo.open(await this.reference.read(entry.reference), "object", entry.reference);
+      this.showReference(object);
+    }
+    await this.#restoreMask(this.reference, entry.referenceMask);
+  }
+
+  /** @param {Photo} photo */
+  showReference(photo) {
+    this.reference.show(photo);
     this.#empty.hidden = true;
     this.#change.hidden = false;
   }
 
   /** The next missing item as a sentence, or an empty string. */
   get missing() {
-    if (!this.photo.photo) return "There is no photo yet; open one or choose a sample.";
+    if (!this.photo.photo) return t("There is no photo yet; open one or choose a sample.");
     if (this.task === "white-balance") return "";
     if (!this.photo.isMarked && !this.photo.busy) {
       return this.task === "removal"
-        ? "Nothing is marked yet; click what you want to remove."
-        : "There is no place yet; draw a box in your photo where the object should go.";
+        ? t("Nothing is marked yet; click what you want to remove.")
+        : t("There is no place yet; draw a box in your photo where the object should go.");
     }
     if (this.task === "insertion" && !this.reference.photo) {
-      return "There is no object photo yet; choose one beside your photo.";
+      return t("There is no object photo yet; choose one beside your photo.");
     }
     return "";
   }
@@ -184,16 +203,18 @@ export class Workspace extends EventTarget {
   /** Show the state of the active pane. */
   refresh() {
     const pane = this.active;
+    this.dispatchEvent(new Event("ready"));
     this.toolbox.refresh();
     this.#choices.show(pane);
     this.#opacity.value = String(Math.round(pane.opacity * 100));
     this.#showGrowth(pane.mask.state.grow);
     const share = (pane.raster?.coverage ?? 0) * 100;
-    this.#facts.textContent = pane.isMarked ? `${share < 1 ? "<1" : Math.round(share)} % of the photo` : "";
-    const text = pane.busy ? "Finding the object…" : this.#advice();
+    this.#facts.textContent = pane.isMarked
+      ? t("{share} % of the photo", { share: share < 1 ? "<1" : Math.round(share) })
+      : "";
+    const text = pane.busy ? finding(pane) : this.busyText || this.#advice();
     if (this.#hint.textContent !== text) this.#hint.replaceChildren(create("span", {}, text));
-    this.#hint.classList.toggle("busy", pane.busy);
-    this.dispatchEvent(new Event("ready"));
+    this.#hint.classList.toggle("busy", pane.busy || this.busyText !== "");
   }
 
   /** The hint for the next step. */
@@ -220,7 +241,11 @@ export class Workspace extends EventTarget {
     pane.addEventListener("change", () => this.refresh());
     pane.addEventListener("busy", () => this.refresh());
     pane.addEventListener("note", (event) => this.notices.say(String(/** @type {CustomEvent} */ (event).detail)));
-    pane.addEventListener("failure", (event) => this.notices.fail(/** @type {CustomEvent} */ (event).detail));
+    pane.addEventListener("failure", (event) => {
+      const error = /** @type {CustomEvent} */ (event).detail;
+      if (error instanceof ApiError && error.code === "nothing_found") this.notices.tell(sentence(error));
+      else this.notices.fail(error);
+    });
   }
 
   #listenToSliders() {
@@ -234,7 +259,7 @@ export class Workspace extends EventTarget {
       this.#growText.value = signed(pixels());
       this.active.tryGrowth(pixels());
     });
-    this.#grow.addEventListener("change", () => this.active.mask.commit({ grow: pixels() }));
+    this.#grow.addEventListener("change", () => this.active.mask.commit({ grow: pixels() }, "grow"));
   }
 
   /** @param {number} px */
@@ -250,13 +275,15 @@ export class Workspace extends EventTarget {
 
   /**
    * @param {Pane} pane
-   * @param {string} image
    * @param {string | null} mask
-   * @param {string} name
+   * @param {Steps} [steps]
    */
-  async #restorePane(pane, image, mask, name) {
-    if (pane.photo?.upload.sha256 !== image) pane.show(await Photo.open(await readImage(image), name, image));
-    if (mask && pane.mask.found?.sha256 !== mask) await pane.adopt(mask).catch(() => {}); // the result needs no mask
+  async #restoreMask(pane, mask, steps) {
+    if (steps) pane.mask.restore(steps);
+    else if (!mask) pane.mask.reset();
+    else if (pane.mask.found?.sha256 !== mask || !pane.mask.isAsFound) {
+      await pane.adopt(mask).catch(() => {}); // the result needs no mask
+    }
   }
 }
 
@@ -271,4 +298,14 @@ function handTool({ candidates, marks }) {
 /** @param {number} px */
 function signed(px) {
   return `${px > 0 ? "+" : px < 0 ? "−" : ""}${Math.abs(px)} px`;
+}
+
+/**
+ * What a person waits for after a click.
+ * @param {Pane} pane
+ */
+function finding({ photo }) {
+  const share = photo?.upload.share ?? null;
+  if (share === null || share === 1) return t("Finding the object…");
+  return t("Sending the photo… {percent} %", { percent: Math.round(share * 100) });
 }

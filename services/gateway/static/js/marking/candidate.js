@@ -1,6 +1,5 @@
 /** A mask found by the server: its name, its bytes, and a small copy with the mask as alpha. */
 
-import { readImage } from "../server/api.js";
 import { drawing } from "../page/dom.js";
 
 /** One possible result of an ambiguous click. */
@@ -17,9 +16,11 @@ export class Candidate {
   /**
    * @param {string} sha256
    * @param {HTMLCanvasElement} photo  the preview of the photo
+   * @param {(sha256: string) => Promise<Blob>} read
    */
-  constructor(sha256, photo) {
+  constructor(sha256, photo, read) {
     this.sha256 = sha256;
+    this.read = read;
     this.width = photo.width;
     this.height = photo.height;
   }
@@ -34,7 +35,7 @@ export class Candidate {
   }
 
   async #load() {
-    this.blob = await readImage(this.sha256);
+    this.blob = await this.read(this.sha256);
     this.preview = await alphaOf(this.blob, this.width, this.height);
   }
 }

@@ -1,6 +1,7 @@
 /** The candidates of an ambiguous click, as thumbnails to choose from. */
 
 import { byId, create, drawing } from "../page/dom.js";
+import { t } from "../page/texts.js";
 
 /**
  * @typedef {import("../stage/pane.js").Pane} Pane
@@ -37,7 +38,7 @@ export class Choices {
    */
   #button(pane, candidate, index) {
     const context = drawing(THUMB_PX, THUMB_PX);
-    const label = `Candidate ${index + 1} of ${pane.mask.state.candidates.length}`;
+    const label = t("Candidate {number} of {count}", { number: index + 1, count: pane.mask.state.candidates.length });
     const button = create("button", { type: "button", className: "choice", ariaLabel: label }, context.canvas);
     button.addEventListener("click", () => pane.choose(index));
     const preview = pane.photo?.preview;

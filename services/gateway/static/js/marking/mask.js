@@ -12,13 +12,14 @@
  * @typedef {import("./candidate.js").Candidate} Candidate
  * @typedef {{clicks: readonly Click[], box: Box | null, candidates: readonly Candidate[], chosen: number,
  *   marks: readonly (Line | Rectangle)[], grow: number}} MaskState  grow: pixels of the photo, negative shrinks
+ * @typedef {{state: MaskState, past: readonly MaskState[], future: readonly MaskState[]}} Steps  the whole mask
  */
 
 /** @type {MaskState} */
-const NOTHING = Object.freeze({ clicks: [], box: null, candidates: [], chosen: 0, marks: [], grow: 0 });
+export const NOTHING = Object.freeze({ clicks: [], box: null, candidates: [], chosen: 0, marks: [], grow: 0 });
 const REMEMBERED = 100;
 
-/** A mask with undo and redo. Fires `change`. */
+/** A mask with undo and redo. Fires `change`, and before it `step` if the change can be undone. */
 export class Mask extends EventTarget {
   /** @type {MaskState} */
   state = NOTHING;
@@ -26,6 +27,8 @@ export class Mask extends EventTarget {
   #past = [];
   /** @type {MaskState[]} */
   #future = [];
+  /** The kind of the last step. */
+  #kind = "";
 
   get canUndo() {
     return this.#past.length > 0;
@@ -50,14 +53,33 @@ export class Mask extends EventTarget {
     return this.found !== null && this.state.marks.length === 0 && this.state.grow === 0;
   }
 
+  /** Everything that `restore` needs. */
+  get steps() {
+    return { state: this.state, past: [...this.#past], future: [...this.#future] };
+  }
+
   /**
-   * Add a step that can be undone.
-   * @param {Partial<MaskState>} changes
+   * Show another mask, with its own steps.
+   * @param {Partial<Steps> & {state: MaskState}} steps  without a past, undo leads to the empty mask
    */
-  commit(changes) {
-    this.#past.push(this.state);
+  restore({ state, past = [NOTHING], future = [] }) {
+    this.#kind = "";
+    this.#past = [...past];
+    this.#future = [...future];
+    this.#show(state);
+  }
+
+  /**
+   * Add a step that can be undone. Steps of the same kind in a row are undone together.
+   * @param {Partial<MaskState>} changes
+   * @param {string} [kind]
+   */
+  commit(changes, kind = "") {
+    if (!kind || kind !== this.#kind) this.#past.push(this.state);
+    this.#kind = kind;
     if (this.#past.length > REMEMBERED) this.#past.shift();
     this.#future = [];
+    this.dispatchEvent(new Event("step"));
     this.#show({ ...this.state, ...changes });
   }
 
@@ -78,6 +100,7 @@ export class Mask extends EventTarget {
   undo() {
     const before = this.#past.pop();
     if (!before) return;
+    this.#kind = "";
     this.#future.push(this.state);
     this.#show(before);
   }
@@ -85,6 +108,7 @@ export class Mask extends EventTarget {
   redo() {
     const after = this.#future.pop();
     if (!after) return;
+    this.#kind = "";
     this.#past.push(this.state);
     this.#show(after);
   }
@@ -95,6 +119,7 @@ export class Mask extends EventTarget {
 
   /** Reset for another photo. */
   reset() {
+    this.#kind = "";
     this.#past = [];
     this.#future = [];
     this.#show(NOTHING);

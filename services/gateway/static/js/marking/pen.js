@@ -16,11 +16,13 @@ export class Pen {
    * @param {Mask} mask
    * @param {() => Raster | null} raster
    * @param {boolean} erase
+   * @param {() => void} done  after the first line on an empty mask
    */
-  constructor(mask, raster, erase) {
+  constructor(mask, raster, erase, done) {
     this.mask = mask;
     this.raster = raster;
     this.erase = erase;
+    this.done = done;
   }
 
   /**
@@ -39,8 +41,12 @@ export class Pen {
   }
 
   end() {
-    if (this.#line) this.mask.mark(this.#line);
+    const line = this.#line;
     this.#line = null;
+    if (!line) return;
+    const isFirst = this.mask.isBlank && !this.erase;
+    this.mask.mark(line);
+    if (isFirst) this.done();
   }
 
   /** Cancel the current line. */

@@ -15,6 +15,7 @@ const TINT = "#ff2e88"; // rare in photos, so it is visible on nearly all of the
 const EDGE_PX = 1.5;
 const EDGE_SIDE_PX = 1200; // long side at which the border is drawn: more detail is not visible and costs time
 const COUNTED_PX = 256;
+const HALF = 127;
 const MAX_EXPORT_PX = 16_000_000; // the largest canvas on phones; the server scales a smaller mask to the photo
 
 /** The mask of one photo as shown on the screen. */
@@ -38,6 +39,31 @@ export class Raster {
     render(this.tint, state, found, this.scale, TINT);
     this.#outline();
     Object.assign(this, measure(this.tint.canvas));
+  }
+
+  /**
+   * Draw several masks as one, for the screen only.
+   * @param {readonly MaskState[]} states
+   */
+  renderAll(states) {
+    const { width, height } = this.tint.canvas;
+    this.tint.globalCompositeOperation = "source-over";
+    this.tint.clearRect(0, 0, width, height);
+    for (const { candidates, chosen } of states) {
+      const found = candidates[chosen]?.preview;
+      if (found) this.tint.drawImage(found, 0, 0, width, height);
+    }
+    colour(this.tint, TINT);
+    for (const mark of states.flatMap(({ marks }) => marks)) draw(this.tint, mark, this.scale, TINT);
+    this.#outline();
+  }
+
+  /**
+   * Whether a point of the photo is inside the mask.
+   * @param {import("./mask.js").Point} point
+   */
+  isCovered([x, y]) {
+    return this.tint.getImageData(Math.floor(x * this.scale), Math.floor(y * this.scale), 1, 1).data[3] > HALF;
   }
 
   /**

@@ -12,6 +12,9 @@ const BRUSH_STEP = 1.2;
 
 /** Fires `tool` after another tool is set on the pane. */
 export class Toolbox extends EventTarget {
+  /** Undo and redo, over the strokes of the active pane and beyond.
+   * @type {{canUndo: boolean, canRedo: boolean, undo: () => void, redo: () => void} | null} */
+  steps = null;
   /** @type {ToolOptions} */
   options = { brushPx: 36, adds: true };
   #rail = byId("rail", HTMLElement);
@@ -64,11 +67,11 @@ export class Toolbox extends EventTarget {
    */
   act(action) {
     const pane = this.pane();
-    if (!pane.photo || pane.mode !== "mark") return;
     if (action !== "auto") pane.stop(); // a pending response would revert the undo
-    if (action === "auto") pane.auto();
-    else if (action === "undo") pane.mask.undo();
-    else if (action === "redo") pane.mask.redo();
+    if (action === "undo") this.steps?.undo();
+    else if (action === "redo") this.steps?.redo();
+    else if (!pane.photo || pane.mode !== "mark") return;
+    else if (action === "auto") pane.auto();
     else if (action === "clear") pane.mask.clear();
   }
 
@@ -79,9 +82,9 @@ export class Toolbox extends EventTarget {
     for (const button of this.#rail.querySelectorAll("button")) {
       const { tool, action } = button.dataset;
       if (tool) button.setAttribute("aria-pressed", String(tool === toolName));
-      const idle = (action === "undo" && !mask.canUndo) || (action === "redo" && !mask.canRedo);
-      const empty = action === "clear" && mask.isBlank;
-      button.setAttribute("aria-disabled", String(!usable || idle || empty));
+      const can = { undo: this.steps?.canUndo, redo: this.steps?.canRedo, clear: usable && !mask.isBlank };
+      const able = action && action in can ? can[/** @type {keyof typeof can} */ (action)] : usable;
+      button.setAttribute("aria-disabled", String(!able));
     }
     this.#sign.hidden = !usable || toolName !== "click";
     inside(this.#sign, "[data-sign=add]", HTMLElement).ariaPressed = String(this.options.adds);

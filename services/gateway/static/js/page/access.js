@@ -1,10 +1,11 @@
 /** The API key of this tab, if the server requires one. It is entered once and forgotten when the tab is closed. */
 
 import { byId } from "./dom.js";
+import { t } from "./texts.js";
 
 const NAME = "artmancer.key";
-const ASK = "Ask the operator of this studio for a key. It stays in this tab until you close the tab.";
-const WRONG = "This key is wrong, incomplete or expired.";
+const ASK = t("Ask the operator of this studio for a key. It stays in this tab until you close the tab.");
+const WRONG = t("This key is wrong, incomplete or expired.");
 
 let key = stored();
 /** @type {Promise<boolean> | null} */
@@ -13,6 +14,11 @@ let asking = null;
 /** The key, or an empty string. */
 export function currentKey() {
   return key;
+}
+
+/** The public part of the key, or an empty string. */
+export function keyId() {
+  return /^am_([0-9a-f]{12})_/.exec(key)?.[1] ?? "";
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { byId, create, icon } from "./dom.js";
 import { isExpected, sentence } from "./failures.js";
+import { t } from "./texts.js";
 
 /** @typedef {{label: string, act: () => void}} Action */
 
@@ -26,12 +27,32 @@ export class Notices {
   }
 
   /**
+   * Show that something went wrong.
    * @param {string} text
    * @param {Action} [action]
    */
   warn(text, action) {
+    this.#show(text, "alert", action);
+  }
+
+  /**
+   * Show what has happened, where nothing went wrong.
+   * @param {string} text
+   * @param {Action} [action]
+   */
+  tell(text, action) {
+    this.#show(text, "status", action);
+  }
+
+  /**
+   * @param {string} text
+   * @param {"alert" | "status"} role
+   * @param {Action} [action]
+   */
+  #show(text, role, action) {
+    this.#bar.setAttribute("role", role);
     /** @type {Element[]} */
-    const parts = [icon("alert"), create("p", {}, text)];
+    const parts = [icon(role === "alert" ? "alert" : "info"), create("p", {}, text)];
     if (action) {
       const button = create("button", { type: "button", className: "button small" }, action.label);
       button.addEventListener("click", () => {
@@ -40,7 +61,11 @@ export class Notices {
       });
       parts.push(button);
     }
-    const close = create("button", { type: "button", className: "round small", ariaLabel: "Dismiss" }, icon("close"));
+    const close = create(
+      "button",
+      { type: "button", className: "round small", ariaLabel: t("Dismiss") },
+      icon("close"),
+    );
     close.addEventListener("click", () => this.clear());
     this.#text = text;
     this.#bar.replaceChildren(...parts, close);

@@ -1,8 +1,8 @@
 /** Keyboard shortcuts of the whole page, inactive in text fields. */
 
-/** @typedef {Record<string, () => void>} Keymap  a key, lower case, after "ctrl+" and "shift+" where they are held */
+/** @typedef {Record<string, () => unknown>} Keymap  an action that is `false` leaves the key to the browser; a key, lower case, after "ctrl+" and "shift+" where they are held */
 
-const TYPED = "input:not([type=range], [type=radio]), textarea, select, dialog";
+const TYPED = "input:not([type=range], [type=radio], [type=checkbox]), textarea, select, dialog";
 const NAVIGATED = "button, a, summary, input";
 
 /** @param {Keymap} keymap */
@@ -17,7 +17,6 @@ export function listenForKeys(keymap) {
     const name = `${control ? "ctrl+" : ""}${shift ? "shift+" : ""}${event.key.toLowerCase()}`;
     const action = keymap[name];
     if (!action) return;
-    event.preventDefault();
-    action();
+    if (action() !== false) event.preventDefault();
   });
 }

@@ -2,8 +2,9 @@
 
 import { byId } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
+import { t } from "../page/texts.js";
 
-/** Calls `take` with each file and, for a drop, the target element. */
+/** Calls `take` with the files and, for a drop, the target element. */
 export class Intake {
   #input = byId("file", HTMLInputElement);
   #target = byId("drop-target", HTMLElement);
@@ -12,7 +13,7 @@ export class Intake {
   #asker = null;
 
   /**
-   * @param {(file: File, on: Element | null) => void} take
+   * @param {(files: File[], on: Element | null) => void} take
    * @param {(error: unknown) => void} fail
    */
   constructor(take, fail) {
@@ -59,7 +60,9 @@ export class Intake {
   /** @param {ClipboardEvent} event */
   #paste(event) {
     const { files } = event.clipboardData ?? {};
-    if (files?.length) this.#accept(files, null);
+    if (!files?.length) return;
+    event.preventDefault(); // also in a text field: the field could not take it
+    this.#accept(files, null);
   }
 
   /**
@@ -67,12 +70,8 @@ export class Intake {
    * @param {Element | null} on
    */
   #accept(files, on) {
-    const file = files?.[0];
-    if (!file) return;
-    if (file.type && !file.type.startsWith("image/")) {
-      this.fail(new PlainError("This file is not an image; choose a JPEG, PNG or WebP."));
-    } else {
-      this.take(file, on);
-    }
+    const images = [...(files ?? [])].filter(({ type }) => !type || type.startsWith("image/"));
+    if (images.length) this.take(images, on);
+    else if (files?.length) this.fail(new PlainError(t("This file is not an image; choose a JPEG, PNG or WebP.")));
   }
 }

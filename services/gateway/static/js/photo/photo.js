@@ -2,27 +2,30 @@
 
 import { drawing } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
+import { t } from "../page/texts.js";
 import { Upload } from "../server/upload.js";
 
 const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
 const THUMB_PX = 112;
+const BACKGROUND = "#fff"; // of transparent images, as the server has it
+
+/** @typedef {{blob: Blob, x: number, y: number}} Patch  a picture and its place, in pixels of the photo */
 
 /** Not for masks: those have no colours and no bytes of their own. */
 export class Photo {
   /**
-   * @param {Blob} blob
+   * @param {Upload} upload
    * @param {string} name  without folder and ending
    * @param {number} width  of the upright photo
    * @param {number} height
    * @param {HTMLCanvasElement} preview
-   * @param {string} [sha256]  its name on the server, if it came from there
    */
-  constructor(blob, name, width, height, preview, sha256) {
+  constructor(upload, name, width, height, preview) {
     this.name = name;
     this.width = width;
     this.height = height;
     this.preview = preview;
-    this.upload = new Upload(blob, sha256);
+    this.upload = upload;
   }
 
   /**
@@ -37,7 +40,27 @@ export class Photo {
     const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
     const preview = scaled(bitmap, width * scale, height * scale);
     bitmap.close();
-    return new Photo(blob, name.replace(/\.[^.]+$/, "") || "photo", width, height, preview, sha256);
+    return new Photo(new Upload(blob, sha256), name.replace(/\.[^.]+$/, "") || "photo", width, height, preview);
+  }
+
+  /**
+   * A photo that differs from another one in a rectangle. Throws PlainError if the patch is no image.
+   * @param {Photo} before
+   * @param {Patch} patch
+   * @param {Upload} upload  of the whole new photo
+   */
+  static async patched({ name, width, height, scale, preview }, { blob, x, y }, upload) {
+    const bitmap = await decode(blob);
+    const context = drawing(preview.width, preview.height);
+    context.drawImage(preview, 0, 0);
+    /** @type {[number, number, number, number]} */
+    const place = [x * scale, y * scale, bitmap.width * scale, bitmap.height * scale];
+    context.fillStyle = BACKGROUND;
+    context.fillRect(...place);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, ...place);
+    bitmap.close();
+    return new Photo(upload, name, width, height, context.canvas);
   }
 
   /** Preview pixels per pixel of the photo. */
@@ -61,7 +84,7 @@ async function decode(blob) {
   try {
     return await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
-    throw new PlainError("This file is not an image that this browser can show; choose a JPEG, PNG or WebP.");
+    throw new PlainError(t("This file is not an image that this browser can show; choose a JPEG, PNG or WebP."));
   }
 }
 
@@ -72,7 +95,7 @@ async function decode(blob) {
  */
 function scaled(bitmap, width, height) {
   const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
-  context.fillStyle = "#fff"; // the server uses the same background for transparent images
+  context.fillStyle = BACKGROUND;
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);

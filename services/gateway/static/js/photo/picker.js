@@ -1,6 +1,7 @@
 /** A row of tiles to choose a photo from: one to open a file, one per sample. */
 
 import { create, icon } from "../page/dom.js";
+import { t } from "../page/texts.js";
 
 /** @typedef {import("../server/api.js").Sample} Sample */
 
@@ -18,7 +19,7 @@ export class Picker {
     this.take = take;
     const button = create(
       "button",
-      { type: "button", className: "tile tile-open", ariaLabel: "Open a photo" },
+      { type: "button", className: "tile tile-open", ariaLabel: t("Open a photo") },
       icon("open"),
     );
     button.addEventListener("click", open);
@@ -29,7 +30,7 @@ export class Picker {
   fill(samples) {
     for (const sample of samples) {
       const thumb = create("img", { src: THUMBS + sample.url.split("/").pop(), alt: "", width: 56, height: 56 });
-      const label = `Sample photo: ${sample.name}`;
+      const label = t("Sample photo: {name}", { name: sample.name });
       const tile = create(
         "button",
         { type: "button", className: "tile", ariaLabel: label, title: sample.credit },

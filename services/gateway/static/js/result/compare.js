@@ -1,6 +1,7 @@
 /** Before and after in one frame, with a divider that the pointer drags and the arrow keys move. */
 
 import { byId } from "../page/dom.js";
+import { t } from "../page/texts.js";
 import { compareLayer } from "../stage/layers.js";
 
 /**
@@ -12,6 +13,8 @@ import { compareLayer } from "../stage/layers.js";
 
 const KEY_STEP = 0.02;
 const PAGE_STEP = 0.1;
+const HOLD_MS = 350;
+const SLACK_PX = 6; // a finger always moves a little
 
 /** @type {Record<string, (at: number) => number>} */
 const KEYS = {
@@ -29,6 +32,12 @@ const KEYS = {
 export class Compare {
   drags = true;
   at = 0.5;
+  /** The whole original is shown, while a key, a finger or a button is held. */
+  #isHeld = false;
+  #timer = 0;
+  /** Where the pointer was pressed, until it moves.
+   * @type {[number, number] | null} */
+  #from = null;
   /** @type {{before: Photo, after: Shown} | null} */
   #pair = null;
   #handle = byId("split", HTMLElement);
@@ -49,11 +58,11 @@ export class Compare {
    * @param {number} at  where the divider is at first, 0 to 1
    * @param {string} name  of what is on the right
    */
-  show(before, after, at, name = "After") {
+  show(before, after, at, name = t("After")) {
     this.#pair = { before, after };
     this.#corners[1].textContent = name;
     this.at = at;
-    const pair = () => ({ before: before.preview, after: after.preview, at: this.at });
+    const pair = () => ({ before: before.preview, after: after.preview, at: this.#isHeld ? 1 : this.at });
     this.pane.cover({ tool: this, layers: [compareLayer(pair)] });
     for (const part of [this.#handle, ...this.#corners]) part.hidden = false;
     this.#place();
@@ -64,6 +73,7 @@ export class Compare {
   }
 
   hide() {
+    this.hold(false);
     this.#pair = null;
     this.pane.cover(null);
     for (const part of [this.#handle, ...this.#corners]) part.hidden = true;
@@ -73,19 +83,43 @@ export class Compare {
     this.#handle.focus({ preventScroll: true });
   }
 
+  /**
+   * Show the original instead of both, or both again.
+   * @param {boolean} isHeld
+   */
+  hold(isHeld) {
+    clearTimeout(this.#timer);
+    this.#isHeld = isHeld;
+    this.#handle.classList.toggle("held", isHeld);
+    this.#corners[1].classList.toggle("held", isHeld);
+    this.pane.repaint();
+  }
+
   /** @param {Touch} touch */
   down(touch) {
-    this.move(touch);
+    this.#from = touch.point;
+    this.#timer = setTimeout(() => this.hold(true), HOLD_MS);
   }
 
   /** @param {Touch} touch */
-  move({ point }) {
-    if (this.#pair) this.#moveTo(point[0] / this.#pair.before.width);
+  move({ point, scale }) {
+    if (this.#isHeld || !this.#pair) return;
+    if (this.#from && Math.hypot(point[0] - this.#from[0], point[1] - this.#from[1]) * scale < SLACK_PX) return;
+    this.#from = null;
+    clearTimeout(this.#timer);
+    this.#moveTo(point[0] / this.#pair.before.width);
   }
 
-  up() {}
+  /** @param {Touch} touch */
+  up({ point }) {
+    if (!this.#isHeld && this.#from && this.#pair) this.#moveTo(point[0] / this.#pair.before.width);
+    this.cancel();
+  }
 
-  cancel() {}
+  cancel() {
+    this.#from = null;
+    this.hold(false);
+  }
 
   paint() {}
 
@@ -93,6 +127,7 @@ export class Compare {
   #drag(event) {
     if (!this.#handle.hasPointerCapture(event.pointerId)) return;
     const { view } = this.pane.stage;
+    this.#from = null;
     this.move({ point: view.toPhoto(...this.pane.stage.place(event)), scale: view.scale, opposite: false });
   }
 
@@ -130,6 +165,9 @@ export class Compare {
     after.style.opacity = this.at < 0.88 ? "1" : "0";
     const percent = Math.round(this.at * 100);
     this.#handle.setAttribute("aria-valuenow", String(percent));
-    this.#handle.setAttribute("aria-valuetext", `${percent} percent before, ${100 - percent} percent after`);
+    this.#handle.setAttribute(
+      "aria-valuetext",
+      t("{before} percent before, {after} percent after", { before: percent, after: 100 - percent }),
+    );
   }
 }

@@ -1,15 +1,15 @@
 /** The view of an edit: before and after, also while it runs; after its end also the download and the receipt. */
 
-import { readReceipt } from "../server/api.js";
+import { ApiError, readReceipt } from "../server/api.js";
 import { Compare } from "./compare.js";
-import { byId } from "../page/dom.js";
+import { Download } from "./download.js";
+import { t } from "../page/texts.js";
 import { glimpse } from "../photo/glimpse.js";
 import { ReceiptCard } from "./receipt.js";
-import { WORDS } from "../edit/tasks.js";
 
 /**
- * @typedef {import("../edit/history.js").Entry} Entry
- * @typedef {import("../stage/pane.js").Pane} Pane
+ * @typedef {import("../kept/history.js").Entry} Entry
+ * @typedef {import("../studio.js").Studio} Studio
  * @typedef {import("../photo/photo.js").Photo} Photo
  * @typedef {import("../marking/raster.js").Raster} Raster
  */
@@ -21,11 +21,12 @@ export class Result {
   /** @type {Photo | null} */
   photo = null;
   #receipt = new ReceiptCard();
-  #download = byId("download", HTMLAnchorElement);
 
-  /** @param {Pane} pane */
-  constructor(pane) {
+  /** @param {Studio} studio */
+  constructor(studio) {
+    const pane = studio.workspace.photo;
     this.pane = pane;
+    this.download = new Download(studio);
     this.compare = new Compare(pane);
   }
 
@@ -41,7 +42,7 @@ export class Result {
     const mask = this.#mask(entry);
     const preview = await glimpse(url, before.preview, mask?.tint.canvas ?? null);
     if (!preview || !isWanted()) return;
-    this.compare.show(before, { preview }, this.compare.isShown ? this.compare.at : this.#beside(mask), "So far");
+    this.compare.show(before, { preview }, this.compare.isShown ? this.compare.at : this.#beside(mask), t("So far"));
   }
 
   /**
@@ -54,11 +55,23 @@ export class Result {
     this.photo = after;
     this.compare.show(before, after, this.#beside(this.#mask(entry)));
     this.compare.focus();
-    const ending = after.upload.blob.type.split("/")[1] ?? "png";
-    this.#offer(after.upload.blob);
-    this.#download.download = `${entry.name}-${WORDS[entry.task].ending}.${ending}`;
-    const receipt = await readReceipt(entry.id);
-    if (this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
+    const offering = this.download.show(entry, after);
+    const receipt = await this.#readReceipt(entry.id);
+    if (receipt && this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
+    await offering;
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<import("../server/api.js").Receipt | null>} nothing if it has expired: the browser kept the picture
+   */
+  async #readReceipt(id) {
+    try {
+      return await readReceipt(id);
+    } catch (error) {
+      if (error instanceof ApiError && error.isGone) return null;
+      throw error;
+    }
   }
 
   /**
@@ -78,18 +91,9 @@ export class Result {
     return mask ? Math.max(0, mask.left - BESIDE) : 0.5;
   }
 
-  /**
-   * A plain link cannot send a key, and the bytes are in memory already.
-   * @param {Blob} [blob]
-   */
-  #offer(blob) {
-    URL.revokeObjectURL(this.#download.href);
-    this.#download.href = blob ? URL.createObjectURL(blob) : "#";
-  }
-
   hide() {
     this.photo = null;
-    this.#offer();
+    this.download.hide();
     this.compare.hide();
     this.#receipt.hide();
   }

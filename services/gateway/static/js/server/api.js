@@ -108,12 +108,46 @@ export async function hasImage(sha256) {
 }
 
 /**
+ * Store an image. Throws ApiError, also with the code "stopped" after the signal.
  * @param {Blob} blob
+ * @param {(share: number) => void} tell  how much is sent, 0 to 1
+ * @param {AbortSignal} signal
  * @returns {Promise<StoredImage>}
  */
-export async function storeImage(blob) {
-  const headers = { "Content-Type": blob.type || "application/octet-stream" };
-  return (await request("/v1/images", { method: "POST", headers, body: blob })).json();
+export async function storeImage(blob, tell, signal) {
+  const key = currentKey();
+  const { status, answer, wait } = await sendBytes(blob, key, tell, signal);
+  if (status === 401 && (await askForKey(key))) return storeImage(blob, tell, signal);
+  if (status < 200 || status > 299)
+    throw new ApiError(status, String(answer.code ?? ""), String(answer.detail ?? ""), wait);
+  return answer;
+}
+
+/**
+ * Send bytes with an XMLHttpRequest, because `fetch` does not tell how much is sent.
+ * @param {Blob} blob
+ * @param {string} key
+ * @param {(share: number) => void} tell
+ * @param {AbortSignal} signal
+ * @returns {Promise<{status: number, answer: any, wait: number | null}>}
+ */
+function sendBytes(blob, key, tell, signal) {
+  return new Promise((resolve, reject) => {
+    const sending = new XMLHttpRequest();
+    sending.open("POST", "/v1/images");
+    sending.responseType = "json";
+    sending.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
+    if (key) sending.setRequestHeader("Authorization", `Bearer ${key}`);
+    sending.upload.onprogress = ({ loaded, total }) => tell(total ? loaded / total : 0);
+    sending.onload = () => {
+      const wait = Number(sending.getResponseHeader("Retry-After")) || null;
+      resolve({ status: sending.status, answer: sending.response ?? {}, wait });
+    };
+    sending.onerror = () => reject(new ApiError(0, "offline"));
+    sending.onabort = () => reject(new ApiError(0, "stopped"));
+    signal.addEventListener("abort", () => sending.abort(), { once: true });
+    sending.send(blob);
+  });
 }
 
 /**
@@ -171,6 +205,29 @@ export async function readReceipt(id) {
 /** @param {string} id */
 export async function readResult(id) {
   return (await request(`/v1/jobs/${id}/result`)).blob();
+}
+
+/**
+ * A result in another format.
+ * @param {string} id
+ * @param {string} format  "original": that of the upload
+ */
+export async function readRendition(id, format) {
+  return (await request(`/v1/jobs/${id}/result?format=${format}`)).blob();
+}
+
+/**
+ * The changed rectangle of a result, or nothing and the whole result where the server sends no patches.
+ * @param {string} id
+ * @returns {Promise<{patch: import("../photo/photo.js").Patch | null, whole: Blob | null}>}
+ */
+export async function readPatch(id) {
+  const response = await request(`/v1/jobs/${id}/result?patch=true`);
+  const [x, y] = ["X-Patch-X", "X-Patch-Y"].map((name) => response.headers.get(name));
+  const blob = await response.blob();
+  return x === null || y === null
+    ? { patch: null, whole: blob }
+    : { patch: { blob, x: Number(x), y: Number(y) }, whole: null };
 }
 
 /**

@@ -1,5 +1,6 @@
 /** A job, updated by the server's events. After a lost connection the stream resumes after the last event. */
 
+import { t } from "../page/texts.js";
 import { ApiError, cancelJob, listen, readJob } from "./api.js";
 
 /**
@@ -12,6 +13,8 @@ import { ApiError, cancelJob, listen, readJob } from "./api.js";
  * @property {number | null} totalSteps
  * @property {string | null} message
  * @property {number | null} ahead  jobs that start before this one
+ * @property {string | null} engine  that runs it
+ * @property {string | null} result  the hash of its result
  * @property {number | null} endsAt  when it should be done, as Date.now()
  * @property {{code: string, message: string} | null} error
  */
@@ -31,6 +34,8 @@ export class Job extends EventTarget {
     totalSteps: null,
     message: null,
     ahead: null,
+    engine: null,
+    result: null,
     endsAt: null,
     error: null,
   };
@@ -149,8 +154,10 @@ export class Job extends EventTarget {
       progress: facts.progress ?? this.standing.progress,
       step: facts.step ?? null,
       totalSteps: facts.total_steps ?? this.standing.totalSteps,
-      message: name === "progress" ? (facts.message ?? null) : null,
+      message: said(name, facts),
       ahead: facts.ahead ?? null,
+      engine: facts.engine ?? this.standing.engine,
+      result: facts.result?.sha256 ?? null,
       endsAt: this.#end(facts),
       error: name === "failed" ? { code: facts.code, message: facts.message } : null,
     });
@@ -176,6 +183,8 @@ export class Job extends EventTarget {
       totalSteps: state.total_steps,
       message: state.message,
       ahead: state.ahead,
+      engine: state.engine ?? this.standing.engine,
+      result: state.result?.sha256 ?? null,
       endsAt: state.eta_ms == null ? null : Date.now() + state.eta_ms,
       error: state.error,
     });
@@ -191,4 +200,17 @@ export class Job extends EventTarget {
     this.dispatchEvent(new CustomEvent("connection", { detail: true }));
     this.dispatchEvent(new Event("end"));
   }
+}
+
+/**
+ * What the engine does now, or what has happened to the worker.
+ * @param {string} name  of the event
+ * @param {{message?: string | null, reason?: string, attempt?: number}} facts
+ */
+function said(name, { message = null, reason, attempt = 1 }) {
+  if (name === "progress") return message;
+  if (name === "returned" && reason === "stopping")
+    return t("The machine is being restarted; your edit waits for the next one.");
+  if (name === "returned") return t("The machine could not go on; your edit begins again.");
+  return name === "started" && attempt > 1 ? t("Begun again, attempt {attempt}.", { attempt }) : null;
 }

@@ -1,13 +1,12 @@
 /** The open jobs of this browser: starts them, follows them and resumes them after a reload. */
 
-import { readResult, submitJob } from "./api.js";
-import { isOpen } from "../edit/history.js";
+import { submitJob } from "./api.js";
+import { isOpen } from "../kept/history.js";
 import { Job } from "./job.js";
-import { Photo } from "../photo/photo.js";
 
 /**
- * @typedef {import("../edit/history.js").Entry} Entry
- * @typedef {import("../edit/history.js").History} History
+ * @typedef {import("../kept/history.js").Entry} Entry
+ * @typedef {import("../kept/history.js").History} History
  */
 
 const FOLLOWED = 2; // with HTTP/1.1 all tabs share six connections to a server, and requests need some
@@ -32,15 +31,42 @@ export class Runs extends EventTarget {
   /**
    * Start a job. The same submission, sent again after a lost response, is the same job.
    * @param {object} submission
-   * @param {Omit<Entry, "id" | "status" | "at">} facts
+   * @param {Omit<Entry, "id" | "status" | "at" | "engine" | "result" | "owner" | "number">} facts
    */
   async start(submission, facts) {
     const text = JSON.stringify(submission);
     if (this.#lastTry.submission !== text) this.#lastTry = { submission: text, key: randomKey() };
     const { id, links } = await submitJob(submission, this.#lastTry.key);
     this.#lastTry = { submission: "", key: "" };
-    this.history.add({ ...facts, id, status: "queued", at: Date.now() });
+    this.history.add({ ...facts, id, status: "queued", engine: null, result: null, at: Date.now() });
     return this.follow(id, links.events);
+  }
+
+  /**
+   * Start a job of a submission whose images are stored.
+   * @param {Record<string, unknown>} submission
+   * @param {{roll: string, parent: string | null, name: string, thumb: string, quick: boolean}} facts
+   */
+  begin(submission, facts) {
+    const {
+      image,
+      mask,
+      reference,
+      reference_mask: referenceMask,
+      task,
+      class: _,
+      mask_tool: __,
+      ...settings
+    } = submission;
+    return this.start(submission, {
+      ...facts,
+      task: /** @type {Entry["task"]} */ (task),
+      image: String(image),
+      mask: text(mask),
+      reference: text(reference),
+      referenceMask: text(referenceMask),
+      settings: /** @type {Entry["settings"]} */ (settings),
+    });
   }
 
   /** Follow the jobs that were open when the page was closed, up to the limit. */
@@ -86,31 +112,28 @@ export class Runs extends EventTarget {
 
   /** @param {Job} job */
   #changed(job) {
-    const { status } = job.standing;
-    if (this.history.find(job.id)?.status !== status) this.history.update(job.id, { status });
+    const { status, engine, result } = job.standing;
+    const known = this.history.find(job.id);
+    if (known && known.status !== status) {
+      this.history.update(job.id, { status, engine: engine ?? known.engine, result: result ?? known.result });
+    }
     this.dispatchEvent(new CustomEvent("change", { detail: { job } }));
   }
 
   /** @param {Job} job */
-  async #ended(job) {
+  #ended(job) {
     this.#jobs.delete(job.id);
     this.dispatchEvent(new CustomEvent("end", { detail: { job } }));
     this.resume();
-    if (job.standing.status === "done") await this.#keepThumbnail(job.id);
-  }
-
-  /** @param {string} id */
-  async #keepThumbnail(id) {
-    try {
-      const result = await Photo.open(await readResult(id), "");
-      this.history.update(id, { thumb: result.thumbnail() });
-    } catch {
-      // keep the old thumbnail; opening the result shows the failure
-    }
   }
 }
 
 /** A random key. Also works on pages without HTTPS, where crypto.randomUUID is missing. */
-function randomKey() {
+export function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** @param {unknown} value */
+function text(value) {
+  return typeof value === "string" ? value : null;
 }

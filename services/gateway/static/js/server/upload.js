@@ -1,31 +1,46 @@
 /** Uploads of images and masks. Each is sent once, and only if the server does not have it. */
 
+import { digest } from "../page/digest.js";
 import { ApiError, hasImage, storeImage } from "./api.js";
 
-/**
- * The SHA-256 of a blob in hexadecimal, or nothing on insecure pages, where browsers offer no hashing.
- * @param {Blob} blob
- */
-async function digest(blob) {
-  if (!globalThis.crypto?.subtle) return "";
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", await blob.arrayBuffer()));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+const SENT = "artmancer.sent";
+const SENT_KEPT = 300;
 
-/** One image or mask to upload. */
-export class Upload {
+/** One image or mask to upload. Fires `progress` while it is sent. */
+export class Upload extends EventTarget {
+  /** How much of it is sent, 0 to 1.
+   * @type {number | null} */
+  share = null;
+  /** @type {AbortController | null} */
+  #sending = null;
   /** @type {Promise<string> | null} */
   #sent = null;
+  /** @type {Promise<Blob> | null} */
+  #bytes = null;
 
   /**
-   * @param {Blob} blob
+   * @param {Blob | (() => Promise<Blob>)} source  the bytes, or a way to get them when they are needed
    * @param {string} [known]  its name on the server, if it came from there
    */
-  constructor(blob, known) {
-    this.blob = blob;
+  constructor(source, known) {
+    super();
+    this.source = source;
     /** Its name on the server, after the upload. */
     this.sha256 = known ?? "";
     if (known) this.#sent = Promise.resolve(known);
+  }
+
+  /**
+   * The bytes. Throws ApiError if they have to be fetched and cannot.
+   * @returns {Promise<Blob>}
+   */
+  blob() {
+    const { source } = this;
+    this.#bytes ??= (async () => (source instanceof Blob ? source : source()))().catch((error) => {
+      this.#bytes = null;
+      throw error;
+    });
+    return this.#bytes;
   }
 
   /**
@@ -43,15 +58,36 @@ export class Upload {
     return this.#sent;
   }
 
+  /** Stop sending. Whoever waits for it gets an ApiError with the code "stopped". */
+  stop() {
+    this.#sending?.abort();
+  }
+
   /** Upload again next time, because the server has lost it. */
   forget() {
+    forgetSent(this.sha256);
     this.#sent = null;
   }
 
   async #send() {
-    const sha256 = await digest(this.blob);
-    if (sha256 && (await hasImage(sha256))) return sha256;
-    return (await storeImage(this.blob)).sha256;
+    const blob = await this.blob();
+    const sha256 = await digest(blob);
+    // Look only for what was sent before: a look for a new image would be an error in the browser's console.
+    if (sha256 && sent().includes(sha256) && (await hasImage(sha256))) return sha256;
+    const sending = (this.#sending = new AbortController());
+    try {
+      const stored = await storeImage(blob, (share) => this.#tell(share), sending.signal);
+      noteSent(stored.sha256);
+      return stored.sha256;
+    } finally {
+      this.#tell(null);
+    }
+  }
+
+  /** @param {number | null} share */
+  #tell(share) {
+    this.share = share;
+    this.dispatchEvent(new Event("progress"));
   }
 }
 
@@ -70,5 +106,34 @@ export async function withStored(uploads, use) {
     if (!(error instanceof ApiError) || error.code !== "image_not_found") throw error;
     for (const upload of uploads) upload.forget();
     return use(...(await send()));
+  }
+}
+
+/** The names of the images that this browser has sent.
+ * @returns {string[]} */
+function sent() {
+  try {
+    return JSON.parse(localStorage.getItem(SENT) ?? "[]");
+  } catch {
+    return []; // storage is blocked
+  }
+}
+
+/** @param {string} sha256 */
+function noteSent(sha256) {
+  keepSent([...sent().filter((name) => name !== sha256), sha256].slice(-SENT_KEPT));
+}
+
+/** @param {string} sha256 */
+function forgetSent(sha256) {
+  keepSent(sent().filter((name) => name !== sha256));
+}
+
+/** @param {string[]} names */
+function keepSent(names) {
+  try {
+    localStorage.setItem(SENT, JSON.stringify(names));
+  } catch {
+    // storage is blocked or full: each image is sent once more
   }
 }

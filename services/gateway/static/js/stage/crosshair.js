@@ -1,5 +1,6 @@
 /** The keyboard's pointer on a photo: arrows move it, Enter presses it. */
 
+import { t } from "../page/texts.js";
 import { strokeVisibly } from "./layers.js";
 
 /**
@@ -102,14 +103,14 @@ export class Crosshair {
     if (!this.#pressed) tool.down(this.#touch(opposite));
     if (this.#pressed || !tool.drags) tool.up(this.#touch(opposite));
     this.#pressed = tool.drags && !this.#pressed;
-    if (tool.drags) this.say(this.#pressed ? "Started; Enter ends it." : "Ended.");
+    if (tool.drags) this.say(this.#pressed ? t("Started; Enter ends it.") : t("Ended."));
   }
 
   /** @param {Tool} tool */
   #drop(tool) {
     tool.cancel();
     this.#pressed = false;
-    this.say("Stopped.");
+    this.say(t("Stopped."));
   }
 
   #hide() {

@@ -6,11 +6,12 @@ import { Crosshair } from "./crosshair.js";
 import { inside } from "../page/dom.js";
 import { Gestures } from "./gestures.js";
 import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
-import { Mask } from "../marking/mask.js";
+import { Mask, NOTHING } from "../marking/mask.js";
 import { Pen } from "../marking/pen.js";
 import { exportMask, Raster } from "../marking/raster.js";
 import { Stage } from "./stage.js";
 import { BoxTool, BrushTool, ClickTool } from "../marking/tools.js";
+import { WaitingStrokes } from "../marking/waiting.js";
 import { Upload, withStored } from "../server/upload.js";
 
 /**
@@ -30,7 +31,10 @@ import { Upload, withStored } from "../server/upload.js";
 const CANDIDATES = 3;
 const FRAME_MS = 50; // while the mask pulses: slow enough to leave the processor to the edit
 
-/** Fires `change` (photo or mask), `busy`, `note` and `failure` (detail: the text or the error). */
+/**
+ * Fires `change` (photo or mask), `busy`, `note`, `failure` (detail: the text or the error), and `stroke` after the first
+ * stroke of the brush on an empty mask.
+ */
 export class Pane extends EventTarget {
   mask = new Mask();
   /** @type {Photo | null} */
@@ -47,6 +51,9 @@ export class Pane extends EventTarget {
   /** The mask exists but is hidden. */
   hidesMask = false;
   busy = false;
+  /** Whether a click at a point is used by somebody else.
+   * @type {(point: Point) => boolean} */
+  isTakenBy = () => false;
   /** Shown and used instead of photo, mask and tools.
    * @type {Cover | null} */
   #cover = null;
@@ -61,16 +68,23 @@ export class Pane extends EventTarget {
   /**
    * @param {HTMLElement} element
    * @param {ToolOptions} options
+   * @param {(sha256: string) => Promise<Blob>} read  an image of the server
    * @param {(text: string) => void} say
    */
-  constructor(element, options, say) {
+  constructor(element, options, read, say) {
     super();
     this.element = element;
+    this.read = read;
     this.stage = new Stage(inside(element, "canvas", HTMLCanvasElement));
     const tool = () => this.#tool();
+    this.waiting = new WaitingStrokes(
+      () => this.opacity,
+      () => this.stage.repaint(),
+    );
     this.gestures = new Gestures(this.stage, tool);
     this.crosshair = new Crosshair(this.stage, () => (this.#cover ? null : tool()), say);
-    const pen = (/** @type {boolean} */ erase) => new Pen(this.mask, () => this.raster, erase);
+    const stroke = () => this.dispatchEvent(new Event("stroke"));
+    const pen = (/** @type {boolean} */ erase) => new Pen(this.mask, () => this.raster, erase, stroke);
     /** @type {Record<ToolName, Tool>} */
     this.tools = {
       click: new ClickTool(options, (point, positive) => this.#click(point, positive)),
@@ -85,6 +99,7 @@ export class Pane extends EventTarget {
         () => this.raster,
         () => this.#look(),
       ),
+      this.waiting.layer,
       clicksLayer(() => this.#clicks()),
       (context, view) => tool()?.paint(context, view, this.crosshair.visible ? this.crosshair.at : this.gestures.hover),
       (context, view) => this.crosshair.paint(context, view),
@@ -116,6 +131,19 @@ export class Pane extends EventTarget {
     this.mask.reset();
   }
 
+  /**
+   * Show another version of the same photo; view and mask stay.
+   * @param {Photo} photo
+   */
+  replace(photo) {
+    if (photo.width !== this.photo?.width || photo.height !== this.photo.height) {
+      this.show(photo);
+      return;
+    }
+    this.photo = photo;
+    this.stage.repaint();
+  }
+
   /** Find the main object of the photo. */
   auto() {
     return this.#find({ auto: true }, { clicks: [], box: null });
@@ -145,14 +173,14 @@ export class Pane extends EventTarget {
   }
 
   /**
-   * Use a mask that is stored on the server.
+   * Use a mask that is stored on the server. Undo leads to the empty mask.
    * @param {string} sha256
    */
   async adopt(sha256) {
     if (!this.photo) return;
-    const candidate = new Candidate(sha256, this.photo.preview);
+    const candidate = new Candidate(sha256, this.photo.preview, this.read);
     await candidate.load();
-    this.mask.commit({ candidates: [candidate], chosen: 0 });
+    this.mask.restore({ state: { ...NOTHING, candidates: [candidate] } });
   }
 
   /**
@@ -223,6 +251,7 @@ export class Pane extends EventTarget {
    * @param {boolean} positive
    */
   #click([x, y], positive) {
+    if (positive && this.isTakenBy([x, y])) return;
     const { state } = this.mask;
     const clicks = [...state.clicks, { x, y, positive }];
     this.#pending = { x, y, positive };
@@ -260,7 +289,10 @@ export class Pane extends EventTarget {
     try {
       const answer = await findMasks(photo.upload.sha256, prompt, CANDIDATES, asking.signal);
       const others = answer.candidates.filter(({ sha256 }) => sha256 !== found.sha256);
-      this.mask.offer(candidates, [found, ...others.map(({ sha256 }) => new Candidate(sha256, photo.preview))]);
+      this.mask.offer(candidates, [
+        found,
+        ...others.map(({ sha256 }) => new Candidate(sha256, photo.preview, this.read)),
+      ]);
     } catch {
       // the shown mask does not need them
     }
@@ -279,7 +311,7 @@ export class Pane extends EventTarget {
     this.#setBusy(true);
     try {
       const answer = await withStored([photo.upload], (image) => findMasks(image, prompt, 1, asking.signal));
-      const found = new Candidate(answer.candidates[0].sha256, photo.preview);
+      const found = new Candidate(answer.candidates[0].sha256, photo.preview, this.read);
       await found.load();
       if (asking.signal.aborted) return null;
       this.#pending = null;
