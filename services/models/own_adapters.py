@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.volumes import AdapterFacts
 
 FOLDER = "qwen"
+_SCRATCH = ".adding-"
 NAMES = (*(task.value for task in Task), "lightning-4", "lightning-8")
 
 
@@ -46,8 +47,10 @@ def add(
                 f"The adapter is for {facts.base}, and MODEL_DIR/{FOLDER} holds {base}; "
                 f"use an adapter for {base}, or another MODEL_DIR."
             )
+        for left in home.glob(f"{_SCRATCH}*"):  # of a command that was killed
+            shutil.rmtree(left, ignore_errors=True)
         try:
-            with TemporaryDirectory(prefix=".adding-", dir=home) as scratch:
+            with TemporaryDirectory(prefix=_SCRATCH, dir=home) as scratch:
                 arrived = _receive(content, Path(scratch))
                 sizes = measure(arrived, file)
                 (home / file).parent.mkdir(exist_ok=True)

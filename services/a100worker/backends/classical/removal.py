@@ -13,6 +13,7 @@ import cv2
 from services.a100worker.backend import Edit, blend_into, grey_to_rgb
 from services.a100worker.imaging import holes
 from services.a100worker.imaging.filling import fill_hole, fill_smoothly, fill_specks
+from services.a100worker.imaging.windows import leaves_no_context
 
 if TYPE_CHECKING:
     from services.a100worker.backend import RemovalInputs, StepReporter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _ANOTHER_TRY = 0.5  # of the working scale: patches then cover more, so other places are copied
+_NEARLY_ALL = ". The mask covers nearly the whole photo, so there is little to copy."
 
 
 def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: LaptopLama | None = None) -> Edit:
@@ -35,10 +37,10 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     has_specks = cv2.countNonZero(specks) > 0
     shrink = _ANOTHER_TRY if job.variant and lama is None else 1.0
-    total = 2 + len(parts) + has_specks
+    total, warning = 2 + len(parts) + has_specks, _NEARLY_ALL if leaves_no_context(job.mask) else ""
     image, by_network = job.image.copy(), False
     for number, part in enumerate(parts, start=1):
-        step(number, total, f"Filling {number} of {len(parts)}", image.copy if number > 1 else None)
+        step(number, total, f"Filling {number} of {len(parts)}{warning}", image.copy if number > 1 else None)
         if lama is not None and lama.suits(job.image, part) != bool(job.variant):
             lama.fill(image, part, hole, job.seed, step.cancel_flag)
             by_network = True

@@ -247,3 +247,15 @@ def test_too_little_space_is_said_before_anything_is_fetched(volumes: Path) -> N
 
     with pytest.raises(Unavailable, match=r"^tiny needs .* GB more, and .* GB are free at .*\. Nothing was changed\.$"):
         sources.require_space(PINNED, volumes, 10**18)
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(tmp_path: Path, volume_2511: Path) -> None:
+    """Half of an adapter would lie on the volume for ever."""
+    left = volume_2511 / "qwen" / ".adding-half"
+    left.mkdir()
+    (left / "adapter.safetensors").write_bytes(b"half")
+    (tmp_path / "mine.safetensors").write_bytes(ADAPTER)
+
+    assert command(volume_2511, "add", "removal", str(tmp_path / "mine.safetensors")).returncode == 0
+
+    assert [path.name for path in (volume_2511 / "qwen").iterdir() if path.name.startswith(".")] == []

@@ -157,6 +157,16 @@ def test_a_mask_of_all_or_nothing_is_bad_input(mask: int, why: str) -> None:
         remove(removal(noise(50, 60), np.full((50, 60), mask, np.uint8)), Recorder(), None)
 
 
+@pytest.mark.parametrize(("bottom", "is_warned"), [(298, True), (200, False)])
+def test_a_mask_over_nearly_everything_gives_a_warning(bottom: int, *, is_warned: bool) -> None:
+    """The user sees it with the progress."""
+    recorder = Recorder()
+
+    remove(removal(noise(300, 400), box_mask(300, 400, (0, 0, 400, bottom))), recorder, None)
+
+    assert any("nearly the whole photo" in (message or "") for message in recorder.messages) is is_warned
+
+
 def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
     """The engine's own addition comes last."""
     work = removal(photo("cat"), box_mask(300, 451, (50, 50, 90, 90)), debug=True)
