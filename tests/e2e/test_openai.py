@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PHOTO, REFERENCE = SAMPLES / "rocket.jpg", SAMPLES / "cat.jpg"
 SIZE, BOX, REACH_PX = (640, 427), (300, 150, 360, 260), 24
+SHADOW_PX = 100  # of an inserted object, beyond the mask
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -90,15 +91,19 @@ def test_a_mask_that_protects_everything_changes_no_channel(client: openai.OpenA
     assert int((pixels(answer.data[0].b64_json) != original()).sum()) == 0
 
 
-def test_the_second_image_is_inserted(client: openai.OpenAI) -> None:
-    """Where the mask is transparent."""
+def test_the_second_image_is_inserted(client: openai.OpenAI, stack_url: str) -> None:
+    """Where the mask is transparent, with its shadow."""
     box = (60, 60, 260, 260)
     answer = client.images.edit(image=[PHOTO, REFERENCE], mask=alpha_mask(SIZE, box), prompt="")
 
     assert answer.data
-    inside, outside = changes(answer.data[0].b64_json, box)
+    inside, outside = changes(
+        answer.data[0].b64_json, (box[0] - SHADOW_PX, box[1], box[2] + SHADOW_PX, box[3] + SHADOW_PX)
+    )
     assert inside > 1000
     assert outside == 0
+    with Client(stack_url) as own:
+        assert own.receipt(str(answer.data[0].job_id)).pixels_changed_outside_mask == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
