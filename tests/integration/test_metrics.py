@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.running import Desk
 
 ROOT = Path(__file__).parents[2]
-IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "worker", "request_id"}
+IDENTIFYING = {"user", "job_id", "job", "image", "sha256", "key", "instance", "request_id"}  # a worker is a container
 
 
 def value(name: str, **labels: str) -> float:

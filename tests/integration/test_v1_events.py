@@ -92,7 +92,7 @@ async def test_the_facts_are_those_of_the_event(client: Client, worker: WorkerBy
     assert (queued["job_id"], queued["task"], queued["total_steps"], queued["ahead"]) == (job_id, "removal", 3, None)
     assert (step["phase"], step["step"], step["total_steps"], step["message"]) == ("processing", 1, 2, "One")
     assert preview["jpeg_base64"] == "/9j/"
-    assert set(done["result"]) == {"sha256", "width", "height", "content_type", "bytes"}
+    assert set(done["result"]) == {"sha256", "width", "height", "content_type", "bytes", "notes"}
     assert not {"v", "type"} & (queued.keys() | step.keys() | preview.keys() | done.keys())
 
 
