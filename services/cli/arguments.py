@@ -21,15 +21,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--key", default=os.environ.get("ARTMANCER_API_KEY"), help="an API key, or ARTMANCER_API_KEY")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, for scripts")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    photos, selection, edit, output = _photos(), _selection(), _edit(), _output()
+    photos, selection, edit, output, form = _photos(), _selection(), _edit(), _output(), _format()
 
     commands.add_parser("upload", parents=[photos], help="store photos and print their SHA-256")
     commands.add_parser("mask", parents=[photos, selection, output], help="find an object and save its mask")
-    commands.add_parser("remove", parents=[photos, selection, edit, output], help="remove an object")
-    insert = commands.add_parser("insert", parents=[photos, selection, edit, output], help="insert an object")
+    commands.add_parser("remove", parents=[photos, selection, edit, output, form], help="remove an object")
+    insert = commands.add_parser("insert", parents=[photos, selection, edit, output, form], help="insert an object")
     insert.add_argument("--reference", type=Path, required=True, help="the photo of the object")
     insert.add_argument("--reference-mask", type=Path, help="a mask file of the object in that photo")
-    balance = commands.add_parser("balance", parents=[photos, output], help="correct the white balance")
+    balance = commands.add_parser("balance", parents=[photos, output, form], help="correct the white balance")
     balance.add_argument("--strength", type=float, help="0 to 1")
     commands.add_parser("cut-out", parents=[photos, selection, output], help="cut an object out")
     for name, text in (("watch", "follow a job to its end"), ("receipt", "print a job's receipt")):
@@ -62,6 +62,14 @@ def _edit() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    return parser
+
+
+def _format() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    formats = ("original", "png", "jpeg", "webp", "avif")
+    text = "with the photo's camera data; original: as the photo came. Default: the stored PNG"
+    parser.add_argument("--format", choices=formats, help=text)
     return parser
 
 

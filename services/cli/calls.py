@@ -118,9 +118,9 @@ def cancel(job_id: str) -> Flow[Job]:
     return _parse(Job, answer)
 
 
-def result(job_id: str) -> Flow[bytes]:
-    """Return the result of a job, as the server stores it."""
-    return (yield Call("GET", f"/v1/jobs/{job_id}/result")).content
+def result(job_id: str, query: Mapping[str, str | int]) -> Flow[bytes]:
+    """Return the result of a job as the server stores it, or in the format of the query."""
+    return (yield Call("GET", f"/v1/jobs/{job_id}/result", params=query)).content
 
 
 def receipt(job_id: str) -> Flow[Receipt]:

@@ -144,9 +144,12 @@ class Client:
                 pass
         return self._run(calls.read_ended(job_id))
 
-    def result(self, job_id: str) -> bytes:
-        """Return the result of a job that is done, a PNG."""
-        return self._run(calls.result(job_id))
+    def result(self, job_id: str, **query: str | int) -> bytes:
+        """Return the result of a job that is done: the stored PNG, or another format with the photo's camera data.
+
+        `query` is `format` (original, png, jpeg, webp or avif), `quality` (1 to 100) and `gps` (keep or drop).
+        """
+        return self._run(calls.result(job_id, query))
 
     def receipt(self, job_id: str) -> Receipt:
         """Return the receipt of a job that is done."""

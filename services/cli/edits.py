@@ -27,7 +27,7 @@ _GONE = 410
 
 
 async def run(client: AsyncClient, photo: Path, options: Namespace, on_event: Callable[[Event], None]) -> bytes:
-    """Return the result of the command for one photo, a PNG. Raises ArtMancerError."""
+    """Return the result of the command for one photo. Raises ArtMancerError."""
     if options.command == "mask":
         return await client.download(await _mask(client, photo, options))
     if options.command == "cut-out":
@@ -86,17 +86,19 @@ async def _edit(
             job = await client.submit(task, **fields, key=f"cli-{key}-{number}", **extra)
             if job.status in {"failed", "cancelled"}:
                 continue  # of an earlier run: a new job never has ended yet
-            return await _result_of(client, job, on_event)
+            return await _result_of(client, job, options.format, on_event)
         except ApiError as error:
             if error.status not in {_GONE, 404} or number == _TRIES:
                 raise
     raise ArtMancerError(f"This edit has failed {_TRIES} times; change it, or wait a week.")
 
 
-async def _result_of(client: AsyncClient, job: Job, on_event: Callable[[Event], None]) -> bytes:
+async def _result_of(
+    client: AsyncClient, job: Job, format_name: str | None, on_event: Callable[[Event], None]
+) -> bytes:
     async for event in client.events(job.id):
         on_event(event)
     ended = await client.job(job.id)
     if ended.status != "done":
         raise JobEnded(ended)
-    return await client.result(job.id)
+    return await client.result(job.id, **({"format": format_name} if format_name else {}))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+_BY_FORMAT = {"jpeg": ".jpg", "webp": ".webp", "avif": ".avif"}
+_REPLACED = {".heic": ".jpg", ".heif": ".jpg", ".gif": ".png", ".ico": ".png"}  # formats that the server cannot write
 ENDINGS = {"mask": "mask", "remove": "removed", "insert": "inserted", "balance": "balanced", "cut-out": "cut-out"}
 
 
@@ -33,10 +35,13 @@ def find_photos(sources: Iterable[str]) -> list[Path]:
 
 
 def target_of(photo: Path, options: Namespace) -> Path:
-    """Return the file for the result of a photo; a result is a PNG."""
+    """Return the file for the result of a photo. The suffix is that of the format; without one a result is a PNG."""
     if options.output:
         return Path(options.output)
-    name = f"{photo.stem}-{ENDINGS[options.command]}.png"
+    wanted = getattr(options, "format", None)
+    kept = _REPLACED.get(photo.suffix.lower(), photo.suffix)
+    suffix = kept if wanted == "original" else _BY_FORMAT.get(str(wanted), ".png")
+    name = f"{photo.stem}-{ENDINGS[options.command]}{suffix}"
     return (options.into or photo.parent) / name
 
 

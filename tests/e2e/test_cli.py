@@ -103,8 +103,9 @@ def test_the_readmes_edit_in_python(stack_url: str) -> None:
     with Client(stack_url) as client:
         mask = client.mask(photo, on=[(330, 200)])
         job = client.wait(client.submit("removal", photo, mask=mask.sha256).id)
-        picture = client.result(job.id)
+        picture, as_it_came = client.result(job.id), client.result(job.id, format="original")
 
         assert client.receipt(job.id).pixels_changed_outside_mask == 0
         assert picture.startswith(b"\x89PNG")
+        assert as_it_came.startswith(b"\xff\xd8\xff")
         assert client.cut_out(photo, mask.sha256).startswith(b"\x89PNG")

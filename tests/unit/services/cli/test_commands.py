@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,9 +14,6 @@ from PIL import Image
 
 from services.cli import ArtMancerError, AsyncClient, arguments, batch, edits, photos
 from services.cli.output import JsonReporter
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHA = "ab" * 32
 
@@ -49,6 +46,18 @@ def test_a_source_without_photos_is_an_error(tmp_path: Path) -> None:
     """It is probably misspelt."""
     with pytest.raises(ArtMancerError, match=r"There is no photo at .*nothing"):
         photos.find_photos([str(tmp_path / "nothing")])
+
+
+@pytest.mark.parametrize(("photo", "options", "name"), [
+    ("a.jpg", [], "a-removed.png"), ("a.JPG", ["--format", "original"], "a-removed.JPG"),
+    ("a.heic", ["--format", "original"], "a-removed.jpg"), ("a.gif", ["--format", "original"], "a-removed.png"),
+    ("a.heic", ["--format", "jpeg"], "a-removed.jpg"), ("a.jpg", ["--format", "avif"], "a-removed.avif"),
+])  # fmt: skip
+def test_a_result_is_named_after_its_format(photo: str, options: list[str], name: str) -> None:
+    """So that other programs open it."""
+    chosen = arguments.parse(["remove", photo, "--auto", *options])
+
+    assert photos.target_of(Path(photo), chosen).name == name
 
 
 def test_a_region_is_measured_on_the_upright_photo(tmp_path: Path) -> None:
