@@ -38,6 +38,8 @@ from shared.messages import (
     QueueQuery,
     QueueReport,
     RedriveRequest,
+    RenditionReply,
+    RenditionRequest,
     ReplayReply,
     ReplayRequest,
     Returned,
@@ -150,6 +152,9 @@ def _service_channels() -> list[Channel]:
         Channel("outline", subjects.SEG_OUTLINE, "Outline the object at a point.", (OutlineRequest,), OutlineReply),
         Channel("saliency", subjects.SEG_SALIENCY, "Find the salient object.", (SaliencyRequest,), SaliencyReply),
         Channel("extractObject", subjects.IMG_EXTRACT, "Cut an object out.", (ExtractRequest,), ImageReply),
+        Channel(
+            "rendition", subjects.IMG_RENDITION, "Encode a picture in a format.", (RenditionRequest,), RenditionReply
+        ),
         Channel("shadowPreview", subjects.IMG_SHADOW, "Render an object with a shadow.", (ShadowRequest,), ImageReply),
         Channel(
             "whiteBalance", subjects.IMG_WHITE_BALANCE, "Correct the white balance.", (WhiteBalanceRequest,), ImageReply

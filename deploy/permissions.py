@@ -73,7 +73,7 @@ SUBMITS = tuple(subjects.submissions_in(job_class) for job_class in JobClass)
 WORK = tuple((JOB_Q, topology.worker_consumer(job_class, task)) for job_class in JobClass for task in Task)
 DISPATCH = tuple((JOB_LOG, consumer) for consumer in topology.DISPATCHERS.values())
 PROJECT, REAP = (JOB_EV, topology.PROJECTOR), (ADVISORY, topology.REAPER)
-IMAGE_VERBS = (subjects.IMG_EXTRACT, subjects.IMG_SHADOW, subjects.IMG_WHITE_BALANCE)
+IMAGE_VERBS = (subjects.IMG_EXTRACT, subjects.IMG_RENDITION, subjects.IMG_SHADOW, subjects.IMG_WHITE_BALANCE)
 
 DUTIES = {
     "gateway": Duties(
@@ -104,7 +104,7 @@ DUTIES = {
     "imageutils": Duties(
         serves=(*IMAGE_VERBS, subjects.health("imageutils")),
         writes_images=("cache",),
-        reads_images=("inputs",),
+        reads_images=("inputs", "results"),
     ),
     "jobmanager": Duties(
         serves=(subjects.JOB_QUEUE, subjects.JOB_REPLAY, subjects.JOB_REDRIVE, subjects.health("jobmanager")),

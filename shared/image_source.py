@@ -127,7 +127,7 @@ def _unreadable(data: bytes) -> str:
 
 
 def _sort(data: bytes) -> _File:
-    kind = _format_of(data)
+    kind = format_of(data)
     if kind == "JPEG":
         parts = jpeg.read(data)
         return _File(kind, parts.pixels, parts.exif, Colour(parts.icc))
@@ -143,7 +143,7 @@ def _sort(data: bytes) -> _File:
     return _File(kind, data)
 
 
-def _format_of(data: bytes) -> str:
+def format_of(data: bytes) -> str:
     """Return the format that the first bytes state. Raises ValueError for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"

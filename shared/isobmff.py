@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ _HEIF = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm"
 _METADATA = frozenset({b"Exif", b"mime", b"uri "})
 _UNKNOWN = b"skip"
 _APPLE_GAIN_MAP = b"hdrgainmap"  # urn:com:apple:photo:2020:aux:hdrgainmap
+_LONGEST_METADATA, _LONGEST_LOCATIONS, _MOST_ITEMS, _MOST_PARTS = 128 * 1024, 1024**2, 4096, 64
+_MOST_METADATA = 16  # items; a camera writes two
 _CODE_BYTES = 7  # of a box `colr` with the type `nclx`: three numbers of 16 bits and a flag
 
 
@@ -50,14 +53,78 @@ def is_whole(data: bytes) -> bool:
 def hide_metadata(data: bytes) -> bytes:
     """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them, nor fails at it."""
     hidden = bytearray(data)
+    for _, kind, at in _items(data):
+        if kind in _METADATA:
+            hidden[at : at + 4] = _UNKNOWN
+    return bytes(hidden)
+
+
+def find_metadata(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and content of each item with EXIF (`Exif`) or XMP data (`mime`). Broken items are left out."""
+    items = (item for item in _items(data) if item[1] in _METADATA)
+    kinds = {number: kind for number, kind, _ in islice(items, _MOST_METADATA)}
+    inner = next((box for box in _inside(data, b"meta") if box.kind == b"idat"), None)
+    for number, method, parts in _locations(data):
+        if number in kinds and (method == 0 or inner is not None):
+            base = inner.start if method and inner else 0
+            yield kinds.pop(number), _join(data, base, parts)
+
+
+def _join(data: bytes, base: int, parts: list[tuple[int, int]]) -> bytes:
+    joined = bytearray()
+    for start, length in parts:
+        joined += data[base + start : base + start + min(length, _LONGEST_METADATA - len(joined))]
+    return bytes(joined)
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield number and kind of each item, and the place of its kind in the file."""
     for entry in _inside(data, b"meta", b"iinf"):
         if entry.kind != b"infe" or entry.end - entry.start < 12:  # noqa: PLR2004
             continue
-        version = data[entry.start]
-        at = entry.start + 4 + (4 if version >= 3 else 2) + 2  # noqa: PLR2004 (the item's number, its protection)
-        if data[at : at + 4] in _METADATA:
-            hidden[at : at + 4] = _UNKNOWN
-    return bytes(hidden)
+        wide = data[entry.start] >= 3  # noqa: PLR2004 (the version: the item's number has four bytes)
+        at = entry.start + 4
+        kind_at = at + (4 if wide else 2) + 2  # behind the item's protection
+        yield int.from_bytes(data[at : at + (4 if wide else 2)], "big"), data[kind_at : kind_at + 4], kind_at
+
+
+def _locations(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Yield number, method (0: in the file, 1: in the box `idat`) and parts of each item (ISO 14496-12, 8.11.3)."""
+    box = next((box for box in _inside(data, b"meta") if box.kind == b"iloc"), None)
+    if box is None:
+        return
+    reader = _Numbers(data[box.start : min(box.end, box.start + _LONGEST_LOCATIONS)])
+    version, _, sizes, more = reader.take(1), reader.take(3), reader.take(1), reader.take(1)
+    for _ in range(min(reader.take(2 if version < 2 else 4), _MOST_ITEMS)):  # noqa: PLR2004
+        number = reader.take(2 if version < 2 else 4)  # noqa: PLR2004
+        method = reader.take(2) & 15 if version else 0
+        reader.take(2)  # another file
+        base, count = reader.take(more >> 4), reader.take(2)
+        parts = []
+        for _ in range(min(count, _MOST_PARTS)):
+            reader.take(more & 15 if version else 0)
+            parts.append((base + reader.take(sizes >> 4), reader.take(sizes & 15)))
+        yield number, method, parts
+        if reader.is_at_end:
+            return
+
+
+class _Numbers:
+    """Reads numbers one after another; beyond the end they are 0."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def is_at_end(self) -> bool:
+        """Return whether no byte is left."""
+        return self._at >= len(self._data)
+
+    def take(self, size: int) -> int:
+        """Return the next number, of this many bytes."""
+        self._at += size
+        return int.from_bytes(self._data[self._at - size : self._at], "big")
 
 
 def colour_code(data: bytes) -> tuple[int, int] | None:

@@ -37,7 +37,7 @@ def read(data: bytes) -> Parts:
     """Sort the segments before the first scan. What is broken in the metadata is left out."""
     kept, exif, profile, at = [_START], None, dict[int, bytes](), len(data)
     parts = 0
-    for marker, start, end in _segments(data):
+    for marker, start, end in find_segments(data):
         at = end
         body = data[start + 4 : end]
         if marker == _APP1 and exif is None and body.startswith(_EXIF):
@@ -56,7 +56,7 @@ def read(data: bytes) -> Parts:
 
 def count_pictures(data: bytes) -> int:
     """Return how many pictures the file states to have (CIPA DC-007, 5.2.3: tag 0xB001 of the segment MPF)."""
-    for marker, start, end in _segments(data):
+    for marker, start, end in find_segments(data):
         if marker == _SCAN:
             break
         if marker == _APP2 and data[start + 4 : end].startswith(_PICTURES):
@@ -66,7 +66,7 @@ def count_pictures(data: bytes) -> int:
 
 def has_gain_map(data: bytes) -> bool:
     """Return whether the file has a gain map: of Ultra HDR, of ISO 21496-1, or of Apple's in a further picture."""
-    for marker, start, end in _segments(data):
+    for marker, start, end in find_segments(data):
         if marker == _SCAN:
             break
         body = data[start + 4 : end]
@@ -108,7 +108,7 @@ def _is_metadata(marker: int, body: bytes) -> bool:
     return _APP0 <= marker <= _APP15 or marker == _COMMENT
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def find_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, start and end of each segment; skip bytes between segments, as libjpeg does."""
     at = len(_START)
     while (start := data.find(b"\xff", at)) >= 0:

@@ -517,6 +517,26 @@ class WhiteBalanceRequest(Message):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class RenditionRequest(Message):
+    """Encode a stored image in another format, with the metadata of an upload (GPS data only with `gps`).
+
+    `original` is the format of the upload, or the nearest one that can be written.
+    """
+
+    type: Literal["img.rendition"] = "img.rendition"
+    image: ImageRef  # bucket results or inputs
+    upload: Sha256 | None = None  # bucket inputs; None: it is no longer stored
+    format: Literal["original", "png", "jpeg", "webp", "avif"]
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None  # default: as the upload, or nearly without loss
+    gps: bool = True
+
+
+class RenditionReply(Message):
+    """A rendition, with notes about what had to change."""
+
+    image: ImageRef  # bucket cache, or the image of the request if its bytes are the same
+
+
 class ImageReply(Message):
     """A new image (bucket cache)."""
 

@@ -24,7 +24,7 @@ _PALETTE, _PALETTE_BYTES = 3, 256
 _LONGEST_PROFILE_BYTES = 16 * 1024**2
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """A chunk: its name, its body, and all of its bytes."""
 
     kind: bytes
@@ -63,7 +63,7 @@ def read(data: bytes) -> Parts:
 
     Other chunks with a wrong checksum or length are left out, as in browsers.
     """
-    chunks = list(_chunks(data))
+    chunks = list(find_chunks(data))
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].body) != _HEADER.size:
         raise ValueError("no header")
     width, height, _, colour_type, *_ = _HEADER.unpack(chunks[0].body)
@@ -81,7 +81,7 @@ def read(data: bytes) -> Parts:
     return parts
 
 
-def _read_metadata(parts: Parts, before: list[_Chunk]) -> None:
+def _read_metadata(parts: Parts, before: list[Chunk]) -> None:
     for kind, body, _ in before:
         if kind == b"acTL" and len(body) >= 4:  # noqa: PLR2004 (the number of frames)
             parts.frames = max(1, int.from_bytes(body[:4], "big"))
@@ -104,7 +104,7 @@ def _profile(body: memoryview) -> bytes | None:
         return None
 
 
-def _is_needed(found: _Chunk, colour_type: int) -> bool:
+def _is_needed(found: Chunk, colour_type: int) -> bool:
     if found.kind != b"tRNS":
         return found.kind == b"PLTE"
     if colour_type == _PALETTE:
@@ -112,7 +112,7 @@ def _is_needed(found: _Chunk, colour_type: int) -> bool:
     return len(found.body) == _KEY_BYTES.get(colour_type)
 
 
-def _first_frame(behind: list[_Chunk], parts: Parts) -> tuple[Frame, list[memoryview]] | None:
+def _first_frame(behind: list[Chunk], parts: Parts) -> tuple[Frame, list[memoryview]] | None:
     """Return the first frame of an animation that the still picture does not belong to; None if it is broken.
 
     Browsers do not show that still picture, which is for programs without animation.
@@ -130,7 +130,7 @@ def _first_frame(behind: list[_Chunk], parts: Parts) -> tuple[Frame, list[memory
     return frame, [memoryview(piece) for piece in pieces]
 
 
-def _chunks(data: bytes) -> Iterator[_Chunk]:
+def find_chunks(data: bytes) -> Iterator[Chunk]:
     """Yield each chunk up to IEND; stop at an incomplete one. Raises BadImage, see `read`."""
     view, at = memoryview(data), len(SIGNATURE)
     while at + 12 <= len(data):
@@ -141,7 +141,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
         kind = data[at + 4 : at + 8]
         is_sound = zlib.crc32(view[at + 4 : end]) == struct.unpack_from(">I", data, end)[0]
         if is_sound or kind == b"IEND":
-            yield _Chunk(kind, view[at + 8 : end], view[at : end + 4])
+            yield Chunk(kind, view[at + 8 : end], view[at : end + 4])
         elif not kind[0] & 0x20:  # a name in capitals is critical
             raise BadImage("The image is damaged or incomplete.")
         if kind == b"IEND":

@@ -27,6 +27,7 @@ SEG_MASK = "svc.seg.mask"
 SEG_SALIENCY = "svc.seg.saliency"
 SEG_OUTLINE = "svc.seg.outline"
 IMG_EXTRACT = "svc.img.extract-object"
+IMG_RENDITION = "svc.img.rendition"
 IMG_SHADOW = "svc.img.shadow-preview"
 IMG_WHITE_BALANCE = "svc.img.white-balance"
 JOB_QUEUE = "svc.job.queue"
@@ -229,6 +230,11 @@ def bucket_of_mark(subject: str) -> str:
 def owner_of_mark(subject: str) -> str:
     """Return the owner in a key of the bucket `owned`, or in a pattern of one owner's keys."""
     return subject.split(".")[2]
+
+
+def job_of_result_mark(subject: str) -> str:
+    """Return the id of the job in the key of a result."""
+    return subject.split(".")[4]
 
 
 def owned_by(owner: str) -> str:

@@ -28,6 +28,7 @@ from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
 from services.gateway.limits.newest import NewestOnly
+from services.gateway.v1.renditions import Renditions
 from services.gateway.v1.routes import docs
 from shared import VERSION
 from shared.bus import open_bus
@@ -82,17 +83,20 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     workers = Workers(bus)
     feed = Feed(bus, partial(_note, admission, stores))
     budget = None if authenticator is None else _budget(settings)
+    uploads = Uploads(store, ownership, stores, decoders)
+    jobs = Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget)
     return Deps(
         settings=settings,
         bus=bus,
         images=store,
         ownership=ownership,
         decoders=decoders,
-        uploads=Uploads(store, ownership, stores, decoders),
+        uploads=uploads,
         stores=stores,
+        renditions=Renditions(bus, jobs, uploads, settings.rendition_timeout_s),
         feed=feed,
         admission=admission,
-        jobs=Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget),
+        jobs=jobs,
         durability=durability,
         fullness=fullness,
         system=SystemHealth(bus, durability, fullness, workers, settings.health_timeout_s),

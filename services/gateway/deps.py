@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from services.gateway.decoding.decoders import Decoders
     from services.gateway.limits.newest import NewestOnly
     from services.gateway.settings import Settings
+    from services.gateway.v1.renditions import Renditions
     from shared.bus import Bus
     from shared.image_store import StreamedStore
 
@@ -45,6 +46,7 @@ class Deps:
     decoders: Decoders
     uploads: Uploads
     stores: Stores
+    renditions: Renditions
     feed: Feed
     admission: Admission
     jobs: Jobs

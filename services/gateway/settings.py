@@ -97,6 +97,10 @@ class Settings(ServiceSettings):
     """Timeout in seconds for the outline under the pointer."""
     image_timeout_s: float = Field(default=30.0, gt=0)
     """Timeout in seconds for an operation of the image service."""
+    rendition_timeout_s: float = Field(default=60.0, gt=0)
+    """Timeout in seconds for a picture in another format; an AVIF of 16 megapixels takes the longest."""
+    gps: Literal["keep", "drop"] = "keep"
+    """Whether an owner's downloads keep the place of the photo; `gps` in a query decides otherwise."""
     health_timeout_s: float = Field(default=2.0, gt=0)
     """Timeout in seconds for each service's health."""
 

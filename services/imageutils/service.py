@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from services.imageutils.extract import cut_out_object, extract_object
+from services.imageutils.renditions.requests import Renditions
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
@@ -26,6 +27,7 @@ from shared.messages import (
     HealthRequest,
     ImageRef,
     ImageReply,
+    RenditionRequest,
     ShadowRequest,
     WhiteBalanceRequest,
 )
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from shared.colour import Colour
     from shared.image_codec import Rgb, Rgba
     from shared.image_store import ImageStore
-    from shared.picture_memory import PictureSizes
 
     Picture: TypeAlias = tuple[Rgb | Rgba, Colour]
     """Pixels, and the meaning of their values."""
@@ -54,19 +55,20 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus, probe_in_thread)
-        handlers = Handlers(images, images, settings)
+        slots = PictureSlots(images, settings.at_once, settings.memory_bytes)
+        endpoints = _endpoints(Handlers(images, slots), Renditions(images, slots), settings)
         named = {"instance": settings.instance}
-        async with rpc.serve(bus, NAME, _endpoints(handlers, settings), drain_s=settings.drain_s, metadata=named):
+        async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named):
             probes.mark_started()
             await stop.wait()
 
 
 class Handlers:
-    """Handles requests within the settings' number and memory. All methods raise ImageNotFound."""
+    """Handles requests within the number and the memory of `slots`. All methods raise ImageNotFound."""
 
-    def __init__(self, images: ImageStore, sizes: PictureSizes, settings: Settings) -> None:
+    def __init__(self, images: ImageStore, slots: PictureSlots) -> None:
         self._images = images
-        self._slots = PictureSlots(sizes, settings.at_once, settings.memory_bytes)
+        self._slots = slots
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
         """Cut an object out and fit it into a square, white or transparent."""
@@ -141,7 +143,7 @@ def _encode(picture: Picture) -> tuple[bytes, ImageRef]:
     return png, ref
 
 
-def _endpoints(handlers: Handlers, settings: Settings) -> list[rpc.Endpoint[Any]]:
+def _endpoints(handlers: Handlers, renditions: Renditions, settings: Settings) -> list[rpc.Endpoint[Any]]:
     missing = report_missing_decoders()
 
     async def health(_: HealthRequest) -> HealthReply:
@@ -151,6 +153,7 @@ def _endpoints(handlers: Handlers, settings: Settings) -> list[rpc.Endpoint[Any]
     return [
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
         rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, handlers.extract, limit),
+        rpc.Endpoint(subjects.IMG_RENDITION, RenditionRequest, renditions.make, limit),
         rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, handlers.shadow, limit),
         rpc.Endpoint(subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest, handlers.white_balance, limit),
     ]

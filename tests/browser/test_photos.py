@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.async_api import expect
 
+from shared.image_codec import decode_photo
 from tests.browser.pictures import SAMPLES, enlarge_sample, jpeg, read
+from tests.phone_photo import sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +108,24 @@ async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path
     assert result.size == (3000, 4000)
     upright = read(tmp_path / "phone.jpg").transpose(Image.Transpose.ROTATE_270)
     assert result.crop((0, 2000, 3000, 4000)).tobytes() == upright.crop((0, 2000, 3000, 4000)).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["heic", "tiff"])
+async def test_a_photo_that_the_browser_cannot_show(studio: Studio, tmp_path: Path, kind: str) -> None:
+    """The server shows it, upright; it can be marked and edited as any photo."""
+    photo = tmp_path / f"phone.{kind}"
+    if kind == "heic":
+        photo.write_bytes(sample("heic"))
+    else:
+        Image.new("RGB", (400, 300), (200, 40, 40)).save(photo)
+    upright = decode_photo(photo.read_bytes()).rgb
+    height, width = upright.shape[:2]
+
+    await studio.choose_file(photo)
+
+    await studio.shows(f"{width} × {height}")  # noqa: RUF001 (as the page writes it)
+    shown = await studio.colour((width // 4, height // 4))
+    assert np.abs(np.subtract(shown, upright[height // 4, width // 4].astype(int))).max() < 12
 
 
 async def test_a_file_that_is_no_picture(studio: Studio, tmp_path: Path) -> None:

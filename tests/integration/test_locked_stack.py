@@ -118,6 +118,7 @@ async def edit_everything(stack: LockedStack) -> None:
         await done(stack, task="insertion", reference=cut.json()["sha256"], **where)
         await done(stack, task="white-balance", image=photo, **{"class": job_class})
     deleted = await done(stack, task="removal", image=photo, mask=found["sha256"], seed=7)
+    (await client.get(f"/v1/jobs/{deleted}/result?format=original")).raise_for_status()
     (await client.delete(f"/v1/jobs/{deleted}", params={"purge": "true"})).raise_for_status()
     (await client.delete(f"/v1/images/{await upload(client, png('teal'))}")).raise_for_status()
     shadow = await client.post("/api/image-utils/add-shadow-preview", json={"extracted_image": b64(png())})

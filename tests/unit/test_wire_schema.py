@@ -82,6 +82,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "ExtractRequest": {"image": SHA, "mask": SHA},
     "ShadowRequest": {"image": SHA},
     "WhiteBalanceRequest": {"image": SHA},
+    "RenditionRequest": {"image": PICTURE, "format": "jpeg"},
+    "RenditionReply": {"image": PICTURE},
     "ImageReply": {"png": PICTURE},
     "HealthRequest": {},
     "HealthReply": {"service": "s", "instance": "i", "status": "healthy"},

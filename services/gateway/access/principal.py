@@ -24,6 +24,8 @@ class Principal:
     owner: str
     key_id: str
     scopes: frozenset[KeyScope]
+    signed: bool = False
+    """Whether the request came by a signed URL, which others may hold."""
 
     def may(self, scope: KeyScope) -> bool:
         """Return whether the key has this scope."""

@@ -1,7 +1,8 @@
 """Signs URLs that open one image or stream for some minutes, for EventSource and <img>, which cannot send a header.
 
-A signature is an HMAC-SHA256 over method, path, owner, scope, key id and expiry. It ends at its expiry, with the key
-that made it, and with the secret. The rest of the query is not signed, so no parameter may give more than the path.
+A signature is an HMAC-SHA256 over method, path, owner, scope, key id and expiry, and over the parameters that choose a
+rendition. It ends at its expiry, with the key that made it, and with the secret. The rest of the query is not signed,
+so no other parameter may give more than the path.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import hashlib
 import hmac
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from services.gateway.access.principal import KeyScope
 from services.gateway.access.watched_file import WatchedFile
@@ -35,6 +37,12 @@ _SIGNABLE = re.compile(
     rf"|/api/debug/sessions/{TOKEN}/(download|images/[a-zA-Z0-9_.]{{1,64}})"
     rf"|/api/visualization/{TOKEN}/(original|generated|download)"
 )
+_WITH_RENDITIONS = re.compile(rf"/v1/jobs/{TOKEN}/result|/v1/images/[0-9a-f]{{64}}")
+_RENDITION = {
+    "format": re.compile("original|png|jpeg|webp|avif"),
+    "quality": re.compile("[1-9][0-9]?|100"),
+    "gps": re.compile("keep|drop"),
+}
 
 
 class BadSignature(Exception):
@@ -42,8 +50,26 @@ class BadSignature(Exception):
 
 
 def is_signable(path: str) -> bool:
-    """Return whether the path leads to an image or a stream; nothing else can be signed."""
-    return _SIGNABLE.fullmatch(path) is not None
+    """Return whether the path leads to an image or a stream; nothing else can be signed.
+
+    The path of a result or an image may have a query that chooses a rendition.
+    """
+    resource, mark, query = path.partition("?")
+    if not mark:
+        return _SIGNABLE.fullmatch(resource) is not None
+    sent = parse_qsl(query, keep_blank_values=True)
+    is_whole = len(dict(sent)) == len(sent) and dict(sent).keys() <= _RENDITION.keys()
+    return is_whole and _WITH_RENDITIONS.fullmatch(resource) is not None and _rendition_of(resource, query) is not None
+
+
+def _rendition_of(resource: str, query: str) -> str | None:
+    """Return the parameters that choose a rendition, in the order of their names; None if one is not valid."""
+    if not _WITH_RENDITIONS.fullmatch(resource):
+        return ""
+    sent = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items() if name in _RENDITION}
+    if not all(_RENDITION[name].fullmatch(value) for name, value in sent.items()):
+        return None
+    return urlencode(sorted(sent.items()))
 
 
 def read_secrets(file: Path) -> tuple[bytes, ...]:
@@ -68,10 +94,15 @@ class Signer:
         self._clock = clock
 
     def sign(self, principal: Principal, path: str, lifetime_s: float | None = None) -> tuple[str, int]:
-        """Return the URL and its expiry in seconds since the epoch, no later than GATEWAY_SIGNED_URL_S from now."""
+        """Return the URL and its expiry in seconds since the epoch, no later than GATEWAY_SIGNED_URL_S from now.
+
+        `path` is one that `is_signable` permits.
+        """
         expires = int(self._clock() + min(lifetime_s or self._lifetime_s, self._lifetime_s))
-        signature = _sign(self._secrets.content[0], "GET", path, principal.owner, principal.key_id, str(expires))
-        return f"{path}?{urlencode({'key': principal.key_id, 'expires': expires, PARAMETER: signature})}", expires
+        resource, _, query = path.partition("?")
+        signed = _join(resource, _rendition_of(resource, query) or "")
+        signature = _sign(self._secrets.content[0], "GET", signed, principal.owner, principal.key_id, str(expires))
+        return _join(signed, urlencode({"key": principal.key_id, "expires": expires, PARAMETER: signature})), expires
 
     async def refresh(self) -> None:
         """Check the file of secrets for a change now. See WatchedFile.refresh."""
@@ -87,7 +118,10 @@ class Signer:
         expires = sent.get("expires", "")
         if principal is None or not is_signable(path) or not re.fullmatch("[0-9]{1,12}", expires):
             raise BadSignature(INVALID_URL)
-        facts = (method, path, principal.owner, principal.key_id, expires)
+        rendition = _rendition_of(path, query)
+        if rendition is None:
+            raise BadSignature(INVALID_URL)
+        facts = (method, _join(path, rendition), principal.owner, principal.key_id, expires)
         signature = sent.get(PARAMETER, "").encode()
         matches = [hmac.compare_digest(signature, _sign(secret, *facts).encode()) for secret in self._secrets.content]
         if not any(matches):
@@ -95,10 +129,14 @@ class Signer:
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
             raise BadSignature("The signed URL has expired.")
-        return principal
+        return replace(principal, signed=True)
+
+
+def _join(path: str, query: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}{query}" if query else path
 
 
 def _sign(secret: bytes, method: str, path: str, owner: str, key_id: str, expires: str) -> str:
-    # No field can hold a line break: `is_signable` restricts the path, the other fields are tokens.
+    # No field can hold a line break: `is_signable` restricts path and query, the other fields are tokens.
     text = f"artmancer-1\n{method}\n{path}\n{owner}\n{KeyScope.READ}\n{key_id}\n{expires}"
     return base64.urlsafe_b64encode(hmac.digest(secret, text.encode(), hashlib.sha256)).decode().rstrip("=")

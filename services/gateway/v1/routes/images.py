@@ -20,6 +20,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
+from services.gateway.v1.routes.rendition_queries import WantedImage
 from services.gateway.v1.schemas import ExtractionRequest, Image
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
@@ -80,11 +81,17 @@ async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOw
 @router.get(
     "/images/{sha256}",
     response_class=Response,
-    responses=image_bytes(*UPLOADS) | can_fail(404, 416, 503),
+    responses=image_bytes(*UPLOADS) | can_fail(404, 413, 416, 422, 503),
 )
-async def download_image(sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner) -> Response:
-    """Download an uploaded image or a found mask, byte for byte."""
-    return await image_response(deps.images, await _require_image(deps, owner, sha256), request.headers)
+async def download_image(
+    sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner, wanted: WantedImage
+) -> Response:
+    """Download an uploaded image or a found mask, byte for byte, or upright in a format that a browser shows."""
+    ref = await _require_image(deps, owner, sha256)
+    if wanted is None:
+        return await image_response(deps.images, ref, request.headers)
+    made = await deps.renditions.of_image(ref, wanted)
+    return await image_response(deps.images, made.image, request.headers)
 
 
 @router.delete(

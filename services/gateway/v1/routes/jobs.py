@@ -20,9 +20,10 @@ from services.gateway.v1.openapi_responses import (
     json_request,
 )
 from services.gateway.v1.patches import patch_response, with_place
+from services.gateway.v1.routes.rendition_queries import RESULT_TYPES, WantedResult
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
 from services.gateway.v1.submissions import FORGOTTEN, submit
-from shared.errors import JobCancelled
+from shared.errors import BadInput, JobCancelled
 from shared.messages import Done, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
@@ -118,16 +119,31 @@ async def cancel_job(
 @router.get(
     "/{job_id}/result",
     response_class=Response,
-    responses=with_place(image_bytes("image/png")) | can_fail(404, 409, 410, 416, 422, 503),
+    responses=with_place(image_bytes(*RESULT_TYPES)) | can_fail(404, 409, 410, 413, 416, 422, 503),
 )
 async def download_result(
-    job_id: str, request: Request, deps: InjectedDeps, owner: CurrentOwner, *, patch: WantsPatch = False
+    job_id: str,
+    request: Request,
+    deps: InjectedDeps,
+    owner: CurrentOwner,
+    wanted: WantedResult,
+    *,
+    patch: WantsPatch = False,
 ) -> Response:
-    """Download the result as the worker encoded it. Supports `Range` and `If-None-Match`."""
-    done = _done_of(await deps.jobs.find(owner, job_id))
+    """Download the result as the worker encoded it, or in another format. Supports `Range` and `If-None-Match`."""
+    if patch and "format" in request.query_params:
+        raise BadInput("The query has patch and format; a patch is a PNG, so leave one of them out.")
+    record = await deps.jobs.find(owner, job_id)
+    done = _done_of(record)
     if patch:
         return await patch_response(deps.images, done, request.headers)
-    return await image_response(deps.images, done.result, request.headers)
+    if wanted is None:
+        response = await image_response(deps.images, done.result, request.headers)
+    else:
+        made = await deps.renditions.of_result(owner, record, done, wanted)
+        response = await image_response(deps.images, made.image, request.headers)
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @router.get("/{job_id}/receipt", response_description="The receipt.", responses=can_fail(404, 409, 410, 503))

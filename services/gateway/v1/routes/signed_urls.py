@@ -24,9 +24,15 @@ RequestBody = Annotated[SignedUrlRequest, Depends(json_body(SignedUrlRequest))]
     responses=json_can_fail(413, 422),
 )
 async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentPrincipal) -> SignedUrl:
-    """Sign the URL of your image, result or event stream for some minutes, for an EventSource or an `<img>`."""
+    """Sign the URL of your image, result or event stream for some minutes, for an EventSource or an `<img>`.
+
+    The path may have the query of a rendition: `format`, `quality`, `gps`. They are signed too.
+    """
     if not is_signable(request.path):
-        raise BadInput("The field path must be the path of an image, a result or an event stream.")
+        raise BadInput(
+            "The field path must be the path of an image, a result or an event stream. "
+            "Of an image or a result it may have the query parameters format, quality and gps."
+        )
     if deps.authenticator is None:
         return SignedUrl(url=request.path, expires_at=None)
     url, expires = deps.authenticator.signer.sign(principal, request.path, request.lifetime_s)

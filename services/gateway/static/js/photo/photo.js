@@ -3,10 +3,12 @@
 import { drawing } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
+import { ApiError, readShown } from "../server/api.js";
 import { Upload } from "../server/upload.js";
 
 const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
 const THUMB_PX = 112;
+const ON_SERVER = /(hei[cf]|tiff?)$/i; // formats that Chromium cannot show, by type, or by name where the type is empty
 const BACKGROUND = "#fff"; // of transparent images, as the server has it
 
 /** @typedef {{blob: Blob, x: number, y: number}} Patch  a picture and its place, in pixels of the photo */
@@ -35,7 +37,7 @@ export class Photo {
    * @param {string} [sha256]
    */
   static async open(blob, name, sha256) {
-    const bitmap = await decode(blob);
+    const bitmap = await decode(blob).catch((error) => decodeOnServer(blob, name, error));
     const { width, height } = bitmap;
     const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
     const preview = scaled(bitmap, width * scale, height * scale);
@@ -85,6 +87,21 @@ async function decode(blob) {
     return await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
     throw new PlainError(t("This file is not an image that this browser can show; choose a JPEG, PNG or WebP."));
+  }
+}
+
+/**
+ * Let the server make a picture of a file that this browser cannot show. Throws `error` if it cannot.
+ * @param {Blob} blob
+ * @param {string} name
+ * @param {unknown} error
+ */
+async function decodeOnServer(blob, name, error) {
+  if (!ON_SERVER.test(blob.type || name)) throw error;
+  try {
+    return await decode(await readShown(await new Upload(blob).send()));
+  } catch (refusal) {
+    throw refusal instanceof ApiError && refusal.status !== 422 ? refusal : error;
   }
 }
 

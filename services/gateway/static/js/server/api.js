@@ -159,6 +159,14 @@ export async function readImage(sha256, signal) {
 }
 
 /**
+ * An image as a format that every browser shows, upright.
+ * @param {string} sha256
+ */
+export async function readShown(sha256) {
+  return (await request(`/v1/images/${sha256}?format=jpeg`)).blob();
+}
+
+/**
  * @param {string} image
  * @param {Prompt} prompt
  * @param {number} candidates  at most; more than one takes several times as long

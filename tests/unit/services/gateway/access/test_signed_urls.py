@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,13 +35,14 @@ class Desk:
     def query(self, path: str = PATH, lifetime_s: float | None = None) -> str:
         """Return the query of a signed URL."""
         address, _ = self.signer.sign(ALICE, path, lifetime_s)
-        assert address.startswith(f"{path}?")
-        return address.partition("?")[2]
+        resource, _, query = address.partition("?")
+        assert resource == path.partition("?")[0]
+        return query
 
     def opens(self, query: str, *, method: str = "GET", path: str = PATH) -> bool:
         """Return whether the signature is valid."""
         try:
-            return self.signer.check(method, path, query, find_by_id) is ALICE
+            return self.signer.check(method, path, query, find_by_id) == replace(ALICE, signed=True)
         except BadSignature:
             return False
 
@@ -64,6 +66,41 @@ def test_a_signed_address_opens_its_path(desk: Desk) -> None:
 
     assert desk.opens(query)
     assert desk.opens(f"{query}&last_event_id=41")
+
+
+RESULT, IMAGE = "/v1/jobs/j1/result", f"/v1/images/{'0' * 64}"
+
+
+@pytest.mark.parametrize("resource", [RESULT, IMAGE])
+def test_a_rendition_is_part_of_what_is_signed(desk: Desk, resource: str) -> None:
+    """Neither another format, quality or place in the metadata, nor one where none was signed; the order is free."""
+    plain, chosen = desk.query(resource), desk.query(f"{resource}?quality=80&format=jpeg&gps=keep")
+
+    assert desk.opens(chosen, path=resource)
+    assert desk.opens("&".join(reversed(chosen.split("&"))), path=resource)
+    for change in ("format=webp", "quality=81", "gps=drop", "format=", "%66ormat=png", "gps=keep"):
+        assert not desk.opens(f"{plain}&{change}", path=resource), change
+    for change in ("format=webp", "quality=81", "gps=drop", "format=", "%66ormat=png"):
+        assert not desk.opens(f"{chosen}&{change}", path=resource), change
+    for part in ("format=jpeg&", "quality=80&", "gps=keep&"):
+        assert not desk.opens(chosen.replace(part, ""), path=resource), part
+
+
+def test_parameters_of_other_addresses_are_free(desk: Desk) -> None:
+    """They choose no rendition there."""
+    path = "/api/generate/result-image/j1"
+
+    assert desk.opens(f"{desk.query(path)}&format=png", path=path)
+
+
+@pytest.mark.parametrize(
+    "query", ["format=gif", "format=jpeg&format=png", "quality=0", "quality=101", "gps=yes", "key=1", "format=", "x"]
+)
+def test_a_wrong_query_is_not_signed(query: str) -> None:
+    """It would open nothing."""
+    assert not is_signable(f"{RESULT}?{query}")
+    assert not is_signable(f"{PATH}?format=jpeg")
+    assert is_signable(f"{RESULT}?format=jpeg&quality=100&gps=drop")
 
 
 OTHERS = [("DELETE", PATH), ("HEAD", PATH), *(("GET", f"/v1/jobs/{rest}") for rest in ("j2/events", "j1/result", "j1"))]

@@ -1,0 +1,122 @@
+"""Answers requests for renditions: each is made once, within the service's memory, and kept in the bucket `cache`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from services.imageutils.renditions import png_file
+from services.imageutils.renditions.carried import is_lossless_webp
+from services.imageutils.renditions.containers import Picture, choose_kind, estimate_bytes, kind_of
+from services.imageutils.renditions.rendition import Wanted, encode_rendition
+from shared import deadlines
+from shared.errors import BadMessage, ImageNotFound
+from shared.image_formats import CONTENT_TYPES
+from shared.image_source import format_of
+from shared.messages import ImageRef, RenditionReply
+from shared.reading import read
+
+if TYPE_CHECKING:
+    from services.imageutils.renditions.rendition import Rendition
+    from shared.image_store import NatsImageStore
+    from shared.messages import RenditionRequest
+    from shared.picture_memory import PictureSlots
+
+_BUCKET: Final = "cache"
+_VERSION = 1  # of the encoders and of the metadata; it changes with each change of the bytes
+
+
+class Renditions:
+    """Makes renditions. All methods raise ImageNotFound, BrokerUnavailable."""
+
+    def __init__(self, images: NatsImageStore, slots: PictureSlots) -> None:
+        self._images = images
+        self._slots = slots
+
+    async def make(self, request: RenditionRequest) -> RenditionReply:
+        """Return the rendition of a stored image. Raises BadImage, TooLarge."""
+        upload = None if request.upload is None else await self._images.describe(request.upload)
+        key = _name_rendition(request, upload)
+        if (kept := await self._find(key)) is not None:
+            return kept
+        image = request.image
+        kind, _ = choose_kind(request.format, _kind_of(upload), Picture(image.width, image.height, transparent=False))
+        decoded = image.sha256 if image.bucket == "inputs" else None
+        async with self._slots.enter(decoded, least_bytes=estimate_bytes(kind, image, upload)):
+            if (kept := await self._find(key)) is not None:  # made while this request waited
+                return kept
+            deadlines.check()
+            reply = await self._make(request)
+            await self._images.put_named(_BUCKET, key, reply.model_dump_json().encode())
+            return reply
+
+    async def _find(self, key: str) -> RenditionReply | None:
+        """Return a rendition that is kept, with all its bytes."""
+        data = await self._images.get_named(_BUCKET, key)
+        if data is None:
+            return None
+        with suppress(BadMessage):
+            reply = read(RenditionReply, data)
+            if reply.image.bucket != _BUCKET or await self._images.head(_BUCKET, reply.image.sha256) is not None:
+                return reply
+        return None
+
+    async def _make(self, request: RenditionRequest) -> RenditionReply:
+        image = request.image
+        pictures = [await self._images.get(image.bucket, image.sha256)]
+        upload = await self._fetch_upload(request, pictures[0])
+        made = await asyncio.to_thread(_encode, request, pictures, upload)
+        sha256 = await asyncio.to_thread(_hash, made.data)
+        if sha256 == image.sha256:
+            return RenditionReply(image=image.model_copy(update={"notes": made.notes or None}))
+        ref = ImageRef(
+            bucket=_BUCKET,
+            sha256=sha256,
+            content_type=made.content_type,
+            width=made.width,
+            height=made.height,
+            size_bytes=len(made.data),
+            notes=made.notes or None,
+        )
+        await self._images.put(_BUCKET, made.data, ref)
+        return RenditionReply(image=ref)
+
+    async def _fetch_upload(self, request: RenditionRequest, picture: bytes) -> bytes | None:
+        if request.upload is None or request.upload == request.image.sha256:
+            return picture if request.upload else None
+        with suppress(ImageNotFound):  # its metadata are lost, and the picture is not
+            return await self._images.get("inputs", request.upload)
+        return None
+
+
+def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | None) -> Rendition:
+    """Make the rendition. It leaves the picture of `pictures`, so that its memory returns early."""
+    image = request.image
+    upload_kind = None if upload is None else format_of(upload)
+    header = png_file.read_header(pictures[0]) if image.bucket == "results" else None
+    may_be_transparent = image.content_type != CONTENT_TYPES["JPEG"]
+    picture = Picture(image.width, image.height, may_be_transparent) if header is None else header.picture
+    lossless = upload is not None and upload_kind == "WEBP" and is_lossless_webp(upload)
+    kind, notes = choose_kind(request.format, upload_kind, picture, lossless=lossless)
+    wanted = Wanted(kind, request.quality, place=request.gps, lossless=lossless and request.format == "original")
+    made = encode_rendition(pictures, upload, upload_kind, wanted, is_stored=image.bucket == "results")
+    return replace(made, notes=[*notes, *made.notes])
+
+
+def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
+    """Return the name under which a rendition is kept: of all that its bytes depend on."""
+    facts = (request.format, f"q{request.quality or 0}", "gps" if request.gps else "no-gps")
+    return ".".join(
+        (f"rendition-{_VERSION}", request.image.sha256, "none" if upload is None else upload.sha256, *facts)
+    )
+
+
+def _kind_of(upload: ImageRef | None) -> str | None:
+    return None if upload is None else kind_of(upload.content_type)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
