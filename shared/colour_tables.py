@@ -6,6 +6,9 @@ decoded already, so that no large image travels between them.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +22,7 @@ SMALL_SIDE_PX = 384
 """The long side of the copy that a colour cast is estimated from; more pixels do not improve the estimate."""
 _CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
 _BAND_ROWS = 256
+_MOST_THREADS = 4  # OpenCV and numpy release the interpreter lock
 _CODES = np.arange(256) / 255
 # IEC 61966-2-1
 SRGB_TO_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004
@@ -44,12 +48,22 @@ def apply_table(image: Rgb, table: Rgb) -> Rgb:
     A clipped channel was at least as bright as its value. Without the highlights restored, its gain would turn them
     mint or pink.
     """
-    balanced = np.asarray(cv2.LUT(image, table[None]), np.uint8)
-    for top in range(0, len(image), _BAND_ROWS):
-        band = slice(top, top + _BAND_ROWS)
-        if image[band].max() >= _FIRST_CLIPPED:
-            _restore_highlights(image[band], balanced[band])
+    balanced, tops = np.empty_like(image), range(0, len(image), _BAND_ROWS)
+    apply_band = partial(_apply_in_band, image, table, balanced)
+    if len(tops) == 1:
+        apply_band(0)
+        return balanced
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(tops), len(os.sched_getaffinity(0))), "table") as threads:
+        for _ in threads.map(apply_band, tops):
+            pass
     return balanced
+
+
+def _apply_in_band(image: Rgb, table: Rgb, balanced: Rgb, top: int) -> None:
+    band = slice(top, top + _BAND_ROWS)
+    balanced[band] = cv2.LUT(image[band], table[None])
+    if image[band].max() >= _FIRST_CLIPPED:
+        _restore_highlights(image[band], balanced[band])
 
 
 def apply_curves(image: Deep, curves: Deep) -> Deep:

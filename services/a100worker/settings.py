@@ -45,6 +45,8 @@ class Settings(ServiceSettings):
     """Seconds that jobs of other tasks may wait for jobs of the task whose adapter is active."""
     inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)
     """Bytes of memory for the input images of the last jobs and of the next one."""
+    photos_in_memory_bytes: int = Field(default=96 * 1024**2, ge=0)
+    """Bytes of memory for the last decoded photos; 96 MiB hold one of 32 megapixels. 0 keeps none."""
     retry_delay_s: float = Field(default=1.0, ge=0)
     """Seconds until a failed job is tried again."""
     silence_s: float = Field(default=900.0, gt=0)

@@ -22,12 +22,12 @@ def restore(rgba: Rgba | None, edit: Edit) -> Rgb | Rgba:
 
     Outside the region every pixel is the photo's, bit for bit. Inside, the opacity rises with the region, so that a
     soft rim stays soft, and the colours are those that look on white as the engine painted them. An edit of the whole
-    image keeps the transparency everywhere, and is put into `rgba` itself.
+    image keeps the transparency everywhere. `rgba` stays as it is.
     """
     if rgba is None:
         return edit.image
     if edit.region is None:
-        return put_back(rgba, edit.image)
+        return put_back(rgba.copy(), edit.image)
     result = rgba.copy()
     box = bounding_box(edit.region)
     if box is None:

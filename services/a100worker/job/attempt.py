@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.placement import Box
     from services.a100worker.job.inputs import Files
     from services.a100worker.job.outputs import Output
+    from services.a100worker.job.photos import DecodedPhotos
     from services.a100worker.job.progress import ProgressPublisher
     from services.a100worker.job.results import File
     from services.a100worker.settings import Settings
@@ -48,6 +49,7 @@ class Attempt:
     settings: Settings
     bus: Bus
     images: ImageStore
+    photos: DecodedPhotos
     engine: Engine
     work: JobWork
     number: int  # 1-based, over all workers
@@ -108,7 +110,7 @@ class Attempt:
 
     def _edit(self, files: Files, calls: ServiceCalls) -> _Finished:
         """Decode, edit and encode in the engine's thread. Each change of threads costs a tenth of a no-op edit."""
-        decoded = decode(self.work.submit, files, calls)
+        decoded = decode(self.work.submit, files, calls, self.photos)
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
             edit = backend.edit(self.engine, decoded.inputs, self.progress)

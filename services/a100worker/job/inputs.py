@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from services.a100worker.backend import TaskInputs
     from services.a100worker.cancel_flag import CancelFlag
+    from services.a100worker.job.photos import DecodedPhotos
     from shared.bus import Bus
     from shared.colour import Colour
     from shared.image_codec import Grey, Photo, Rgb
@@ -96,9 +97,9 @@ async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
     return dict(zip(hashes, files, strict=True))
 
 
-def decode(submit: JobSubmit, files: Files, calls: ServiceCalls) -> Decoded:
+def decode(submit: JobSubmit, files: Files, calls: ServiceCalls, photos: DecodedPhotos) -> Decoded:
     """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
-    photo = decode_photo(files["image"], with_alpha=True, with_depth=True)
+    photo = photos.get(submit.image, files["image"])
     notes = list(photo.notes)
     return Decoded(_inputs(submit, photo, files, calls, notes), photo, notes)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.a100worker.job.attempt import Attempt
+from services.a100worker.job.photos import DecodedPhotos
 from services.a100worker.job.progress import ProgressPublisher
 from services.a100worker.job.results import drop_late_results
 from services.a100worker.job.settlement import Settlement, reject_unreadable
@@ -49,6 +50,7 @@ class Runner:
         self._settings = settings
         self._bus = bus
         self._images = images
+        self._photos = DecodedPhotos(settings.photos_in_memory_bytes)
         self._remover = NatsImageStore(bus, probe_in_thread)
         self._engine = engine
         self._prefetcher = prefetcher
@@ -88,6 +90,7 @@ class Runner:
                 settings=self._settings,
                 bus=self._bus,
                 images=self._images,
+                photos=self._photos,
                 engine=self._engine,
                 work=work,
                 number=settlement.attempt,

@@ -59,10 +59,11 @@ def test_an_opaque_photo_is_the_engines_image() -> None:
 
 def test_a_white_balance_keeps_the_opacity_everywhere() -> None:
     """It has no region."""
-    balanced = Edit(np.full((40, 50, 3), 77, np.uint8), None)
+    balanced, before = Edit(np.full((40, 50, 3), 77, np.uint8), None), PHOTO.copy()
 
     result = restore(PHOTO, balanced)
 
+    assert np.array_equal(PHOTO, before), "the next edit of this photo gets it too"
     assert np.array_equal(result[..., 3], PHOTO[..., 3])
     assert (result[..., :3][PHOTO[..., 3] > 0] == 77).all()
     assert np.array_equal(result[PHOTO[..., 3] == 0], PHOTO[PHOTO[..., 3] == 0])

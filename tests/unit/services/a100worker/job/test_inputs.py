@@ -8,6 +8,7 @@ import numpy as np
 
 from services.a100worker.backend import InsertionInputs
 from services.a100worker.job.inputs import decode
+from services.a100worker.job.photos import DecodedPhotos
 from shared.colour import SRGB, Colour
 from shared.image_codec import encode_png
 from shared.messages import JobSubmit, Task
@@ -29,7 +30,7 @@ def insertion(photo_colour: Colour = SRGB, **more: bytes) -> InsertionInputs:
         "image": encode_png(PHOTO, photo_colour), "mask": encode_png(MASK), "reference": encode_png(RED), **more
     }  # fmt: skip
     submit = JobSubmit(task=Task.INSERTION, **dict.fromkeys(files, NAME))
-    decoded = decode(submit, files, cast("ServiceCalls", None)).inputs
+    decoded = decode(submit, files, cast("ServiceCalls", None), DecodedPhotos(0)).inputs
     assert isinstance(decoded, InsertionInputs)
     return decoded
 
