@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.containers.engine import Engine
 
 ON_THE_CPU = {"A100WORKER_QWEN_DEVICE": "cpu", "A100WORKER_QWEN_WORK_PX": "128"}
-_PYTHON = ROOT / ".venv-models/bin/python"
+_PYTHON, _KUSTOMIZE = ROOT / ".venv-models/bin/python", ROOT / ".tools/bin/kustomize"
 _TORCH = "/opt/torch"
 _OF_THE_GPU_IMAGE = {
     "PYTHONPATH": f"/app:{_TORCH}",
@@ -38,9 +38,13 @@ shutil.rmtree(folder / "adapters")
 _SECRETS = {"nats-a100worker": ("a100worker/nats.nk", "ca.crt")}
 
 
-def available() -> bool:
-    """Return whether `make test-models` has installed torch."""
-    return _PYTHON.exists()
+def find_obstacle() -> str | None:
+    """Return the reason why the workers cannot be started here, in a sentence."""
+    if not _PYTHON.exists():
+        return "`make test-models` installs the torch that this test needs."
+    if not _KUSTOMIZE.exists():
+        return "There is no kustomize; where Go is installed, `make tools` builds it."
+    return None
 
 
 def build_checkpoint(folder: Path) -> None:
@@ -65,7 +69,7 @@ def write_override(path: Path) -> None:
 
 def render(overlay: str) -> list[dict[str, Any]]:
     """Return the manifests of an overlay."""
-    command: list[str | Path] = [ROOT / ".tools/bin/kustomize", "build", ROOT / "deploy/kubernetes/overlays" / overlay]
+    command: list[str | Path] = [_KUSTOMIZE, "build", ROOT / "deploy/kubernetes/overlays" / overlay]
     built = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return [manifest for manifest in yaml.safe_load_all(built.stdout) if manifest]
 
