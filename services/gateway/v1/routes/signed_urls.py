@@ -29,10 +29,9 @@ async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentP
     The path may have the query of a rendition: `format`, `quality`, `gps`. They are signed too.
     """
     if not is_signable(request.path):
-        raise BadInput(
-            "The field path must be the path of an image, a result or an event stream. "
-            "Of an image or a result it may have the query parameters format, quality and gps."
-        )
+        if is_signable(request.path.partition("?")[0]):
+            raise BadInput("The query in the field path may have only format, quality and gps, each once.")
+        raise BadInput("The field path must be the path of an image, a result or an event stream.")
     if deps.authenticator is None:
         return SignedUrl(url=request.path, expires_at=None)
     url, expires = deps.authenticator.signer.sign(principal, request.path, request.lifetime_s)
