@@ -137,7 +137,9 @@ async def _take_jobs(
                 return
             try:
                 delivery = await poller.receive(stop, presence.drained)
-                if delivery is not None:
+                if delivery is not None and presence.drained.is_set():
+                    await delivery.retry()  # the drain came while the broker was sending the job
+                elif delivery is not None:
                     await runner.run(delivery, stop)
                     give_back()
             except BrokerUnavailable as error:
