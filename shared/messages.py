@@ -529,6 +529,7 @@ class RenditionRequest(Message):
     format: Literal["original", "png", "jpeg", "webp", "avif"]
     quality: Annotated[int, Field(ge=1, le=100)] | None = None  # default: as the upload, or nearly without loss
     gps: bool = True
+    receipt: Sha256 | None = None  # of the job's receipt as /v1 sends it; a signature names it
 
 
 class RenditionReply(Message):

@@ -6,11 +6,12 @@ import asyncio
 import base64
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from services.imageutils.extract import cut_out_object, extract_object
 from services.imageutils.renditions.requests import Renditions
 from services.imageutils.shadow import Shadow, add_shadow
+from services.imageutils.signing import ManifestSigner
 from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
@@ -51,12 +52,13 @@ _SHADOW_BYTES = 300_000_000  # floats of the largest picture with a shadow, 2048
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Serve requests until `stop` is set."""
+    signer = ManifestSigner.open(settings.signing_certificate_file, settings.signing_key_file)
     async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus, probe_in_thread)
         slots = PictureSlots(images, settings.at_once, settings.memory_bytes)
-        endpoints = _endpoints(Handlers(images, slots), Renditions(images, slots), settings)
+        endpoints = _endpoints(Handlers(images, slots), Renditions(images, slots, signer), settings, signer)
         named = {"instance": settings.instance}
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named):
             probes.mark_started()
@@ -143,11 +145,16 @@ def _encode(picture: Picture) -> tuple[bytes, ImageRef]:
     return png, ref
 
 
-def _endpoints(handlers: Handlers, renditions: Renditions, settings: Settings) -> list[rpc.Endpoint[Any]]:
+def _endpoints(
+    handlers: Handlers, renditions: Renditions, settings: Settings, signer: ManifestSigner | None
+) -> list[rpc.Endpoint[Any]]:
     missing = report_missing_decoders()
 
     async def health(_: HealthRequest) -> HealthReply:
-        return HealthReply(service=NAME, instance=settings.instance, status="healthy", detail=missing)
+        problem = "" if signer is None else signer.problem
+        detail = missing if signer is None else missing | {"signing": problem or f"until {signer.expiry}"}
+        status: Literal["healthy", "degraded"] = "degraded" if problem else "healthy"
+        return HealthReply(service=NAME, instance=settings.instance, status=status, detail=detail)
 
     limit = settings.in_flight
     return [

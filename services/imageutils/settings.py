@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -18,5 +20,9 @@ class Settings(ServiceSettings):
     """Maximum number of requests processed at the same time."""
     memory_bytes: int = Field(default=LARGEST_BYTES, ge=LARGEST_BYTES)
     """Bytes of memory for the pictures of all requests that are processed; the default is one of the largest."""
+    signing_certificate_file: Path | None = None
+    """Certificate chain in PEM: results in a requested format are signed with it (C2PA)."""
+    signing_key_file: Path | None = None
+    """Key of that certificate, in PEM without a password."""
     in_flight: int = Field(default=32, ge=1)
     """Maximum number of open requests of each kind, waiting ones included; further requests get the error `busy`."""

@@ -11,6 +11,7 @@ import io
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from shared import VERSION
@@ -90,6 +91,11 @@ class ManifestSigner:
                 "without the root, the key usage digitalSignature, and an extended key usage such as emailProtection."
             ) from error
         return signer
+
+    @property
+    def expiry(self) -> str:
+        """Return the date of the certificate's end, for operators."""
+        return datetime.fromtimestamp(self._identity.expires_at, UTC).date().isoformat()
 
     @property
     def problem(self) -> str:

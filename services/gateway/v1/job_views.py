@@ -87,6 +87,11 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
     )
 
 
+def write_receipt(record: JobRecord, done: Done, submission: JobSubmit | None) -> bytes:
+    """Return the receipt as JSON: these bytes are sent, and a signed result names their hash."""
+    return receipt_of(record, done, submission).model_dump_json(by_alias=True).encode()
+
+
 def progress_of(record: JobRecord) -> float:
     """Return the finished fraction of the edit, 0 to 1; loading does not count."""
     match record.ended:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from services.gateway.v1.job_views import write_receipt
 from shared import rpc, subjects
 from shared.errors import NotFound
 from shared.marks import REMOVED
@@ -42,15 +44,19 @@ class Renditions:
 
     async def of_result(self, owner: str, record: JobRecord, done: Done, wanted: Wanted) -> RenditionReply:
         """Return the rendition of a result, with the metadata of the photo that was uploaded."""
-        return await self._request(done.result, await self._find_upload(owner, record), wanted)
+        receipt = write_receipt(record, done, await self._jobs.submission_of(record))
+        upload = await self._find_upload(owner, record)
+        return await self._request(done.result, upload, wanted, hashlib.sha256(receipt).hexdigest())
 
     async def of_image(self, ref: ImageRef, wanted: Wanted) -> RenditionReply:
         """Return the rendition of an upload, upright."""
         return await self._request(ref, ref.sha256, wanted)
 
-    async def _request(self, image: ImageRef, upload: str | None, wanted: Wanted) -> RenditionReply:
+    async def _request(
+        self, image: ImageRef, upload: str | None, wanted: Wanted, receipt: str | None = None
+    ) -> RenditionReply:
         request = RenditionRequest(
-            image=image, upload=upload, format=wanted.format, quality=wanted.quality, gps=wanted.gps
+            image=image, upload=upload, format=wanted.format, quality=wanted.quality, gps=wanted.gps, receipt=receipt
         )
         return await rpc.call(
             self._bus, subjects.IMG_RENDITION, request, RenditionReply, timeout_s=self._timeout_s

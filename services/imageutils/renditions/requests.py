@@ -12,34 +12,41 @@ from services.imageutils.renditions import png_file
 from services.imageutils.renditions.carried import is_lossless_webp
 from services.imageutils.renditions.containers import Picture, choose_kind, estimate_bytes, kind_of
 from services.imageutils.renditions.rendition import Wanted, encode_rendition
+from services.imageutils.signing import Origin
 from shared import deadlines
 from shared.errors import BadMessage, ImageNotFound
 from shared.image_formats import CONTENT_TYPES
 from shared.image_source import format_of
 from shared.messages import ImageRef, RenditionReply
 from shared.reading import read
+from shared.source_types import find_source_type
 
 if TYPE_CHECKING:
     from services.imageutils.renditions.rendition import Rendition
+    from services.imageutils.signing import ManifestSigner
     from shared.image_store import NatsImageStore
     from shared.messages import RenditionRequest
     from shared.picture_memory import PictureSlots
+    from shared.source_types import SourceType
 
 _BUCKET: Final = "cache"
+NOT_SIGNED = "not signed: the format has no place for it"
 _VERSION = 1  # of the encoders and of the metadata; it changes with each change of the bytes
 
 
 class Renditions:
     """Makes renditions. All methods raise ImageNotFound, BrokerUnavailable."""
 
-    def __init__(self, images: NatsImageStore, slots: PictureSlots) -> None:
+    def __init__(self, images: NatsImageStore, slots: PictureSlots, signer: ManifestSigner | None = None) -> None:
+        """With a signer, renditions of results are signed."""
         self._images = images
         self._slots = slots
+        self._signer = signer
 
     async def make(self, request: RenditionRequest) -> RenditionReply:
         """Return the rendition of a stored image. Raises BadImage, TooLarge."""
         upload = None if request.upload is None else await self._images.describe(request.upload)
-        key = _name_rendition(request, upload)
+        key = _name_rendition(request, upload) + self._name_signature(request)
         if (kept := await self._find(key)) is not None:
             return kept
         image = request.image
@@ -68,7 +75,10 @@ class Renditions:
         image = request.image
         pictures = [await self._images.get(image.bucket, image.sha256)]
         upload = await self._fetch_upload(request, pictures[0])
+        source_type = find_source_type(pictures[0])
         made = await asyncio.to_thread(_encode, request, pictures, upload)
+        if self._signs(request):
+            made = await asyncio.to_thread(self._sign, made, request, upload, source_type)
         sha256 = await asyncio.to_thread(_hash, made.data)
         if sha256 == image.sha256:
             return RenditionReply(image=image.model_copy(update={"notes": made.notes or None}))
@@ -83,6 +93,30 @@ class Renditions:
         )
         await self._images.put(_BUCKET, made.data, ref)
         return RenditionReply(image=ref)
+
+    def _signs(self, request: RenditionRequest) -> bool:
+        return self._signer is not None and not self._signer.problem and request.image.bucket == "results"
+
+    def _name_signature(self, request: RenditionRequest) -> str:
+        """Return the end of the name of a signed rendition: its signer, and the receipt that it names."""
+        if self._signer is None or not self._signs(request):
+            return ""
+        return f".{self._signer.digest}.{request.receipt or 'none'}"
+
+    def _sign(
+        self, made: Rendition, request: RenditionRequest, upload: bytes | None, source_type: SourceType | None
+    ) -> Rendition:
+        kind = None if upload is None else format_of(upload)
+        origin = Origin(
+            output=request.image.sha256,
+            receipt=request.receipt,
+            source_type=source_type,
+            upload=upload,
+            upload_type=CONTENT_TYPES[kind or "JPEG"],
+            place=request.gps,
+        )
+        signed = None if self._signer is None else self._signer.sign(made.data, made.content_type, origin)
+        return replace(made, notes=[*made.notes, NOT_SIGNED]) if signed is None else replace(made, data=signed)
 
     async def _fetch_upload(self, request: RenditionRequest, picture: bytes) -> bytes | None:
         if request.upload is None or request.upload == request.image.sha256:

@@ -10,7 +10,7 @@ from services.gateway.core.jobs import done_of
 from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
 from services.gateway.http.image_response import image_response
 from services.gateway.http.json_body import json_body
-from services.gateway.v1.job_views import job_of, links_of, receipt_of
+from services.gateway.v1.job_views import job_of, links_of, write_receipt
 from services.gateway.v1.openapi_responses import (
     can_fail,
     describe_error,
@@ -146,11 +146,17 @@ async def download_result(
     return response
 
 
-@router.get("/{job_id}/receipt", response_description="The receipt.", responses=can_fail(404, 409, 410, 503))
-async def read_receipt(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Receipt:
+@router.get(
+    "/{job_id}/receipt",
+    response_model=Receipt,
+    response_description="The receipt.",
+    responses=can_fail(404, 409, 410, 503),
+)
+async def read_receipt(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the hashes of the inputs and the result, and the number of pixels changed outside the edited region."""
     record = await deps.jobs.find(owner, job_id)
-    return receipt_of(record, _done_of(record), await deps.jobs.submission_of(record))
+    body = write_receipt(record, _done_of(record), await deps.jobs.submission_of(record))
+    return Response(body, media_type="application/json")
 
 
 def _done_of(record: JobRecord) -> Done:
