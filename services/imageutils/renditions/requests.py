@@ -52,7 +52,10 @@ class Renditions:
         image = request.image
         kind, _ = choose_kind(request.format, _kind_of(upload), Picture(image.width, image.height, transparent=False))
         decoded = image.sha256 if image.bucket == "inputs" else None
-        async with self._slots.enter(decoded, least_bytes=estimate_bytes(kind, image, upload)):
+        least_bytes = estimate_bytes(kind, image, upload)
+        if self._signs(request):  # the encoded file, the signed one and its copy, after the pixels are gone
+            least_bytes = max(least_bytes, 3 * image.size_bytes)
+        async with self._slots.enter(decoded, least_bytes=least_bytes):
             if (kept := await self._find(key)) is not None:  # made while this request waited
                 return kept
             deadlines.check()
