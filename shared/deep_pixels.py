@@ -83,14 +83,20 @@ def mode_of(source: Source) -> str:
     return source.image.mode
 
 
-def read(source: Source) -> Deep:
-    """Decode the first picture of a file for which `is_kept` is True, as it is stored. Raises BadImage."""
+def read(source: Source) -> Deep | None:
+    """Decode the first picture of a file for which `is_kept` is True, as it is stored.
+
+    None for a file that OpenCV cannot read, such as a TIFF with a rare compression: Pillow decodes it, or raises.
+    """
     import cv2  # noqa: PLC0415 (the gateway's children start without it)
     import numpy as np  # noqa: PLC0415
 
-    stored = cv2.imdecode(np.frombuffer(source.pixels, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        stored = cv2.imdecode(np.frombuffer(source.pixels, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
     if stored is None or stored.dtype != np.uint16:
-        raise BadImage("The image is damaged or incomplete.")
+        return None
     if stored.ndim == _COLOURS:
         code = cv2.COLOR_BGR2RGB if stored.shape[2] == _COLOURS else cv2.COLOR_BGRA2RGBA
         return np.asarray(cv2.cvtColor(stored, code, dst=stored), np.uint16)

@@ -75,6 +75,21 @@ def test_a_compressed_tiff_keeps_every_bit(channels: int, scheme: int) -> None:
     assert np.array_equal(deep_of(bytes(data)), as_result(PIXELS[channels]))
 
 
+@pytest.mark.parametrize("scheme", ["lzma", "zstd", "tiff_adobe_deflate", "tiff_lzw"])
+def test_a_tiff_of_any_compression_is_read(scheme: str) -> None:
+    """With all 16 bits where OpenCV knows it, else with 8 and a note."""
+    file, grey = io.BytesIO(), PIXELS[1][..., 0]
+    Image.fromarray(grey).save(file, "TIFF", compression=scheme)
+
+    photo = decode_photo(file.getvalue(), with_alpha=True, with_depth=True)
+
+    assert np.array_equal(photo.rgb[..., 0], grey // 257)
+    if photo.deep is None:
+        assert photo.notes == (REDUCED,)
+    else:
+        assert np.array_equal(photo.deep[..., 0], grey)
+
+
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

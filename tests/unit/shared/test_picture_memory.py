@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from shared.deep_pixels import KEPT
 from shared.image_formats import MAX_PIXELS
 from shared.messages import ImageRef
 from shared.picture_memory import LARGEST_BYTES, PictureSlots
@@ -26,6 +27,7 @@ class Sizes:
             bucket="inputs",
             sha256="0" * 64,
             content_type=f"image/{kind or 'jpeg'}",
+            notes=[KEPT] if kind == "tiff" else None,
             width=int(side),
             height=int(side),
             size_bytes=1000,
@@ -67,13 +69,26 @@ async def visit_all(room: Room, at_once: int, *visits: tuple[str | None, ...]) -
         ([(f"{SIDE_PX}",), (f"{SIDE_PX}",)], 1),
         ([("1000", "1000"), ("1000", None), ("1000",)], 3),
         ([("?",), ("10",)], 1),
+        ([("5700",), ("5700",)], 2),
+        ([("tiff:5700",), ("tiff:5700",)], 1),
         ([("10",), ("10",), ("10",), ("10",), ("10",), ("10",)], 4),
         ([("10", f"{SIDE_PX}"), ("10",)], 2),
         ([("10", "?"), ("2500",)], 1),
         ([(f"avif:{SIDE_PX}",), ("10",)], 1),
         ([("webp:4000",), ("webp:4000",), ("webp:4000",), ("webp:4000",)], 2),
     ],
-    ids=["largest", "small", "unknown", "number", "large mask", "unknown mask", "video codec", "half of it"],
+    ids=[
+        "largest",
+        "small",
+        "unknown",
+        "8 bits",
+        "16 bits",
+        "number",
+        "large mask",
+        "unknown mask",
+        "video codec",
+        "half of it",
+    ],
 )
 async def test_requests_wait_for_memory(visits: list[tuple[str | None, ...]], at_once: int) -> None:
     """A request that would pass the budget waits until others have left."""
