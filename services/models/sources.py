@@ -65,6 +65,7 @@ def unpack(model: Model, archive: Path, arrivals: Path) -> None:
                 with members.open(file.member) as source, (arrivals / file.name).open("wb") as sink:
                     shutil.copyfileobj(source, sink, _PIECE_BYTES)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        shutil.rmtree(arrivals)
         raise Unavailable(
             f"{model.name} arrived damaged: {archive.name} is not the archive that was published."
         ) from error
@@ -106,7 +107,7 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
         try:
             unpack(model, archive, arrivals)
         finally:
-            archive.unlink()
+            archive.unlink(missing_ok=True)
     for file in model.files:
         if file.name != file.member and (arrivals / file.member).is_file():
             (arrivals / file.name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from shared.volumes import Volume
 from tests.models.hub import COMMIT, Hub, running_hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 FASTSAM, QWEN, QWEN_2509 = "Uminosachi/FastSAM", "Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-Edit-2509"
@@ -69,6 +71,38 @@ class Operator:
 def models(hub: Hub, tmp_path: Path) -> Operator:
     """Return the command."""
     return Operator(hub, tmp_path)
+
+
+def zipped(names: Sequence[str]) -> bytes:
+    """Return an archive of weights, and of a file that no model names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in (*names, "run_me.py"):
+            archive.writestr(name, WEIGHTS)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("archive", "reason"),
+    [
+        (zipped(["sam2.1_hiera_tiny.encoder.onnx", "sam2.1_hiera_tiny.decoder.onnx"]), "onnx has another SHA-256"),
+        (zipped(["sam2.1_hiera_tiny.encoder.onnx"]), "is not the archive that was published"),
+        (zipped(["sam2.1_hiera_tiny.encoder.onnx"])[:-30], "is not the archive that was published"),
+    ],
+    ids=["other bytes", "a file is missing", "cut short"],
+)
+def test_an_archive_of_the_hub_is_checked_file_by_file(models: Operator, hub: Hub, archive: bytes, reason: str) -> None:
+    """Its members are compared with their own digests, and nothing of it stays in the volume."""
+    name = "sam2.1_hiera_tiny_20260221.zip"
+    hub.repositories["vietanhdev/segment-anything-2.1-onnx-models"] = {name: archive, "README.md": b"not wanted"}
+
+    pulled = models("pull", "sam")
+
+    assert pulled.returncode == 1
+    assert f"sam arrived damaged: {name if 'archive' in reason else 'decoder.'}" in pulled.stderr
+    assert reason in pulled.stderr
+    assert not [path.name for path in (models.model_dir / "sam").rglob("*") if path.suffix in {".onnx", ".zip", ".py"}]
+    assert not any("README" in line for line in hub.asked)
 
 
 def test_a_model_comes_from_a_mirror_of_the_hub(models: Operator) -> None:

@@ -23,6 +23,7 @@ def make_options() -> Any:
     """Return options of a session that keeps no memory between runs."""
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False  # the arena keeps its memory between runs
+    options.enable_mem_pattern = False  # planned in one block, the activations of SAM 2.1 take 110 MB more
     options.log_severity_level = 3
     return options
 

@@ -15,6 +15,7 @@ import onnxruntime
 from services.segmentation.backends.onnx_sessions import CANCEL_POLL_S, CPU, cancellable_by, make_options
 from services.segmentation.backends.sam.layouts import MAP_PX, recognise
 from shared.errors import ConfigError, EngineFailed
+from shared.picture_memory import give_back
 from shared.volumes import Volume
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Network:
         self._input = self._encoder.get_inputs()[0]
         self._kinds = {node.name: _HALF if "16" in node.type else _FLOAT for node in self._decoder.get_inputs()}
         self._lock = threading.Lock()
+        give_back()  # 100 MB of the load, before the run takes its own
         self._try(model)
+        give_back()  # 300 MB of the run
 
     def _try(self, model: str) -> None:
         try:
