@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
 
 _MAX_SIDE_PX = 1024
+_MAX_WHOLE_SIDE_PX = 2048
 _MARGIN = 0.1  # of the long side: background for the separation of the colours
 _MIN_MARGIN_PX = 8
 _SOFT_RIM = 0.04  # of the long side
@@ -89,7 +90,11 @@ def cut_out(image: Rgb, mask: Grey) -> Cutout:
 
 
 def cut_whole(image: Rgb) -> Cutout:
-    """Return the whole image as a cutout with a fading rim."""
+    """Return the whole image as a cutout with a fading rim, at most at 2048 px."""
+    scale = min(1.0, _MAX_WHOLE_SIDE_PX / max(image.shape))
+    if scale < 1:  # the floats of 64 megapixels take a gigabyte
+        size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     height, width = image.shape[:2]
     reach = max(1.0, _SOFT_RIM * max(height, width))
     rows, columns = (np.minimum(np.arange(side) + 0.5, side - np.arange(side) - 0.5) for side in (height, width))

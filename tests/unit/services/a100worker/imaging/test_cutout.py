@@ -57,6 +57,14 @@ def test_a_resized_cut_out_has_the_size_asked_for(size: tuple[int, int]) -> None
     assert thing.alpha.max() <= 1
 
 
+def test_a_large_whole_picture_is_taken_at_no_more_than_2048_px() -> None:
+    """One of 64 megapixels would take gigabytes; its colours stay."""
+    thing = cut_whole(np.full((1500, 3000, 3), (51, 102, 204), np.uint8))
+
+    assert thing.alpha.shape == (1024, 2048)
+    assert np.allclose(thing.colour[512, 1024], [0.2, 0.4, 0.8])
+
+
 def test_a_whole_picture_fades_at_its_rim() -> None:
     """From nearly nothing at the corner to all in the middle."""
     thing = cut_whole(photo("cat"))
