@@ -14,6 +14,8 @@ from tests.stack import running_stack
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from playwright.async_api import Request
+
     from tests.browser.studio import Studio
     from tests.stack import RunningStack
 
@@ -80,3 +82,49 @@ async def test_words_are_offered_and_sent_where_they_are_obeyed(
     await studio.shows_result()
 
     assert (submission["prompt"], submission["steps"]) == (QUICK, 7)
+
+
+async def test_three_variations_are_three_versions(studio: Studio) -> None:
+    """Of the same photo and mask, each another one; they are chosen in the strip."""
+    await studio.brush((300, 150), (340, 150), size=40)
+    sent: list[dict[str, Any]] = []
+
+    def note(request: Request) -> None:
+        if request.url.endswith("/v1/jobs"):
+            sent.append(json.loads(request.post_data or "{}"))
+
+    studio.page.on("request", note)
+    await studio.button("Three variations").click()
+    await studio.shows_result()
+    await expect(studio.film).to_have_count(3)
+    for number in range(3):
+        await expect(studio.film.nth(number)).to_have_attribute("data-status", "done")
+    await studio.film.last.click()
+    await studio.shows_result()
+    await expect(studio.film.last).to_have_attribute("aria-current", "true")
+
+    assert len({(each["seed"], each["variant"]) for each in sent}) == 3
+    assert len({each["mask"] for each in sent}) == 1
+
+
+async def test_a_found_mask_is_announced(studio: Studio) -> None:
+    """A screen reader says how much is marked."""
+    await studio.click(330, 200)
+
+    await expect(studio.page.locator("#announcer")).to_have_text("Marked, 2 % of the photo.")
+
+
+async def test_a_refusal_for_programs_becomes_a_sentence_for_people(studio: Studio) -> None:
+    """No field of the API is named."""
+    await studio.page.route(
+        "**/v1/jobs",
+        lambda route: route.fulfill(
+            status=422,
+            content_type="application/problem+json",
+            body='{"code": "bad_input", "detail": "The field mask names an empty mask; mark the region to edit."}',
+        ),
+    )
+    await studio.brush((300, 150), (340, 150), size=40)
+    await studio.run.click()
+
+    await studio.says("The server cannot use this photo with this mask; mark a larger part, or take a larger photo.")

@@ -20,6 +20,7 @@ import { toggleTheme } from "./page/theme.js";
 /** The first photo, shown before any response of the server. */
 const FIRST = { name: "rocket", url: "/static/samples/rocket.jpg" };
 const ZOOM_STEP = 1.4;
+const VARIATIONS = 3;
 
 const studio = new Studio();
 const { notices, workspace } = studio;
@@ -91,6 +92,7 @@ function connectControls() {
   if (language === "de") Object.assign(other, { textContent: "EN", lang: "en", ariaLabel: "English" });
   other.addEventListener("click", switchLanguage);
   onClick("show-keys", showKeys);
+  onClick("three", () => studio.runner.run(VARIATIONS));
   onClick("cancel", () => studio.runner.cancel());
   onClick("leave-result", () => studio.steps.undo());
   onClick("continue-result", () => studio.continueEditing());

@@ -7,6 +7,8 @@ import { withStored } from "../server/upload.js";
  * @typedef {import("../server/upload.js").Upload} Upload
  */
 
+const SEEDS = 2 ** 31;
+
 /** One submission at a time. */
 export class Runner {
   isSending = false;
@@ -18,8 +20,11 @@ export class Runner {
     this.studio = studio;
   }
 
-  /** Start an edit with the current settings. */
-  async run() {
+  /**
+   * Start an edit with the current settings.
+   * @param {number} [count]  of variations, which appear beside each other in the strip
+   */
+  async run(count = 1) {
     if (this.isSending || this.studio.view === "work") return;
     if (this.studio.workspace.missing) {
       this.studio.notices.warn(this.studio.workspace.missing);
@@ -30,7 +35,7 @@ export class Runner {
     this.studio.toEditing();
     this.studio.notices.clear();
     try {
-      const job = await this.#submit();
+      const job = await this.#submit(count);
       if (turn === this.studio.turn) this.studio.watch(job);
     } catch (error) {
       this.studio.offerAgain(this.studio.notices.reason(error));
@@ -40,7 +45,8 @@ export class Runner {
     }
   }
 
-  async #submit() {
+  /** @param {number} count */
+  async #submit(count) {
     const { roll, at } = this.studio.timeline;
     const { photo, mask } = this.studio.workspace.photo;
     if (!roll || !photo) throw new Error("There is no photo.");
@@ -60,6 +66,11 @@ export class Runner {
     );
     for (const { source, sha256 } of uploads) if (source instanceof Blob) this.studio.vault.keep(sha256, source);
     this.studio.timeline.noteMade(job.id, steps);
+    const names = uploads.map(({ sha256 }) => sha256);
+    for (const other of variations(submission(names), count)) {
+      this.studio.timeline.noteMade((await this.studio.runs.begin(other, facts)).id, steps);
+    }
+    this.studio.runs.follow(job.id);
     this.studio.timeline.ahead = [];
     return job;
   }
@@ -72,4 +83,19 @@ export class Runner {
       this.studio.notices.fail(error);
     }
   }
+}
+
+/**
+ * Further submissions that differ from one: first another way to fill, where the engine has one, then other seeds.
+ * @param {Record<string, unknown>} submission
+ * @param {number} count  of all together
+ */
+function variations(submission, count) {
+  const { seed, variant } = submission;
+  /** @type {Record<string, unknown>[]} */
+  const others = variant === 0 ? [{ ...submission, variant: 1 }] : [];
+  for (let more = 1; typeof seed === "number" && others.length < count - 1; more++) {
+    others.push({ ...submission, seed: (seed + more) % SEEDS });
+  }
+  return others.slice(0, count - 1);
 }

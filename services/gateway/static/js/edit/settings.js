@@ -59,6 +59,8 @@ export class Settings {
       const { parameter = "" } = field instanceof HTMLElement ? field.dataset : {};
       field.toggleAttribute("hidden", !this.capabilities.obeys(task, parameter));
     }
+    const canVary = this.capabilities.obeys(task, "seed") || this.capabilities.obeys(task, "variant");
+    byId("three", HTMLElement).hidden = !canVary;
     for (const group of document.querySelectorAll("[data-parameters]")) {
       group.toggleAttribute("hidden", !group.querySelector("[data-parameter]:not([hidden])"));
     }

@@ -208,10 +208,7 @@ export class Workspace extends EventTarget {
     this.#choices.show(pane);
     this.#opacity.value = String(Math.round(pane.opacity * 100));
     this.#showGrowth(pane.mask.state.grow);
-    const share = (pane.raster?.coverage ?? 0) * 100;
-    this.#facts.textContent = pane.isMarked
-      ? t("{share} % of the photo", { share: share < 1 ? "<1" : Math.round(share) })
-      : "";
+    this.#facts.textContent = pane.isMarked ? t("{share} % of the photo", { share: percent(pane) }) : "";
     const text = pane.busy ? finding(pane) : this.busyText || this.#advice();
     if (this.#hint.textContent !== text) this.#hint.replaceChildren(create("span", {}, text));
     this.#hint.classList.toggle("busy", pane.busy || this.busyText !== "");
@@ -241,6 +238,10 @@ export class Workspace extends EventTarget {
     pane.addEventListener("change", () => this.refresh());
     pane.addEventListener("busy", () => this.refresh());
     pane.addEventListener("note", (event) => this.notices.say(String(/** @type {CustomEvent} */ (event).detail)));
+    pane.addEventListener("found", () => {
+      const share = percent(pane);
+      this.notices.say(t("Marked, {share} % of the photo.", { share }));
+    });
     pane.addEventListener("failure", (event) => {
       const error = /** @type {CustomEvent} */ (event).detail;
       if (error instanceof ApiError && error.code === "nothing_found") this.notices.tell(sentence(error));
@@ -308,4 +309,13 @@ function finding({ photo }) {
   const share = photo?.upload.share ?? null;
   if (share === null || share === 1) return t("Finding the object…");
   return t("Sending the photo… {percent} %", { percent: Math.round(share * 100) });
+}
+
+/**
+ * How much of a photo is marked, as people read it.
+ * @param {Pane} pane
+ */
+function percent({ raster }) {
+  const share = (raster?.coverage ?? 0) * 100;
+  return share < 1 ? "<1" : Math.round(share);
 }

@@ -37,6 +37,9 @@ export function expired() {
   return t("This edit is unknown to the server or has expired; run it again.");
 }
 
+/** Details that name fields of the API. */
+const FOR_PROGRAMS = /\bfields?\b/i;
+
 /** @type {Record<number, string>} */
 const BY_STATUS = {
   401: t("This studio requires a key; try again and enter it."),
@@ -58,6 +61,9 @@ export function sentence(error) {
   if (error.status === 429 || error.code === "busy") return busy(error.retryAfterS);
   const known = BY_CODE[error.code] ?? BY_STATUS[error.status];
   if (known) return known;
+  if (error.status === 422 && FOR_PROGRAMS.test(error.detail)) {
+    return t("The server cannot use this photo with this mask; mark a larger part, or take a larger photo.");
+  }
   if (error.status === 422 && error.detail) return asSentence(error.detail);
   return t("The server had a problem; try again in a moment.");
 }

@@ -316,6 +316,7 @@ export class Pane extends EventTarget {
       if (asking.signal.aborted) return null;
       this.#pending = null;
       this.mask.commit({ ...changes, candidates: [found], chosen: 0 });
+      this.dispatchEvent(new Event("found"));
       if (answer.note) this.dispatchEvent(new CustomEvent("note", { detail: answer.note }));
       return found;
     } catch (error) {

@@ -118,6 +118,8 @@ export const GERMAN = {
   "The server had a problem; try again in a moment.":
     "Der Server hatte ein Problem; versuchen Sie es gleich noch einmal.",
   "{reason}; change that and run it again.": "{reason}; ändern Sie das und führen Sie es noch einmal aus.",
+  "The server cannot use this photo with this mask; mark a larger part, or take a larger photo.":
+    "Der Server kann dieses Foto mit dieser Maske nicht verwenden; markieren Sie mehr oder nehmen Sie ein größeres Foto.",
   "Everything is busy right now; try again in a moment.":
     "Gerade ist alles belegt; versuchen Sie es gleich noch einmal.",
   "Everything is busy right now; try again in 1 second.":
@@ -251,6 +253,10 @@ export const GERMAN = {
   "New random seed": "Neue zufällige Startzahl",
   Steps: "Schritte",
   Guidance: "Führung",
+  "Marked, {share} % of the photo.": "Markiert, {share} % des Fotos.",
+  "Three variations": "Drei Varianten",
+  "Runs three times with other seeds; choose in the strip":
+    "Läuft dreimal mit anderen Startzahlen; wählen Sie im Streifen",
   "Notify me": "Benachrichtigen",
   Cancel: "Abbrechen",
   "Ctrl ↵": "Strg ↵",
