@@ -169,3 +169,21 @@ async def test_the_photo_can_be_seen_from_near(studio: Studio) -> None:
     await expect(studio.zoom).not_to_have_text(whole)
     await studio.zoom.click()
     await expect(studio.zoom).to_have_text(whole)
+
+
+async def test_the_object_under_the_mouse_is_outlined(studio: Studio) -> None:
+    """After the engine has seen the photo; the outline goes with the mouse, and it marks nothing."""
+    await studio.click(*ROCKET)
+    await studio.is_marked()
+    await studio.press("Delete")
+    await expect(studio.mask_facts).to_have_text("")
+    await studio.page.mouse.move(*await studio.on_screen((30, 400)))
+    plain = await studio.read_stage()
+    async with studio.page.expect_response("**/v1/masks/preview") as answered:
+        await studio.page.mouse.move(*await studio.on_screen((330, 250)))
+    found = await (await answered.value).json()
+    await studio.shoot("outlined")
+
+    assert found["status"] == "found"
+    assert await studio.read_stage() != plain
+    await expect(studio.mask_facts).to_have_text("")

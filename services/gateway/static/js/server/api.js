@@ -178,6 +178,19 @@ export async function findMasks(image, prompt, candidates, signal) {
 }
 
 /**
+ * The outline of what a click would select. A missing key is an ApiError, because nobody has asked for anything.
+ * @param {string} image
+ * @param {[number, number]} point
+ * @param {AbortSignal} signal
+ * @returns {Promise<{status: "found" | "nothing" | "not-seen" | "superseded", outline: [number, number][][]}>}
+ */
+export async function outlineAt(image, point, signal) {
+  const headers = { "Content-Type": "application/json" };
+  const body = JSON.stringify({ image, point });
+  return (await request("/v1/masks/preview", { method: "POST", headers, body, signal }, false)).json();
+}
+
+/**
  * @param {object} submission
  * @param {string} key  the same key and submission never start a second job
  * @returns {Promise<JobState>}

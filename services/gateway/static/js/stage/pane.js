@@ -5,6 +5,7 @@ import { Candidate } from "../marking/candidate.js";
 import { Crosshair } from "./crosshair.js";
 import { inside } from "../page/dom.js";
 import { Gestures } from "./gestures.js";
+import { HoverOutline } from "./hover.js";
 import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
 import { Mask, NOTHING } from "../marking/mask.js";
 import { Pen } from "../marking/pen.js";
@@ -31,10 +32,7 @@ import { Upload, withStored } from "../server/upload.js";
 const CANDIDATES = 3;
 const FRAME_MS = 50; // while the mask pulses: slow enough to leave the processor to the edit
 
-/**
- * Fires `change` (photo or mask), `busy`, `note`, `failure` (detail: the text or the error), and `stroke` after the first
- * stroke of the brush on an empty mask.
- */
+/** Fires `change` (photo or mask), `found`, `busy`, `note`, `failure` (detail), and `stroke` after a first stroke. */
 export class Pane extends EventTarget {
   mask = new Mask();
   /** @type {Photo | null} */
@@ -57,6 +55,8 @@ export class Pane extends EventTarget {
   /** Shown and used instead of photo, mask and tools.
    * @type {Cover | null} */
   #cover = null;
+  /** @type {HoverOutline} */
+  #hover;
   /** @type {Click | null} */
   #pending = null;
   /** @type {AbortController | null} */
@@ -100,10 +100,12 @@ export class Pane extends EventTarget {
         () => this.#look(),
       ),
       this.waiting.layer,
+      (context, view) => this.#hover.paint(context, view),
       clicksLayer(() => this.#clicks()),
       (context, view) => tool()?.paint(context, view, this.crosshair.visible ? this.crosshair.at : this.gestures.hover),
       (context, view) => this.crosshair.paint(context, view),
     ];
+    this.#hover = new HoverOutline(this);
     this.stage.layers = this.layers;
     this.mask.addEventListener("change", () => this.#maskChanged());
   }
@@ -124,6 +126,7 @@ export class Pane extends EventTarget {
    */
   show(photo) {
     this.stop();
+    this.#hover.clear();
     this.photo = photo;
     this.raster = new Raster(photo);
     this.stage.setPhoto(photo.width, photo.height);
@@ -136,11 +139,9 @@ export class Pane extends EventTarget {
    * @param {Photo} photo
    */
   replace(photo) {
-    if (photo.width !== this.photo?.width || photo.height !== this.photo.height) {
-      this.show(photo);
-      return;
-    }
-    this.photo = photo;
+    const isSameSize = photo.width === this.photo?.width && photo.height === this.photo.height;
+    if (isSameSize) this.photo = photo;
+    else this.show(photo);
     this.stage.repaint();
   }
 
