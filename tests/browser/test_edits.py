@@ -162,3 +162,20 @@ async def test_what_is_missing_is_said(studio: Studio) -> None:
     await studio.drag((300, 100), (400, 200))
     await studio.run.click()
     await studio.says("There is no object photo yet; choose one beside your photo.")
+
+
+async def test_a_download_in_another_format(studio: Studio) -> None:
+    """PNG at first; as it came is a JPEG for a JPEG, and the choice is kept."""
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    formats = studio.page.get_by_label("Format of the download")
+    await expect(formats).to_have_value("png")
+    await formats.select_option("original")
+    name, picture = await download_result(studio)
+    await studio.shoot("formats")
+
+    assert (name, picture.size) == ("rocket-balanced.jpg", (640, 427))
+    await studio.page.reload()
+    await studio.shows_result()
+    await expect(formats).to_have_value("original")

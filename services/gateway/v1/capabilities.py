@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from shared.messages import WorkerAbilities
 
-RESULT_FORMATS = ("image/png",)
+RESULT_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/avif")
 
 
 def capabilities_of(workers: Sequence[WorkerAbilities]) -> Capabilities:

@@ -135,20 +135,21 @@ HEALTH = {
     "streams": [],
     "formats": ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "ICO", "AVIF", "HEIF"],
 }
+_FORMATS = ["image/png", "image/jpeg", "image/webp", "image/avif"]
 CAPABILITIES = {
     "tasks": {
         "removal": {
             "engines": ["classical"],
             "parameters": ["seed", "variant"],
             "typical_s": 1.2,
-            "formats": ["image/png"],
+            "formats": _FORMATS,
         },
-        "insertion": {"engines": ["classical"], "parameters": [], "typical_s": None, "formats": ["image/png"]},
+        "insertion": {"engines": ["classical"], "parameters": [], "typical_s": None, "formats": _FORMATS},
         "white-balance": {
             "engines": ["classical"],
             "parameters": ["strength"],
             "typical_s": 0.4,
-            "formats": ["image/png"],
+            "formats": _FORMATS,
         },
     },
     "upload_formats": ["PNG", "JPEG", "WEBP"],

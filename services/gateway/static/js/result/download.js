@@ -12,6 +12,7 @@ import { WORDS } from "../edit/tasks.js";
  */
 
 const KEY = "artmancer.format";
+const LOSSLESS = "png"; // the stored result, which the receipt speaks of
 /** @type {Record<string, string>} */
 const FORMATS = { "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif" };
 /** @type {Record<string, string>} */
@@ -83,9 +84,9 @@ export class Download {
     const known = this.studio.capabilities.formats(task).filter((type) => type in FORMATS);
     this.#format.hidden = known.length < 2;
     const options = known.map((type) => create("option", { value: FORMATS[type] }, FORMATS[type].toUpperCase()));
-    this.#format.replaceChildren(create("option", { value: "original" }, t("As it came")), ...options);
+    this.#format.replaceChildren(...options, create("option", { value: "original" }, t("As it came")));
     this.#format.value = kept();
-    if (!this.#format.value) this.#format.value = "original";
+    if (!this.#format.value) this.#format.value = LOSSLESS;
   }
 
   /** @param {MouseEvent} event */
@@ -93,7 +94,7 @@ export class Download {
     const entry = this.#shown?.entry;
     if (!entry) event.preventDefault();
     const isReady = this.#link.getAttribute("href") !== "#";
-    if (!entry || (isReady && (this.#format.hidden || this.#format.value === "png"))) return;
+    if (!entry || (isReady && (this.#format.hidden || this.#format.value === LOSSLESS))) return;
     event.preventDefault();
     this.#fetchAndSave(entry);
   }
@@ -146,8 +147,8 @@ function keep(format) {
 
 function kept() {
   try {
-    return localStorage.getItem(KEY) ?? "original";
+    return localStorage.getItem(KEY) ?? LOSSLESS;
   } catch {
-    return "original"; // storage is blocked
+    return LOSSLESS; // storage is blocked
   }
 }

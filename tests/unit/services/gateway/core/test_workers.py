@@ -50,7 +50,7 @@ def test_the_abilities_of_all_workers_are_united() -> None:
         "engines": ["classical", "qwen"],
         "parameters": ["prompt", "seed", "variant"],
         "typical_s": 1.2,
-        "formats": ["image/png"],
+        "formats": ["image/png", "image/jpeg", "image/webp", "image/avif"],
     }
     assert (tasks[Task.INSERTION].engines, tasks[Task.INSERTION].typical_s) == (["classical"], None)
     assert tasks[Task.WHITE_BALANCE].engines == []
