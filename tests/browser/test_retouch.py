@@ -23,10 +23,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def quick(visit: Callable[..., Awaitable[Studio]]) -> Studio:
-    """Return the studio with its own choice: removal at once, because the engine is quick."""
+    """Return the studio with removal at once; by itself it is off after slow edits, as on a loaded machine."""
     studio = await visit(quick=True)
     await studio.open()
-    await expect(studio.page.get_by_label("Remove at once")).to_be_checked()
+    await studio.page.get_by_label("Remove at once").check()
     return studio
 
 
@@ -146,3 +146,21 @@ async def test_the_choice_is_kept(quick: Studio) -> None:
 
     await quick.is_marked()
     await is_version(quick, 0)
+
+
+@pytest.mark.parametrize(("typical_s", "is_on"), [(1.2, True), (40.0, False)])
+async def test_the_switch_is_on_where_edits_are_quick(
+    visit: Callable[..., Awaitable[Studio]], typical_s: float, *, is_on: bool
+) -> None:
+    """As long as the person has not chosen."""
+    studio = await visit(quick=True)
+    removal = {"engines": ["e"], "parameters": [], "typical_s": typical_s, "formats": ["image/png"]}
+    await studio.page.route(
+        "**/v1/capabilities",
+        lambda route: route.fulfill(json={"tasks": {"removal": removal}, "upload_formats": ["PNG"]}),
+    )
+    async with studio.page.expect_response("**/v1/capabilities"):
+        await studio.open()
+
+    await expect(studio.page.get_by_label("Remove at once")).to_be_visible()
+    await expect(studio.page.get_by_label("Remove at once")).to_be_checked(checked=is_on)

@@ -9,7 +9,7 @@ import { readCapabilities } from "../server/api.js";
  */
 
 const FRESH_MS = 30_000;
-const QUICK_S = 5;
+const QUICK_S = 10;
 
 /** Fires `change`. While no worker answers, the last known engines stand. */
 export class Capabilities extends EventTarget {
