@@ -51,6 +51,7 @@ from shared.messages import (
     WorkerAbilities,
 )
 from shared.settings import StreamSettings
+from shared.webhook_messages import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +79,9 @@ _PARAMETERS = {
     "session": ("The name of the debug session.", None),
     "worker": ("The name of a worker: that of its container or pod.", None),
     "sha256": ("The SHA-256 of the image, in hexadecimal.", None),
+    "endpoint": ("The id of an endpoint of webhooks.", None),
+    "kind": ("What is sent: the end of a job, or a test.", ["end", "test"]),
+    "name": ("The job's id, or that of the test.", None),
     "request": ("The `request_id` of a MaskRequest.", None),
     "service": ("The name of the service.", None),
 }
@@ -131,6 +135,7 @@ def channels() -> list[Channel]:
             "The gateway keeps the inputs of an unsettled job, and room for its result. The body is free.",
         ),
         Channel("deletedJob", f"$KV.owned.{owner}.purged.{job}", "The gateway notes a deleted job. The body is free."),
+        *_webhook_channels(owner),
         Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
@@ -143,6 +148,38 @@ def channels() -> list[Channel]:
             DrainReply,
         ),
         *_service_channels(),
+    ]
+
+
+def _webhook_channels(owner: str) -> list[Channel]:
+    delivery, endpoint = "webhook.q.{owner}.{endpoint}.{kind}.{name}", "{endpoint}"
+    return [
+        Channel(
+            "webhookEndpoint",
+            f"$KV.webhooks.{owner}.endpoint.{endpoint}",
+            "The gateway stores an endpoint of webhooks, with its secrets.",
+            (WebhookEndpoint,),
+        ),
+        Channel(
+            "webhookState",
+            f"$KV.webhooks.{owner}.state.{endpoint}",
+            "The sender of webhooks stores whether the calls to an endpoint fail.",
+            (WebhookState,),
+        ),
+        Channel(
+            "webhookDelivery",
+            delivery,
+            "A webhook that is to be sent: the sender stores it for the end of a job, the gateway or an operator for a "
+            "test or to send it again.",
+            (WebhookDelivery,),
+        ),
+        Channel("liveWebhookDelivery", f"live.{delivery}", "The live copy of a delivery.", (WebhookDelivery,)),
+        Channel(
+            "webhookAttempt",
+            f"webhook.log.{owner}.{endpoint}",
+            "The sender logs each attempt at an endpoint.",
+            (WebhookAttempt,),
+        ),
     ]
 
 

@@ -9,10 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared import subjects, topology
+from shared import subjects, topology, webhook_subjects
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
-from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, OWNED, SESSIONS, bucket_stream
+from shared.topology import (
+    ADVISORY,
+    JOB_DLQ,
+    JOB_EV,
+    JOB_LOG,
+    JOB_Q,
+    JOBS,
+    OWNED,
+    SESSIONS,
+    WEBHOOK_LOG,
+    WEBHOOK_Q,
+    WEBHOOKS,
+    bucket_stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,6 +86,7 @@ SUBMITS = tuple(subjects.submissions_in(job_class) for job_class in JobClass)
 WORK = tuple((JOB_Q, topology.worker_consumer(job_class, task)) for job_class in JobClass for task in Task)
 DISPATCH = tuple((JOB_LOG, consumer) for consumer in topology.DISPATCHERS.values())
 PROJECT, REAP = (JOB_EV, topology.PROJECTOR), (ADVISORY, topology.REAPER)
+FAN_OUT = (JOB_EV, topology.FAN_OUT)
 IMAGE_VERBS = (subjects.IMG_EXTRACT, subjects.IMG_RENDITION, subjects.IMG_SHADOW, subjects.IMG_WHITE_BALANCE)
 
 DUTIES = {
@@ -85,10 +99,17 @@ DUTIES = {
             *map(subjects.health, ("segmentation", "imageutils", "jobmanager", "a100worker")),
         ),
         subscribes=(subjects.LIVE_EVENTS, subjects.WORKERS),
-        publishes=(*SUBMITS, subjects.events_of_kind(subjects.TERMINAL), subjects.SEG_CANCEL, subjects.ALL_OWNED),
-        reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED),
-        inspects=(SESSIONS, bucket_stream("results")),
-        purges=(SESSIONS, JOB_EV, JOB_DLQ),  # a user deletes a job
+        publishes=(
+            *SUBMITS,
+            subjects.events_of_kind(subjects.TERMINAL),
+            subjects.SEG_CANCEL,
+            subjects.ALL_OWNED,
+            webhook_subjects.ALL_ENDPOINTS,
+            webhook_subjects.ALL_DELIVERIES,  # tests, and what is sent again
+        ),
+        reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED, WEBHOOKS, WEBHOOK_LOG),
+        inspects=(SESSIONS, JOB_EV, bucket_stream("results")),
+        purges=(SESSIONS, JOB_EV, JOB_DLQ, WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG),  # a user deletes a job or an endpoint
         deletes_from=(JOB_LOG,),
         writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
         removes_images=("results",),
@@ -125,6 +146,20 @@ DUTIES = {
         rewinds=(*DISPATCH, PROJECT),
         writes_images=("inputs",),  # an old image is stored again when a job names it
         declares=True,
+    ),
+    # A part of the job manager with a key of its own: it talks to hosts of strangers. It reads no image, no submission
+    # and no event but the ends of jobs, and decides over no job.
+    "webhooks": Duties(
+        subscribes=(webhook_subjects.LIVE_DELIVERIES, webhook_subjects.LIVE_ENDPOINTS),
+        publishes=(
+            webhook_subjects.ALL_DELIVERIES,
+            webhook_subjects.ALL_STATES,
+            webhook_subjects.ALL_ATTEMPTS,
+        ),
+        reads=(JOBS, WEBHOOKS, WEBHOOK_Q),
+        deletes_from=(WEBHOOK_Q,),
+        consumes=(FAN_OUT,),
+        rewinds=(FAN_OUT,),
     ),
     "a100worker": Duties(
         calls=(subjects.SEG_SALIENCY, subjects.IMG_WHITE_BALANCE),

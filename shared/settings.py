@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import ConfigError, first_invalid
+from shared.webhooks import Network, parse_networks
 
 S = TypeVar("S", bound=BaseSettings)
 _ADDRESSES = "It must be nats://host:port or tls://host:port, or several of them, separated by commas"
@@ -77,6 +78,28 @@ class StreamSettings(BaseSettings):
     """The size of all image buckets together."""
     repair: str = ""
     """The command that error texts name for a broker that only `python -m services` can start, which sets it."""
+
+
+class WebhookSettings(BaseSettings):
+    """The endpoints that webhooks may be sent to (WEBHOOKS_ALLOWED_NETWORKS, ...), the same for gateway and sender."""
+
+    model_config = SettingsConfigDict(env_prefix="WEBHOOKS_", frozen=True)
+
+    allowed_networks: str = ""
+    """Networks that endpoints may be in although they are not public, separated by commas: 10.1.0.0/16."""
+    allow_http: bool = False
+    """Whether endpoints may have URLs with http, too. Payloads and result addresses are then sent unencrypted."""
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _check_networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The allowed networks one by one."""
+        return parse_networks(self.allowed_networks)
 
 
 class LogSettings(BaseSettings):
@@ -149,7 +172,7 @@ def load(settings: type[S]) -> S:
     try:
         return settings()
     except ValidationError as error:
-        groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings, TraceSettings)
+        groups = (NatsSettings, StreamSettings, LogSettings, ProbeSettings, TraceSettings, WebhookSettings)
         failed: type[BaseSettings] = next((group for group in groups if group.__name__ == error.title), settings)
         prefix = str(failed.model_config.get("env_prefix") or "")
         field, message = first_invalid(error.errors(include_input=False))

@@ -19,7 +19,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
-from shared import subjects
+from shared import subjects, webhook_subjects
 from shared.messages import JobClass, Task
 
 if TYPE_CHECKING:
@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
 JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, ADVISORY = "JOB_LOG", "JOB_Q", "JOB_EV", "JOB_DLQ", "ADVISORY"
 JOBS, SESSIONS, OWNED = "KV_jobs", "KV_sessions", "KV_owned"
+WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG = "KV_webhooks", "WEBHOOK_Q", "WEBHOOK_LOG"
 DISPATCHERS = {job_class: f"dispatcher-{job_class}" for job_class in JobClass}
-PROJECTOR, REAPER = "projector", "reaper"
-_HOUR, _DAY, _MIB = 3600.0, 86_400.0, 1024**2
+PROJECTOR, REAPER, FAN_OUT = "projector", "reaper", "webhooks"
+_HOUR, _DAY, _MIB, _FOREVER = 3600.0, 86_400.0, 1024**2, 0.0
 _UNSETTLED = 50_000  # deliveries of a consumer that keeps messages for later
+WAITING_WEBHOOKS = 50_000
+"""The deliveries that may wait, of all owners together."""
+LOGGED_ATTEMPTS = 100
+"""The attempts at one endpoint that are kept."""
 # Inputs and results live as long as JOB_LOG, so that every logged job can be replayed.
 BUCKET_LIFE_S = {"inputs": 7 * _DAY, "results": 7 * _DAY, "debug": 1 * _DAY, "cache": 2 * _HOUR}
 
@@ -73,7 +78,7 @@ def build_topology(settings: StreamSettings) -> Topology:
             allow_msg_ttl=True,  # the entry of a waiting job ends soon after the job
         ),
     )
-    streams = (*_job_streams(settings), *views, *buckets)
+    streams = (*_job_streams(settings), *views, *_webhook_streams(), *buckets)
     return Topology(
         streams=tuple(replace(stream, num_replicas=settings.replicas) for stream in streams),
         consumers=tuple(_consumers(settings)),
@@ -115,6 +120,27 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
     )
 
 
+def _webhook_streams() -> tuple[StreamConfig, ...]:
+    endpoints = _key_value(WEBHOOKS, webhook_subjects.ALL_WEBHOOKS, _FOREVER, max_bytes=64 * _MIB)
+    deliveries = _stream(WEBHOOK_Q, webhook_subjects.ALL_DELIVERIES, max_age=7 * _DAY, max_bytes=64 * _MIB)
+    attempts = _stream(WEBHOOK_LOG, webhook_subjects.ALL_ATTEMPTS, max_age=7 * _DAY, max_bytes=128 * _MIB)
+    copies = RePublish(src=webhook_subjects.ALL_DELIVERIES, dest=webhook_subjects.LIVE_DELIVERIES)
+    # Without the bodies, which hold secrets.
+    changes = RePublish(src=webhook_subjects.ALL_WEBHOOKS, dest=webhook_subjects.LIVE_ENDPOINTS, headers_only=True)
+    return (
+        replace(endpoints, republish=changes),
+        replace(
+            deliveries,
+            max_msgs_per_subject=1,  # each attempt replaces the entry
+            discard=DiscardPolicy.NEW,
+            max_msgs=WAITING_WEBHOOKS,
+            duplicate_window=_HOUR,
+            republish=copies,
+        ),
+        replace(attempts, max_msgs_per_subject=LOGGED_ATTEMPTS),  # an equal share for each endpoint
+    )
+
+
 def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> StreamConfig:
     return StreamConfig(
         name=name,
@@ -130,9 +156,9 @@ def _stream(name: str, *patterns: str, max_age: float, max_bytes: int) -> Stream
     )
 
 
-def _key_value(stream: str, pattern: str, max_age: float) -> StreamConfig:
+def _key_value(stream: str, pattern: str, max_age: float, max_bytes: int = 256 * _MIB) -> StreamConfig:
     """Declare a key-value bucket with one value for each key, readable by `nats kv`."""
-    values = _stream(stream, pattern, max_age=max_age, max_bytes=256 * _MIB)
+    values = _stream(stream, pattern, max_age=max_age, max_bytes=max_bytes)
     return replace(values, max_msgs_per_subject=1, discard=DiscardPolicy.NEW, allow_rollup_hdrs=True, deny_delete=True)
 
 
@@ -162,6 +188,7 @@ def _consumers(settings: StreamSettings) -> list[tuple[str, ConsumerConfig]]:
         ]
     # Events of a newer release stay unsettled until a projector of that release reads them.
     found.append((JOB_EV, replace(_consumer(PROJECTOR, subjects.ALL_EVENTS), max_ack_pending=_UNSETTLED)))
+    found.append((JOB_EV, replace(_consumer(FAN_OUT, subjects.EVERY_END), max_ack_pending=_UNSETTLED)))
     found.append((ADVISORY, _consumer(REAPER, subjects.MAX_DELIVERIES)))
     return found
 

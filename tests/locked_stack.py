@@ -73,9 +73,7 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)
         programs = {
-            service.name: _program(
-                service, keys.variables(broker.url, service.name) | _access(folder), port, group, lines
-            )
+            service.name: _program(service, _own_variables(keys, broker.url, service.name, folder), port, group, lines)
             for service in all_services(1)
         }
         for program in programs.values():
@@ -92,6 +90,16 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
         for program in programs.values():
             program.kill()
             await program.wait()
+
+
+def _own_variables(keys: Keys, url: str, service: str, folder: Path) -> dict[str, str]:
+    webhooks = {
+        "WEBHOOKS_ALLOW_HTTP": "true",
+        "WEBHOOKS_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "JOBMANAGER_WEBHOOKS_NKEY_FILE": str(keys.folder / "webhooks/nats.nk"),
+        "JOBMANAGER_WEBHOOKS_RETRY_S": "0.1,0.1,0.1",
+    }
+    return keys.variables(url, service) | _access(folder) | webhooks
 
 
 def _access(folder: Path) -> dict[str, str]:

@@ -132,10 +132,11 @@ class Desk:
         return end
 
     @asynccontextmanager
-    async def manager(self, *, lookahead: int = 8, compare_s: float = 5.0) -> AsyncIterator[None]:
-        """Provide a job manager."""
+    async def manager(self, *, lookahead: int = 8, compare_s: float = 5.0, **more: Any) -> AsyncIterator[None]:
+        """Provide a job manager; `more` are further settings."""
         stop = asyncio.Event()
-        settings = ManagerSettings(nats=self._nats, streams=self._streams, lookahead=lookahead, compare_s=compare_s)
+        chosen = {"lookahead": lookahead, "compare_s": compare_s, **more}
+        settings = ManagerSettings(nats=self._nats, streams=self._streams, **chosen)
         async with self._running(jobmanager.run(settings, stop), jobmanager.NAME, settings.instance, stop):
             yield
 

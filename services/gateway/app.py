@@ -30,6 +30,8 @@ from services.gateway.http import exception_handlers, static_files
 from services.gateway.limits.newest import NewestOnly
 from services.gateway.v1.renditions import Renditions
 from services.gateway.v1.routes import docs
+from services.gateway.webhooks.endpoints import Endpoints
+from services.gateway.webhooks.keeper import Keeper
 from shared import VERSION
 from shared.bus import open_bus
 from shared.image_formats import report_missing_decoders
@@ -82,6 +84,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     admission = Admission(total=settings.queue_limit_total, per_user=settings.queue_limit_per_user)
     workers = Workers(bus)
     feed = Feed(bus, partial(_note, admission, stores))
+    webhooks = Endpoints(bus, settings.webhooks, None if authenticator is None else authenticator.signer)
     budget = None if authenticator is None else _budget(settings)
     uploads = Uploads(store, ownership, stores, decoders)
     jobs = Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget)
@@ -103,6 +106,8 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         workers=workers,
         newest_previews=NewestOnly(),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
+        webhooks=webhooks,
+        webhook_keeper=Keeper(bus, webhooks, authenticator),
         authenticator=authenticator,
         declared=asyncio.Event(),
     )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from services.gateway.limits.newest import NewestOnly
     from services.gateway.settings import Settings
     from services.gateway.v1.renditions import Renditions
+    from services.gateway.webhooks.endpoints import Endpoints
+    from services.gateway.webhooks.keeper import Keeper
     from shared.bus import Bus
     from shared.image_store import StreamedStore
 
@@ -56,6 +58,8 @@ class Deps:
     workers: Workers
     newest_previews: NewestOnly
     stream_limits: StreamLimits
+    webhooks: Endpoints
+    webhook_keeper: Keeper
     authenticator: Authenticator | None
     """None on an open gateway."""
     declared: asyncio.Event

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, WebhookSettings
 
 _HOST = re.compile(r"\*|[A-Za-z0-9_.-]+")
 
@@ -103,6 +103,7 @@ class Settings(ServiceSettings):
     """Whether an owner's downloads keep the place of the photo; `gps` in a query decides otherwise."""
     health_timeout_s: float = Field(default=2.0, gt=0)
     """Timeout in seconds for each service's health."""
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
 
     @field_validator("trusted_proxies")
     @classmethod

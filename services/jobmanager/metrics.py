@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.messages import Cancelled, Done, Failed, Started, Task
 from shared.metrics import REDELIVERIES
-from shared.topology import DISPATCHERS, PROJECTOR, REAPER
+from shared.topology import DISPATCHERS, FAN_OUT, PROJECTOR, REAPER
 
 if TYPE_CHECKING:
     from services.jobmanager.board import Board
@@ -31,13 +31,17 @@ WAIT_SECONDS = Histogram(
     ("job_class",),
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900),
 )
+WEBHOOKS = Counter("artmancer_webhooks", "Attempts at deliveries of webhooks, and dropped deliveries", ("outcome",))
+WEBHOOKS_WAITING = Gauge("artmancer_webhooks_waiting", "Deliveries of webhooks that have not succeeded yet")
 
 # Start every series at zero: Prometheus sees no increase in a series that begins with its first event.
 for _task in Task:
     for _end in (Done, Failed, Cancelled):
         ENDED.labels(_task, _end.model_fields["type"].default)
-for _consumer in (*DISPATCHERS.values(), PROJECTOR, REAPER):
+for _consumer in (*DISPATCHERS.values(), PROJECTOR, REAPER, FAN_OUT):
     REDELIVERIES.labels(_consumer)
+for _outcome in ("delivered", "retry", "failed", "dropped"):
+    WEBHOOKS.labels(_outcome)
 
 
 def watch(job_class: JobClass, board: Board) -> None:

@@ -16,6 +16,7 @@ from services.jobmanager.history.retention import Retention
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
+from services.jobmanager.webhooks.sender import open_sender
 from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
 from shared.errors import BrokerUnavailable, ConfigError, first_of
@@ -45,7 +46,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _run(settings: Settings, stop: asyncio.Event) -> None:
-    async with serve_probes(settings.probe, stop) as probes, open_bus(settings.nats, NAME, wait=False) as bus:
+    async with (
+        serve_probes(settings.probe, stop) as probes,
+        open_bus(settings.nats, NAME, wait=False) as bus,
+        open_sender(settings) as webhooks,
+    ):
         probes.require(bus.ping)
         await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
         estimator = DurationEstimator()
@@ -54,7 +59,8 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher.board)
         watch = BrokerWatch(bus, settings.streams)
-        endpoints = _endpoints(bus, list(dispatchers.values()), watch, settings.instance)
+        facts = {"webhooks": "on" if webhooks else "off: set JOBMANAGER_WEBHOOKS_NKEY_FILE"}
+        endpoints = _endpoints(bus, list(dispatchers.values()), watch, settings.instance, facts)
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata={"instance": settings.instance})
         async with served, asyncio.TaskGroup() as group:
             parts: dict[str, Callable[[], Awaitable[None]]] = {
@@ -64,6 +70,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
                 "retain": Retention(bus).run,
                 "watch": watch.run,
                 "declare": _Declaration(bus, settings.streams, dispatchers.values()).run,
+                **webhooks,
             }
             tasks = [group.create_task(_restart(name, part, bus, settings), name=name) for name, part in parts.items()]
             probes.mark_started()
@@ -156,10 +163,12 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
             not_declared.log(error)
 
 
-def _endpoints(bus: Bus, dispatchers: list[Dispatcher], watch: BrokerWatch, instance: str) -> list[rpc.Endpoint[Any]]:
+def _endpoints(
+    bus: Bus, dispatchers: list[Dispatcher], watch: BrokerWatch, instance: str, facts: dict[str, str]
+) -> list[rpc.Endpoint[Any]]:
     async def health(_: HealthRequest) -> HealthReply:
         status, detail = ("degraded", {"paused": " ".join(watch.sentences)}) if watch.sentences else ("healthy", {})
-        return HealthReply(service=NAME, instance=instance, status=status, detail=detail)
+        return HealthReply(service=NAME, instance=instance, status=status, detail={**facts, **detail})
 
     async def queue(_: QueueQuery) -> QueueReport:
         waiting: defaultdict[str, list[str]] = defaultdict(list)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.asyncapi import PAGE, channels, document, page
-from shared import messages, subjects, topology
+from shared import messages, subjects, topology, webhook_subjects
 from shared.messages import Message
 from shared.settings import StreamSettings
 from tests.unit.test_wire_releases import RENAMED
@@ -30,6 +30,10 @@ SUBJECTS = {
     subjects.image_ownership("ann", SHA): "ownership",
     subjects.debug_session("ann", "20261123_120000_00000001"): "debugSession",
     subjects.seg_cancel("r1"): "maskCancel",
+    webhook_subjects.endpoint("ann", "wh_1"): "webhookEndpoint",
+    webhook_subjects.state("ann", "wh_1"): "webhookState",
+    webhook_subjects.delivery("ann", "wh_1", "end", "j1"): "webhookDelivery",
+    webhook_subjects.attempts_at("ann", "wh_1"): "webhookAttempt",
     subjects.health("gateway"): "health",
 }
 

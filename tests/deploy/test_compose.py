@@ -74,12 +74,16 @@ def test_each_service_runs_once(profile: str) -> None:
 
 
 def test_only_caddy_can_be_reached(profile: str) -> None:
-    """Only its ports are published, and only on the loopback address; the models' job may use the outside."""
+    """Only its ports are published, and only on the loopback address; the models' job and webhooks use the outside."""
     read = json.loads(compose(profile, "--format", "json").stdout)
     open_to = {name: set(service["networks"]) for name, service in read["services"].items()}
 
     assert [name for name, service in read["services"].items() if service.get("ports")] == ["caddy"]
-    assert {name for name, network in read["networks"].items() if not network.get("internal")} == {"outside"}
+    assert {name for name, network in read["networks"].items() if not network.get("internal")} == {
+        "outside",
+        "webhooks",
+    }
+    assert {name for name, networks in open_to.items() if "webhooks" in networks} == {"jobmanager"}
     assert open_to["caddy"] == {"outside", "front"}
     assert {name for name, networks in open_to.items() if "outside" in networks} <= {"caddy", "models", "models-gpu"}
     assert {port["host_ip"] for port in read["services"]["caddy"]["ports"]} == {"127.0.0.1"}

@@ -20,7 +20,7 @@ from services.segmentation.settings import Settings as SegmentationSettings
 from shared import rpc, subjects
 from shared.messages import QueueQuery, QueueReport, RedriveRequest, ReplayReply
 from shared.settings import NatsSettings
-from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, bucket_stream
+from shared.topology import ADVISORY, JOB_DLQ, JOB_EV, JOB_LOG, PROJECTOR, bucket_stream
 from tests.gateway import png
 from tests.v1_client import beside, upload
 from tests.waiting import wait_until
@@ -60,6 +60,12 @@ SUBJECTS = [
         f"live.q.a100.interactive.removal.u1.{name}",
         f"live.q.a100.{name}.{name}.u1.j1",
         f"live.q.{name}",
+        f"webhook.q.u1.wh_1.end.{name}",
+        f"webhook.q.u1.{name}.test.j1",
+        f"$KV.webhooks.u1.endpoint.{name}",
+        f"$KV.webhooks.u1.state.{name}",
+        f"live.webhook.q.{name}",
+        f"live.webhook.kv.{name}",
         f"ctl.seg-cancel.{name}",
         "$JS.EVENT.ADVISORY.STREAM.DELETED.nothing",
         "$JS.EVENT.ADVISORY.CONSUMER.DELETED.nothing.nothing",
@@ -123,8 +129,8 @@ async def consumers_are_idle(bus: Bus) -> bool:
 
 async def events_are_folded(bus: Bus) -> bool:
     """Return whether the projector has settled every event."""
-    (projector,) = await bus.client.jetstream().consumers_info(JOB_EV)
-    return projector.num_pending == projector.num_ack_pending == 0
+    projector = await bus.client.jetstream().consumer_info(JOB_EV, PROJECTOR)
+    return bool(projector.num_pending == projector.num_ack_pending == 0)
 
 
 async def put_entry(bus: Bus, bucket: str, name: str, body: bytes) -> None:

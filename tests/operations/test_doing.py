@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from services.gateway.access.principal import LOCAL
+from services.gateway.webhooks.endpoints import Endpoints
 from services.stack.nats_server import NatsServer
-from shared import declaring, job_events, subjects
+from shared import declaring, job_events, subjects, webhook_subjects
 from shared.bus import open_bus
 from shared.image_codec import encode_png, probe_in_thread
 from shared.image_store import NatsImageStore
-from shared.messages import Cancelled, Done, JobState, Task
+from shared.messages import Cancelled, Done, JobRecord, JobState, Task
 from shared.settings import NatsSettings
-from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, OWNED
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOB_Q, JOBS, OWNED, WEBHOOK_LOG, WEBHOOK_Q, WEBHOOKS
+from shared.webhook_messages import WebhookEvent
 from tests.operations.conftest import CAT
 from tests.operations.recipes import Operator, recipes
+from tests.receiver import LOOPBACK, Receiver
 from tests.running import Desk, script
 from tests.waiting import wait_until
 
@@ -26,9 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bus import Bus
-    from shared.messages import JobRecord
     from shared.settings import StreamSettings
+    from tests.gateway import WorkerByHand
 
+KEPT = (JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, OWNED, WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG)
 STRANGE = 'a "red" {{boat}} and {{Count}} \\ \n\ttwo\r\nlines, 猫 🐈 ' + "long " * 1000
 
 
@@ -256,10 +261,12 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
         await desk.failed("j4")
         await wait_until(lambda: waits(desk.bus, "ann", "j3"), "the waiting job is in the view")
         await wait_until(lambda: record(desk.bus, "ann", "j4"), "the failed job is in the view")
+        for user in ("ann", "ann2"):
+            await desk.bus.publish(webhook_subjects.endpoint(user, "wh_1"), b"{}")
+            await desk.bus.publish(webhook_subjects.delivery(user, "wh_1", "end", "j1"), b"{}")
+            await desk.bus.publish(webhook_subjects.attempts_at(user, "wh_1"), b"{}")
         await operator.run("forget-user", OWNER="ann")
-    left = {
-        stream: await desk.bus.subjects_in(stream, ">") for stream in (JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, OWNED)
-    }
+        left = {stream: await desk.bus.subjects_in(stream, ">") for stream in KEPT}
 
     assert left[JOB_LOG] == ["job.submit.a100.interactive.ann2.j2"]
     assert left[JOB_Q] == left[JOB_DLQ] == []
@@ -267,6 +274,37 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
     assert left[JOBS] == ["$KV.jobs.ann2.j2"]
     assert {subject.split(".")[2] for subject in left[OWNED]} == {"ann2"}
     assert f"$KV.owned.ann2.{desk.photo}" in left[OWNED]
+    assert left[WEBHOOKS] == ["$KV.webhooks.ann2.endpoint.wh_1"]
+    assert not [subject for subject in left[WEBHOOK_Q] + left[WEBHOOK_LOG] if ".ann." in subject]
+
+
+# --- webhooks -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_webhook_is_listed_and_sent_again(operator: Operator, desk: Desk, worker: WorkerByHand) -> None:
+    """By hand, for a job that ended before its endpoint was made."""
+    async with Receiver().running() as receiver, desk.manager(webhooks=LOOPBACK):
+        await worker.queue("j1")
+        await worker.fail("j1", "no")
+        await wait_until(lambda: has_ended(desk.bus, "local", "j1"), "the record has the end")
+        endpoint = await Endpoints(desk.bus, LOOPBACK, None).create(
+            LOCAL, receiver.url, list(WebhookEvent), "http://here"
+        )
+        await operator.run("redeliver-webhook", OWNER="local", ENDPOINT=endpoint.id, JOB="j1")
+        (request,) = await receiver.has(1)
+
+        async def is_logged() -> bool:
+            return await desk.bus.last(WEBHOOK_LOG, webhook_subjects.attempts_at("local", endpoint.id)) is not None
+
+        await wait_until(is_logged, "the attempt is logged")
+        listed = await operator.run("list-webhooks", ENDPOINT=endpoint.id)
+    assert request.verified(endpoint.secret)["data"]["job_id"] == "j1"
+    assert '"outcome":"delivered"' in listed
+
+
+async def has_ended(bus: Bus, user: str, job_id: str) -> bool:
+    stored = await bus.last(JOBS, subjects.job_record(user, job_id))
+    return stored is not None and JobRecord.model_validate_json(stored.data).ended is not None
 
 
 async def waits(bus: Bus, user: str, job_id: str) -> bool:

@@ -33,11 +33,12 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "con
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
           "png_chunks", "isobmff", "orientation", "colour_tables", "picture_memory", "colour", "icc",
-          "transparency", "foreground", "xmp", "source_types", "deep_pixels", "picture_notes"}  # fmt: skip
+          "transparency", "foreground", "xmp", "source_types", "deep_pixels", "picture_notes",
+          "webhooks", "webhook_subjects", "webhook_messages"}  # fmt: skip
 NATS_ADAPTERS = {
     f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")
 }
-SUBJECT_OWNERS = {"shared/subjects.py"}
+SUBJECT_OWNERS = {"shared/subjects.py", "shared/webhook_subjects.py"}
 ENVIRONMENT_READERS = {
     "services/__init__.py",  # onnxruntime reads its log level nowhere else
     "services/stack/disk.py",  # the launcher carries no settings, and a size that the user has set stands
@@ -105,7 +106,7 @@ def vendor_imports(module: Module) -> Iterator[tuple[int, str]]:
 
 
 def subject_literals(module: Module) -> Iterator[tuple[int, str]]:
-    own = re.compile(r"(job\.(submit|q|ev|dlq)|live\.(ev|q)|svc|ctl)\.|\$(KV|O)\.")
+    own = re.compile(r"(job\.(submit|q|ev|dlq)|live\.(ev|q|webhook)|webhook\.(q|log)|svc|ctl)\.|\$(KV|O)\.")
     brokers = re.compile(r"\$JS\.")
     docstrings = module.docstrings()
     for node in module.nodes:

@@ -32,7 +32,7 @@ GATEWAY_RANKS = {  # a module imports only from its own rank and from lower ones
     "service": 6,
     "app": 5, "background": 5, "keys": 5, "api/routes": 5, "v1/routes": 5,
     "api": 4, "v1": 4, "deps": 4,
-    "core": 3, "decoding": 3,
+    "core": 3, "decoding": 3, "webhooks": 3,
     "access": 2, "http": 2, "limits": 2, "error_responses": 2,
     "settings": 1,
 }  # fmt: skip

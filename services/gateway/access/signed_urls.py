@@ -20,6 +20,7 @@ from services.gateway.access.principal import KeyScope
 from services.gateway.access.watched_file import WatchedFile
 from shared.errors import ConfigError
 from shared.subjects import TOKEN
+from shared.webhooks import derive_address_key, sign_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ _RENDITION = {
     "quality": re.compile("[1-9][0-9]?|100"),
     "gps": re.compile("keep|drop"),
 }
+_OF_WEBHOOK = "webhook"
+_SENT_BY_WEBHOOKS = re.compile(rf"/v1/jobs/{TOKEN}/result")
 
 
 class BadSignature(Exception):
@@ -104,6 +107,15 @@ class Signer:
         signature = _sign(self._secrets.content[0], "GET", signed, principal.owner, principal.key_id, str(expires))
         return _join(signed, urlencode({"key": principal.key_id, "expires": expires, PARAMETER: signature})), expires
 
+    @property
+    def lifetime_s(self) -> float:
+        """The seconds that a signed URL is valid."""
+        return self._lifetime_s
+
+    def address_key(self, owner: str, key_id: str, endpoint_id: str) -> str:
+        """Return the key with which webhooks to one endpoint sign the addresses of their results."""
+        return derive_address_key(self._secrets.content[0], owner, key_id, endpoint_id)
+
     async def refresh(self) -> None:
         """Check the file of secrets for a change now. See WatchedFile.refresh."""
         await self._secrets.refresh()
@@ -121,15 +133,27 @@ class Signer:
         rendition = _rendition_of(path, query)
         if rendition is None:
             raise BadSignature(INVALID_URL)
-        facts = (method, _join(path, rendition), principal.owner, principal.key_id, expires)
         signature = sent.get(PARAMETER, "").encode()
-        matches = [hmac.compare_digest(signature, _sign(secret, *facts).encode()) for secret in self._secrets.content]
+        valid = self._signatures(method, _join(path, rendition), principal, expires, sent.get(_OF_WEBHOOK))
+        matches = [hmac.compare_digest(signature, each.encode()) for each in valid]
         if not any(matches):
             raise BadSignature(INVALID_URL)
         left_s = int(expires) - self._clock()
         if left_s <= -SKEW_S or left_s > self._lifetime_s + SKEW_S:
             raise BadSignature("The signed URL has expired.")
         return replace(principal, signed=True)
+
+    def _signatures(
+        self, method: str, path: str, principal: Principal, expires: str, endpoint_id: str | None
+    ) -> list[str]:
+        """Return the signature by each secret; `endpoint_id` is that of the webhook that had the URL."""
+        owner, key_id = principal.owner, principal.key_id
+        if endpoint_id is None:
+            return [_sign(secret, method, path, owner, key_id, expires) for secret in self._secrets.content]
+        if not (method == "GET" and _SENT_BY_WEBHOOKS.fullmatch(path) and re.fullmatch(TOKEN, endpoint_id)):
+            return []
+        keys = [derive_address_key(secret, owner, key_id, endpoint_id) for secret in self._secrets.content]
+        return [sign_address(key, path, expires) for key in keys]
 
 
 def _join(path: str, query: str) -> str:

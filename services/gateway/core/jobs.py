@@ -261,3 +261,9 @@ def done_of(record: JobRecord) -> Done:
             raise JobCancelled
         case None:
             raise Conflict("The job is still running.")
+
+
+def require_ended(record: JobRecord) -> None:
+    """Raise Conflict if the job still waits or runs."""
+    if record.ended is None:
+        raise Conflict("The job is still running.")

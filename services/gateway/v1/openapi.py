@@ -22,6 +22,12 @@ from services.gateway.v1.schemas import (
     Resource,
     SignedUrlRequest,
 )
+from services.gateway.v1.webhooks.schemas import (
+    SENT_BODIES,
+    WebhookRepetition,
+    WebhookSubmission,
+    describe_webhooks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +42,9 @@ _NOT_SEEN_BY_FASTAPI = (
     SignedUrlRequest,
     Problem,
     OpenAIError,
+    *(WebhookSubmission, WebhookRepetition, *SENT_BODIES),
 )
-_PATH_VALUES = {"job_id": "x", "sha256": "0" * 64}
+_PATH_VALUES = {"job_id": "x", "sha256": "0" * 64, "webhook": "x"}
 _FASTAPI_ERRORS = ("HTTPValidationError", "ValidationError")
 _SECURITY = {
     "key": {
@@ -72,6 +79,7 @@ _TAGS = [
     {"name": "masks", "description": "Regions of an image, found from points, boxes and strokes."},
     {"name": "jobs", "description": "Edits: submit, follow, download."},
     {"name": "openai", "description": "Edits as OpenAI's clients send them, and errors as they expect them."},
+    {"name": "webhooks", "description": "Endpoints of yours that are called when a job ends (Standard Webhooks)."},
     {"name": "access", "description": "Signed URLs for clients that cannot send a key."},
     {"name": "system", "description": "Health and sample photos."},
 ]
@@ -89,13 +97,15 @@ def build_document(routes: Sequence[BaseRoute]) -> bytes:
         license_info={"name": "MIT", "identifier": "MIT"},
     )
     _, definitions = models_json_schema(
-        [(model, "validation") for model in _NOT_SEEN_BY_FASTAPI], ref_template="#/components/schemas/{model}"
+        [(model, "validation") for model in _NOT_SEEN_BY_FASTAPI],
+        ref_template="#/components/schemas/{model}",
     )
     schemas = document["components"]["schemas"]
     schemas |= definitions["$defs"] | build_event_schemas()
     for name in _FASTAPI_ERRORS:
         schemas.pop(name, None)
     _restore_nulls(Resource, schemas)
+    document["webhooks"] = describe_webhooks()
     document["components"]["securitySchemes"] = _SECURITY
     document["components"]["parameters"] = {"RequestId": _REQUEST_ID}
     for path, operations in document["paths"].items():

@@ -7,11 +7,11 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from services.gateway.v1.openapi import build_document
-from services.gateway.v1.routes import events, image_edits, images, jobs, masks, signed_urls, system
+from services.gateway.v1.routes import events, image_edits, images, jobs, masks, signed_urls, system, webhooks
 
 SNAPSHOT = Path(__file__).parents[4] / "docs" / "openapi-v1.json"
 router = APIRouter(prefix="/v1", include_in_schema=False)
-ROUTERS = tuple(module.router for module in (images, image_edits, masks, jobs, events, signed_urls, system))
+ROUTERS = tuple(module.router for module in (images, image_edits, masks, jobs, events, webhooks, signed_urls, system))
 
 
 @router.get("/openapi.json")

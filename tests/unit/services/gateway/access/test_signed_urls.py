@@ -11,6 +11,7 @@ from services.gateway import keys
 from services.gateway.access.principal import KeyScope, Principal
 from services.gateway.access.signed_urls import SKEW_S, BadSignature, Signer, is_signable, read_secrets
 from shared.errors import ConfigError
+from shared.webhooks import sign_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,3 +220,22 @@ def test_a_secret_is_not_written_over(file: Path) -> None:
 def test_only_streams_and_pictures_can_be_signed(path: str, expected: bool) -> None:  # noqa: FBT001
     """All other requests can send a key in a header."""
     assert is_signable(path) is expected
+
+
+def test_a_webhook_signs_the_results_of_its_owner_alone(desk: Desk) -> None:
+    """With its derived key: no other path, endpoint or rendition, and not for ever."""
+    result, endpoint = "/v1/jobs/j1/result", "wh_1"
+    key, expires = desk.signer.address_key(ALICE.owner, ALICE.key_id, endpoint), str(int(NOON + 300))
+
+    def query(path: str = result, webhook: str = endpoint, more: str = "") -> str:
+        signature = sign_address(key, path, expires)
+        return f"key={ALICE.key_id}&webhook={webhook}&expires={expires}&signature={signature}{more}"
+
+    assert desk.opens(query(), path=result)
+    assert not desk.opens(query(), path="/v1/jobs/j2/result")
+    assert not desk.opens(query("/v1/jobs/j1/events"), path="/v1/jobs/j1/events")
+    assert not desk.opens(query(webhook="wh_2"), path=result)
+    assert not desk.opens(query(more="&gps=keep"), path=result)
+    assert not desk.opens(query(), path=result, method="DELETE")
+    desk.now = NOON + 300 + SKEW_S
+    assert not desk.opens(query(), path=result)

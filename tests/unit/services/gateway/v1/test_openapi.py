@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from services.gateway.v1 import schemas
+from services.gateway.v1 import mask_schemas, schemas
 from services.gateway.v1.image_edits import schemas as edit_schemas
 from services.gateway.v1.routes.docs import SNAPSHOT, document
+from services.gateway.v1.webhooks import schemas as webhook_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ OPERATIONS = {
 }
 MODELS = {
     name: model
-    for module in (schemas, edit_schemas)
+    for module in (schemas, edit_schemas, mask_schemas, webhook_schemas)
     for name, model in vars(module).items()
     if isinstance(model, type) and issubclass(model, BaseModel)
 }
@@ -61,8 +62,12 @@ def test_it_describes_all_operations() -> None:
     assert set(OPERATIONS) == {
         "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "DELETE /v1/images/{sha256}",
         "POST /v1/extractions", LIKE_OPENAI,
+        "POST /v1/masks/preview",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
+        "POST /v1/webhooks", "GET /v1/webhooks", "GET /v1/webhooks/{webhook}", "DELETE /v1/webhooks/{webhook}",
+        "POST /v1/webhooks/{webhook}/test", "POST /v1/webhooks/{webhook}/redeliver",
+        "GET /v1/webhooks/{webhook}/attempts",
         "POST /v1/signed-urls", "GET /v1/health", "GET /v1/capabilities", "GET /v1/samples",
     }  # fmt: skip
 

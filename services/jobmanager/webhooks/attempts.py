@@ -1,0 +1,196 @@
+"""One attempt at a delivery: read the endpoint, call it, then delete the delivery or store when it is due again.
+
+The endpoint is read anew after each change of it, and after a few seconds, so a deleted one is not called again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.jobmanager import metrics
+from services.jobmanager.webhooks import payload
+from services.jobmanager.webhooks.calls import GONE
+from services.jobmanager.webhooks.network import OWNER
+from shared import subjects, webhook_subjects
+from shared.errors import WrongLastSequence
+from shared.messages import JobRecord
+from shared.reading import read_or_skip
+from shared.topology import JOBS, WEBHOOK_Q
+from shared.webhook_messages import WebhookAttempt, WebhookDelivery, WebhookState
+from shared.webhooks import webhook_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from services.jobmanager.webhooks.calls import Caller, Outcome
+    from services.jobmanager.webhooks.directory import Directory, Target
+    from services.jobmanager.webhooks.schedule import Waiting
+    from shared.bus import Bus
+    from shared.messages import Terminal
+
+_JITTER = 0.2
+_NOT_ENDED_S = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """When a failed delivery is tried again, and when its endpoint is given up."""
+
+    delays_s: Sequence[float]
+    disable_after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The outcome of an attempt, and its place in the delivery's life."""
+
+    waiting: Waiting
+    target: Target
+    kind: str
+    outcome: Outcome
+    at: float
+
+    @property
+    def is_test(self) -> bool:
+        return self.waiting.address.kind == "test"
+
+
+class Attempts:
+    """Makes attempts. All methods raise BrokerUnavailable."""
+
+    def __init__(
+        self, bus: Bus, directory: Directory, caller: Caller, ends: Mapping[str, Terminal], rules: RetryRules, name: str
+    ) -> None:
+        """Take `ends`, some ends by job; the others are read from the view. `name` is that of this sender."""
+        self.name = name
+        self._bus = bus
+        self._caller = caller
+        self._directory = directory
+        self._ends = ends
+        self._rules = rules
+
+    async def call(self, waiting: Waiting) -> _Result | None:
+        """Make the call of a delivery; None if there is nothing to send, and the delivery is settled."""
+        if not waiting.is_own and await self._bus.get(WEBHOOK_Q, waiting.seq) is None:
+            return None  # another sender has settled it
+        target = await self._find(waiting)
+        if target is None:
+            await self._bus.delete(WEBHOOK_Q, waiting.seq)
+            return None
+        is_test, now = waiting.address.kind == "test", time.time()
+        if is_test:
+            kind, body = payload.TEST, payload.check_body(target.endpoint, now)
+        else:
+            end = await self._end_of(waiting)
+            if end is None:
+                return None
+            kind, body = payload.event_of(end), payload.end_body(end, target.endpoint, now)
+        message_id = webhook_id(waiting.address.endpoint, waiting.address.kind, waiting.address.name)
+        headers = payload.headers(target.endpoint, message_id, now, body)
+        OWNER.set(waiting.address.owner)
+        outcome = await self._caller.post(target.endpoint.url, headers, body)
+        return _Result(waiting, target, kind, outcome, now)
+
+    async def settle(self, result: _Result) -> None:
+        """Delete the delivery or store its next attempt; note and log the outcome. May be repeated."""
+        waiting = result.waiting
+        delay_s = self._delay_s(result)
+        if delay_s is None:
+            await self._bus.delete(WEBHOOK_Q, waiting.seq)
+        else:
+            await self._store(waiting, delay_s)
+        await self._note(result)
+        await self._log(result, delay_s)
+
+    async def _find(self, waiting: Waiting) -> Target | None:
+        """Return the endpoint with its state; None for one that is gone, or disabled unless this is a test."""
+        address = waiting.address
+        target = (await self._directory.endpoints_of(address.owner)).get(address.endpoint)
+        if target is None or (target.state.disabled_at is not None and address.kind != "test"):
+            return None
+        return target
+
+    async def _end_of(self, waiting: Waiting) -> Terminal | None:
+        """Return the end of the job; None for a job that is gone, or that has not ended in the view yet."""
+        address = waiting.address
+        if (end := self._ends.get(address.name)) is not None:
+            return end
+        record = read_or_skip(JobRecord, await self._bus.last(JOBS, subjects.job_record(address.owner, address.name)))
+        if record is not None and record.ended is not None:
+            return record.ended
+        if record is None or waiting.attempts >= len(self._rules.delays_s):
+            await self._bus.delete(WEBHOOK_Q, waiting.seq)
+        else:
+            await self._store(waiting, _NOT_ENDED_S)
+        return None
+
+    async def _store(self, waiting: Waiting, delay_s: float) -> None:
+        """Store when a delivery is due again, unless it was replaced or deleted meanwhile."""
+        again = WebhookDelivery(attempts=waiting.attempts + 1, due_at=time.time() + delay_s, by=self.name)
+        with contextlib.suppress(WrongLastSequence):  # this is also the answer to our own first try that was lost
+            await self._bus.publish(waiting.subject, again, expect_last=waiting.seq)
+
+    def _delay_s(self, result: _Result) -> float | None:
+        """Return the seconds until the next attempt, None for no more."""
+        outcome, attempts = result.outcome, result.waiting.attempts
+        last = attempts >= len(self._rules.delays_s)
+        if outcome.is_success or outcome.status == GONE or result.is_test or last:
+            return None
+        jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (spreads calls)
+        return max(self._rules.delays_s[attempts] * jitter, outcome.retry_after_s)
+
+    async def _note(self, result: _Result) -> None:
+        """Store the state of the endpoint, if it changes."""
+        state, outcome, now = result.target.state, result.outcome, time.time()
+        if outcome.is_success:
+            changed = WebhookState()
+        elif result.is_test:
+            return
+        else:
+            since = state.failing_since or now
+            changed = WebhookState(failing_since=since)
+            if outcome.status == GONE:
+                changed = WebhookState(
+                    failing_since=since, disabled_at=now, note="Disabled: the endpoint answered 410 Gone."
+                )
+            elif now - since > self._rules.disable_after_s:
+                days = self._rules.disable_after_s / 86_400
+                note = f"Disabled: no call has succeeded for {days:g} days. {outcome.error}"
+                changed = WebhookState(failing_since=since, disabled_at=now, note=note)
+        if changed != state:
+            address = result.waiting.address
+            if changed.disabled_at is not None:
+                log.warning("webhook.disabled", extra={"endpoint": address.endpoint, "owner": address.owner})
+            with contextlib.suppress(WrongLastSequence):  # the endpoint was deleted: its state must not stay
+                await self._bus.publish(
+                    webhook_subjects.state(address.owner, address.endpoint),
+                    changed,
+                    expect_last=result.target.seq,
+                    expect_on=webhook_subjects.endpoint(address.owner, address.endpoint),
+                )
+
+    async def _log(self, result: _Result, delay_s: float | None) -> None:
+        outcome, address = result.outcome, result.waiting.address
+        kind = "delivered" if outcome.is_success else "failed" if delay_s is None else "retry"
+        metrics.WEBHOOKS.labels(kind).inc()
+        attempt = WebhookAttempt(
+            webhook_id=webhook_id(address.endpoint, address.kind, address.name),
+            type=result.kind,
+            job_id=None if result.is_test else address.name,
+            attempt=result.waiting.attempts + 1,
+            at=result.at,
+            duration_ms=outcome.duration_ms,
+            status=outcome.status,
+            outcome=kind,
+            error=outcome.error,
+            next_at=None if delay_s is None else time.time() + delay_s,
+        )
+        # Not confirmed: a line that is lost with the broker is no reason to call again.
+        body = attempt.model_dump_json(exclude_none=True).encode()
+        await self._bus.emit(webhook_subjects.attempts_at(address.owner, address.endpoint), body)
