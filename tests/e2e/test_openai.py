@@ -6,6 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -104,6 +105,26 @@ def test_the_second_image_is_inserted(client: openai.OpenAI, stack_url: str) -> 
     assert outside == 0
     with Client(stack_url) as own:
         assert own.receipt(str(answer.data[0].job_id)).pixels_changed_outside_mask == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mask", [alpha_mask(SIZE, BOX), alpha_mask(SIZE, None)], ids=["edited", "unchanged"])
+def test_the_result_can_have_another_format(client: openai.OpenAI, mask: bytes) -> None:
+    """As base64, in a stream, and by its address; a lower quality is a smaller file."""
+    wanted: dict[str, Any] = {"image": PHOTO, "mask": mask, "prompt": "remove"}
+    fine = client.images.edit(**wanted, output_format="jpeg").data
+    coarse = client.images.edit(**wanted, output_format="jpeg", output_compression=30).data
+    linked = client.images.edit(**wanted, output_format="webp", output_compression=60, response_format="url").data
+    with client.images.edit(**wanted, output_format="webp", stream=True) as stream:
+        (event,) = stream
+
+    assert fine
+    assert coarse
+    assert linked
+    large, small, streamed = [base64.b64decode(each.b64_json or "") for each in (fine[0], coarse[0], event)]
+    assert large.startswith(b"\xff\xd8")
+    assert len(small) < len(large) / 2
+    assert (event.output_format, streamed[8:12]) == ("webp", b"WEBP")
+    assert httpx.get(str(linked[0].url)).content[8:12] == b"WEBP"
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"background": "transparent"}, "background", "invalid_value"),
     ({"input_fidelity": "low"}, "input_fidelity", "invalid_value"),
     ({"output_format": "gif"}, "output_format", "invalid_value"),
+    ({"output_format": "jpeg", "output_compression": 101}, "output_compression", "integer_above_max_value"),
     ({"output_compression": 50}, "output_compression", "invalid_value"),
     ({"response_format": "file"}, "response_format", "invalid_value"),
     ({"partial_images": 2}, "partial_images", "invalid_value"),

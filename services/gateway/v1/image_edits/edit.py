@@ -14,6 +14,7 @@ from services.gateway.v1.image_edits.batch import Batch, Outcome, submit_batch
 from services.gateway.v1.image_edits.form import read_form
 from services.gateway.v1.image_edits.preparation import prepare
 from services.gateway.v1.image_edits.refusal import Refused
+from services.gateway.v1.image_edits.rendering import Rendering
 from services.gateway.v1.image_edits.stream import EditStream
 
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ async def run_edit(request: Request, deps: Deps, principal: Principal, key: str 
     else:
         batch = await submit_batch(deps.jobs, deps.uploads, principal.owner, key, edit.submission, fields.n)
         ready = []
+    keeps_gps = deps.settings.gps == "keep"
+    rendering = Rendering(deps.jobs, deps.renditions, principal.owner, fields, keeps_gps)
     if fields.stream:
         heartbeat_s = deps.settings.heartbeat_s
-        stream = EditStream(deps.jobs, deps.images, batch, fields, edit.size, heartbeat_s, ready)
+        stream = EditStream(deps.jobs, deps.images, batch, rendering, edit.size, heartbeat_s, ready)
         return EventStream(deps.reader(principal), b"", lambda: stream)
     outcomes = ready or await _wait(request, deps, batch)
     if not deps.reader(principal).may_read():
         raise Refused("invalid_api_key", WRONG_KEY, status=401)
-    return _answer(request, deps, principal, fields, edit.size, outcomes)
+    return await _answer(request, deps, principal, rendering, edit.size, outcomes)
 
 
 async def _read(request: Request, deps: Deps, principal: Principal) -> tuple[EditFields, PreparedEdit]:
@@ -76,15 +79,17 @@ async def _wait(request: Request, deps: Deps, batch: Batch) -> list[Outcome]:
         raise
 
 
-def _answer(
-    request: Request, deps: Deps, principal: Principal, fields: EditFields, size: str, outcomes: list[Outcome]
+async def _answer(
+    request: Request, deps: Deps, principal: Principal, rendering: Rendering, size: str, outcomes: list[Outcome]
 ) -> Response:
+    fields = rendering.fields
     if fields.response_format == "b64_json":
-        return answer_images(deps.images, fields, size, outcomes)
+        rendered = [await rendering.render(outcome) for outcome in outcomes]
+        return answer_images(deps.images, fields, size, rendered)
     sign = deps.url_signer(principal)
 
     def url_of(job_id: str | None, result: ImageRef) -> str:
         path = f"/v1/jobs/{job_id}/result" if job_id else f"/v1/images/{result.sha256}"
-        return str(request.base_url).rstrip("/") + sign(path)
+        return str(request.base_url).rstrip("/") + sign(path + rendering.query())
 
     return answer_urls(url_of, fields, size, outcomes)

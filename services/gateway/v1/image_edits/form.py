@@ -142,7 +142,7 @@ def _check_together(fields: EditFields) -> None:
         raise Refused("invalid_value", "The field partial_images needs stream=true.", "partial_images")
     if fields.stream and fields.response_format == "url":
         raise Refused("invalid_value", "A stream sends its images as b64_json.", "response_format")
-    if fields.output_compression < 100:  # noqa: PLR2004 (percent)
+    if fields.output_format == "png" and fields.output_compression < 100:  # noqa: PLR2004 (percent)
         raise Refused("invalid_value", "A PNG has no loss: output_compression must be 100.", "output_compression")
 
 

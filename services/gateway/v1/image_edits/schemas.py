@@ -41,8 +41,13 @@ class EditFields(Resource):
     input_fidelity: Annotated[
         Literal["high"], Field(description="Outside the mask every pixel stays as it is, so `low` is refused.")
     ] = "high"
-    output_format: Literal["png"] = "png"
-    output_compression: Annotated[int, Field(ge=0, le=100, description="Of a PNG: only 100, without loss.")] = 100
+    output_format: Annotated[
+        Literal["png", "jpeg", "webp"],
+        Field(description="`png` is without loss; the others change every pixel a little."),
+    ] = "png"
+    output_compression: Annotated[
+        int, Field(ge=0, le=100, description="The quality of `jpeg` and `webp`; of a PNG only 100.")
+    ] = 100
     response_format: Annotated[
         Literal["b64_json", "url"], Field(description="`url`: a signed address, which works for some minutes.")
     ] = "b64_json"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.gateway.core.job_frames import JobFrames
     from services.gateway.core.jobs import Jobs
     from services.gateway.v1.image_edits.batch import Batch, Outcome
-    from services.gateway.v1.image_edits.schemas import EditFields
+    from services.gateway.v1.image_edits.rendering import Rendering
     from shared.image_store import StreamedStore
     from shared.messages import ImageRef, JobEvent, JobRecord
 
@@ -41,7 +41,7 @@ class EditStream:
         jobs: Jobs,
         images: StreamedStore,
         batch: Batch,
-        fields: EditFields,
+        rendering: Rendering,
         size: str,
         heartbeat_s: float,
         ready: list[Outcome],
@@ -50,7 +50,8 @@ class EditStream:
         self._jobs = jobs
         self._images = images
         self._batch = batch
-        self._fields = fields
+        self._rendering = rendering
+        self._fields = rendering.fields
         self._size = size
         self._heartbeat_s = heartbeat_s
         self._ready = deque(ready)
@@ -75,7 +76,7 @@ class EditStream:
         elif self._pieces is not None:
             return await self._next_piece(self._pieces), False
         elif self._ready:
-            self._begin_result(self._ready.popleft())
+            await self._begin_result(self._ready.popleft())
         elif self._job is not None:
             return await self._follow(self._job)
         elif self._waiting:
@@ -100,10 +101,10 @@ class EditStream:
         try:
             record = await self._jobs.with_broker(partial(self._jobs.find, self._batch.owner, job_id))
         except ArtMancerError as error:
-            self._begin_result(failure_of(job_id, error))
+            await self._begin_result(failure_of(job_id, error))
             return
         if record.ended is not None:  # of an earlier request with the same key; its events may have expired
-            self._begin_result(outcome_of(job_id, record.ended))
+            await self._begin_result(outcome_of(job_id, record.ended))
         else:
             self._job = _Previews(self._jobs, job_id, self._fields.partial_images, self._facts(), self._heartbeat_s)
 
@@ -115,11 +116,13 @@ class EditStream:
             ended = None if job.record is None else job.record.ended
             if ended is None:  # the gateway stops
                 await self._batch.cancel(self._jobs)
-            self._begin_result(failure_of(job.job_id, Stopping()) if ended is None else outcome_of(job.job_id, ended))
+            outcome = failure_of(job.job_id, Stopping()) if ended is None else outcome_of(job.job_id, ended)
+            await self._begin_result(outcome)
         return frames, heartbeat
 
-    def _begin_result(self, outcome: Outcome) -> None:
+    async def _begin_result(self, outcome: Outcome) -> None:
         self._number += 1
+        outcome = await self._rendering.render(outcome)
         if outcome.result is None:
             self._failures.append((self._number, outcome))
             return
