@@ -1,6 +1,6 @@
 """The files of a finished edit: the whole result, and the changed rectangle alone, both as PNG.
 
-A client that has the photo needs only the rectangle: a spot of 400 px in a photo of 12 megapixels is 0.35 MB instead of 15.
+A client that has the photo needs only the rectangle: of a spot of 400 px in 12 megapixels it has 0.35 MB, and not 15.
 """
 
 from __future__ import annotations
