@@ -6,13 +6,14 @@ decoded already, so that no large image travels between them.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from shared.png import count_cores
 
 if TYPE_CHECKING:
     from shared.deep_pixels import Deep
@@ -53,7 +54,7 @@ def apply_table(image: Rgb, table: Rgb) -> Rgb:
     if len(tops) == 1:
         apply_band(0)
         return balanced
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(tops), len(os.sched_getaffinity(0))), "table") as threads:
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(tops), count_cores()), "table") as threads:
         for _ in threads.map(apply_band, tops):
             pass
     return balanced

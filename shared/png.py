@@ -71,6 +71,13 @@ def pack(pixels: NDArray[np.uint8] | NDArray[np.uint16], *between: tuple[bytes, 
     return file.getvalue()
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _pack_rows(rows: NDArray[np.uint8] | NDArray[np.uint16]) -> Iterator[bytes]:
     """Yield the IDAT chunks: one for each band of rows and, after several, one with the checksum of all."""
     band = max(1, _BAND_BYTES // (rows.shape[1] * rows.itemsize))
@@ -80,7 +87,7 @@ def _pack_rows(rows: NDArray[np.uint8] | NDArray[np.uint16]) -> Iterator[bytes]:
         yield pack_band(0).chunk
         return
     whole = _Adler(1, 0)
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(starts), len(os.sched_getaffinity(0))), "png") as threads:
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(starts), count_cores()), "png") as threads:
         for each in threads.map(pack_band, starts):
             yield each.chunk
             whole = _combine(whole, each.checksum)

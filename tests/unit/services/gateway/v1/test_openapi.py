@@ -120,7 +120,7 @@ def test_the_examples_in_the_schemas_are_valid(name: str) -> None:
     assert all(MODELS[name].model_validate_json(json.dumps(example)) for example in examples)
 
 
-@pytest.mark.parametrize("name", OPERATIONS.keys() - {LIKE_OPENAI})
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {LIKE_OPENAI}))
 def test_failures_are_problem_details(name: str) -> None:
     """Their status is the one that they are listed under."""
     for where, kind, content in contents(OPERATIONS[name]):
