@@ -26,6 +26,7 @@ SERVICES = ("gateway.http", "jobmanager", "a100worker", "segmentation")
 OWNERS = (
     "shared.metrics",
     "services.gateway.core.fullness",
+    "services.gateway.core.workers",
     "services.jobmanager.broker_watch",
     *(f"services.{name}.metrics" for name in SERVICES),
 )

@@ -259,6 +259,15 @@ def test_shared_holds_what_was_decided() -> None:
     assert modules == SHARED, "shared/ holds other modules than docs/decisions/0001 says."
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    """A reader finds a decision by the number that a document cites."""
+    files = sorted((ROOT / "docs/decisions").glob("*.md"))
+    titles = [file.read_text(encoding="utf-8").partition(" · ")[0].removeprefix("# ") for file in files]
+
+    assert titles == [file.name[:4] for file in files]
+    assert len(set(titles)) == len(titles)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_is_laid_out_alike(service: str) -> None:
     """Rule 2: after one service you know the entry files of all five."""
