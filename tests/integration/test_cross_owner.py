@@ -54,6 +54,7 @@ class Things:
     mask: str
     session: str  # a debug session
     shot: str  # a file in it
+    webhook: str
 
 
 NONE = "20200101_000000_00000000"
@@ -73,12 +74,27 @@ async def things_of_alice(house: House, worker: WorkerByHand, bus: Bus, number: 
         submit=JobSubmit(task=Task.REMOVAL, image=photo, mask=mask), result=result, images=[],
     )  # fmt: skip
     await bus.publish(subjects.debug_session("alice", session.name), session)
-    return Things(jobs[0], jobs[1], photo, mask, session.name, "07_generated_output.png")
+    return Things(jobs[0], jobs[1], photo, mask, session.name, "07_generated_output.png", await webhook_of_alice(house))
+
+
+async def webhook_of_alice(house: House) -> str:
+    """Return Alice's endpoint, made at the first call: a key has at most twenty."""
+    listed = (await house.alice.get("/v1/webhooks")).json()["webhooks"]
+    made = listed[0] if listed else (await house.alice.post("/v1/webhooks", json={"url": "https://a.example/"})).json()
+    return str(made["id"])
 
 
 def nothing() -> Things:
     """Return names of the same kind that are not in use."""
-    return Things(str(uuid4()), str(uuid4()), uuid4().hex * 2, uuid4().hex * 2, NONE, "07_generated_output.png")
+    return Things(
+        str(uuid4()),
+        str(uuid4()),
+        uuid4().hex * 2,
+        uuid4().hex * 2,
+        NONE,
+        "07_generated_output.png",
+        f"wh_{uuid4().hex[:18]}",
+    )
 
 
 def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, Any]]:
@@ -117,7 +133,14 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
     sessions = [
         ("GET", f"/api/debug/sessions/{of.session}{rest}", None) for rest in ("", "/download", f"/images/{of.shot}")
     ]
-    return [*jobs, *looks, *(("POST", path, body) for path, body in uses), *sessions]
+    endpoints = [
+        (method, f"/v1/webhooks/{of.webhook}{rest}", body)
+        for method, rest, body in [
+            ("GET", "", None), ("DELETE", "", None), ("GET", "/attempts", None), ("POST", "/test", None),
+            ("POST", "/redeliver", {"job_id": of.done}),
+        ]
+    ]  # fmt: skip
+    return [*jobs, *looks, *endpoints, *(("POST", path, body) for path, body in uses), *sessions]
 
 
 def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
@@ -278,7 +301,7 @@ class Ear:
 
     async def questions(self, method: str, path: str, body: Any) -> list[str]:
         """Return the broker requests of Bob's request, without names."""
-        names, last = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}"), uuid4().hex * 2
+        names, last = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}|wh_[0-9a-f]+"), uuid4().hex * 2
         self._heard.clear()
         await self._bob.request(method, path, json=body)
         await self._bob.head(f"/v1/images/{last}")  # questions are heard in their order
