@@ -36,6 +36,7 @@ _NEVER = tuple(
             "::ffff:0:0/96",  # an IPv4 address
             "::/96",  # an IPv4 address, the older form
             "fec0::/10",  # site-local
+            "3fff::/20",  # documentation (RFC 9637), which Python 3.11 does not list
         ),
     )
 )

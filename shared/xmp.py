@@ -7,7 +7,7 @@ define entities) counts as none.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.dom import XMLNS_NAMESPACE, minidom
 from xml.parsers.expat import ExpatError
 
@@ -113,9 +113,18 @@ def _parse(packet: bytes) -> minidom.Document | None:
         if "<!DOCTYPE" in text:
             return None
         document = minidom.parseString(text)  # noqa: S318 (without a document type there are no entities)
+        _remove_remarks(document)
         is_flat = all(depth <= _DEEPEST for _, depth in _walk(document))
         return document if is_flat and _find_rdf(document) is not None else None
     return None
+
+
+def _remove_remarks(document: minidom.Document) -> None:
+    """Remove comments and instructions: XMP ignores both, and they may contain anything."""
+    remarks = (minidom.Comment, minidom.ProcessingInstruction)
+    for node in [document, *_elements(document)]:
+        children: Any = node.childNodes  # a list, which its type does not state
+        children[:] = [child for child in children if not isinstance(child, remarks)]
 
 
 def _walk(document: minidom.Document) -> Iterator[tuple[minidom.Element, int]]:
@@ -141,11 +150,8 @@ def _find_rdf(document: minidom.Document) -> minidom.Element | None:
 
 def _remove(document: minidom.Document, is_wanted: Removal) -> None:
     for element in _elements(document):
-        for number in reversed(range(element.attributes.length)):
-            attribute = element.attributes.item(number)
-            if isinstance(attribute, minidom.Attr) and is_wanted(
-                attribute.namespaceURI or "", attribute.localName or ""
-            ):
+        for attribute in list(element.attributes.values()):
+            if is_wanted(attribute.namespaceURI or "", attribute.localName or ""):
                 element.removeAttributeNode(attribute)
         parent = element.parentNode
         if parent is not None and is_wanted(element.namespaceURI or "", element.localName):

@@ -40,6 +40,8 @@ _BROKEN = (BadImage, ValueError, IndexError, struct.error, zlib.error, OverflowE
 _HIDDEN_PICTURE = re.compile(rb"/9j/[0-9A-Za-z+/=\s&#;]{300}")
 # Drones and GPS loggers write the place under names of their own; some misspell longitude.
 _PLACE_NAMES = re.compile(r"gps|latitude|longi?t|altitude|geotag", re.IGNORECASE)
+# W3C Basic Geo: lat, long, alt, lat_long. The names alone would match rdf:Alt, which holds each title.
+_PLACE_NAMESPACE = "http://www.w3.org/2003/01/geo/wgs84_pos"
 
 
 @dataclass(slots=True)
@@ -91,8 +93,8 @@ def prepare(carried: Carried, size: tuple[int, int], *, place: bool, made_by: by
     )
 
 
-def _names_place(_: str, name: str) -> bool:
-    return _PLACE_NAMES.search(name) is not None
+def _names_place(namespace: str, name: str) -> bool:
+    return namespace.startswith(_PLACE_NAMESPACE) or _PLACE_NAMES.search(name) is not None
 
 
 def _read_jpeg(data: bytes, carried: Carried) -> None:

@@ -17,6 +17,7 @@ LONGEST_BYTES = 65_000
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7
 _MOST_ENTRIES, _LONGEST_VALUE = 1000, 60_000
+_LONGEST_DIRECTORY = 2**20  # values may overlap: a thousand of 60 kB fit into one segment of a JPEG
 _ENTRY_BYTES, _INLINE_BYTES, _HEADER_BYTES = 12, 4, 8
 _WIDTH, _HEIGHT, _ORIENTATION, _THUMBNAIL_AT, _THUMBNAIL_BYTES = 0x0100, 0x0101, 0x0112, 0x0201, 0x0202
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _COMPRESSION = 0x011A, 0x011B, 0x0128, 0x0103
@@ -130,7 +131,11 @@ def write_exif(exif: Exif, thumbnail: bytes = b"") -> bytes:
     """Return a block of at most LONGEST_BYTES; b"" if there is nothing to state. The longest values go first."""
     if exif.is_empty:
         return b""
-    exif = replace(exif, main=dict(exif.main), camera=dict(exif.camera), place=dict(exif.place))
+    directories = tuple(dict(each) for each in (exif.main, exif.camera, exif.place, exif.links))
+    main, camera, place, links = directories
+    exif = replace(exif, main=main, camera=camera, place=place, links=links)
+    while _count_bytes(*directories) > LONGEST_BYTES:  # before a block is built: many values may wait to go
+        _drop_longest(*directories)
     while True:
         block = _Writer(exif.order).write(exif, thumbnail)
         if len(block) <= LONGEST_BYTES:
@@ -138,12 +143,16 @@ def write_exif(exif: Exif, thumbnail: bytes = b"") -> bytes:
         if thumbnail:
             thumbnail = b""
         else:
-            _drop_longest(exif.main, exif.camera, exif.place, exif.links)
+            _drop_longest(*directories)
 
 
 def write_file(exif: Exif, tags: dict[int, Value], strips: bytes) -> bytes:
     """Return a TIFF file: its header, the strips, and the directories with these further tags."""
     return _Writer(exif.order, strips).write(replace(exif, main={**exif.main, **tags}), b"")
+
+
+def _count_bytes(*directories: dict[int, Value]) -> int:
+    return sum(_ENTRY_BYTES + len(value.data) for values in directories for value in values.values())
 
 
 def _drop_longest(*directories: dict[int, Value]) -> None:
@@ -181,13 +190,15 @@ def _directory(block: bytes, order: str, at: int) -> Iterator[tuple[int, Value]]
     if not 0 < at <= len(block) - 2:
         return
     (count,) = struct.unpack_from(f"{order}H", block, at)
+    total = 0
     for entry in range(at + 2, at + 2 + min(count, _MOST_ENTRIES) * _ENTRY_BYTES, _ENTRY_BYTES):
         if entry + _ENTRY_BYTES > len(block):
             return
         tag, kind, parts = struct.unpack_from(f"{order}HHI", block, entry)
         length = _TYPE_BYTES.get(kind, 4 if kind == 13 else 0) * parts  # noqa: PLR2004 (IFD, as LONG)
         start = entry + 8 if length <= _INLINE_BYTES else struct.unpack_from(f"{order}I", block, entry + 8)[0]
-        if 0 < length <= _LONGEST_VALUE and start + length <= len(block):
+        if 0 < length <= min(_LONGEST_VALUE, _LONGEST_DIRECTORY - total) and start + length <= len(block):
+            total += length
             yield tag, Value(kind, parts, bytes(block[start : start + length]))
 
 

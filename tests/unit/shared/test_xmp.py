@@ -89,6 +89,13 @@ def test_the_place_goes_where_it_should() -> None:
     assert b"tiff:Orientation" in merged
 
 
+def test_comments_and_instructions_go() -> None:
+    """No removal sees what they hold."""
+    packet = CAMERA.replace(b"<rdf:RDF", b"<!-- 48.1 N --><?place 48.1 N?><rdf:RDF", 1)
+
+    assert xmp.merge(packet, {}) == xmp.merge(CAMERA, {})
+
+
 def test_all_descriptions_are_about_one_thing() -> None:
     """XMP (ISO 16684-1, 7.4) allows no other packet."""
     merged = parse(xmp.merge(CAMERA, {DIGITAL_SOURCE_TYPE: VALUE}))

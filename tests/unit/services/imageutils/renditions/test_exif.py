@@ -132,3 +132,17 @@ def test_no_damage_fails(data: st.DataObject) -> None:
 
     assert len(made) <= LONGEST_BYTES
     assert UNEDITED not in made
+
+
+def test_values_that_share_their_bytes_are_bounded() -> None:
+    """One segment of a JPEG can name the same 50 kB a thousand times: 50 MB, written a thousand times."""
+    count, length = 1000, 50_000
+    start = 26 + 2 + 12 * count + 4
+    main = struct.pack("<HHHII", 1, CAMERA, 4, 1, 26) + bytes(4)
+    tags = b"".join(struct.pack("<HHII", 0xA000 + number, 7, length, start) for number in range(6, 6 + count))
+    block = b"II*\0" + struct.pack("<I", 8) + main + struct.pack("<H", count) + tags + bytes(4 + length)
+
+    exif = read_exif(block)
+
+    assert 0 < sum(len(value.data) for value in exif.camera.values()) <= 2**20
+    assert len(write_exif(exif)) <= LONGEST_BYTES
