@@ -30,7 +30,10 @@ _MAIN = frozenset({
 })  # fmt: skip
 _CAMERA_RANGES = ((0x829A, 0x829E), (0x8822, 0x8836), (0x9000, 0x9300), (0x9400, 0x9500), (0xA000, 0xA600))
 _POINTERS = frozenset({_CAMERA, _PLACE, _LINKS})
-_MOST_PLACE, _MOST_LINKS = 0x0020, 0x1002
+_MOST_PLACE = 0x0020
+_LINK_TAGS = frozenset({1, 2, 0x1000, 0x1001, 0x1002})  # EXIF 2.32, table 13: the directory may lie elsewhere
+_TEXTS = frozenset({BYTE, 2, UNDEFINED})
+_LONGEST_NUMBERS = 64  # bytes; eight fractions, more than any known tag has
 _JPEG_START = b"\xff\xd8\xff"
 # The only maker note that is known to work at another place and to hold no preview.
 _KEPT_NOTE = b"Apple iOS\0"
@@ -93,18 +96,20 @@ def read_exif(block: bytes) -> Exif:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
     if order is None or len(block) < _HEADER_BYTES:
         return Exif()
-    exif = Exif(order)
+    reader, exif = _Reader(block, order), Exif(order)
     (at,) = struct.unpack_from(f"{order}I", block, 4)
-    main = dict(_directory(block, order, at))
-    exif.main = {tag: value for tag, value in main.items() if _is_known(tag, value, _MAIN)}
-    camera = dict(_directory(block, order, _address(order, main.get(_CAMERA))))
-    exif.camera = {tag: value for tag, value in camera.items() if _is_known(tag, value)}
-    places = _directory(block, order, _address(order, main.get(_PLACE)))
-    exif.place = {tag: value for tag, value in places if tag < _MOST_PLACE and _shows_nothing(value)}
-    links = _directory(block, order, _address(order, camera.get(_LINKS)))
-    exif.links = {tag: value for tag, value in links if tag <= _MOST_LINKS and _shows_nothing(value)}
-    exif.had_thumbnail = any(tag == _THUMBNAIL_AT for tag, _ in _directory(block, order, _next(block, order, at)))
-    exif.xmp, exif.iptc = (main[tag].data if tag in main else b"" for tag in (_XMP, _IPTC))
+    main = reader.read(at)
+    camera = reader.read(_address(order, main.get(_CAMERA)))
+    places = reader.read(_address(order, main.get(_PLACE)))
+    links = reader.read(_address(order, camera.get(_LINKS)))
+    thumbnail = reader.read(_next(block, order, at))
+    reader.claim_thumbnail(thumbnail)
+    exif.main = {tag: value for tag, value in reader.alone(main) if _is_known(tag, value, _MAIN)}
+    exif.camera = {tag: value for tag, value in reader.alone(camera) if _is_known(tag, value)}
+    exif.place = {tag: value for tag, value in reader.alone(places) if tag < _MOST_PLACE and _shows_nothing(value)}
+    exif.links = {tag: value for tag, value in reader.alone(links) if tag in _LINK_TAGS and _shows_nothing(value)}
+    exif.had_thumbnail = _THUMBNAIL_AT in thumbnail
+    exif.xmp, exif.iptc = (main[tag].value.data if tag in main else b"" for tag in (_XMP, _IPTC))
     return exif
 
 
@@ -163,6 +168,8 @@ def _drop_longest(*directories: dict[int, Value]) -> None:
 def _is_known(tag: int, value: Value, main: frozenset[int] = frozenset()) -> bool:
     if tag == _NOTE:
         return value.data.startswith(_KEPT_NOTE) and _shows_nothing(value)
+    if value.kind not in _TEXTS and len(value.data) > _LONGEST_NUMBERS:
+        return False
     known = tag in main or any(start <= tag < stop for start, stop in _CAMERA_RANGES)
     return known and tag not in _POINTERS and _shows_nothing(value)
 
@@ -171,10 +178,10 @@ def _shows_nothing(value: Value) -> bool:
     return _JPEG_START not in value.data
 
 
-def _address(order: str, value: Value | None) -> int:
-    if value is None or value.parts != 1 or value.kind not in {LONG, 13}:
+def _address(order: str, found: _Found | None) -> int:
+    if found is None or found.value.parts != 1 or found.value.kind not in {LONG, 13}:
         return 0
-    return int(struct.unpack(f"{order}I", value.data)[0])
+    return int(struct.unpack(f"{order}I", found.value.data)[0])
 
 
 def _next(block: bytes, order: str, at: int) -> int:
@@ -185,21 +192,72 @@ def _next(block: bytes, order: str, at: int) -> int:
     return int(struct.unpack_from(f"{order}I", block, end)[0]) if end + 4 <= len(block) else 0
 
 
-def _directory(block: bytes, order: str, at: int) -> Iterator[tuple[int, Value]]:
-    """Yield the entries of a directory with values that lie in the block."""
-    if not 0 < at <= len(block) - 2:
-        return
-    (count,) = struct.unpack_from(f"{order}H", block, at)
-    total = 0
-    for entry in range(at + 2, at + 2 + min(count, _MOST_ENTRIES) * _ENTRY_BYTES, _ENTRY_BYTES):
-        if entry + _ENTRY_BYTES > len(block):
+class _Found(NamedTuple):
+    """A value, and the bytes of the block that it covers: none if it stands in its entry."""
+
+    value: Value
+    start: int
+    stop: int
+
+
+class _Reader:
+    """Reads directories. A value that covers bytes of anything else is damaged, and could show what is left out."""
+
+    def __init__(self, block: bytes, order: str) -> None:
+        self._block = block
+        self._order = order
+        self._claims: list[tuple[int, int]] = []
+
+    def read(self, at: int) -> dict[int, _Found]:
+        """Return the entries of a directory with values that lie in the block."""
+        found = list(self._entries(at))
+        if found:
+            self._claims.append((at, at + 2 + _ENTRY_BYTES * len(found)))
+            self._claims += [(each.start, each.stop) for _, each in found if each.start < each.stop]
+        return dict(found)
+
+    def claim_thumbnail(self, directory: dict[int, _Found]) -> None:
+        """Note the bytes of the thumbnail that a directory states."""
+        start = _address(self._order, directory.get(_THUMBNAIL_AT))
+        length = _address(self._order, directory.get(_THUMBNAIL_BYTES))
+        if start and length:
+            self._claims.append((start, start + length))
+
+    def alone(self, directory: dict[int, _Found]) -> Iterator[tuple[int, Value]]:
+        """Yield the values that cover no bytes of another one. Some writers store two equal numbers once."""
+        shared = self._find_shared()
+        for tag, found in directory.items():
+            if (found.start, found.stop) not in shared:
+                yield tag, found.value
+
+    def _find_shared(self) -> set[tuple[int, int]]:
+        short = {claim for claim in self._claims if claim[1] - claim[0] <= _LONGEST_NUMBERS}
+        claims = sorted([*short, *(claim for claim in self._claims if claim not in short)])
+        shared = set[tuple[int, int]]()
+        farthest = (0, 0)
+        for claim in claims:
+            if claim[0] < farthest[1]:
+                shared |= {claim, farthest}
+            farthest = max(farthest, claim, key=lambda each: each[1])
+        return shared
+
+    def _entries(self, at: int) -> Iterator[tuple[int, _Found]]:
+        block, order = self._block, self._order
+        if not 0 < at <= len(block) - 2:
             return
-        tag, kind, parts = struct.unpack_from(f"{order}HHI", block, entry)
-        length = _TYPE_BYTES.get(kind, 4 if kind == 13 else 0) * parts  # noqa: PLR2004 (IFD, as LONG)
-        start = entry + 8 if length <= _INLINE_BYTES else struct.unpack_from(f"{order}I", block, entry + 8)[0]
-        if 0 < length <= min(_LONGEST_VALUE, _LONGEST_DIRECTORY - total) and start + length <= len(block):
-            total += length
-            yield tag, Value(kind, parts, bytes(block[start : start + length]))
+        (count,) = struct.unpack_from(f"{order}H", block, at)
+        total = 0
+        for entry in range(at + 2, at + 2 + min(count, _MOST_ENTRIES) * _ENTRY_BYTES, _ENTRY_BYTES):
+            if entry + _ENTRY_BYTES > len(block):
+                return
+            tag, kind, parts = struct.unpack_from(f"{order}HHI", block, entry)
+            length = _TYPE_BYTES.get(kind, 4 if kind == 13 else 0) * parts  # noqa: PLR2004 (IFD, as LONG)
+            inline = length <= _INLINE_BYTES
+            start = entry + 8 if inline else struct.unpack_from(f"{order}I", block, entry + 8)[0]
+            if 0 < length <= min(_LONGEST_VALUE, _LONGEST_DIRECTORY - total) and start + length <= len(block):
+                total += length
+                value = Value(kind, parts, bytes(block[start : start + length]))
+                yield tag, _Found(value, start, start if inline else start + length)
 
 
 class _Writer:
