@@ -63,7 +63,7 @@ class Projector:
             await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
         self._records.clear()
         self._steps.clear()
-        self._newest = self._reset_to = 0
+        self._newest, self._reset_to = await self._bus.last_sequence(JOBS), 0
         self._last = None
 
     async def _settle(self, arrived: list[Delivery]) -> None:
@@ -125,7 +125,7 @@ class Projector:
             revision = await self._bus.publish(key, record, expect_last=revision)
         except WrongLastSequence:
             return False
-        if revision < newest:
+        if revision <= newest:
             self._reset_to = _FIRST  # a new bucket counts revisions from one
         self._newest = max(self._newest, revision)
         self._records[job_id] = (record, revision)

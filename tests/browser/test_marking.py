@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import pytest
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
+    from playwright.async_api import Response
+
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -171,6 +174,14 @@ async def test_the_photo_can_be_seen_from_near(studio: Studio) -> None:
     await expect(studio.zoom).to_have_text(whole)
 
 
+def is_of_the_rocket(answer: Response) -> bool:
+    """Return whether this is the outline at the rocket."""
+    if not answer.url.endswith("/v1/masks/preview"):
+        return False
+    x, y = json.loads(answer.request.post_data or "")["point"]
+    return bool(abs(x - 330) < 5 and abs(y - 250) < 5)
+
+
 async def test_the_object_under_the_mouse_is_outlined(studio: Studio) -> None:
     """After the engine has seen the photo; the outline goes with the mouse, and it marks nothing."""
     await studio.click(*ROCKET)
@@ -179,7 +190,7 @@ async def test_the_object_under_the_mouse_is_outlined(studio: Studio) -> None:
     await expect(studio.mask_facts).to_have_text("")
     await studio.page.mouse.move(*await studio.on_screen((30, 400)))
     plain = await studio.read_stage()
-    async with studio.page.expect_response("**/v1/masks/preview") as answered:
+    async with studio.page.expect_response(is_of_the_rocket) as answered:  # one of the first place may be under way
         await studio.page.mouse.move(*await studio.on_screen((330, 250)))
     found = await (await answered.value).json()
     await studio.shoot("outlined")

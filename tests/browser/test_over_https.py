@@ -49,9 +49,7 @@ LISTEN = """
 @pytest_asyncio.fixture(loop_scope="session")
 async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -> Studio:
     """Return the studio over HTTPS."""
-    # Chromium fetches a service worker only where it trusts the certificate, and writes to the console otherwise.
     studio = await visit(stack.https_url)
-    await studio.page.add_init_script("delete Navigator.prototype.serviceWorker")
     await studio.open()
     return studio
 

@@ -246,6 +246,35 @@ async def test_a_view_that_is_lost_is_made_again(
     assert [stories[job].end for job in ("j1", "j2", "j3")] == ["done"] * 3
 
 
+@pytest.mark.parametrize("lost", ["at once", "after a restart"])
+async def test_a_view_of_one_record_is_made_again(desk: Desk, lost: str, stream_settings: StreamSettings) -> None:
+    """The new bucket's first revision is no smaller than the last one of the old, also after a restart."""
+
+    async def viewed() -> set[str]:
+        return {stored.subject.rpartition(".")[2] for stored in await desk.bus.history(JOBS, subjects.ALL_RECORDS)}
+
+    async def has(*names: str) -> None:
+        async def is_there() -> bool:
+            return await viewed() == set(names)
+
+        await wait_until(is_there, f"the view has {names}")
+
+    async def lose() -> None:
+        await desk.bus.client.jetstream().delete_stream(JOBS)
+        await declaring.declare_streams(desk.bus, stream_settings)
+        await desk.submit("j2")
+        await has("j1", "j2")
+
+    async with desk.manager():
+        await desk.submit("j1")
+        await has("j1")
+        if lost == "at once":
+            await lose()
+    if lost == "after a restart":
+        async with desk.manager():
+            await lose()
+
+
 async def test_a_record_that_an_operator_deleted_comes_back_with_the_next_event(
     desk: Desk, check_all_kept: CheckAllKept
 ) -> None:
