@@ -35,6 +35,33 @@ async (text) => {
 }
 """
 
+OVERTAKEN = """
+async () => {
+  const { History } = await import("/static/js/kept/history.js");
+  const kept = { id: "j1", roll: "r1", owner: "", status: "queued", at: 1 };
+  const reads = [];
+  const store = {
+    all: (name) => new Promise((resolve) => {
+      const read = name === "versions" ? [{ ...kept }] : [];
+      reads.push(() => resolve(read));
+    }),
+    put: async (_, __, entry) => { Object.assign(kept, entry); },
+    remove: async () => {},
+  };
+  const turn = () => new Promise((resolve) => setTimeout(resolve));
+  const history = new History(store);
+  const answer = async () => { while (reads.length) { reads.splice(0).forEach((read) => read()); await turn(); } };
+  await turn();
+  await answer();
+  await history.ready;
+  new BroadcastChannel("artmancer.history").postMessage("");
+  while (!reads.length) await turn();
+  history.update("j1", { status: "done" });
+  await answer();
+  return history.find("j1").status;
+}
+"""
+
 
 async def saves(studio: Studio, text: str) -> None:
     """Wait until the browser has kept something that holds this text."""
@@ -205,6 +232,11 @@ async def test_a_full_disk_loses_nothing_at_once(visit: Callable[..., Awaitable[
     await studio.shows_result()
 
     await expect(studio.film).to_have_count(1)
+
+
+async def test_a_change_is_not_undone_by_an_older_read(studio: Studio) -> None:
+    """A word of another tab makes the page read all versions; one may end while the database answers."""
+    assert await studio.page.evaluate(OVERTAKEN) == "done"
 
 
 async def test_two_tabs_see_one_history(studio: Studio, visit: Callable[..., Awaitable[Studio]]) -> None:

@@ -55,6 +55,7 @@ export class History extends EventTarget {
   /** The photos that were opened since the page was loaded.
    * @type {Set<string>} */
   #opened = new Set();
+  #changes = 0; // of what this page keeps
 
   /** @param {Store} store */
   constructor(store) {
@@ -135,6 +136,7 @@ export class History extends EventTarget {
    */
   clear() {
     const removed = this.entries.filter((entry) => !isOpen(entry));
+    this.#changes++;
     for (const roll of this.rolls.values()) if (roll.waits) this.#keepRoll({ ...roll, waits: false });
     for (const { id } of removed) this.store.remove("versions", id).then(() => this.#tell());
     this.#show(this.entries.filter(isOpen));
@@ -157,6 +159,7 @@ export class History extends EventTarget {
 
   /** @param {Roll} roll */
   #keepRoll(roll) {
+    this.#changes++;
     this.rolls = new Map(this.rolls).set(roll.id, roll);
     this.dispatchEvent(new Event("change"));
     this.store.put("photos", roll.id, roll);
@@ -164,12 +167,15 @@ export class History extends EventTarget {
 
   /** @param {string} id */
   #dropRoll(id) {
+    this.#changes++;
     this.rolls = new Map([...this.rolls].filter(([other]) => other !== id));
     this.store.remove("photos", id);
   }
 
   async #readAll() {
+    const changes = this.#changes;
     const [versions, rolls] = await Promise.all([this.store.all("versions"), this.store.all("photos")]);
+    if (changes !== this.#changes) return this.#readAll(); // what was read is older than what is shown
     const mine = (/** @type {{owner: string}} */ { owner }) => owner === this.#owner;
     this.rolls = new Map(rolls.filter(mine).map((roll) => [roll.id, roll]));
     this.#show(versions.filter(mine).sort((one, other) => other.at - one.at));
@@ -212,6 +218,7 @@ export class History extends EventTarget {
 
   /** @param {Entry} entry */
   #save(entry) {
+    this.#changes++;
     this.store.put("versions", entry.id, entry).then(() => this.#tell());
   }
 
