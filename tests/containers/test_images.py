@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Over the base, in millions of bytes. OpenCV is 153 of them wherever it is, onnxruntime 40.
 LIMITS_MB = {"jobmanager": 40, "models": 50, "gateway": 150, "a100worker": 340, "segmentation": 340,
-             "imageutils": 335}  # 37 of them c2pa and cryptography, which sign results  # fmt: skip
+             "imageutils": 335}  # with c2pa and cryptography, which sign results  # fmt: skip
 PULLED_MB = 250
 SERVICES = sorted(LIMITS_MB.keys() - {"models"})
 INVENTORY = """
