@@ -49,7 +49,7 @@ class Workers:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FIRST_S):
                     await self._any.wait()
-        return [abilities for abilities, silent_s in self._list() if silent_s <= _FORGOTTEN_S and _works(abilities)]
+        return [each for each, silent_s in self._list() if silent_s <= _FORGOTTEN_S and each.state == "ready"]
 
     def instances(self) -> list[dict[str, Any]]:
         """Return name, engine, model, device, state and job of each worker, by name, for operators."""
@@ -57,9 +57,10 @@ class Workers:
 
     def note(self, abilities: WorkerAbilities) -> None:
         """Keep an announcement. One of a worker that stops ends its presence."""
-        self._seen[abilities.worker] = self._clock(), abilities
         if abilities.state == "stopped":
-            del self._seen[abilities.worker]
+            self._seen.pop(abilities.worker, None)
+        else:
+            self._seen[abilities.worker] = self._clock(), abilities
         self._any.set()
 
     def _list(self) -> list[tuple[WorkerAbilities, float]]:
@@ -75,10 +76,6 @@ class Workers:
 
     def _receive(self, stored: StoredMessage) -> None:
         self.note(read(WorkerAbilities, stored.data))
-
-
-def _works(abilities: WorkerAbilities) -> bool:
-    return abilities.state == "ready"
 
 
 def _describe(abilities: WorkerAbilities, silent_s: float) -> dict[str, Any]:
