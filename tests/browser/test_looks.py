@@ -94,6 +94,10 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> No
     await studio.shoot("marked")
     await studio.run.tap()
     await studio.shows_result()
+    await expect(studio.page.locator("#format")).to_be_visible()  # it comes a moment later, and needs room
+    await studio.shoot("result")
+    await expect(studio.download).to_be_in_viewport(ratio=0.99)
+    await expect(studio.button("Continue editing")).to_be_in_viewport(ratio=0.99)
     scrolls = await studio.page.evaluate("document.documentElement.scrollWidth > innerWidth")
 
     assert not scrolls
