@@ -147,8 +147,8 @@ DUTIES = {
         writes_images=("inputs",),  # an old image is stored again when a job names it
         declares=True,
     ),
-    # A part of the job manager with a key of its own: it talks to hosts of strangers. It reads no image, no submission
-    # and no event but the ends of jobs, and decides over no job.
+    # A part of the job manager with a key of its own, because it calls hosts of strangers. It reads no image, no
+    # submission and no event but the ends of jobs, and changes no job. In OWNED it looks for deleted jobs.
     "webhooks": Duties(
         subscribes=(webhook_subjects.LIVE_DELIVERIES, webhook_subjects.LIVE_ENDPOINTS),
         publishes=(
@@ -156,7 +156,7 @@ DUTIES = {
             webhook_subjects.ALL_STATES,
             webhook_subjects.ALL_ATTEMPTS,
         ),
-        reads=(JOBS, WEBHOOKS, WEBHOOK_Q),
+        reads=(JOBS, OWNED, WEBHOOKS, WEBHOOK_Q),
         deletes_from=(WEBHOOK_Q,),
         consumes=(FAN_OUT,),
         rewinds=(FAN_OUT,),

@@ -19,6 +19,7 @@ from shared import webhook_subjects
 from shared.messages import Cancelled
 from shared.settings import NatsSettings
 from shared.topology import WEBHOOK_Q
+from shared.webhook_messages import WebhookDelivery
 from tests.gateway import png
 from tests.keyed import keyed_gateway
 from tests.receiver import LOOPBACK, OK, Receiver, make, status
@@ -287,6 +288,35 @@ async def test_only_the_owner_sends_a_job_again(house: House, receiver: Receiver
     await work.fail("j1", "no")
     assert await redeliver(house.alice, endpoint["id"], "j1") == 404
     assert await redeliver(house.alice, own["id"], "j1") == 202
+
+
+async def test_a_deleted_job_is_not_sent_again(
+    house: House, receiver: Receiver, work: WorkerByHand, bus: Bus, nats_url: str, stream_settings: StreamSettings
+) -> None:
+    """A body would have the hash and the address of a result that its owner has deleted; a cancellation has neither."""
+    receiver.answer = lambda _: status(500)
+    endpoint = await make(house.alice, receiver.url)
+    retry = webhook_subjects.delivery("alice", endpoint["id"], "end", "j1")
+    await work.queue("j1")
+    async with managing(bus, nats_url, stream_settings, webhooks_retry_s="3600"):
+        await work.finish("j1")
+        await receiver.has(1)
+        assert (await house.alice.delete("/v1/jobs/j1?purge=true")).status_code == 204
+        await bus.publish(retry, WebhookDelivery(attempts=1))  # it is due at once
+
+        async def dropped() -> bool:
+            return await bus.last(WEBHOOK_Q, retry) is None
+
+        await wait_until(dropped, "the retry is dropped")
+        await work.queue("j2")
+
+        async def deleted() -> bool:
+            return (await house.alice.delete("/v1/jobs/j2?purge=true")).status_code == 204
+
+        await wait_until(deleted, "the other job is known, and deleted")
+        requests = await receiver.has(2)
+    assert [b'"job_id":"j1"' in each.body for each in requests] == [True, False]
+    assert requests[1].verified(endpoint["secret"])["type"] == "job.cancelled"
 
 
 @pytest.mark.usefixtures("manager")

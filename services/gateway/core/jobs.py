@@ -12,7 +12,6 @@ from uuid import uuid4
 from cachetools import FIFOCache
 
 from services.gateway.core.job_frames import JobFrames
-from services.gateway.core.tombstones import is_deleted
 from shared import subjects, tracing
 from shared.errors import (
     BadMessage,
@@ -31,6 +30,7 @@ from shared.job_events import has_ended, load_record, load_submission, publish_e
 from shared.jobs import fold
 from shared.messages import Cancelled, Done, Failed, JobClass, JobSubmit
 from shared.reading import read_or_skip
+from shared.tombstones import is_deleted
 from shared.topology import JOB_EV, JOB_LOG, JOBS
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import binascii
 import struct
 from typing import TYPE_CHECKING
 
-from services.gateway.core.tombstones import deleted_jobs
 from shared.errors import BadInput
 from shared.job_events import load_record
 from shared.messages import JobRecord, JobState
 from shared.reading import read_or_skip
+from shared.tombstones import deleted_jobs
 from shared.topology import JOBS
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from services.jobmanager.webhooks.calls import GONE
 from services.jobmanager.webhooks.network import OWNER
 from shared import subjects, webhook_subjects
 from shared.errors import WrongLastSequence
-from shared.messages import JobRecord
+from shared.messages import Cancelled, JobRecord
 from shared.reading import read_or_skip
+from shared.tombstones import is_deleted
 from shared.topology import JOBS, WEBHOOK_Q
 from shared.webhook_messages import WebhookAttempt, WebhookDelivery, WebhookState
 from shared.webhooks import webhook_id
@@ -117,10 +118,20 @@ class Attempts:
         return target
 
     async def _end_of(self, waiting: Waiting) -> Terminal | None:
-        """Return the end of the job; None for a job that is gone, or that has not ended in the view yet."""
+        """Return the end of the job; None for a job that is gone, or that has not ended in the view yet.
+
+        A job that its owner has deleted is gone, except that its cancellation is sent: it has no data of the job.
+        """
         address = waiting.address
-        if (end := self._ends.get(address.name)) is not None:
+        end = self._ends.get(address.name) or await self._read_end(waiting)
+        if end is None or isinstance(end, Cancelled) or not await is_deleted(self._bus, address.owner, address.name):
             return end
+        await self._bus.delete(WEBHOOK_Q, waiting.seq)
+        return None
+
+    async def _read_end(self, waiting: Waiting) -> Terminal | None:
+        """Return the end of the job from the view. Without one, settle the delivery and return None."""
+        address = waiting.address
         record = read_or_skip(JobRecord, await self._bus.last(JOBS, subjects.job_record(address.owner, address.name)))
         if record is not None and record.ended is not None:
             return record.ended

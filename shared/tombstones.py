@@ -1,4 +1,4 @@
-"""Reads the remains of deleted jobs: `deletion.py` writes a tombstone for each."""
+"""Reads the tombstones of deleted jobs: the gateway stores one before it deletes the data of a job."""
 
 from __future__ import annotations
 
