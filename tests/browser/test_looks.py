@@ -85,9 +85,10 @@ async def test_no_state_shuts_anybody_out(
     assert inspector.faults == []
 
 
-async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> None:
+@pytest.mark.parametrize("size", [(390, 844), (320, 640)], ids=str)
+async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]], size: tuple[int, int]) -> None:
     """On a phone: tap the object, tap Remove, without horizontal scrolling."""
-    studio = await visit(**PHONE)
+    studio = await visit(**PHONE | {"viewport": {"width": size[0], "height": size[1]}})
     await studio.open()
     await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
     await studio.is_marked()
@@ -101,8 +102,8 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]]) -> No
     width = await studio.page.evaluate("document.documentElement.scrollWidth")
 
     assert download is not None
-    assert download["x"] + download["width"] <= PHONE["viewport"]["width"]
-    assert width <= PHONE["viewport"]["width"]
+    assert download["x"] + download["width"] <= size[0]
+    assert width <= size[0]
 
 
 @pytest.mark.parametrize(("width", "height"), [(568, 320), (740, 360), (932, 430)])
