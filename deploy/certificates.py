@@ -31,9 +31,9 @@ def authority(key_pem: bytes) -> bytes:
     key = _load_key(key_pem)
     name = _common_name("ArtMancer broker authority")
     certificate = (
-        _certificate(name, name, key.public_key(), AUTHORITY_LIFE)
+        begin_certificate(name, name, key.public_key(), datetime.now(UTC), AUTHORITY_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(limit_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
@@ -45,10 +45,10 @@ def server(key_pem: bytes, hosts: Sequence[str], authority_pem: bytes, authority
     authority_key = _load_key(authority_key_pem)
     uses = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     certificate = (
-        _certificate(_common_name(hosts[0]), issuer.subject, key.public_key(), SERVER_LIFE)
+        begin_certificate(_common_name(hosts[0]), issuer.subject, key.public_key(), datetime.now(UTC), SERVER_LIFE)
         .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(limit_usage(signs_certificates=False), critical=True)
         .add_extension(uses, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
     )
@@ -70,22 +70,27 @@ def serves(certificate_pem: bytes, key_pem: bytes, hosts: Sequence[str], authori
     )
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: timedelta
+def begin_certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    start: datetime,
+    life: timedelta,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    """Return a certificate that still needs its extensions and a signature."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + life)
+        .not_valid_before(start - _CLOCK_SKEW)
+        .not_valid_after(start + life)
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def limit_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """Return the key usage of an authority, or that of a key for signatures only."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

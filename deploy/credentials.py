@@ -71,12 +71,17 @@ class Folder:
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        beside = path.with_name(f".{path.name}.new")
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-        beside.rename(path)
+        write_file(path, content, mode)
         self.written.append(path)
+
+
+def write_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file atomically; it has this mode before it has content."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+    beside.rename(path)
 
 
 def make(
