@@ -74,6 +74,26 @@ class Model:
 _CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
 _OWN_ADAPTERS = ("adapters/*.safetensors",)
 
+
+def _describe_qwen(version: str, name: str, purpose: str, *, by_default: bool = True) -> Model:
+    base = f"Qwen-Image-Edit-{version}"
+    return Model(
+        name=name,
+        purpose=purpose,
+        licence="Apache-2.0",
+        source=Hub(f"Qwen/{base}", patterns=_CHECKPOINT_FILES),
+        files=(WeightFile("model_index.json", "model_index.json"),),
+        own=_OWN_ADAPTERS,
+        folder="qwen",
+        base=base,
+        by_default=by_default,
+        notice=f"""\
+{base}, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ have
+licences of their own.
+""",
+    )
+
+
 MODELS = (
     Model(
         name="u2netp",
@@ -210,32 +230,6 @@ encoder.onnx and decoder.onnx are ONNX exports of MobileSAM, by Chaoning Zhang, 
 """,
         by_default=False,
     ),
-    Model(
-        name="qwen",
-        purpose="edits images (worker on a GPU)",
-        licence="Apache-2.0",
-        source=Hub("Qwen/Qwen-Image-Edit-2511", patterns=_CHECKPOINT_FILES),
-        files=(WeightFile("model_index.json", "model_index.json"),),
-        own=_OWN_ADAPTERS,
-        base="Qwen-Image-Edit-2511",
-        notice="""\
-Qwen-Image-Edit-2511, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ have
-licences of their own.
-""",
-    ),
-    Model(
-        name="qwen-2509",
-        purpose="the version before, in the place of qwen",
-        licence="Apache-2.0",
-        source=Hub("Qwen/Qwen-Image-Edit-2509", patterns=_CHECKPOINT_FILES),
-        files=(WeightFile("model_index.json", "model_index.json"),),
-        own=_OWN_ADAPTERS,
-        folder="qwen",
-        base="Qwen-Image-Edit-2509",
-        by_default=False,
-        notice="""\
-Qwen-Image-Edit-2509, by the Qwen team of Alibaba Cloud. Licence: Apache License 2.0. The files in adapters/ have
-licences of their own.
-""",
-    ),
+    _describe_qwen("2511", "qwen", "edits images (worker on a GPU)"),
+    _describe_qwen("2509", "qwen-2509", "the version before, in the place of qwen", by_default=False),
 )
