@@ -82,7 +82,7 @@ class Qwen(Engine):
         self.known_sizes = KnownSizes()
         self.facts = {"model": ready.checkpoint.base, "device": settings.qwen_device}
         self.facts |= {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
-        self.obeys = _obeyed(guided=settings.qwen_lightning == "off")
+        self.obeys = _list_obeyed(guided=settings.qwen_lightning == "off")
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
             pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading, make_part)
@@ -225,7 +225,7 @@ class Qwen(Engine):
         )
 
 
-def _obeyed(*, guided: bool) -> dict[Task, frozenset[str]]:
+def _list_obeyed(*, guided: bool) -> dict[Task, frozenset[str]]:
     """Return the parameters by task. A distilled model has its own number of steps and no guidance."""
     drawing = frozenset({"prompt", "seed"}) | (frozenset({"negative_prompt", "steps", "guidance"}) if guided else set())
     return dict.fromkeys(Task, drawing) | {Task.WHITE_BALANCE: drawing | {"strength"}}
