@@ -361,6 +361,18 @@ async def test_a_turned_photo_is_shown_upright(client: Client) -> None:
     assert np.array_equal(np.asarray(picture), decode_photo(phone_photo.phone_jpeg()).rgb)
 
 
+async def test_head_states_what_get_sends(client: Client) -> None:
+    """Of an upload in another format, as of its own bytes."""
+    address = f"/v1/images/{await upload(client, phone_photo.phone_jpeg())}"
+    for query in ("", "?format=webp", "?format=png&gps=drop"):
+        whole, head = await client.get(address + query), await client.head(address + query)
+
+        assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", whole.headers["etag"])
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert head.headers["content-length"] == str(len(whole.content))
+    assert (await client.head(f"{address}?quality=80")).status_code == 422
+
+
 async def test_an_upload_without_a_format_is_sent_byte_for_byte(client: Client) -> None:
     """Accept does not change it."""
     data = phone_photo.phone_jpeg()

@@ -20,6 +20,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
+from services.gateway.v1.renditions import Wanted
 from services.gateway.v1.routes.rendition_queries import WantedImage
 from services.gateway.v1.schemas import ExtractionRequest, Image
 from services.gateway.v1.submissions import require
@@ -68,12 +69,12 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
     responses={
         200: {"description": "The image is stored."},
         404: {"description": "The image is not stored; upload it."},
-        **can_fail(503),
+        **can_fail(413, 422, 503),
     },
 )
-async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> Response:
+async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner, wanted: WantedImage) -> Response:
     """Check whether an image is stored with all its bytes, which can save an upload."""
-    ref = await _require_image(deps, owner, sha256)
+    ref = await _require_image(deps, owner, sha256, wanted)
     headers = {**image_headers(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
 
@@ -87,11 +88,8 @@ async def download_image(
     sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner, wanted: WantedImage
 ) -> Response:
     """Download an uploaded image or a found mask, byte for byte, or upright in a format that a browser shows."""
-    ref = await _require_image(deps, owner, sha256)
-    if wanted is None:
-        return await image_response(deps.images, ref, request.headers)
-    made = await deps.renditions.of_image(ref, wanted)
-    return await image_response(deps.images, made.image, request.headers)
+    ref = await _require_image(deps, owner, sha256, wanted)
+    return await image_response(deps.images, ref, request.headers)
 
 
 @router.delete(
@@ -129,11 +127,11 @@ async def extract_object(
     return image_of(extracted.ref)
 
 
-async def _require_image(deps: Deps, owner: str, sha256: str) -> ImageRef:
+async def _require_image(deps: Deps, owner: str, sha256: str, wanted: Wanted | None) -> ImageRef:
     ref = await deps.uploads.find(owner, sha256)
     if ref is None:
         raise ImageNotFound
-    return ref
+    return ref if wanted is None else (await deps.renditions.of_image(ref, wanted)).image
 
 
 async def _read_image(request: Request) -> bytes:
