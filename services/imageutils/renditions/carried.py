@@ -27,6 +27,7 @@ LONGEST_XMP = 65_502  # see shared/xmp.py
 _JFIF = b"JFIF\0"
 _APP0, _APP1, _APP13, _SCAN = 0xE0, 0xE1, 0xED, 0xDA
 _MOST_SEGMENTS, _MOST_CHUNKS = 4096, 65_536
+_BMP_FILE_HEADER_BYTES, _BMP_INFO_HEADER_BYTES, _BMP_DENSITY_AT = 14, 40, 38  # BITMAPINFOHEADER (Microsoft)
 _INCH, _CENTIMETRE, _CM_PER_INCH, _INCHES_PER_METRE = 1, 2, 2.54, 0.0254
 # The keywords of the PNG specification (11.3.3.2) that describe the picture, and those of the text.
 _TEXTS = frozenset({b"Title", b"Author", b"Description", b"Copyright", b"Creation Time", b"Software", b"Source",
@@ -129,8 +130,7 @@ def _read_png(data: bytes, carried: Carried) -> None:
             continue
         kind, content = found.kind, bytes(found.body)
         if kind == b"pHYs" and len(content) == 9 and content[8] == 1:  # noqa: PLR2004 (two numbers and a unit: metre)
-            across, down = struct.unpack_from(">II", content)
-            carried.density = (across * _INCHES_PER_METRE, down * _INCHES_PER_METRE) if across and down else None
+            carried.density = _metric_density(*struct.unpack_from(">II", content))
         elif kind == b"eXIf" and carried.exif.is_empty:
             carried.turned = orientation_of(content) in SIDEWAYS
             carried.exif = read_exif(content)
@@ -139,6 +139,11 @@ def _read_png(data: bytes, carried: Carried) -> None:
         elif kind in {b"tEXt", b"iTXt"} and content.partition(b"\0")[0] in _TEXTS and len(content) <= _LONGEST_TEXT:
             long += len(content)
             carried.texts += [(kind, content)] * (long <= _LONGEST_TEXTS)
+
+
+def _metric_density(across: int, down: int) -> tuple[float, float] | None:
+    """Return pixels an inch for pixels a metre; None unless both are stated."""
+    return (across * _INCHES_PER_METRE, down * _INCHES_PER_METRE) if min(across, down) > 0 else None
 
 
 def read_text(content: bytes) -> bytes:
@@ -182,6 +187,12 @@ def _read_tiff(data: bytes, carried: Carried) -> None:
     carried.xmp, carried.iptc = carried.exif.xmp, read_iptc(carried.exif.iptc)
 
 
+def _read_bmp(data: bytes, carried: Carried) -> None:
+    (header_bytes,) = struct.unpack_from("<I", data, _BMP_FILE_HEADER_BYTES)
+    if header_bytes >= _BMP_INFO_HEADER_BYTES:
+        carried.density = _metric_density(*struct.unpack_from("<ii", data, _BMP_DENSITY_AT))
+
+
 def _read_boxes(data: bytes, carried: Carried) -> None:
     for kind, content in isobmff.find_metadata(data):
         if kind == b"Exif" and carried.exif.is_empty:
@@ -192,4 +203,4 @@ def _read_boxes(data: bytes, carried: Carried) -> None:
 
 
 _READERS = {"JPEG": _read_jpeg, "PNG": _read_png, "WEBP": _read_webp, "TIFF": _read_tiff, "AVIF": _read_boxes,
-            "HEIF": _read_boxes}  # fmt: skip
+            "HEIF": _read_boxes, "BMP": _read_bmp}  # fmt: skip

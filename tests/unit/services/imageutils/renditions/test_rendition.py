@@ -171,6 +171,21 @@ def test_what_one_format_carries_another_one_gets(kind: str) -> None:
         assert b"A caption" in picture.info["photoshop"][0x0404]
 
 
+@pytest.mark.parametrize(("stated", "kept"), [((150, 100), (150, 100)), ((0, 0), None)])
+def test_the_density_of_a_bmp_is_kept(stated: tuple[int, int], kept: tuple[int, int] | None) -> None:
+    """In each format with a place for it; a BMP that states none gives none."""
+    file = io.BytesIO()
+    scene().save(file, "BMP", dpi=stated)
+
+    found = [
+        opened(encode_rendition([STORED], file.getvalue(), "BMP", Wanted(kind))).info.get("dpi")
+        for kind in ("PNG", "JPEG", "BMP")
+    ]
+
+    assert [None if each is None else tuple(map(round, each)) for each in found[:2]] == [kept, kept]
+    assert tuple(map(round, found[2] or ())) == (kept or (96, 96))  # a BMP without a density is shown with 96
+
+
 def test_the_texts_of_a_png_stay_in_a_png() -> None:
     """Those with a keyword of the specification."""
     texts = [(b"tEXt", b"Title\0A title"), (b"tEXt", b"parameters\0a secret"), (b"tIME", bytes(7))]
