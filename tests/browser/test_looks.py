@@ -21,6 +21,19 @@ PHONE: dict[str, Any] = {
 }  # fmt: skip
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 SERIOUS = ("serious", "critical")
+SCREENS = (
+    (1440, 900), (1280, 800), (1241, 800), (1181, 800), (1024, 768),
+    (768, 1024), (390, 844), (320, 640), (740, 360), (568, 320),
+)  # fmt: skip
+BEYOND = """
+() => {
+  const dock = document.querySelector(".dock").getBoundingClientRect();
+  const buttons = [...document.querySelectorAll(".dock button, .dock a, .dock select")];
+  const isOut = ({ left, right, bottom }) => left < dock.left || right > dock.right || bottom > innerHeight;
+  const out = buttons.filter((button) => button.checkVisibility() && isOut(button.getBoundingClientRect()));
+  return out.map((button) => button.id || button.dataset.zoom);
+}
+"""
 
 
 class Inspector:
@@ -136,6 +149,23 @@ async def test_a_telephone_may_be_held_sideways(
     download = await studio.download.bounding_box()
     assert download is not None
     assert download["x"] + download["width"] <= panel["x"]
+
+
+@pytest.mark.parametrize("locale", ["en", "de"])
+async def test_every_button_of_a_result_is_in_view(visit: Callable[..., Awaitable[Studio]], locale: str) -> None:
+    """On laptops, tablets and phones, in the language with the longer words too."""
+    studio = await visit(locale=locale)
+    await studio.open()
+    await studio.page.locator("#tasks label:has([value='white-balance'])").click()
+    await studio.run.click()
+    await expect(studio.page.locator("#split")).to_be_visible()
+    await expect(studio.page.locator("#format")).to_have_js_property("hidden", value=False)
+    hidden = []
+    for width, height in SCREENS:
+        await studio.page.set_viewport_size({"width": width, "height": height})
+        hidden += [f"{width}x{height}: {name}" for name in await studio.page.evaluate(BEYOND)]
+
+    assert hidden == []
 
 
 async def test_the_theme_can_be_chosen(studio: Studio) -> None:
