@@ -191,6 +191,26 @@ async def test_an_earlier_edit_brings_its_settings_back(studio: Studio) -> None:
     await expect(studio.page.get_by_label("Strength")).to_have_value("30")
 
 
+async def test_a_mask_stays_with_its_photo(studio: Studio) -> None:
+    """What is drawn on one photo is not on another one of the strip, and is there again at the return."""
+    async with studio.page.expect_file_chooser() as dialog:
+        await studio.button("Open photo").click()
+    await (await dialog.value).set_files([SAMPLES / "cat.jpg", SAMPLES / "coffee.jpg", SAMPLES / "rocket.jpg"])
+    await studio.shows("cat")
+    await expect(studio.originals).to_have_count(2)
+    await studio.originals.first.click()
+    await studio.shows("coffee")
+    await studio.brush((100, 80), (140, 80), size=40)
+    await studio.is_marked()
+    await studio.originals.last.click()
+    await studio.shows("rocket")
+
+    await expect(studio.mask_facts).to_have_text("")
+    await studio.originals.first.click()
+    await studio.shows("coffee")
+    await studio.is_marked()
+
+
 async def test_forgetting_can_be_undone(studio: Studio) -> None:
     """The notice offers it, and no alert is raised."""
     await remove(studio, 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from tests.browser.test_history import is_version, saves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from playwright.async_api import Route
 
     from tests.browser.studio import Studio
     from tests.stack import RunningStack
@@ -122,6 +125,31 @@ async def test_a_server_that_goes_away_loses_no_stroke(quick: Studio) -> None:
 
     await is_version(quick, 2)
     await expect(quick.mask_facts).to_have_text("")
+
+
+async def test_strokes_that_fail_on_another_version_are_not_lost(quick: Studio) -> None:
+    """One click shows their version again and tries once more."""
+    await spot(quick, 60, 60)
+    await is_version(quick, 1)
+    submitted, answered = asyncio.Event(), asyncio.Event()
+
+    async def fail(route: Route) -> None:
+        submitted.set()
+        await answered.wait()
+        await route.abort()
+
+    await quick.page.route("**/v1/jobs", fail, times=1)
+    await spot(quick, 120, 60)
+    await submitted.wait()
+    await quick.originals.click()
+    await is_version(quick, 0)
+    answered.set()
+    await quick.says("The server cannot be reached; check the connection and try again.")
+    await expect(quick.mask_facts).to_have_text("")
+    await quick.button("Try again").click()
+
+    await is_version(quick, 2)
+    await expect(quick.page.locator(".branch")).to_have_count(0)
 
 
 async def test_a_reload_keeps_the_strokes_that_wait(quick: Studio, stack: RunningStack) -> None:

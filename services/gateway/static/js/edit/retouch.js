@@ -100,8 +100,7 @@ export class Retouch {
     const { photo, mask } = workspace.photo;
     if (!photo || !timeline.roll) return false;
     const last = this.#strokes.at(-1)?.base;
-    const isSame = last && last.roll.id === timeline.roll.id && last.at === timeline.at;
-    const base = isSame ? last : { roll: timeline.roll, at: timeline.at, photo };
+    const base = last && timeline.shows(last) ? last : { roll: timeline.roll, at: timeline.at, photo };
     this.#strokes.push({ state: mask.state, base });
     timeline.ahead = [];
     mask.reset();
@@ -159,7 +158,7 @@ export class Retouch {
     if (job.standing.status !== "done") throw new PlainError(jobSentence(job.standing.error));
     const result = await timeline.photoOf(job.id, base.roll);
     history.update(job.id, { thumb: result.thumbnail() });
-    const isOnStage = timeline.roll?.id === base.roll.id && timeline.at === base.at && this.studio.view === "edit";
+    const isOnStage = timeline.shows(base) && this.studio.view === "edit";
     base.at = job.id;
     base.photo = result;
     if (!isOnStage) return;
@@ -173,18 +172,39 @@ export class Retouch {
    * @param {unknown} error
    */
   #giveBack(error) {
-    const { notices, workspace, timeline } = this.studio;
+    const { notices } = this.studio;
     const strokes = this.#strokes.splice(0);
-    const pane = workspace.photo;
-    const { at, roll } = strokes[0].base;
     this.#showWaiting();
-    if (timeline.roll?.id === roll.id && timeline.at === at) {
-      const { marks } = pane.mask.state;
-      const all = [...strokes.flatMap(({ state }) => state.marks), ...marks];
-      const found = strokes.find(({ state }) => state.candidates.length)?.state ?? pane.mask.state;
-      pane.mask.restore({ state: { ...found, marks: all } });
+    for (const base of new Set(strokes.map((stroke) => stroke.base))) {
+      this.#markAgain(
+        base,
+        strokes.filter((stroke) => stroke.base === base).map(({ state }) => state),
+      );
     }
-    notices.warn(notices.reason(error), { label: t("Try again"), act: () => pane.isMarked && this.#take() });
+    notices.warn(notices.reason(error), { label: t("Try again"), act: () => this.#tryAgain(strokes[0].base) });
+  }
+
+  /**
+   * Add strokes to the mask of their version, which may not be on the stage any more.
+   * @param {Base} base
+   * @param {MaskState[]} states
+   */
+  #markAgain(base, states) {
+    const { timeline, workspace } = this.studio;
+    const { mask } = workspace.photo;
+    const isOnStage = timeline.shows(base);
+    const present = (isOnStage ? mask.state : timeline.left(base)?.state) ?? NOTHING;
+    const found = states.find(({ candidates }) => candidates.length) ?? present;
+    const state = { ...found, marks: [...states.flatMap(({ marks }) => marks), ...present.marks] };
+    if (isOnStage) mask.restore({ state });
+    else timeline.leave({ state, past: [NOTHING], future: [] }, base);
+  }
+
+  /** @param {Base} base */
+  async #tryAgain(base) {
+    const { steps, timeline, workspace } = this.studio;
+    if (!timeline.shows(base)) await steps.showVersion(base.roll, base.at);
+    if (timeline.shows(base) && workspace.photo.isMarked) this.#take();
   }
 
   #showWaiting() {

@@ -43,7 +43,8 @@ export class Steps {
       this.studio.timeline.go(roll, at);
       this.studio.toEditing();
       this.studio.workspace.show(photo, this.studio.workspace.photo);
-      if (this.studio.timeline.left) this.studio.workspace.photo.mask.restore(this.studio.timeline.left);
+      const left = this.studio.timeline.left();
+      if (left) this.studio.workspace.photo.mask.restore(left);
       this.studio.tellPhoto();
     } catch (error) {
       this.studio.notices.fail(error);

@@ -26,10 +26,11 @@ export class Timeline {
   /** The versions that redo leads to, the next one first.
    * @type {string[]} */
   ahead = [];
-  /** The masks that versions were made with, and those that were left on versions, by id.
+  /** The masks that versions were made with, by id.
    * @type {Map<string, Steps>} */
   #made = new Map();
-  /** @type {Map<string, Steps>} */
+  /** The masks that were left on versions, by id, and on photos as they were opened, by the id of the roll.
+   * @type {Map<string, Steps>} */
   #left = new Map();
   /** @type {Map<string, Photo>} */
   #photos = new Map();
@@ -154,16 +155,28 @@ export class Timeline {
   }
 
   /**
-   * Remember what was drawn on the version on the stage.
-   * @param {Steps} steps
+   * Whether a version is on the stage.
+   * @param {{roll: Roll, at: string | null}} version
    */
-  leave(steps) {
-    this.#left.set(String(this.at), steps);
+  shows({ roll, at }) {
+    return this.roll?.id === roll.id && this.at === at;
   }
 
-  /** What was drawn before on the version on the stage. */
-  get left() {
-    return this.#left.get(String(this.at));
+  /**
+   * Remember what was drawn on a version.
+   * @param {Steps} steps
+   * @param {{roll: Roll | null, at: string | null}} [version]  nothing: the one on the stage
+   */
+  leave(steps, { roll, at } = this) {
+    this.#left.set(at ?? roll?.id ?? "", steps);
+  }
+
+  /**
+   * What was drawn before on a version.
+   * @param {{roll: Roll | null, at: string | null}} [version]  nothing: the one on the stage
+   */
+  left({ roll, at } = this) {
+    return this.#left.get(at ?? roll?.id ?? "");
   }
 
   /**
