@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+"""The start of a segment APP1 with XMP (ISO 16684-3)."""
+PROFILE_HEAD = b"ICC_PROFILE\0"
+"""The start of a segment APP2 with a part of an ICC profile (ICC.1, annex B.4)."""
 _START, _SCAN = b"\xff\xd8", 0xDA
 _APP0, _APP1, _APP2, _APP14, _APP15, _COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})  # markers without a length, and stuffed bytes
-_EXIF, _PROFILE = b"Exif\0", b"ICC_PROFILE\0"
+_EXIF = b"Exif\0"
 _EXIF_HEAD_BYTES = 6
-_XMP, _ISO_GAIN_MAP, _PICTURES = b"http://ns.adobe.com/xap/1.0/\0", b"urn:iso:std:iso:ts:21496:-1\0", b"MPF\0"
+_ISO_GAIN_MAP, _PICTURES = b"urn:iso:std:iso:ts:21496:-1\0", b"MPF\0"
 _GAIN_MAP_NAMES = (b"hdrgm:", b"HDRGainMap", b'Semantic="GainMap"')
 _NUMBER_OF_PICTURES, _MOST_PICTURES = 0xB001, 1000
 # A decoder takes its colours from these two; shorter ones are ignored by libjpeg.
@@ -42,9 +46,9 @@ def read(data: bytes) -> Parts:
         body = data[start + 4 : end]
         if marker == _APP1 and exif is None and body.startswith(_EXIF):
             exif = body[_EXIF_HEAD_BYTES:]
-        elif marker == _APP2 and body.startswith(_PROFILE) and len(body) > len(_PROFILE) + 1:
-            number, parts = body[len(_PROFILE)], body[len(_PROFILE) + 1]
-            profile[number] = body[len(_PROFILE) + 2 :]
+        elif marker == _APP2 and body.startswith(PROFILE_HEAD) and len(body) > len(PROFILE_HEAD) + 1:
+            number, parts = body[len(PROFILE_HEAD)], body[len(PROFILE_HEAD) + 1]
+            profile[number] = body[len(PROFILE_HEAD) + 2 :]
         if not _is_metadata(marker, body):
             kept.append(data[start:end])
         if marker == _SCAN:
@@ -72,7 +76,7 @@ def has_gain_map(data: bytes) -> bool:
         body = data[start + 4 : end]
         if marker == _APP2 and body.startswith(_ISO_GAIN_MAP):
             return True
-        if marker == _APP1 and body.startswith(_XMP) and any(name in body for name in _GAIN_MAP_NAMES):
+        if marker == _APP1 and body.startswith(XMP_HEAD) and any(name in body for name in _GAIN_MAP_NAMES):
             return True
     return count_pictures(data) > 1 and any(name in data for name in _GAIN_MAP_NAMES)
 

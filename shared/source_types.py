@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-_PNG_KEYWORD = b"XML:com.adobe.xmp"  # XMP specification, part 3, 1.1.5
-_UNCOMPRESSED = b"\0\0\0\0\0"  # the end of the keyword, compression, its method, no language, no translated keyword
 
 
 class SourceType(StrEnum):
@@ -66,4 +64,4 @@ def build_packet(source_type: SourceType) -> bytes:
 
 def build_png_chunks(source_type: SourceType | None) -> list[tuple[bytes, bytes]]:
     """Return the name and the body of the chunks that state the source type in a PNG; none for None."""
-    return [] if source_type is None else [(b"iTXt", _PNG_KEYWORD + _UNCOMPRESSED + build_packet(source_type))]
+    return [] if source_type is None else [(b"iTXt", xmp.build_png_text(build_packet(source_type)))]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LONGEST_BYTES = 65_502
 """The longest packet that is read or written: what one segment of a JPEG holds (ISO 16684-3)."""
+PNG_KEYWORD = b"XML:com.adobe.xmp"
+"""The keyword of the chunk iTXt that holds a packet in a PNG (XMP specification, part 3, 1.1.5)."""
+_PNG_PLAIN = b"\0\0\0\0\0"  # the end of the keyword, compression, its method, no language, no translated keyword
 _DEEPEST = 64  # elements; the serialisation is recursive
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
@@ -66,6 +69,11 @@ def build(values: Mapping[Property, str]) -> bytes:
     document = minidom.parseString(_EMPTY)  # noqa: S318 (a constant)
     _set(document, values)
     return _serialise(document)
+
+
+def build_png_text(packet: bytes) -> bytes:
+    """Return the body of a chunk iTXt with a packet."""
+    return PNG_KEYWORD + _PNG_PLAIN + packet
 
 
 def merge(packet: bytes | None, values: Mapping[Property, str], *removals: Removal) -> bytes:

@@ -20,10 +20,7 @@ from shared.orientation import SIDEWAYS, orientation_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 EXIF_HEAD = b"Exif\0\0"
-XMP_KEYWORD = b"XML:com.adobe.xmp"
-LONGEST_XMP = 65_502  # see shared/xmp.py
 _JFIF = b"JFIF\0"
 _APP0, _APP1, _APP13, _SCAN = 0xE0, 0xE1, 0xED, 0xDA
 _MOST_SEGMENTS, _MOST_CHUNKS = 4096, 65_536
@@ -108,8 +105,8 @@ def _read_jpeg(data: bytes, carried: Carried) -> None:
             carried.density = _jfif_density(body)
         elif marker == _APP1 and block is None and body.startswith(EXIF_HEAD[:5]):
             block = body[len(EXIF_HEAD) :]
-        elif marker == _APP1 and not carried.xmp and body.startswith(XMP_HEAD):
-            carried.xmp = body[len(XMP_HEAD) :]
+        elif marker == _APP1 and not carried.xmp and body.startswith(jpeg.XMP_HEAD):
+            carried.xmp = body[len(jpeg.XMP_HEAD) :]
         elif marker == _APP13 and not carried.iptc and body.startswith(PHOTOSHOP):
             carried.iptc, carried.resources = read_resources(body)
     if block:
@@ -134,7 +131,7 @@ def _read_png(data: bytes, carried: Carried) -> None:
         elif kind == b"eXIf" and carried.exif.is_empty:
             carried.turned = orientation_of(content) in SIDEWAYS
             carried.exif = read_exif(content)
-        elif kind == b"iTXt" and content.startswith(XMP_KEYWORD + b"\0"):
+        elif kind == b"iTXt" and content.startswith(xmp.PNG_KEYWORD + b"\0"):
             carried.xmp = carried.xmp or read_text(content)
         elif kind in {b"tEXt", b"iTXt"} and content.partition(b"\0")[0] in _TEXTS and len(content) <= _LONGEST_TEXT:
             long += len(content)
@@ -153,8 +150,8 @@ def read_text(content: bytes) -> bytes:
     _, _, text = rest_text.partition(b"\0")
     if rest[:1] == b"\1":
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(text, LONGEST_XMP + 1)
-    return text if len(text) <= LONGEST_XMP else b""
+        text = unpacker.decompress(text, xmp.LONGEST_BYTES + 1)
+    return text if len(text) <= xmp.LONGEST_BYTES else b""
 
 
 def _read_webp(data: bytes, carried: Carried) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import ImageChops, JpegImagePlugin
 
-from services.imageutils.renditions.carried import EXIF_HEAD, XMP_HEAD
+from services.imageutils.renditions.carried import EXIF_HEAD
 from services.imageutils.renditions.photoshop import write_resources
 from shared.errors import ArtMancerError
 from shared.image_source import open_source
+from shared.jpeg import PROFILE_HEAD, XMP_HEAD
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,8 +26,7 @@ _COARSE_QUALITY = 90  # below, colours are halved in both directions if nothing 
 _FULL, _HALVED_BOTH = 0, 2  # as Pillow numbers the subsamplings
 _SAMPLINGS = {(1, 1): _FULL, (2, 1): 1, (2, 2): _HALVED_BOTH}
 _LONGEST_SEGMENT = 65_533
-_ICC_HEAD = b"ICC_PROFILE\0"
-_LONGEST_ICC_PART = _LONGEST_SEGMENT - len(_ICC_HEAD) - 2
+_LONGEST_ICC_PART = _LONGEST_SEGMENT - len(PROFILE_HEAD) - 2
 _APP1, _APP2, _APP13 = 0xE1, 0xE2, 0xED
 _RGB_NAMES = (82, 71, 66)  # components of a JPEG that holds R, G and B
 _LARGEST_STEP = 255  # of a baseline table
@@ -109,7 +109,7 @@ def add_metadata(jpeg: bytes, carried: Carried, exif: bytes, icc: bytes | None) 
     pieces = [(icc or b"")[at : at + _LONGEST_ICC_PART] for at in range(0, len(icc or b""), _LONGEST_ICC_PART)]
     if len(pieces) <= 255:  # noqa: PLR2004 (the number of the last piece has one byte)
         for number, piece in enumerate(pieces, 1):
-            parts.append(_segment(_APP2, _ICC_HEAD + bytes([number, len(pieces)]) + piece))
+            parts.append(_segment(_APP2, PROFILE_HEAD + bytes([number, len(pieces)]) + piece))
     return b"".join([*parts, memoryview(jpeg)[start:]])
 
 

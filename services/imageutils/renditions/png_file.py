@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.imageutils.renditions.carried import XMP_KEYWORD, read_text
+from services.imageutils.renditions.carried import read_text
 from services.imageutils.renditions.containers import Picture
-from shared import png_chunks
+from shared import png_chunks, xmp
 from shared.colour import Colour, fit
 from shared.png import SIGNATURE, chunk
 
@@ -50,7 +50,7 @@ def add_metadata(png: bytes, carried: Carried, exif: bytes) -> bytes:
     if exif:
         added.append(chunk(b"eXIf", exif))
     if carried.xmp:
-        added.append(chunk(b"iTXt", XMP_KEYWORD + bytes(5) + carried.xmp))
+        added.append(chunk(b"iTXt", xmp.build_png_text(carried.xmp)))
     parts: list[bytes | memoryview] = [SIGNATURE]
     for found in png_chunks.find_chunks(png):
         if found.kind == b"IDAT":
@@ -70,6 +70,6 @@ def read_xmp(png: bytes) -> bytes:
     for found in png_chunks.find_chunks(png):
         if found.kind == b"IDAT":
             break
-        if found.kind == b"iTXt" and bytes(found.body[: len(XMP_KEYWORD) + 1]) == XMP_KEYWORD + b"\0":
+        if found.kind == b"iTXt" and bytes(found.body[: len(xmp.PNG_KEYWORD) + 1]) == xmp.PNG_KEYWORD + b"\0":
             return read_text(bytes(found.body))
     return b""
