@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from services.imageutils.renditions.carried import read_text
 from services.imageutils.renditions.containers import Picture
 from shared import png_chunks, xmp
-from shared.colour import Colour, fit
 from shared.png import SIGNATURE, chunk
 
 if TYPE_CHECKING:
@@ -34,12 +33,6 @@ def read_header(data: bytes) -> Header | None:
         return None
     *_, width, height, bits, colour_type = _HEADER.unpack_from(data)
     return Header(Picture(width, height, colour_type in _WITH_ALPHA), bits)
-
-
-def read_colour(png: bytes) -> Colour:
-    """Return the meaning of the values as RGB. Raises BadImage if the file is damaged."""
-    parts = png_chunks.read(png)
-    return fit("RGB", Colour(parts.icc, parts.colours))
 
 
 def add_metadata(png: bytes, carried: Carried, exif: bytes) -> bytes:

@@ -10,7 +10,6 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -18,8 +17,12 @@ from services.imageutils.renditions import containers, jpeg_file, png_file, tiff
 from services.imageutils.renditions.carried import Carried, prepare, read_carried
 from services.imageutils.renditions.exif import write_exif
 from services.imageutils.renditions.loading import load_picture
+from shared import deep_pixels
+from shared.colour import fit
+from shared.errors import BadImage
 from shared.image_codec import encode_png
 from shared.image_formats import CONTENT_TYPES
+from shared.image_source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,15 +108,14 @@ def _add_to_stored(png: bytes, picture: Picture, carried: Carried, wanted: Wante
 
 
 def _encode_deep(png: bytes, carried: Carried, made_by: bytes, wanted: Wanted) -> Rendition:
-    """Return a TIFF with 16 bits a channel."""
-    colour = png_file.read_colour(png)
-    pixels = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED))
-    del png
+    """Return a TIFF with 16 bits a channel. Raises BadImage."""
+    with open_source(png) as source:
+        pixels, colour = deep_pixels.read(source), fit("RGB", source.colour)
+    del png, source
+    if pixels is None:
+        raise BadImage("The image is damaged or incomplete.")
     if pixels.ndim == 2:  # noqa: PLR2004 (grey)
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    else:
-        order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA  # noqa: PLR2004
-        pixels = np.asarray(cv2.cvtColor(pixels, order))
     height, width = pixels.shape[:2]
     carried = prepare(carried, (width, height), place=wanted.place, made_by=made_by)
     return Rendition(tiff_file.encode_tiff(pixels, carried, colour.profile), CONTENT_TYPES["TIFF"], width, height)
