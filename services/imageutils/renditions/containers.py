@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from shared.deep_pixels import KEPT
 from shared.errors import TooLarge
 from shared.image_formats import CONTENT_TYPES
 from shared.picture_memory import LARGEST_BYTES
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 # Bytes a pixel while a format is encoded: Pillow's picture with 4, and the rest as measured (docs/pictures.md).
 _PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 19, "AVIF": 50, "TIFF": 10, "BMP": 12}
 _LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and its copy when the file is closed
+_DEEP_PIXEL_BYTES: Final = 8  # with 16 bits a channel
+_MORE_DEEP_PIXEL_BYTES: Final = 8  # OpenCV holds them twice while it reads a PNG
 _LOADING_FILES: Final = 2  # the file, and its part without metadata
 MAX_AVIF_PX: Final = 16_777_216
 MAX_LOSSLESS_WEBP_PX: Final = 16_777_216  # 5 s on one core
@@ -106,6 +109,9 @@ def estimate_bytes(kind: str, image: ImageRef, upload: ImageRef | None) -> int:
         loading, encoding = 3 * image.size_bytes, 0
     elif kind == "TIFF":
         encoding = max(encoding, 3 * pixels + 4 * image.size_bytes)
+        if upload is not None and KEPT in (upload.notes or ()):
+            loading += _MORE_DEEP_PIXEL_BYTES * pixels
+            encoding = max(encoding, _DEEP_PIXEL_BYTES * pixels + 4 * image.size_bytes)
     needed = max(loading, encoding) + (upload.size_bytes if upload is not None else 0)
     if kind == "WEBP":  # an opaque one takes half; `_check_size` has refused the others
         needed = min(needed, LARGEST_BYTES)

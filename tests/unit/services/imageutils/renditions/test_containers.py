@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.imageutils.renditions.containers import Picture, choose_kind, estimate_bytes
+from shared.deep_pixels import KEPT, MOST_PIXELS
 from shared.errors import TooLarge
 from shared.image_formats import FORMATS, MAX_PIXELS
 from shared.messages import ImageRef
@@ -54,6 +55,18 @@ def test_the_largest_photo_of_a_telephone_fits(kind: str) -> None:
     upload = ref(1, 20_000_000)
 
     assert estimate_bytes(kind, ref(9248 * 6936, 2.3), upload) <= LARGEST_BYTES
+
+
+def test_a_tiff_with_16_bits_counts_its_pixels_and_files() -> None:
+    """Eight bytes a pixel: twice while the PNG is read, then beside the strips and copies of the file."""
+    image, upload = ref(MOST_PIXELS, 2.3), ref(1, 64 * 1024**2)
+    deep = upload.model_copy(update={"notes": [KEPT]})
+
+    needed = estimate_bytes("TIFF", image, deep)
+
+    reading, writing = 16 * MOST_PIXELS + 2 * image.size_bytes, 8 * MOST_PIXELS + 4 * image.size_bytes
+    assert max(reading, writing) + upload.size_bytes <= needed <= LARGEST_BYTES
+    assert needed > estimate_bytes("TIFF", image, upload)
 
 
 def test_an_avif_fits_up_to_its_limit() -> None:
