@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ from shared import deadlines
 from shared.errors import BadMessage, ImageNotFound
 from shared.image_formats import CONTENT_TYPES
 from shared.image_source import format_of
+from shared.image_store import digest
 from shared.messages import ImageRef, RenditionReply
 from shared.reading import read
 from shared.source_types import find_source_type
@@ -78,11 +78,12 @@ class Renditions:
         image = request.image
         pictures = [await self._images.get(image.bucket, image.sha256)]
         upload = await self._fetch_upload(request, pictures[0])
-        source_type = find_source_type(pictures[0])
+        signs = self._signs(request)
+        source_type = await asyncio.to_thread(find_source_type, pictures[0]) if signs else None
         made = await asyncio.to_thread(_encode, request, pictures, upload)
-        if self._signs(request):
+        if signs:
             made = await asyncio.to_thread(self._sign, made, request, upload, source_type)
-        sha256 = await asyncio.to_thread(_hash, made.data)
+        sha256 = await digest(made.data)
         if sha256 == image.sha256:
             return RenditionReply(image=image.model_copy(update={"notes": made.notes or None}))
         ref = ImageRef(
@@ -153,7 +154,3 @@ def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
 
 def _kind_of(upload: ImageRef | None) -> str | None:
     return None if upload is None else kind_of(upload.content_type)
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
