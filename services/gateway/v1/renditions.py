@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.messages import ImageRef, JobRecord
 
-    Format = Literal["original", "png", "jpeg", "webp", "avif"]
-
+Encoded = Literal["png", "jpeg", "webp", "avif"]
+Format = Literal["original", Encoded]
 _MOST_EDITS = 64  # of one photo, one after another
 
 

@@ -6,13 +6,11 @@ from fastapi import Depends, Query, Request
 from starlette.datastructures import Headers
 
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
-from services.gateway.v1.renditions import Wanted
+from services.gateway.v1.renditions import Encoded, Format, Wanted
 from shared.errors import BadInput
 
 RESULT_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/tiff", "image/bmp")
 """The content types that a result can have, in the formats of all uploads that can be written."""
-Encoded = Literal["png", "jpeg", "webp", "avif"]
-Format = Literal["original", "png", "jpeg", "webp", "avif"]
 _BY_TYPE: dict[str, Encoded] = {
     "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif",
 }  # fmt: skip
