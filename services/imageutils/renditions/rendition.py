@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from services.imageutils.bands import split_rows
 from services.imageutils.renditions import containers, jpeg_file, png_file, tiff_file
 from services.imageutils.renditions.carried import Carried, prepare, read_carried
 from services.imageutils.renditions.exif import write_exif
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 WEBP_QUALITY, AVIF_QUALITY = 92, 85
 _WEBP_METHOD, _AVIF_SPEED = 2, 8
 _THUMBNAIL_PX, _THUMBNAIL_QUALITY = 160, 75
-_BAND_PX = 1_000_000
 _SIXTEEN = 16
 
 
@@ -177,10 +177,9 @@ def _encode_png(work: _Work) -> bytes:
 def _flatten(image: Image.Image) -> Image.Image:
     """Lay a picture on white, band by band: a second copy of a large one would not fit."""
     flat = Image.new("RGB", image.size, "white")
-    rows = max(1, _BAND_PX // image.width)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        flat.paste(band, (0, top), band)
+    for rows in split_rows((image.height, image.width)):
+        band = image.crop((0, rows.start, image.width, rows.stop))
+        flat.paste(band, (0, rows.start), band)
     return flat
 
 
