@@ -62,12 +62,12 @@ def is_kept(source: Source) -> bool:
 
 
 def is_read(source: Source, *, wanted: bool) -> bool:
-    """Return whether to call `read`: where the 16 bits are wanted, and for every PNG, whose key Pillow ignores."""
+    """Return whether to call `read`: where the 16 bits are wanted, and for every PNG: Pillow ignores its colour key."""
     return is_kept(source) and (wanted or source.format == "PNG")
 
 
 def note_of(source: Source, *, lost: bool = False) -> str | None:
-    """Return what becomes of the 16 bits of a file; None if it has fewer. `lost`: they could not be read."""
+    """Return the note on the 16 bits of a file; None if it has fewer. `lost`: they could not be read."""
     if not is_deep(source):
         return None
     if is_kept(source):

@@ -68,8 +68,8 @@ class ImageInfo:
 class Photo:
     """A decoded, upright image on white, and the meaning of its values.
 
-    `rgba` holds the image's own colours and its transparency; None if all of it is opaque, or if nobody asked. `deep`
-    holds the same with 16 bits a channel, as RGB or RGBA; None if the file has fewer, or if nobody asked.
+    `rgba` holds the image's own colours and its transparency; None if all of it is opaque, or without `with_alpha`.
+    `deep` holds the same with 16 bits a channel, as RGB or RGBA; None if the file has fewer, or without `with_depth`.
     """
 
     rgb: Rgb

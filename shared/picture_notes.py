@@ -1,4 +1,4 @@
-"""Notes on what of a file is not edited or not kept: further frames, gain maps, bits. They are short sentences."""
+"""Notes on the parts of a file that are not edited or not kept: further frames, gain maps, bits. Short sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transparent pictures: their own colours for those who work on them, and their transparency for the result."""
+"""Transparent pictures: their own colours for an edit, and their transparency for the result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def own_colours(photo: Photo) -> Rgb:
 
 
 def put_back(rgba: Rgba | None, colours: Rgb) -> Rgb | Rgba:
-    """Put new colours into `rgba`, in place; pixels that nobody sees keep their colours, bit for bit.
+    """Put new colours into `rgba`, in place; invisible pixels keep their colours, bit for bit.
 
     Returns the colours alone if the photo is opaque (None).
     """

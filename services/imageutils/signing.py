@@ -1,4 +1,4 @@
-"""Signs what is delivered with a C2PA manifest, which states how a picture was made (C2PA specification 2.2).
+"""Signs delivered pictures with a C2PA manifest, which states how each was made (C2PA specification 2.2).
 
 The signature covers the whole file, so a changed byte is found. c2pa-python is imported only where an operator gives a
 certificate. Nothing here opens a network connection: a manifest in an upload may name an address.
@@ -131,8 +131,8 @@ class ManifestSigner:
         """Return the signed file. Raises C2paError."""
         import c2pa  # noqa: PLC0415
 
-        who = self._identity
-        info = c2pa.C2paSignerInfo(who.algorithm.encode(), who.chain, who.key, None)
+        identity = self._identity
+        info = c2pa.C2paSignerInfo(identity.algorithm.encode(), identity.chain, identity.key, None)
         settings = {
             "builder": {"thumbnail": {"enabled": False}},
             "verify": {"verify_after_sign": check, **_OFFLINE},

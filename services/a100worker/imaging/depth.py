@@ -39,7 +39,7 @@ def keep_depth(deep: Deep | None, before: Rgb, edit: Edit, painted: Rgb | Rgba, 
         else:
             change = (painted[rows, :, :_COLOURS].astype(np.int32) - before[rows]) * _STEP
             new = np.clip(own + change, 0, _OPAQUE).astype(np.uint16)
-        if painted.shape[2] > _COLOURS:  # pixels that nobody sees keep their colours
+        if painted.shape[2] > _COLOURS:  # invisible pixels keep their colours
             new = np.where(painted[rows, :, _COLOURS:] > 0, new, own)
         result[rows, :, :_COLOURS] = new
     return result

@@ -45,7 +45,7 @@ _TABLE = (1, 256, 3)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The inputs of an engine, and the photo, whose colour space, transparency and depth the result has too."""
+    """The inputs of an engine, and the photo. The result has its colour space, transparency and depth."""
 
     inputs: TaskInputs
     photo: Photo

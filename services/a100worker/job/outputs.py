@@ -28,9 +28,9 @@ _LARGEST_PATCH = 0.25  # of the photo's pixels: a larger one costs more to store
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A finished edit with its files, and notes on what of the inputs is not in it.
+    """A finished edit with its files, and notes on the parts of the inputs that are not in it.
 
-    `patch` is what lies in `changed_box`; None where it saves little.
+    `patch` is the part of the result in `changed_box`; None where it saves little.
     """
 
     edit: Edit

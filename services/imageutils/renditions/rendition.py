@@ -39,7 +39,7 @@ _SIXTEEN = 16
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The wish of a request. `kind` is the format to encode; without `place` no GPS data are carried over."""
+    """The options of a rendition. `kind` is the format to encode; without `place` no GPS data are carried over."""
 
     kind: str
     quality: int | None = None
