@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
@@ -19,6 +18,7 @@ _STORES = {"inputs": bucket_stream("inputs"), "results": bucket_stream("results"
            "sessions": SESSIONS}  # fmt: skip
 _WARNING = 0.8
 _EVERY_S = 15.0  # as often as Prometheus reads; the broker announces no sizes
+_RETRY_S = 1.0  # at the first start the streams do not exist yet
 
 
 async def measure(bus: Bus, stream: str) -> tuple[int, int]:
@@ -36,11 +36,14 @@ class Fullness:
         """A sentence for each store that is filled by four fifths or more."""
 
     async def run(self) -> None:
-        """Measure every fifteen seconds until cancelled. While the broker is away, the last sizes stand."""
+        """Measure every fifteen seconds until cancelled; after a failure the last sizes stand for a second."""
         while True:
-            with contextlib.suppress(ArtMancerError):
+            try:
                 await self.measure()
-            await asyncio.sleep(_EVERY_S)
+            except ArtMancerError:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                await asyncio.sleep(_EVERY_S)
 
     async def measure(self) -> None:
         """Measure all stores once. Raises BrokerUnavailable."""
