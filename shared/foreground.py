@@ -20,11 +20,16 @@ _RADIUS = 0.008  # of the long side
 _EPSILON = 1e-5  # of the guided filter, for values 0..1
 _STRETCH = (0.08, 0.92)
 _FUSION_PX = (90, 6)
+COLOUR_REACH_PX = sum(_FUSION_PX) // 2
+"""How far from a pixel its own colour is looked for."""
 
 
-def soften(image: Floats, solid: Floats) -> Floats:
-    """Soften the mask along the image's edges: guided filter (He, Sun, Tang 2010) on the grey image."""
-    side = 2 * max(2, round(_RADIUS * max(solid.shape))) + 1
+def soften(image: Floats, solid: Floats, radius_px: int | None = None) -> Floats:
+    """Soften the mask along the image's edges: guided filter (He, Sun, Tang 2010) on the grey image.
+
+    Pixels farther than twice the radius do not matter. Without one it follows from the size.
+    """
+    side = 2 * (radius_px or max(2, round(_RADIUS * max(solid.shape)))) + 1
     guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)
 
     def mean(values: Floats) -> Floats:

@@ -490,7 +490,8 @@ class ExtractRequest(Message):
     type: Literal["img.extract"] = "img.extract"
     image: Sha256  # bucket inputs
     mask: Sha256  # bucket inputs
-    transparent: bool = False  # the ground of the square; else white
+    transparent: bool = False  # the ground; else white
+    in_place: bool | None = None  # on a transparent ground of the photo's size, where it stood, instead of in a square
 
 
 class ShadowRequest(Message):

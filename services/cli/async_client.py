@@ -99,9 +99,9 @@ class AsyncClient:
         """Correct the white balance; return and raise as `remove`."""
         return await self._finish(await self.submit("white-balance", image, **options))
 
-    async def cut_out(self, image: Source, mask: Source) -> bytes:
-        """Cut the masked object out and return its picture."""
-        return await self.download(await self._run(calls.cut_out(image, mask)))
+    async def cut_out(self, image: Source, mask: Source, **options: str) -> bytes:
+        """Cut the masked object out and return its picture; with `frame="photo"` at full size, where it stood."""
+        return await self.download(await self._run(calls.cut_out(image, mask, options)))
 
     async def job(self, job_id: str) -> Job:
         """Return the state of a job."""

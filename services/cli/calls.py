@@ -134,9 +134,9 @@ def download(sha256: str) -> Flow[bytes]:
     return (yield Call("GET", f"/v1/images/{sha256}")).content
 
 
-def cut_out(image: Source, mask: Source) -> Flow[str]:
-    """Cut an object out and return the SHA-256 of its picture."""
-    fields = {"image": (yield from upload(image)), "mask": (yield from upload(mask))}
+def cut_out(image: Source, mask: Source, options: Mapping[str, str]) -> Flow[str]:
+    """Cut an object out and return the SHA-256 of its picture. The option `frame` is "square" or "photo"."""
+    fields = {"image": (yield from upload(image)), "mask": (yield from upload(mask)), **options}
     answer = yield Call("POST", "/v1/extractions", json=fields)
     return _parse(Image, answer).sha256
 

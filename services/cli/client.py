@@ -99,9 +99,9 @@ class Client:
         """Correct the white balance; return and raise as `remove`."""
         return self._finish(self.submit("white-balance", image, **options))
 
-    def cut_out(self, image: Source, mask: Source) -> bytes:
-        """Cut the masked object out and return its picture."""
-        return self.download(self._run(calls.cut_out(image, mask)))
+    def cut_out(self, image: Source, mask: Source, **options: str) -> bytes:
+        """Cut the masked object out and return its picture; with `frame="photo"` at full size, where it stood."""
+        return self.download(self._run(calls.cut_out(image, mask, options)))
 
     def job(self, job_id: str) -> Job:
         """Return the state of a job."""

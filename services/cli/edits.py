@@ -31,7 +31,8 @@ async def run(client: AsyncClient, photo: Path, options: Namespace, on_event: Ca
     if options.command == "mask":
         return await client.download(await _mask(client, photo, options))
     if options.command == "cut-out":
-        return await client.cut_out(photo, await _mask(client, photo, options))
+        frame = {"frame": "photo"} if options.full_size else {}
+        return await client.cut_out(photo, await _mask(client, photo, options), **frame)
     fields: dict[str, Any] = {"image": await client.upload(photo)}
     if options.command != "balance":
         fields["mask"] = await _mask(client, photo, options)

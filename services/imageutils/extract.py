@@ -41,7 +41,7 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
     The opacity follows the object's outline, and the colours of its soft edge are the object's own, as in an insertion.
     What is transparent in the photo stays so. Raises BadInput if the mask is empty.
     """
-    cut, (left, top), side = _fit(own_colours(photo), mask if photo.rgba is None else _visible(photo.rgba, mask))
+    cut, (left, top), side = _fit(own_colours(photo), mask if photo.rgba is None else visible(photo.rgba, mask))
     four = np.asarray(cut).astype(np.float32) / np.float32(255)
     colours, solid = np.ascontiguousarray(four[..., :3]), np.ascontiguousarray(four[..., 3])
     alpha = soften(colours, solid)
@@ -52,15 +52,15 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
     return square
 
 
-def _visible(rgba: Rgba, mask: Grey) -> Grey:
-    """Return the mask, of the photo's size, without the transparent parts of the photo."""
-    return np.asarray(cv2.multiply(_stretch(mask, rgba), np.ascontiguousarray(rgba[..., 3]), scale=1 / 255), np.uint8)
+def visible(rgba: Rgba, mask: Grey) -> Grey:
+    """Return the mask, in the photo's size, without the transparent parts of the photo."""
+    return np.asarray(cv2.multiply(stretch(mask, rgba), np.ascontiguousarray(rgba[..., 3]), scale=1 / 255), np.uint8)
 
 
 def _fit(image: Rgb, mask: Grey) -> tuple[Image.Image, tuple[int, int], int]:
     """Return the object's scaled box with the mask as fourth channel, its place in the square, and its side."""
-    stretched = _stretch(mask, image)
-    left, top, right, bottom = _bounds(stretched)
+    stretched = stretch(mask, image)
+    left, top, right, bottom = bounds(stretched)
     width, height = right - left, bottom - top
     side = _SMALL_SIDE_PX if max(width, height) <= _SMALL_SIDE_PX else _LARGE_SIDE_PX
     scale = min(side / width, side / height)
@@ -69,14 +69,15 @@ def _fit(image: Rgb, mask: Grey) -> tuple[Image.Image, tuple[int, int], int]:
     return cut, ((side - size[0]) // 2, (side - size[1]) // 2), side
 
 
-def _stretch(mask: Grey, image: Rgb | Rgba) -> Grey:
+def stretch(mask: Grey, image: Rgb | Rgba) -> Grey:
+    """Return the mask in the size of the image."""
     height, width = image.shape[:2]
     if mask.shape == (height, width):
         return mask
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
-def _bounds(mask: Grey) -> tuple[int, int, int, int]:
+def bounds(mask: Grey) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom of the pixels inside; right and bottom are exclusive."""
     inside = mask > _INSIDE
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))

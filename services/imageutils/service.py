@@ -8,6 +8,7 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from services.imageutils.cut_out import cut_out_in_place
 from services.imageutils.extract import cut_out_object, extract_object
 from services.imageutils.renditions.requests import Renditions
 from services.imageutils.shadow import Shadow, add_shadow
@@ -73,7 +74,7 @@ class Handlers:
         self._slots = slots
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
-        """Cut an object out and fit it into a square, white or transparent."""
+        """Cut an object out: in a square, white or transparent, or where it stood."""
         return await self._make(partial(_extract, request), request.image, request.mask)
 
     async def shadow(self, request: ShadowRequest) -> ImageReply:
@@ -99,7 +100,9 @@ class Handlers:
 
 def _extract(request: ExtractRequest, image: bytes, mask: bytes) -> Picture:
     grey = decode_mask(mask)  # first: it is the smaller one while the other is decoded
-    photo = decode_photo(image, with_alpha=request.transparent)
+    photo = decode_photo(image, with_alpha=request.transparent or bool(request.in_place))
+    if request.in_place:
+        return cut_out_in_place(photo, grey), photo.colour
     cut = cut_out_object(photo, grey) if request.transparent else extract_object(photo.rgb, grey)
     return cut, photo.colour
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +211,21 @@ async def test_an_object_is_cut_out(client: Client, images: NatsImageStore) -> N
     assert (answer.status_code, cut_out["width"], cut_out["height"]) == (201, 512, 512)
     assert answer.headers["location"] == f"/v1/images/{cut_out['sha256']}"
     assert len(await images.get("inputs", cut_out["sha256"])) == cut_out["bytes"]
+
+
+@pytest.mark.usefixtures("tools")
+async def test_an_object_is_cut_out_at_full_size(client: Client, images: NatsImageStore) -> None:
+    """The answer has the photo's size, and the object stands where it stood."""
+    photo, mask = await upload(client, PHOTO), await upload(client, mask_png())
+
+    answer = await client.post("/v1/extractions", json={"image": photo, "mask": mask, "frame": "photo"})
+
+    cut_out = answer.json()
+    with Image.open(io.BytesIO(PHOTO)) as before:
+        assert (answer.status_code, cut_out["width"], cut_out["height"]) == (201, *before.size)
+    with Image.open(io.BytesIO(await images.get("inputs", cut_out["sha256"]))) as after:
+        assert after.mode == "RGBA"
+        assert after.getbbox() is not None
 
 
 @pytest.mark.parametrize("field", ["image", "mask"])

@@ -49,6 +49,10 @@ class ExtractionRequest(Resource):
 
     image: Sha256
     mask: Sha256
+    frame: Literal["square", "photo"] = Field(
+        default="square",
+        description="`square`: scaled into a square of 512 or 1024 pixels. `photo`: at full size, where it stood.",
+    )
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------

@@ -118,9 +118,10 @@ async def delete_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwne
 async def extract_object(
     extraction: ExtractionBody, response: Response, deps: InjectedDeps, owner: CurrentOwner
 ) -> Image:
-    """Cut the masked object out and centre it on a transparent square. It can be the reference of an insertion."""
+    """Cut the masked object out, on a transparent ground. In a square it can be the reference of an insertion."""
     await require(deps.uploads, owner, image=extraction.image, mask=extraction.mask)
-    request = ExtractRequest(image=extraction.image, mask=extraction.mask, transparent=True)
+    in_place = True if extraction.frame == "photo" else None
+    request = ExtractRequest(image=extraction.image, mask=extraction.mask, transparent=True, in_place=in_place)
     reply = await rpc.call(deps.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     extracted = await deps.uploads.adopt(owner, reply.png)
     response.headers["Location"] = f"/v1/images/{extracted.ref.sha256}"

@@ -208,6 +208,8 @@ def both(ask: Callable[[Any], Any]) -> list[tuple[str, str]]:
          {"task": "removal", "image": SHA, "mask": SHA, "seed": 7}),
         (lambda c: c.mask(SHA, box=(1, 2, 3, 4)), "POST /v1/masks", {"image": SHA, "box": [1, 2, 3, 4]}),
         (lambda c: c.cut_out(SHA, SHA), "POST /v1/extractions", {"image": SHA, "mask": SHA}),
+        (lambda c: c.cut_out(SHA, SHA, frame="photo"), "POST /v1/extractions",
+         {"image": SHA, "mask": SHA, "frame": "photo"}),
     ],
 )  # fmt: skip
 def test_both_clients_send_the_same(ask: Callable[[Any], Any], path: str, fields: dict[str, Any]) -> None:
