@@ -27,6 +27,8 @@ from shared.messages import (
     JobRecord,
     JobSubmit,
     JobWork,
+    LightReply,
+    LightRequest,
     MaskReply,
     MaskRequest,
     Message,
@@ -196,6 +198,7 @@ def _service_channels() -> list[Channel]:
         Channel(
             "whiteBalance", subjects.IMG_WHITE_BALANCE, "Correct the white balance.", (WhiteBalanceRequest,), ImageReply
         ),
+        Channel("light", subjects.IMG_ESTIMATE_LIGHT, "Estimate a photo's light.", (LightRequest,), LightReply),
         Channel("waitingJobs", subjects.JOB_QUEUE, "List the waiting jobs.", (QueueQuery,), QueueReport),
         Channel("replay", subjects.JOB_REPLAY, "Run logged jobs again.", (ReplayRequest,), ReplayReply),
         Channel("redrive", subjects.JOB_REDRIVE, "Run dead letters again.", (RedriveRequest,), ReplayReply),

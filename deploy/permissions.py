@@ -87,7 +87,13 @@ WORK = tuple((JOB_Q, topology.worker_consumer(job_class, task)) for job_class in
 DISPATCH = tuple((JOB_LOG, consumer) for consumer in topology.DISPATCHERS.values())
 PROJECT, REAP = (JOB_EV, topology.PROJECTOR), (ADVISORY, topology.REAPER)
 FAN_OUT = (JOB_EV, topology.FAN_OUT)
-IMAGE_VERBS = (subjects.IMG_EXTRACT, subjects.IMG_RENDITION, subjects.IMG_SHADOW, subjects.IMG_WHITE_BALANCE)
+IMAGE_VERBS = (
+    subjects.IMG_EXTRACT,
+    subjects.IMG_RENDITION,
+    subjects.IMG_SHADOW,
+    subjects.IMG_WHITE_BALANCE,
+    subjects.IMG_ESTIMATE_LIGHT,
+)
 
 DUTIES = {
     "gateway": Duties(

@@ -518,6 +518,19 @@ class WhiteBalanceRequest(Message):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class LightRequest(Message):
+    """Estimate what the `auto` white balance multiplies the channels by, without making a picture."""
+
+    type: Literal["img.estimate-light"] = "img.estimate-light"
+    image: ImageRef  # bucket inputs or results
+
+
+class LightReply(Message):
+    """The gains of R, G and B in linear light at full strength; they keep the mean luminance."""
+
+    gains: tuple[float, float, float]
+
+
 class RenditionRequest(Message):
     """Encode a stored image in another format, with the metadata of an upload (GPS data only with `gps`).
 

@@ -59,7 +59,7 @@ class PictureSlots:
         """
         async with self._slots:
             refs = [await self._sizes.describe(sha256) for sha256 in pictures if sha256 is not None]
-            needed_bytes = max([least_bytes, *(min(LARGEST_BYTES, _picture_bytes(ref)) for ref in refs)])
+            needed_bytes = max([least_bytes, *map(picture_bytes, refs)])
             try:
                 async with self._memory.reserve(needed_bytes):
                     yield needed_bytes > self._half_bytes
@@ -87,10 +87,11 @@ def give_back() -> None:
         _C_LIBRARY.malloc_trim(0)
 
 
-def _picture_bytes(ref: ImageRef | None) -> int:
+def picture_bytes(ref: ImageRef | None) -> int:
+    """Return the memory that a stored picture takes, from its file to its pixels; None: its size is unknown."""
     if ref is None:
         return LARGEST_BYTES
     pixel_bytes = _VIDEO_PIXEL_BYTES if ref.content_type in _VIDEO_TYPES else _PIXEL_BYTES
     if KEPT in (ref.notes or ()):
         pixel_bytes = _DEEP_PIXEL_BYTES
-    return ref.width * ref.height * pixel_bytes + ref.size_bytes
+    return min(LARGEST_BYTES, ref.width * ref.height * pixel_bytes + ref.size_bytes)

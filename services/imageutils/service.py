@@ -13,7 +13,7 @@ from services.imageutils.extract import cut_out_object, extract_object
 from services.imageutils.renditions.requests import Renditions
 from services.imageutils.shadow import Shadow, add_shadow
 from services.imageutils.signing import ManifestSigner
-from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
+from services.imageutils.white_balance import auto_gains, auto_table, balance_auto, balance_manual
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.colour import SRGB
@@ -29,11 +29,13 @@ from shared.messages import (
     HealthRequest,
     ImageRef,
     ImageReply,
+    LightReply,
+    LightRequest,
     RenditionRequest,
     ShadowRequest,
     WhiteBalanceRequest,
 )
-from shared.picture_memory import PictureSlots
+from shared.picture_memory import PictureSlots, picture_bytes
 from shared.transparency import own_colours, put_back
 
 if TYPE_CHECKING:
@@ -88,6 +90,15 @@ class Handlers:
             return await self._make(partial(_make_table, request.small_png, request.strength))
         return await self._make(partial(_balance, request), request.image)
 
+    async def estimate_light(self, request: LightRequest) -> LightReply:
+        """Estimate the gains of an automatic white balance. Raises BadImage."""
+        image = request.image
+        async with self._slots.enter(least_bytes=picture_bytes(image)):
+            deadlines.check()
+            data = await self._images.get(image.bucket, image.sha256)
+            red, green, blue = await asyncio.to_thread(_estimate_gains, data)
+            return LightReply(gains=(red, green, blue))
+
     async def _make(self, work: Callable[..., Picture], *images: str | None, least_bytes: int = 0) -> ImageReply:
         """Call `work` with the bytes of the images, and store the picture that it returns."""
         # Fetch inside: a request that waits holds no bytes.
@@ -122,6 +133,11 @@ def _balance(request: WhiteBalanceRequest, image: bytes) -> Picture:
     else:
         balanced = balance_manual(colours, request.temperature, request.tint, request.strength)
     return put_back(rgba, balanced), colour
+
+
+def _estimate_gains(image: bytes) -> list[float]:
+    photo = decode_photo(image, with_alpha=True)
+    return [float(gain) for gain in auto_gains(own_colours(photo), photo.colour)]
 
 
 def _make_table(small_png: str, strength: float) -> Picture:
@@ -166,4 +182,5 @@ def _endpoints(
         rpc.Endpoint(subjects.IMG_RENDITION, RenditionRequest, renditions.make, limit),
         rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, handlers.shadow, limit),
         rpc.Endpoint(subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest, handlers.white_balance, limit),
+        rpc.Endpoint(subjects.IMG_ESTIMATE_LIGHT, LightRequest, handlers.estimate_light, limit),
     ]

@@ -66,6 +66,12 @@ def auto_table(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Tabl
     return _scale_gains(small, -strength * estimate_cast(to_srgb(small, colour)))
 
 
+def auto_gains(image: Rgb, colour: Colour = SRGB) -> Triple:
+    """Return the gains of `balance_auto` at full strength, in linear light."""
+    small = shrink(image)
+    return _keep_luminance(small, -estimate_cast(to_srgb(small, colour)))
+
+
 def balance_manual(image: Rgb, temperature: float, tint: float, strength: float = 1.0) -> Rgb:
     """Apply temperature (positive is warmer) and tint (positive is more magenta), both -100..100."""
     log_gains = strength * (temperature * _WARMER + tint * _MORE_MAGENTA) / 100
@@ -165,12 +171,16 @@ def _darkest(linear: Linear) -> NDArray[np.float32]:
 
 def _scale_gains(small: Rgb, log_gains: Triple) -> Table:
     """Return the table that multiplies the channels in linear light and keeps the mean luminance."""
+    return _to_srgb(SRGB_TO_LINEAR[:, None] * _keep_luminance(small, log_gains))
+
+
+def _keep_luminance(small: Rgb, log_gains: Triple) -> Triple:
     gains = np.exp(log_gains)
     mean = _mean(_to_linear(small).reshape(-1, 3))
     luminance = float(_LUMA @ (gains * mean))
     if luminance > 0:
         gains *= float(_LUMA @ mean) / luminance
-    return _to_srgb(SRGB_TO_LINEAR[:, None] * gains)
+    return gains
 
 
 def _to_linear(image: Rgb) -> Linear:

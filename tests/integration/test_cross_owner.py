@@ -116,6 +116,7 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
     looks = [
         (method, f"/v1/images/{name}", None) for name in (of.photo, of.mask) for method in ("GET", "HEAD", "DELETE")
     ]
+    looks += [("GET", f"/v1/images/{name}/white-balance/estimate", None) for name in (of.photo, of.mask)]
     removal = {"task": "removal", "image": bobs_photo, "mask": bobs_mask}
     insertion = {**removal, "task": "insertion", "reference": bobs_photo}
     uses = [

@@ -113,6 +113,7 @@ async def edit_everything(stack: LockedStack) -> None:
     (await client.post("/v1/masks/preview", json={"image": photo, "point": [200, 150]})).raise_for_status()
     marked = await client.post("/api/smart-mask", json={"image": b64(CAT), "points": [[200, 150]]})
     (await client.post(f"/api/smart-mask/cancel/{marked.json()['request_id']}")).raise_for_status()
+    (await client.get(f"/v1/images/{photo}/white-balance/estimate")).raise_for_status()
     cut = (await client.post("/v1/extractions", json={"image": photo, "mask": found["sha256"]})).raise_for_status()
     for job_class in JobClass:
         where = {"image": photo, "mask": found["sha256"], "class": job_class}

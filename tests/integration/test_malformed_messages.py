@@ -77,6 +77,7 @@ SUBJECTS = [
     subjects.IMG_EXTRACT,
     subjects.IMG_SHADOW,
     subjects.IMG_WHITE_BALANCE,
+    subjects.IMG_ESTIMATE_LIGHT,
     subjects.JOB_QUEUE,
     subjects.JOB_REPLAY,
     subjects.JOB_REDRIVE,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 from starlette.formparsers import MultiPartParser
 
 from services.imageutils import service as imageutils
 from services.imageutils.settings import Settings
+from services.imageutils.white_balance import auto_gains
+from shared.image_codec import decode_photo
+from shared.marks import mark_result
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, mask_png, png, saved
 from tests.v1_client import UNKNOWN, beside, upload
@@ -27,6 +32,11 @@ if TYPE_CHECKING:
     from tests.gateway import Client
 
 PHOTO = png("teal", size=(64, 48))
+COLD = saved(
+    Image.open(Path(__file__).parents[2] / "services/gateway/static/samples/coffee.jpg").point(
+        [*(value * 0.7 for value in range(256)), *range(256), *range(256)]
+    )
+)
 NAME = hashlib.sha256(PHOTO).hexdigest()
 
 
@@ -237,6 +247,34 @@ async def test_an_extraction_names_the_picture_that_is_missing(client: Client, f
 
     assert (answer.status_code, answer.json()["code"]) == (422, "image_not_found")
     assert f"field {field} " in answer.json()["detail"]
+
+
+# --- the light ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("tools")
+async def test_the_white_balance_of_an_image_and_of_a_result_is_estimated(
+    client: Client, bus: Bus, images: NatsImageStore
+) -> None:
+    """The gains are those that a job would apply; a result is not copied to the images for it."""
+    result = await images.put("results", COLD)
+    await mark_result(bus, "local", "job-1", result)
+    photo = await upload(client, saved(Image.open(io.BytesIO(COLD)), "BMP"))
+
+    answers = [await client.get(f"/v1/images/{name}/white-balance/estimate") for name in (photo, result.sha256)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    np.testing.assert_allclose(answers[0].json()["gains"], auto_gains(decode_photo(COLD).rgb), rtol=1e-6)
+    assert await images.head("inputs", result.sha256) is None
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "x", "%2e%2e"])
+async def test_an_unknown_image_has_no_white_balance(client: Client, name: str) -> None:
+    """Also for names that are no hashes."""
+    answer = await client.get(f"/v1/images/{name}/white-balance/estimate")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "image_not_found")
 
 
 async def test_without_the_service_it_is_not_available(client: Client) -> None:

@@ -97,6 +97,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "ExtractRequest": {"image": SHA, "mask": SHA},
     "ShadowRequest": {"image": SHA},
     "WhiteBalanceRequest": {"image": SHA},
+    "LightRequest": {"image": PICTURE},
+    "LightReply": {"gains": [1, 1, 1]},
     "RenditionRequest": {"image": PICTURE, "format": "jpeg"},
     "RenditionReply": {"image": PICTURE},
     "ImageReply": {"png": PICTURE},

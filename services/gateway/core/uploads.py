@@ -101,6 +101,10 @@ class Uploads:
             return None
         return await self._images.head("inputs", sha256)
 
+    async def find_with_results(self, owner: str, sha256: str) -> ImageRef | None:
+        """Return the owner's image, or the result of one of the owner's jobs. Raises BrokerUnavailable."""
+        return await self.find(owner, sha256) or await self._find_result(owner, sha256)
+
     async def has(self, owner: str, sha256: str) -> bool:
         """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable.
 
@@ -144,10 +148,13 @@ class Uploads:
         await self.store(owner, upload)
         return upload
 
-    async def _adopt_result(self, owner: str, sha256: str) -> bool:
+    async def _find_result(self, owner: str, sha256: str) -> ImageRef | None:
         if not is_sha256(sha256) or not await self._ownership.owns_result(owner, sha256):
-            return False
-        ref = await self._images.head("results", sha256)
+            return None
+        return await self._images.head("results", sha256)
+
+    async def _adopt_result(self, owner: str, sha256: str) -> bool:
+        ref = await self._find_result(owner, sha256)
         if ref is None:
             return False
         await self.adopt(owner, ref)

@@ -36,6 +36,7 @@ FOUND_MASKS = {
     "note": None,
     "candidates": [FOUND_MASK, {"sha256": SECOND_MASK, "score": 0.71, "box": [150, 30, 470, 290], "area": 0.31}],
 }
+LIGHT_ESTIMATE = {"gains": [0.81, 0.98, 1.74]}
 EXTRACTION = {"image": PHOTO, "mask": MASK}
 
 SUBMISSION = {"task": "removal", "image": PHOTO, "mask": MASK, "seed": 42, "class": "interactive"}

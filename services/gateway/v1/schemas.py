@@ -55,6 +55,18 @@ class ExtractionRequest(Resource):
     )
 
 
+class WhiteBalanceEstimate(Resource):
+    """What the automatic white balance of the image utilities would do at full strength.
+
+    In linear light it multiplies R, G and B by `gains`; a strength of 0.5 takes about their square roots. Clipped
+    highlights stay neutral, which gains alone do not show.
+    """
+
+    model_config = with_examples(examples.LIGHT_ESTIMATE)
+
+    gains: tuple[float, float, float]
+
+
 # --- jobs ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""/v1/images and /v1/extractions: upload and download images, cut an object out of one."""
+"""/v1/images and /v1/extractions: upload and download images, cut an object out of one, estimate its light."""
 
 from typing import Annotated, Any
 
@@ -22,11 +22,11 @@ from services.gateway.v1.openapi_responses import (
 )
 from services.gateway.v1.renditions import Wanted
 from services.gateway.v1.routes.rendition_queries import WantedImage
-from services.gateway.v1.schemas import ExtractionRequest, Image
+from services.gateway.v1.schemas import ExtractionRequest, Image, WhiteBalanceEstimate
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
 from shared.errors import BadInput, ImageNotFound
-from shared.messages import ExtractRequest, ImageRef, ImageReply
+from shared.messages import ExtractRequest, ImageRef, ImageReply, LightReply, LightRequest
 
 router = APIRouter(prefix="/v1", tags=["images"], generate_unique_id_function=function_name)
 ImageName = Annotated[str, Path(description="The SHA-256 of the image's bytes.")]
@@ -106,6 +106,22 @@ async def delete_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwne
     await deps.stores.remove_image(owner, sha256)
     deps.uploads.forget(owner, sha256)
     return Response(status_code=204)
+
+
+@router.get(
+    "/images/{sha256}/white-balance/estimate",
+    response_description="What a white balance at full strength would do.",
+    responses=can_fail(404, 413, 422, 429, 503),
+)
+async def estimate_white_balance(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> WhiteBalanceEstimate:
+    """Estimate the white balance of an image or of a result, for a live preview: nothing is made or stored."""
+    image = await deps.uploads.find_with_results(owner, sha256)
+    if image is None:
+        raise ImageNotFound
+    timeout_s = deps.settings.image_timeout_s
+    request = LightRequest(image=image)
+    reply = await rpc.call(deps.bus, subjects.IMG_ESTIMATE_LIGHT, request, LightReply, timeout_s=timeout_s)
+    return WhiteBalanceEstimate(gains=reply.gains)
 
 
 @router.post(

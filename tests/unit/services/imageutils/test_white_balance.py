@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.imageutils.white_balance import balance_auto, balance_manual, estimate_cast
+from services.imageutils.white_balance import auto_gains, balance_auto, balance_manual, estimate_cast
 from shared.image_codec import decode_photo
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def linear(image: Rgb) -> NDArray[np.float64]:
     return np.asarray(np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4))
 
 
-def under(light: tuple[float, float, float], image: Rgb) -> Rgb:
-    """Show the picture as if it had been taken under another light, without new clipping."""
-    light_linear = linear(image) * (np.array(light) / max(light))
+def under(light: tuple[float, ...], image: Rgb, *, scale: bool = True) -> Rgb:
+    """Show the picture as if it had been taken under another light; scaled, nothing new clips."""
+    light_linear = (linear(image) * (np.array(light) / (max(light) if scale else 1))).clip(0, 1)
     code = np.where(light_linear <= 0.0031308, 12.92 * light_linear, 1.055 * light_linear ** (1 / 2.4) - 0.055)
     return np.asarray(np.rint(code * 255), np.uint8)
 
@@ -82,6 +82,19 @@ def test_lamp_light_is_always_reduced(name: str) -> None:
     balanced = balance_auto(yellow)
 
     assert error_degrees(balanced, original) < error_degrees(yellow, original) / 2
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_the_gains_for_a_preview_make_the_same_picture(name: str) -> None:
+    """Multiplied in linear light, and at half strength by their square roots, within 3 of 255 beside highlights."""
+    yellow = under(CASTS["3500 K"], photo(name))[::4, ::4]
+    gains = auto_gains(yellow)
+
+    for strength in (1.0, 0.5):
+        shown = under(tuple(gains**strength), yellow, scale=False)
+        inside = (yellow.max(axis=2) < 200) & (shown.max(axis=2) < 255)
+        difference = np.abs(shown.astype(int) - balance_auto(yellow, strength))[inside]
+        assert difference.max() <= 3
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee"])

@@ -61,7 +61,7 @@ def test_it_describes_all_operations() -> None:
     """Adding or removing an operation must change this list."""
     assert set(OPERATIONS) == {
         "POST /v1/images", "HEAD /v1/images/{sha256}", "GET /v1/images/{sha256}", "DELETE /v1/images/{sha256}",
-        "POST /v1/extractions", LIKE_OPENAI,
+        "GET /v1/images/{sha256}/white-balance/estimate", "POST /v1/extractions", LIKE_OPENAI,
         "POST /v1/masks/preview",
         "POST /v1/masks", "POST /v1/jobs", "GET /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
         "GET /v1/jobs/{job_id}/result", "GET /v1/jobs/{job_id}/receipt", "GET /v1/jobs/{job_id}/events",
