@@ -99,7 +99,7 @@ settings: .venv/.runtime
 asyncapi: .venv/.dev
 	@$(PY) -m deploy.asyncapi
 
-tools: .tools/bin/nats .tools/bin/kustomize
+tools: .tools/bin/nats .tools/bin/kustomize .tools/crds
 .tools/bin/nats:
 	@if command -v go >/dev/null; then echo "Building the nats command, a minute or two"; \
 	  CGO_ENABLED=0 GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@v0.5.1; \
@@ -109,6 +109,17 @@ tools: .tools/bin/nats .tools/bin/kustomize
 	@if command -v go >/dev/null; then echo "Building kustomize, half a minute"; \
 	  GOBIN=$(CURDIR)/.tools/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.0; \
 	else echo "Go is missing, so there is no kustomize and the Kubernetes manifests are not tested."; fi
+
+# The schemas of the Gateway API and the Prometheus Operator, against which the manifests are checked.
+GATEWAY_API := sigs.k8s.io/gateway-api@v1.6.3
+PROMETHEUS_OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.92.1
+.tools/crds:
+	@if command -v go >/dev/null; then mkdir -p $@.new && go mod download $(GATEWAY_API) $(PROMETHEUS_OPERATOR) && \
+	  cd "$$(go env GOMODCACHE)" && cp $(GATEWAY_API)/config/crd/standard/*_gateways.yaml $(GATEWAY_API)/config/crd/standard/*_httproutes.yaml \
+	    $(PROMETHEUS_OPERATOR)/example/prometheus-operator-crd/*_podmonitors.yaml \
+	    $(PROMETHEUS_OPERATOR)/example/prometheus-operator-crd/*_prometheusrules.yaml $(CURDIR)/$@.new && \
+	  chmod 644 $(CURDIR)/$@.new/* && mv $(CURDIR)/$@.new $(CURDIR)/$@; \
+	else echo "Go is missing, so the manifests for the Gateway API and the Prometheus Operator are not tested."; fi
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 IMAGES := a100worker gateway imageutils jobmanager segmentation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -30,9 +31,21 @@ def kustomize() -> Path:
 
 
 @pytest.fixture(scope="session")
+def crds() -> Path:
+    """Where the schemas of foreign types are; skipped without them, but not in CI where Go could fetch them."""
+    folder = ROOT / ".tools/crds"
+    if not folder.is_dir() and os.environ.get("CI") and shutil.which("go"):
+        pytest.fail("The schemas are missing: `make tools` fetches them.")
+    if not folder.is_dir():
+        pytest.skip("There are no schemas; where Go is installed, `make tools` fetches them.")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def built(kustomize: Path) -> Callable[[str], list[Manifest]]:
     """Return an overlay's manifests as kubectl would apply them."""
 
+    @functools.cache
     def build(overlay: str) -> list[Manifest]:
         folder = ROOT / "deploy/kubernetes/overlays" / overlay
         ended = subprocess.run([kustomize, "build", folder], capture_output=True, text=True, check=False)

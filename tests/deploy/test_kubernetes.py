@@ -16,16 +16,20 @@ from services.a100worker.settings import Settings
 from shared import topology
 from shared.settings import StreamSettings
 from tests.deploy.conftest import ROOT
+from tests.deploy.crds import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.deploy.conftest import Manifest
 
 KUBERNETES = "1.35"
 SERVICES = ("gateway", "segmentation", "imageutils", "jobmanager", "a100worker")
 
-pytestmark = pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+FOREIGN = {"ScaledObject", "Gateway", "HTTPRoute"}
+
+pytestmark = pytest.mark.parametrize("overlay", ["cpu", "gpu", "single-node"])
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
@@ -43,9 +47,9 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 
 def test_every_manifest_is_valid(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
-    """Against the schemas of Kubernetes, strictly: a misspelt field is an error. KEDA's kind has a test of its own."""
+    """Against the schemas of Kubernetes, strictly: a misspelt field is an error. Foreign kinds have other tests."""
     for manifest in built(overlay):
-        if manifest["kind"] != "ScaledObject":
+        if manifest["kind"] not in FOREIGN:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
@@ -111,7 +115,7 @@ def test_everybody_is_cut_off_first(overlay: str, built: Callable[[str], list[Ma
 def test_workers_follow_the_whole_queue(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
     """The scaler watches every consumer that holds jobs, interactive ones at full weight, down to no worker at all."""
     scaled = of_kind(built(overlay), "ScaledObject")
-    if overlay == "cpu":
+    if overlay != "gpu":
         assert not scaled
         return
     spec = scaled["a100worker"]["spec"]
@@ -136,6 +140,54 @@ def test_the_scaler_is_valid(overlay: str, built: Callable[[str], list[Manifest]
         assert read.model_dump(by_alias=True, exclude_unset=True, mode="json") == manifest
 
 
+def test_the_route_is_valid(overlay: str, built: Callable[[str], list[Manifest]], crds: Path) -> None:
+    """HTTPS ends at a Gateway with a certificate, plain requests are sent there, and nothing cuts an event stream."""
+    found = [each for each in built(overlay) if each["apiVersion"].startswith("gateway.networking.k8s.io/")]
+    if overlay == "single-node":
+        assert not found, "kind and minikube have no Gateway API."
+        return
+    for manifest in found:
+        check(manifest, crds)
+    (gateway,) = of_kind(found, "Gateway").values()
+    routes = of_kind(found, "HTTPRoute")
+    listeners = {each["name"]: each for each in gateway["spec"]["listeners"]}
+    (route,), (redirect,) = (routes[name]["spec"]["rules"] for name in ("gateway", "to-https"))
+    parents = {name: each["spec"]["parentRefs"][0]["sectionName"] for name, each in routes.items()}
+    (backend,) = route["backendRefs"]
+    (port,) = of_kind(built(overlay), "Service")[backend["name"]]["spec"]["ports"]
+
+    assert listeners["https"]["tls"]["certificateRefs"] == [{"name": "gateway-tls"}]
+    assert parents == {"gateway": "https", "to-https": "http"}
+    assert {each["hostname"] for each in listeners.values()} == {
+        name for each in routes.values() for name in each["spec"]["hostnames"]
+    }
+    assert route["timeouts"] == {"request": "0s"}
+    assert backend["port"] == port["port"]
+    assert redirect["filters"][0]["requestRedirect"]["scheme"] == "https"
+
+
+def test_one_node_is_enough_for_the_overlay_for_one(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """One pod of each kind, one copy of each message, a volume that one node can mount, and two CPUs."""
+    if overlay != "single-node":
+        return
+    manifests = built(overlay)
+    (settings,) = [each for name, each in of_kind(manifests, "ConfigMap").items() if name.startswith("settings-")]
+    (volume,) = of_kind(manifests, "PersistentVolumeClaim").values()
+    requests = [pod["containers"][0]["resources"]["requests"]["cpu"] for pod in pods(manifests).values()]
+
+    assert {each["spec"]["replicas"] for each in of_kind(manifests, "Deployment").values()} == {1}
+    assert settings["data"]["STREAMS_REPLICAS"] == "1"
+    assert volume["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert set(requests) == {"100m"}
+
+
+def test_names_are_found_on_the_node_too(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
+    """NodeLocal DNSCache answers from an address of the node, in no namespace."""
+    (rule,) = of_kind(built(overlay), "NetworkPolicy")["names"]["spec"]["egress"]
+
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+
+
 def test_images_are_pinned(overlay: str, built: Callable[[str], list[Manifest]]) -> None:
     """Every image has the version of this project."""
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
@@ -150,7 +202,7 @@ def test_a_gpu_worker_reads_every_setting_of_its_engine(overlay: str, built: Cal
     """They are in one place, with the worker's own defaults; obsolete ones are left out."""
     manifests = built(overlay)
     given = {name: each["data"] for name, each in of_kind(manifests, "ConfigMap").items() if name.startswith("qwen")}
-    if overlay == "cpu":
+    if overlay != "gpu":
         assert given == {}
         return
     ((config, data),) = given.items()

@@ -7,10 +7,8 @@ import re
 import pytest
 import yaml
 
-from services.gateway.settings import Settings
 from tests.deploy.conftest import ROOT
 
-WAIT_S = Settings.model_fields["result_wait_s"].default
 START_S = 10.0  # the start of a container
 
 
@@ -23,14 +21,6 @@ def test_caddy_holds_requests_while_a_gateway_drains_and_starts(name: str) -> No
 
     assert float(tries_s) >= float(gateway["environment"]["GATEWAY_DRAIN_S"]) + START_S
     assert not re.search(r"^\s*(response_header|read|write)_timeout ", text, re.MULTILINE)
-
-
-def test_the_ingress_waits_longer_than_a_result_request() -> None:
-    """The client shows a timeout of the proxy as an error."""
-    ingress = yaml.safe_load((ROOT / "deploy/kubernetes/base/ingress.yaml").read_text())
-    seconds = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
-
-    assert float(seconds) > WAIT_S == 300
 
 
 def test_kubernetes_waits_longer_than_a_gateway_drains() -> None:
