@@ -68,7 +68,7 @@ class Sam:
         limits, layout = Box(0, 0, width, height), self._network.layout
         maps = self._network.answer(embedding, questions.ask_clicks(layout, [click], width, height), width, height)
         for number, score in questions.rank(layout, maps, Meaning(clicks=(click,)), limits):
-            return Outlined(binary(questions.shown(layout, maps.levels[number], limits)), score)
+            return Outlined(binary(questions.object_in(layout, maps.levels[number], limits)), score)
         return Outlined(np.zeros((1, 1), np.uint8), 0.0)
 
     def _ask(self, scene: Scene, question: Question, meaning: Meaning) -> Iterator[Candidate]:

@@ -87,7 +87,7 @@ def rank(layout: Layout, maps: Maps, meaning: Meaning, limits: Box) -> list[tupl
     return [(number, float(maps.scores[number]) * fits[number]) for number in order if fits[number] > 0]
 
 
-def shown(layout: Layout, level: Grey, limits: Box) -> NDArray[np.bool_]:
+def object_in(layout: Layout, level: Grey, limits: Box) -> NDArray[np.bool_]:
     """Return the object in a map, only the part that shows the image."""
     across, down = layout.map_size(limits.width, limits.height)
     return np.asarray(level[:down, :across] >= EDGE)
@@ -95,7 +95,7 @@ def shown(layout: Layout, level: Grey, limits: Box) -> NDArray[np.bool_]:
 
 def _fit(layout: Layout, level: Grey, meaning: Meaning, limits: Box) -> float:
     """Return how well a map fits the prompt, 0 to 1; 0 for an empty one."""
-    inside = shown(layout, level, limits)
+    inside = object_in(layout, level, limits)
     if not inside.any():
         return 0.0
     frame = Frame(limits, inside.shape[1], inside.shape[0])
