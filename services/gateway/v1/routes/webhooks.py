@@ -41,20 +41,20 @@ async def create_webhook(
     base_url = str(request.base_url).rstrip("/")
     endpoint = await deps.webhooks.create(principal, submission.url, submission.events, base_url)
     response.headers["Location"] = f"/v1/webhooks/{endpoint.id}"
-    shown = _shown(KnownEndpoint(endpoint, WebhookState()))
-    return NewWebhook(**shown.model_dump(), secret=endpoint.secret)
+    webhook = _webhook(KnownEndpoint(endpoint, WebhookState()))
+    return NewWebhook(**webhook.model_dump(), secret=endpoint.secret)
 
 
 @router.get("", response_description="The endpoints.", responses=can_fail(503))
 async def list_webhooks(deps: InjectedDeps, owner: CurrentOwner) -> WebhookList:
     """List your endpoints."""
-    return WebhookList(webhooks=[_shown(known) for known in await deps.webhooks.list_of(owner)])
+    return WebhookList(webhooks=[_webhook(known) for known in await deps.webhooks.list_of(owner)])
 
 
 @router.get("/{webhook}", response_description="The endpoint.", responses=can_fail(404, 422, 503))
 async def read_webhook(webhook: str, deps: InjectedDeps, owner: CurrentOwner) -> Webhook:
     """Return an endpoint."""
-    return _shown(await deps.webhooks.find(owner, webhook))
+    return _webhook(await deps.webhooks.find(owner, webhook))
 
 
 @router.delete(
@@ -102,7 +102,7 @@ async def list_webhook_attempts(webhook: str, deps: InjectedDeps, owner: Current
     return WebhookCalls(attempts=[_call(attempt) for attempt in await deps.webhooks.attempts(owner, webhook)])
 
 
-def _shown(known: KnownEndpoint) -> Webhook:
+def _webhook(known: KnownEndpoint) -> Webhook:
     endpoint, state = known.endpoint, known.state
     return Webhook(
         id=endpoint.id,

@@ -44,7 +44,7 @@ _ATTEMPT = {
 }
 
 
-def _sent(kind: str, **data: Any) -> dict[str, Any]:
+def _example(kind: str, **data: Any) -> dict[str, Any]:
     return {"type": kind, "timestamp": _AT, "data": {"job_id": examples.JOB, "error": None, "result": None, **data}}
 
 
@@ -158,7 +158,7 @@ class WebhookResult(Resource):
 class WebhookJob(Resource):
     """The job that has ended."""
 
-    model_config = with_examples(_sent("job.done", status="done", result=_RESULT)["data"])
+    model_config = with_examples(_example("job.done", status="done", result=_RESULT)["data"])
 
     job_id: str
     status: Literal["done", "failed", "cancelled"]
@@ -170,9 +170,9 @@ class JobWebhook(Resource):
     """The body that an endpoint receives when a job has ended."""
 
     model_config = with_examples(
-        _sent("job.done", status="done", result=_RESULT),
-        _sent("job.failed", status="failed", error={"code": "engine_failed", "message": "The engine failed."}),
-        _sent("job.cancelled", status="cancelled"),
+        _example("job.done", status="done", result=_RESULT),
+        _example("job.failed", status="failed", error={"code": "engine_failed", "message": "The engine failed."}),
+        _example("job.cancelled", status="cancelled"),
     )
 
     type: WebhookEvent
