@@ -20,8 +20,11 @@ Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = "IPv4Network | IPv6Network"
 URL_LENGTH = 2048
 _URL = re.compile(r"[!-~]+")  # printable ASCII without spaces: a host of another alphabet is sent in punycode
+_NAME_LENGTH, _LABEL = 253, re.compile("[a-z0-9_-]{1,63}")
+_NUMBER = re.compile("[0-9]+|0x[0-9a-f]*")  # a host with such an end is read as an IPv4 address
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _FIRST_FREE_PORT = 1024
+_ISATAP = {0x0000_5EFE, 0x0200_5EFE}  # the third quarter of an IPv6 address of which the last one is an IPv4 address
 # Addresses that Python counts as global, and that lead back into a network or to the metadata of a cloud.
 _NEVER = tuple(
     map(
@@ -55,7 +58,9 @@ def is_allowed(address: Address, allowed: Sequence[Network] = ()) -> bool:
     """
     if any(address in network for network in allowed if network.version == address.version):
         return True
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
+    if isinstance(address, IPv6Address) and (
+        address.scope_id is not None or int(address) >> 32 & 0xFFFF_FFFF in _ISATAP
+    ):
         return False
     if any(address in network for network in _NEVER if network.version == address.version):
         return False
@@ -77,10 +82,17 @@ def check_url(url: str, *, allow_http: bool, allowed: Sequence[Network] = ()) ->
         raise BadInput("The field url must have a host, and neither a user, a password nor a fragment.")
     if port is not None and port < _FIRST_FREE_PORT and port != _DEFAULT_PORTS[parts.scheme]:
         raise BadInput("The field url must have the port of its scheme, or one from 1024 on.")
+    _check_host(host, allowed)
+
+
+def _check_host(host: str, allowed: Sequence[Network]) -> None:
     try:
         address = ip_address(host)
     except ValueError:
-        return
+        labels = host.removesuffix(".").split(".")
+        if len(host) <= _NAME_LENGTH and all(map(_LABEL.fullmatch, labels)) and not _NUMBER.fullmatch(labels[-1]):
+            return
+        raise BadInput("The field url must have the name of a host, or an IP address in its usual form.") from None
     if not is_allowed(address, allowed):
         raise BadInput("The field url must not lead to an address that is not public.")
 

@@ -269,6 +269,22 @@ async def test_a_dead_endpoint_delays_no_other(house: House, receiver: Receiver,
 
 
 @pytest.mark.usefixtures("manager")
+async def test_many_endpoints_are_called_at_once(house: House, receiver: Receiver, work: WorkerByHand) -> None:
+    """The look-ups of their hosts are few at once, and none fails for that."""
+    made = [await make(house.alice, receiver.url) for _ in range(12)]
+    await work.queue("j1")
+    await work.finish("j1")
+    await receiver.has(12)
+
+    async def logged() -> bool:
+        return len([each for endpoint in made for each in await attempts(house.alice, endpoint)]) >= 12
+
+    await wait_until(logged, "each call is logged")
+    found = [each for endpoint in made for each in await attempts(house.alice, endpoint)]
+    assert {(each["attempt"], each["outcome"]) for each in found} == {(1, "delivered")}
+
+
+@pytest.mark.usefixtures("manager")
 async def test_only_the_owner_sends_a_job_again(house: House, receiver: Receiver, work: WorkerByHand) -> None:
     """And only one that has ended."""
     endpoint = await make(house.bob, receiver.url)

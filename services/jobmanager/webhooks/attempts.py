@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from services.jobmanager.webhooks.schedule import Waiting
     from shared.bus import Bus
     from shared.messages import Terminal
+    from shared.webhook_subjects import DeliveryAddress
 
 _JITTER = 0.2
 _NOT_ENDED_S = 1.0
@@ -108,6 +109,12 @@ class Attempts:
             await self._store(waiting, delay_s)
         await self._note(result)
         await self._log(result, delay_s)
+
+    async def drop(self, waiting: Waiting) -> None:
+        """Delete a delivery that exceeds the share of its owner; the log of the endpoint names it."""
+        await self._bus.delete(WEBHOOK_Q, waiting.seq)
+        end = None if waiting.address.kind == "test" else await self._end_of(waiting)
+        await log_dropped(self._bus, waiting.address, payload.TEST if end is None else payload.event_of(end))
 
     async def _find(self, waiting: Waiting) -> Target | None:
         """Return the endpoint with its state; None for one that is gone, or disabled unless this is a test."""
@@ -189,6 +196,8 @@ class Attempts:
     async def _log(self, result: _Result, delay_s: float | None) -> None:
         outcome, address = result.outcome, result.waiting.address
         kind = "delivered" if outcome.is_success else "failed" if delay_s is None else "retry"
+        if address.endpoint not in await self._directory.endpoints_of(address.owner):
+            return  # deleted during the call, with its log
         metrics.WEBHOOKS.labels(kind).inc()
         attempt = WebhookAttempt(
             webhook_id=webhook_id(address.endpoint, address.kind, address.name),
@@ -205,3 +214,18 @@ class Attempts:
         # Not confirmed: a line that is lost with the broker is no reason to call again.
         body = attempt.model_dump_json(exclude_none=True).encode()
         await self._bus.emit(webhook_subjects.attempts_at(address.owner, address.endpoint), body)
+
+
+async def log_dropped(bus: Bus, address: DeliveryAddress, kind: str) -> None:
+    """Note in the log of an endpoint that a delivery is never sent. Raises BrokerUnavailable."""
+    metrics.WEBHOOKS.labels("dropped").inc()
+    log.warning("webhook.dropped", extra={"endpoint": address.endpoint, "owner": address.owner, "id": address.name})
+    dropped = WebhookAttempt(
+        webhook_id=webhook_id(address.endpoint, address.kind, address.name),
+        type=kind,
+        job_id=None if address.kind == "test" else address.name,
+        attempt=0,
+        outcome="dropped",
+        error="Too many deliveries wait; send it again later.",
+    )
+    await bus.publish(webhook_subjects.attempts_at(address.owner, address.endpoint), dropped)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from shared.webhooks import Network
 
 GONE = 410
-_ANSWER_BYTES = 16 * 1024  # a longer answer is not read, and its connection is closed
 _ANSWER_S = 1.0  # after its status
 _IDLE_S = 15.0  # an idle connection is closed; the next call looks the name up again
 _LONGEST_WAIT_S = 3600.0  # that an endpoint may ask for
@@ -86,14 +85,11 @@ class Caller:
 
 
 async def _drain(response: httpcore.Response) -> None:
-    """Read a short answer, so that the connection can be used again."""
-    left = _ANSWER_BYTES
+    """Read a short answer, so that the connection can be used again; that of a longer one is closed."""
     try:
         async with asyncio.timeout(_ANSWER_S):
-            async for part in response.aiter_stream():
-                left -= len(part)
-                if left < 0:
-                    return
+            async for _ in response.aiter_stream():
+                pass
     except (TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
         return  # the status counts
 

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from services.jobmanager import metrics
+from services.jobmanager.webhooks.attempts import log_dropped
 from services.jobmanager.webhooks.payload import MESSAGE_CHARACTERS, event_of
 from shared import declaring, jobs, subjects, versions, webhook_subjects
 from shared.deliveries import consume, redeliver_unsettled
 from shared.errors import BrokerUnavailable, StreamFull
 from shared.messages import JOB_EVENT, Cancelled, Done, Failed, JobRecord
 from shared.reading import read_or_skip
-from shared.topology import FAN_OUT, JOB_EV, JOBS, WAITING_WEBHOOKS, WEBHOOKS
-from shared.webhook_messages import WebhookAttempt, WebhookDelivery
-from shared.webhooks import webhook_id
+from shared.topology import FAN_OUT, JOB_EV, JOBS, WEBHOOKS
+from shared.webhook_messages import WebhookDelivery
 
 if TYPE_CHECKING:
     from services.jobmanager.webhooks.directory import Directory
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from shared.webhook_messages import WebhookEndpoint
 
 _CACHED_ENDS = 4096
+_FULL_S = 5.0  # the sender deletes what exceeds an owner's share
 _RECORD_S, _RECORD_DELIVERIES = 0.25, 20  # the view follows the events within a moment
 log = logging.getLogger(__name__)
 
@@ -84,8 +84,12 @@ class FanOut:
             if record is None and delivery.attempt < _RECORD_DELIVERIES:
                 await delivery.retry(_RECORD_S)
                 return
-            if record is not None:
-                await self._fan_out(end, record.user, delivery.seq)
+            try:
+                if record is not None:
+                    await self._fan_out(end, record.user, delivery.seq)
+            except StreamFull:
+                await delivery.retry(_FULL_S)
+                return
         await delivery.ack_nowait()
 
     async def _fan_out(self, end: Terminal, owner: str, seq: int) -> None:
@@ -104,29 +108,18 @@ class FanOut:
 
     async def _add(self, end: Terminal, endpoint: WebhookEndpoint) -> None:
         """Store a delivery, unless the owner has too many; the log of the endpoint names a dropped one."""
-        if not await self._is_stored(end, endpoint):
-            metrics.WEBHOOKS.labels("dropped").inc()
-            log.warning("webhook.dropped", extra={"endpoint": endpoint.id, "job_id": end.job_id})
-            dropped = WebhookAttempt(
-                webhook_id=webhook_id(endpoint.id, "end", end.job_id),
-                type=event_of(end),
-                job_id=end.job_id,
-                attempt=0,
-                outcome="dropped",
-                error="Too many deliveries wait; send it again later.",
-            )
-            await self._bus.publish(webhook_subjects.attempts_at(endpoint.owner, endpoint.id), dropped)
-
-    async def _is_stored(self, end: Terminal, endpoint: WebhookEndpoint) -> bool:
-        if not self._schedule.has_room(endpoint.owner, WAITING_WEBHOOKS):
-            return False
         subject = webhook_subjects.delivery(endpoint.owner, endpoint.id, "end", end.job_id)
-        try:
+        if await self._has_room(endpoint.owner):
             # The id drops the repetition of a delivery that may have succeeded since.
             await self._bus.publish(subject, WebhookDelivery(by=self._name), msg_id=f"{endpoint.id}.{end.job_id}")
-        except StreamFull:
-            return False
-        return True
+        else:
+            await log_dropped(self._bus, webhook_subjects.parse_delivery(subject), event_of(end))
+
+    async def _has_room(self, owner: str) -> bool:
+        if self._schedule.has_room(owner):
+            return True
+        self._schedule.keep(owner, await self._directory.endpoints_of(owner))
+        return self._schedule.has_room(owner)
 
 
 def _shorten(end: Terminal) -> Terminal:

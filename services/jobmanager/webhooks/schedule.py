@@ -12,8 +12,10 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.topology import WAITING_WEBHOOKS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from shared.webhook_subjects import DeliveryAddress
 
@@ -51,9 +53,14 @@ class Schedule:
     """All deliveries that wait. Callers may repeat every call: the newest sequence of a subject counts."""
 
     def __init__(
-        self, at_once: int = AT_ONCE, per_endpoint: int = PER_ENDPOINT, clock: Callable[[], float] = time.monotonic
+        self,
+        at_once: int = AT_ONCE,
+        per_endpoint: int = PER_ENDPOINT,
+        room: int = WAITING_WEBHOOKS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives seconds."""
+        """`room` is for the deliveries of all owners; `clock` gives seconds."""
+        self._room = room
         self._at_once = at_once
         self._per_endpoint = per_endpoint
         self._clock = clock
@@ -67,6 +74,9 @@ class Schedule:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._known or subject in self._running
 
     def put(self, waiting: Waiting) -> None:
         """Add a delivery, or replace an older state of it."""
@@ -82,9 +92,17 @@ class Schedule:
         if (key := _lane_of(waiting)) in self._lanes:
             self._update(key)
 
-    def has_room(self, owner: str, limit: int) -> bool:
+    def has_room(self, owner: str) -> bool:
         """Return whether one more delivery of this owner fits: an owner has no more than is left for others."""
-        return self._waiting[owner] < limit - len(self._known)
+        return self._waiting[owner] < self._room - len(self._known)
+
+    def keep(self, owner: str, endpoints: Collection[str]) -> None:
+        """Forget what waits for other endpoints of this owner: the broker has deleted it with them."""
+        for waiting in list(self._known.values()):
+            if waiting.address.owner == owner and waiting.address.endpoint not in endpoints:
+                self._forget(waiting)
+                if (key := _lane_of(waiting)) in self._lanes:
+                    self._update(key)
 
     def take(self) -> Waiting | None:
         """Return the next delivery to send, None if there is none or all places are taken. Then call `finish`."""

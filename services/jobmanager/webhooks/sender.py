@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.jobmanager import metrics
@@ -52,12 +53,14 @@ class Sender:
         self._schedule = schedule
         self._attempts = attempts
         self._changed = asyncio.Event()
+        self._surplus: asyncio.Queue[Waiting] = asyncio.Queue()
 
     async def run(self) -> None:
         """Send until cancelled. Raises ConfigError if the broker refuses the sender's key."""
         await declaring.wait_until_declared(self._bus)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(), name="webhooks.follow")
+            group.create_task(self._drop(), name="webhooks.drop")
             while True:
                 self._changed.clear()
                 while (waiting := self._schedule.take()) is not None:
@@ -95,8 +98,19 @@ class Sender:
         if is_live and delivery.by and not is_own:
             wait_s += _OTHERS_S
         subject = stored.subject.removeprefix("live.")
-        self._schedule.put(Waiting(subject, stored.seq, address, delivery.attempts, time.monotonic() + wait_s, is_own))
-        self._changed.set()
+        waiting = Waiting(subject, stored.seq, address, delivery.attempts, time.monotonic() + wait_s, is_own)
+        is_asked_for = not delivery.by and subject not in self._schedule
+        if is_asked_for and not self._schedule.has_room(address.owner):
+            self._surplus.put_nowait(waiting)
+        else:
+            self._schedule.put(waiting)
+            self._changed.set()
+
+    async def _drop(self) -> None:
+        """Delete tests and repetitions beyond the share of their owner, which would take the room of others."""
+        while True:
+            waiting = await self._surplus.get()
+            await _until_done(self._bus, partial(self._attempts.drop, waiting))
 
     async def _send(self, waiting: Waiting) -> None:
         """Make one attempt and settle it, also over a restart of the broker: a call that was made is not repeated."""

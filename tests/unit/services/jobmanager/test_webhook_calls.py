@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpcore
 import pytest
 
 from deploy import certificates
 from services.jobmanager.webhooks.calls import Caller, open_caller
-from services.jobmanager.webhooks.network import SystemResolver, UnknownHost
+from services.jobmanager.webhooks.network import ANSWER_BYTES, OWNER, ShortAnswers, SystemResolver, UnknownHost
 from shared.errors import BadInput, ConfigError
 from shared.webhooks import check_url, is_allowed, parse_networks
 from tests.receiver import OK, Receiver, status
@@ -30,7 +33,7 @@ FORBIDDEN = (
     "192.0.0.192", "168.63.129.16", "198.18.0.1", "203.0.113.5", "224.0.0.1", "240.0.0.1", "0.0.0.1", "255.255.255.255",
     "::1", "::", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::ffff:1.1.1.1",
     "::ffff:169.254.169.254", "::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:a9fe:a9fe::", "2001::1",
-    "fec0::1", "3fff::1",
+    "fec0::1", "3fff::1", "2606:4700::5efe:10.0.0.1", "2606:4700::200:5efe:127.0.0.1",
 )  # fmt: skip
 
 
@@ -47,6 +50,31 @@ class Names:
         self.asked += 1
         found = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return [ip_address(each) for each in found]
+
+
+class _Endless(httpcore.AsyncMockBackend):
+    """A network with one server, which answers a part again and again without end."""
+
+    def __init__(self, head: bytes, part: bytes) -> None:
+        super().__init__([])
+        self._head, self._part = head, part
+        self.asked: list[int] = []
+
+    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+        """See httpcore."""
+        return ShortAnswers(_EndlessStream(self._head, self._part, self.asked))
+
+
+class _EndlessStream(httpcore.AsyncMockStream):
+    def __init__(self, head: bytes, part: bytes, asked: list[int]) -> None:
+        super().__init__([])
+        self._head, self._parts, self._asked = head, part * 16_000, asked
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        del timeout
+        self._asked.append(max_bytes)
+        found, self._head = (self._head + self._parts)[:max_bytes], b""
+        return found
 
 
 @asynccontextmanager
@@ -78,7 +106,11 @@ def test_public_addresses_and_those_of_the_setting_are_allowed() -> None:
     assert not any(is_allowed(ip_address(each), networks) for each in ("10.2.0.1", "127.0.0.1", "fe80::1"))
 
 
-@pytest.mark.parametrize("url", ["https://example.com/hook?x=1", "https://example.com:8443/", "https://93.184.216.34/"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/hook?x=1", "https://example.com:8443/", "https://93.184.216.34/", "https://EXA_mple.3com.",
+     "https://xn--bcher-kva.example", "https://[2606:4700:4700::1111]:8443/"],
+)  # fmt: skip
 def test_a_plain_url_is_accepted(url: str) -> None:
     check_url(url, allow_http=False)
 
@@ -89,7 +121,9 @@ def test_a_plain_url_is_accepted(url: str) -> None:
      "https://a:b@example.com", "https://example.com:25", "https://example.com:0", "https://example.com:65536",
      "https://example.com:x", "https://exam ple.com", "https://example.com\r\nX: y", "https://example.com#x",
      "https://example.com\\@127.0.0.1", "https://bücher.example", "https://127.0.0.1", "https://[::1]",
-     "https://[fe80::1%25eth0]", "https://[::", "https://example.com/" + "x" * 2048],
+     "https://[fe80::1%25eth0]", "https://[::", "https://2130706433", "https://0177.0.0.1", "https://127.1",
+     "https://0x7f000001", "https://example.0x1", "https://%31%32%37.0.0.1", "https://a..b", "https://a;b", "https://1.2.3.4.5",
+     "https://" + "a" * 64, "https://" + "a." * 127, "https://[::1].example.com", "https://example.com/" + "x" * 2048],
 )  # fmt: skip
 def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(BadInput):
@@ -138,16 +172,60 @@ async def test_other_spellings_of_loopback_are_forbidden(host: str) -> None:
     assert found.error in {"The host leads to an address that is not allowed.", "The host has no address."}
 
 
-async def test_a_slow_name_server_takes_only_a_few_threads() -> None:
-    """Look-ups beyond those are refused at once, so that other owners have threads."""
-    resolver = SystemResolver()
+async def test_a_slow_name_server_delays_no_other_host() -> None:
+    """All look-ups of one host are one, and an owner has a few at once; the next ones wait for them."""
+    answered = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, *, type: int) -> list[Any]:  # noqa: A002 (as getaddrinfo)
+        asked.append(host)
+        assert not host.startswith("slow") or answered.wait(30)
+        return [(socket.AF_INET, type, 6, "", ("127.0.0.1", port))]
+
+    async def resolve(owner: str, host: str) -> Sequence[Address]:
+        OWNER.set(owner)
+        return await resolver.resolve(host, 80)
+
+    resolver = SystemResolver(look_up)
     try:
-        several = [resolver.resolve("localhost", 80) for _ in range(5)]
-        found = await asyncio.gather(*several, return_exceptions=True)
+        async with asyncio.TaskGroup() as group:
+            slow = [group.create_task(resolve("ann", "slow-1")) for _ in range(9)]
+            quick = await group.create_task(resolve("ann", "quick"))
+            slow += [group.create_task(resolve("ann", f"slow-{number}")) for number in range(2, 9)]
+            other = await group.create_task(resolve("bob", "quick"))
+            asked_at_once = list(asked)
+            answered.set()
     finally:
+        answered.set()
         resolver.close()
 
-    assert [isinstance(each, UnknownHost) for each in found] == [False, False, False, False, True]
+    assert sorted(asked_at_once) == ["quick", "quick", "slow-1", "slow-2", "slow-3", "slow-4"]
+    assert {str(address) for found in (quick, other, *(each.result() for each in slow)) for address in found} == {
+        "127.0.0.1"
+    }
+    assert sorted(asked[6:]) == ["slow-5", "slow-6", "slow-7", "slow-8"]
+
+
+async def test_a_call_that_is_given_up_keeps_the_look_up_of_others() -> None:
+    """Its own timeout is over, not theirs; a look-up that fails is no address for all of them."""
+    answered = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[Any]:
+        assert answered.wait(30)
+        raise socket.gaierror
+
+    resolver = SystemResolver(look_up)
+    try:
+        other = asyncio.create_task(resolver.resolve("example.test", 80))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await resolver.resolve("example.test", 80)
+        answered.set()
+        with pytest.raises(UnknownHost):
+            await other
+    finally:
+        answered.set()
+        resolver.close()
 
 
 async def test_a_redirect_is_a_failure() -> None:
@@ -172,6 +250,34 @@ async def test_the_status_counts_even_if_the_answer_never_ends() -> None:
 
     assert await outcome_of(Receiver(answer=lambda _: endless)) == (200, None)
     assert await outcome_of(Receiver(answer=lambda _: long)) == (200, None)
+
+
+@pytest.mark.parametrize(
+    ("head", "part", "status"),
+    [
+        (b"", b"HTTP/1.1 103 Early\r\n\r\n", None),
+        (b"HTTP/1.1 200 OK\r\n", b"a:\r\n", None),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 200),
+    ],
+)
+async def test_little_of_an_answer_without_end_is_read(head: bytes, part: bytes, status: int | None) -> None:
+    """Else thousands of tiny parts would be parsed in one go, and the whole process would wait."""
+    network = _Endless(head, part)
+    async with httpcore.AsyncConnectionPool(network_backend=network) as pool:
+        found = await Caller(pool, 30.0).post("http://example.test/", {}, b"{}")
+
+    assert (found.status, found.error is None) == (status, status == 200)
+    assert max(network.asked) <= 4096
+    assert sum(network.asked) <= ANSWER_BYTES + 4096
+
+
+async def test_each_call_may_have_an_answer() -> None:
+    """A connection that is used for hours has the limit for each of them."""
+    receiver = Receiver(answer=lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000)
+    async with receiver.running(), calling(Names("127.0.0.1")) as caller:
+        found = [await caller.post(f"http://example.test:{receiver.port}/", {}, b"{}") for _ in range(4)]
+
+    assert ([each.status for each in found], receiver.connections) == ([200] * 4, 1)
 
 
 @pytest.mark.parametrize(

@@ -138,16 +138,33 @@ def test_the_owner_with_the_fewest_calls_is_next(clock: Clock) -> None:
 
 def test_an_owner_has_room_for_as_many_as_are_left_for_others(clock: Clock) -> None:
     """So that no owner can fill the stream alone, and there is always room for one more owner."""
-    schedule = Schedule(clock=clock)
+    schedule = Schedule(room=100, clock=clock)
     owners = ("a", "b", "c")
     for owner in owners:
         number = 0
-        while schedule.has_room(owner, 100):
+        while schedule.has_room(owner):
             schedule.put(waiting(owner, "e", f"j{number}"))
             number += 1
 
-    assert (len(schedule), schedule.has_room("new", 100)) == (88, True)
-    assert not any(schedule.has_room(owner, 100) for owner in owners)
+    assert (len(schedule), schedule.has_room("new")) == (88, True)
+    assert not any(schedule.has_room(owner) for owner in owners)
+
+
+def test_what_waited_for_a_deleted_endpoint_takes_no_room(clock: Clock) -> None:
+    """It may not be due for hours, and the owner has made another endpoint by then."""
+    schedule = Schedule(room=8, clock=clock)
+    for number in range(3):
+        schedule.put(waiting("ann", "gone", f"g{number}"))
+        schedule.put(waiting("bob", "gone", f"b{number}", due=9.0))
+    running = schedule.take()
+    schedule.put(waiting("ann", "e", "j"))
+    schedule.keep("ann", {"e"})
+
+    assert running is not None
+    assert (len(schedule), schedule.has_room("ann")) == (4, True)
+    assert running.subject in schedule
+    schedule.finish(running, has_failed=False)
+    assert taken(schedule) == ["j"]
 
 
 def test_a_schedule_can_be_read_anew(clock: Clock) -> None:
