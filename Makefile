@@ -67,7 +67,7 @@ test test-all: setup .venv/.dev tools
 	$(if $(filter test-all,$@),@$(MAKE) --no-print-directory test-models test-containers)
 
 test-models: setup .venv-models/.made
-	.venv-models/bin/python -m pytest tests/models $(ARGS)
+	.venv-models/bin/python -m pytest -n 2 --dist loadfile tests/models $(ARGS)
 
 test-containers: setup .venv/.dev
 	@$(PY) -m tests.containers.driver $(ARGS)
