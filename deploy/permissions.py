@@ -135,11 +135,18 @@ DUTIES = {
     ),
     "jobmanager": Duties(
         serves=(subjects.JOB_QUEUE, subjects.JOB_REPLAY, subjects.JOB_REDRIVE, subjects.health("jobmanager")),
-        subscribes=(subjects.LIVE_STARTS, subjects.LIVE_ENDS, subjects.STREAM_DELETED, subjects.CONSUMER_DELETED),
+        subscribes=(
+            subjects.LIVE_STARTS,
+            subjects.LIVE_ENDS,
+            subjects.WORKERS,
+            subjects.STREAM_DELETED,
+            subjects.CONSUMER_DELETED,
+        ),
         publishes=(
             *SUBMITS,  # a replay is a new job
             *(subjects.queue_entries_in(job_class, task) for job_class in JobClass for task in Task),
             subjects.events_of_kind("queued"),
+            subjects.events_of_kind("returned"),  # in the name of a lost worker
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_RECORDS,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from shared.messages import JobEvent, JobWork, Terminal
 
 STOPPING = "stopping"  # the reason to return a job because its worker stops; such an attempt does not count
-_VANISHED = "vanished"
+VANISHED = "vanished"  # the outcome of an attempt whose worker was lost
+WORKER_LOST = "The worker was lost; trying again"
 _RAW_BYTES = 256 * 1024  # in JSON they grow six times at most, and a message has 2 MB
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ async def load_attempts(bus: Bus, job_id: str) -> list[Attempt]:
         match parse_event(stored):
             case Started() as event:
                 attempts.append(
-                    Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=_VANISHED)
+                    Attempt(number=event.attempt, worker=event.worker, started_at=event.at, outcome=VANISHED)
                 )
             case Returned() as event:
                 mine = [(attempt.worker, attempt.number) == (event.worker, event.attempt) for attempt in attempts]
@@ -166,9 +167,9 @@ def count_used_attempts(attempts: list[Attempt]) -> int:
     return sum(attempt.outcome != STOPPING for attempt in attempts)
 
 
-def ended_with_a_lost_worker(attempts: list[Attempt]) -> bool:
-    """Return whether the worker of the last attempt neither ended the job nor returned it."""
-    return bool(attempts) and attempts[-1].outcome == _VANISHED
+def ended_unreported(attempts: list[Attempt]) -> bool:
+    """Return whether the worker of the last attempt was lost, and no event says so."""
+    return bool(attempts) and attempts[-1].outcome == VANISHED and attempts[-1].ended_at is None
 
 
 async def dead_letter_job(

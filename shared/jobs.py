@@ -69,7 +69,7 @@ def fold(record: JobRecord | None, event: JobEvent, seq: int) -> JobRecord:
     if record.ended is not None or seq <= record.last_seq:
         return record
     is_stale = isinstance(event, Returned) and (event.worker, event.attempt) != (record.worker, record.attempt)
-    changes = {} if is_stale else _changes(event)  # a worker that lost the job to another one returned it
+    changes = {} if is_stale else _changes(event)  # it is about a worker that lost the job to another one
     return record.model_copy(update={**changes, "updated_at": event.at, "last_seq": seq})
 
 
@@ -96,7 +96,8 @@ def _changes(event: JobEvent) -> dict[str, object]:
             facts = event.model_dump(include={"worker", "engine", "attempt"})
             return {"state": JobState.RUNNING, **facts, **progress}
         case Returned():
-            return {"state": JobState.QUEUED, "phase": None, "step": None, "fraction": 0.0, "message": None}
+            progress = {"phase": None, "step": None, "fraction": 0.0, "message": event.message}
+            return {"state": JobState.QUEUED, **progress}
         case Progress():
             facts = event.model_dump(include={"phase", "step", "fraction", "message", "eta_ms"})
             # Not compared with the attempt: after a lost lease only the terminal event stops a worker's progress.

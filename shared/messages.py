@@ -157,12 +157,13 @@ class Started(_JobEvent):
 
 
 class Returned(_JobEvent):
-    """The worker returned the job to the queue: an error, or its own stop (`stopping`, not an attempt)."""
+    """The job is to run again: after an error, its worker's stop (`stopping`, not an attempt) or loss (`vanished`)."""
 
     type: Literal["returned"] = "returned"
     worker: Token
     attempt: int = Field(ge=1, le=2**63 - 1)
     reason: Token
+    message: str | None = None  # for people
 
 
 class Progress(_JobEvent):

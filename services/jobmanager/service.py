@@ -9,13 +9,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from services.jobmanager import metrics
-from services.jobmanager.broker_watch import BrokerWatch
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.durations import DurationEstimator
 from services.jobmanager.history.retention import Retention
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
+from services.jobmanager.watch.broker import BrokerWatch
+from services.jobmanager.watch.workers import WorkerWatch
 from services.jobmanager.webhooks.sender import open_sender
 from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
@@ -69,6 +70,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
                 "reap": reaper.run,
                 "retain": Retention(bus).run,
                 "watch": watch.run,
+                "watch-workers": WorkerWatch(bus, settings.streams.max_deliver).run,
                 "declare": _Declaration(bus, settings.streams, dispatchers.values()).run,
                 **webhooks,
             }

@@ -27,7 +27,7 @@ OWNERS = (
     "shared.metrics",
     "services.gateway.core.fullness",
     "services.gateway.core.workers",
-    "services.jobmanager.broker_watch",
+    "services.jobmanager.watch.broker",
     *(f"services.{name}.metrics" for name in SERVICES),
 )
 OF_PROMETHEUS = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
-from services.jobmanager.broker_watch import BrokerWatch
+from services.jobmanager.watch.broker import BrokerWatch
 from shared import rpc, subjects
 from shared.messages import HealthReply, HealthRequest, JobClass, Task
 from shared.settings import StreamSettings

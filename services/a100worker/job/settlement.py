@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.deliveries import Delivery
 
-_WORKER_LOST = "The worker was lost; trying again"
 _MIN_DEADLINE_S = 1.0  # a healthy broker needs milliseconds
 log = logging.getLogger(__name__)
 
@@ -47,10 +46,10 @@ class Settlement:
 
     async def begin(self, engine: str) -> bool:
         """Publish that the job has started. Return False if it is over: ended elsewhere, or out of attempts."""
-        was_lost = False
+        is_unreported = False
         if self._delivery.attempt > 1 or self._work.again:
             attempts = await job_events.load_attempts(self._bus, self._work.job_id)
-            was_lost = job_events.ended_with_a_lost_worker(attempts)
+            is_unreported = job_events.ended_unreported(attempts)
             self.attempt = job_events.count_used_attempts(attempts)
             if self.attempt >= self._settings.streams.max_deliver:
                 if not await self._has_ended():
@@ -60,8 +59,8 @@ class Settlement:
         started = Started(job_id=self._work.job_id, worker=self._settings.name, engine=engine, attempt=self.attempt)
         try:
             await job_events.publish_event(self._bus, started, msg_id=uuid4().hex)
-            if was_lost:
-                notice = Progress(job_id=started.job_id, phase="loading", fraction=0.0, message=_WORKER_LOST)
+            if is_unreported:
+                notice = Progress(job_id=started.job_id, phase="loading", fraction=0.0, message=job_events.WORKER_LOST)
                 await job_events.publish_event(self._bus, notice, msg_id=uuid4().hex)
         except WrongLastSequence:
             await self._delivery.ack_nowait()
