@@ -51,10 +51,13 @@ def is_whole(data: bytes) -> bool:
 
 
 def hide_metadata(data: bytes) -> bytes:
-    """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them, nor fails at it."""
+    """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them, nor fails at it.
+
+    So are items with a type that is no text: pi-heif 1.4 crashes at them.
+    """
     hidden = bytearray(data)
     for _, kind, at in _items(data):
-        if kind in _METADATA:
+        if kind in _METADATA or not kind.isascii():
             hidden[at : at + 4] = _UNKNOWN
     return bytes(hidden)
 

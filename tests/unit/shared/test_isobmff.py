@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared import isobmff
+from shared.image_codec import decode_photo
 from tests.browser.odd_files import PICTURE, save
 
 HEIC = (Path(__file__).parent / "heic" / "turned.heic").read_bytes()
@@ -48,6 +49,15 @@ def test_metadata_is_hidden(data: bytes) -> None:
 
     item = data.index(b"Exif", data.index(b"infe"))
     assert hidden == data[:item] + b"skip" + data[item + 4 :]
+
+
+def test_an_item_with_a_type_that_is_no_text_is_hidden() -> None:
+    """pi-heif 1.4 crashes at it, with the whole process."""
+    item = HEIC.index(b"Exif", HEIC.index(b"infe"))
+    data = HEIC[:item] + b"E\xeaif" + HEIC[item + 4 :]
+
+    assert isobmff.hide_metadata(data) == isobmff.hide_metadata(HEIC)
+    assert decode_photo(data).rgb.shape == decode_photo(HEIC).rgb.shape
 
 
 def test_a_colour_code_is_read() -> None:
