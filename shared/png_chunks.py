@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from shared.errors import BadImage
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HEADER = struct.Struct(">IIBBBBB")
+_ANIMATION = struct.Struct(">II")  # of a chunk acTL: frames, repetitions
 _FRAME = struct.Struct(">IIIII")  # of a chunk fcTL: number, width, height, x, y
 _END = chunk(b"IEND")
 # Chunks that state the meaning of the colours, in the order in which the first one counts (12.3), with their lengths.
@@ -22,6 +24,7 @@ _FULL_RANGE_RGB = b"\0\1"  # the only ending of a chunk cICP that browsers show
 _KEY_BYTES = {0: 2, 2: 6}  # of a chunk tRNS, by colour type
 _PALETTE, _PALETTE_BYTES = 3, 256
 _LONGEST_PROFILE_BYTES = 16 * 1024**2
+_LARGEST_NUMBER = 2**31 - 1  # of four bytes (7.1)
 
 
 class Chunk(NamedTuple):
@@ -45,7 +48,8 @@ class Frame(NamedTuple):
 class Parts:
     """A PNG in parts. `pixels` is a file without metadata, of the picture that browsers show first.
 
-    `frame` is None, or the place of that picture on the canvas. `ended` is whether the file has its end.
+    `frame` is None, or the place of that picture on the canvas. `frames` is the number of pictures of an animation, 0
+    for a still picture. `ended` is whether the file has its end.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -54,12 +58,12 @@ class Parts:
     icc: bytes | None = None
     colours: dict[bytes, bytes] = field(default_factory=dict)
     frame: Frame | None = None
-    frames: int = 1
+    frames: int = 0
     ended: bool = False
 
 
 def read(data: bytes) -> Parts:
-    """Sort the chunks. Raises ValueError without a header, and BadImage if a chunk that the pixels need is damaged.
+    """Sort the chunks. Raises ValueError without a header, and BadImage if one for the pixels is damaged or missing.
 
     Other chunks with a wrong checksum or length are left out, as in browsers.
     """
@@ -73,8 +77,11 @@ def read(data: bytes) -> Parts:
     _read_metadata(parts, before)
     beside = [found.whole for found in before if _is_needed(found, colour_type)]
     pixels = [found.whole for found in behind if found.kind == b"IDAT"]
+    if not pixels:
+        raise BadImage("The image is damaged or incomplete.")
     header = chunks[0].whole
-    if parts.frames > 1 and all(found.kind != b"fcTL" for found in before) and (frame := _first_frame(behind, parts)):
+    parts.frames = min(parts.frames, sum(found.kind == b"fcTL" for found in chunks))
+    if parts.frames and all(found.kind != b"fcTL" for found in before) and (frame := _first_frame(behind, parts)):
         parts.frame, pixels = frame
         header = memoryview(chunk(b"IHDR", _HEADER.pack(*parts.frame[:2], *chunks[0].body[8:])))
     parts.pixels = b"".join([SIGNATURE, header, *beside, *pixels, _END])
@@ -83,8 +90,9 @@ def read(data: bytes) -> Parts:
 
 def _read_metadata(parts: Parts, before: list[Chunk]) -> None:
     for kind, body, _ in before:
-        if kind == b"acTL" and len(body) >= 4:  # noqa: PLR2004 (the number of frames)
-            parts.frames = max(1, int.from_bytes(body[:4], "big"))
+        if kind == b"acTL" and len(body) == _ANIMATION.size:
+            frames, _ = _ANIMATION.unpack(body)
+            parts.frames = frames if frames <= _LARGEST_NUMBER else 0
         elif kind == b"eXIf" and not parts.exif:
             parts.exif = bytes(body)
         elif kind == b"iCCP" and parts.icc is None:
@@ -117,15 +125,16 @@ def _first_frame(behind: list[Chunk], parts: Parts) -> tuple[Frame, list[memoryv
 
     Browsers do not show that still picture, which is for programs without animation.
     """
-    frames = [place for place, found in enumerate(behind) if found.kind == b"fcTL"]
-    if not frames or len(behind[frames[0]].body) < _FRAME.size:
+    data = next((place for place, found in enumerate(behind) if found.kind == b"fdAT"), 0)
+    control = next((found for found in reversed(behind[:data]) if found.kind == b"fcTL"), None)
+    if control is None or len(control.body) < _FRAME.size:
         return None
-    stop = frames[1] if len(frames) > 1 else len(behind)
-    pieces = [chunk(b"IDAT", found.body[4:]) for found in behind[frames[0] : stop] if found.kind == b"fdAT"]
-    _, *place = _FRAME.unpack(behind[frames[0]].body[: _FRAME.size])
+    its_own = takewhile(lambda found: found.kind != b"fcTL", behind[data:])
+    pieces = [chunk(b"IDAT", found.body[4:]) for found in its_own if found.kind == b"fdAT"]
+    _, *place = _FRAME.unpack(control.body[: _FRAME.size])
     frame = Frame(*place)
     fits = frame.x + frame.width <= parts.size[0] and frame.y + frame.height <= parts.size[1]
-    if not (pieces and fits and frame.width and frame.height):
+    if not (fits and frame.width and frame.height):
         return None
     return frame, [memoryview(piece) for piece in pieces]
 

@@ -252,6 +252,13 @@ def _animations() -> dict[str, bytes]:
             still, control(0, 16, 8, 4, 2), frame(1, turned.crop((0, 0, 16, 8))), control(2), frame(3, PICTURE)
         ),
         "png animation of no frame": animated(still, frames=0),
+        "png animation of one frame behind a still picture": animated(still, control(0), frame(1, turned), frames=1),
+        "png animation of too few frames": animated(
+            still, control(0), frame(1, turned), control(2), frame(3, PICTURE), frames=1
+        ),
+        "png animation of more frames than a number holds": animated(
+            still, control(0), frame(1, turned), frames=2**31 + 1
+        ),
     }
 
 

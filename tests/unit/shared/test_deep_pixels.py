@@ -203,6 +203,7 @@ def test_the_first_frame_of_an_animation_lies_on_its_canvas() -> None:
     at = inner.index(b"IDAT")
     (length,) = struct.unpack(">I", inner[at - 4 : at])
     moving = chunk(b"fcTL", control) + chunk(b"fdAT", b"\0\0\0\1" + inner[at + 4 : at + 4 + length])
+    moving += chunk(b"fcTL", b"\0\0\0\2" + control[4:])
     end = whole.index(b"IEND") - 4
     data = whole[:end] + moving + whole[end:]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -65,6 +66,22 @@ def test_an_end_is_added() -> None:
 
     assert parts.pixels == PLAIN
     assert not parts.ended
+
+
+def test_a_file_without_pixels_is_refused() -> None:
+    """At the door, and not in the job."""
+    with pytest.raises(BadImage, match="incomplete"):
+        png_chunks.read(PLAIN[:PIXELS] + PLAIN[-12:])
+
+
+@pytest.mark.parametrize(("stated", "frames"), [(0, 0), (1, 1), (2**31 + 1, 0), (2**31 - 1, 1)])
+def test_the_frames_are_those_in_the_file(stated: int, frames: int) -> None:
+    """A file can state any number."""
+    control = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, *PICTURE.size, 0, 0, 1, 1, 0, 0))
+
+    parts = png_chunks.read(with_chunks(chunk(b"acTL", struct.pack(">II", stated, 0)), control))
+
+    assert (parts.frames, parts.frame, parts.pixels) == (frames, None, PLAIN)
 
 
 def test_a_profile_bomb_is_cut() -> None:
