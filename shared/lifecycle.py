@@ -35,6 +35,8 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
     try:
         settings = settings_module.load(settings_type)
         telemetry.configure(settings.log.level, form=settings.log.format, service=name, instance=settings.instance)
+        if settings.log.format == "json":
+            telemetry.log_native_output()
         for variable, instead in settings_module.find_obsolete(settings).items():
             log.warning("settings.obsolete", extra={"setting": variable, "instead": instead})
         tracing.configure(settings.trace, name, settings.instance)

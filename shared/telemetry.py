@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -20,9 +22,11 @@ from shared.errors import first_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = ("shared", "services", "tests", "__main__")
 _FOLDERS = re.compile(r"(?:/[\w.+-]+)+/(?=[\w.+-])")
+_NATIVE_LINES, _NATIVE_PERIOD_S, _LONGEST_NATIVE = 20, 60.0, 300
 _bound: ContextVar[dict[str, object]] = ContextVar("bound")
 
 
@@ -90,6 +94,36 @@ def configure(
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the sender of a broken body gets an error
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote the headers of any client
+
+
+def log_native_output() -> None:
+    """Log what C libraries and child processes write to standard error: decoders warn there of the files of clients.
+
+    The last words of a library that aborts this process may be lost; its exit code is not. Call it after `configure`,
+    once in a process.
+    """
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")  # for Python's own last words
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stderr)
+    read_end, write_end = os.pipe()
+    # A library may hold the interpreter's lock, which the thread needs to empty a full pipe: what does not fit is lost.
+    os.set_blocking(write_end, False)
+    os.dup2(write_end, 2)
+    os.close(write_end)
+    threading.Thread(target=_log_lines, args=(read_end,), name="telemetry.native", daemon=True).start()
+
+
+def _log_lines(descriptor: int) -> None:
+    """Log each line until the end, but few in a period: a file can make a decoder write thousands."""
+    began, lines = time.monotonic(), 0
+    with os.fdopen(descriptor, errors="replace") as output:
+        for line in output:
+            if time.monotonic() - began > _NATIVE_PERIOD_S:
+                began, lines = time.monotonic(), 0
+            if line.strip() and lines < _NATIVE_LINES:
+                lines += 1
+                log.info("native.output", extra={"text": _FOLDERS.sub("", line.strip())[:_LONGEST_NATIVE]})
 
 
 def _capture_warnings() -> None:

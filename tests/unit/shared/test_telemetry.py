@@ -67,6 +67,32 @@ def test_a_warning_of_a_library_is_one_line_of_the_log() -> None:
     assert run.stdout == "done\n"
 
 
+NATIVE_OUTPUT = """
+import ctypes, logging, os
+from shared import telemetry
+telemetry.configure("INFO", form="json", service="gateway")
+telemetry.log_native_output()
+os.write(2, b"/tmp/a/tempfile.tif: not configured.\\n")
+ctypes.PyDLL(None).write(2, b"again\\n" * 50_000, 300_000)  # while it holds the lock of the interpreter
+logging.getLogger("shared").info("alive")
+input()
+"""
+
+
+def test_what_a_c_library_prints_is_an_event() -> None:
+    """So that the log is JSON alone. More than the pipe holds stops nothing, and is not all logged."""
+    command = [sys.executable, "-c", NATIVE_OUTPUT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stderr is not None
+        lines = [json.loads(process.stderr.readline()) for _ in range(21)]
+        _, rest = process.communicate(b"\n")
+
+    texts = [line.get("text") for line in lines if line["event"] == "native.output"]
+    assert texts == ["tempfile.tif: not configured.", *["again"] * 19]
+    assert [line["event"] for line in lines if "text" not in line] == ["alive"]
+    assert rest == b""
+
+
 @pytest.mark.parametrize("text", ["two words", "", "a\nERROR forged", "a\rb", "\x1b[2J", "tab\tbed"])
 def test_a_field_cannot_break_the_line(log: io.StringIO, text: str) -> None:
     """User data in a field stays inside its quotes."""
