@@ -150,3 +150,24 @@ def test_spans_may_leave_for_the_collector_that_is_set(
 
     assert settings["OTEL_EXPORTER_OTLP_ENDPOINT"].endswith(f".{namespace}:{port['port']}")
     assert settings["NATS_URL"], "The other settings are lost."
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_only_the_image_utilities_read_the_signing_key(
+    built_with: Callable[[str, str], list[Manifest]], overlay: str
+) -> None:
+    """Where their settings name it, beside their key for the broker."""
+    deployments = of_kind(built_with(overlay, "signing"), "Deployment")
+    readers = [
+        name
+        for name, each in deployments.items()
+        for volume in each["spec"]["template"]["spec"]["volumes"]
+        if volume.get("secret", {}).get("secretName") == "signing"
+    ]
+    (container,) = deployments["imageutils"]["spec"]["template"]["spec"]["containers"]
+    files = {each["value"] for each in container["env"] if "SIGNING" in each["name"]}
+
+    assert readers == ["imageutils"]
+    assert files == {"/run/secrets/signing/tls.crt", "/run/secrets/signing/tls.key"}
+    assert {each["name"]: each["mountPath"] for each in container["volumeMounts"]}["signing"] == "/run/secrets/signing"
+    assert "nats" in {each["name"] for each in container["volumeMounts"]}

@@ -65,6 +65,23 @@ def test_it_follows_the_specification(profile: str) -> None:
     assert judged.returncode == 0, f"{profile}: {judged.stdout}"
 
 
+def test_only_the_image_utilities_read_the_signing_key(profile: str) -> None:
+    """With the file for that, which changes nothing else."""
+    files = f"compose.yaml{os.pathsep}deploy/compose.signing.yaml"
+    read = compose(profile, "--format", "json", COMPOSE_FILE=files, SIGNING="/etc/signing")
+    assert read.returncode == 0, read.stderr
+    signing, plain = json.loads(read.stdout)["services"], services(profile)
+    changed = {name for name in plain if signing[name] != plain[name]}
+    more = {secret["source"] for secret in signing["imageutils"]["secrets"]} - {"ca", "imageutils"}
+
+    assert set(signing) == set(plain)
+    assert changed == {"imageutils"}
+    assert more == {"signing.crt", "signing.key"}
+    settings = {name: text for name, text in signing["imageutils"]["environment"].items() if "SIGNING" in name}
+    assert set(settings.values()) == {f"/run/secrets/{name}" for name in more}
+    assert json.loads(read.stdout)["secrets"]["signing.key"]["file"] == "/etc/signing/signing.key"
+
+
 def test_each_service_runs_once(profile: str) -> None:
     """On CPUs, which is the default, or on GPUs: a worker of the other kind would take its jobs from the queue."""
     suffix = "-gpu" if profile == "gpu" else ""
