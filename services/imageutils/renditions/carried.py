@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from services.imageutils.renditions import exif as exif_data
 from services.imageutils.renditions.exif import Exif, read_exif
+from services.imageutils.renditions.hidden_pictures import holds_picture, holds_picture_as_text
 from services.imageutils.renditions.photoshop import HEAD as PHOTOSHOP
 from services.imageutils.renditions.photoshop import read_iptc, read_resources
 from shared import isobmff, jpeg, png_chunks, xmp
@@ -34,8 +35,6 @@ _LONGEST_TEXT, _LONGEST_TEXTS = 8192, 65_536
 _BROKEN = (BadImage, ValueError, IndexError, struct.error, zlib.error, OverflowError, MemoryError)
 
 
-# The start of a JPEG in base64, long enough to be one: a picture in a property that no list names.
-_HIDDEN_PICTURE = re.compile(rb"/9j/[0-9A-Za-z+/=\s&#;]{300}")
 # Drones and GPS loggers write the place under names of their own; some misspell longitude.
 _PLACE_NAMES = re.compile(r"gps|latitude|longi?t|altitude|geotag", re.IGNORECASE)
 # W3C Basic Geo: lat, long, alt, lat_long. The names alone would match rdf:Alt, which holds each title.
@@ -80,7 +79,7 @@ def prepare(carried: Carried, size: tuple[int, int], *, place: bool, made_by: by
     source_type = xmp.read_property(made_by, xmp.DIGITAL_SOURCE_TYPE) if made_by else None
     values = {} if source_type is None else {xmp.DIGITAL_SOURCE_TYPE: source_type}
     removals = (xmp.is_obsolete,) if place else (xmp.is_obsolete, xmp.is_location, _names_place)
-    packet = carried.xmp if carried.xmp and _HIDDEN_PICTURE.search(carried.xmp) is None else None
+    packet = carried.xmp if carried.xmp and not holds_picture_as_text(carried.xmp) else None
     density = carried.density[::-1] if carried.density and carried.turned else carried.density
     return replace(
         carried,
@@ -135,7 +134,7 @@ def _read_png(data: bytes, carried: Carried) -> None:
             carried.xmp = carried.xmp or read_text(content)
         elif kind in {b"tEXt", b"iTXt"} and content.partition(b"\0")[0] in _TEXTS and len(content) <= _LONGEST_TEXT:
             long += len(content)
-            carried.texts += [(kind, content)] * (long <= _LONGEST_TEXTS)
+            carried.texts += [(kind, content)] * (long <= _LONGEST_TEXTS and not holds_picture(content))
 
 
 def _metric_density(across: int, down: int) -> tuple[float, float] | None:

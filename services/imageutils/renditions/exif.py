@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from services.imageutils.renditions.hidden_pictures import holds_picture
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,6 @@ _MOST_PLACE = 0x0020
 _LINK_TAGS = frozenset({1, 2, 0x1000, 0x1001, 0x1002})  # EXIF 2.32, table 13: the directory may lie elsewhere
 _TEXTS = frozenset({BYTE, 2, UNDEFINED})
 _LONGEST_NUMBERS = 64  # bytes; eight fractions, more than any known tag has
-JPEG_START = b"\xff\xd8\xff"
 # The only maker note that is known to work at another place and to hold no preview.
 _KEPT_NOTE = b"Apple iOS\0"
 _INCH_UNIT, _CENTIMETRE_UNIT, _CM_PER_INCH = 2, 3, 2.54
@@ -175,7 +176,7 @@ def _is_known(tag: int, value: Value, main: frozenset[int] = frozenset()) -> boo
 
 
 def _shows_nothing(value: Value) -> bool:
-    return JPEG_START not in value.data
+    return not holds_picture(value.data)
 
 
 def _address(order: str, found: _Found | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from services.imageutils.renditions.exif import JPEG_START
+from services.imageutils.renditions.hidden_pictures import holds_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def read_resources(body: bytes) -> tuple[bytes, bytes]:
     for number, content, whole in _blocks(body.removeprefix(HEAD)):
         if number == _IPTC and not iptc:
             iptc = read_iptc(content)
-        elif number in _KEPT and JPEG_START not in content:
+        elif number in _KEPT and not holds_picture(content):
             others += whole
     return iptc, others
 
@@ -40,7 +40,7 @@ def read_iptc(data: bytes) -> bytes:
         if length >= _LONG_LENGTH or end > len(data):
             break
         is_caption = record in _CAPTIONS and not (record == 2 and dataset in _PREVIEWS)  # noqa: PLR2004
-        if is_caption and JPEG_START not in data[at:end] and len(kept) + end - at <= LONGEST_IPTC:
+        if is_caption and not holds_picture(data[at:end]) and len(kept) + end - at <= LONGEST_IPTC:
             kept += data[at:end]
         at = end
     return kept

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _BUCKET: Final = "cache"
 NOT_SIGNED = "not signed: the format has no place for it"
-_VERSION = 3  # of the encoders and of the metadata; it changes with each change of the bytes
+_VERSION = 4  # of the encoders and of the metadata; it changes with each change of the bytes
 
 
 class Renditions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from base64 import b64encode
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from shared import png, xmp
 from shared.colour import SRGB, Colour
 from shared.image_codec import decode_photo, encode_png
 from shared.source_types import SourceType
-from tests.phone_photo import P3, SIZE, UNEDITED, exif_block, phone_jpeg, photoshop_resources, scene, segment
+from tests.phone_photo import MAKER, P3, SIZE, UNEDITED, exif_block, phone_jpeg, photoshop_resources, scene, segment
 
 KINDS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP")
 PIXELS = np.asarray(scene())
@@ -197,19 +198,40 @@ def test_the_texts_of_a_png_stay_in_a_png() -> None:
     assert b"a secret" not in data
 
 
-def test_a_picture_in_an_unknown_property_drops_the_packet() -> None:
+def preview(kind: str) -> bytes:
+    file = io.BytesIO()
+    scene().save(file, kind)
+    return file.getvalue()
+
+
+HIDDEN = {kind: preview(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF")}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_a_picture_in_an_unknown_property_drops_the_packet(kind: str) -> None:
     """No list names all the places where programs hide previews."""
-    hidden = xmp.merge(
+    packet = (
         b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        b'<rdf:Description xmlns:m="http://maker/" m:Preview="/9j/4AAQSkZJRg'
-        + b"A" * 400
-        + b'"/></rdf:RDF></x:xmpmeta>',
-        {},
+        b'<rdf:Description xmlns:m="http://maker/" m:Preview="' + b64encode(HIDDEN[kind]) + b'"/></rdf:RDF></x:xmpmeta>'
     )
-    assert hidden
-    upload = jpeg(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + hidden))
+    upload = jpeg(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet))
 
     assert b"maker" not in made("JPEG", upload).data
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_a_picture_in_a_comment_of_the_camera_is_dropped(kind: str) -> None:
+    """As it is, or as text."""
+    for value in (HIDDEN[kind], b64encode(HIDDEN[kind])):
+        exif = Image.Exif()
+        exif[0x010F] = MAKER
+        exif.get_ifd(0x8769)[0x9286] = bytes(8) + value
+        upload = jpeg(segment(0xE1, b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")))
+
+        data = made("JPEG", upload).data
+
+        assert MAKER.encode() in data
+        assert value not in data
 
 
 # --- uploads that were made to break it ---------------------------------------------------------------------------
