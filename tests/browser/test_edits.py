@@ -5,25 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 from playwright.async_api import expect
 
 from tests.browser.pictures import SAMPLES, read
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 NOTHING_ELSE = "0 pixels changed outside the edited region"
 
 
-async def download_result(studio: Studio) -> tuple[str, Image.Image]:
-    """Return the name and the image of the Download link."""
+async def download_picture(studio: Studio) -> tuple[str, Image.Image]:
+    """Return the name and the image of the Download link, with its transparency."""
     async with studio.page.expect_download() as download:
         await studio.download.press("Enter")
     file = await download.value
-    return file.suggested_filename, read(await file.path())
+    with Image.open(await file.path()) as picture:
+        picture.load()
+        return file.suggested_filename, picture
+
+
+async def download_result(studio: Studio) -> tuple[str, Image.Image]:
+    """Return the name and the colours of the image of the Download link."""
+    name, picture = await download_picture(studio)
+    return name, picture.convert("RGB")
 
 
 async def test_remove_by_mouse(studio: Studio) -> None:
@@ -56,6 +63,32 @@ async def test_remove_by_keyboard(studio: Studio) -> None:
     name, _ = await download_result(studio)
 
     assert name == "rocket-removed.png"
+
+
+async def test_cut_out_by_mouse(studio: Studio) -> None:
+    """Click, run, choose a ground, download at full size; the result is found again after a reload."""
+    await studio.choose_sample("cat")
+    await studio.task("Cut out")
+    await studio.click(230, 120)
+    await studio.is_marked()
+    await studio.run.click()
+    await expect(studio.button("Transparent")).to_have_attribute("aria-pressed", "true")
+    name, transparent = await download_picture(studio)
+    await studio.button("Colour").click()
+    await studio.page.get_by_label("Colour", exact=True).last.fill("#3355aa")
+    await expect(studio.download).not_to_have_attribute("href", "#")
+    _, coloured = await download_picture(studio)
+    await studio.shoot("coloured")
+    await studio.page.reload()
+    await expect(studio.button("Transparent")).to_have_attribute("aria-pressed", "true")
+    before = read(SAMPLES / "cat.jpg")
+
+    assert name == "cat-cut-out.png"
+    assert (transparent.mode, transparent.size) == ("RGBA", before.size)
+    assert transparent.getpixel((440, 10)) == (0, 0, 0, 0)
+    assert transparent.getpixel((230, 120)) == (*before.getpixel((230, 120)), 255)  # type: ignore[misc]
+    assert coloured.convert("RGB").getpixel((440, 10)) == (0x33, 0x55, 0xAA)
+    assert await studio.film.count() == 1
 
 
 async def test_insert_by_mouse(studio: Studio) -> None:

@@ -66,7 +66,7 @@ export class Retouch {
     this.#choice ??= this.studio.capabilities.isKnown ? this.studio.capabilities.isQuick("removal") : null;
     this.#switch.checked = this.#choice ?? false;
     const waiting = this.#strokes.length;
-    this.studio.workspace.busyText = waiting ? removing(waiting - 1) : "";
+    this.studio.workspace.busyText = waiting ? removing(waiting - 1) : this.studio.runner.doing;
   }
 
   /**

@@ -1,6 +1,9 @@
 /** Starts the edit on the stage: uploads what is missing, submits, and stops on request. */
 
+import { cutOut } from "../server/api.js";
+import { randomKey } from "../server/runs.js";
 import { withStored } from "../server/upload.js";
+import { WORDS } from "./tasks.js";
 
 /**
  * @typedef {import("../studio.js").Studio} Studio
@@ -12,6 +15,8 @@ const SEEDS = 2 ** 31;
 /** One submission at a time. */
 export class Runner {
   isSending = false;
+  /** What goes on without a job. */
+  doing = "";
   /** @type {Upload[]} */
   #uploads = [];
 
@@ -35,36 +40,26 @@ export class Runner {
     this.studio.toEditing();
     this.studio.notices.clear();
     try {
-      const job = await this.#submit(count);
-      if (turn === this.studio.turn) this.studio.watch(job);
+      if (this.studio.workspace.task === "cut-out") await this.#cutOut(turn);
+      else await this.#submit(count, turn);
     } catch (error) {
       this.studio.offerAgain(this.studio.notices.reason(error));
     } finally {
       this.isSending = false;
-      this.studio.showRun();
+      this.doing = "";
+      this.studio.workspace.refresh();
     }
   }
 
-  /** @param {number} count */
-  async #submit(count) {
-    const { roll, at } = this.studio.timeline;
-    const { photo, mask } = this.studio.workspace.photo;
-    if (!roll || !photo) throw new Error("There is no photo.");
-    const { steps } = mask;
+  /**
+   * @param {number} count
+   * @param {number} turn  of the studio when it was asked for
+   */
+  async #submit(count, turn) {
+    const facts = this.#facts();
+    const { steps } = this.studio.workspace.photo.mask;
     const { uploads, submission } = await this.studio.workspace.submission(this.studio.settings);
-    const facts = { roll: roll.id, parent: at, name: roll.name, thumb: photo.thumbnail(), quick: false };
-    const tell = () => photo.upload.share !== null && this.studio.progress.showSending(photo.upload.share, bytes);
-    photo.upload.addEventListener("progress", tell);
-    this.#uploads = uploads;
-    const bytes = photo.upload.source instanceof Blob ? photo.upload.source.size : 0;
-    const job = await withStored(uploads, (...names) => this.studio.runs.begin(submission(names), facts)).finally(
-      () => {
-        photo.upload.removeEventListener("progress", tell);
-        this.#uploads = [];
-        this.studio.progress.hide();
-      },
-    );
-    for (const { source, sha256 } of uploads) if (source instanceof Blob) this.studio.vault.keep(sha256, source);
+    const job = await this.#send(uploads, (...names) => this.studio.runs.begin(submission(names), facts));
     this.studio.timeline.noteMade(job.id, steps);
     const names = uploads.map(({ sha256 }) => sha256);
     for (const other of variations(submission(names), count)) {
@@ -72,7 +67,69 @@ export class Runner {
     }
     this.studio.runs.follow(job.id);
     this.studio.timeline.ahead = [];
-    return job;
+    if (turn === this.studio.turn) this.studio.watch(job);
+  }
+
+  /**
+   * Cut the marked object out. The server does that at once, without a job.
+   * @param {number} turn  of the studio when it was asked for
+   */
+  async #cutOut(turn) {
+    const { history, settings, timeline, workspace } = this.studio;
+    const facts = this.#facts();
+    const { steps } = workspace.photo.mask;
+    this.doing = WORDS["cut-out"].doing;
+    workspace.refresh();
+    const { uploads } = await workspace.submission(settings);
+    const stored = await this.#send(uploads, cutOut);
+    const [image, mask] = uploads.map(({ sha256 }) => sha256);
+    const entry = history.add({
+      ...facts,
+      id: randomKey(),
+      task: "cut-out",
+      status: "done",
+      at: Date.now(),
+      image,
+      mask,
+      reference: null,
+      referenceMask: null,
+      settings: settings.all,
+      engine: null,
+      result: stored.sha256,
+    });
+    timeline.noteMade(entry.id, steps);
+    if (turn === this.studio.turn) await this.studio.reopen(entry);
+    timeline.keepThumbnail(entry.id); // not earlier: the picture would be read twice
+  }
+
+  /** Of the photo on the stage, for the history. */
+  #facts() {
+    const { roll, at } = this.studio.timeline;
+    const { photo } = this.studio.workspace.photo;
+    if (!roll || !photo) throw new Error("There is no photo.");
+    return { roll: roll.id, parent: at, name: roll.name, thumb: photo.thumbnail(), quick: false };
+  }
+
+  /**
+   * Upload what is missing, and use it.
+   * @template T
+   * @param {Upload[]} uploads  the first one is that of the photo
+   * @param {(...names: string[]) => Promise<T>} use
+   */
+  async #send(uploads, use) {
+    const [photo] = uploads;
+    const bytes = photo.source instanceof Blob ? photo.source.size : 0;
+    const tell = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes);
+    photo.addEventListener("progress", tell);
+    this.#uploads = uploads;
+    try {
+      return await withStored(uploads, use);
+    } finally {
+      photo.removeEventListener("progress", tell);
+      this.#uploads = [];
+      this.studio.progress.hide();
+      for (const { source, sha256 } of uploads) if (sha256 && source instanceof Blob) this.studio.vault.keep(sha256, source);
+    }
   }
 
   async cancel() {

@@ -45,6 +45,19 @@ export const WORDS = {
     prompt: "",
     hints: {},
   },
+  "cut-out": {
+    run: t("Cut out"),
+    doing: t("Cutting out…"),
+    done: t("The object is cut out"),
+    ending: "cut-out",
+    prompt: "",
+    hints: {
+      click: t("Click what you want to cut out."),
+      box: t("Draw a box around what you want to cut out."),
+      brush: t("Paint over what you want to cut out."),
+      eraser: t("Erase what is not part of it."),
+    },
+  },
 };
 
 /** @type {Partial<Record<ToolName, string>>} */

@@ -211,6 +211,7 @@ export class Timeline {
   async #result(id, roll) {
     const entry = this.history.find(id);
     const sha256 = entry?.result ?? undefined;
+    if (entry?.task === "cut-out") return Photo.open(await this.vault.image(sha256 ?? ""), entry.name, sha256, null);
     const before = entry && (await this.#beforeAtHand(entry, roll));
     const patch = before && (await this.vault.patch(id));
     if (patch) return Photo.patched(before, patch, new Upload(() => this.vault.result(id), sha256));

@@ -74,7 +74,7 @@ export class Workspace extends EventTarget {
     this.photo.boxIsArea = inserting;
     this.reference.element.hidden = !inserting;
     if (inserting && this.photo.toolName === "click") this.photo.toolName = "box";
-    if (task === "removal" && this.photo.toolName === "box") this.photo.toolName = "click";
+    if (!inserting && this.photo.toolName === "box") this.photo.toolName = "click";
     byId("mask-group", HTMLElement).hidden = task === "white-balance";
     byId("balance-group", HTMLElement).hidden = task !== "white-balance";
     document.body.dataset.task = task;
@@ -160,9 +160,11 @@ export class Workspace extends EventTarget {
     if (!this.photo.photo) return t("There is no photo yet; open one or choose a sample.");
     if (this.task === "white-balance") return "";
     if (!this.photo.isMarked && !this.photo.busy) {
+      if (this.task === "insertion")
+        return t("There is no place yet; draw a box in your photo where the object should go.");
       return this.task === "removal"
         ? t("Nothing is marked yet; click what you want to remove.")
-        : t("There is no place yet; draw a box in your photo where the object should go.");
+        : t("Nothing is marked yet; click what you want to cut out.");
     }
     if (this.task === "insertion" && !this.reference.photo) {
       return t("There is no object photo yet; choose one beside your photo.");

@@ -11,7 +11,7 @@ import { access, keyId } from "../page/access.js";
  *   waits?: boolean}} Roll  a photo as it was opened; `sha256` is empty until it is known; `waits`: it is in the strip also
  *   before its first edit
  * @typedef {object} Entry  a version of a photo: one edit
- * @property {string} id  of its job
+ * @property {string} id  of its job; of its own for a cut-out, which is none
  * @property {string} roll  of which photo
  * @property {string | null} parent  the version that was edited; nothing: the photo as it was opened
  * @property {number} number  1 for the first version of the photo
@@ -106,7 +106,10 @@ export class History extends EventTarget {
     return kept;
   }
 
-  /** @param {Omit<Entry, "owner" | "number">} entry  a new version of a photo */
+  /**
+   * @param {Omit<Entry, "owner" | "number">} entry  a new version of a photo
+   * @returns {Entry}
+   */
   add(entry) {
     const number = 1 + Math.max(0, ...this.versionsOf(entry.roll).map((version) => version.number));
     const added = { ...entry, number, owner: this.#owner };
@@ -116,6 +119,7 @@ export class History extends EventTarget {
     for (const { id } of over) this.store.remove("versions", id);
     this.#show(entries.slice(0, KEPT));
     if (over.length) this.dispatchEvent(new CustomEvent("trimmed", { detail: over.length }));
+    return added;
   }
 
   /**

@@ -35,12 +35,13 @@ export class Photo {
    * @param {Blob} blob
    * @param {string} name
    * @param {string} [sha256]
+   * @param {string | null} [ground]  nothing: what is transparent stays so
    */
-  static async open(blob, name, sha256) {
+  static async open(blob, name, sha256, ground = BACKGROUND) {
     const bitmap = await decode(blob).catch((error) => decodeOnServer(blob, name, error));
     const { width, height } = bitmap;
     const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
-    const preview = scaled(bitmap, width * scale, height * scale);
+    const preview = scaled(bitmap, width * scale, height * scale, ground);
     bitmap.close();
     return new Photo(new Upload(blob, sha256), name.replace(/\.[^.]+$/, "") || "photo", width, height, preview);
   }
@@ -75,6 +76,8 @@ export class Photo {
     const { width, height } = this.preview;
     const side = Math.min(width, height);
     const context = drawing(THUMB_PX, THUMB_PX);
+    context.fillStyle = BACKGROUND;
+    context.fillRect(0, 0, THUMB_PX, THUMB_PX);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.preview, (width - side) / 2, (height - side) / 2, side, side, 0, 0, THUMB_PX, THUMB_PX);
     return context.canvas.toDataURL("image/jpeg", 0.7);
@@ -109,10 +112,11 @@ async function decodeOnServer(blob, name, error) {
  * @param {ImageBitmap} bitmap
  * @param {number} width
  * @param {number} height
+ * @param {string | null} ground
  */
-function scaled(bitmap, width, height) {
+function scaled(bitmap, width, height, ground) {
   const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
-  context.fillStyle = BACKGROUND;
+  context.fillStyle = ground ?? "transparent";
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);

@@ -20,7 +20,7 @@ const ENDINGS = { jpeg: "jpg", "svg+xml": "svg" };
 
 /** Holds the bytes of the shown result, because a plain link cannot send a key. */
 export class Download {
-  /** @type {{entry: Entry, photo: Photo} | null} */
+  /** @type {{entry: Entry, photo: Photo, read: () => Promise<Blob>} | null} */
   #shown = null;
   #link = byId("download", HTMLAnchorElement);
   #format = byId("format", HTMLSelectElement);
@@ -40,12 +40,14 @@ export class Download {
   /**
    * @param {Entry} entry
    * @param {Photo} photo
+   * @param {() => Promise<Blob>} [read]  its bytes, if they are not those of the result
    */
-  async show(entry, photo) {
-    this.#shown = { entry, photo };
+  async show(entry, photo, read = () => photo.upload.blob()) {
+    this.#shown = { entry, photo, read };
     this.#offer();
-    const bytes = await photo.upload.blob();
-    if (this.#shown?.photo !== photo) return;
+    this.#point();
+    const bytes = await read();
+    if (this.#shown?.read !== read) return;
     this.#link.download = fileName(entry, bytes.type);
     this.#point(bytes);
   }
@@ -68,10 +70,10 @@ export class Download {
   /** Put the picture into the clipboard, as PNG. */
   async copy() {
     const { notices } = this.studio;
-    const photo = this.#shown?.photo;
-    if (!photo || this.#copy.hidden) return;
+    const read = this.#shown?.read;
+    if (!read || this.#copy.hidden) return;
     try {
-      await navigator.clipboard.write([new ClipboardItem({ "image/png": photo.upload.blob() })]);
+      await navigator.clipboard.write([new ClipboardItem({ "image/png": read() })]);
       notices.tell(t("The picture is in the clipboard."));
     } catch {
       notices.warn(t("The browser did not allow the copy; download the picture instead."));
@@ -103,7 +105,7 @@ export class Download {
   async #fetchAndSave(entry) {
     try {
       const bytes = this.#format.hidden
-        ? await this.studio.vault.result(entry.id)
+        ? await (this.#shown?.read() ?? this.studio.vault.result(entry.id))
         : await readRendition(entry.id, this.#format.value);
       const url = URL.createObjectURL(bytes);
       create("a", { href: url, download: fileName(entry, bytes.type) }).click();

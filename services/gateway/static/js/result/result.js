@@ -1,5 +1,6 @@
 /** The view of an edit: before and after, also while it runs; after its end also the download and the receipt. */
 
+import { byId } from "../page/dom.js";
 import { ApiError, readReceipt } from "../server/api.js";
 import { Compare } from "./compare.js";
 import { Download } from "./download.js";
@@ -21,6 +22,9 @@ export class Result {
   /** @type {Photo | null} */
   photo = null;
   #receipt = new ReceiptCard();
+  #onward = byId("continue-result", HTMLButtonElement);
+  /** @type {import("./grounds.js").Grounds | null} */
+  #grounds = null;
 
   /** @param {Studio} studio */
   constructor(studio) {
@@ -53,12 +57,28 @@ export class Result {
    */
   async show(entry, before, after) {
     this.photo = after;
+    this.#onward.hidden = entry.task === "cut-out";
+    if (entry.task === "cut-out") return this.#showCutOut(entry, before, after);
     this.compare.show(before, after, this.#beside(this.#mask(entry)));
     this.compare.focus();
     const offering = this.download.show(entry, after);
     const receipt = await this.#readReceipt(entry.id);
     if (receipt && this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
     await offering;
+  }
+
+  /**
+   * Show a cut-out object on a ground of choice.
+   * @param {Entry} entry
+   * @param {Photo} before
+   * @param {Photo} after
+   */
+  async #showCutOut(entry, before, after) {
+    this.#grounds ??= new (await import("./grounds.js")).Grounds(this);
+    if (this.photo !== after) return;
+    this.compare.show(before, this.#grounds.show(entry, after), this.#beside(this.#mask(entry)));
+    this.compare.focus();
+    await this.download.show(entry, after);
   }
 
   /**
@@ -93,6 +113,7 @@ export class Result {
 
   hide() {
     this.photo = null;
+    this.#grounds?.hide();
     this.download.hide();
     this.compare.hide();
     this.#receipt.hide();

@@ -32,7 +32,7 @@ export class ApiError extends Error {
  * @typedef {{sha256: string, score: number}} FoundMask
  * @typedef {{engine: string, note: string | null, candidates: FoundMask[]}} FoundMasks
  * @typedef {{points?: [number, number, 0 | 1][], box?: number[], mask?: string, auto?: boolean}} Prompt
- * @typedef {"removal" | "insertion" | "white-balance"} Task
+ * @typedef {"removal" | "insertion" | "white-balance" | "cut-out"} Task  the last one is no job of the server
  * @typedef {"queued" | "running" | "done" | "failed" | "cancelled"} Status
  * @typedef {{id: string, status: Status, task: Task, progress: number, step: number | null,
  *   total_steps: number | null, message: string | null, ahead: number | null, eta_ms: number | null,
@@ -188,6 +188,16 @@ export async function outlineAt(image, point, signal) {
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ image, point });
   return (await request("/v1/masks/preview", { method: "POST", headers, body, signal }, false)).json();
+}
+
+/**
+ * Cut a masked object out, at full size where it stands.
+ * @param {string} image
+ * @param {string} mask
+ * @returns {Promise<StoredImage>}
+ */
+export async function cutOut(image, mask) {
+  return post("/v1/extractions", { image, mask, frame: "photo" });
 }
 
 /**
