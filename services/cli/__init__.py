@@ -5,7 +5,7 @@ From an installed project: `from artmancer import Client`; in the source tree: `
 
 from .async_client import AsyncClient
 from .client import Client
-from .errors import ApiError, ArtMancerError, JobEnded, Unreachable
+from .errors import ApiError, ArtMancerError, JobEnded, Unreachable, WrongArguments
 from .models import Event, FoundMasks, Job, Receipt
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "JobEnded",
     "Receipt",
     "Unreachable",
+    "WrongArguments",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from .transport import DEFAULT_URL
 
 _SELECTION = "the object: clicks, a box round it, the main object, an exact rectangle, or a mask file"
+_FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".avif": "avif"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -17,25 +18,82 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="artmancer",
         description="Edit photos with an ArtMancer server. PHOTO is a file, a folder, or a pattern in quotes.",
     )
-    parser.add_argument("--url", default=os.environ.get("ARTMANCER_URL", DEFAULT_URL), help="or ARTMANCER_URL")
-    parser.add_argument("--key", default=os.environ.get("ARTMANCER_API_KEY"), help="an API key, or ARTMANCER_API_KEY")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for scripts")
+    _add_server(parser)
+    parser.set_defaults(
+        url=os.environ.get("ARTMANCER_URL") or DEFAULT_URL, key=os.environ.get("ARTMANCER_API_KEY"), json=False
+    )
+    server = argparse.ArgumentParser(add_help=False)
+    _add_server(server)  # they may stand before the command or after it
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     photos, selection, edit, output, form = _photos(), _selection(), _edit(), _output(), _format()
 
-    commands.add_parser("upload", parents=[photos], help="store photos and print their SHA-256")
-    commands.add_parser("mask", parents=[photos, selection, output], help="find an object and save its mask")
-    commands.add_parser("remove", parents=[photos, selection, edit, output, form], help="remove an object")
-    insert = commands.add_parser("insert", parents=[photos, selection, edit, output, form], help="insert an object")
+    commands.add_parser("upload", parents=[server, photos], help="store photos and print their SHA-256")
+    commands.add_parser("mask", parents=[server, photos, selection, output], help="find an object and save its mask")
+    commands.add_parser("remove", parents=[server, photos, selection, edit, output, form], help="remove an object")
+    insert = commands.add_parser(
+        "insert", parents=[server, photos, selection, edit, output, form], help="insert an object"
+    )
     insert.add_argument("--reference", type=Path, required=True, help="the photo of the object")
     insert.add_argument("--reference-mask", type=Path, help="a mask file of the object in that photo")
-    balance = commands.add_parser("balance", parents=[photos, output, form], help="correct the white balance")
+    balance = commands.add_parser("balance", parents=[server, photos, output, form], help="correct the white balance")
     balance.add_argument("--strength", type=float, help="0 to 1")
-    cut_out = commands.add_parser("cut-out", parents=[photos, selection, output], help="cut an object out")
+    cut_out = commands.add_parser("cut-out", parents=[server, photos, selection, output], help="cut an object out")
     cut_out.add_argument("--full-size", action="store_true", help="in the photo's size, instead of in a small square")
     for name, text in (("watch", "follow a job to its end"), ("receipt", "print a job's receipt")):
-        commands.add_parser(name, help=text).add_argument("job", help="the id of the job")
-    return parser.parse_args(arguments)
+        commands.add_parser(name, parents=[server], help=text).add_argument("job", help="the id of the job")
+    options = parser.parse_args(arguments)
+    if wrong := _find_wrong(options):
+        commands.choices[options.command].error(wrong)
+    return options
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    missing = argparse.SUPPRESS
+    parser.add_argument("--url", default=missing, help="or ARTMANCER_URL")
+    parser.add_argument("--key", default=missing, help="an API key, or ARTMANCER_API_KEY")
+    parser.add_argument("--json", action="store_true", default=missing, help="print one JSON object a line")
+
+
+def _find_wrong(options: argparse.Namespace) -> str | None:
+    """Return a sentence if the arguments contradict each other or name no file; else complete them."""
+    wrong = None
+    if "click" in options:
+        wrong = _find_wrong_selection(options)
+    if not wrong and options.command in {"remove", "insert", "balance", "mask", "cut-out"} and options.output:
+        wrong = _find_wrong_output(options)
+    files = [getattr(options, name, None) for name in ("mask", "reference", "reference_mask")]
+    missing = next((path for path in files if path is not None and not path.is_file()), None)
+    return wrong or (None if missing is None else f"There is no file {missing}.")
+
+
+def _find_wrong_selection(options: argparse.Namespace) -> str | None:
+    prompted = bool(options.click or options.off or options.box)
+    kinds = [prompted, options.auto, options.region is not None, options.mask is not None]
+    if not any(kinds):
+        return "Mark the object with --click, --box, --region, --mask or --auto."
+    if sum(kinds) > 1:
+        return "Choose one: --auto, --region, --mask, or clicks and a box."
+    if options.grow is not None and not (prompted or options.auto):
+        return "--grow changes a mask that the server finds: use it with --click, --box or --auto."
+    return None
+
+
+def _find_wrong_output(options: argparse.Namespace) -> str | None:
+    """Check the ending of the file, and let it choose the format."""
+    if options.into:
+        return "Choose one: --output or --into."
+    if getattr(options, "format", None) == "original":
+        return None
+    found = _FORMATS.get(options.output.suffix.lower())
+    if "format" not in options and found != "png":
+        return f"The {options.command} is a PNG: --output must end with .png."
+    if found is None:
+        return f"--output must end with one of {', '.join(_FORMATS)}."
+    if "format" in options and options.format is None and found != "png":
+        options.format = found
+    if getattr(options, "format", None) not in {None, found}:
+        return f"--output ends with {options.output.suffix}, and --format is {options.format}."
+    return None
 
 
 def _photos() -> argparse.ArgumentParser:

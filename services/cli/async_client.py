@@ -126,13 +126,14 @@ class AsyncClient:
         retries = Retries(self._patience_s)
         while True:
             try:
-                async for event in self._stream(job_id, after, retries):
-                    if event is None:
-                        return
-                    after, retries = event.id, Retries(self._patience_s)
-                    yield event
-                    if event.is_last:
-                        return
+                async with aclosing(self._stream(job_id, after, retries)) as events:
+                    async for event in events:
+                        if event is None:
+                            return
+                        after, retries = event.id, Retries(self._patience_s)
+                        yield event
+                        if event.is_last:
+                            return
                 pause_s = retries.after_error(httpx.TransportError("the stream ended early"))
             except httpx.TransportError as error:
                 pause_s = retries.after_error(error)

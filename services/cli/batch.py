@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from . import edits, photos
-from .errors import ArtMancerError
+from .errors import ArtMancerError, WrongArguments
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,10 +41,10 @@ class Outcome:
 
 
 async def run(client: AsyncClient, options: Namespace, reporter: Reporter) -> list[Outcome]:
-    """Run the command on all photos, `options.jobs` at once. Raises ArtMancerError for wrong arguments."""
+    """Run the command on all photos, `options.jobs` at once. Raises WrongArguments."""
     found = photos.find_photos(options.photos)
     if options.output and len(found) > 1:
-        raise ArtMancerError("--output names one file, and there are several photos; use --into with a folder.")
+        raise WrongArguments("--output names one file, and there are several photos; use --into with a folder.")
     options.job_class = "interactive" if len(found) == 1 else "batch"
     reporter.begin(len(found))
     slots = asyncio.Semaphore(options.jobs)
@@ -70,5 +70,5 @@ async def _handle(client: AsyncClient, photo: Path, options: Namespace, reporter
     except ArtMancerError as error:
         return Outcome(photo, error=str(error))
     except OSError as error:
-        return Outcome(photo, error=f"{target}: {error.strerror or error}.")
+        return Outcome(photo, error=f"{error.filename or target}: {error.strerror or error}.")
     return Outcome(photo, target)

@@ -48,17 +48,21 @@ async def _mask(client: AsyncClient, photo: Path, options: Namespace) -> str:
         return await client.upload(options.mask)
     if options.region:
         return await client.upload(draw_region(photo, options.region))
-    if not (options.click or options.off or options.box or options.auto):
-        raise ArtMancerError("Mark the object with --click, --box, --region, --mask or --auto.")
     grow = {} if options.grow is None else {"grow": options.grow}
     found = await client.mask(photo, on=options.click, off=options.off, box=options.box, **grow)
     return found.sha256
 
 
 def draw_region(photo: Path, region: tuple[float, float, float, float]) -> bytes:
-    """Return a mask with a white rectangle, x0, y0, x1, y1 in pixels of the upright photo, as a PNG."""
-    with Image.open(photo) as opened:
-        size = ImageOps.exif_transpose(opened).size
+    """Return a mask with a white rectangle, x0, y0, x1, y1 in pixels of the upright photo, as a PNG.
+
+    Raises ArtMancerError for a file that Pillow cannot open, such as a HEIC.
+    """
+    try:
+        with Image.open(photo) as opened:
+            size = ImageOps.exif_transpose(opened).size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise ArtMancerError("Its size cannot be read here; mark the object with --click, --box or --mask.") from None
     mask = Image.new("L", size)
     x0, y0, x1, y1 = region
     corners = (min(x0, x1), min(y0, y1), max(x0, x1) - 1, max(y0, y1) - 1)

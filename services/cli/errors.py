@@ -12,6 +12,10 @@ class ArtMancerError(Exception):
     """The base of all errors here; the text is a sentence for people."""
 
 
+class WrongArguments(ArtMancerError):
+    """The address or the key cannot be used, or the command line has no photo: nothing was sent."""
+
+
 class Unreachable(ArtMancerError):
     """The server did not answer, also after retries."""
 

@@ -78,5 +78,6 @@ class TerminalReporter:
         self._running.pop(outcome.photo, None)
         self._done += 1
         self._bar.update(self._task, completed=self._done)
-        text = outcome.error or (f"{outcome.target} is there already" if outcome.skipped else f"{outcome.target}")
+        skipped = " is there already; --overwrite writes it again" if outcome.skipped else ""
+        text = outcome.error or f"{outcome.target}{skipped}"
         self._out.print(f"{outcome.photo}: {text}", markup=False)

@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ArtMancerError
+from .errors import WrongArguments
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -22,14 +22,14 @@ ENDINGS = {"mask": "mask", "remove": "removed", "insert": "inserted", "balance":
 def find_photos(sources: Iterable[str]) -> list[Path]:
     """Return the photos of files, folders and patterns, each once, without results of earlier runs in folders.
 
-    Raises ArtMancerError if a source has none.
+    Raises WrongArguments if a source has none.
     """
     found: dict[Path, None] = {}
     for source in sources:
         path = Path(source)
         photos = _photos_in(path) if path.is_dir() else [path] if path.is_file() else _matches(source)
         if not photos:
-            raise ArtMancerError(f"There is no photo at {source}.")
+            raise WrongArguments(f"There is no photo at {source}.")
         found |= dict.fromkeys(photos)
     return list(found)
 

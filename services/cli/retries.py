@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import ssl
 import time
-from typing import TYPE_CHECKING
+
+import httpx
 
 from .errors import ApiError, ArtMancerError, Unreachable
-
-if TYPE_CHECKING:
-    import httpx
 
 _RETRIED = frozenset({429, 502, 503, 504})
 _FIRST_S, _LONGEST_S = 0.25, 8.0
 _ERROR = 400
+log = logging.getLogger("artmancer")
 
 
 class Retries:
@@ -27,7 +28,10 @@ class Retries:
 
     def after_error(self, error: httpx.TransportError) -> float:
         """Return the seconds to wait after a failed connection. Raises Unreachable when it is time to give up."""
-        return self._wait(None, Unreachable(f"The server does not answer: {str(error) or type(error).__name__}."))
+        failure = Unreachable(f"The server does not answer: {str(error).rstrip('.') or type(error).__name__}.")
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError) or _has_no_tls(error):
+            raise failure
+        return self._wait(None, failure)
 
     def after_response(self, response: httpx.Response, accepted: frozenset[int]) -> float | None:
         """Return the seconds to wait before another try; None if the response is good. Raises ApiError."""
@@ -42,11 +46,22 @@ class Retries:
         now = time.monotonic()
         if self._ends_at is None:
             self._ends_at = now + self._patience_s
+            if self._patience_s > 0:
+                log.warning("%s Trying again for %g s.", error, self._patience_s)
         wait_s = float(asked) if asked and asked.isdigit() else self._pause_s * random.uniform(0.5, 1)  # noqa: S311
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
         if now + wait_s > self._ends_at:
             raise error
         return wait_s
+
+
+def _has_no_tls(error: BaseException | None) -> bool:
+    """Return whether the certificate or the protocol of the server is wrong: it will be at the next try."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def error_of(response: httpx.Response) -> ApiError:

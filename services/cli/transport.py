@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from .errors import WrongArguments
 from .models import Event
 
 if TYPE_CHECKING:
@@ -20,9 +21,18 @@ STREAM_TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 
 def http_options(url: str, key: str | None) -> dict[str, Any]:
-    """Return the options of an httpx client for this server."""
+    """Return the options of an httpx client for this server. Raises WrongArguments."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise WrongArguments(f"The address {url!r} must be that of the server, such as {DEFAULT_URL}.")
+    if key and not (key.isascii() and key.isprintable()):
+        raise WrongArguments("The API key must consist of printable ASCII characters, without line breaks.")
     headers = {"User-Agent": "artmancer-python", **({"Authorization": f"Bearer {key}"} if key else {})}
-    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": TIMEOUT}
+    # OpenAI's clients take the address with /v1, so people have it at hand.
+    return {"base_url": url.rstrip("/").removesuffix("/v1"), "headers": headers, "timeout": TIMEOUT}
 
 
 def resume_headers(after: int) -> dict[str, str]:

@@ -31,7 +31,10 @@ _CODES = {
     "string_pattern_mismatch": "invalid_value",
 }
 _ONE_MODEL = "This server has no such model: leave out the field model, or send artmancer."
-_ONLY_FORMS = "Send the edit with the content type multipart/form-data, as OpenAI's clients do."
+_ONLY_FORMS = (
+    "Send the edit as multipart/form-data with the pictures as files, as OpenAI's clients do; "
+    "a body in JSON with references to pictures is not supported."
+)
 _BROKEN = "The form is broken: {}"
 
 

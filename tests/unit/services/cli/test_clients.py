@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from services.cli import ApiError, ArtMancerError, AsyncClient, Client, JobEnded, Unreachable
+from services.cli import ApiError, ArtMancerError, AsyncClient, Client, JobEnded, Unreachable, WrongArguments
 from services.cli.calls import mask_query
 
 if TYPE_CHECKING:
@@ -112,6 +113,44 @@ def test_patience_ends(answer: httpx.Response | Exception, error: type[ArtMancer
     """The error is that of the last try."""
     with pytest.raises(error, match=words):
         client(Script(answer), patience_s=0).job("j1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ConnectError("TLS"), httpx.LocalProtocolError("Illegal header.")],
+)
+def test_what_will_never_work_is_not_tried_again(error: httpx.TransportError) -> None:
+    """A wrong certificate is the same at the next try; the sentence has one full stop."""
+    error.__cause__ = ssl.SSLError("wrong version number")
+    script = Script(error)
+
+    with pytest.raises(Unreachable, match=r"[a-zS]\.$"):
+        client(script).job("j1")
+
+
+def test_the_first_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Else a program seems to hang for a minute while the server is away."""
+    client(Script(*[httpx.ConnectError("refused")] * 3, ok(JOB))).job("j1")
+
+    assert caplog.messages == ["The server does not answer: refused. Trying again for 30 s."]
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [("localhost:8080", None), ("", None), ("ftp://a", None), ("http://", None), (URL, "schlüssel"), (URL, "a\nb")],
+)
+def test_an_address_or_a_key_that_cannot_be_is_refused_at_once(url: str, key: str | None) -> None:
+    """With a sentence, and before anything is sent."""
+    with pytest.raises(WrongArguments):
+        Client(url, key)
+
+
+def test_the_address_of_openais_clients_works_too() -> None:
+    """It ends with /v1."""
+    script = Script(ok(JOB))
+    Client(f"{URL}/v1/", transport=httpx.MockTransport(script)).job("j1")
+
+    assert script.seen == ["GET /v1/jobs/j1"]
 
 
 def test_a_refusal_is_final() -> None:

@@ -73,15 +73,45 @@ def test_a_region_is_measured_on_the_upright_photo(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [["remove"], ["remove", "a", "--click", "1"], ["remove", "a", "--box", "1,2,x,4"], ["balance", "a", "--jobs", "0"]],
-)
+    [["remove"], ["remove", "a", "--click", "1"], ["remove", "a", "--box", "1,2,x,4"], ["balance", "a", "--jobs", "0"],
+     ["remove", "a"], ["remove", "a", "--auto", "--region", "1,1,2,2"], ["remove", "a", "--mask", "nowhere.png"],
+     ["insert", "a", "--auto", "--reference", "nowhere.png"], ["remove", "a", "--region", "1,1,2,2", "--grow", "3"],
+     ["balance", "a", "-o", "b.tif"], ["balance", "a", "-o", "b.png", "--format", "webp"],
+     ["cut-out", "a", "--auto", "-o", "b.jpg"], ["balance", "a", "-o", "b.png", "--into", "c"]],
+)  # fmt: skip
 def test_wrong_arguments_are_a_sentence(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """With exit code 2."""
+    """With exit code 2, also where the result is there already."""
     with pytest.raises(SystemExit) as caught:
         arguments.parse(wrong)
 
     assert caught.value.code == 2
     assert "usage: artmancer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "kind"), [("b.JPG", "jpeg"), ("b.webp", "webp"), ("b.png", None)])
+def test_the_name_of_the_result_chooses_its_format(file: str, kind: str | None) -> None:
+    """A PNG is the stored one, unless --format asks for the camera data."""
+    assert arguments.parse(["balance", "a", "-o", file]).format == kind
+    assert arguments.parse(["balance", "a", "-o", "b.heic", "--format", "original"]).format == "original"
+
+
+@pytest.mark.parametrize(
+    "given", [["--json", "--url", "http://a", "balance", "a"], ["balance", "a", "--json", "--url", "http://a"]]
+)
+def test_the_server_may_stand_before_the_command_or_after_it(given: list[str]) -> None:
+    """As people type it."""
+    options = arguments.parse(given)
+
+    assert (options.json, options.url, options.key) == (True, "http://a", None)
+
+
+def test_a_region_of_a_file_that_pillow_cannot_open_is_a_sentence(tmp_path: Path) -> None:
+    """Such as a HEIC; the server opens it."""
+    photo = tmp_path / "a.heic"
+    photo.write_bytes(b"x")
+
+    with pytest.raises(ArtMancerError, match="--click"):
+        edits.draw_region(photo, (1, 1, 2, 2))
 
 
 class Server:
@@ -160,10 +190,3 @@ async def test_one_file_cannot_hold_two_results(tmp_path: Path) -> None:
 
     with pytest.raises(ArtMancerError, match="--into"):
         await run(Server(), "balance", *two, "-o", str(tmp_path / "x.png"))
-
-
-async def test_an_edit_needs_a_selection(tmp_path: Path) -> None:
-    """The sentence names the options."""
-    (outcome,) = await run(Server(), "remove", str(save(tmp_path / "a.png")))
-
-    assert outcome.error == "Mark the object with --click, --box, --region, --mask or --auto."
