@@ -99,7 +99,8 @@ class Traveller:
             return passage
         images = {"image": photo["sha256"], "mask": answer.json()["sha256"]}
         await self._expect(passage, "extraction", "POST", "/v1/extractions", json=images)
-        await self._remove(passage, images, shown)
+        if photo["width"] * photo["height"] > 1:  # of one pixel nothing would be left to fill the spot from
+            await self._remove(passage, images, shown)
         return passage
 
     async def _remove(self, passage: Passage, images: dict[str, str], shown: Shown | None) -> None:

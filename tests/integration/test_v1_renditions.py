@@ -227,6 +227,7 @@ async def test_a_deleted_upload_gives_nothing_away(client: Client, worker: Worke
     ("image/jpeg", "image/jpeg"), ("IMAGE/WEBP", "image/webp"), ("image/avif;q=0.9", "image/avif"),
     ("image/png", "image/png"), ("*/*", None), ("image/*", None), ("image/avif,image/webp,image/png", None),
     ("image/jpeg,*/*;q=0.1", None), ("text/html", None), ("", None), ("image/heic", None),
+    ("image/jpeg;q=0", None), ("image/jpeg; Q=0.000", None), ("image/jpeg;q=0.001", "image/jpeg"),
 ])  # fmt: skip
 async def test_accept_counts_if_it_names_one_type(
     client: Client, worker: WorkerByHand, accept: str, content_type: str | None

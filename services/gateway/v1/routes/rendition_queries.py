@@ -1,5 +1,6 @@
 """The queries for renditions: which format a request wants, by its query or by its header Accept."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
@@ -14,6 +15,7 @@ RESULT_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/ti
 _BY_TYPE: dict[str, Encoded] = {
     "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif",
 }  # fmt: skip
+_UNWANTED = re.compile(r"q=0(\.0{0,3})?", re.IGNORECASE)  # RFC 9110, 12.4.2
 Quality = Annotated[
     int | None,
     Query(ge=1, le=100, description="1 to 100, for jpeg, webp and avif. Default: that of the upload, or a high one."),
@@ -66,7 +68,10 @@ def accepted_format(headers: Headers) -> Encoded | None:
     An `<img>` names several types and must not get a picture with losses.
     """
     sent = headers.getlist("accept")
-    return _BY_TYPE.get(sent[0].partition(";")[0].strip().lower()) if len(sent) == 1 else None
+    name, *parameters = sent[0].split(";") if len(sent) == 1 else ("",)
+    if any(_UNWANTED.fullmatch(parameter.strip()) for parameter in parameters):
+        return None
+    return _BY_TYPE.get(name.strip().lower())
 
 
 def _want(
