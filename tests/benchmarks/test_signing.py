@@ -1,8 +1,9 @@
-"""The time and the bytes of a C2PA signature, beside a SHA-256 of the same file."""
+"""The processor time and the bytes of a C2PA signature, beside a SHA-256 of the same file."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +48,8 @@ def test_a_signature(table: Table, tmp_path: Path, name: str) -> None:
     data, origin = make(), Origin(output="a" * 64, receipt="b" * 64, source_type=SourceType.COMPOSITE)
     signed = signer.sign(data, content_type, origin)
     assert signed is not None
-    figure_ms = median_ms(lambda: signer.sign(data, content_type, origin))
-    hash_ms = median_ms(lambda: hashlib.sha256(data).digest())
+    figure_ms = median_ms(lambda: signer.sign(data, content_type, origin), time.process_time)
+    hash_ms = median_ms(lambda: hashlib.sha256(data).digest(), time.process_time)
 
     table.row(f"signing a {name}", figure_ms, "ms", target=target_ms, baseline=hash_ms)
     table.row(f"manifest of a {name}", (len(signed) - len(data)) / 1000, "kB", target=MANIFEST_BYTES / 1000)
