@@ -114,6 +114,8 @@ def decode_photo(data: bytes, *, with_alpha: bool = False, with_depth: bool = Fa
         colour, convert = fit(mode, source.colour), converter(mode, source.colour)
         if plain is not None and (rgb := _opaque(plain)) is not None:
             return Photo(rgb, colour, notes=list_notes(source, data))
+        if convert is None and (rgb := _plain_jpeg(source)) is not None:
+            return Photo(rgb, colour, notes=list_notes(source, data))
         deep = deep_pixels.read(source) if deep_pixels.is_read(source, wanted=with_depth) else None
         upright = _upright(source, plain, deep)
         if deep is not None:
@@ -292,6 +294,14 @@ def _plain_png(source: Source) -> NDArray[np.uint8] | None:
     if source.orientation != 1 or source.frame is not None or not source.ended:
         return None
     return png.unpack(source.pixels, source.image.mode, source.size)
+
+
+def _plain_jpeg(source: Source) -> Rgb | None:
+    """Decode a JPEG with three components; None for any other file."""
+    components = getattr(source.image, "layers", 0)
+    if source.format != "JPEG" or source.image.mode != "RGB" or components != 3:  # noqa: PLR2004
+        return None
+    return jpeg.unpack(source.pixels, source.image.size, source.orientation)
 
 
 def _opaque(pixels: NDArray[np.uint8]) -> Rgb | None:

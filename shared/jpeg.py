@@ -1,4 +1,8 @@
-"""The segments of a JPEG: what its pixels need, and the metadata beside them (ITU-T T.81, annex B)."""
+"""The segments of a JPEG: what its pixels need, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
+
+OpenCV decodes colour files to the same values as Pillow, in less than half of the time and memory: Pillow keeps four
+bytes a pixel, and a copy with three is made of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 """The start of a segment APP1 with XMP (ISO 16684-3)."""
@@ -24,8 +31,16 @@ _NUMBER_OF_PICTURES, _MOST_PICTURES = 0xB001, 1000
 # A decoder takes its colours from these two; shorter ones are ignored by libjpeg.
 _COLOURS = ((_APP0, b"JFIF\0", 14), (_APP14, b"Adobe", 12))
 _END = b"\xff\xd9"
+# EXIF orientations that exchange rows and columns, and along which axis the picture is mirrored after that: 0 from top
+# to bottom, 1 from left to right, -1 both.
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+_FLIPPED = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 # Read as image data in place of what is missing: never the zeros that a decoder fills in itself.
 _FILLER = bytes(1 + number * 37 % 251 for number in range(64 * 1024))
+
+# Behind the file: a segment has at most 65,535 bytes, so whatever a length states, the decoder finds an end. Without
+# one OpenCV stops, and leaves bytes of this process's memory in the picture.
+_ENDS = _END * 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,26 @@ def _stated_pictures(block: bytes) -> int:
         if tag == _NUMBER_OF_PICTURES:
             return min(max(1, int(value)), _MOST_PICTURES)
     return 1
+
+
+def unpack(pixels: bytes, size: tuple[int, int], orientation: int) -> NDArray[np.uint8] | None:
+    """Return a picture with three components, upright, as (height, width, 3) RGB; `size` is the stored one.
+
+    Returns None if the file does not end with its end marker, or is broken: Pillow decodes it, or raises an error.
+    """
+    if not pixels.endswith(_END):
+        return None
+    import cv2  # noqa: PLC0415 (the gateway has no OpenCV)
+    import numpy as np  # noqa: PLC0415
+
+    file = np.frombuffer(pixels + _ENDS, np.uint8)
+    stored = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if stored is None or stored.shape != (*size[::-1], 3):
+        return None
+    if orientation in _TRANSPOSED:
+        stored = cv2.transpose(stored)
+    axis = _FLIPPED.get(orientation)
+    return np.asarray(stored if axis is None else cv2.flip(stored, axis))
 
 
 def with_end(pixels: bytes) -> tuple[bytes, bytes]:
