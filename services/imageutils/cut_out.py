@@ -29,8 +29,10 @@ def cut_out_in_place(photo: Photo, mask: Grey) -> Rgba:
     file. Takes over `photo.rgba`. Raises BadInput if the mask is empty.
     """
     colours = own_colours(photo)
-    solid = stretch(mask, colours) if photo.rgba is None else visible(photo.rgba, mask)
-    left, top, right, bottom = bounds(solid)
+    marked = stretch(mask, colours)
+    opacity = None if photo.rgba is None else visible(photo.rgba, mask)
+    left, top, right, bottom = bounds(marked, opacity)
+    solid = marked if opacity is None else opacity
     radius_px = min(_MOST_RADIUS_PX, max(2, round(_RADIUS * max(right - left, bottom - top))))
     result = np.empty((*solid.shape, 4), np.uint8) if photo.rgba is None else photo.rgba
     for tile in _tiles(solid.shape):

@@ -41,7 +41,8 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
     The opacity follows the object's outline, and the colours of its soft edge are the object's own, as in an insertion.
     What is transparent in the photo stays so. Raises BadInput if the mask is empty.
     """
-    cut, (left, top), side = _fit(own_colours(photo), mask if photo.rgba is None else visible(photo.rgba, mask))
+    opacity = None if photo.rgba is None else visible(photo.rgba, mask)
+    cut, (left, top), side = _fit(own_colours(photo), mask, opacity)
     four = np.asarray(cut).astype(np.float32) / np.float32(255)
     colours, solid = np.ascontiguousarray(four[..., :3]), np.ascontiguousarray(four[..., 3])
     alpha = soften(colours, solid)
@@ -57,15 +58,19 @@ def visible(rgba: Rgba, mask: Grey) -> Grey:
     return np.asarray(cv2.multiply(stretch(mask, rgba), np.ascontiguousarray(rgba[..., 3]), scale=1 / 255), np.uint8)
 
 
-def _fit(image: Rgb, mask: Grey) -> tuple[Image.Image, tuple[int, int], int]:
-    """Return the object's scaled box with the mask as fourth channel, its place in the square, and its side."""
+def _fit(image: Rgb, mask: Grey, opacity: Grey | None = None) -> tuple[Image.Image, tuple[int, int], int]:
+    """Return the object's scaled box with its opacity as fourth channel, its place in the square, and its side.
+
+    Without an `opacity` it is that of the mask.
+    """
     stretched = stretch(mask, image)
-    left, top, right, bottom = bounds(stretched)
+    left, top, right, bottom = bounds(stretched, opacity)
+    opacity = stretched if opacity is None else opacity
     width, height = right - left, bottom - top
     side = _SMALL_SIDE_PX if max(width, height) <= _SMALL_SIDE_PX else _LARGE_SIDE_PX
     scale = min(side / width, side / height)
     size = (max(1, int(width * scale)), max(1, int(height * scale)))
-    cut = _scale(image[top:bottom, left:right], stretched[top:bottom, left:right], size)
+    cut = _scale(image[top:bottom, left:right], opacity[top:bottom, left:right], size)
     return cut, ((side - size[0]) // 2, (side - size[1]) // 2), side
 
 
@@ -77,12 +82,19 @@ def stretch(mask: Grey, image: Rgb | Rgba) -> Grey:
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
-def bounds(mask: Grey) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of the pixels inside; right and bottom are exclusive."""
-    inside = mask > _INSIDE
+def bounds(mask: Grey, opacity: Grey | None = None) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of the pixels inside; right and bottom are exclusive.
+
+    With an `opacity`, which may be low, they are those that can be seen. Raises BadInput if there are none.
+    """
+    inside = mask > _INSIDE if opacity is None else (mask > _INSIDE) & (opacity > 0)
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
     if not len(columns):
-        raise BadInput("The mask is empty: mark the object first.")
+        raise BadInput(
+            "The mask is empty: mark the object first."
+            if opacity is None
+            else "The mask is empty, or the photo is transparent there: mark the object first."
+        )
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 

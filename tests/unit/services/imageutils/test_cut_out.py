@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from services.imageutils.cut_out import cut_out_in_place
+from services.imageutils.extract import cut_out_object
 from shared.errors import BadInput
 from shared.foreground import estimate_colours, soften
 from shared.image_codec import Photo, lay_on_white
 
 if TYPE_CHECKING:
-    from shared.image_codec import Grey, Rgb
+    from collections.abc import Callable
+
+    from shared.image_codec import Grey, Rgb, Rgba
 
 
 def ring(height: int, width: int) -> Grey:
@@ -81,3 +84,18 @@ def test_an_empty_mask_is_refused() -> None:
     """There would be nothing to see."""
     with pytest.raises(BadInput, match="mask is empty"):
         cut_out_in_place(Photo(noise(50, 60)), np.zeros((50, 60), np.uint8))
+
+
+@pytest.mark.parametrize("cut_out", [cut_out_in_place, cut_out_object])
+def test_an_object_may_be_hardly_visible(cut_out: Callable[[Photo, Grey], Rgba]) -> None:
+    """Its low opacity stays; only what cannot be seen at all is refused."""
+    rgba = np.full((64, 64, 4), 90, np.uint8)
+    rgba[:, :32, 3] = 0
+    whole = np.full((64, 64), 255, np.uint8)
+
+    cut = cut_out(Photo(lay_on_white(rgba), rgba=rgba.copy()), whole)
+
+    seen = cut[cut.shape[0] // 2, :, 3].max()
+    assert 80 <= seen <= 100
+    with pytest.raises(BadInput, match="transparent there"):
+        cut_out(Photo(lay_on_white(rgba), rgba=rgba.copy()), np.where(np.arange(64) < 32, whole, 0).astype(np.uint8))
