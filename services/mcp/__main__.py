@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from services.cli import AsyncClient
+from services.cli import AsyncClient, WrongArguments
 from services.mcp import arguments
 from services.mcp.files import Files
 from services.mcp.over_http import serve_http
@@ -27,11 +27,14 @@ async def run(options: Namespace) -> None:
 
 
 def main() -> int:
-    """Run the server. Return 0, or 130 after Ctrl-C."""
+    """Run the server. Return 0, 2 for an address or a key that cannot be, or 130 after Ctrl-C."""
     try:
         asyncio.run(run(arguments.parse()))
     except KeyboardInterrupt:
         return 130
+    except WrongArguments as error:
+        sys.stderr.write(f"python -m services.mcp: {error}\n")
+        return 2
     return 0
 
 
