@@ -44,6 +44,13 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(128 * 1024**2),
 }
 
+# A service runs several jobs at once. With a thread of OpenBLAS for each core, which wait for each other beside other
+# programs, a removal of 600 px from 12 megapixels took 410 to 1,600 ms of processor time; with one it takes 185.
+THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+# U2-Net takes and returns 200 MB in each run. In huge pages a run takes 293 ms of processor time instead of 380, and 40
+# page faults instead of 70,000. The other services gain nothing from them.
+_HUGE_PAGES = ("env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -88,6 +95,7 @@ def all_services(workers: int) -> list[Service]:
 
 def _service(name: str, module: str, stage: int) -> Service:
     prefix = ("nice", "-n", str(NICE)) if module in _COMPUTING else ()
+    prefix += _HUGE_PAGES if module == "segmentation" else ()
     return Service(name, (*prefix, sys.executable, "-m", f"services.{module}"), stage)
 
 
@@ -178,6 +186,7 @@ class Stack:
     def _build_environment(self, nats_url: str, port: int, *, behind_caddy: bool) -> dict[str, str]:
         environment = {
             **ALLOCATOR,
+            **THREADS,
             **self._store_limits,
             "NATS_URL": nats_url,
             "GATEWAY_HOST": self._options.host,

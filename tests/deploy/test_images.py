@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from services.stack.stack import ALLOCATOR, THREADS, all_services
 from tests.deploy.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ DOCKERFILE = ROOT / "deploy/Dockerfile"
 TARGETS = {*SERVICES, "segmentation-cuda", "a100worker-cuda", "models"}
 TOOLS = "tools"  # not a program of ours
 HADOLINT = Path(sys.executable).parent / "hadolint"
-MISSING = {"gateway": {"cv2"}}  # in functions of shared/image_codec that only engines call
+MISSING = {"gateway": {"cv2"}}  # in functions of shared/image_codec and shared/jpeg that only engines call
 PIN = re.compile(r"^([A-Za-z0-9_.-]+)==(\S+)", re.MULTILINE)
 
 
@@ -111,6 +112,16 @@ def test_an_image_needs_neither_root_nor_a_shell(target: str) -> None:
     assert stage["USER"] == ["10001:10001"]
     assert stage["CMD"][0].startswith("[")
     assert stage.get("ENTRYPOINT", ["["])[0].startswith("[")
+
+
+@pytest.mark.parametrize("runtime", ["runtime", "runtime-cuda"])
+def test_memory_and_threads_are_those_of_a_laptop(runtime: str) -> None:
+    """Both were measured once, and stand beside their reasons in the stack."""
+    words = {word for line in stages()[runtime]["ENV"] for word in line.split()}
+
+    assert {f"{name}={value}" for name, value in (ALLOCATOR | THREADS).items()} <= words
+    (service,) = [each for each in all_services(1) if each.name == "segmentation"]
+    assert stages()["segmentation"]["ENV"] == [service.argv[service.argv.index("env") + 1]]
 
 
 @pytest.mark.parametrize("runtime", ["runtime", "runtime-cuda"])
