@@ -94,9 +94,9 @@ def all_services(workers: int) -> list[Service]:
 
 
 def _service(name: str, module: str, stage: int) -> Service:
-    prefix = ("nice", "-n", str(NICE)) if module in _COMPUTING else ()
-    prefix += _HUGE_PAGES if module == "segmentation" else ()
-    return Service(name, (*prefix, sys.executable, "-m", f"services.{module}"), stage)
+    nice = ("nice", "-n", str(NICE)) if module in _COMPUTING else ()
+    pages = _HUGE_PAGES if module == "segmentation" else ()
+    return Service(name, (*nice, *pages, sys.executable, "-m", f"services.{module}"), stage)
 
 
 class Stack:
