@@ -151,13 +151,14 @@ DUTIES = {
             subjects.ALL_DEAD,
             subjects.ALL_RECORDS,
         ),
-        reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS),
+        reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, SESSIONS),
         inspects=(JOB_Q,),
-        purges=(JOB_Q,),
+        purges=(JOB_Q, JOB_EV, JOBS, SESSIONS),  # the last three when they are nearly full
         deletes_from=(JOB_LOG, JOB_Q, JOB_DLQ),
         consumes=(*DISPATCH, PROJECT, REAP),
         rewinds=(*DISPATCH, PROJECT),
         writes_images=("inputs",),  # an old image is stored again when a job names it
+        removes_images=("debug",),  # when the store is nearly full
         declares=True,
     ),
     # A part of the job manager with a key of its own, because it calls hosts of strangers. It reads no image, no

@@ -238,9 +238,9 @@ class Bus(Connection):
         """Delete one message if it exists. Raises BrokerUnavailable."""
         await self._manage(subjects.api("STREAM.MSG.DELETE", stream), {"seq": seq})
 
-    async def purge(self, stream: str, pattern: str) -> None:
-        """Delete all messages on a subject pattern. Raises BrokerUnavailable."""
-        await self._manage(subjects.api("STREAM.PURGE", stream), {"filter": pattern})
+    async def purge(self, stream: str, pattern: str, keep: int = 0) -> None:
+        """Delete the messages on a subject pattern, but the newest `keep`. Raises BrokerUnavailable."""
+        await self._manage(subjects.api("STREAM.PURGE", stream), {"filter": pattern, "keep": keep})
 
     async def emit_purge(self, stream: str, pattern: str) -> None:
         """Request the deletion of all messages on a subject pattern without waiting. Raises BrokerUnavailable."""

@@ -229,15 +229,12 @@ class NatsImageStore:
             return None
 
     async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
-        """See ImageRemover. The entry is read before the question, and deleted only if it has not changed since."""
-        found = await self._objects.find(bucket, sha256)
-        if found.entry is None or await is_needed():
-            return False
-        return await self._objects.delete(bucket, sha256, found)
+        """See ImageRemover."""
+        return await self._objects.remove(bucket, sha256, is_needed)
 
 
 class ImageKeeper:
-    """Keeps the images of waiting jobs. For a service that never reads pixels."""
+    """Keeps the images of waiting jobs and deletes images. For a service that never reads pixels."""
 
     def __init__(self, bus: Bus) -> None:
         self._objects = ObjectBuckets(bus)
@@ -254,6 +251,10 @@ class ImageKeeper:
             await self._store_again(sha256, found, found.entry)
         ref = _ref("inputs", sha256, found.entry)
         return None if ref is None else ref.width * ref.height
+
+    async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
+        """See ImageRemover."""
+        return await self._objects.remove(bucket, sha256, is_needed)
 
     async def _store_again(self, sha256: str, found: Found, entry: Entry) -> None:
         data = await self._objects.read("inputs", entry)

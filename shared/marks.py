@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from shared import subjects
-from shared.topology import OWNED
+from shared.messages import DebugSession
+from shared.reading import read_or_skip
+from shared.topology import OWNED, SESSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.bus import Bus, StoredMessage
+    from shared.image_store import ImageRemover
     from shared.messages import ImageRef
 
 _MARK = re.compile(rb"([0-9]{1,10})([0-9]{10})?")
@@ -70,6 +75,22 @@ async def unmark_result(bus: Bus, owner: str, job_id: str, sha256: str) -> None:
 async def is_result_marked(bus: Bus, sha256: str) -> bool:
     """Return whether a job still has this result. Raises BrokerUnavailable."""
     return any(map(_is_mark, await bus.history(OWNED, subjects.result_marks_of(sha256))))
+
+
+async def remove_debug_images(bus: Bus, images: ImageRemover, deleted: Iterable[DebugSession]) -> None:
+    """Delete the images of deleted debug sessions that no other session has. Raises BrokerUnavailable."""
+    hashes = _images_of(deleted)
+    others = (read_or_skip(DebugSession, stored) for stored in await bus.history(SESSIONS, subjects.ALL_SESSIONS))
+    for sha256 in sorted(hashes - _images_of(session for session in others if session)):
+        await images.remove("debug", sha256, _is_not_needed)
+
+
+async def _is_not_needed() -> bool:
+    return False
+
+
+def _images_of(sessions: Iterable[DebugSession]) -> set[str]:
+    return {image.sha256 for session in sessions for image in session.images}
 
 
 def _is_mark(stored: StoredMessage) -> bool:

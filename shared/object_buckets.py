@@ -23,7 +23,7 @@ from shared.reading import read_or_skip
 from shared.topology import bucket_stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from shared.bus import Bus, StoredMessage
 
@@ -117,9 +117,13 @@ class ObjectBuckets:
         except ExceptionGroup as failed:  # the first failure cancelled the others
             raise failed.exceptions[0] from failed
 
-    async def delete(self, bucket: Bucket, name: str, found: Found) -> bool:
-        """Delete an object unless it was written again since it was found. Raises BrokerUnavailable."""
-        if found.entry is None:
+    async def remove(self, bucket: Bucket, name: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
+        """Delete an object unless `is_needed`, or unless it was written again meanwhile; return whether it was deleted.
+
+        The entry is read before the question, and deleted only if it has not changed since. Raises BrokerUnavailable.
+        """
+        found = await self.find(bucket, name)
+        if found.entry is None or await is_needed():
             return False
         nuid = found.entry.nuid
         entry = {"name": name, "bucket": bucket, "nuid": nuid, "size": 0, "chunks": 0, "deleted": True}

@@ -207,6 +207,11 @@ def job_record(user: str, job_id: str) -> str:
     return f"$KV.jobs.{token(user)}.{token(job_id)}"
 
 
+def owner_of_entry(subject: str) -> str:
+    """Return the owner in a key of the buckets `jobs`, `sessions` and `owned`, or in a pattern of one owner's keys."""
+    return subject.split(".")[2]
+
+
 def job_record_anywhere(job_id: str) -> str:
     """Match the record of a job of any owner."""
     return f"$KV.jobs.*.{token(job_id)}"
@@ -226,11 +231,6 @@ def bucket_of_mark(subject: str) -> str:
     """Return the bucket of the image that a key in the bucket `owned` belongs to."""
     parts = subject.split(".")
     return "inputs" if len(parts) == len(("$KV", "owned", "owner", "sha256")) else parts[3]
-
-
-def owner_of_mark(subject: str) -> str:
-    """Return the owner in a key of the bucket `owned`, or in a pattern of one owner's keys."""
-    return subject.split(".")[2]
 
 
 def job_of_result_mark(subject: str) -> str:

@@ -68,7 +68,8 @@ def build_topology(settings: StreamSettings) -> Topology:
         replace(_bucket("cache", settings.picture_bytes // 8), discard=DiscardPolicy.OLD),
     )
     views = (
-        # records by <owner>.<job>; a full view drops its oldest, or it would stop the queue
+        # records by <owner>.<job>; a full view drops its oldest, or it would stop the queue. Before it is full, the job
+        # manager removes those of the largest owners, as it does with events, dead letters and debug sessions.
         replace(_key_value(JOBS, subjects.ALL_RECORDS, 7 * _DAY), discard=DiscardPolicy.OLD),
         _key_value(SESSIONS, subjects.ALL_SESSIONS, 1 * _DAY),
         # keys are <owner>.<sha256>; kept as long as the images. If an entry is dropped, the owner must upload again.

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from services.jobmanager import metrics
 from services.jobmanager.dispatcher import Dispatcher
 from services.jobmanager.durations import DurationEstimator
+from services.jobmanager.history.holdings import Events, Letters, Records, Sessions
 from services.jobmanager.history.retention import Retention
+from services.jobmanager.history.shares import Shares
 from services.jobmanager.projector import Projector
 from services.jobmanager.reaper import Reaper
 from services.jobmanager.replay import Replay
@@ -29,6 +31,7 @@ from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, Qu
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from services.jobmanager.history.holdings import Holdings
     from services.jobmanager.settings import Settings
     from shared.settings import StreamSettings
 
@@ -69,6 +72,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
                 "project": projector.run,
                 "reap": reaper.run,
                 "retain": Retention(bus).run,
+                **_shares(bus, images),
                 "watch": watch.run,
                 "watch-workers": WorkerWatch(bus, settings.streams.max_deliver).run,
                 "declare": _Declaration(bus, settings.streams, dispatchers.values()).run,
@@ -163,6 +167,17 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
             not_declared.end()
         except BrokerUnavailable as error:
             not_declared.log(error)
+
+
+def _shares(bus: Bus, images: ImageKeeper) -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return the parts that keep each owner's share of what may be forgotten."""
+    holdings: dict[str, Holdings] = {
+        "records": Records(bus),
+        "events": Events(bus),
+        "letters": Letters(bus),
+        "sessions": Sessions(bus, images),
+    }
+    return {f"retain-{name}": Shares(bus, held).run for name, held in holdings.items()}
 
 
 def _endpoints(

@@ -144,6 +144,6 @@ async def test_without_access_control_nothing_is_kept_of_it(
     answer = await client.get(f"/v1/jobs/{job}")
 
     assert lines(caplog) == []
-    assert {subjects.owner_of_mark(key) for key in await bus.subjects_in(OWNED, subjects.ALL_OWNED)} == {"local"}
+    assert {subjects.owner_of_entry(key) for key in await bus.subjects_in(OWNED, subjects.ALL_OWNED)} == {"local"}
     assert "Authorization" not in answer.headers.get("vary", "")
     assert answer.json()["links"]["events"] == f"/v1/jobs/{job}/events"

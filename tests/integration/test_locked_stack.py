@@ -28,7 +28,7 @@ from shared.messages import (
     Task,
     WorkerAbilities,
 )
-from shared.topology import BUCKET_LIFE_S, JOB_DLQ, JOB_EV, JOB_Q, bucket_stream
+from shared.topology import BUCKET_LIFE_S, JOB_DLQ, JOB_EV, JOB_Q, JOBS, SESSIONS, bucket_stream
 from tests.gateway import b64, mask_png, png, saved
 from tests.keys import matches
 from tests.locked_stack import LockedStack, locked_stack
@@ -59,6 +59,15 @@ SPARE = (
         for bucket in BUCKET_LIFE_S
     ),
 )
+
+_NEARLY_FULL = "only when a stream is nearly full"
+SPARE_OF = {
+    "jobmanager": (
+        *((subjects.api("STREAM.PURGE", stream), _NEARLY_FULL) for stream in (JOB_EV, JOBS, SESSIONS)),
+        *((subjects.api("DIRECT.GET", stream, ">"), _NEARLY_FULL) for stream in (SESSIONS, bucket_stream("debug"))),
+        *((subjects.api("DIRECT.GET", stream), _NEARLY_FULL) for stream in (SESSIONS, bucket_stream("debug"))),
+    )
+}
 
 
 async def follow(stack: LockedStack, job_id: str) -> list[dict[str, Any]]:
@@ -248,7 +257,8 @@ def spare(stack: LockedStack) -> dict[str, list[str]]:
     for service, said in stack.used().items():
         if service in DUTIES:
             allowed = permissions(service)
-            unused = [entry for entry in allowed.publish if not _needed(entry, said["PUB"])]
+            rare = {subject for subject, _ in SPARE_OF.get(service, ())}
+            unused = [entry for entry in allowed.publish if not _needed(entry, said["PUB"]) and entry not in rare]
             found[service] = unused + [entry for entry in allowed.subscribe if not _needed(entry, said["SUB"])]
     return {service: unused for service, unused in found.items() if unused}
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from shared import subjects
 from shared.messages import DebugSession
 from shared.reading import read_or_skip
 from shared.topology import SESSIONS
 
 if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
+    from services.gateway.core.stores import Stores
     from shared.bus import Bus
     from shared.image_store import Bucket, ImageStore
 
@@ -68,11 +68,10 @@ async def list_sessions(bus: Bus, ownership: Ownership, owner: str) -> list[Debu
     return [session for session in reversed(found) if session]  # not by their times: the clocks of workers may differ
 
 
-async def clean_up(bus: Bus, ownership: Ownership, owner: str, keep: int) -> int:
-    """Delete all but the newest `keep` sessions and return the number deleted; the images expire by themselves."""
+async def clean_up(bus: Bus, ownership: Ownership, stores: Stores, owner: str, keep: int) -> int:
+    """Delete all but the newest `keep` sessions with their images; return their number. Raises BrokerUnavailable."""
     old = (await list_sessions(bus, ownership, owner))[keep:]
-    for session in old:
-        await bus.purge(SESSIONS, subjects.debug_session(session.user, session.name))
+    await stores.remove_sessions(old)
     return len(old)
 
 

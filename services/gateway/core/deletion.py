@@ -12,14 +12,13 @@ from services.gateway.core.debug_sessions import list_sessions
 from shared import subjects
 from shared.job_events import load_submission
 from shared.messages import Done
-from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, SESSIONS
+from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG
 
 if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.jobs import Jobs
     from services.gateway.core.stores import Stores
     from shared.bus import Bus
-    from shared.messages import DebugSession
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +35,11 @@ async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores,
     await stores.remove_results(
         record.user, job_id, record.ended.result.sha256 if isinstance(record.ended, Done) else None
     )
-    for session in await list_sessions(bus, ownership, owner):
-        if session.job_id == job_id:
-            await _delete_session(bus, stores, session)
+    sessions = await list_sessions(bus, ownership, owner)
+    await stores.remove_sessions([session for session in sessions if session.job_id == job_id])
     await bus.purge(JOB_EV, subjects.event(job_id, "preview"))
     await bus.purge(JOB_DLQ, subjects.dead_letters_of(job_id))
     submission = await load_submission(bus, record)
     if submission is not None:
         await bus.delete(JOB_LOG, submission.seq)
     log.info("job.deleted", extra={"job_id": job_id})
-
-
-async def _delete_session(bus: Bus, stores: Stores, session: DebugSession) -> None:
-    await bus.purge(SESSIONS, subjects.debug_session(session.user, session.name))
-    for image in session.images:
-        await stores.remove_debug_image(image.sha256)

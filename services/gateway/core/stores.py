@@ -19,8 +19,8 @@ from services.gateway.core.fullness import measure
 from shared import subjects
 from shared.errors import ArtMancerError, Busy, ImageNotFound
 from shared.job_events import load_record
-from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark
-from shared.messages import Cancelled, DebugSession, Done, Failed
+from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark, remove_debug_images
+from shared.messages import Cancelled, Done, Failed
 from shared.reading import read_or_skip
 from shared.topology import OWNED, SESSIONS, bucket_stream
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from shared.bus import Bus, StoredMessage
     from shared.image_store import NatsImageStore
-    from shared.messages import JobEvent, JobSubmit
+    from shared.messages import DebugSession, JobEvent, JobSubmit
 
     Kept = Literal["inputs", "results"]
 
@@ -175,7 +175,7 @@ class Stores:
             used += (
                 reserved
                 if marks.pattern == subjects.ALL_OWNED
-                else waiting.totals[subjects.owner_of_mark(marks.pattern)]
+                else waiting.totals[subjects.owner_of_entry(marks.pattern)]
             )
         _, share = await self._limits(bucket)
         share = max(share, size_bytes)  # a share smaller than one image would be none
@@ -248,15 +248,11 @@ class Stores:
         if named is not None:
             await self._remove("results", named)
 
-    async def remove_debug_image(self, sha256: str) -> None:
-        """Delete an image of a debug session unless another session has it. Raises BrokerUnavailable."""
-
-        async def is_needed() -> bool:
-            stored = await self._bus.history(SESSIONS, subjects.ALL_SESSIONS)
-            sessions = (read_or_skip(DebugSession, entry) for entry in stored)
-            return any(image.sha256 == sha256 for session in sessions if session for image in session.images)
-
-        await self._images.remove("debug", sha256, is_needed)
+    async def remove_sessions(self, sessions: list[DebugSession]) -> None:
+        """Delete debug sessions, and their images unless another session has them. Raises BrokerUnavailable."""
+        for session in sessions:
+            await self._bus.purge(SESSIONS, subjects.debug_session(session.user, session.name))
+        await remove_debug_images(self._bus, self._images, sessions)
 
     async def make_room_for_result(self, owner: str, submission: JobSubmit) -> None:
         """Make room for the result of a job. Raises ImageNotFound, Busy, BrokerUnavailable."""
@@ -335,7 +331,7 @@ def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:
 
 
 def _measure_waiting(subject: str, job: Reservation) -> tuple[str, int]:
-    return subjects.owner_of_mark(subject), job.result_bytes
+    return subjects.owner_of_entry(subject), job.result_bytes
 
 
 def _read_waiting(stored: StoredMessage) -> Reservation | None:

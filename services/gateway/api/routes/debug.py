@@ -73,7 +73,7 @@ async def cleanup(
 ) -> dict[str, Any]:
     """Delete all sessions but the newest `keep_last_n`, from the query or the body."""
     keep = await _keep_last_n(request) if keep_last_n is None else keep_last_n
-    deleted = await debug_sessions.clean_up(deps.bus, deps.ownership, owner, keep)
+    deleted = await debug_sessions.clean_up(deps.bus, deps.ownership, deps.stores, owner, keep)
     kept = await debug_sessions.list_sessions(deps.bus, deps.ownership, owner)
     return {"enabled": True, "deleted": deleted, "kept": len(kept)}
 
