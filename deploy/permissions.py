@@ -150,6 +150,7 @@ DUTIES = {
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_RECORDS,
+            subjects.ALL_WAITING,  # of jobs by hand and replays
         ),
         reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, SESSIONS),
         inspects=(JOB_Q,),

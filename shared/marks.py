@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.messages import ImageRef
 
 _MARK = re.compile(rb"([0-9]{1,10})([0-9]{10})?")
+_RESULT_EXTRA = 64 * 1024
 REMOVED = b""
 """The body of a mark that was taken away."""
 
@@ -39,10 +40,19 @@ class Mark:
 
 
 class Reservation(BaseModel):
-    """An unsettled job: the hashes of its inputs, and the largest size of its result."""
+    """An unsettled job: the hashes of its inputs, and the largest size of its result.
+
+    `by_hand`: no gateway has submitted it, so any of them may release it.
+    """
 
     inputs: list[str]
     result_bytes: int
+    by_hand: bool = False
+
+    @staticmethod
+    def largest_result_bytes(pixels: int) -> int:
+        """Return the largest size of the result of an edit: a PNG of noise is a little larger than its pixels."""
+        return pixels * 3 + _RESULT_EXTRA
 
 
 def write_mark(size_bytes: int, now: float | None = None) -> bytes:

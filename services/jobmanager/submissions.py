@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from services.jobmanager.board import WaitingJob
 from shared import job_events, subjects, tracing, versions
 from shared.errors import ArtMancerError, BadMessage, ImageNotFound
+from shared.marks import Reservation
 from shared.messages import JobRecord, JobSubmit, JobWork
 from shared.reading import read, read_or_skip
 from shared.topology import JOB_LOG, JOBS
@@ -67,7 +68,11 @@ class SubmissionExaminer:
                 replay_of=replay_of,
                 submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current_traceparent()}),
             )
-            return WaitingJob(work, delivery, await self._expected_ms(work.submit))
+            pixels = await self._keep_inputs(work.submit)
+            if not _is_from_gateway(delivery, address.job_id):
+                await self._reserve(work, pixels or 0)
+            expected_ms = pixels and self._estimator.duration_ms(work.submit.task, pixels, work.submit.steps)
+            return WaitingJob(work, delivery, expected_ms)
         except (BadMessage, ImageNotFound) as error:
             if versions.is_newer(JobSubmit, delivery.data):
                 await self._hand_back(job_id, delivery)
@@ -75,7 +80,8 @@ class SubmissionExaminer:
                 await self._refuse(job_id, delivery, error)
             return None
 
-    async def _expected_ms(self, submit: JobSubmit) -> float | None:
+    async def _keep_inputs(self, submit: JobSubmit) -> int | None:
+        """Keep the inputs; return the number of pixels of the image if that is known."""
         for name, sha256 in submit.image_hashes().items():
             try:
                 size = await self._images.keep(sha256)
@@ -84,7 +90,13 @@ class SubmissionExaminer:
                 raise ImageNotFound(message) from error
             if name == "image":
                 pixels = size
-        return None if pixels is None else self._estimator.duration_ms(submit.task, pixels, submit.steps)
+        return pixels
+
+    async def _reserve(self, work: JobWork, pixels: int) -> None:
+        """Keep the inputs, and room for the result, as a gateway does for the jobs that it submits."""
+        inputs = sorted(set(work.submit.image_hashes().values()))
+        job = Reservation(inputs=inputs, result_bytes=Reservation.largest_result_bytes(pixels), by_hand=True)
+        await self._bus.publish(subjects.waiting_job(work.user, work.job_id), job)
 
     async def _hand_back(self, job_id: str, delivery: Delivery) -> None:
         """Leave a submission of a newer release in the log, for a job manager of that release."""
@@ -139,6 +151,12 @@ def _context_of_delivery(delivery: Delivery) -> Context:
     except BadMessage:
         in_body = None
     return tracing.extract(delivery.headers, in_body)
+
+
+def _is_from_gateway(delivery: Delivery, job_id: str) -> bool:
+    """Return whether a gateway has stored this submission: it has kept the inputs. Not a replay, nor one by hand."""
+    msg_id = delivery.headers.get("Nats-Msg-Id", "")
+    return msg_id == job_id or msg_id.startswith(f"{job_id}.")
 
 
 def _read(body: bytes) -> JobSubmit:

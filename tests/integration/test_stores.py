@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -237,3 +238,35 @@ async def test_a_full_store_of_debug_images_costs_no_result(
 
     assert done.debug is None
     assert await images.get("results", done.result.sha256)
+
+
+async def test_a_job_by_hand_keeps_its_input_until_it_ends(
+    house: House, desk: Desk, bus: Bus, images: NatsImageStore
+) -> None:
+    """So does a replay. The owner may delete the photo meanwhile: its bytes go with the end of the last job."""
+    photo = await upload(house.alice, png(size=(800, 800)))
+    async with desk.manager():
+        seqs = [await desk.submit("hand", user="alice", image=photo) for _ in range(2)]
+        jobs = ["hand", subjects.replay_id("hand", seqs[1])]
+        for job_id in jobs:
+            await wait_until(partial(reservation, bus, job_id), f"{job_id} has room")
+        found = [await reservation(bus, job_id) for job_id in jobs]
+        assert (await house.alice.delete(f"/v1/images/{photo}")).status_code == 204
+        gone = (await house.alice.get(f"/v1/images/{photo}")).status_code
+        assert await desk.cancel(jobs[0])
+        kept = await images.head("inputs", photo)
+        assert await desk.cancel(jobs[1])
+
+        async def is_deleted() -> bool:
+            return await images.head("inputs", photo) is None
+
+        await wait_until(is_deleted, "the end of the last job deletes the photo")
+
+    assert found == [Reservation(inputs=[photo], result_bytes=800 * 800 * 3 + 64 * 1024, by_hand=True)] * 2
+    assert gone == 404
+    assert kept is not None
+
+
+async def reservation(bus: Bus, job_id: str) -> Reservation | None:
+    stored = await bus.last(OWNED, subjects.waiting_job("alice", job_id))
+    return Reservation.model_validate_json(stored.data) if stored and stored.data else None

@@ -43,7 +43,6 @@ _SWEEP_EVERY_S = 10.0
 _SIZES = 4096
 _LEDGERS, _OURS = 256, 20_000
 _RELEASED = {"Nats-TTL": "1h"}  # longer than a ledger is valid
-_RESULT_EXTRA = 64 * 1024  # a PNG of noise is a little larger than its pixels
 _SHARE_FULL = "Your share of the image store is full, please wait until some of your edits have finished."
 _STORE_FULL = "The image store is full, please try again later."
 
@@ -120,7 +119,7 @@ class Stores:
         self._ledgers: TTLCache[str, _Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
         self._waiting: TTLCache[str, _Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
         self._fill: TTLCache[str, tuple[int, int]] = TTLCache(8, _FILL_VALID_S, clock)
-        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway has submitted
+        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway releases
         self._sizes: LRUCache[str, int] = LRUCache(_SIZES)  # the largest result of an edit of an image, by its hash
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
@@ -154,8 +153,14 @@ class Stores:
 
     def _all_waiting(self) -> _Ledger[Reservation]:
         return self._waiting.setdefault(
-            subjects.ALL_WAITING, _Ledger(subjects.ALL_WAITING, _read_waiting, _measure_waiting)
+            subjects.ALL_WAITING, _Ledger(subjects.ALL_WAITING, self._read_reservation, _measure_waiting)
         )
+
+    def _read_reservation(self, stored: StoredMessage) -> Reservation | None:
+        job = read_or_skip(Reservation, stored)
+        if job is not None and job.by_hand:  # released by each gateway that knows of it: its job manager has no images
+            self._ours[stored.subject.rpartition(".")[2]] = stored.subject
+        return job
 
     def _marks_of(self, owner: str) -> _Ledger[Mark]:
         pattern = self._ownership.marks(owner)
@@ -263,7 +268,7 @@ class Stores:
             photo = await self._images.head("inputs", submission.image)
             if photo is None:
                 raise ImageNotFound
-            self._sizes[submission.image] = photo.width * photo.height * 3 + _RESULT_EXTRA
+            self._sizes[submission.image] = Reservation.largest_result_bytes(photo.width * photo.height)
         return self._sizes[submission.image]
 
     async def keep_inputs(self, owner: str, job_id: str, submission: JobSubmit) -> bool:
@@ -332,10 +337,6 @@ def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:
 
 def _measure_waiting(subject: str, job: Reservation) -> tuple[str, int]:
     return subjects.owner_of_entry(subject), job.result_bytes
-
-
-def _read_waiting(stored: StoredMessage) -> Reservation | None:
-    return read_or_skip(Reservation, stored)
 
 
 def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> dict[str, Mark]:
