@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
-
-import pybase64
 
 from services.gateway.core.debug_sessions import GUIDED
 from shared.errors import ImageNotFound
@@ -14,8 +14,9 @@ from shared.messages import Task
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from shared.image_store import Bucket, ImageStore
-    from shared.messages import DebugSession
+    from services.gateway.core.pieces import Pictures
+    from shared.image_store import Bucket, StreamedStore
+    from shared.messages import DebugSession, ImageRef
 
 _INPUT_KEYS = {
     "image": "original_image",
@@ -25,16 +26,15 @@ _INPUT_KEYS = {
 }
 
 
-async def debug_info(images: ImageStore, session: DebugSession) -> dict[str, Any]:
+async def debug_info(images: StreamedStore, session: DebugSession, pictures: Pictures) -> dict[str, Any]:
     """Return the panel's fields without the images that have expired. Raises BrokerUnavailable."""
+    load = partial(_load, images, pictures)
     names = {image.label: image.sha256 for image in session.images}
     labels = _condition_labels(session.submit.task, names)
-    conditions = await _load(images, "debug", {label: names[label] for label in labels if label in names})
+    conditions = await load("debug", {label: names[label] for label in labels if label in names})
     inputs = session.submit.image_hashes()
-    echoes = await _load(images, "inputs", {_INPUT_KEYS[field]: sha256 for field, sha256 in inputs.items()})
-    extras = await _load(
-        images, "debug", {key: names[label] for key, label in _extra_labels(session).items() if label in names}
-    )
+    echoes = await load("inputs", {_INPUT_KEYS[field]: sha256 for field, sha256 in inputs.items()})
+    extras = await load("debug", {key: names[label] for key, label in _extra_labels(session).items() if label in names})
     photo = await images.head("inputs", session.submit.image)
     return {
         "conditional_images": list(conditions.values()),
@@ -77,13 +77,18 @@ def _extra_labels(session: DebugSession) -> dict[str, str]:
     assert_never(session.submit.task)
 
 
-async def _load(images: ImageStore, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
-    texts = await asyncio.gather(*(_load_base64(images, bucket, sha256) for sha256 in names.values()))
-    return {key: text for key, text in zip(names, texts, strict=True) if text is not None}
+async def _load(images: StreamedStore, pictures: Pictures, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
+    found = await asyncio.gather(*(_find_whole(images, bucket, sha256) for sha256 in names.values()))
+    return {key: pictures.place(ref) for key, ref in zip(names, found, strict=True) if ref is not None}
 
 
-async def _load_base64(images: ImageStore, bucket: Bucket, sha256: str) -> str | None:
+async def _find_whole(images: StreamedStore, bucket: Bucket, sha256: str) -> ImageRef | None:
+    """Return the reference of a picture that can be read: one that is missing must not cost the others."""
+    ref = await images.head(bucket, sha256)
     try:
-        return pybase64.b64encode(await images.get(bucket, sha256)).decode()
+        if ref is not None:
+            async with aclosing(images.stream(bucket, sha256)) as pieces:
+                await anext(pieces)
     except ImageNotFound:
         return None
+    return ref

@@ -16,6 +16,7 @@ from services.gateway.api.job_views import status_of
 from services.gateway.api.schemas import Accepted, Cancelled, GenerateSubmission, Result, ResultWithDebugInfo, Status
 from services.gateway.api.submissions import submit
 from services.gateway.core import debug_sessions
+from services.gateway.core.pieces import Pictures
 from services.gateway.deps import CurrentOwner, CurrentPrincipal, Deps, InjectedDeps
 from services.gateway.http.disconnect import cancel_on_disconnect
 from services.gateway.http.json_body import json_body, openapi_body
@@ -67,6 +68,7 @@ async def result(task_id: str, request: Request, deps: InjectedDeps, principal: 
     """Return the facts about the job after its end. If the job failed, return its error."""
 
     async def respond(record: JobRecord, done: Done) -> Response:
+        pictures = Pictures(deps.images)
         response = Result(
             task_id=task_id,
             generation_time=done.duration_ms / 1000,
@@ -77,8 +79,9 @@ async def result(task_id: str, request: Request, deps: InjectedDeps, principal: 
             deps.bus, deps.ownership, principal.owner, done.debug
         )
         if session:
-            response = ResultWithDebugInfo(**response.model_dump(), debug_info=await debug_info(deps.images, session))
-        return Response(response.model_dump_json(), media_type="application/json")
+            facts = await debug_info(deps.images, session, pictures)
+            response = ResultWithDebugInfo(**response.model_dump(), debug_info=facts)
+        return await pictures.answer(response)
 
     return await _respond_after_end(request, deps, principal, task_id, respond)
 

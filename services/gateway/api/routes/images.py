@@ -2,9 +2,8 @@
 
 from typing import Annotated, Literal
 
-import pybase64
 from fastapi import APIRouter, Depends, File, Form, Response, UploadFile
-from pydantic import BaseModel, FiniteFloat
+from pydantic import FiniteFloat
 
 from services.gateway.api.schemas import (
     ExtractedObject,
@@ -14,11 +13,12 @@ from services.gateway.api.schemas import (
     WhiteBalanced,
     WhiteBalanceParameters,
 )
+from services.gateway.core.pieces import Pictures
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.json_body import json_body, openapi_body
 from shared import rpc, subjects
 from shared.errors import ArtMancerError
-from shared.messages import ExtractRequest, ImageReply, Message, ShadowRequest, WhiteBalanceRequest
+from shared.messages import ExtractRequest, ImageRef, ImageReply, Message, ShadowRequest, WhiteBalanceRequest
 
 router = APIRouter(prefix="/api/image-utils", tags=["images"])
 ExtractBody = Annotated[ExtractObjectRequest, Depends(json_body(ExtractObjectRequest))]
@@ -32,16 +32,20 @@ async def extract_object(body: ExtractBody, deps: InjectedDeps, owner: CurrentOw
     image = await deps.uploads.read(body.image, "Image")
     mask = await deps.uploads.read(body.mask, "Mask")
     request = ExtractRequest(image=await deps.uploads.store(owner, image), mask=await deps.uploads.store(owner, mask))
-    return _json_response(ExtractedObject(extracted_image=await _call(deps, subjects.IMG_EXTRACT, request)))
+    pictures = Pictures(deps.images)
+    extracted = pictures.place(await _call(deps, subjects.IMG_EXTRACT, request))
+    return await pictures.answer(ExtractedObject(extracted_image=extracted))
 
 
-@router.post("/add-shadow-preview", openapi_extra=openapi_body(ShadowPreviewRequest))
-async def add_shadow_preview(body: ShadowBody, deps: InjectedDeps, owner: CurrentOwner) -> ShadowPreview:
+@router.post("/add-shadow-preview", openapi_extra=openapi_body(ShadowPreviewRequest), response_model=ShadowPreview)
+async def add_shadow_preview(body: ShadowBody, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return an extracted object with a shadow. Errors have status 200."""
+    pictures = Pictures(deps.images)
     try:
-        return ShadowPreview(success=True, preview_image=await _shadow_preview(deps, owner, body))
+        preview = pictures.place(await _shadow_preview(deps, owner, body))
+        return await pictures.answer(ShadowPreview(success=True, preview_image=preview))
     except ArtMancerError as error:
-        return ShadowPreview(success=False, error=error.message)
+        return await pictures.answer(ShadowPreview(success=False, error=error.message))
 
 
 @router.post("/white-balance", response_model=WhiteBalanced)
@@ -59,16 +63,17 @@ async def white_balance(
     request = WhiteBalanceRequest(image=image)
     if is_manual:
         request = WhiteBalanceRequest(image=image, method="manual", temperature=temperature, tint=tint)
+    pictures = Pictures(deps.images)
     response = WhiteBalanced(
-        original_image=pybase64.b64encode(original.data).decode(),
-        corrected_image=await _call(deps, subjects.IMG_WHITE_BALANCE, request),
+        original_image=pictures.place(original.ref),
+        corrected_image=pictures.place(await _call(deps, subjects.IMG_WHITE_BALANCE, request)),
         method_used=request.method,
         parameters=WhiteBalanceParameters(temperature=temperature, tint=tint) if is_manual else None,
     )
-    return _json_response(response)
+    return await pictures.answer(response)
 
 
-async def _shadow_preview(deps: Deps, owner: str, body: ShadowPreviewRequest) -> str:
+async def _shadow_preview(deps: Deps, owner: str, body: ShadowPreviewRequest) -> ImageRef:
     image = await deps.uploads.read(body.extracted_image, "Extracted image")
     mask = await deps.uploads.read(body.mask, "Mask") if body.mask else None
     request = ShadowRequest(
@@ -82,11 +87,7 @@ async def _shadow_preview(deps: Deps, owner: str, body: ShadowPreviewRequest) ->
     return await _call(deps, subjects.IMG_SHADOW, request)
 
 
-async def _call(deps: Deps, subject: str, request: Message) -> str:
-    """Call the image service and return the resulting image in base64."""
+async def _call(deps: Deps, subject: str, request: Message) -> ImageRef:
+    """Call the image service and return the resulting image."""
     reply = await rpc.call(deps.bus, subject, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
-    return pybase64.b64encode(await deps.images.get("cache", reply.png.sha256)).decode()
-
-
-def _json_response(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(), media_type="application/json")
+    return reply.png

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic_core
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from services.gateway.v1.image_edits.pieces import join_parts, length_of, wrap_picture
+from services.gateway.core.pieces import join_parts, length_of, wrap_picture
 from services.gateway.v1.image_edits.refusal import Refused
 from services.gateway.v1.image_edits.schemas import no_usage
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 
+from services.gateway.core.pieces import join_parts, wrap_picture
 from services.gateway.v1.image_edits.batch import failure_of, outcome_of
-from services.gateway.v1.image_edits.pieces import join_parts, wrap_picture
 from services.gateway.v1.image_edits.schemas import no_usage
 from services.gateway.v1.job_views import progress_of
 from shared.errors import ArtMancerError, Stopping

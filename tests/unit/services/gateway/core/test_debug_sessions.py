@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from pydantic import BaseModel
 
 from services.gateway.api.debug_info import debug_info
 from services.gateway.core.debug_sessions import files_of, metadata_of
+from services.gateway.core.pieces import Pictures
 from shared.messages import DebugImage, DebugSession, JobSubmit, Task
 from tests.fakes import FakeImageStore
 from tests.gateway import b64, mask_png, png
@@ -35,6 +40,17 @@ async def store_session(images: FakeImageStore, labels: tuple[str, ...], **field
         result=await images.put("results", png("green")),
         images=pictures,
     )
+
+
+async def panel(images: FakeImageStore, session: DebugSession) -> dict[str, Any]:
+    """Return the fields of the panel as a client gets them."""
+    pictures = Pictures(images)
+    answer = await pictures.answer(_Answer(info=await debug_info(images, session, pictures)))
+    return dict(json.loads(bytes(answer.body))["info"])
+
+
+class _Answer(BaseModel):
+    info: dict[str, Any]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +96,7 @@ async def test_the_panel_gets_its_labels_in_its_order(labels: tuple[str, ...], s
     """One image for each label, in base64 without a prefix."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await store_session(images, labels))
+    info = await panel(images, await store_session(images, labels))
 
     assert info["conditional_labels"] == shown
     assert len(info["conditional_images"]) == len(shown)
@@ -93,14 +109,14 @@ async def test_the_panels_order_does_not_depend_on_the_engine() -> None:
     session = await store_session(images, REMOVAL)
     turned = session.model_copy(update={"images": session.images[::-1]})
 
-    assert (await debug_info(images, turned))["conditional_labels"] == ["original", "mask", "mae"]
+    assert (await panel(images, turned))["conditional_labels"] == ["original", "mask", "mae"]
 
 
 async def test_the_panel_gets_the_inputs() -> None:
     """Byte for byte."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await store_session(images, REMOVAL))
+    info = await panel(images, await store_session(images, REMOVAL))
 
     assert (info["original_image"], info["mask_A"]) == (b64(png("navy")), b64(mask_png()))
     assert (info["input_image_size"], info["output_image_size"]) == ("64x48", "64x48")
@@ -112,7 +128,7 @@ async def test_the_dilated_mask_is_shown_where_a_brush_painted(tool: str | None,
     """A box is not dilated."""
     images = FakeImageStore()
 
-    info = await debug_info(images, await store_session(images, REMOVAL, mask_tool=tool))
+    info = await panel(images, await store_session(images, REMOVAL, mask_tool=tool))
 
     assert ("mask_mae_dilated" in info) is there
 
@@ -124,4 +140,4 @@ async def test_expired_images_are_left_out() -> None:
     lost = session.images[1].model_copy(update={"sha256": "0" * 64})
     session = session.model_copy(update={"images": [session.images[0], lost, *session.images[2:]]})
 
-    assert (await debug_info(images, session))["conditional_labels"] == ["original", "mae"]
+    assert (await panel(images, session))["conditional_labels"] == ["original", "mae"]

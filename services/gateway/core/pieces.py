@@ -5,20 +5,69 @@ A picture of 64 megapixels can have 100 MB, and an answer has up to ten.
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pybase64
 import pydantic_core
+from starlette.responses import Response, StreamingResponse
+
+from services.gateway.http.image_response import STREAMED_FROM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from typing import Any
 
+    from pydantic import BaseModel
+
     from shared.image_store import StreamedStore
     from shared.messages import ImageRef
 
 _GROUP_BYTES = 3
+_PLACE = re.compile("(picture-[0-9a-f]{32})")
+_JSON = "application/json"
+
+
+class Pictures:
+    """The stored pictures of a body. A text that nobody can guess stands for each, until the body is sent."""
+
+    def __init__(self, images: StreamedStore) -> None:
+        self._images = images
+        self._placed: dict[str, ImageRef] = {}
+
+    def place(self, ref: ImageRef) -> str:
+        """Return the text that stands for the base64 of a picture."""
+        text = f"picture-{uuid4().hex}"
+        self._placed[text] = ref
+        return text
+
+    async def answer(self, body: BaseModel) -> Response:
+        """Return the body as JSON with its pictures; a large one is read as it is sent.
+
+        Raises ImageNotFound if the first picture is missing, BrokerUnavailable.
+        """
+        texts = _PLACE.split(body.model_dump_json())
+        parts = [self._placed.get(text) or text.encode() for text in texts]
+        if length_of(parts) <= STREAMED_FROM_BYTES:
+            return Response(b"".join([await self._read(part) for part in parts]), media_type=_JSON)
+        pieces = join_parts(self._images, parts)
+        first = await anext(pieces) + await anext(pieces)  # before the response: the picture may be missing
+        headers = {"Content-Length": str(length_of(parts))}
+        return StreamingResponse(_prepend(first, pieces), headers=headers, media_type=_JSON)
+
+    async def _read(self, part: bytes | ImageRef) -> bytes:
+        if isinstance(part, bytes):
+            return part
+        return pybase64.b64encode(await self._images.get(part.bucket, part.sha256))
+
+
+async def _prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async with aclosing(rest):
+        async for piece in rest:
+            yield piece
 
 
 def wrap_picture(facts: dict[str, Any]) -> tuple[bytes, bytes]:
