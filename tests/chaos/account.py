@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.messages import Done
 from tests.chaos import ledger
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ class Account:
     stories: dict[str, Story] = field(default_factory=dict)
     restless: list[str] = field(default_factory=list)
     refused: int = 0
+    bad_answers: list[str] = field(default_factory=list)
+    """Answers to bombs that blame the server."""
     crashes: Counter[str] = field(default_factory=Counter)
 
     def table(self) -> list[str]:
@@ -59,9 +60,7 @@ class Account:
         plain = [
             (promise.at, self.stories.get(promise.job_id)) for promise in self.promises if promise.order.kind == "plain"
         ]
-        finished = [
-            (at, end.at) for at, story in plain if story is not None for end in story.ends if isinstance(end, Done)
-        ]
+        finished = [(at, story.done_at) for at, story in plain if story is not None and story.done_at is not None]
         times = [
             (min(done for accepted, done in finished if accepted >= at) - at, act)
             for at, act in self.acts
@@ -72,6 +71,7 @@ class Account:
     def problems(self) -> list[str]:
         """Return each broken promise."""
         found = [f"NOT QUIET: {line}" for line in self.restless]
+        found += [f"BAD ANSWER: {line}" for line in self.bad_answers]
         found += [f"LOST: {promise.job_id} ({promise.order.kind}) is not in the log" for promise in self._find_lost()]
         for name, stories in ledger.broken(self.stories).items():
             found.append(f"{name.upper()}: {len(stories)}: {' '.join(story.job_id for story in stories)}")

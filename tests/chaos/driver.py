@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +31,13 @@ from shared.errors import BrokerUnavailable
 from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
-from tests.chaos import engine, ledger, parts
+from tests.chaos import clocks, engine, ledger, parts
 from tests.chaos.account import Account
 from tests.chaos.customers import Customers
 from tests.chaos.disk import STORE_BYTES, CannotMount, small_disk
 from tests.chaos.orders import Orders
 from tests.chaos.pictures import picture
-from tests.chaos.violence import Violence
+from tests.chaos.violence import Targets, Violence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,15 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> Account
 
 
 async def _run(chosen: argparse.Namespace, folder: Path, clock: Clock, disk: Path | None) -> Account:
-    running = parts.running(folder, chosen.workers, ENVIRONMENT, clock.note, max_store_bytes=STORE_BYTES)
+    library = clocks.find_library()
+    running = parts.running(
+        folder,
+        chosen.workers,
+        ENVIRONMENT,
+        clock.note,
+        max_store_bytes=STORE_BYTES,
+        variables_of=partial(clocks.clock_variables, library, folder / "clocks") if library else None,
+    )
     async with running as system:
         clock.say(f"ready, gateway on port {system.port}, logs in {folder}")
         nats = NatsSettings(url=system.server.url)
@@ -111,12 +120,15 @@ async def _run(chosen: argparse.Namespace, folder: Path, clock: Clock, disk: Pat
             stored = [await NatsImageStore(bus, probe_in_thread).put("inputs", file) for file in files]
             orders = Orders(dice(chosen.seed, "orders"), *(ref.sha256 for ref in stored))
             customers = Customers(bus, http, orders, files)
-            violence = Violence(dice(chosen.seed, "violence"), system, bus, STREAMS, clock.say, disk=disk)
+            clock_folder = folder / "clocks" if library else None
+            targets = Targets(system, bus, http, STREAMS, disk=disk, clocks=clock_folder)
+            violence = Violence(dice(chosen.seed, "violence"), targets, clock.say)
             account = Account(customers.promises, violence.acts)
             await _fire(chosen, customers, violence, clock.say)
             account.restless = await _quiet(bus, clock.say)
             account.stories = await ledger.read(bus)
             account.refused = customers.refused
+            account.bad_answers = violence.bad_answers
             account.crashes = +clock.crashes
     return account
 
@@ -170,6 +182,7 @@ def main(arguments: list[str]) -> int:
     clock = Clock(folder / "log")
     clock.say(f"seed {chosen.seed}, {chosen.rounds} rounds, {chosen.rate:g} jobs a second, {chosen.workers} workers")
     account: Any = asyncio.run(run(chosen, folder, clock))
+    clocks.sweep()
     for line in account.table():
         clock.say(line)
     problems = account.problems()

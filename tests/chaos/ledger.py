@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared import jobs, subjects, topology
@@ -27,6 +28,8 @@ class Story:
     events: list[tuple[StoredMessage, JobEvent | None]] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
     record: JobRecord | None = None
+    done_at: float | None = None
+    """When the broker stored that it is done: workers have other clocks. Seconds since the epoch."""
 
     @property
     def ends(self) -> list[Done | Failed | Cancelled]:
@@ -87,7 +90,14 @@ async def read(bus: Bus) -> dict[str, Story]:
         if stored.data:
             record = JobRecord.model_validate_json(stored.data)
             story(record.job_id).record = record
+    await _read_times(bus, [each for each in stories.values() if each.end == "done"])
     return stories
+
+
+async def _read_times(bus: Bus, done: list[Story]) -> None:
+    for story in done:
+        reply = await bus.request(subjects.api("DIRECT.GET", topology.JOB_EV, subjects.end(story.job_id)), b"")
+        story.done_at = datetime.fromisoformat((reply.headers or {})["Nats-Time-Stamp"]).timestamp()
 
 
 def job_of_submit(subject: str, seq: int, known: set[str]) -> str:

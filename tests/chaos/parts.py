@@ -94,10 +94,12 @@ async def running(
     on_line: Callable[[str, str], None],
     launch: tuple[str, ...] = ("-m",),
     max_store_bytes: int | None = None,
+    variables_of: Callable[[str], dict[str, str]] | None = None,
 ) -> AsyncIterator[Parts]:
     """Run the whole system while the block runs; `on_line` gets the name of a part and a line of its output.
 
-    `launch` are the arguments between `python` and the module of a service.
+    `launch` are the arguments between `python` and the module of a service, and `variables_of` returns what the
+    environment of one service has besides.
     """
 
     def lines_of(name: str) -> Callable[[str], None]:
@@ -110,7 +112,13 @@ async def running(
         own = {**environment, "NATS_URL": server.url, "GATEWAY_PORT": str(port), "PYTHONUNBUFFERED": "1"}
         modules = {name: name for name in SERVICES} | {f"worker-{n}": "a100worker" for n in range(1, workers + 1)}
         programs = {
-            name: Process(name, [sys.executable, *launch, f"services.{module}"], group, env=own, on_line=lines_of(name))
+            name: Process(
+                name,
+                [sys.executable, *launch, f"services.{module}"],
+                group,
+                env={**own, **(variables_of(name) if variables_of else {})},
+                on_line=lines_of(name),
+            )
             for name, module in modules.items()
         }
         parts = Parts(server, programs, port)
