@@ -119,6 +119,21 @@ def to_eight_bits(deep: Deep) -> NDArray[np.uint8]:
     return np.right_shift(deep, 8, out=shallow, casting="unsafe")
 
 
+def take_key(image: Image.Image, source: Source) -> list[int] | None:
+    """Take the colour key away from a PNG with 16 bits, which Pillow would compare with 8 bits, without numpy.
+
+    Return the 8-bit level of each value of grey, in which the key is black; None for colours, which count as opaque.
+    """
+    if source.format != "PNG" or not is_deep(source):
+        return None
+    key = image.info.pop("transparency", None)
+    if image.mode not in _GREY_MODES:
+        return None
+    if key is None:
+        return [value // _STEP for value in range(_OPAQUE + 1)]
+    return [0 if value == key else value >> 8 for value in range(_OPAQUE + 1)]  # as a colour, see `read`
+
+
 def curves_of(table: NDArray[np.uint8]) -> Deep:
     """Return the curves (3, 65536) for 16 bits of a table (256, 3).
 

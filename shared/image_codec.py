@@ -151,7 +151,9 @@ def mask_is_empty(data: bytes, threshold: int = 128) -> bool:
     """
     with open_source(data) as source:
         image = deep_pixels.to_levels(_load_by_pillow(source), source)
-        return all(_is_dark(band, threshold) for band in _bands(image))
+        levels = deep_pixels.take_key(image, source)
+        bands = (band if levels is None else band.convert("I").point(levels, "L") for band in _bands(image))
+        return all(_is_dark(band, threshold) for band in bands)
 
 
 def encode_png(pixels: Rgb | Rgba | Grey | Deep, colour: Colour = SRGB, source_type: SourceType | None = None) -> bytes:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from shared import deep_pixels
@@ -309,3 +311,21 @@ def test_what_is_not_read_is_refused_with_a_way_out(data: bytes, why: str) -> No
     for reader in (decode_photo, decode_mask):
         with pytest.raises(BadImage, match=why):
             reader(data)
+
+
+KEYS = (0, 255, 256, 33023, 33024, 33153, 33279, 65280, 65535)
+
+
+@given(
+    values=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3),
+    key=st.none() | st.sampled_from(KEYS),
+    channels=st.sampled_from([1, 3]),
+)
+def test_a_colour_key_hides_no_mask(values: list[int], key: int | None, channels: int) -> None:
+    """Pillow compares it with pixels of eight bits. Grey is judged as the worker's decoder judges it."""
+    pixels = np.array([[[value] * channels for value in values]], np.uint16)
+    keys = [] if key is None else [chunk(b"tRNS", key.to_bytes(2, "big") * channels)]
+    data = png(pixels, *keys)
+    is_empty = int(decode_mask(data).max()) <= 128
+
+    assert mask_is_empty(data) == is_empty if channels == 1 else mask_is_empty(data) <= is_empty
