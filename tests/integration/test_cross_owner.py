@@ -292,8 +292,9 @@ class Ear:
         self._heard: list[str] = []
 
     def hear(self, word: StoredMessage) -> None:
-        """Record one request."""
-        self._heard.append(f"{word.subject} {word.data.decode()}")
+        """Record one request; not the sizes of streams, which the gateway reads on its own, and which name no owner."""
+        if not word.subject.startswith(subjects.api("STREAM.INFO", "")) or word.data != b"{}":
+            self._heard.append(f"{word.subject} {word.data.decode()}")
 
     async def hears(self) -> bool:
         """Return whether the subscription is active; a new one may miss the first messages."""
