@@ -101,6 +101,7 @@ class JobSubmit(Message):
     mask_tool: Literal["brush", "box"] | None = None
     variant: Annotated[int, Field(ge=0, le=1)] | None = None  # removal: 1 fills in another way
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 changes nothing
+    temperature: Annotated[float, Field(ge=-100, le=100)] | None = None  # white balance: positive is warmer
     refine_fill: bool = True
     flow_match: bool = False
     debug: bool = False

@@ -38,7 +38,7 @@ _DRAWING = frozenset({"prompt", "negative_prompt", "seed", "steps", "guidance"})
 PARAMETERS = {
     Task.REMOVAL: _DRAWING | {"variant"},
     Task.INSERTION: _DRAWING,
-    Task.WHITE_BALANCE: _DRAWING | {"strength"},
+    Task.WHITE_BALANCE: _DRAWING | {"strength", "temperature"},
 }
 """The fields of a submission that change how an engine edits, by task."""
 _BAND_ROWS = 128
@@ -86,7 +86,7 @@ class InsertionInputs(EditInputs):
 class WhiteBalanceInputs(EditInputs):
     """The inputs of a white balance."""
 
-    fetch_balanced: Callable[[], Rgb]  # the image, white-balanced by the image utilities at `strength`
+    fetch_balanced: Callable[[], Rgb]  # the image, white-balanced by the image utilities, as warm as wanted
     strength: float = 1.0  # 0 leaves the image as it is
 
 

@@ -37,6 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     insert.add_argument("--reference-mask", type=Path, help="a mask file of the object in that photo")
     balance = commands.add_parser("balance", parents=[server, photos, output, form], help="correct the white balance")
     balance.add_argument("--strength", type=float, help="0 to 1")
+    balance.add_argument("--temperature", type=float, help="-100 to 100, positive is warmer")
     cut_out = commands.add_parser("cut-out", parents=[server, photos, selection, output], help="cut an object out")
     cut_out.add_argument("--full-size", action="store_true", help="in the photo's size, instead of in a small square")
     for name, text in (("watch", "follow a job to its end"), ("receipt", "print a job's receipt")):

@@ -82,7 +82,7 @@ class AsyncClient:
     ) -> Job:
         """Submit an edit and return at once. The same `key` and fields are the same job, also after a restart.
 
-        `options` are further fields of `POST /v1/jobs`, such as `prompt`, `seed`, `steps`, `strength` and `class`.
+        `options` are further fields of `POST /v1/jobs`, such as `prompt`, `seed`, `temperature` and `class`.
         """
         images = {"image": image, "mask": mask, "reference": reference, "reference_mask": reference_mask}
         return await self._run(calls.submit(task, images, key, options))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .models import Event, Job
 
 _TASKS: dict[str, Task] = {"remove": "removal", "insert": "insertion", "balance": "white-balance"}
-_OPTIONS = ("prompt", "seed", "steps", "guidance", "strength")
+_OPTIONS = ("prompt", "seed", "steps", "guidance", "strength", "temperature")
 _TRIES = 9
 _GONE = 410
 

@@ -87,7 +87,7 @@ class Handlers:
     async def white_balance(self, request: WhiteBalanceRequest) -> ImageReply:
         """Correct the colour cast, or return the table that does it."""
         if request.small_png is not None:
-            return await self._make(partial(_make_table, request.small_png, request.strength))
+            return await self._make(partial(_make_table, request.small_png, request.strength, request.temperature))
         return await self._make(partial(_balance, request), request.image)
 
     async def estimate_light(self, request: LightRequest) -> LightReply:
@@ -140,13 +140,13 @@ def _estimate_gains(image: bytes) -> list[float]:
     return [float(gain) for gain in auto_gains(own_colours(photo), photo.colour)]
 
 
-def _make_table(small_png: str, strength: float) -> Picture:
+def _make_table(small_png: str, strength: float, temperature: float) -> Picture:
     """Return the table as an image of 256 x 1 px. Raises BadImage."""
     try:
         data = base64.b64decode(small_png, validate=True)
     except ValueError as error:
         raise BadImage("The small copy of the image is not base64.") from error
-    return auto_table(decode_photo(data).rgb, strength)[None], SRGB
+    return auto_table(decode_photo(data).rgb, strength, temperature=temperature)[None], SRGB
 
 
 def _encode(picture: Picture) -> tuple[bytes, ImageRef]:

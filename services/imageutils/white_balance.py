@@ -57,13 +57,15 @@ def balance_auto(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Rg
     return apply_table(image, auto_table(image, strength, colour))
 
 
-def auto_table(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Table:
+def auto_table(image: Rgb, strength: float = 1.0, colour: Colour = SRGB, temperature: float = 0.0) -> Table:
     """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) has the same one.
 
-    `colour` is the meaning of the values: the cast is estimated from them in sRGB.
+    `colour` is the meaning of the values: the cast is estimated from them in sRGB. `temperature` is that of
+    `balance_manual`, added to the correction.
     """
     small = shrink(image)
-    return _scale_gains(small, -strength * estimate_cast(to_srgb(small, colour)))
+    cast = estimate_cast(to_srgb(small, colour)) if strength else np.zeros(3)
+    return _scale_gains(small, temperature * _WARMER / 100 - strength * cast)
 
 
 def auto_gains(image: Rgb, colour: Colour = SRGB) -> Triple:

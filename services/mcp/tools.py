@@ -99,9 +99,11 @@ class Tools:
         picture: Address,
         ctx: Context,
         strength: Annotated[float, Field(ge=0, le=1, description="0 changes nothing.")] = 1.0,
+        temperature: Annotated[float, Field(ge=-100, le=100, description="Positive is warmer.")] = 0.0,
     ) -> Annotated[CallToolResult, Edit]:
         """Correct the white balance of the whole photo."""
-        return await self._edit(ctx, "white-balance", {"image": picture}, strength=strength)
+        warmer = {"temperature": temperature} if temperature else {}  # an older server does not know it
+        return await self._edit(ctx, "white-balance", {"image": picture}, strength=strength, **warmer)
 
     async def cut_out(self, picture: Address, mask: Mask) -> Annotated[CallToolResult, Picture]:
         """Cut the masked object out, on a transparent square. The result can be the reference of insert."""

@@ -19,9 +19,10 @@ from services.imageutils.extract import extract_object
 from services.imageutils.service import NAME, run
 from services.imageutils.settings import Settings
 from services.imageutils.shadow import Shadow, add_shadow
-from services.imageutils.white_balance import balance_auto, balance_manual
+from services.imageutils.white_balance import auto_table, balance_auto, balance_manual
 from shared import rpc, subjects
 from shared.colour import SRGB, Colour
+from shared.colour_tables import apply_table
 from shared.errors import BadImage, BadInput, ImageNotFound, Unavailable
 from shared.image_codec import Photo, decode_photo, encode_png
 from shared.messages import (
@@ -131,12 +132,12 @@ async def test_white_is_balanced_by_itself(bus: Bus, images: NatsImageStore) -> 
 async def test_a_worker_balances_its_image_by_a_table(bus: Bus, images: NatsImageStore) -> None:
     """The image utilities see a small copy, and not the photo, which need not even be stored."""
     photo = np.asarray(cv2.resize(decode_photo(PHOTO).rgb, (902, 600)), np.uint8)
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7)
+    submit = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7, temperature=30)
     calls = ServiceCalls(bus, images, CancelFlag())
 
     balanced = await asyncio.to_thread(calls.fetch_balanced, submit, photo, SRGB)
 
-    np.testing.assert_array_equal(balanced, balance_auto(photo, 0.7))
+    np.testing.assert_array_equal(balanced, apply_table(photo, auto_table(photo, 0.7, temperature=30)))
 
 
 @pytest.mark.parametrize("small", ["no base64!", "", base64.b64encode(b"no picture").decode()])

@@ -49,7 +49,8 @@ async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
         "reference_mask": await upload(client, mask_png(box=(1, 1, 9, 9))),
     }  # fmt: skip
     facts = {"task": "insertion", "prompt": "p", "negative_prompt": "n", "seed": 3, "steps": 9, "guidance": 2.5,
-             "strength": 0.5, "variant": 1, "mask_tool": "box", "debug": True, **pictures}  # fmt: skip
+             "strength": 0.5, "temperature": -20,
+             "variant": 1, "mask_tool": "box", "debug": True, **pictures}  # fmt: skip
 
     job_id = (await submit_body(client, {**facts, "class": "batch"})).json()["id"]
 
@@ -84,6 +85,7 @@ async def test_a_white_balance_needs_a_photo_only(client: Client) -> None:
         ({"image": ...}, "image"),
         ({"steps": 0}, "steps"),
         ({"strength": 2}, "strength"),
+        ({"temperature": 101}, "temperature"),
         ({"variant": 2}, "variant"),
         ({"class": "vip"}, "class"),
         ({"colour": "red"}, "colour"),

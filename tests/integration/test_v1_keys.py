@@ -29,7 +29,7 @@ async def test_the_same_submission_under_a_key_is_the_same_job(client: Client, b
     assert len(await logged_submission(bus, first.json()["id"])) == 1
 
 
-@pytest.mark.parametrize("changes", [{"seed": 9}, {"prompt": "other"}, {"variant": 1}, {"class": "batch"}], ids=str)
+@pytest.mark.parametrize("changes", [{"seed": 9}, {"temperature": 9}, {"variant": 1}, {"class": "batch"}], ids=str)
 async def test_another_submission_under_a_key_is_refused(client: Client, changes: dict[str, Any]) -> None:
     """For each field that differs."""
     body = await removal(client)

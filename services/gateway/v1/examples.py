@@ -91,6 +91,8 @@ RECEIPT = {
     "seed": 42,
     "steps": 15,
     "variant": 0,
+    "strength": None,
+    "temperature": None,
     "engine": "classical",
     "worker": "w4711-a1b2c3",
     "attempt": 1,
@@ -148,7 +150,7 @@ CAPABILITIES = {
         "insertion": {"engines": ["classical"], "parameters": [], "typical_s": None, "formats": _FORMATS},
         "white-balance": {
             "engines": ["classical"],
-            "parameters": ["strength"],
+            "parameters": ["strength", "temperature"],
             "typical_s": 0.4,
             "formats": _FORMATS,
         },

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from services.gateway.v1.schemas import Image, Job, JobError, Links, Receipt
-from shared.messages import Cancelled, Done, Failed
+from shared.messages import Cancelled, Done, Failed, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,7 @@ def job_of(record: JobRecord, sign: Callable[[str], str] = str) -> Job:
 
 def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> Receipt:
     """Return the receipt of a finished job; `submission` is None if it has expired in the log."""
+    balance = submission if submission and submission.task is Task.WHITE_BALANCE else None
     return Receipt(
         id=record.job_id,
         task=record.task,
@@ -70,6 +71,8 @@ def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> R
         seed=done.seed,
         steps=submission.steps if submission else None,
         variant=(submission.variant or 0) if submission else None,
+        strength=balance.strength if balance else None,
+        temperature=(balance.temperature or 0.0) if balance else None,
         engine=done.engine,
         worker=done.worker,
         attempt=done.attempt,

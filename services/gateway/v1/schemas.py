@@ -86,6 +86,10 @@ class JobSubmission(Resource):
     steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
     guidance: Annotated[FiniteFloat, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     strength: Annotated[FiniteFloat, Field(ge=0, le=1, description="The strength of a white balance.")] = 1.0
+    temperature: Annotated[
+        FiniteFloat,
+        Field(ge=-100, le=100, description="Added to a white balance: positive is warmer."),
+    ] = 0.0
     variant: Annotated[
         int,
         Field(ge=0, le=1, description="1: another try at a removal. The engine `classical` then fills in another way."),
@@ -171,6 +175,8 @@ class Receipt(Resource):
     seed: int
     steps: int | None
     variant: int | None = Field(description="Null, like the steps, if the submission has expired.")
+    strength: float | None = Field(description="Of a white balance; else, and if the submission has expired, null.")
+    temperature: float | None = Field(description="As the strength.")
     engine: str
     worker: str
     attempt: int

@@ -38,7 +38,7 @@ class Classical(Engine):
         self._lama = LaptopLama.find(settings.model_dir, settings.removal_filler)
         self._filler = Filler() if patchmatch_available else None
         seeded = frozenset({"seed"}) if self._filler or self._lama else frozenset()
-        self.obeys = {Task.REMOVAL: seeded | {"variant"}, Task.WHITE_BALANCE: frozenset({"strength"})}
+        self.obeys = {Task.REMOVAL: seeded | {"variant"}, Task.WHITE_BALANCE: frozenset({"strength", "temperature"})}
         self.facts = {
             "removal": ", ".join(["lama"] * bool(self._lama) + ["patchmatch"] * bool(self._filler)) or "smooth"
         }

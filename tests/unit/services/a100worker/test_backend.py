@@ -46,7 +46,7 @@ def test_an_engine_obeys_what_it_lists() -> None:
 
     assert all(parameters_of(scripted, task) == PARAMETERS[task] for task in Task)
     assert "variant" in obeyed[Task.REMOVAL]
-    assert obeyed[Task.WHITE_BALANCE] == {"strength"}
+    assert obeyed[Task.WHITE_BALANCE] == {"strength", "temperature"}
     assert not any({"prompt", "negative_prompt", "steps", "guidance"} & named for named in obeyed.values())
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.imageutils.white_balance import auto_gains, balance_auto, balance_manual, estimate_cast
+from services.imageutils.white_balance import auto_gains, auto_table, balance_auto, balance_manual, estimate_cast
+from shared.colour_tables import apply_table
 from shared.image_codec import decode_photo
 
 if TYPE_CHECKING:
@@ -254,6 +255,16 @@ def test_tint_turns_green_to_magenta_step_by_step() -> None:
     magenta = [(step[0] + step[2]) / 2 - step[1] for step in steps]
     assert magenta == sorted(magenta)
     assert magenta[0] < magenta[2] - 15 < magenta[4] - 30
+
+
+def test_an_automatic_balance_can_be_made_warmer() -> None:
+    """Without strength it is the manual knob alone; with it the knob is added."""
+    original = photo("coffee")
+    alone, both = (apply_table(original, auto_table(original, strength, temperature=40)) for strength in (0.0, 1.0))
+    balanced = mean(balance_auto(original))
+
+    np.testing.assert_array_equal(alone, balance_manual(original, 40, 0))
+    assert mean(both)[0] - mean(both)[2] > balanced[0] - balanced[2] + 10
 
 
 def test_manual_strength_scales_the_knobs() -> None:

@@ -133,3 +133,13 @@ def test_the_receipt_names_the_variant(sent: int | None, shown: int) -> None:
 
     assert receipt_of(ended, DONE, JobSubmit(task=Task.REMOVAL, image="b" * 64, variant=sent)).variant == shown
     assert receipt_of(ended, DONE, None).variant is None
+
+
+def test_the_receipt_names_the_sliders_of_a_white_balance() -> None:
+    """For other tasks they mean nothing."""
+    ended = record(JobState.DONE, DONE)
+    balance = JobSubmit(task=Task.WHITE_BALANCE, image="b" * 64, strength=0.5, temperature=-20)
+
+    receipts = [receipt_of(ended, DONE, sent) for sent in (balance, JobSubmit(task=Task.REMOVAL, image="b" * 64), None)]
+
+    assert [(receipt.strength, receipt.temperature) for receipt in receipts] == [(0.5, -20), (None, None), (None, None)]
