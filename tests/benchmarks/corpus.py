@@ -117,8 +117,9 @@ class Traveller:
         here = await self._show(result.content)
         if here is not None and size != here.size:
             passage.faults.append(f"original has {size}, the result {here.size}")
-        if shown is not None and here is not None:
-            passage.difference = _differ(here, shown)
+        receipt = await self._expect(passage, "receipt", "GET", f"{path}/receipt")
+        if shown is not None and here is not None and receipt is not None:
+            passage.difference = _differ(here, shown, receipt.json()["changed_box"])
 
     async def _show(self, data: bytes) -> Shown | None:
         if len(data) > _LARGEST_SHOWN_BYTES:
@@ -160,13 +161,13 @@ def _mask(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def _differ(here: Shown, shown: Shown) -> str:
-    """Return how a shown result differs from the shown upload outside the spot; an empty text if it does not."""
-    width, height = here.size
+def _differ(here: Shown, shown: Shown, changed_box: list[int] | None) -> str:
+    """Return how a shown result differs from the shown upload outside the edit; an empty text if it does not."""
     if here.size != shown.size:
-        return f"{width} x {height} here, {shown.size[0]} x {shown.size[1]} in Chromium"
+        return f"{here.size} here, {shown.size} in Chromium"
     difference = np.abs(here.on_white - shown.on_white).max(axis=2)
-    difference[max(0, height // 2 - 16) :, max(0, width // 2 - 16) :][:80, :80] = 0  # the spot and its rim
+    left, top, width, height = changed_box or (0, 0, 0, 0)
+    difference[top : top + height, left : left + width] = 0
     share = float((difference > _ROUNDING).mean())
     return "" if not share else f"up to {difference.max():.0f} levels in {100 * share:.2g} % of the pixels"
 
