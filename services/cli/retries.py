@@ -14,6 +14,10 @@ from .errors import ApiError, ArtMancerError, Unreachable
 _RETRIED = frozenset({429, 502, 503, 504})
 _FIRST_S, _LONGEST_S = 0.25, 8.0
 _ERROR = 400
+_SENTENCES = {
+    401: "The server needs an API key, and this one is missing or not valid.",
+    403: "This API key may not do that: it lacks a scope.",
+}
 log = logging.getLogger("artmancer")
 
 
@@ -70,4 +74,5 @@ def error_of(response: httpx.Response) -> ApiError:
         problem = response.json()
         return ApiError(response.status_code, str(problem["code"]), str(problem["detail"]))
     except (ValueError, KeyError, TypeError):
-        return ApiError(response.status_code, "http_error", f"The server answered with status {response.status_code}.")
+        status = response.status_code  # the answer to HEAD has no body
+        return ApiError(status, "http_error", _SENTENCES.get(status) or f"The server answered with status {status}.")

@@ -115,6 +115,14 @@ def test_patience_ends(answer: httpx.Response | Exception, error: type[ArtMancer
         client(Script(answer), patience_s=0).job("j1")
 
 
+def test_a_missing_key_is_named() -> None:
+    """The first request is a HEAD, whose answer has no body."""
+    with pytest.raises(ApiError, match="needs an API key") as caught:
+        client(Script(httpx.Response(401))).upload(PHOTO)
+
+    assert caught.value.status == 401
+
+
 @pytest.mark.parametrize(
     "error",
     [httpx.ConnectError("TLS"), httpx.LocalProtocolError("Illegal header.")],
