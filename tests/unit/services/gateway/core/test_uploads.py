@@ -36,10 +36,11 @@ async def uploads(decoders: Decoders) -> Uploads:
 
 
 def giant_header() -> bytes:
-    """Return the beginning of a PNG of 30,000 by 30,000 pixels."""
-    body = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    header = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
-    return b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 9999) + b"IDAT"
+    """Return a PNG that states 30,000 by 30,000 pixels and has none."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunks = (header, b"IDAT" + zlib.compress(b""))
+    whole = (struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) for body in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
 def many_frames(file_format: str) -> bytes:
