@@ -16,7 +16,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from nats.js.api import PersistMode
+from nats.js.api import DiscardPolicy, PersistMode
 from nats.js.errors import APIError, NotFoundError
 
 from shared import subjects
@@ -55,6 +55,7 @@ _RULES = {
     "max_msgs_per_subject": "--max-msgs-per-subject={}",
     "allow_direct": "--allow-direct",
 }
+_STRICTER = {"discard": (DiscardPolicy.NEW,), "discard_new_per_subject": (True,), "allow_direct": (True,)}
 _FIXED = ("storage", "retention")
 _COUNTED = {JOB_LOG, JOB_EV}  # records contain their sequences
 
@@ -232,7 +233,7 @@ def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
     weak = {
         field: (_plain(wants), _plain(has))
         for field, (wants, has) in differences(wanted, live).items()
-        if field in {*_RULES, *_FIXED} or (field in _AMOUNTS and _limit(has) < _limit(wants))
+        if _is_weaker(field, wants, has)
     }
     if live.persist_mode == PersistMode.ASYNC:
         weak["persist_mode"] = ("default", "async")
@@ -244,6 +245,13 @@ def _weakness(wanted: StreamConfig, live: StreamConfig | None) -> str:
         return f"{name} has {changes}; delete it with `nats stream rm {name} -f`, the job manager creates it again."
     edit = " ".join(arguments[field].format(wants) for field, (wants, _) in weak.items())
     return f"{name} has {changes}; correct it with `nats stream edit {name} {edit} -f`."
+
+
+def _is_weaker(field: str, wants: Any, has: Any) -> bool:
+    """Return whether a difference makes a stream less safe. A newer release may have declared a stricter rule."""
+    if field in _AMOUNTS:
+        return _limit(has) < _limit(wants)
+    return field in {*_RULES, *_FIXED} and has not in _STRICTER.get(field, ())
 
 
 def _plain(value: Any) -> Any:

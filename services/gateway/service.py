@@ -13,6 +13,7 @@ from services.gateway.http.server import Server, listen
 from services.gateway.http.startup_shell import StartupShell
 from services.gateway.limits.descriptors import raise_descriptor_limit
 from shared.errors import ConfigError, first_of
+from shared.lifecycle import race
 from shared.listener import serve_probes
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Open = Callable[[Settings, Authenticator | None], AbstractAsyncContextManager[FastAPI]]
 
 log = logging.getLogger(__name__)
+_FIRST_CONNECT_S = 5.0  # the requests that come meanwhile wait; without a broker they are then refused
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -47,6 +49,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 serving = tasks.create_task(server.serve([socket]), name="gateway.http")
                 open_app, instrumented.report = await asyncio.to_thread(_import_app)
                 async with open_app(settings, authenticator) as app:
+                    await wait_for_broker(app.state.deps.declared, stop)
                     shell.open(app)
                     probes.require(app.state.deps.check)
                     probes.mark_started()
@@ -55,6 +58,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                     await _drain(serving, app.state.deps.feed, settings.drain_s)
         except* ConfigError as errors:
             raise first_of(errors) from None
+
+
+async def wait_for_broker(declared: asyncio.Event, stop: asyncio.Event, wait_s: float = _FIRST_CONNECT_S) -> None:
+    """Give the connection to the broker a moment, so that a gateway beside others refuses nothing while it starts."""
+    await race(declared.wait(), stop.wait(), timeout_s=wait_s)
 
 
 async def _drain(serving: asyncio.Task[None], feed: Feed, drain_s: float) -> None:

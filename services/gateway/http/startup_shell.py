@@ -1,6 +1,6 @@
-"""Answers requests as soon as the process runs, while FastAPI and the routes are still imported.
+"""Answers requests as soon as the process runs, while FastAPI and the routes are imported and the broker is called.
 
-That import takes 0.4 s. Until it ends, this module answers `/api/health`, and every other request waits.
+The import takes 0.4 s. Until `open`, this module answers `/api/health`, and every other request waits.
 """
 
 from __future__ import annotations

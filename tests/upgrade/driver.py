@@ -1,0 +1,142 @@
+"""`python -m tests.upgrade.driver`: upgrade the last release to this tree under load, and go back (docs/deploy.md).
+
+Every service runs in both releases side by side for `--seconds`, behind Caddy and with keys on both sides. The account
+lists every request that failed, but for those that docs/deploy.md names. It needs the repository's history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from services.stack.process import ROOT, ProcessGroup
+from tests.caddy import caddy
+from tests.chaos.parts import happens
+from tests.keys import HOST
+from tests.upgrade.releases import Fleet, export
+from tests.upgrade.visitors import Failure, Visitors
+
+LAST = "55ee1f89ec87e0491450a2223b6d99c4ed8cf9c3"  # release 0.1.0
+ORDER = ("jobmanager", "segmentation", "imageutils", "gateway", "worker")
+VISITORS = 3
+# What docs/deploy.md names of the way back to 0.1.0: part of the phase, the status, part of the answer.
+NAMED = (
+    ("gateway: old beside new", "503", "broker_unavailable"),  # a gateway of 0.1.0 that starts beside others
+    ("old", "409", "still running"),  # a gateway of 0.1.0 cannot read the end of a job of a newer worker
+)
+CACHED_S = 12.0  # a gateway looks at its streams every ten seconds
+
+
+class Account:
+    """Prints what is done, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.phase = "before"
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)  # noqa: T201
+
+
+async def main(given: argparse.Namespace) -> int:
+    """Run it; return the exit code."""
+    account = Account()
+    with tempfile.TemporaryDirectory(prefix="upgrade-") as name:
+        folder = Path(name)
+        trees = {"old": export(given.last, folder / "old"), "new": ROOT}
+        async with ProcessGroup() as group:
+            try:
+                return await _rehearse(Fleet(folder, group, trees, account.say), account, given)
+            finally:
+                group.kill()
+
+
+async def _rehearse(fleet: Fleet, account: Account, given: argparse.Namespace) -> int:
+    await fleet.open_broker("old")
+    key = _make_access(fleet.trees["old"], fleet.folder / "access")
+    for role in ORDER:
+        await fleet.start("old", role)
+    gateways = " ".join(f"{HOST}:{port}" for port in fleet.ports.values())
+    over = asyncio.Event()
+    async with caddy("Caddyfile", fleet.folder, GATEWAY=gateways) as address, asyncio.TaskGroup() as tasks:
+        visitors = [Visitors(address, key, lambda: account.phase, seed) for seed in range(VISITORS)]
+        for number, visitor in enumerate(visitors):
+            tasks.create_task(visitor.stay(over), name=f"visitor-{number}")
+        try:
+            await happens(over, given.seconds)
+            await _change(fleet, account, given.seconds)
+        finally:
+            over.set()
+            code = _report(fleet, visitors)
+    return code
+
+
+async def _change(fleet: Fleet, account: Account, side_s: float) -> None:
+    account.say("new users")
+    fleet.update_users("new")
+    for release, gone, order in (("new", "old", ORDER), ("old", "new", tuple(reversed(ORDER)))):
+        for role in order:
+            account.phase = f"{role}: {release} beside {gone}"
+            await fleet.start(release, role)
+            await happens(asyncio.Event(), side_s)
+            account.phase = f"{role}: {release} alone"
+            await fleet.stop(gone, role)
+            await happens(asyncio.Event(), side_s)
+            await _look(fleet, account)
+    account.phase = "old again"
+    await happens(asyncio.Event(), CACHED_S)
+    await _look(fleet, account)
+
+
+async def _look(fleet: Fleet, account: Account) -> None:
+    for name, reason in (await fleet.not_ready()).items():
+        account.say(f"{name} is not ready: {reason}")
+    assert not fleet.died(), fleet.died()
+
+
+def _report(fleet: Fleet, visitors: list[Visitors]) -> int:
+    counts = sum((visitor.counts for visitor in visitors), Counter())
+    found = sorted((failure for visitor in visitors for failure in visitor.failures), key=lambda each: each.at_s)
+    failures = [failure for failure in found if not _is_named(failure)]
+    print(f"{counts.total()} requests: {dict(counts)}")  # noqa: T201
+    print(f"{sum(visitor.resumed for visitor in visitors)} event streams were resumed")  # noqa: T201
+    for failure in found:
+        print(f"{failure.at_s:7.1f} s  {failure.phase}: {failure.request}: {failure.reason}")  # noqa: T201
+    for name, lines in fleet.lines.items():
+        said = Counter(match[1] for line in lines if (match := re.search(r"(?:WARNING|ERROR)\s+(\S+)", line)))
+        print(f"{name}: {dict(said.most_common(8))}")  # noqa: T201
+    refused = [line for line in fleet.broker.said if "Violation" in line]
+    print(f"{len(refused)} refused by the broker: {refused[:10]}")  # noqa: T201
+    print(f"{len(failures)} failed, and {len(found) - len(failures)} as docs/deploy.md says")  # noqa: T201
+    return 1 if failures else 0
+
+
+def _is_named(failure: Failure) -> bool:
+    return any(
+        phase in failure.phase and failure.reason.startswith(status) and words in failure.reason
+        for phase, status, words in NAMED
+    )
+
+
+def _make_access(tree: Path, folder: Path) -> str:
+    """Make the signing key and the first API key as the release does; return the key."""
+    made = subprocess.run(
+        [sys.executable, "-m", "deploy.access", str(folder)], cwd=tree, capture_output=True, text=True, check=True
+    )
+    (key,) = re.findall(r"\bam_\S+", made.stdout + made.stderr)
+    return str(key)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.upgrade.driver", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--last", default=LAST, help="the commit of the last release")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each state (%(default)s)")
+    sys.exit(asyncio.run(main(parser.parse_args())))
