@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from shared.errors import NotFound
+from starlette.responses import Response, StreamingResponse
+
+from services.gateway.core.pieces import prepend
+from services.gateway.http.image_response import whole_image
+from shared.errors import ImageNotFound, NotFound
 from shared.messages import Done
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from services.gateway.core.jobs import Jobs
     from services.gateway.decoding.decoders import Decoders
-    from shared.image_store import ImageStore
-    from shared.messages import JobRecord
+    from shared.image_store import StreamedStore
+    from shared.messages import ImageRef, JobRecord
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG = "image/png"
+_PIECE_BYTES = 512 * 1024
 
 
-async def load_original(jobs: Jobs, images: ImageStore, decoders: Decoders, record: JobRecord) -> bytes:
-    """Return the upload of a job. Raises NotFound, BrokerUnavailable."""
+async def find_original(jobs: Jobs, images: StreamedStore, record: JobRecord) -> ImageRef:
+    """Return the upload of a job. Raises NotFound, ImageNotFound, BrokerUnavailable."""
     submission = await jobs.submission_of(record)
     if submission is None:
         raise NotFound("The submission of this job has expired.")
-    return await to_png(decoders, await images.get("inputs", submission.image))
+    ref = await images.head("inputs", submission.image)
+    if ref is None:
+        raise ImageNotFound
+    return ref
 
 
 def require_done(record: JobRecord) -> Done:
@@ -31,11 +42,26 @@ def require_done(record: JobRecord) -> Done:
     return record.ended
 
 
-async def load_result(images: ImageStore, decoders: Decoders, done: Done) -> bytes:
-    """Return the result of a job. Raises ImageNotFound, BrokerUnavailable."""
-    return await to_png(decoders, await images.get("results", done.result.sha256))
+async def png_response(images: StreamedStore, decoders: Decoders, ref: ImageRef) -> Response:
+    """Return the image as in `png_pieces`."""
+    if ref.content_type == _PNG:
+        return await whole_image(images, ref, {})
+    pieces = png_pieces(images, decoders, ref)
+    first = await anext(pieces)  # before the response: it may be missing
+    return StreamingResponse(prepend(first, pieces), media_type=_PNG)
 
 
-async def to_png(decoders: Decoders, data: bytes) -> bytes:
-    """Return the image as PNG with its EXIF rotation applied; return a PNG unchanged. Raises BadImage, TooLarge."""
-    return data if data.startswith(PNG_SIGNATURE) else await decoders.convert_to_png(data)
+async def png_pieces(images: StreamedStore, decoders: Decoders, ref: ImageRef) -> AsyncGenerator[bytes, None]:
+    """Yield the image as PNG with its EXIF rotation applied, a PNG unchanged.
+
+    Raises ImageNotFound, BadImage, TooLarge, Busy, BrokerUnavailable.
+    """
+    if ref.content_type == _PNG:
+        async with aclosing(images.stream(ref.bucket, ref.sha256)) as stored:
+            async for piece in stored:
+                yield piece
+        return
+    async with decoders.room_for_png(ref.width * ref.height):
+        png = await decoders.convert_to_png(await images.get(ref.bucket, ref.sha256))
+        for at in range(0, len(png), _PIECE_BYTES):
+            yield png[at : at + _PIECE_BYTES]

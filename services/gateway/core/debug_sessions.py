@@ -6,10 +6,12 @@ The worker stores a session in the broker for a day, so every replica of the gat
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from shared.errors import ImageNotFound
 from shared.messages import DebugSession
 from shared.reading import read_or_skip
 from shared.topology import SESSIONS
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from services.gateway.access.ownership import Ownership
     from services.gateway.core.stores import Stores
     from shared.bus import Bus
-    from shared.image_store import Bucket, ImageStore
+    from shared.image_store import Bucket, StreamedStore
+    from shared.messages import ImageRef
 
 _NAME = re.compile(r"[0-9]{8}_[0-9]{6}_[0-9]{8}")
 _STEMS = {  # file name by image label
@@ -123,9 +126,20 @@ def metadata_of(session: DebugSession) -> dict[str, Any]:
     }
 
 
-async def load_images(images: ImageStore, session: DebugSession) -> dict[str, bytes]:
+async def find_images(images: StreamedStore, session: DebugSession) -> dict[str, ImageRef]:
     """Return all images by file name. Raises ImageNotFound, BrokerUnavailable."""
-    return {file.name: await images.get(file.bucket, file.sha256) for file in files_of(session)}
+    return {file.name: await find_image(images, session, file) for file in files_of(session)}
+
+
+async def find_image(images: StreamedStore, session: DebugSession, file: SessionFile) -> ImageRef:
+    """Return the stored image of a file. Raises ImageNotFound, BrokerUnavailable."""
+    # Not `head` for a result: it stores an old image again, and results are the workers'.
+    ref = session.result if file.bucket == "results" else await images.head(file.bucket, file.sha256)
+    if ref is None:
+        raise ImageNotFound
+    async with aclosing(images.stream(ref.bucket, ref.sha256)) as pieces:
+        await anext(pieces)  # an archive must not break off because one is missing
+    return ref
 
 
 def _image_metadata(file: SessionFile) -> dict[str, Any]:

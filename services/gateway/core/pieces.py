@@ -55,7 +55,7 @@ class Pictures:
         pieces = join_parts(self._images, parts)
         first = await anext(pieces) + await anext(pieces)  # before the response: the picture may be missing
         headers = {"Content-Length": str(length_of(parts))}
-        return StreamingResponse(_prepend(first, pieces), headers=headers, media_type=_JSON)
+        return StreamingResponse(prepend(first, pieces), headers=headers, media_type=_JSON)
 
     async def _read(self, part: bytes | ImageRef) -> bytes:
         if isinstance(part, bytes):
@@ -63,7 +63,8 @@ class Pictures:
         return pybase64.b64encode(await self._images.get(part.bucket, part.sha256))
 
 
-async def _prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+async def prepend(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield one piece, which was read early, and the rest."""
     yield first
     async with aclosing(rest):
         async for piece in rest:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -18,15 +19,20 @@ from services.gateway.access.token_bucket import TokenBucket
 from services.gateway.decoding.child_process import ChildDiedError, ChildProcess
 from services.gateway.decoding.wire import NEEDS, REFUSAL
 from services.gateway.http.client import current_owner, unless_disconnected
-from shared.errors import BadImage, TooLarge, from_code
+from shared.errors import BadImage, Busy, TooLarge, from_code
+from shared.memory_budget import MemoryBudget
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from typing import Self
 
 QUICK_BYTES = 20_000_000
 """Memory for one file in each of the quick children: a picture of five megapixels."""
 LARGE_BYTES = 272_000_000
 """Memory for one file in the larger child: four bytes for each of 67 million pixels, the most that is accepted."""
+_PNG_BYTES = 128 * 1024**2  # of converted pictures that are being sent; a larger one is alone
+_PNG_WAIT_S = 15.0
+_BUSY = "The server is sending too many large pictures at the moment; please try again in a few seconds."
 _WARNINGS_PER_S, _WARNINGS = 1.0, 20
 _LONGEST_WARNING = 300
 _TOO_EXPENSIVE = "Decoding this image takes too much time or memory; save it as PNG and send it again."
@@ -38,6 +44,7 @@ class Decoders:
 
     def __init__(self, quick_children: int) -> None:
         self._quick_children = quick_children
+        self._pngs = MemoryBudget(_PNG_BYTES)
 
     async def __aenter__(self) -> Self:
         read_end, self._write_end = os.pipe()
@@ -73,6 +80,17 @@ class Decoders:
     async def convert_to_png(self, data: bytes) -> bytes:
         """Return the upright image as a PNG file. Raises BadImage, TooLarge, ClientDisconnect."""
         return await self._run("convert", data)
+
+    @asynccontextmanager
+    async def room_for_png(self, pixels: int) -> AsyncIterator[None]:
+        """Reserve memory for a picture from `convert_to_png`, for as long as it is sent. Raises Busy."""
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_PNG_WAIT_S):
+                    await held.enter_async_context(self._pngs.reserve(min(pixels * 3, _PNG_BYTES)))
+            except TimeoutError:
+                raise Busy(_BUSY) from None
+            yield
 
     async def convert_alpha_mask(self, data: bytes) -> bytes:
         """Return a mask, white where the file is transparent, as PNG. Raises BadInput, TooLarge, ClientDisconnect."""

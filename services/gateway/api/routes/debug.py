@@ -11,6 +11,7 @@ from services.gateway.api.archives import zip_response
 from services.gateway.api.schemas import CleanUpRequest
 from services.gateway.core import debug_sessions
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
+from services.gateway.http.image_response import whole_image
 from services.gateway.http.json_body import require_json
 from shared.errors import BadInput, NotFound
 from shared.messages import DebugSession
@@ -40,9 +41,10 @@ async def details(name: str, deps: InjectedDeps, owner: CurrentOwner) -> dict[st
 @router.get("/sessions/{name}/images/{file_name}", response_class=Response)
 async def image(name: str, file_name: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return one image of a session."""
-    for file in debug_sessions.files_of(await _find_session(deps, owner, name)):
+    session = await _find_session(deps, owner, name)
+    for file in debug_sessions.files_of(session):
         if file.name == file_name:
-            return Response(await deps.images.get(file.bucket, file.sha256), media_type="image/png")
+            return await whole_image(deps.images, await debug_sessions.find_image(deps.images, session, file), {})
     raise NotFound("This session has no such image.")
 
 
@@ -50,8 +52,9 @@ async def image(name: str, file_name: str, deps: InjectedDeps, owner: CurrentOwn
 async def download(name: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return a session's images and metadata in a ZIP archive."""
     session = await _find_session(deps, owner, name)
-    images = await debug_sessions.load_images(deps.images, session)
-    return zip_response(session.name, images, debug_sessions.metadata_of(session))
+    refs = await debug_sessions.find_images(deps.images, session)
+    images = {name: deps.images.stream(ref.bucket, ref.sha256) for name, ref in refs.items()}
+    return await zip_response(session.name, images, debug_sessions.metadata_of(session))
 
 
 @router.get("/status")

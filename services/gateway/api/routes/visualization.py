@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.exceptions import HTTPException
 
 from services.gateway.api.archives import zip_response
-from services.gateway.api.before_after import load_original, load_result, require_done
+from services.gateway.api.before_after import find_original, png_pieces, png_response, require_done
 from services.gateway.api.job_views import metadata_of
 from services.gateway.deps import CurrentOwner, InjectedDeps
 
@@ -17,14 +17,14 @@ router = APIRouter(prefix="/api/visualization", tags=["debug"])
 async def original(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the upload."""
     record = await deps.jobs.find(owner, job_id)
-    return Response(await load_original(deps.jobs, deps.images, deps.decoders, record), media_type="image/png")
+    return await png_response(deps.images, deps.decoders, await find_original(deps.jobs, deps.images, record))
 
 
 @router.get("/{job_id}/generated", response_class=Response)
 async def get_generated(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the result."""
     record = await deps.jobs.find(owner, job_id)
-    return Response(await load_result(deps.images, deps.decoders, require_done(record)), media_type="image/png")
+    return await png_response(deps.images, deps.decoders, require_done(record).result)
 
 
 @router.get("/{job_id}/download", response_class=Response)
@@ -36,8 +36,6 @@ async def download(
         raise HTTPException(400, "The only supported format is zip.")
     record = await deps.jobs.find(owner, job_id)
     done = require_done(record)
-    images = {
-        "original.png": await load_original(deps.jobs, deps.images, deps.decoders, record),
-        "generated.png": await load_result(deps.images, deps.decoders, done),
-    }
-    return zip_response(record.job_id, images, metadata_of(record, done).model_dump(mode="json", by_alias=True))
+    refs = {"original.png": await find_original(deps.jobs, deps.images, record), "generated.png": done.result}
+    images = {name: png_pieces(deps.images, deps.decoders, ref) for name, ref in refs.items()}
+    return await zip_response(record.job_id, images, metadata_of(record, done).model_dump(mode="json", by_alias=True))

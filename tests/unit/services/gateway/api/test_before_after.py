@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from services.gateway.api.before_after import to_png
+from services.gateway.api.before_after import png_pieces
 from shared.errors import BadImage
+from shared.image_store import digest
+from shared.messages import ImageRef
+from tests.fakes import FakeImageStore
 from tests.gateway import png, saved
 
 if TYPE_CHECKING:
     from services.gateway.decoding.decoders import Decoders
+
+
+async def to_png(decoders: Decoders, data: bytes, kind: str = "image/jpeg") -> bytes:
+    """Store an upload and read it as PNG."""
+    images = FakeImageStore()
+    ref = ImageRef(
+        bucket="inputs", sha256=await digest(data), content_type=kind, width=30, height=20, size_bytes=len(data)
+    )
+    await images.put("inputs", data, ref)
+    return b"".join([piece async for piece in png_pieces(images, decoders, ref)])
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -22,7 +36,7 @@ def open_image(data: bytes) -> Image.Image:
 
 async def test_a_png_stays_as_it_is(decoders: Decoders) -> None:
     """Byte for byte."""
-    assert await to_png(decoders, png()) == png()
+    assert await to_png(decoders, png(), "image/png") == png()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -46,3 +60,14 @@ async def test_a_damaged_picture_is_refused(decoders: Decoders) -> None:
     """The error is a sentence."""
     with pytest.raises(BadImage):
         await to_png(decoders, saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])
+
+
+async def test_pictures_that_are_sent_share_a_budget(decoders: Decoders) -> None:
+    """A very large one is sent alone; others wait for its end."""
+    async with decoders.room_for_png(10**9):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0), decoders.room_for_png(1):
+                pytest.fail("There was room.")
+
+    async with decoders.room_for_png(1), decoders.room_for_png(1):
+        assert open_image(await to_png(decoders, saved(Image.new("RGB", (30, 20)), "JPEG"))).format == "PNG"
