@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from shared import metrics, subjects
@@ -181,19 +182,24 @@ async def dead_letter_job(
     log_seq: int | None = None,
     work: JobWork | None = None,
     raw: bytes | None = None,
+    in_attempt: bool = False,
 ) -> None:
     """Store a dead letter with the history of the job's attempts, then end the job as failed. Idempotent.
 
-    `raw` is the message as it came, if it could not be parsed; the letter has its first 256 KiB.
+    `raw` is the message as it came, if it could not be parsed; the letter has its first 256 KiB. `in_attempt`: the
+    last attempt ended with this error, of which no other event is stored.
     Raises BrokerUnavailable.
     """
     metrics.DEAD_LETTERS.labels(error.code).inc()
+    history = await load_attempts(bus, job_id)
+    if in_attempt and ended_unreported(history):
+        history[-1] = history[-1].model_copy(update={"ended_at": time.time(), "outcome": error.code})
     letter = DeadLetter(
         job_id=job_id,
         reason=error.code,
         message=error.message,
         attempts=attempts,
-        history=await load_attempts(bus, job_id),
+        history=history,
         log_seq=log_seq,
         work=work,
         raw=None if raw is None else raw[:_RAW_BYTES].decode(errors="replace"),

@@ -153,6 +153,7 @@ async def test_bad_input_fails_at_once(desk: Desk) -> None:
     assert end.code == "bad_input"
     assert end.message == "The field mask is missing: mark the region to edit."
     assert (letter.reason, letter.message) == (end.code, end.message)
+    assert [(each.outcome, each.ended_at is None) for each in letter.history] == [("bad_input", False)]
     assert 2 not in await desk.attempts("j1")
 
 

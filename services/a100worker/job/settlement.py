@@ -93,7 +93,7 @@ class Settlement:
         """Settle an attempt without a result. Retry the job unless its input is bad or no attempt is left."""
         if isinstance(error, BadInput | NotFound):
             self._count("refused")
-            await self._dead_letter(error)
+            await self._dead_letter(error, in_attempt=True)
             return
         # After a user's cancel the broker refuses the event that `_return` publishes. Any other cancel comes from
         # the service or the engine.
@@ -125,10 +125,10 @@ class Settlement:
         self._count("returned")
         log.warning("job.returned", extra=self._log_fields(reason=reason))
 
-    async def _dead_letter(self, error: ArtMancerError) -> None:
-        work = self._work
+    async def _dead_letter(self, error: ArtMancerError, *, in_attempt: bool = False) -> None:
+        work, attempts = self._work, self.attempt
         await job_events.dead_letter_job(
-            self._bus, work.job_id, error, attempts=self.attempt, log_seq=work.log_seq, work=work
+            self._bus, work.job_id, error, attempts=attempts, log_seq=work.log_seq, work=work, in_attempt=in_attempt
         )
         await self._delivery.ack()
 
