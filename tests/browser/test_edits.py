@@ -9,6 +9,7 @@ from PIL import Image
 from playwright.async_api import expect
 
 from tests.browser.pictures import SAMPLES, read
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.browser.studio import Studio
@@ -139,6 +140,32 @@ async def test_white_balance_by_mouse(studio: Studio) -> None:
 
     assert none.tobytes() == read(SAMPLES / "coffee.jpg").tobytes()
     assert len({full.tobytes(), half.tobytes(), none.tobytes()}) == 3
+
+
+async def test_a_white_balance_is_shown_while_its_sliders_move(studio: Studio) -> None:
+    """The stage has the colours of the job before there is one; the original is there while V is held."""
+    places = ((50.0, 350.0), (560.0, 40.0), (300.0, 200.0), (420.0, 300.0))
+    await studio.choose_sample("coffee")
+    before = [await studio.colour(place) for place in places]
+    await studio.task("White balance")
+    await studio.page.get_by_label("Strength").fill("60")
+    await studio.page.get_by_label("Temperature").fill("40")
+
+    async def is_warm() -> bool:
+        return (await studio.colour(places[0]))[2] < before[0][2] - 5
+
+    await wait_until(is_warm, "the stage shows a warmer photo")
+    live = [await studio.colour(place) for place in places]
+    await studio.page.keyboard.down("v")
+    held = [await studio.colour(place) for place in places]
+    await studio.page.keyboard.up("v")
+    await studio.run.click()
+    await studio.shows_result()
+    await studio.divider.press("Home")
+    done = [await studio.colour(place) for place in places]
+
+    assert held == before
+    assert max(abs(one - other) for a, b in zip(live, done, strict=True) for one, other in zip(a, b, strict=True)) <= 2
 
 
 async def test_white_balance_by_keyboard(studio: Studio) -> None:

@@ -57,9 +57,10 @@ export class Studio extends EventTarget {
   shown = null;
   result = new Result(this);
   progress = new Progress((text) => this.notices.say(text));
-  #hold = new Hold(this);
+  hold = new Hold(this);
   #film = new Filmstrip(this);
   #runButton = new RunButton();
+  #isLive = false;
   runner = new Runner(this);
   /** Counts opened photos and edits, to detect late responses. */
   turn = 0;
@@ -192,6 +193,7 @@ export class Studio extends EventTarget {
     if (!photo || !shown || !timeline.roll) return;
     timeline.take(shown, photo);
     await this.steps.showVersion(timeline.roll, shown);
+    if (this.workspace.task === "white-balance") this.settings.restore({ ...this.settings.all, strength: 0, temperature: 0 });
     this.workspace.photo.stage.canvas.focus({ preventScroll: true });
   }
 
@@ -298,10 +300,22 @@ export class Studio extends EventTarget {
   showRun() {
     const { task, missing } = this.workspace;
     this.settings.show(task, WORDS[task].prompt);
+    if (task === "white-balance") this.#showLive();
     this.retouch.show();
-    this.#hold.show();
+    this.hold.show();
     this.#runButton.show(task, this.view, missing === "", this.runner.isSending);
     this.desk.touch();
+  }
+
+  /** Show a white balance while its sliders move. */
+  async #showLive() {
+    if (this.#isLive) return;
+    this.#isLive = true;
+    try {
+      new (await import("./edit/live-balance.js")).LiveBalance(this);
+    } catch {
+      this.#isLive = false; // offline: the next use asks again
+    }
   }
 
   /** Show the name, size and version of the photo on the stage. */

@@ -34,6 +34,8 @@ export class Settings {
   #guidance = number("guidance");
   #strength = byId("strength", HTMLInputElement);
   #strengthText = byId("strength-text", HTMLOutputElement);
+  #temperature = byId("temperature", HTMLInputElement);
+  #temperatureText = byId("temperature-text", HTMLOutputElement);
   #variant = byId("variant", HTMLInputElement);
   /** @type {Task} */
   #task = "removal";
@@ -41,7 +43,7 @@ export class Settings {
   /** @param {Capabilities} capabilities */
   constructor(capabilities) {
     this.capabilities = capabilities;
-    this.#strength.addEventListener("input", () => this.#showStrength());
+    for (const slider of [this.#strength, this.#temperature]) slider.addEventListener("input", () => this.#showSliders());
     byId("new-seed", HTMLButtonElement).addEventListener("click", () => {
       this.#seed.value = String(Math.floor(Math.random() * SEEDS));
     });
@@ -76,6 +78,7 @@ export class Settings {
       steps: this.#steps.valueAsNumber,
       guidance: this.#guidance.valueAsNumber,
       strength: this.#strength.valueAsNumber / 100,
+      temperature: this.#temperature.valueAsNumber,
       variant: Number(this.#variant.checked),
     };
   }
@@ -109,11 +112,14 @@ export class Settings {
     };
     for (const [name, field] of Object.entries(fields)) field.value = String(chosen[name] ?? field.defaultValue);
     this.#strength.value = String(Math.round(Number(chosen.strength ?? 1) * 100));
+    this.#temperature.value = String(chosen.temperature ?? 0);
     this.#variant.checked = Boolean(chosen.variant);
-    this.#showStrength();
+    this.#showSliders();
   }
 
-  #showStrength() {
+  #showSliders() {
     this.#strengthText.value = `${this.#strength.value} %`;
+    const warmer = this.#temperature.valueAsNumber;
+    this.#temperatureText.value = `${warmer > 0 ? "+" : warmer < 0 ? "−" : ""}${Math.abs(warmer)}`;
   }
 }

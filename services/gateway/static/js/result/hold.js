@@ -37,8 +37,8 @@ export class Hold {
 
   /** Show the button where there is an original to see. */
   show() {
-    const { view, timeline } = this.studio;
-    this.#button.hidden = view === "work" || (view === "edit" && timeline.at === null);
+    const { view, timeline, workspace } = this.studio;
+    this.#button.hidden = view === "work" || (view === "edit" && timeline.at === null && !workspace.photo.live);
   }
 
   /** @param {KeyboardEvent} event */

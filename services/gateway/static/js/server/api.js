@@ -151,6 +151,16 @@ function sendBytes(blob, key, tell, signal) {
 }
 
 /**
+ * The gains of R, G and B in linear light that a white balance at full strength would take.
+ * @param {string} sha256
+ * @param {AbortSignal} signal
+ * @returns {Promise<[number, number, number]>}
+ */
+export async function readGains(sha256, signal) {
+  return (await (await request(`/v1/images/${sha256}/white-balance/estimate`, { signal }, false)).json()).gains;
+}
+
+/**
  * @param {string} sha256
  * @param {AbortSignal} [signal]
  */

@@ -49,6 +49,8 @@ export class Pane extends EventTarget {
   /** The mask exists but is hidden. */
   hidesMask = false;
   busy = false;
+  /** @type {CanvasImageSource | null} shown instead of the photo's own pixels */
+  live = null;
   /** Whether a click at a point is used by somebody else.
    * @type {(point: Point) => boolean} */
   isTakenBy = () => false;
@@ -94,7 +96,7 @@ export class Pane extends EventTarget {
     };
     /** @type {import("./stage.js").Layer[]} */
     this.layers = [
-      pictureLayer(() => this.photo?.preview ?? null),
+      pictureLayer(() => this.live ?? this.photo?.preview ?? null),
       maskLayer(
         () => this.raster,
         () => this.#look(),

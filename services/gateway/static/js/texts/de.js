@@ -72,6 +72,7 @@ export const GERMAN = {
   Shadow: "Schatten",
   "This browser cannot make a picture of this size; download the transparent one.":
     "Dieser Browser kann kein Bild dieser Größe erzeugen; laden Sie das transparente herunter.",
+  Temperature: "Temperatur",
   "Balance colours": "Farben abgleichen",
   "Balancing colours": "Farben werden abgeglichen",
   Balanced: "Abgeglichen",
