@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SMALL_SIDE_PX = 384
 """The long side of the copy that a colour cast is estimated from; more pixels do not improve the estimate."""
 _CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
-_BAND_ROWS = 256
+_BAND_ROWS = 32  # of a photo of 48 megapixels 150 ms of processor time; with 256 rows, which leave the cache, 185
 _MOST_THREADS = 4  # OpenCV and numpy release the interpreter lock
 _CODES = np.arange(256) / 255
 # IEC 61966-2-1
