@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from shared.messages import Task
 
 UNKNOWN_MS = 1000.0  # the cost of a job without an estimate in the fair queue
+_UNKNOWN_POWER = 0.5  # how durations grow with the pixels, while only one size is measured
 _WEIGHT = 0.2  # of the newest measurement: the mean follows a change of hardware within a few jobs
 # A worker has events when it starts and ends a job. So it counts for two of the longest jobs, and for two minutes while
 # jobs are short.
@@ -34,12 +36,13 @@ class DurationEstimator:
         self._mean_ms[kind] = mean + _WEIGHT * (took_ms - mean)
 
     def duration_ms(self, task: Task, pixels: int, steps: int) -> float | None:
-        """Estimate a duration from the nearest measured size of the task; None if the task was never measured."""
+        """Estimate a duration from the measured sizes of the task; None if the task was never measured."""
         _, size, count = _kind(task, pixels, steps)
-        known = [(kind, mean) for kind, mean in self._mean_ms.items() if kind[0] == task]
-        if not known:
+        counts = {kind[2] for kind in self._mean_ms if kind[0] == task}
+        if not counts:
             return None
-        return min(known, key=lambda item: (abs(item[0][1] - size), abs(item[0][2] - count)))[1]
+        nearest = min(counts, key=lambda known: (abs(known - count), known))
+        return _at(size, {kind[1]: mean for kind, mean in self._mean_ms.items() if kind[::2] == (task, nearest)})
 
     def see_worker(self, worker: str) -> None:
         """Note that an event of a worker has arrived. Do not call it for an event of the past."""
@@ -54,6 +57,27 @@ class DurationEstimator:
     def _active_s(self) -> float:
         longest_ms = max(self._mean_ms.values(), default=0.0)
         return max(_MIN_ACTIVE_S, _ACTIVE_JOBS * longest_ms / 1000)
+
+
+def _at(size: int, means: dict[int, float]) -> float:
+    """Return the mean duration at a size, a power of two: between two measured ones, or beyond the nearest.
+
+    Larger photos take longer, but never more than in proportion; with a single measured size, by the root of it.
+    """
+    if size in means:
+        return means[size]
+    low, high = _neighbours(size, sorted(means))
+    power = _UNKNOWN_POWER
+    if low != high and means[low] > 0 and means[high] > 0:
+        power = min(1.0, max(0.0, math.log2(means[high] / means[low]) / (high - low)))
+    start = low if abs(size - low) <= abs(size - high) else high
+    return means[start] * math.exp2(power * (size - start))
+
+
+def _neighbours(size: int, known: list[int]) -> tuple[int, int]:
+    """Return the two measured sizes around a size, or the two at its end; a single one twice."""
+    place = min(max(bisect(known, size), 1), max(1, len(known) - 1))
+    return known[place - 1], known[min(place, len(known) - 1)]
 
 
 def _kind(task: Task, pixels: int, steps: int) -> tuple[Task, int, int]:

@@ -18,14 +18,45 @@ def test_a_task_has_no_estimate_before_its_first_measurement() -> None:
     assert estimator.duration_ms(Task.INSERTION, MEGAPIXEL, 10) is None
 
 
-def test_the_nearest_size_counts() -> None:
-    """A size without measurements uses those of the nearest size."""
+def test_a_measured_size_counts() -> None:
+    """Sizes up to the next power of two are one."""
     estimator = DurationEstimator()
     estimator.record(Task.REMOVAL, MEGAPIXEL, 10, 800)
     estimator.record(Task.REMOVAL, 16 * MEGAPIXEL, 10, 9_000)
 
-    assert estimator.duration_ms(Task.REMOVAL, MEGAPIXEL * 3 // 2, 10) == 800
+    assert estimator.duration_ms(Task.REMOVAL, MEGAPIXEL * 5 // 4, 10) == 800
     assert estimator.duration_ms(Task.REMOVAL, 12 * MEGAPIXEL, 10) == 9_000
+
+
+@pytest.mark.parametrize(
+    ("measured", "megapixels", "expected_ms"),
+    [
+        pytest.param({1: 800, 16: 12_800}, 4, 3_200, id="between"),
+        pytest.param({1: 800, 16: 12_800}, 64, 51_200, id="above"),
+        pytest.param({4: 2_000, 16: 2_000}, 64, 2_000, id="where-size-does-not-matter"),
+        pytest.param({1: 1_000, 4: 9_000}, 16, 36_000, id="never-more-than-in-proportion"),
+        pytest.param({4: 9_000, 16: 1_000}, 64, 1_000, id="never-shorter"),
+        pytest.param({1: 1_000}, 16, 4_000, id="one-measured-size"),
+        pytest.param({16: 4_000}, 1, 1_000, id="below"),
+        pytest.param({16: 0}, 1, 0, id="no-time"),
+    ],
+)
+def test_another_size_is_estimated(measured: dict[int, float], megapixels: int, expected_ms: float) -> None:
+    """A photo of 16 megapixels after one of 1 megapixel is not promised in the time of the small one."""
+    estimator = DurationEstimator()
+    for size, took_ms in measured.items():
+        estimator.record(Task.REMOVAL, size * MEGAPIXEL, 10, took_ms)
+
+    assert estimator.duration_ms(Task.REMOVAL, megapixels * MEGAPIXEL, 10) == pytest.approx(expected_ms)
+
+
+def test_the_nearest_number_of_steps_counts() -> None:
+    """More than the size does."""
+    estimator = DurationEstimator()
+    estimator.record(Task.REMOVAL, MEGAPIXEL, 4, 800)
+    estimator.record(Task.REMOVAL, 16 * MEGAPIXEL, 50, 90_000)
+
+    assert estimator.duration_ms(Task.REMOVAL, MEGAPIXEL, 40) == pytest.approx(90_000 / 4)
 
 
 def test_the_mean_follows_a_change_of_hardware() -> None:
