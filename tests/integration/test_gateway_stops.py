@@ -185,9 +185,10 @@ async def test_a_gateway_without_a_broker_makes_the_client_wait(
     await nats_server.stop()
     async with gateway_process(**variables), Client(port) as client, asyncio.TaskGroup() as group:
         await healthy(client, "degraded")
+        await client.get("/v1/nothing")  # until then the app is being imported, and requests wait for that
         paths = [f"/api/generate/{name}/{task}" for name in ("stream", "result", "result-image")]
         asked = [group.create_task(client.get(path), name="asked") for path in paths]
-        await client.get("/api/health")  # answered after the others have been received
+        await client.get("/v1/nothing")  # answered after the others have been received
         await nats_server.start()
         await bus.up.wait()
         await worker.finish(task)

@@ -167,6 +167,19 @@ def test_a_job_that_was_handed_back_waits_again() -> None:
     assert (record.state, record.step, record.fraction, record.message) == (JobState.QUEUED, None, 0.0, None)
 
 
+def test_a_lost_worker_is_reported_until_the_next_one_begins() -> None:
+    """The job waits with the sentence; a frozen worker that goes on takes it back too."""
+    lost = RETURNED.model_copy(update={"reason": "vanished", "message": "The worker was lost."})
+    waiting = fold_all([QUEUED, STARTED, PROGRESS, lost])
+    after = [fold_all([QUEUED, STARTED, lost, next_one]) for next_one in (STARTED, PROGRESS)]
+
+    assert (waiting.state, waiting.message) == (JobState.QUEUED, "The worker was lost.")
+    assert [(record.state, record.message) for record in after] == [
+        (JobState.RUNNING, None),
+        (JobState.RUNNING, PROGRESS.message),
+    ]
+
+
 def test_who_has_lost_a_job_cannot_hand_it_back() -> None:
     """A frozen worker wakes up when another one has begun, in the next attempt."""
     record = fold_all([QUEUED, STARTED, STARTED.model_copy(update={"worker": "w2", "attempt": 2}), RETURNED])
