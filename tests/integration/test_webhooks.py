@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ from standardwebhooks import WebhookVerificationError
 from services.gateway.v1.webhooks.schemas import CheckWebhook, JobWebhook
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings as ManagerSettings
-from shared import webhook_subjects
+from shared import subjects, webhook_subjects
 from shared.messages import Cancelled
 from shared.settings import NatsSettings
-from shared.topology import WEBHOOK_Q
+from shared.topology import FAN_OUT, JOB_EV, JOBS, WEBHOOK_Q
 from shared.webhook_messages import WebhookDelivery
 from tests.gateway import png
 from tests.keyed import keyed_gateway
@@ -282,6 +283,40 @@ async def test_many_endpoints_are_called_at_once(house: House, receiver: Receive
     await wait_until(logged, "each call is logged")
     found = [each for endpoint in made for each in await attempts(house.alice, endpoint)]
     assert {(each["attempt"], each["outcome"]) for each in found} == {(1, "delivered")}
+
+
+@pytest.mark.usefixtures("manager")
+async def test_a_full_table_delays_a_delivery_and_loses_none(
+    house: House, receiver: Receiver, work: WorkerByHand, bus: Bus
+) -> None:
+    """The sender deletes what exceeds the shares of others; until then the end of a job waits."""
+    endpoint = await make(house.alice, receiver.url)
+    filler = webhook_subjects.delivery("bob", "wh_1", "end", "j0")
+    await bus.publish(filler, WebhookDelivery(by="other", due_at=time.time() + 3600))
+    streams = bus.client.jetstream()
+    config = (await streams.stream_info(WEBHOOK_Q)).config
+    config.max_msgs = 1
+    await streams.update_stream(config)
+    await work.queue("j1")
+    await work.finish("j1")
+
+    async def tries() -> int:
+        return int((await streams.consumer_info(JOB_EV, FAN_OUT)).delivered.consumer_seq)
+
+    async def is_known() -> bool:
+        return await bus.first(JOBS, subjects.job_record_anywhere("j1")) is not None
+
+    async def is_tried_again() -> bool:
+        return await tries() > before
+
+    await wait_until(is_known, "the job is known")
+    before = await tries() + 1  # one of which the job was not known yet
+    await wait_until(is_tried_again, "the end has found the table full")
+    await bus.purge(WEBHOOK_Q, filler)
+
+    (request,) = await receiver.has(1)
+    assert request.verified(endpoint["secret"])["data"]["job_id"] == "j1"
+    assert [each["outcome"] for each in await attempts(house.alice, endpoint)] in ([], ["delivered"])
 
 
 @pytest.mark.usefixtures("manager")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.webhook_messages import WebhookEndpoint
 
 _CACHED_ENDS = 4096
-_FULL_S = 5.0  # the sender deletes what exceeds an owner's share
+_FULL_S = 1.0  # the sender deletes what exceeds an owner's share
 _RECORD_S, _RECORD_DELIVERIES = 0.25, 20  # the view follows the events within a moment
 log = logging.getLogger(__name__)
 
