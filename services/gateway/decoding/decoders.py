@@ -30,7 +30,8 @@ QUICK_BYTES = 20_000_000
 """Memory for one file in each of the quick children: a picture of five megapixels."""
 LARGE_BYTES = 272_000_000
 """Memory for one file in the larger child: four bytes for each of 67 million pixels, the most that is accepted."""
-_PNG_BYTES = 128 * 1024**2  # of converted pictures that are being sent; a larger one is alone
+_PNGS_BYTES = 128 * 1024**2  # of converted pictures that are being sent
+_PNG_SHARE_BYTES = 96 * 1024**2  # of one owner, who may read slowly; a larger picture counts as this
 _PNG_WAIT_S = 15.0
 _BUSY = "The server is sending too many large pictures at the moment; please try again in a few seconds."
 _WARNINGS_PER_S, _WARNINGS = 1.0, 20
@@ -44,7 +45,8 @@ class Decoders:
 
     def __init__(self, quick_children: int) -> None:
         self._quick_children = quick_children
-        self._pngs = MemoryBudget(_PNG_BYTES)
+        self._pngs = MemoryBudget(_PNGS_BYTES)
+        self._png_shares: WeakValueDictionary[str, MemoryBudget] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
         read_end, self._write_end = os.pipe()
@@ -84,10 +86,13 @@ class Decoders:
     @asynccontextmanager
     async def room_for_png(self, pixels: int) -> AsyncIterator[None]:
         """Reserve memory for a picture from `convert_to_png`, for as long as it is sent. Raises Busy."""
+        size_bytes = min(pixels * 3, _PNG_SHARE_BYTES)
+        share = self._png_shares.setdefault(current_owner(), MemoryBudget(_PNG_SHARE_BYTES))
         async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(_PNG_WAIT_S):
-                    await held.enter_async_context(self._pngs.reserve(min(pixels * 3, _PNG_BYTES)))
+                    await held.enter_async_context(share.reserve(size_bytes))
+                    await held.enter_async_context(self._pngs.reserve(size_bytes))
             except TimeoutError:
                 raise Busy(_BUSY) from None
             yield

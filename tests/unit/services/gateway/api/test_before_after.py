@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from services.gateway.api.before_after import png_pieces
+from services.gateway.http.client import CURRENT, Client
 from shared.errors import BadImage
 from shared.image_store import digest
 from shared.messages import ImageRef
@@ -17,6 +19,10 @@ from tests.fakes import FakeImageStore
 from tests.gateway import png, saved
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.types import Message
+
     from services.gateway.decoding.decoders import Decoders
 
 
@@ -62,12 +68,29 @@ async def test_a_damaged_picture_is_refused(decoders: Decoders) -> None:
         await to_png(decoders, saved(Image.effect_noise((90, 90), 50), "JPEG")[:900])
 
 
-async def test_pictures_that_are_sent_share_a_budget(decoders: Decoders) -> None:
-    """A very large one is sent alone; others wait for its end."""
-    async with decoders.room_for_png(10**9):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0), decoders.room_for_png(1):
-                pytest.fail("There was room.")
+@contextlib.contextmanager
+def owned_by(owner: str) -> Iterator[None]:
+    """Do what follows in the name of this owner."""
+    token = CURRENT.set(Client(owner, never))
+    yield
+    CURRENT.reset(token)
 
-    async with decoders.room_for_png(1), decoders.room_for_png(1):
-        assert open_image(await to_png(decoders, saved(Image.new("RGB", (30, 20)), "JPEG"))).format == "PNG"
+
+async def never() -> Message:
+    """Receive nothing."""
+    raise AssertionError("Nothing is received.")
+
+
+async def test_pictures_that_are_sent_share_a_budget(decoders: Decoders) -> None:
+    """A very large one is the only one of its owner; others wait for its end, and other owners need not."""
+    with owned_by("ann"):
+        async with decoders.room_for_png(10**9):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0), decoders.room_for_png(1):
+                    pytest.fail("There was room.")
+            with owned_by("bob"):
+                async with decoders.room_for_png(4_000_000):
+                    pass
+
+        async with decoders.room_for_png(1), decoders.room_for_png(1):
+            assert open_image(await to_png(decoders, saved(Image.new("RGB", (30, 20)), "JPEG"))).format == "PNG"
