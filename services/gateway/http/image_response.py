@@ -34,19 +34,24 @@ def image_headers(ref: ImageRef) -> dict[str, str]:
 
 
 async def image_response(
-    images: StreamedStore, ref: ImageRef, headers_sent: Mapping[str, str], more: Mapping[str, str] | None = None
+    images: StreamedStore,
+    ref: ImageRef,
+    headers_sent: Mapping[str, str],
+    more: Mapping[str, str] | None = None,
+    *,
+    has_body: bool = True,
 ) -> Response:
     """Return the image, a range of it or 304, as the request's headers ask; a large one is read as it is sent.
 
-    `more` are further headers of the response. Raises HTTPException (416) for a range beyond its end, ImageNotFound,
-    BrokerUnavailable.
+    `more` are further headers of the response; that to HEAD has no body. Raises HTTPException (416) for a range beyond
+    its end, ImageNotFound, BrokerUnavailable.
     """
     headers = image_headers(ref) | dict(more or {})
     if _matches(headers_sent.get("if-none-match", ""), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = _span(headers_sent, headers["ETag"], ref.size_bytes)
     if ref.size_bytes > STREAMED_FROM_BYTES:
-        return await _stream(images, ref, headers, span)
+        return await _stream(images, ref, headers, span, has_body=has_body)
     data = await images.get(ref.bucket, ref.sha256)
     if span is None:
         return Response(data, media_type=ref.content_type, headers=headers)
@@ -63,16 +68,25 @@ async def whole_image(images: StreamedStore, ref: ImageRef, headers: dict[str, s
 
 
 async def _stream(
-    images: StreamedStore, ref: ImageRef, headers: dict[str, str], span: tuple[int, int] | None
+    images: StreamedStore,
+    ref: ImageRef,
+    headers: dict[str, str],
+    span: tuple[int, int] | None,
+    *,
+    has_body: bool = True,
 ) -> Response:
     start, stop = span or (0, ref.size_bytes)
     headers = {**headers, "Content-Length": str(stop - start)}
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{ref.size_bytes}"
+    status = 200 if span is None else 206
     pieces = images.stream(ref.bucket, ref.sha256)
     first = await anext(pieces)  # before the response: the image may be missing
+    if not has_body:  # the server would read all pieces and drop them
+        await pieces.aclose()
+        return Response(None, status, headers, ref.content_type)
     body = _cut(first, pieces, start, stop)
-    return StreamingResponse(body, 200 if span is None else 206, headers, ref.content_type)
+    return StreamingResponse(body, status, headers, ref.content_type)
 
 
 async def _cut(first: bytes, rest: AsyncGenerator[bytes, None], start: int, stop: int) -> AsyncIterator[bytes]:

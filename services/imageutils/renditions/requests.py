@@ -146,7 +146,8 @@ def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | No
 
 def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
     """Return the name under which a rendition is kept: of all that its bytes depend on."""
-    facts = (request.format, f"q{request.quality or 0}", "gps" if request.gps else "no-gps")
+    quality = 0 if request.format == "png" else request.quality or 0  # or a hundred requests make one picture
+    facts = (request.format, f"q{quality}", "gps" if request.gps else "no-gps")
     return ".".join(
         (f"rendition-{_VERSION}", request.image.sha256, "none" if upload is None else upload.sha256, *facts)
     )

@@ -137,11 +137,10 @@ async def download_result(
     done = _done_of(record)
     if patch:
         return await patch_response(deps.images, done, request.headers)
-    if wanted is None:
-        response = await image_response(deps.images, done.result, request.headers)
-    else:
-        made = await deps.renditions.of_result(owner, record, done, wanted)
-        response = await image_response(deps.images, made.image, request.headers)
+    image = done.result
+    if wanted is not None:
+        image = (await deps.renditions.of_result(owner, record, done, wanted)).image
+    response = await image_response(deps.images, image, request.headers, has_body=request.method != "HEAD")
     response.headers["Vary"] = "Accept"
     return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,11 @@ from shared.errors import ImageNotFound
 from shared.messages import ImageRef
 from tests.fakes import FakeImageStore
 from tests.gateway import png
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from shared.object_buckets import Bucket
 
 SIZES = st.integers(1, 10_000)
 
@@ -103,6 +109,18 @@ async def test_a_range_behind_the_end_is_refused() -> None:
     assert refusal.value.headers == {"Content-Range": f"bytes */{len(data)}"}
 
 
+class CountingStore(FakeImageStore):
+    """Counts the pieces that are read."""
+
+    pieces = 0
+
+    async def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
+        """See StreamedStore."""
+        async for piece in super().stream(bucket, sha256):
+            self.pieces += 1
+            yield piece
+
+
 LARGE = b"".join(number.to_bytes(4) for number in range(700_000))
 
 
@@ -127,6 +145,25 @@ async def test_a_large_image_is_sent_in_pieces(header: str, expected: bytes, sta
     assert b"".join(pieces) == expected
     assert max(len(piece) for piece in pieces) <= 512 * 1024
     assert (response.status_code, response.headers["content-length"]) == (status, str(len(expected)))
+
+
+@pytest.mark.parametrize("header", ["", "bytes=500000-1700000"])
+async def test_head_reads_one_piece(header: str) -> None:
+    """It has the headers of GET, and does not read an image that nobody gets."""
+    images = CountingStore()
+    ref = ImageRef(
+        bucket="results", sha256=hashlib.sha256(LARGE).hexdigest(), content_type="image/png", width=1, height=1,
+        size_bytes=len(LARGE),
+    )  # fmt: skip
+    await images.put("results", LARGE, ref)
+    asked = {"range": header} if header else {}
+
+    head = await image_response(images, ref, asked, has_body=False)
+    read = images.pieces
+    answer = await image_response(images, ref, asked)
+
+    assert (head.status_code, head.body, read) == (answer.status_code, b"", 1)
+    assert head.headers == answer.headers
 
 
 async def test_a_large_image_that_is_gone_is_found_missing_before_the_response() -> None:
