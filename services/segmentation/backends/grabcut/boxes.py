@@ -1,11 +1,12 @@
 """Drafts for a drawn box: its salient part, and GrabCut in the whole box.
 
-The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`measure_fit`).
+The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`rate`). A mask that runs
+over a drawn side ends at the strongest edge near it, never at the side itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.segmentation.backends.grabcut.scene import Scene
-    from shared.image_codec import Grey
+    from shared.image_codec import Grey, Rgb
 
-_MARGIN = 0.12  # share of the box's long side: context for the saliency
-_SPILL = 0.05  # share of the box's long side: an object that ends in this margin is taken whole
+_MARGIN = 0.15  # share of the box's long side: the object may end in this margin
 _BACKGROUND = 0.05  # share of the box's long side beyond that margin: background for GrabCut's model
+_CORE = 0.93  # share of the box's sides: a mask that runs over a side ends between this core and the margin
+_OVAL = 0.85  # share of the box's sides: the ellipse that GrabCut starts from
+_ROUND = 8  # exponent of the superellipse that bounds core and margin: curved, and it contains the box's corners
+_CUT_COST = 0.25
+_NEAR = np.ones((3, 3), np.uint8)
 _FILLS = 0.25  # minimum share of the box that is salient
 _SMALL_PART = 0.1  # share of the largest part: smaller parts belong to a neighbour
 _PLAIN_SCORE = 0.4
@@ -40,7 +45,8 @@ def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
     if inside.all():  # leaves no background for GrabCut's model
         yield from _draft_whole(scene)
         return
-    prior = scene.predict_saliency(box.with_margin(_MARGIN * box.long_side, scene.limits), frame)
+    wide = box.with_margin(_MARGIN * box.long_side, scene.limits)
+    prior = scene.predict_saliency(wide, frame)
     chosen = _choose_parts(np.where(inside, prior, np.uint8(0)))
     if np.count_nonzero(chosen) >= _FILLS * np.count_nonzero(inside):
         chosen = np.where(inside, chosen, _follow(chosen, prior))
@@ -49,8 +55,16 @@ def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
         labels[~inside & (chosen == 0)] = cv2.GC_BGD
         yield Draft(frame, labels, score, box=box)
         yield Draft(frame, np.where(chosen > 0, np.uint8(cv2.GC_FGD), np.uint8(cv2.GC_BGD)), score, box=box)
-    labels = np.where(inside, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_BGD))
-    yield Draft(frame, labels, _PLAIN_SCORE, box=box)
+    yield Draft(frame, _label_oval(frame, box, _area(frame, wide)), _PLAIN_SCORE, box=box)
+
+
+def _label_oval(frame: Frame, box: Box, allowed: NDArray[np.bool_]) -> Grey:
+    """Label an ellipse in the box as probable object, and what else is allowed as probable background."""
+    labels = np.where(allowed, np.uint8(cv2.GC_PR_BGD), np.uint8(cv2.GC_BGD))
+    middle, radii = _centre(frame, box)
+    size = [max(1, round(_OVAL * radius)) for radius in radii]
+    cv2.ellipse(labels, (round(middle[0]), round(middle[1])), size, 0, 0, 360, cv2.GC_PR_FGD, -1)
+    return labels
 
 
 def central_box(window: Box) -> Box:
@@ -70,13 +84,48 @@ def measure_fit(mask: Grey, box: Box) -> float:
     return shared / (own.width * own.height + box.width * box.height - shared)
 
 
-def allowed_box(mask: Grey, frame: Frame, box: Box, limits: Box) -> Box:
-    """Return the box, extended by a small margin on each side where the mask ends within it.
+class Ended(NamedTuple):
+    """A mask, and the share of its outline that lies near a drawn side, where the object runs on, 0 to 1."""
 
-    Where the mask runs on through the margin, the drawn side is its limit.
+    mask: Grey
+    cut: float
+
+
+def rate(ended: Ended, box: Box) -> float:
+    """Return how well a mask of the image answers a drawn box: the fit of its own box, less for what was cut."""
+    return measure_fit(ended.mask, box) - _CUT_COST * ended.cut
+
+
+def end_at_edges(pixels: Rgb, mask: Grey, frame: Frame, box: Box) -> Ended:
+    """Return the hard mask of a frame, ended near the drawn sides that it runs over.
+
+    An object that ends in the margin is taken whole. Elsewhere the watershed between the core of the box and the end
+    of the margin finds the strongest edge: the drawn side itself would be a straight cut.
     """
-    wide = _spill_box(box, limits)
+    running = _find_running_sides(mask, frame, box)
+    if not any(running):
+        return Ended(mask, 0.0)
+    markers = np.zeros(mask.shape, np.int32)
+    markers[_measure_level(frame, box, running, _CORE) < 1] = 1
+    markers[_measure_level(frame, box, running, 1.0, _MARGIN * box.long_side * frame.scale) >= 1] = 2
+    ended = binary((mask > 0) & _flood(pixels, markers))
+    outline = np.asarray(cv2.morphologyEx(ended, cv2.MORPH_GRADIENT, _NEAR))
+    cut = cv2.bitwise_and(outline, cv2.erode(mask, _NEAR, iterations=2))
+    return Ended(ended, cv2.countNonZero(cut) / max(1, cv2.countNonZero(outline)))
+
+
+def _flood(pixels: Rgb, markers: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return what the watershed gives to the marker 1; without a rim OpenCV would give the border to none."""
+    rim = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    flooded = cv2.copyMakeBorder(markers, *rim)
+    cv2.watershed(cv2.copyMakeBorder(pixels, *rim), flooded)
+    return np.asarray(flooded[1:-1, 1:-1] == 1)
+
+
+def _find_running_sides(mask: Grey, frame: Frame, box: Box) -> tuple[bool, bool, bool, bool]:
+    """Return for left, top, right and bottom whether the mask runs over the drawn side and through its margin."""
     outside = components((mask > 0) & ~_area(frame, box))
+    wide = box.with_margin(_MARGIN * box.long_side, frame.window)
     x0, y0 = (round(place) for place in frame.to_frame(wide.x0, wide.y0))
     x1, y1 = (round(place) for place in frame.to_frame(wide.x1, wide.y1))
     rim = np.ones_like(outside, np.bool_)
@@ -84,16 +133,31 @@ def allowed_box(mask: Grey, frame: Frame, box: Box, limits: Box) -> Box:
     running = np.isin(outside, np.setdiff1d(np.unique(outside[rim]), 0))
     left, top = (round(place) for place in frame.to_frame(box.x0, box.y0))
     right, bottom = (round(place) for place in frame.to_frame(box.x1, box.y1))
-    return Box(
-        box.x0 if running[:, :left].any() else wide.x0,
-        box.y0 if running[:top].any() else wide.y0,
-        box.x1 if running[:, right:].any() else wide.x1,
-        box.y1 if running[bottom:].any() else wide.y1,
+    return (
+        bool(running[:, :left].any()),
+        bool(running[:top].any()),
+        bool(running[:, right:].any()),
+        bool(running[bottom:].any()),
     )
 
 
-def _spill_box(box: Box, limits: Box) -> Box:
-    return box.with_margin(_SPILL * box.long_side, limits)
+def _measure_level(
+    frame: Frame, box: Box, sides: tuple[bool, bool, bool, bool], share: float, margin: float = 0.0
+) -> NDArray[np.float32]:
+    """Return the level of a superellipse in the box, 1 on its line; only the given sides bound it."""
+    (x, y), (across, down) = _centre(frame, box)
+    left, top, right, bottom = sides
+    columns = (np.arange(frame.width, dtype=np.float32) + 0.5 - x) / (share * across + margin)
+    rows = (np.arange(frame.height, dtype=np.float32) + 0.5 - y) / (share * down + margin)
+    columns[(columns < 0) & (not left) | (columns > 0) & (not right)] = 0
+    rows[(rows < 0) & (not top) | (rows > 0) & (not bottom)] = 0
+    return np.asarray(columns[None] ** _ROUND + rows[:, None] ** _ROUND, np.float32)
+
+
+def _centre(frame: Frame, box: Box) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the middle of a box and half its sides, in pixels of the frame."""
+    (x0, y0), (x1, y1) = frame.to_frame(box.x0, box.y0), frame.to_frame(box.x1, box.y1)
+    return ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
 
 
 def _area(frame: Frame, box: Box) -> NDArray[np.bool_]:

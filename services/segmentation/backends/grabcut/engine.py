@@ -11,11 +11,12 @@ import numpy as np
 from services.segmentation import saliency
 from services.segmentation.backend import Candidate, Outlined, Prompt
 from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
+from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges
 from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
 from services.segmentation.geometry import Box
-from services.segmentation.masks import iou, keep_inside
+from services.segmentation.masks import iou
 from shared.errors import BadInput, NothingFound
 
 if TYPE_CHECKING:
@@ -81,17 +82,17 @@ def _replay(scene: Scene, prompt: Prompt) -> list[Candidate]:
 
 
 def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
-    """Return up to `wanted` masks, ordered by the fit of their own bounding box to the drawn one."""
-    fits: list[float] = []
+    """Return up to `wanted` masks, ordered by how well they answer the drawn box."""
+    ratings: list[float] = []
     found: list[Candidate] = []
     for draft in boxes.make_drafts(scene, box):
-        mask = _cut(scene, draft)
-        if mask is not None:
-            fits.append(boxes.measure_fit(mask, box) + (0.0 if found else _PREFERENCE))
-            found.append(Candidate(mask, draft.score))
-            if wanted == 1 and len(found) == 1 and fits[0] >= _FITS + _PREFERENCE:
+        ended = _cut_and_end(scene, draft)
+        if ended is not None:
+            ratings.append(boxes.rate(ended, box) + (0.0 if found else _PREFERENCE))
+            found.append(Candidate(ended.mask, draft.score))
+            if wanted == 1 and len(found) == 1 and ratings[0] >= _FITS + _PREFERENCE:
                 break
-    ranked = [found[rank] for rank in np.argsort([-fit for fit in fits], kind="stable")]
+    ranked = [found[rank] for rank in np.argsort([-rating for rating in ratings], kind="stable")]
     distinct: list[Candidate] = []
     for candidate in ranked:
         if all(iou(candidate.mask, other.mask) <= _SAME for other in distinct):
@@ -123,6 +124,12 @@ def _make_hints(prompt: Prompt, limits: Box) -> Hints:
 
 def _cut(scene: Scene, draft: Draft) -> Grey | None:
     """Return the mask of a draft at the image's size, or None if GrabCut separates nothing."""
+    ended = _cut_and_end(scene, draft)
+    return None if ended is None else ended.mask
+
+
+def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
+    """Return the same with the share of the outline that was cut near the sides of a drawn box."""
     small = draft.frame.crop(scene.image)
     mask = run_grabcut(small, draft.labels, scene.checkpoint)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
@@ -130,7 +137,5 @@ def _cut(scene: Scene, draft: Draft) -> Grey | None:
     if taken < _MIN_AREA_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
-    refined = edges.refine(scene.image, draft.frame, small, mask)
-    if draft.box is None:
-        return refined
-    return keep_inside(refined, boxes.allowed_box(mask, draft.frame, draft.box, scene.limits))
+    hard = Ended(mask, 0.0) if draft.box is None else end_at_edges(small, mask, draft.frame, draft.box)
+    return Ended(edges.refine(scene.image, draft.frame, small, hard.mask), hard.cut)

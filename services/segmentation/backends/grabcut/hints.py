@@ -25,7 +25,7 @@ _DOT_SHARE = 0.01  # radius of a click, as a share of the frame's long side
 _SAMPLED_PX = 512  # size at which strokes and masks are converted to points
 _SAMPLES = 12  # points per kind: enough to compare views, few enough to do it quickly
 _LINE_SHARE = 0.04  # share of the image's long side: a shorter stroke is a click
-_STROKE_EXTENT = 1.7  # sizes of the stroke: the object's size where the stroke covers most of it
+_STROKE_EXTENT = 1.25  # sizes of the stroke: the object's size where the stroke covers most of it
 _FAR_PX = 30_000  # OpenCV does not draw lines that begin farther away
 _CORE = 0.5  # share of a painted area's half-width that is sure; the rim is often inexact
 

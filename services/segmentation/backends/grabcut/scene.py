@@ -52,7 +52,7 @@ class Draft:
     labels: Grey
     score: float
     box: Box | None = None
-    """The drawn box. The mask ends at its sides, or in their margins; see `boxes.allowed_box`."""
+    """The drawn box. The mask ends in it or near its sides; see `boxes.end_at_edges`."""
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

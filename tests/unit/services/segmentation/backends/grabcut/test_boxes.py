@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.segmentation.backends.grabcut.boxes import allowed_box, measure_fit
+from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges, measure_fit, rate
 from services.segmentation.geometry import Box, Frame
 
-LIMITS = Box(0, 0, 400, 300)
-BOX = Box(100, 100, 200, 200)  # its margin is 5 pixels
+BOX = Box(100, 100, 200, 200)  # its margin is 15 pixels
 FRAME = Frame(Box(80, 80, 220, 220), 140, 140)
 
 
@@ -38,25 +37,69 @@ def test_an_empty_mask_fits_nothing() -> None:
     assert measure_fit(np.zeros((300, 400), np.uint8), BOX) == 0
 
 
-def test_an_object_that_ends_in_the_margin_is_not_cut() -> None:
-    """It reaches 3 pixels over two sides, and ends there."""
-    mask = fill(Box(97, 120, 203, 180))
-
-    assert allowed_box(mask, FRAME, BOX, LIMITS) == Box(95, 95, 205, 205)
+def grey(seed: int = 5) -> np.ndarray:
+    """Return a grainy grey picture of the frame's size."""
+    return np.random.default_rng(seed).integers(100, 116, (140, 140, 3), np.uint8)
 
 
-def test_an_object_that_runs_on_is_cut_at_the_drawn_side() -> None:
-    """On the right it does not end in the margin, so the user's line is the limit there."""
+def find_ends(mask: np.ndarray) -> np.ndarray:
+    """Return for each row with a mask the column after its last pixel."""
+    rows = np.flatnonzero((mask > 0).any(axis=1))
+    return np.asarray(mask.shape[1] - np.argmax(mask[rows, ::-1] > 0, axis=1))
+
+
+def test_an_object_that_ends_in_the_margin_is_taken_whole() -> None:
+    """It reaches 12 pixels over two sides, and ends there."""
+    mask = fill(Box(88, 120, 212, 180))
+
+    ended = end_at_edges(grey(), mask, FRAME, BOX)
+
+    assert ended.cut == 0
+    np.testing.assert_array_equal(ended.mask, mask)
+
+
+def test_an_object_that_runs_on_ends_at_an_edge_near_the_side() -> None:
+    """The bar becomes darker 6 pixels beyond the drawn side, so it ends there."""
     mask = fill(Box(97, 120, 220, 180))
+    pixels = grey()
+    pixels[:, 206 - 80 :] -= 60
 
-    assert allowed_box(mask, FRAME, BOX, LIMITS) == Box(95, 95, 200, 205)
+    ended = end_at_edges(pixels, mask, FRAME, BOX)
+
+    assert np.abs(find_ends(ended.mask) - (206 - 80)).max() <= 2
+    assert 0.1 < ended.cut < 0.4
 
 
-def test_a_side_on_the_image_border_is_no_cut() -> None:
-    """Where the image ends, the object ends too."""
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+def test_an_object_without_an_edge_is_not_cut_straight(side: str) -> None:
+    """A bar of one tone ends in the margin of the side that it runs over, in a line that is not that side's."""
+    turns = ["right", "top", "left", "bottom"].index(side)
+    mask = np.rot90(fill(Box(110, 115, 220, 185)), turns)
+
+    ended = end_at_edges(np.rot90(grey(), turns), np.ascontiguousarray(mask), FRAME, BOX)
+
+    ends = find_ends(np.rot90(ended.mask, -turns))
+    assert (200 - 80) * 0.9 < ends.min() <= ends.max() <= 200 + 15 - 80
+    assert np.bincount(ends).max() < len(ends) / 2
+
+
+def test_a_side_on_the_image_border_cuts_nothing() -> None:
+    """Where the image ends, the object ends too, to the last pixel."""
     box = Box(0, 100, 100, 200)
     frame = Frame(Box(0, 80, 120, 220), 120, 140)
     mask = np.zeros((140, 120), np.uint8)
-    mask[40:100, :90] = 255
+    mask[40:100] = 255
 
-    assert allowed_box(mask, frame, box, LIMITS) == Box(0, 95, 105, 205)
+    ended = end_at_edges(grey()[:, :120], mask, frame, box)
+
+    assert ended.cut > 0  # on the right
+    assert (ended.mask[40:100, 0] == 255).all()
+    assert (ended.mask[:, 116:] == 0).all()
+
+
+def test_a_mask_that_was_cut_answers_a_box_less_well() -> None:
+    """Of two masks with the same box, the one with an outline of its own is taken."""
+    mask = np.zeros((300, 400), np.uint8)
+    mask[BOX.slices] = 255
+
+    assert rate(Ended(mask, 0.4), BOX) < rate(Ended(mask, 0.0), BOX) == 1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click, Prompt, load
-from services.segmentation.geometry import Box
-from services.segmentation.masks import bbox, iou
+from services.segmentation.geometry import Box, whole_image
+from services.segmentation.masks import INSIDE, bbox, iou
 from shared.errors import NothingFound
 from shared.messages import Stroke
 from tests.unit.services.segmentation.photos import (
@@ -81,14 +81,48 @@ def test_a_second_click_leaves_what_is_right() -> None:
     np.testing.assert_array_equal(second[:, 200:], first[:, 200:])
 
 
-def test_nothing_outside_a_box_is_taken() -> None:
-    """The user drew a border."""
-    box = Box(110, 10, 310, 300)
+def lies_on_a_side(mask: np.ndarray, box: Box) -> float:
+    """Return the largest share of a drawn side, within 1 pixel, along which the mask ends."""
+    inside = mask > INSIDE
+    steps = [np.zeros(1)]
+    for place, across in ((box.x0, True), (box.x1, True), (box.y0, False), (box.y1, False)):
+        lines = inside[box.y0 : box.y1].T if across else inside[:, box.x0 : box.x1]
+        if 2 <= place < len(lines) - 2:
+            steps.append((lines[place - 2] != lines[place + 1]).astype(float))
+    return float(max(step.mean() for step in steps))
 
-    found = bbox(find(ASTRONAUT, Prompt(box=box)))
 
+@needs_weights
+@pytest.mark.parametrize(
+    ("image", "box"),
+    [
+        (ASTRONAUT, Box(110, 10, 310, 300)),  # through her arms
+        (ASTRONAUT, Box(150, 60, 260, 200)),  # through her neck
+        (CAT, Box(60, 40, 330, 200)),  # through the cheeks
+        (COFFEE, Box(120, 60, 300, 300)),  # through the saucer
+        (ROCKET, Box(290, 180, 355, 330)),  # through the rocket, above and below
+    ],
+    ids=["astronaut", "head", "cat", "coffee", "rocket"],
+)
+def test_a_box_through_an_object_is_no_straight_cut(image: np.ndarray, box: Box) -> None:
+    """The mask ends near the drawn sides, at most 15 % of the long side farther, and hardly anywhere on them."""
+    mask = find(image, Prompt(box=box))
+
+    found = bbox(mask)
     assert found is not None
-    assert found.with_margin(0, box) == found
+    margin = box.with_margin(0.15 * box.long_side + 3, whole_image(image))
+    assert found.with_margin(0, margin) == found
+    assert lies_on_a_side(mask, box) < 0.35
+
+
+@needs_weights
+def test_a_stroke_means_a_thing_of_its_size() -> None:
+    """Along the patch it takes the patch, and across cup and saucer both; one click takes the whole astronaut."""
+    patch = Stroke(points=[(145, 386), (195, 386)], radius_px=4)
+    saucer = Stroke(points=[(140, 200), (270, 210), (420, 200)], radius_px=5)
+
+    assert iou(find(ASTRONAUT, Prompt(strokes=(patch,))), PATCH) > 0.85
+    assert iou(find(COFFEE, Prompt(strokes=(saucer,))), CUP_AND_SAUCER) > 0.9
 
 
 @needs_weights

@@ -40,7 +40,7 @@ def test_a_stroke_shows_the_size_of_its_object() -> None:
     """It covers most of the object; a dot may lie on anything, and so may a negative stroke."""
     line, dot = Stroke(points=[(20, 50), (59, 60)]), Stroke(points=[(20, 50), (24, 50)])
 
-    assert Strokes([line], LIMITS).extent_px == 1.7 * 40
+    assert Strokes([line], LIMITS).extent_px == 1.25 * 40
     assert Strokes([dot], LIMITS).extent_px == 0
     assert Strokes([line.model_copy(update={"positive": False})], LIMITS).extent_px == 0
 
