@@ -10,7 +10,7 @@ import importlib
 import io
 import struct
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,8 @@ def _check_planes(image: ImageFile.ImageFile) -> None:
 def _unreadable(data: bytes) -> str:
     if data[:2] in {b"II", b"MM"}:
         return "The TIFF is damaged, or not of 8 or 16 bits a channel as grey, RGB or RGBA; save it so, or as PNG."
+    with suppress(ValueError):
+        return f"The {format_of(data)} is damaged, or of a kind that is not read; save it again, as PNG or JPEG."
     missing = missing_decoders()
     return f"The file is not a readable image ({', '.join(name for name in FORMATS if name not in missing)})."
 

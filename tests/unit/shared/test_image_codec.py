@@ -338,10 +338,20 @@ def test_a_file_that_was_cut_short_is_refused(read: Callable[[bytes], object], f
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"<svg/>", b"\0" * 500])
+@pytest.mark.parametrize("data", [b"", b"%PDF-1.7", b"<svg/>", b"\0" * 500])
 def test_what_is_no_picture_is_refused(read: Callable[[bytes], object], data: bytes) -> None:
     """The sentence names the formats that can be read."""
     with pytest.raises(BadImage, match=r"not a readable image \(PNG, JPEG, WEBP, BMP, GIF, TIFF, ICO, AVIF, HEIF\)"):
+        read(data)
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(("data", "name"), [
+    (b"GIF89a", "GIF"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM" + bytes(90), "BMP"), (b"\0\0\1\0", "ICO"),
+])  # fmt: skip
+def test_a_known_format_that_cannot_be_read_is_named(read: Callable[[bytes], object], data: bytes, name: str) -> None:
+    """A list with this format in it would be no help."""
+    with pytest.raises(BadImage, match=f"The {name} is damaged, or of a kind that is not read"):
         read(data)
 
 
