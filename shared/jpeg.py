@@ -38,7 +38,7 @@ _FLIPPED = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 # Read as image data in place of what is missing: never the zeros that a decoder fills in itself.
 _FILLER = bytes(1 + number * 37 % 251 for number in range(64 * 1024))
 
-# Behind the file: a segment has at most 65,535 bytes, so whatever a length states, the decoder finds an end. Without
+# Behind the file: a segment has at most 65,535 bytes, so the decoder finds an end behind any length. Without
 # one OpenCV stops, and leaves bytes of this process's memory in the picture.
 _ENDS = _END * 40_000
 

@@ -97,7 +97,7 @@ def configure(
 
 
 def log_native_output() -> None:
-    """Log what C libraries and child processes write to standard error: decoders warn there of the files of clients.
+    """Log the lines of C libraries and child processes on standard error: decoders warn there of the files of clients.
 
     The last words of a library that aborts this process may be lost; its exit code is not. Call it after `configure`,
     once in a process.
@@ -107,7 +107,7 @@ def log_native_output() -> None:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)
     read_end, write_end = os.pipe()
-    # A library may hold the interpreter's lock, which the thread needs to empty a full pipe: what does not fit is lost.
+    # A library may hold the interpreter's lock, which the thread needs to empty a full pipe: the rest is lost.
     os.set_blocking(write_end, False)
     os.dup2(write_end, 2)
     os.close(write_end)

@@ -1,4 +1,4 @@
-"""HEIC is read by a decoder of its own, which a machine may lack."""
+"""HEIC is read by a decoder of its own, which a machine may lack; the sentence of a refusal names the format."""
 
 from __future__ import annotations
 
@@ -64,3 +64,13 @@ def test_only_heic_needs_its_decoder() -> None:
     first, second = run.stdout.splitlines()
     assert first == "3 HEIF"
     assert second.startswith("HEIC is not supported on this server")
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(("data", "name"), [
+    (b"GIF89a", "GIF"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM" + bytes(90), "BMP"), (b"\0\0\1\0", "ICO"),
+])  # fmt: skip
+def test_a_known_format_that_cannot_be_read_is_named(read: Callable[[bytes], object], data: bytes, name: str) -> None:
+    """A list with this format in it would be no help."""
+    with pytest.raises(BadImage, match=f"The {name} is damaged, or of a kind that is not read"):
+        read(data)
