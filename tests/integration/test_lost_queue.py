@@ -63,7 +63,8 @@ async def test_a_dead_workers_job_runs_again_although_its_lease_is_lost(desk: De
             end = await desk.done("j1")
 
     assert (end.worker, end.attempt) == ("heir", 2)
-    assert await desk.story("j1") == ["queued", "started", "progress", "started", "progress", "done"]
+    story = [kind for kind in await desk.story("j1") if kind != "returned"]  # the loss may be reported before
+    assert story == ["queued", "started", "progress", "started", "progress", "done"]
 
 
 async def test_a_new_manager_knows_the_jobs_of_the_last_one(desk: Desk) -> None:

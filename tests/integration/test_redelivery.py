@@ -8,7 +8,7 @@ import pytest
 
 from shared import subjects
 from shared.errors import BrokerUnavailable, CardLost
-from shared.messages import DeadLetter, Failed, Progress, Returned, Started
+from shared.messages import DeadLetter, Failed, Returned, Started
 from shared.settings import StreamSettings
 from shared.topology import JOB_DLQ, JOB_Q
 from tests.running import script
@@ -40,11 +40,13 @@ async def test_a_killed_workers_job_runs_again(desk: Desk) -> None:
 
     assert (end.attempt, end.worker) == (2, "heir")
     assert await desk.attempts("j1") == [1, 2]
-    assert await desk.story("j1") == ["queued", "started", "progress", "started", "progress", "done"]
-    events = await desk.events("j1")
-    notices = [number for number, event in enumerate(events) if getattr(event, "message", "") == LOST]
-    assert [events[number - 1].type for number in notices] == ["started"]
-    assert isinstance(events[notices[0]], Progress)
+    story = [kind for kind in await desk.story("j1") if kind != "returned"]
+    assert story == ["queued", "started", "progress", "started", "progress", "done"]
+    (notice,) = [event for event in await desk.events("j1") if getattr(event, "message", "") == LOST]
+    assert notice.type in {
+        "progress",
+        "returned",
+    }  # by the heir, or before it by a job manager that noticed the silence
 
 
 @short_leases
