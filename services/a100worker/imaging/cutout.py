@@ -25,6 +25,8 @@ _MARGIN = 0.1  # of the long side: background for the separation of the colours
 _MIN_MARGIN_PX = 8
 _SOFT_RIM = 0.04  # of the long side
 _VISIBLE = 0.05
+_CUT_SHARE = 0.03  # of a side: an object that touches less of it is not cut there
+_BYTE_MIDDLE = 127
 _WHOLE_PX = 4_000_000  # of a scaled cutout: 64 MB
 
 
@@ -84,9 +86,36 @@ def cut_out(image: Rgb, mask: Grey) -> Cutout:
         colour = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
         hard = np.asarray(cv2.resize(hard, size, interpolation=cv2.INTER_AREA), np.uint8)
     floats, solid = (array.astype(np.float32) / np.float32(255) for array in (colour, hard))
-    alpha = soften(floats, solid)
+    alpha = soften(floats, solid) * _fade_at_frame(hard, _find_cut_sides(mask))
     visible = bounding_box((alpha > _VISIBLE).astype(np.uint8)) or Box(0, 0, hard.shape[1], hard.shape[0])
     return Cutout(estimate_colours(floats, alpha)[visible.slices], alpha[visible.slices])
+
+
+def _find_cut_sides(mask: Grey) -> tuple[bool, bool, bool, bool]:
+    """Return for left, top, right and bottom whether the frame of the image cuts the object there.
+
+    An object that reaches two opposite sides was fitted into its frame, and ends there itself; but one that reaches all
+    four is the whole image.
+    """
+    ends = (mask[:, 0], mask[0], mask[:, -1], mask[-1])
+    left, top, right, bottom = (bool((end > 0).mean() >= _CUT_SHARE) for end in ends)
+    if left and top and right and bottom:
+        return True, True, True, True
+    return left and not right, top and not bottom, right and not left, bottom and not top
+
+
+def _fade_at_frame(hard: Grey, sides: tuple[bool, bool, bool, bool]) -> Floats:
+    """Return the opacity, 0..1, of an object that fades out where the frame of its image cuts it."""
+    away = np.full_like(hard, 255)
+    solid = np.where(hard > _BYTE_MIDDLE, np.uint8(0), np.uint8(255))
+    lines = [(each[:, 0], each[0], each[:, -1], each[-1]) for each in (away, solid)]
+    for is_cut, line, own in zip(sides, *lines, strict=True):
+        if is_cut:
+            np.minimum(line, own, out=line)
+    if away.all():
+        return np.ones(hard.shape, np.float32)
+    distance = np.asarray(cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+    return _smoothstep(np.minimum((distance + 0.5) / max(1.0, _SOFT_RIM * max(hard.shape)), 1).astype(np.float32))
 
 
 def cut_whole(image: Rgb) -> Cutout:

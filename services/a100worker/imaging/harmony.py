@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # By eye, on six pairs: more takes the object's own colours away.
 _LIGHT_SHARE, _CHROMA_SHARE = 0.25, 0.35
 _MAX_SHIFT = (12.0, 30.0, 30.0)  # L, a, b
+_FULL_TINT_FROM = 50.0  # L: what is darker reflects less of a tinted light, black none
 _CONTRAST = (0.8, 1.2)
 _RING = 0.25  # of the box
 _SOLID = 0.9
@@ -39,7 +40,7 @@ _BAND_PIXELS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """A change of Lab colours: `(colour - mean) * ratio + mean + shift`, each (3,)."""
+    """A change of Lab colours: `(colour - mean) * ratio + mean + shift`, each (3,); the tint is weaker in the dark."""
 
     mean: Triple
     ratio: Triple
@@ -48,7 +49,9 @@ class Tone:
     def apply(self, colour: Floats) -> Floats:
         """Return colours (h, w, 3), 0..1, in this tone."""
         lab = cv2.cvtColor(colour, cv2.COLOR_RGB2Lab)
-        moved = ((lab - self.mean) * self.ratio + self.mean + self.shift).astype(np.float32)
+        moved = (lab - self.mean) * self.ratio + self.mean + self.shift
+        moved[..., 1:] -= (1 - lab[..., :1] / _FULL_TINT_FROM).clip(0, 1) * self.shift[1:]
+        moved = moved.astype(np.float32)
         return np.clip(cv2.cvtColor(moved, cv2.COLOR_Lab2RGB), 0, 1)
 
 

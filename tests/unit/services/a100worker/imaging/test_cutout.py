@@ -71,3 +71,42 @@ def test_a_whole_picture_fades_at_its_rim() -> None:
 
     assert thing.alpha[0, 0] < 0.05
     assert thing.alpha[150, 225] == 1
+
+
+def half_plane(height: int, width: int) -> np.ndarray:
+    """Mark an object that stands on the lower side of its image and is cut there."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[height // 4 :, width // 4 : 3 * width // 4] = 255
+    return mask
+
+
+def test_an_object_fades_where_the_frame_of_its_image_cuts_it() -> None:
+    """A bust ends softly below, and is solid elsewhere."""
+    photo = np.full((400, 400, 3), 90, np.uint8)
+
+    thing = cut_out(photo, half_plane(400, 400))
+
+    middle = thing.alpha[:, thing.alpha.shape[1] // 2]
+    assert middle[-1] < 0.15
+    assert (np.diff(middle[-12:]) <= 0).all()
+    assert middle[10:-20].min() > 0.99
+
+
+def test_an_object_that_fits_its_frame_is_not_faded() -> None:
+    """An extraction reaches the upper and the lower side, because it was fitted between them."""
+    photo = np.full((400, 400, 3), 90, np.uint8)
+    mask = half_plane(400, 400)
+    mask[:100, 150:250] = 255
+
+    thing = cut_out(photo, mask)
+
+    assert thing.alpha[[2, -3], thing.alpha.shape[1] // 2].min() > 0.99
+
+
+def test_a_mark_over_the_whole_image_fades_on_all_sides() -> None:
+    """As an image without a mark does."""
+    photo = np.full((300, 400, 3), 90, np.uint8)
+
+    thing = cut_out(photo, np.full((300, 400), 255, np.uint8))
+
+    assert max(thing.alpha[0].max(), thing.alpha[-1].max(), thing.alpha[:, 0].max(), thing.alpha[:, -1].max()) < 0.15

@@ -62,6 +62,21 @@ def test_a_grey_object_takes_a_tint_from_a_warm_scene() -> None:
     assert 0.05 < red - blue < 0.4
 
 
+def test_a_dark_object_takes_less_of_the_tint_than_a_light_one() -> None:
+    """A dark coat in the light of a sunset stays dark and neutral."""
+    scene = plain((220, 150, 80), 200, 200)
+    tints = []
+    for grey in (0.06, 0.5):
+        thing = block((grey, grey, grey), 60, 60)
+        tone = match_tone(thing, scene, Box(70, 70, 60, 60))
+        assert tone is not None
+        red, _, blue = tone.apply(thing.colour)[30, 30]
+        tints.append(red - blue)
+
+    dark, light = tints
+    assert 0 < dark < light / 2
+
+
 def test_an_object_that_is_nowhere_solid_keeps_its_colours() -> None:
     """There is nothing to measure."""
     ghost = Cutout(np.full((10, 10, 3), 0.5, np.float32), np.full((10, 10), 0.3, np.float32))

@@ -129,5 +129,8 @@ def tone_whole(colour: NDArray[np.float32], alpha: NDArray[np.float32], scene: R
     shift = np.clip((near.mean(axis=0, dtype=np.float64) - solid.mean(axis=0)) * [0.25, 0.35, 0.35],
                     [-12, -30, -30], [12, 30, 30])  # fmt: skip
     ratio = np.clip(near.std(axis=0, dtype=np.float64) / np.maximum(solid.std(axis=0), 1e-3), 0.8, 1.2)
-    moved = ((lab - solid.mean(axis=0)) * ratio + solid.mean(axis=0) + shift).astype(np.float32)
+    moved = (lab - solid.mean(axis=0)) * ratio + solid.mean(axis=0) + shift
+    darkness = (1 - lab.astype(np.float32)[..., :1] / 50).clip(0, 1)
+    moved[..., 1:] -= darkness * shift[1:]
+    moved = moved.astype(np.float32)
     return np.asarray(np.clip(cv2.cvtColor(moved, cv2.COLOR_Lab2RGB), 0, 1), np.float32)
