@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -46,6 +47,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._open = opener(url)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST JSON and return the JSON response. Raises RuntimeError with the error text of the gateway."""
@@ -53,7 +55,7 @@ class Api:
             self._url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
+            with self._open(request, timeout=120) as answer:
                 parsed: dict[str, Any] = json.load(answer)
                 return parsed
         except urllib.error.HTTPError as error:
@@ -72,16 +74,22 @@ class Api:
     def edit(self, title: str, image: Image.Image, **fields: object) -> Image.Image:
         """Run one job to its end, with a progress bar, and return the result."""
         job = self.post("/api/generate/async", {"prompt": "", "input_image": _encode(image), **fields})["task_id"]
-        with urllib.request.urlopen(f"{self._url}/api/generate/stream/{job}", timeout=120) as stream:  # noqa: S310
+        with self._open(f"{self._url}/api/generate/stream/{job}", timeout=120) as stream:
             for line in stream:
                 if line.startswith(b"data:"):
                     _draw_bar(title, json.loads(line[5:]))
         print()
         try:
-            with urllib.request.urlopen(f"{self._url}/api/generate/result-image/{job}", timeout=60) as answer:  # noqa: S310
+            with self._open(f"{self._url}/api/generate/result-image/{job}", timeout=60) as answer:
                 return Image.open(io.BytesIO(answer.read())).convert("RGB")
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)["detail"]) from error
+
+
+def opener(url: str) -> Callable[..., Any]:
+    """Return what opens this address: without the proxy of the environment, if it is on this machine."""
+    local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+    return urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None)).open
 
 
 def _draw_bar(title: str, event: dict[str, Any]) -> None:
@@ -227,7 +235,7 @@ def _stack(url: str) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/api/system/health", timeout=5) as answer:  # noqa: S310
+        with opener(url)(f"{url}/api/system/health", timeout=5) as answer:
             return bool(json.load(answer)["status"] == "healthy")
     except OSError:
         return False

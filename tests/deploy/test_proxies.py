@@ -21,6 +21,7 @@ def test_caddy_holds_requests_while_a_gateway_drains_and_starts(name: str) -> No
 
     assert float(tries_s) >= float(gateway["environment"]["GATEWAY_DRAIN_S"]) + START_S
     assert not re.search(r"^\s*(response_header|read|write)_timeout ", text, re.MULTILINE)
+    assert re.search(r"^\tgrace_period \d+s\b", text, re.MULTILINE), "An open event stream would hold up a stop."
 
 
 def test_kubernetes_waits_longer_than_a_gateway_drains() -> None:
