@@ -106,7 +106,7 @@ async def probe_in_thread(data: bytes) -> tuple[int, int, str, list[str]]:
 def decode_photo(data: bytes, *, with_alpha: bool = False, with_depth: bool = False) -> Photo:
     """Decode the first frame, upright, on white, scaled to 8 bits. Raises BadImage or TooLarge.
 
-    Grey and CMYK values with a profile become sRGB. `with_alpha` also keeps what is transparent, `with_depth` the 16
+    Grey and CMYK values with a profile become sRGB. `with_alpha` also keeps the transparency, `with_depth` the 16
     bits of a channel.
     """
     with open_source(data) as source:

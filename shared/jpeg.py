@@ -1,4 +1,4 @@
-"""The segments of a JPEG: what its pixels need, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
+"""The segments of a JPEG: the parts that its pixels need, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
 
 OpenCV decodes colour files to the same values as Pillow, in half to two thirds of the time and less than half of the
 memory: Pillow keeps four bytes a pixel, and a copy with three is made of them.
@@ -53,7 +53,7 @@ class Parts:
 
 
 def read(data: bytes) -> Parts:
-    """Sort the segments before the first scan. What is broken in the metadata is left out."""
+    """Sort the segments before the first scan. Broken metadata are left out."""
     kept, exif, profile, at = [_START], None, dict[int, bytes](), len(data)
     parts = 0
     for marker, start, end in find_segments(data):

@@ -39,7 +39,7 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
     """Return the masked object in the same place on a transparent square, as uint8 RGBA, without the background's rim.
 
     The opacity follows the object's outline, and the colours of its soft edge are the object's own, as in an insertion.
-    What is transparent in the photo stays so. Raises BadInput if the mask is empty.
+    Transparent parts of the photo stay so. Raises BadInput if the mask is empty.
     """
     opacity = None if photo.rgba is None else visible(photo.rgba, mask)
     cut, (left, top), side = _fit(own_colours(photo), mask, opacity)

@@ -151,7 +151,7 @@ class ManifestSigner:
 
 
 def _describe(origin: Origin, redactions: list[str], *, has_manifest: bool) -> dict[str, Any]:
-    """Return the manifest's definition: what was opened, what was done, and the hashes of receipt and result."""
+    """Return the manifest's definition: the opened file, the edit, and the hashes of receipt and result."""
     edit = {"action": "c2pa.color_adjustments"}
     if origin.source_type is not None:
         edit = {"action": "c2pa.edited", "digitalSourceType": str(origin.source_type)}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Pixels: TypeAlias = NDArray[np.bool_]
     """(height, width): true where no channel is clipped at either end."""
     Table: TypeAlias = NDArray[np.uint8]
-    """(256, 3): what each value of R, G and B becomes."""
+    """(256, 3): the new value for each value of R, G and B."""
     Triple: TypeAlias = NDArray[np.float64]
     """(3,): R, G, B of a light, or the natural logarithms of three gains."""
 
