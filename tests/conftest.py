@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from services.gateway.decoding.decoders import Decoders
 from services.stack.nats_server import NatsServer
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.gateway import Client
+
+# A slow machine fails no test.
+hypothesis_settings.register_profile("without deadline", hypothesis_settings(), deadline=None)
+hypothesis_settings.load_profile("without deadline")
 
 # Threads of libraries that end with their event loop or live as long as the process.
 _LIBRARY_THREADS = (

@@ -81,7 +81,7 @@ def _sound_png(data: bytearray) -> bytes:
 def test_tampered_files_raise_nothing_but_bad_input(read: Callable[[bytes], object]) -> None:
     """No other exception reaches a service, so no upload can look like a fault of ours."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(tamper())
     def holds(data: bytes) -> None:
         with suppress(BadInput):

@@ -158,4 +158,4 @@ class BoardCalls(RuleBasedStateMachine):
 
 
 TestBoardCalls = BoardCalls.TestCase
-TestBoardCalls.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestBoardCalls.settings = settings(max_examples=80, stateful_step_count=50)

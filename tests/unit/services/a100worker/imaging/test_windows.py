@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.a100worker.imaging import windows
@@ -96,7 +96,6 @@ def test_thousands_of_specks_are_planned_at_once() -> None:
     assert len(windows.plan(regions, PHOTO)) == 1
 
 
-@settings(deadline=None)
 @given(photos_with_regions())
 def test_each_region_lies_in_one_window_with_its_margin(example: tuple[tuple[int, int], list[Box]]) -> None:
     """Inside the photo, and no other window's region reaches in: it would be seen there unpainted."""

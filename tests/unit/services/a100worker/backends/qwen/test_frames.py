@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.a100worker.backends.qwen.frames import Frame
@@ -14,7 +14,6 @@ AREA = 1024 * 1024
 SIDE = st.integers(1, 9000)
 
 
-@settings(deadline=None)
 @given(SIDE, SIDE, st.sampled_from([128, 512, 1024, 2048]), st.sampled_from([None, 512]))
 def test_a_frame_suits_the_model(width: int, height: int, side: int, least: int | None) -> None:
     """Its sides are multiples of 32, its area is about the wanted one or less, and a strip does not become too long."""
@@ -52,7 +51,6 @@ def test_windows_keep_their_own_resolution(size: tuple[int, int], outer: tuple[i
     assert frame.scale == pytest.approx(scale, abs=0.01)
 
 
-@settings(deadline=None)
 @given(st.integers(256, 9000), st.integers(256, 9000), st.sampled_from([724, 1024, 2048]), st.sampled_from([None, 512]))
 def test_pixels_that_are_scaled_fill_their_frame(width: int, height: int, side: int, least: int | None) -> None:
     """At the photo's proportions; mirrored padding would be a thing that is not there."""
