@@ -1,4 +1,4 @@
-"""The segments of a JPEG: the parts that its pixels need, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
+"""The segments of a JPEG: those for its pixels, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
 
 OpenCV decodes colour files to the same values as Pillow, in half to two thirds of the time and less than half of the
 memory: Pillow keeps four bytes a pixel, and a copy with three is made of them.

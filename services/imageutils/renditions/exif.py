@@ -202,7 +202,7 @@ class _Found(NamedTuple):
 
 
 class _Reader:
-    """Reads directories. A value that covers bytes of anything else is damaged, and could show parts that are left out."""
+    """Reads directories. A value that covers bytes of anything else is damaged, and could show a dropped part."""
 
     def __init__(self, block: bytes, order: str) -> None:
         self._block = block
