@@ -214,7 +214,7 @@ class NatsImageStore:
         return None
 
     async def describe(self, sha256: str) -> ImageRef | None:
-        """Return what the entry of an image in `inputs` states; None if there is none, or one without a size.
+        """Return the facts in the entry of an image in `inputs`; None if there is none, or one without a size.
 
         Unlike `head` it writes nothing and does not look for the bytes. Raises BrokerUnavailable.
         """
@@ -307,7 +307,7 @@ def _is_young(bucket: Bucket, entry: Entry) -> bool:
 
 
 def _metadata(ref: ImageRef) -> dict[str, str]:
-    """Return what the entry of an image states, as text."""
+    """Return the facts in the entry of an image, as text."""
     stated = {"content-type": ref.content_type, "width": str(ref.width), "height": str(ref.height)}
     return {**stated, "notes": _NOTE_END.join(ref.notes)} if ref.notes else stated
 

@@ -78,7 +78,7 @@ class ImageRef(Message):
     width: int = Field(ge=1, le=2**31 - 1)
     height: int = Field(ge=1, le=2**31 - 1)
     size_bytes: int = Field(ge=1, le=2**63 - 1)
-    notes: list[str] | None = None  # what of the file is not edited or not kept
+    notes: list[str] | None = None  # the parts of the file that are not edited or not kept
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -204,9 +204,9 @@ class Done(_JobEvent):
     windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
     adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
     changed_box: tuple[Count, Count, Count, Count] | None = None  # with all changes: x, y, width, height; None: unknown
-    patch: ImageRef | None = None  # bucket results: what the result has in that box
+    patch: ImageRef | None = None  # bucket results: the part of the result in that box
     source_type: str | None = None  # the IPTC address that the result states, see shared/source_types.py
-    notes: list[str] | None = None  # what of the inputs is not in the result
+    notes: list[str] | None = None  # the losses between the inputs and the result
 
 
 class Failed(_JobEvent):
@@ -371,14 +371,14 @@ class ReplayReply(Message):
 
 
 class TaskAbility(Message):
-    """What an engine obeys in one task, and how long its last jobs took."""
+    """The parameters that an engine obeys in one task, and the time of its last jobs."""
 
     parameters: list[str]  # names of fields of JobSubmit
     typical_ms: Count | None = None  # the median of the last jobs; None: this worker has done none
 
 
 class WorkerAbilities(Message):
-    """What one worker can do. Sent when it is ready, and again every two seconds while it lives."""
+    """The abilities of one worker. Sent when it is ready, and again every two seconds while it lives."""
 
     type: Literal["worker.abilities"] = "worker.abilities"
     worker: Token
@@ -521,7 +521,7 @@ class WhiteBalanceRequest(Message):
 
 
 class LightRequest(Message):
-    """Estimate what the `auto` white balance multiplies the channels by, without making a picture."""
+    """Estimate the gains of the `auto` white balance, without making a picture."""
 
     type: Literal["img.estimate-light"] = "img.estimate-light"
     image: ImageRef  # bucket inputs or results
@@ -549,7 +549,7 @@ class RenditionRequest(Message):
 
 
 class RenditionReply(Message):
-    """A rendition, with notes about what had to change."""
+    """A rendition, with notes about the changes that its format needs."""
 
     image: ImageRef  # bucket cache, or the image of the request if its bytes are the same
 

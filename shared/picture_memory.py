@@ -35,7 +35,7 @@ class PictureSizes(Protocol):
     """States the sizes of stored pictures without their bytes."""
 
     async def describe(self, sha256: str) -> ImageRef | None:
-        """Return what the entry of an image in `inputs` states; None without one. Raises BrokerUnavailable."""
+        """Return the facts in the entry of an image in `inputs`; None without one. Raises BrokerUnavailable."""
 
 
 class PictureSlots:

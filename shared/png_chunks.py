@@ -1,4 +1,4 @@
-"""The chunks of a PNG: what its pixels need, and the metadata before them (PNG specification, third edition)."""
+"""The chunks of a PNG: those that its pixels need, and the metadata before them (PNG specification, third edition)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture is made of: the IPTC "Digital Source Type", read from a file and written into a result as XMP.
+"""The origin of a picture: the IPTC "Digital Source Type", read from a file and written into a result as XMP.
 
 The addresses are those of https://cv.iptc.org/newscodes/digitalsourcetype/.
 """

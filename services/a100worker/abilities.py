@@ -1,4 +1,4 @@
-"""What this worker can do, announced to the gateways, which list it for clients."""
+"""The abilities of this worker, announced to the gateways, which list them for clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Abilities:
         self._took_ms[task].append(took_ms)
 
     def report(self) -> WorkerAbilities:
-        """Return what this worker can do now."""
+        """Return the present abilities."""
         return WorkerAbilities(
             worker=self._presence.name,
             engine=self._engine.name,

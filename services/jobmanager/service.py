@@ -170,7 +170,7 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
 
 
 def _shares(bus: Bus, images: ImageKeeper) -> dict[str, Callable[[], Awaitable[None]]]:
-    """Return the parts that keep each owner's share of what may be forgotten."""
+    """Return the parts that keep the owners' shares in the streams that drop their oldest."""
     holdings: dict[str, Holdings] = {
         "records": Records(bus),
         "events": Events(bus),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def zip_response(name: str, images: Entries, metadata: dict[str, Any]) -> Response:
-    """Return a download `{name}.zip` with the images and metadata.json. Raises what the first image raises."""
+    """Return a download `{name}.zip` with the images and metadata.json. Raises the errors of the first image."""
     pieces = _write(images, metadata)
     first = await anext(pieces)
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
@@ -40,7 +40,7 @@ async def _write(images: Entries, metadata: dict[str, Any]) -> AsyncGenerator[by
 
 
 class _Written:
-    """A file that cannot seek, and gives away what was written."""
+    """A file that cannot seek, and gives its bytes away."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -54,6 +54,6 @@ class _Written:
         """Do nothing."""
 
     def take(self) -> bytes:
-        """Return what was written since the last time."""
+        """Return the bytes written since the last call."""
         parts, self._parts = self._parts, []
         return b"".join(parts)

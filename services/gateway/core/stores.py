@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_USABLE, _FULL = 0.75, 0.95  # of a bucket: below the alert at 0.8, and with room for what jobs by hand store
+_USABLE, _FULL = 0.75, 0.95  # of a bucket: below the alert at 0.8, and with room for jobs by hand
 _FILL_VALID_S, _LEDGER_VALID_S = 2.0, 300.0
 _COUNT_VALID_S = 2.0  # while half of a share is free; a request takes longer with each read
 _SWEEP_EVERY_S = 10.0
@@ -171,7 +171,7 @@ class Stores:
     ) -> _Need:
         capacity, filled = await self._measure(bucket)
         used = marks.totals[bucket]
-        if bucket == "inputs":  # what a result may take is counted by the waiting jobs
+        if bucket == "inputs":  # the room of results is counted by the waiting jobs
             used += marks.admitted[bucket]
             filled += marks.admitted[bucket]
         else:

@@ -1,4 +1,4 @@
-"""What a decoding child can do with a file, and how much memory that takes, estimated from the header of the file."""
+"""The works of a decoding child, and the memory that each takes, estimated from the header of the file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _is_probed_without_pixels(source: Source, data: bytes) -> bool:
 
 
 def _decoder_bytes(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Return what the decoder of the format keeps beside the decoded image."""
+    """Return the bytes that the decoder of the format keeps beside the decoded image."""
     if image.format in {"JPEG", "MPO"}:
         return _coefficient_bytes(image, data)
     return _strip_bytes(image) if image.format == "TIFF" else 0
@@ -91,7 +91,7 @@ def _pixel_bytes(image: ImageFile.ImageFile) -> int:
 
 
 def _coefficient_bytes(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Return what libjpeg keeps of a JPEG with several scans: two bytes a sample. A thumbnail counts as one."""
+    """Return the bytes that libjpeg keeps of a JPEG with several scans: two a sample. A thumbnail counts as one."""
     layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])  # identifier, samples across and down, table
     areas = [across * down for _, across, down, _ in layers]
     if data.count(b"\xff\xda") < 2 or not areas:  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Unites what the workers announce into the body of /v1/capabilities."""
+"""Unites the announcements of the workers into the body of /v1/capabilities."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class ExtractionRequest(Resource):
 
 
 class WhiteBalanceEstimate(Resource):
-    """What the automatic white balance of the image utilities would do at full strength.
+    """The gains of the automatic white balance of the image utilities at full strength.
 
     In linear light it multiplies R, G and B by `gains`; a strength of 0.5 takes about their square roots. Clipped
     highlights stay neutral, which gains alone do not show.

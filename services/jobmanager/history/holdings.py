@@ -1,4 +1,4 @@
-"""What the owners have in the streams that drop their oldest message when they are full, and what may leave early."""
+"""The volume of each owner in the streams that drop their oldest message when full, and the spare part."""
 
 from __future__ import annotations
 

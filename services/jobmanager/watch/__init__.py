@@ -1,1 +1,1 @@
-"""What the job manager watches beside its jobs: the broker and the workers."""
+"""The watch over the broker and the workers."""

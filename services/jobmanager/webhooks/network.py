@@ -181,5 +181,5 @@ class ShortAnswers(httpcore.AsyncNetworkStream):
         return ShortAnswers(await self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the client asks of the connection itself."""
+        """Return the options that the client sets on the connection itself."""
         return self._stream.get_extra_info(info)

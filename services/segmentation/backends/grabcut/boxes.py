@@ -59,7 +59,7 @@ def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
 
 
 def _label_oval(frame: Frame, box: Box, allowed: NDArray[np.bool_]) -> Grey:
-    """Label an ellipse in the box as probable object, and what else is allowed as probable background."""
+    """Label an ellipse in the box as probable object, and the rest of the allowed pixels as probable background."""
     labels = np.where(allowed, np.uint8(cv2.GC_PR_BGD), np.uint8(cv2.GC_BGD))
     middle, radii = _centre(frame, box)
     size = [max(1, round(_OVAL * radius)) for radius in radii]
@@ -175,7 +175,7 @@ def _choose_parts(prior: Grey) -> Grey:
 
 
 def _follow(chosen: Grey, prior: Grey) -> Grey:
-    """Return the chosen parts with what is connected to them, also outside the box."""
+    """Return the chosen parts with all that is connected to them, also outside the box."""
     parts = components(prior > SALIENT)
     return binary(np.isin(parts, np.setdiff1d(np.unique(parts[chosen > 0]), 0)))
 
