@@ -9,6 +9,8 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -27,6 +29,17 @@ async (changes) => {
   for (const store of others) store.clear();
   await new Promise((resolve) => { transaction.oncomplete = resolve; });
 }
+"""
+
+LOST_IN_THE_MIDDLE = """
+const send = XMLHttpRequest.prototype.send;
+XMLHttpRequest.prototype.send = function (body) {
+  if (globalThis.losses-- > 0) {
+    this.upload.onprogress(new ProgressEvent("progress", { loaded: body.size / 2, total: body.size }));
+    this.onerror(new ProgressEvent("error"));
+  } else send.call(this, body);
+};
+globalThis.losses = 0;
 """
 
 
@@ -71,6 +84,20 @@ async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
     await edited.says("The photo is no longer on the server; open it again.")
 
     await edited.shows("rocket")
+
+
+async def test_an_upload_that_loses_its_connection(visit: Callable[..., Awaitable[Studio]]) -> None:
+    """The photo is sent once more by itself, twice here, and nothing is asked of the person."""
+    studio = await visit()
+    await studio.page.add_init_script(LOST_IN_THE_MIDDLE)
+    await studio.open()
+    await studio.page.evaluate("losses = 2")
+    await studio.choose_sample("coffee")
+    await studio.click(300, 150)
+    await studio.is_marked()
+
+    assert await studio.page.evaluate("losses") < 0
+    await expect(studio.notice).to_be_empty()
 
 
 async def test_an_edit_that_cannot_be_done(studio: Studio) -> None:

@@ -5,6 +5,7 @@ import { ApiError, hasImage, storeImage } from "./api.js";
 
 const SENT = "artmancer.sent";
 const SENT_KEPT = 300;
+const WAITS_MS = [1000, 2000, 4000, 8000, 15_000, 0]; // until a photo is sent once more, after the connection was lost
 
 /** One image or mask to upload. Fires `progress` while it is sent. */
 export class Upload extends EventTarget {
@@ -74,13 +75,34 @@ export class Upload extends EventTarget {
     const sha256 = await digest(blob);
     // Look only for what was sent before: a look for a new image would be an error in the browser's console.
     if (sha256 && sent().includes(sha256) && (await hasImage(sha256))) return sha256;
-    const sending = (this.#sending = new AbortController());
+    const { signal } = (this.#sending = new AbortController());
     try {
-      const stored = await storeImage(blob, (share) => this.#tell(share), sending.signal);
-      noteSent(stored.sha256);
-      return stored.sha256;
+      for (const wait of WAITS_MS) {
+        const stored = await this.#store(blob, signal, wait);
+        if (!stored) continue;
+        noteSent(stored.sha256);
+        return stored.sha256;
+      }
+      throw new ApiError(0, "offline");
     } finally {
       this.#tell(null);
+    }
+  }
+
+  /**
+   * Send the bytes. If the connection is lost in the middle, wait, and return nothing.
+   * @param {Blob} blob
+   * @param {AbortSignal} signal
+   * @param {number} wait  milliseconds; 0: this is the last try
+   */
+  async #store(blob, signal, wait) {
+    try {
+      return await storeImage(blob, (share) => this.#tell(share), signal);
+    } catch (error) {
+      const isLost = error instanceof ApiError && error.code === "offline" && this.share;
+      if (!isLost || !wait) throw error;
+      await connection(wait, signal);
+      return null;
     }
   }
 
@@ -107,6 +129,26 @@ export async function withStored(uploads, use) {
     for (const upload of uploads) upload.forget();
     return use(...(await send()));
   }
+}
+
+/**
+ * Wait for a time, or until the browser is online again. Throws ApiError with the code "stopped" after the signal.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function connection(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const ended = new AbortController();
+    const timer = setTimeout(() => end(resolve), ms);
+    const end = (/** @type {() => void} */ settle) => {
+      clearTimeout(timer);
+      ended.abort();
+      settle();
+    };
+    addEventListener("online", () => end(resolve), { signal: ended.signal });
+    signal.addEventListener("abort", () => end(() => reject(new ApiError(0, "stopped"))), { signal: ended.signal });
+  });
 }
 
 /** The names of the images that this browser has sent.
