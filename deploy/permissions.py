@@ -192,6 +192,7 @@ DUTIES = {
             subjects.WORKERS,
         ),
         reads=(JOB_EV, JOB_Q, OWNED),  # the queue, to prefetch the inputs of the next job
+        inspects=(JOB_Q,),  # which queues hold jobs
         consumes=WORK,
         writes_images=("results", "debug"),
         reads_images=("inputs", "cache"),

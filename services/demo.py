@@ -87,7 +87,7 @@ class Api:
 
 
 def opener(url: str) -> Callable[..., Any]:
-    """Return what opens this address: without the proxy of the environment, if it is on this machine."""
+    """Return the function that opens this address, without a proxy if it is on this machine."""
     local = urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
     return urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None)).open
 

@@ -40,7 +40,7 @@ class Settings(ServiceSettings):
     removal_filler: Literal["auto", "patchmatch", "lama"] = "auto"
     """The filler of `classical`: auto takes LaMa, if it was pulled, for large holes and those that lines cross."""
     idle_poll_s: float = Field(default=0.5, gt=0)
-    """Seconds between two polls of all queues, which find the redelivered jobs that are not announced."""
+    """Seconds between two polls of the queues that hold jobs, for redelivered ones; each tenth time they are listed."""
     affinity_s: float = Field(default=20.0, ge=0)
     """Seconds that jobs of other tasks may wait for jobs of the task whose adapter is active."""
     inputs_in_memory_bytes: int = Field(default=64 * 1024**2, ge=0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
-from services.a100worker.job.queues import ALL_QUEUES, PollOrder, Queue
+from services.a100worker.job.queues import PollOrder, Queue
 from shared import subjects
 from shared.deliveries import Puller
 from shared.errors import BadMessage
@@ -16,19 +18,22 @@ from shared.messages import JobClass, Task
 from shared.topology import JOB_Q, worker_consumer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
 
+_POLLS_PER_LOOK = 10
 _CONSUMER_LAG_S = 0.01  # on a busy broker, a consumer has a new job this long after its announcement
 
 
 class Poller:
-    """Polls the queues for which the broker has announced a job, and all queues now and then for redelivered jobs.
+    """Polls the queues for which the broker has announced a job, and those that hold one, which may be redelivered.
 
-    An open pull on each consumer would be simpler, but two of them may answer at once, and a worker must never hold
-    a job that it does not run.
+    JOB_Q holds a job until it is settled. So one look at its subjects, now and then, names all queues in which a job
+    can become due without an announcement, and an idle system is not polled at all. An open pull on each consumer
+    would be simpler, but two of them may answer at once, and a worker must never hold a job that it does not run.
     """
 
     def __init__(self, bus: Bus, *, idle_poll_s: float, affinity_s: float) -> None:
@@ -37,7 +42,10 @@ class Poller:
         self.order = PollOrder(affinity_s)
         self._notified = asyncio.Event()
         self._just_announced: set[Queue] = set()
-        self._polled_all_at = -idle_poll_s
+        self._look_s = idle_poll_s * _POLLS_PER_LOOK
+        self._occupied: set[Queue] = set()
+        self._polled_at = self._looked_at = -math.inf
+        self._connect = 0
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -59,6 +67,7 @@ class Poller:
         except ValueError as error:
             raise BadMessage("There is no queue of this class and task.") from error
         self.order.mark(queue)
+        self._occupied.add(queue)
         self._just_announced.add(queue)
         self._notified.set()
 
@@ -69,14 +78,13 @@ class Poller:
             delivery = await self._poll()
             if delivery is not None:
                 return delivery
-            await race(self._notified.wait(), *(end.wait() for end in ends), timeout_s=self._idle_poll_s)
+            wait_s = self._idle_poll_s if self._occupied else self._look_s
+            missed = self._bus.next_connect(self._connect)  # announcements, before a reconnect
+            await race(self._notified.wait(), missed, *(end.wait() for end in ends), timeout_s=wait_s)
         return None
 
     async def _poll(self) -> Delivery | None:
-        now = time.monotonic()
-        if now - self._polled_all_at >= self._idle_poll_s:
-            self._polled_all_at = now
-            self.order.mark(*ALL_QUEUES)
+        await self._mark_occupied()
         for queue in self.order.list_queues():
             self.order.clear(queue)
             wait_s = _CONSUMER_LAG_S if queue in self._just_announced else 0.0
@@ -86,3 +94,20 @@ class Poller:
                 self.order.mark_taken(queue)
                 return delivery
         return None
+
+    async def _mark_occupied(self) -> None:
+        now, connect = time.monotonic(), self._bus.connects
+        if connect != self._connect or now - self._looked_at >= self._look_s:
+            self._occupied = set(_queues_of(await self._bus.subjects_in(JOB_Q, subjects.ALL_QUEUED)))
+            self._looked_at, self._connect, self._polled_at = now, connect, -math.inf
+        if now - self._polled_at >= self._idle_poll_s:
+            self._polled_at = now
+            self.order.mark(*self._occupied)
+
+
+def _queues_of(entries: list[str]) -> Iterator[Queue]:
+    """Yield the queues of these subjects; those of a newer release or of a typing error have no consumer here."""
+    for entry in entries:
+        with contextlib.suppress(ValueError, BadMessage):
+            address = subjects.parse_queue_entry(entry)
+            yield JobClass(address.job_class), Task(address.task)
