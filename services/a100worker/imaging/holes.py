@@ -64,6 +64,11 @@ def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
     return weights
 
 
+def has_only_specks(hole: Grey) -> bool:
+    """Return whether the whole hole is too small for a search: then `split` does not look at the saliency."""
+    return cv2.countNonZero(hole) < _SPECK * hole.size
+
+
 def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:
     """Return the connected parts of a hole (8 neighbours), largest first, and a mask of specks too small for a search.
 

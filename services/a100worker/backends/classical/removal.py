@@ -33,7 +33,8 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     """
     hole = holes.grow(job.mask)
     step(0, 0, "Looking at the image")
-    parts, specks = holes.split(hole, job.fetch_saliency() if filler else None)
+    looks = filler is not None and not holes.has_only_specks(hole)  # the map takes half of the time of a small spot
+    parts, specks = holes.split(hole, job.fetch_saliency() if looks else None)
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     has_specks = cv2.countNonZero(specks) > 0
     shrink = _ANOTHER_TRY if job.variant and lama is None else 1.0

@@ -176,6 +176,18 @@ def test_the_pictures_for_debugging_come_in_the_client_s_order() -> None:
     assert [label for label, _ in conditions] == ["original", "mask", "mae", "dilated_mask"]
 
 
+def test_a_speck_needs_no_saliency(filler: Filler) -> None:
+    """A spot is gone in half the time; a larger hole asks for the map once."""
+    image, asked = noise(900, 1200), []
+    spot, hole = box_mask(900, 1200, (600, 400, 602, 402)), box_mask(900, 1200, (600, 400, 700, 500))
+
+    for mask in (spot, hole):
+        work = removal(image, mask, fetch_saliency=lambda: asked.append("map"))
+        assert (remove(work, Recorder(), filler).image != image).any()
+
+    assert asked == ["map"]
+
+
 @pytest.mark.parametrize("name", ["cat", "coffee"])
 def test_another_try_fills_the_same_hole_in_another_way(filler: Filler, name: str) -> None:
     """At another scale; the same try gives the same pixels."""
