@@ -47,6 +47,7 @@ class Studio:
         self.divider = page.get_by_role("slider", name="Before and after")
         self.promise = page.locator("#promise")
         self.download = page.get_by_role("link", name="Download")
+        self.format = page.get_by_label("Format of the download")
         self.film = page.locator("#strip [data-id]")
         self.originals = page.locator("#strip [data-original]")
 

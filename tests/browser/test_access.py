@@ -92,7 +92,7 @@ async def test_a_key_is_entered_once(
     streams = [url for url in urls if re.search("/v1/jobs/[^/]+/events", url)]
 
     assert [one["id"] for one in faults["violations"] if one["impact"] in {"serious", "critical"}] == []
-    assert (await download.value).suggested_filename == "coffee-removed.png"
+    assert (await download.value).suggested_filename == "coffee-removed.jpg"
     assert streams
     assert all(parse_qs(urlsplit(url).query)["key"] == [parse_key_id(key)] for url in streams)
     assert all(key[16:] not in url for url in urls)

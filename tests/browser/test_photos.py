@@ -101,6 +101,7 @@ async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path
     await studio.run.click()
     await studio.shows_result()
     await expect(studio.promise).to_have_text("0 pixels changed outside the edited region")
+    await studio.format.select_option("png")
     async with studio.page.expect_download() as download:
         await studio.download.click()
     result = read(await (await download.value).path())

@@ -101,6 +101,7 @@ async def test_nothing_changes_outside_the_strokes(quick: Studio) -> None:
         await is_version(quick, number)
     await quick.film.last.click()
     await quick.shows_result()
+    await quick.format.select_option("png")
     async with quick.page.expect_download() as download:
         await quick.download.click()
     file = await download.value

@@ -12,7 +12,8 @@ import { WORDS } from "../edit/tasks.js";
  */
 
 const KEY = "artmancer.format";
-const LOSSLESS = "png"; // the stored result, which the receipt speaks of
+const ORIGINAL = "original"; // the format of the upload
+const LOSSLESS = "png"; // the stored result, which the receipt describes
 /** @type {Record<string, string>} */
 const FORMATS = { "image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp", "image/avif": "avif" };
 /** @type {Record<string, string>} */
@@ -86,9 +87,9 @@ export class Download {
     const known = this.studio.capabilities.formats(task).filter((type) => type in FORMATS);
     this.#format.hidden = known.length < 2;
     const options = known.map((type) => create("option", { value: FORMATS[type] }, FORMATS[type].toUpperCase()));
-    this.#format.replaceChildren(...options, create("option", { value: "original" }, t("As it came")));
+    this.#format.replaceChildren(create("option", { value: ORIGINAL }, t("As it came")), ...options);
     this.#format.value = kept();
-    if (!this.#format.value) this.#format.value = LOSSLESS;
+    if (!this.#format.value) this.#format.value = ORIGINAL;
   }
 
   /** @param {MouseEvent} event */
@@ -149,8 +150,8 @@ function keep(format) {
 
 function kept() {
   try {
-    return localStorage.getItem(KEY) ?? LOSSLESS;
+    return localStorage.getItem(KEY) ?? ORIGINAL;
   } catch {
-    return LOSSLESS; // storage is blocked
+    return ORIGINAL; // storage is blocked
   }
 }
