@@ -87,7 +87,7 @@ export class Download {
     const known = this.studio.capabilities.formats(task).filter((type) => type in FORMATS);
     this.#format.hidden = known.length < 2;
     const options = known.map((type) => create("option", { value: FORMATS[type] }, FORMATS[type].toUpperCase()));
-    this.#format.replaceChildren(create("option", { value: ORIGINAL }, t("As it came")), ...options);
+    this.#format.replaceChildren(create("option", { value: ORIGINAL }, t("As photo")), ...options);
     this.#format.value = kept();
     if (!this.#format.value) this.#format.value = ORIGINAL;
   }

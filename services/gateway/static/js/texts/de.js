@@ -237,7 +237,7 @@ export const GERMAN = {
   "The picture is in the clipboard.": "Das Bild ist in der Zwischenablage.",
   "The browser did not allow the copy; download the picture instead.":
     "Der Browser hat das Kopieren nicht erlaubt; laden Sie das Bild stattdessen herunter.",
-  "As it came": "Wie das Original",
+  "As photo": "Wie Foto",
   "Copy the picture": "Das Bild kopieren",
   "Copy the picture (Ctrl C)": "Das Bild kopieren (Strg C)",
   "Format of the download": "Format der Datei",
