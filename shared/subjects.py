@@ -263,9 +263,9 @@ def result_marks_by(owner: str, sha256: str) -> str:
     return f"$KV.owned.{token(owner)}.results.*.{token(sha256)}"
 
 
-def waiting_job(owner: str, job_id: str) -> str:
-    """Return the key in the bucket `owned` that keeps the inputs of an unsettled job, and room for its result."""
-    return f"$KV.owned.{token(owner)}.waiting.{token(job_id)}"
+def waiting_job(owner: str | None, job_id: str) -> str:
+    """Return the key in `owned` that keeps an unsettled job's inputs, and room for its result; None: of any owner."""
+    return f"$KV.owned.{'*' if owner is None else token(owner)}.waiting.{token(job_id)}"
 
 
 def purged_job(owner: str, job_id: str) -> str:

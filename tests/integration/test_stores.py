@@ -267,6 +267,20 @@ async def test_a_job_by_hand_keeps_its_input_until_it_ends(
     assert kept is not None
 
 
+async def test_the_end_of_a_job_by_hand_frees_its_room(house: House, desk: Desk, bus: Bus) -> None:
+    """Also if no request has made a gateway read the entries of waiting jobs meanwhile."""
+    photo = await upload(house.alice, png())
+    async with desk.manager():
+        await desk.submit("hand", user="alice", image=photo)
+        await wait_until(partial(reservation, bus, "hand"), "the job has room")
+        assert await desk.cancel("hand")
+
+        async def is_free() -> bool:
+            return await reservation(bus, "hand") is None
+
+        await wait_until(is_free, "the end frees the room")
+
+
 async def reservation(bus: Bus, job_id: str) -> Reservation | None:
     stored = await bus.last(OWNED, subjects.waiting_job("alice", job_id))
     return Reservation.model_validate_json(stored.data) if stored and stored.data else None

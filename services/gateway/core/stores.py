@@ -119,7 +119,7 @@ class Stores:
         self._ledgers: TTLCache[str, _Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
         self._waiting: TTLCache[str, _Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
         self._fill: TTLCache[str, tuple[int, int]] = TTLCache(8, _FILL_VALID_S, clock)
-        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway releases
+        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway has submitted
         self._sizes: LRUCache[str, int] = LRUCache(_SIZES)  # the largest result of an edit of an image, by its hash
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
@@ -152,15 +152,8 @@ class Stores:
         return waiting
 
     def _all_waiting(self) -> _Ledger[Reservation]:
-        return self._waiting.setdefault(
-            subjects.ALL_WAITING, _Ledger(subjects.ALL_WAITING, self._read_reservation, _measure_waiting)
-        )
-
-    def _read_reservation(self, stored: StoredMessage) -> Reservation | None:
-        job = read_or_skip(Reservation, stored)
-        if job is not None and job.by_hand:  # released by each gateway that knows of it: its job manager has no images
-            self._ours[stored.subject.rpartition(".")[2]] = stored.subject
-        return job
+        ledger = _Ledger(subjects.ALL_WAITING, _read_waiting, _measure_waiting)
+        return self._waiting.setdefault(subjects.ALL_WAITING, ledger)
 
     def _marks_of(self, owner: str) -> _Ledger[Mark]:
         pattern = self._ownership.marks(owner)
@@ -315,16 +308,22 @@ class Stores:
         await waiting.refresh(self._bus)
 
     def note(self, event: JobEvent) -> None:
-        """Release a job of this gateway after its end."""
-        if isinstance(event, Done | Failed | Cancelled) and (subject := self._ours.get(event.job_id)):
-            self._ended.put_nowait(subject)
+        """Release a job after its end: one that this gateway has submitted, or one by hand."""
+        if isinstance(event, Done | Failed | Cancelled):
+            self._ended.put_nowait(event.job_id)
 
     async def run(self) -> None:
         """Release the jobs that end, until cancelled. One that the broker does not take is found when room is short."""
         while True:
-            subject = await self._ended.get()
+            job_id = await self._ended.get()
             with contextlib.suppress(ArtMancerError):
-                await self.release(subject)
+                if subject := self._ours.get(job_id) or await self._find_by_hand(job_id):
+                    await self.release(subject)
+
+    async def _find_by_hand(self, job_id: str) -> str | None:
+        """Return the subject of a job that no gateway has submitted: its job manager may delete no image."""
+        stored = await self._bus.first(OWNED, subjects.waiting_job(None, job_id))
+        return stored.subject if stored and (job := _read_waiting(stored)) and job.by_hand else None
 
 
 def _read_mark_entry(stored: StoredMessage) -> Mark | None:
@@ -337,6 +336,10 @@ def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:
 
 def _measure_waiting(subject: str, job: Reservation) -> tuple[str, int]:
     return subjects.owner_of_entry(subject), job.result_bytes
+
+
+def _read_waiting(stored: StoredMessage) -> Reservation | None:
+    return read_or_skip(Reservation, stored)
 
 
 def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> dict[str, Mark]:
