@@ -42,7 +42,7 @@ _COUNT_VALID_S = 2.0  # while half of a share is free; a request takes longer wi
 _SWEEP_EVERY_S = 10.0
 _SIZES = 4096
 _LEDGERS, _OURS = 256, 20_000
-_RELEASED = {"Nats-TTL": "1h"}  # longer than a ledger is valid
+_RELEASED = {"Nats-TTL": "10m"}  # longer than a ledger is valid; each new one reads all of them
 _SHARE_FULL = "Your share of the image store is full, please wait until some of your edits have finished."
 _STORE_FULL = "The image store is full, please try again later."
 
