@@ -1,7 +1,7 @@
 """The marks in the bucket `owned`, with the owners and sizes of the stored images. The last mark keeps the bytes.
 
 An owner has a mark for each upload, and one for the result of each job. An unsettled job keeps its inputs as a mark
-does. Decision 0027 has the order of the writes.
+does. Decision 0027 has the order of the writes. The images of debug sessions have no marks: the sessions name them.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ async def remove_debug_images(bus: Bus, images: ImageRemover, deleted: Iterable[
     hashes = _images_of(deleted)
     others = (read_or_skip(DebugSession, stored) for stored in await bus.history(SESSIONS, subjects.ALL_SESSIONS))
     for sha256 in sorted(hashes - _images_of(session for session in others if session)):
-        await images.remove("debug", sha256, _is_not_needed)
+        await images.remove("debug", sha256, _never)
 
 
-async def _is_not_needed() -> bool:
-    return False
+async def _never() -> bool:
+    return False  # the sessions that need an image were read before
 
 
 def _images_of(sessions: Iterable[DebugSession]) -> set[str]:

@@ -174,8 +174,9 @@ async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> G
 
 async def _fetch_balanced(bus: Bus, images: ImageStore, submit: JobSubmit, small: str) -> Rgb:
     """Return the table by which the image is balanced, of shape (1, 256, 3). Raises Unavailable."""
-    wanted = {"strength": submit.strength, "temperature": submit.temperature or 0.0}
-    request = WhiteBalanceRequest(image=submit.image, small_png=small, **wanted)
+    request = WhiteBalanceRequest(
+        image=submit.image, small_png=small, strength=submit.strength, temperature=submit.temperature or 0.0
+    )
     reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_TIMEOUT_S / 2)
     data = await images.get("cache", reply.png.sha256)
     return (await asyncio.to_thread(decode_photo, data)).rgb

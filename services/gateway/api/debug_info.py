@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from services.gateway.core.debug_sessions import GUIDED
-from shared.errors import ImageNotFound
 from shared.messages import Task
 
 if TYPE_CHECKING:
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
     from services.gateway.core.pieces import Pictures
     from shared.image_store import Bucket, StreamedStore
-    from shared.messages import DebugSession, ImageRef
+    from shared.messages import DebugSession
 
 _INPUT_KEYS = {
     "image": "original_image",
@@ -78,17 +76,6 @@ def _extra_labels(session: DebugSession) -> dict[str, str]:
 
 
 async def _load(images: StreamedStore, pictures: Pictures, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
-    found = await asyncio.gather(*(_find_whole(images, bucket, sha256) for sha256 in names.values()))
+    # One that is missing must not cost the others: `head` finds only pictures with all their bytes.
+    found = await asyncio.gather(*(images.head(bucket, sha256) for sha256 in names.values()))
     return {key: pictures.place(ref) for key, ref in zip(names, found, strict=True) if ref is not None}
-
-
-async def _find_whole(images: StreamedStore, bucket: Bucket, sha256: str) -> ImageRef | None:
-    """Return the reference of a picture that can be read: one that is missing must not cost the others."""
-    ref = await images.head(bucket, sha256)
-    try:
-        if ref is not None:
-            async with aclosing(images.stream(bucket, sha256)) as pieces:
-                await anext(pieces)
-    except ImageNotFound:
-        return None
-    return ref

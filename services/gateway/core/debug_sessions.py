@@ -127,18 +127,18 @@ def metadata_of(session: DebugSession) -> dict[str, Any]:
 
 
 async def find_images(images: StreamedStore, session: DebugSession) -> dict[str, ImageRef]:
-    """Return all images by file name. Raises ImageNotFound, BrokerUnavailable."""
+    """Return all images by file name, each with all its bytes. Raises ImageNotFound, BrokerUnavailable."""
+    async with aclosing(images.stream(session.result.bucket, session.result.sha256)) as pieces:
+        await anext(pieces)  # an archive must not break off because the result is missing
     return {file.name: await find_image(images, session, file) for file in files_of(session)}
 
 
 async def find_image(images: StreamedStore, session: DebugSession, file: SessionFile) -> ImageRef:
-    """Return the stored image of a file. Raises ImageNotFound, BrokerUnavailable."""
-    # Not `head` for a result: it stores an old image again, and results are the workers'.
+    """Return the image of a file; that of a result is not looked for. Raises ImageNotFound, BrokerUnavailable."""
+    # `head` would store an old result again, and results are the workers'.
     ref = session.result if file.bucket == "results" else await images.head(file.bucket, file.sha256)
     if ref is None:
         raise ImageNotFound
-    async with aclosing(images.stream(ref.bucket, ref.sha256)) as pieces:
-        await anext(pieces)  # an archive must not break off because one is missing
     return ref
 
 

@@ -124,6 +124,14 @@ class CountingStore(FakeImageStore):
 LARGE = b"".join(number.to_bytes(4) for number in range(700_000))
 
 
+async def store_large(images: FakeImageStore) -> ImageRef:
+    ref = ImageRef(
+        bucket="results", sha256=hashlib.sha256(LARGE).hexdigest(), content_type="image/png", width=1, height=1,
+        size_bytes=len(LARGE),
+    )  # fmt: skip
+    return await images.put("results", LARGE, ref)
+
+
 @pytest.mark.parametrize(
     ("header", "expected", "status"),
     [("", LARGE, 200), ("bytes=500000-1700000", LARGE[500_000:1_700_001], 206), ("bytes=-5", LARGE[-5:], 206),
@@ -132,11 +140,7 @@ LARGE = b"".join(number.to_bytes(4) for number in range(700_000))
 async def test_a_large_image_is_sent_in_pieces(header: str, expected: bytes, status: int) -> None:
     """A slow reader costs a piece of memory, and the answer is the same."""
     images = FakeImageStore()
-    ref = ImageRef(
-        bucket="results", sha256=hashlib.sha256(LARGE).hexdigest(), content_type="image/png", width=1, height=1,
-        size_bytes=len(LARGE),
-    )  # fmt: skip
-    await images.put("results", LARGE, ref)
+    ref = await store_large(images)
 
     response = await image_response(images, ref, {"range": header} if header else {})
     assert isinstance(response, StreamingResponse)
@@ -151,11 +155,7 @@ async def test_a_large_image_is_sent_in_pieces(header: str, expected: bytes, sta
 async def test_head_reads_one_piece(header: str) -> None:
     """It has the headers of GET, and does not read an image that nobody gets."""
     images = CountingStore()
-    ref = ImageRef(
-        bucket="results", sha256=hashlib.sha256(LARGE).hexdigest(), content_type="image/png", width=1, height=1,
-        size_bytes=len(LARGE),
-    )  # fmt: skip
-    await images.put("results", LARGE, ref)
+    ref = await store_large(images)
     asked = {"range": header} if header else {}
 
     head = await image_response(images, ref, asked, has_body=False)
