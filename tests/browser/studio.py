@@ -57,8 +57,10 @@ class Studio:
         # A test may cut the connection while the worker starts, and Chromium fetches none from an untrusted authority.
         is_not_fetched = message.text.endswith("occurred when fetching the script.")
         of_the_worker = is_not_fetched or "/service-worker.js" in message.location["url"]
-        if message.type in {"error", "warning"} and not (answer_of_the_api or of_the_worker):
-            self.problems.append(f"{message.type}: {message.text}")
+        # Only a test takes the browser offline, and Chromium logs each file that it was fetching in that moment.
+        of_the_cut = message.text.endswith("net::ERR_INTERNET_DISCONNECTED")
+        if message.type in {"error", "warning"} and not (answer_of_the_api or of_the_worker or of_the_cut):
+            self.problems.append(f"{message.type}: {message.text} ({message.location['url']})")
 
     async def shoot(self, name: str) -> None:
         """Save a screenshot to the artifacts."""

@@ -146,12 +146,18 @@ export class Studio extends EventTarget {
   }
 
   /**
-   * Keep further photos in the strip.
+   * Keep further photos in the strip, in their order. They are opened one at a time: each takes its pixels' memory.
    * @param {File[]} files
    */
   async queue(files) {
-    const read = await Promise.allSettled(files.map((file) => this.timeline.queue(file)));
-    const failed = read.filter(({ status }) => status === "rejected").length;
+    let failed = 0;
+    for (const file of files) {
+      try {
+        await this.timeline.queue(file);
+      } catch {
+        failed += 1;
+      }
+    }
     if (failed)
       this.notices.warn(t("{count} of the files are not images that this browser can show.", { count: failed }));
     else if (files.length)
