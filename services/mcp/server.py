@@ -8,6 +8,7 @@ from mcp.server import MCPServer
 from mcp_types import ToolAnnotations
 
 from services.mcp.pictures import SCHEME
+from services.mcp.strict_tool import strict_tool
 from services.mcp.tools import Tools
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ Outside the mask not one pixel changes: compare proves it."""
 
 def build_server(client: AsyncClient, files: Files) -> MCPServer:
     """Return the server."""
-    server: MCPServer = MCPServer("artmancer", title="ArtMancer", instructions=_INSTRUCTIONS, log_level="WARNING")
     tools = Tools(client, files)
     adds, reads = ToolAnnotations(destructive_hint=False), ToolAnnotations(read_only_hint=True)
-    for tool in (tools.upload, tools.select, tools.remove, tools.insert, tools.balance, tools.cut_out):
-        server.add_tool(tool, annotations=adds)
-    server.add_tool(tools.compare, annotations=reads)
+    adding = tools.upload, tools.select, tools.remove, tools.insert, tools.balance, tools.cut_out
+    server: MCPServer = MCPServer(
+        "artmancer",
+        title="ArtMancer",
+        instructions=_INSTRUCTIONS,
+        log_level="WARNING",
+        tools=[*(strict_tool(tool, adds) for tool in adding), strict_tool(tools.compare, reads)],
+    )
     server.resource(SCHEME + "{sha256}", name="picture", title="Picture", mime_type="image/*")(tools.read)
     return server
