@@ -19,7 +19,7 @@ from shared.settings import NatsSettings
 from tests.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
     from typing import Self
 
     from shared.bus import Bus
@@ -72,8 +72,9 @@ class Node:
         environment: dict[str, str],
         group: ProcessGroup,
         monitor: int | None = None,
+        under: Sequence[str] = (),
     ) -> None:
-        """`environment` has the variables that the head of the configuration lists."""
+        """`environment` has the variables that the head of the configuration lists; `under` starts a tracer."""
         self.monitor_url = f"http://{HOST}:{monitor}"
         self.name = name
         self.url = f"tls://{environment['NATS_LISTEN']}"
@@ -81,7 +82,7 @@ class Node:
         self.said: list[str] = []
         self._program = Process(
             name,
-            [str(NATS_SERVER), *argv],
+            [*under, str(NATS_SERVER), *argv],
             group,
             env=environment,
             cwd=keys.folder / credentials.BROKER,
@@ -145,8 +146,13 @@ async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node
 
 
 @asynccontextmanager
-async def cluster(keys: Keys, folder: Path) -> AsyncIterator[list[Node]]:
-    """Start three servers with deploy/nats-cluster.conf; yield them once each accepts connections."""
+async def cluster(
+    keys: Keys, folder: Path, under: Callable[[str], Sequence[str]] = lambda _: ()
+) -> AsyncIterator[list[Node]]:
+    """Start three servers with deploy/nats-cluster.conf; yield them once each accepts connections.
+
+    `under` returns the command that starts the server of a name under a tracer.
+    """
     names = ("n1", "n2", "n3")
     addresses = [f"{HOST}:{port}" for port in free_ports(2 * len(names))]
     routes, clients = dict(zip(names, addresses, strict=False)), dict(zip(names, addresses[3:], strict=True))
@@ -163,7 +169,9 @@ async def cluster(keys: Keys, folder: Path) -> AsyncIterator[list[Node]]:
     async with AsyncExitStack() as stack:
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)
-        nodes = [Node(name, ["-c", "nats-cluster.conf"], keys, environment(name), group) for name in names]
+        nodes = [
+            Node(name, ["-c", "nats-cluster.conf"], keys, environment(name), group, under=under(name)) for name in names
+        ]
         await asyncio.gather(*(node.start() for node in nodes))
         yield nodes
         await asyncio.gather(*(node.kill() for node in nodes))

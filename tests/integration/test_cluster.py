@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
-from itertools import count
 from typing import TYPE_CHECKING
 
-import nats.errors
 import pytest
 
 from shared import declaring, subjects
 from shared.bus import StoredMessage, open_bus
 from shared.deliveries import pull
-from shared.errors import ArtMancerError, BrokerUnavailable
+from shared.errors import BrokerUnavailable
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, worker_consumer
+from tests.cluster_load import BODY, Load, in_step, wait_until_up_to_date
 from tests.keys import Keys, cluster, connected
 from tests.waiting import wait_until
 
@@ -33,50 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 SETTINGS = StreamSettings(replicas=3, picture_bytes=1024**3)
-BODY = b'{"task":"white-balance","image":"' + b"ab" * 32 + b'"}'
-
-
-class Load:
-    """Submits jobs, two at a time, one after the other; each publish has its deadline of 15 s."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._running = True
-        self.accepted: list[str] = []
-        self.errors: list[str] = []
-
-    @asynccontextmanager
-    async def under_way(self) -> AsyncIterator[None]:
-        """Load the cluster while the block runs, and until more has been accepted at its end."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(2):
-                group.create_task(self._submit(number), name=f"submit-{number}")
-            await self.goes_on()
-            yield
-            await self.goes_on()
-            self._running = False
-
-    async def goes_on(self) -> None:
-        """Wait until submits are accepted; those under way at this moment do not count."""
-        enough = len(self.accepted) + 20
-        await wait_until(lambda: len(self.accepted) >= enough, "submits are accepted again")
-
-    async def _submit(self, number: int) -> None:
-        for job_id in (f"j{number}-{serial}" for serial in count()):
-            if not self._running:
-                return
-            try:
-                await self._bus.publish(subjects.submission("interactive", "u1", job_id), BODY, msg_id=job_id)
-            except ArtMancerError as error:
-                self.errors.append(error.message)
-            else:
-                self.accepted.append(job_id)
-
-    async def lost(self) -> list[str]:
-        """Return the accepted jobs that are not in the log exactly once."""
-        stored = await self._bus.history(JOB_LOG, subjects.submissions_in("interactive"))
-        logged = Counter(subjects.parse_submission(message.subject).job_id for message in stored)
-        return [job_id for job_id in self.accepted if logged[job_id] != 1]
 
 
 @pytest.fixture
@@ -90,40 +43,8 @@ async def nodes(keys: Keys, tmp_path: Path) -> AsyncIterator[list[Node]]:
 async def bus(nodes: list[Node], keys: Keys) -> AsyncIterator[Bus]:
     """Connect to all servers after each stream is declared and each copy is up to date."""
     async with open_bus(keys.settings(",".join(node.url for node in nodes), "operator"), "operator") as bus:
-        await wait_until(lambda: elected(bus), "the cluster has elected its leader")
-        await wait_until(lambda: declared(bus), "each stream has elected one")
-        await wait_until(lambda: in_step(bus), "all copies are up to date")
+        await wait_until_up_to_date(bus, SETTINGS)
         yield bus
-
-
-async def elected(bus: Bus) -> bool:
-    """Return whether the cluster has a leader; before that, no API request gets a reply."""
-    try:
-        await bus.request(subjects.api("INFO"), timeout_s=0.2)
-    except BrokerUnavailable:
-        return False
-    return True
-
-
-async def declared(bus: Bus) -> bool:
-    try:
-        await declaring.declare_streams(bus, SETTINGS)
-    except BrokerUnavailable:
-        return False
-    return True
-
-
-async def in_step(bus: Bus) -> bool:
-    """Whether each stream has a leader and two more copies that are up to date."""
-    try:
-        infos = await bus.client.jetstream(timeout=2).streams_info()
-    except (TimeoutError, nats.errors.Error):  # while it elects, a cluster may also answer that it cannot
-        return False
-    clusters = [info.cluster for info in infos]
-    return all(
-        cluster is not None and cluster.leader and [peer.current for peer in cluster.replicas or []] == [True, True]
-        for cluster in clusters
-    )
 
 
 async def test_nothing_is_lost_when_the_leader_dies(nodes: list[Node], bus: Bus) -> None:
