@@ -1,7 +1,8 @@
 """`python -m tests.upgrade.driver`: upgrade the last release to this tree under load, and go back (docs/deploy.md).
 
-Every service runs in both releases side by side for `--seconds`, behind Caddy and with keys on both sides. The account
-lists every request that failed, but for those that docs/deploy.md names. It needs the repository's history.
+Every service runs in both releases side by side for `--seconds`, then in one of them for `--alone-seconds`, behind
+Caddy and with keys on both sides. The account lists every request that failed, but for those that docs/deploy.md names.
+It needs the repository's history.
 """
 
 from __future__ import annotations
@@ -71,15 +72,15 @@ async def _rehearse(fleet: Fleet, account: Account, given: argparse.Namespace) -
         for number, visitor in enumerate(visitors):
             tasks.create_task(visitor.stay(over), name=f"visitor-{number}")
         try:
-            await happens(over, given.seconds)
-            await _change(fleet, account, given.seconds)
+            await happens(over, given.alone_seconds)
+            await _change(fleet, account, given.seconds, given.alone_seconds)
         finally:
             over.set()
             code = _report(fleet, visitors)
     return code
 
 
-async def _change(fleet: Fleet, account: Account, side_s: float) -> None:
+async def _change(fleet: Fleet, account: Account, side_s: float, alone_s: float) -> None:
     account.say("new users")
     fleet.update_users("new")
     for release, gone, order in (("new", "old", ORDER), ("old", "new", tuple(reversed(ORDER)))):
@@ -89,7 +90,7 @@ async def _change(fleet: Fleet, account: Account, side_s: float) -> None:
             await happens(asyncio.Event(), side_s)
             account.phase = f"{role}: {release} alone"
             await fleet.stop(gone, role)
-            await happens(asyncio.Event(), side_s)
+            await happens(asyncio.Event(), alone_s)
             await _look(fleet, account)
     account.phase = "old again"
     await happens(asyncio.Event(), CACHED_S)
@@ -138,5 +139,6 @@ def _make_access(tree: Path, folder: Path) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.upgrade.driver", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--last", default=LAST, help="the commit of the last release")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each state (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of both releases side by side (%(default)s)")
+    parser.add_argument("--alone-seconds", type=float, default=10.0, help="of one release alone (%(default)s)")
     sys.exit(asyncio.run(main(parser.parse_args())))
