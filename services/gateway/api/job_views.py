@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from services.gateway.access.forwarded import published
 from services.gateway.api.schemas import JobMetadata, ResultImage, Status
 from shared.messages import Failed, JobState
 
@@ -47,10 +48,10 @@ def metadata_of(record: JobRecord, done: Done) -> JobMetadata:
         ),
         duration_ms=done.duration_ms,
         links={
-            "self": f"/v1/jobs/{record.job_id}",
-            "events": f"/v1/jobs/{record.job_id}/events",
-            "result": f"/v1/jobs/{record.job_id}/result",
-            "receipt": f"/v1/jobs/{record.job_id}/receipt",
+            "self": published(f"/v1/jobs/{record.job_id}"),
+            "events": published(f"/v1/jobs/{record.job_id}/events"),
+            "result": published(f"/v1/jobs/{record.job_id}/result"),
+            "receipt": published(f"/v1/jobs/{record.job_id}/receipt"),
         },
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from services.gateway.access.forwarded import ForwardedMiddleware
 from services.gateway.http.protocol import protocol_with_limits
 from shared.errors import ConfigError
 
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, settings: Settings, max_connections: int = _CONNECTIONS) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                ForwardedMiddleware(app, settings.trusted_proxies),
                 http=protocol_with_limits(settings.patience_s, max_connections),
                 backlog=_ACCEPTED_AT_ONCE,
                 ws="none",
@@ -39,8 +40,7 @@ class Server(uvicorn.Server):
                 log_level="error",  # its warnings would let any client fill the log
                 access_log=False,
                 server_header=False,
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=settings.trusted_proxies,  # without it uvicorn would trust 127.0.0.1
+                proxy_headers=False,  # by our own middleware
                 timeout_keep_alive=75,  # longer than proxies keep theirs, or they send into a closed connection
                 timeout_graceful_shutdown=settings.drain_s + _CLOSE_S,  # type: ignore[arg-type] # takes fractions, too
             )

@@ -1,6 +1,6 @@
 /** Shows /v1/openapi.json with Swagger UI, whose bundle is loaded before this. */
 SwaggerUIBundle({
-  url: "/v1/openapi.json",
+  url: "openapi.json",
   dom_id: "#docs",
   tryItOutEnabled: true,
   displayRequestDuration: true,

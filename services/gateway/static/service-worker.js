@@ -3,22 +3,24 @@
  * pictures or samples, and the network always comes first.
  */
 
-const CACHE = "artmancer.shell";
-const LIST = "/static/shell.json";
+const BASE = new URL(".", self.location.href).pathname; // "/", or the sub-path of a proxy
+const CACHE = BASE === "/" ? "artmancer.shell" : `artmancer.shell${BASE}`;
+const LIST = `${BASE}static/shell.json`;
 
 self.addEventListener("install", (event) => event.waitUntil(fill().then(() => self.skipWaiting())));
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
   const { pathname, origin } = new URL(event.request.url);
-  const isOurs = origin === self.location.origin && (pathname === "/" || pathname.startsWith("/static/"));
-  if (event.request.method !== "GET" || !isOurs || pathname.startsWith("/static/samples/")) return;
+  const isOurs = origin === self.location.origin && (pathname === BASE || pathname.startsWith(`${BASE}static/`));
+  if (event.request.method !== "GET" || !isOurs || pathname.startsWith(`${BASE}static/samples/`)) return;
   event.respondWith(fetch(event.request).catch(() => kept(pathname)));
   if (event.request.mode === "navigate") event.waitUntil(fill().catch(() => {})); // offline: the kept files stand
 });
 
 /** Keep every file of the list, and nothing else. Rejects if one does not fit to its hash. */
 async function fill() {
-  const list = await (await fetch(LIST, { cache: "no-store" })).json();
+  const told = await (await fetch(LIST, { cache: "no-store" })).json();
+  const list = Object.fromEntries(Object.entries(told).map(([path, hash]) => [BASE + path.slice(1), hash]));
   const cache = await caches.open(CACHE);
   await Promise.all(Object.entries(list).map(([path, hash]) => keep(cache, path, hash)));
   await cache.put(LIST, new Response(JSON.stringify(list)));

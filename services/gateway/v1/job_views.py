@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from services.gateway.access.forwarded import published
 from services.gateway.v1.schemas import Image, Job, JobError, Links, Receipt
 from shared.messages import Cancelled, Done, Failed, Task
 
@@ -29,8 +30,8 @@ def image_of(ref: ImageRef) -> Image:
 def links_of(job_id: str, sign: Callable[[str], str] = str) -> Links:
     """Return the job's links; `sign` makes a path work for browser elements that cannot send a key."""
     path = f"/v1/jobs/{job_id}"
-    events, result = sign(f"{path}/events"), sign(f"{path}/result")
-    return Links(self_=path, events=events, result=result, receipt=f"{path}/receipt")
+    events, result = published(sign(f"{path}/events")), published(sign(f"{path}/result"))
+    return Links(self_=published(path), events=events, result=result, receipt=published(f"{path}/receipt"))
 
 
 def job_of(record: JobRecord, sign: Callable[[str], str] = str) -> Job:

@@ -18,7 +18,7 @@ import { toggleTheme } from "./page/theme.js";
  */
 
 /** The first photo, shown before any response of the server. */
-const FIRST = { name: "rocket", url: "/static/samples/rocket.jpg" };
+const FIRST = { name: "rocket", url: "static/samples/rocket.jpg" };
 const ZOOM_STEP = 1.4;
 const VARIATIONS = 3;
 

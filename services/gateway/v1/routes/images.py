@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from services.gateway.access.forwarded import published
 from services.gateway.core.uploads import is_sha256
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
@@ -59,7 +60,7 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
     upload = await deps.uploads.read_bytes(await _read_image(request), "Image")
     is_new = await deps.uploads.store_new(owner, upload)
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/images/{upload.ref.sha256}"
+    response.headers["Location"] = published(f"/v1/images/{upload.ref.sha256}")
     return image_of(upload.ref)
 
 
@@ -140,7 +141,7 @@ async def extract_object(
     request = ExtractRequest(image=extraction.image, mask=extraction.mask, transparent=True, in_place=in_place)
     reply = await rpc.call(deps.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     extracted = await deps.uploads.adopt(owner, reply.png)
-    response.headers["Location"] = f"/v1/images/{extracted.ref.sha256}"
+    response.headers["Location"] = published(f"/v1/images/{extracted.ref.sha256}")
     return image_of(extracted.ref)
 
 

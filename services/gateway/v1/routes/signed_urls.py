@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
+from services.gateway.access.forwarded import own_path, published
 from services.gateway.access.signed_urls import is_signable
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import json_body
@@ -28,11 +29,12 @@ async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentP
 
     The path may have the query of a rendition: `format`, `quality`, `gps`. They are signed too.
     """
-    if not is_signable(request.path):
-        if is_signable(request.path.partition("?")[0]):
+    path = own_path(request.path)
+    if not is_signable(path):
+        if is_signable(path.partition("?")[0]):
             raise BadInput("The query in the field path may have only format, quality and gps, each once.")
         raise BadInput("The field path must be the path of an image, a result or an event stream.")
     if deps.authenticator is None:
-        return SignedUrl(url=request.path, expires_at=None)
-    url, expires = deps.authenticator.signer.sign(principal, request.path, request.lifetime_s)
-    return SignedUrl(url=url, expires_at=datetime.fromtimestamp(expires, UTC))
+        return SignedUrl(url=published(path), expires_at=None)
+    url, expires = deps.authenticator.signer.sign(principal, path, request.lifetime_s)
+    return SignedUrl(url=published(url), expires_at=datetime.fromtimestamp(expires, UTC))

@@ -4,6 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
+from services.gateway.access.forwarded import published
 from services.gateway.access.principal import KeyScope
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import samples
@@ -33,4 +34,5 @@ async def read_capabilities(deps: InjectedDeps) -> Capabilities:
 @router.get("/samples", response_description="All sample photos.")
 async def list_samples() -> list[Sample]:
     """List the sample photos of the studio page."""
-    return list(await asyncio.to_thread(samples.load_samples))
+    known = await asyncio.to_thread(samples.load_samples)
+    return [sample.model_copy(update={"url": published(sample.url)}) for sample in known]

@@ -27,7 +27,7 @@ export function callBack(text) {
   lasting = text;
   announce("");
   if (canNotify() && Notification.permission === "granted")
-    new Notification(TITLE, { body: text, icon: "/static/icon.svg" });
+    new Notification(TITLE, { body: text, icon: "static/icon.svg" });
 }
 
 /** Whether the browser may be asked for notifications. */

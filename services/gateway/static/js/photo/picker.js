@@ -5,7 +5,7 @@ import { t } from "../page/texts.js";
 
 /** @typedef {import("../server/api.js").Sample} Sample */
 
-const THUMBS = "/static/samples/thumbs/";
+const THUMBS = "static/samples/thumbs/";
 
 /** Used for the photo and for the object photo. */
 export class Picker {

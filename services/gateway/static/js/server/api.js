@@ -99,7 +99,7 @@ async function post(path, body, options = {}) {
  */
 export async function hasImage(sha256) {
   try {
-    await request(`/v1/images/${sha256}`, { method: "HEAD" });
+    await request(`v1/images/${sha256}`, { method: "HEAD" });
     return true;
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return false;
@@ -134,7 +134,7 @@ export async function storeImage(blob, tell, signal) {
 function sendBytes(blob, key, tell, signal) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
-    sending.open("POST", "/v1/images");
+    sending.open("POST", "v1/images");
     sending.responseType = "json";
     sending.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
     if (key) sending.setRequestHeader("Authorization", `Bearer ${key}`);
@@ -157,7 +157,7 @@ function sendBytes(blob, key, tell, signal) {
  * @returns {Promise<[number, number, number]>}
  */
 export async function readGains(sha256, signal) {
-  return (await (await request(`/v1/images/${sha256}/white-balance/estimate`, { signal }, false)).json()).gains;
+  return (await (await request(`v1/images/${sha256}/white-balance/estimate`, { signal }, false)).json()).gains;
 }
 
 /**
@@ -165,7 +165,7 @@ export async function readGains(sha256, signal) {
  * @param {AbortSignal} [signal]
  */
 export async function readImage(sha256, signal) {
-  return (await request(`/v1/images/${sha256}`, { signal: signal ?? null })).blob();
+  return (await request(`v1/images/${sha256}`, { signal: signal ?? null })).blob();
 }
 
 /**
@@ -173,7 +173,7 @@ export async function readImage(sha256, signal) {
  * @param {string} sha256
  */
 export async function readShown(sha256) {
-  return (await request(`/v1/images/${sha256}?format=jpeg`)).blob();
+  return (await request(`v1/images/${sha256}?format=jpeg`)).blob();
 }
 
 /**
@@ -184,7 +184,7 @@ export async function readShown(sha256) {
  * @returns {Promise<FoundMasks>}
  */
 export async function findMasks(image, prompt, candidates, signal) {
-  return post("/v1/masks", { image, candidates, ...prompt }, { signal });
+  return post("v1/masks", { image, candidates, ...prompt }, { signal });
 }
 
 /**
@@ -197,7 +197,7 @@ export async function findMasks(image, prompt, candidates, signal) {
 export async function outlineAt(image, point, signal) {
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ image, point });
-  return (await request("/v1/masks/preview", { method: "POST", headers, body, signal }, false)).json();
+  return (await request("v1/masks/preview", { method: "POST", headers, body, signal }, false)).json();
 }
 
 /**
@@ -207,7 +207,7 @@ export async function outlineAt(image, point, signal) {
  * @returns {Promise<StoredImage>}
  */
 export async function cutOut(image, mask) {
-  return post("/v1/extractions", { image, mask, frame: "photo" });
+  return post("v1/extractions", { image, mask, frame: "photo" });
 }
 
 /**
@@ -216,7 +216,7 @@ export async function cutOut(image, mask) {
  * @returns {Promise<JobState>}
  */
 export async function submitJob(submission, key) {
-  return post("/v1/jobs", submission, { headers: { "Idempotency-Key": key } });
+  return post("v1/jobs", submission, { headers: { "Idempotency-Key": key } });
 }
 
 /**
@@ -224,7 +224,7 @@ export async function submitJob(submission, key) {
  * @returns {Promise<JobState>}
  */
 export async function readJob(id) {
-  return (await request(`/v1/jobs/${id}`)).json();
+  return (await request(`v1/jobs/${id}`)).json();
 }
 
 /**
@@ -232,7 +232,7 @@ export async function readJob(id) {
  * @returns {Promise<JobState>}
  */
 export async function cancelJob(id) {
-  return (await request(`/v1/jobs/${id}`, { method: "DELETE" })).json();
+  return (await request(`v1/jobs/${id}`, { method: "DELETE" })).json();
 }
 
 /**
@@ -240,12 +240,12 @@ export async function cancelJob(id) {
  * @returns {Promise<Receipt>}
  */
 export async function readReceipt(id) {
-  return (await request(`/v1/jobs/${id}/receipt`)).json();
+  return (await request(`v1/jobs/${id}/receipt`)).json();
 }
 
 /** @param {string} id */
 export async function readResult(id) {
-  return (await request(`/v1/jobs/${id}/result`)).blob();
+  return (await request(`v1/jobs/${id}/result`)).blob();
 }
 
 /**
@@ -254,7 +254,7 @@ export async function readResult(id) {
  * @param {string} format  "original": that of the upload
  */
 export async function readRendition(id, format) {
-  return (await request(`/v1/jobs/${id}/result?format=${format}`)).blob();
+  return (await request(`v1/jobs/${id}/result?format=${format}`)).blob();
 }
 
 /**
@@ -263,7 +263,7 @@ export async function readRendition(id, format) {
  * @returns {Promise<{patch: import("../photo/photo.js").Patch | null, whole: Blob | null}>}
  */
 export async function readPatch(id) {
-  const response = await request(`/v1/jobs/${id}/result?patch=true`);
+  const response = await request(`v1/jobs/${id}/result?patch=true`);
   const [x, y] = ["X-Patch-X", "X-Patch-Y"].map((name) => response.headers.get(name));
   const blob = await response.blob();
   return x === null || y === null
@@ -287,12 +287,12 @@ export function listen(link, after) {
  * @returns {Promise<Record<Task, TaskCapability>>}
  */
 export async function readCapabilities() {
-  return (await (await request("/v1/capabilities", {}, false)).json()).tasks;
+  return (await (await request("v1/capabilities", {}, false)).json()).tasks;
 }
 
 /** @returns {Promise<Sample[]>} */
 export async function listSamples() {
-  return (await request("/v1/samples")).json();
+  return (await request("v1/samples")).json();
 }
 
 /**

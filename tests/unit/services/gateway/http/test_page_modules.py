@@ -37,7 +37,7 @@ def test_the_page_loads_at_once_what_it_needs_at_once() -> None:
     while new:
         needed |= new
         new = set().union(*(imports(name, _STATIC) for name in new)) - needed
-    loaded = set(re.findall(r'(?:rel="modulepreload" href|type="module" src)="/static/([^"]+)"', PAGE))
+    loaded = set(re.findall(r'(?:rel="modulepreload" href|type="module" src)="static/([^"]+)"', PAGE))
 
     assert loaded == needed
 
