@@ -12,6 +12,8 @@ from tests.browser.pictures import SAMPLES, read
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.browser.studio import Studio
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -167,6 +169,34 @@ async def test_a_white_balance_is_shown_while_its_sliders_move(studio: Studio) -
     done = [await studio.colour(place) for place in places]
 
     assert held == before
+    assert max(abs(one - other) for a, b in zip(live, done, strict=True) for one, other in zip(a, b, strict=True)) <= 2
+
+
+async def test_a_live_white_balance_leaves_the_ground_of_a_transparent_photo(studio: Studio, tmp_path: Path) -> None:
+    """The white behind it is no part of it: half-transparent colours look as in the result of the job."""
+    places = ((40.0, 40.0), (200.0, 40.0), (360.0, 40.0))
+    layer = Image.new("RGBA", (420, 280), (0, 0, 0, 0))
+    layer.paste((150, 170, 200, 128), (140, 0, 280, 280))
+    layer.paste((150, 170, 200, 255), (280, 0, 420, 280))
+    layer.save(tmp_path / "glass.png")
+    await studio.choose_file(tmp_path / "glass.png")
+    await studio.shows("glass")
+    before = [await studio.colour(place) for place in places]
+    await studio.task("White balance")
+    await studio.page.get_by_label("Strength").fill("0")
+    await studio.page.get_by_label("Temperature").fill("80")
+
+    async def is_warm() -> bool:
+        return (await studio.colour(places[2]))[2] < before[2][2] - 5
+
+    await wait_until(is_warm, "the stage shows a warmer photo")
+    live = [await studio.colour(place) for place in places]
+    await studio.run.click()
+    await studio.shows_result()
+    await studio.divider.press("Home")
+    done = [await studio.colour(place) for place in places]
+
+    assert live[0] == before[0] == (255, 255, 255)
     assert max(abs(one - other) for a, b in zip(live, done, strict=True) for one, other in zip(a, b, strict=True)) <= 2
 
 

@@ -1,12 +1,13 @@
 /** A white balance while its sliders move: the server's gains for the photo, applied here as the engine would. */
 
-import { byId, drawing } from "../page/dom.js";
+import { byId, coloursOf, drawing } from "../page/dom.js";
+import { BACKGROUND, Photo } from "../photo/photo.js";
 import { readGains } from "../server/api.js";
 import { withStored } from "../server/upload.js";
 
 /**
- * @typedef {import("../photo/photo.js").Photo} Photo
  * @typedef {import("../studio.js").Studio} Studio
+ * @typedef {{colorSpace: PredefinedColorSpace}} Colours
  * @typedef {[number, number, number]} Triple  of R, G and B
  */
 
@@ -67,11 +68,14 @@ export class LiveBalance {
     try {
       const gains = await withStored([photo.upload], (sha256) => readGains(sha256, signal));
       if (signal.aborted) return;
-      const { width, height } = photo.preview;
-      const pixels = drawing(width, height, { willReadFrequently: true });
-      pixels.drawImage(photo.preview, 0, 0);
-      this.#known = { gains, mean: meanOf(photo), pixels: pixels.getImageData(0, 0, width, height) };
-      this.#shown = { context: drawing(width, height), image: new ImageData(width, height) };
+      const preview = await withoutGround(photo);
+      if (signal.aborted) return;
+      const { width, height } = preview;
+      const colours = await coloursOfFile(photo);
+      if (signal.aborted) return;
+      const pixels = read(preview, width, height, colours);
+      this.#known = { gains, mean: meanOf(preview, colours), pixels };
+      this.#shown = { context: drawing(width, height, colours), image: new ImageData(width, height, colours) };
       this.#sliders = "";
       this.studio.workspace.refresh();
     } catch {
@@ -95,6 +99,9 @@ export class LiveBalance {
       const { context, image } = this.#shown;
       apply(tablesOf(gains, mean, Number(strength), Number(temperature)), pixels.data, image.data);
       context.putImageData(image, 0, 0);
+      context.globalCompositeOperation = "destination-over";
+      context.fillStyle = BACKGROUND;
+      context.fillRect(0, 0, image.width, image.height);
       this.#sliders = sliders;
     }
     this.#show(this.#shown.context.canvas);
@@ -146,17 +153,63 @@ function apply([red, green, blue], from, to) {
 }
 
 /**
+ * The photo's own colours, as the engine balances them. The ground behind a transparent photo is none of them.
  * @param {Photo} photo
+ */
+async function withoutGround({ isTransparent, name, preview, upload }) {
+  return isTransparent ? (await Photo.open(await upload.blob(), name, upload.sha256, null)).preview : preview;
+}
+
+/**
+ * The colours that the numbers in the photo's file mean, because the engine multiplies those. Of Display P3 and sRGB
+ * the nearer ones.
+ * @param {Photo} photo
+ * @returns {Promise<Colours>}
+ */
+async function coloursOfFile({ preview, upload }) {
+  const known = coloursOf(preview.getContext("2d"));
+  try {
+    const numbers = await createImageBitmap(await upload.blob(), { colorSpaceConversion: "none" });
+    const of = (/** @type {CanvasImageSource} */ picture, /** @type {PredefinedColorSpace} */ colorSpace) =>
+      read(picture, SMALL_PX, SMALL_PX, { colorSpace }, BACKGROUND).data;
+    const [wanted, wide, usual] = [of(numbers, "srgb"), of(preview, "display-p3"), of(preview, "srgb")];
+    numbers.close();
+    const far = (/** @type {Uint8ClampedArray} */ levels) =>
+      levels.reduce((sum, level, at) => sum + Math.abs(level - wanted[at]), 0);
+    return { colorSpace: far(wide) < far(usual) ? "display-p3" : "srgb" };
+  } catch {
+    return known; // a file that only the server can read
+  }
+}
+
+/**
+ * The pixels of a picture in these colours.
+ * @param {CanvasImageSource} picture
+ * @param {number} width
+ * @param {number} height
+ * @param {Colours} colours
+ * @param {string} [ground]
+ */
+function read(picture, width, height, colours, ground = "transparent") {
+  const context = drawing(width, height, { ...colours, willReadFrequently: true });
+  context.fillStyle = ground;
+  context.fillRect(0, 0, width, height);
+  context.drawImage(picture, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height);
+}
+
+/**
+ * The mean in linear light. Like the engine it takes invisible pixels for white ones.
+ * @param {HTMLCanvasElement} preview
+ * @param {Colours} colours
  * @returns {Triple}
  */
-function meanOf({ preview }) {
+function meanOf(preview, colours) {
   const scale = Math.min(1, SMALL_PX / Math.max(preview.width, preview.height));
   const [width, height] = [preview.width, preview.height].map((side) => Math.max(1, Math.round(side * scale)));
-  const context = drawing(width, height, { willReadFrequently: true });
-  context.drawImage(preview, 0, 0, width, height);
-  const { data } = context.getImageData(0, 0, width, height);
+  const { data } = read(preview, width, height, colours);
   /** @type {Triple} */
   const sum = [0, 0, 0];
-  for (let at = 0; at < data.length; at++) if (at % 4 < 3) sum[at % 4] += LINEAR[data[at]];
+  for (let at = 0; at < data.length; at++) if (at % 4 < 3) sum[at % 4] += data[at | 3] ? LINEAR[data[at]] : 1;
   return /** @type {Triple} */ (sum.map((value) => value / (width * height)));
 }

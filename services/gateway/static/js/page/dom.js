@@ -67,3 +67,12 @@ export function drawing(width, height, settings) {
   if (!context) throw new Error("This browser has no memory left for the photo.");
   return context;
 }
+
+/**
+ * The colours that a canvas can hold. Older browsers know sRGB alone.
+ * @param {CanvasRenderingContext2D | null} context
+ * @returns {{colorSpace: PredefinedColorSpace}}
+ */
+export function coloursOf(context) {
+  return { colorSpace: context?.getContextAttributes?.().colorSpace ?? "srgb" };
+}

@@ -1,6 +1,6 @@
 /** The preview of a running edit: the worker's small image, drawn into the sharp photo where it is edited. */
 
-import { drawing } from "../page/dom.js";
+import { coloursOf, drawing } from "../page/dom.js";
 
 /**
  * The photo at screen size, or nothing if the browser cannot decode the preview.
@@ -15,7 +15,7 @@ export async function glimpse(url, photo, mask) {
   await sent.decode().catch(() => {});
   if (!sent.naturalWidth) return null;
   const { width, height } = photo;
-  const context = drawing(width, height);
+  const context = drawing(width, height, coloursOf(photo.getContext("2d")));
   context.imageSmoothingQuality = "high";
   context.drawImage(sent, 0, 0, width, height);
   if (mask) {

@@ -1,6 +1,6 @@
 /** A photo: its original bytes, its size after EXIF rotation, and a small copy for fast drawing. */
 
-import { drawing } from "../page/dom.js";
+import { coloursOf, drawing } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
 import { ApiError, readShown } from "../server/api.js";
@@ -9,12 +9,17 @@ import { Upload } from "../server/upload.js";
 const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
 const THUMB_PX = 112;
 const ON_SERVER = /(hei[cf]|tiff?)$/i; // formats that Chromium cannot show, by type, or by name where the type is empty
-const BACKGROUND = "#fff"; // of transparent images, as the server has it
+const SEARCHED_PX = 128; // side of the copy in which colours beyond sRGB are looked for
+const BEYOND = 3; // levels of Display P3 that a colour loses in sRGB: less is rounding
+export const BACKGROUND = "#fff"; // of transparent images, as the server has it
 
 /** @typedef {{blob: Blob, x: number, y: number}} Patch  a picture and its place, in pixels of the photo */
 
 /** Not for masks: those have no colours and no bytes of their own. */
 export class Photo {
+  /** Whether the preview shows a ground that the photo has not. */
+  isTransparent = false;
+
   /**
    * @param {Upload} upload
    * @param {string} name  without folder and ending
@@ -41,9 +46,11 @@ export class Photo {
     const bitmap = await decode(blob).catch((error) => decodeOnServer(blob, name, error));
     const { width, height } = bitmap;
     const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
-    const preview = scaled(bitmap, width * scale, height * scale, ground);
+    const { colorSpace, isTransparent } = factsOf(bitmap);
+    const preview = scaled(bitmap, width * scale, height * scale, ground, colorSpace);
     bitmap.close();
-    return new Photo(new Upload(blob, sha256), name.replace(/\.[^.]+$/, "") || "photo", width, height, preview);
+    const photo = new Photo(new Upload(blob, sha256), name.replace(/\.[^.]+$/, "") || "photo", width, height, preview);
+    return Object.assign(photo, { isTransparent });
   }
 
   /**
@@ -52,9 +59,9 @@ export class Photo {
    * @param {Patch} patch
    * @param {Upload} upload  of the whole new photo
    */
-  static async patched({ name, width, height, scale, preview }, { blob, x, y }, upload) {
+  static async patched({ name, width, height, scale, preview, isTransparent }, { blob, x, y }, upload) {
     const bitmap = await decode(blob);
-    const context = drawing(preview.width, preview.height);
+    const context = drawing(preview.width, preview.height, coloursOf(preview.getContext("2d")));
     context.drawImage(preview, 0, 0);
     /** @type {[number, number, number, number]} */
     const place = [x * scale, y * scale, bitmap.width * scale, bitmap.height * scale];
@@ -63,7 +70,7 @@ export class Photo {
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, ...place);
     bitmap.close();
-    return new Photo(upload, name, width, height, context.canvas);
+    return Object.assign(new Photo(upload, name, width, height, context.canvas), { isTransparent });
   }
 
   /** Preview pixels per pixel of the photo. */
@@ -113,12 +120,31 @@ async function decodeOnServer(blob, name, error) {
  * @param {number} width
  * @param {number} height
  * @param {string | null} ground
+ * @param {PredefinedColorSpace} colorSpace
  */
-function scaled(bitmap, width, height, ground) {
-  const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)));
+function scaled(bitmap, width, height, ground, colorSpace) {
+  const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)), { colorSpace });
   context.fillStyle = ground ?? "transparent";
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, context.canvas.width, context.canvas.height);
   return context.canvas;
+}
+
+/**
+ * Whether a picture has colours that sRGB has not, and whether it has transparent parts. Colours that sRGB has stay
+ * there, where they are exact.
+ * @param {ImageBitmap} bitmap
+ * @returns {{colorSpace: PredefinedColorSpace, isTransparent: boolean}}
+ */
+function factsOf(bitmap) {
+  const [whole, cut] = /** @type {PredefinedColorSpace[]} */ (["display-p3", "srgb"]).map((colorSpace) => {
+    const context = drawing(SEARCHED_PX, SEARCHED_PX, { colorSpace, willReadFrequently: true });
+    context.imageSmoothingEnabled = false; // a mean of two colours differs between the two
+    context.drawImage(bitmap, 0, 0, SEARCHED_PX, SEARCHED_PX);
+    return context.getImageData(0, 0, SEARCHED_PX, SEARCHED_PX, { colorSpace: "display-p3" }).data;
+  });
+  const isWide = whole.some((level, at) => Math.abs(level - cut[at]) > BEYOND);
+  const isTransparent = whole.some((level, at) => at % 4 === 3 && level < 255);
+  return { colorSpace: isWide ? "display-p3" : "srgb", isTransparent };
 }

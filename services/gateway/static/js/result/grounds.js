@@ -1,6 +1,6 @@
 /** The ground of a cut-out object: nothing, a colour, or a soft shadow. It is shown, copied and downloaded with it. */
 
-import { create, drawing } from "../page/dom.js";
+import { coloursOf, create, drawing } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
 
@@ -107,7 +107,7 @@ export class Grounds {
    * @param {number} height
    */
   #draw(object, width, height) {
-    const context = drawing(width, height);
+    const context = drawing(width, height, coloursOf(this.#shown?.photo.preview.getContext("2d") ?? null));
     if (this.#chosen === "none") checker(context);
     else {
       context.fillStyle = this.#chosen === "colour" ? this.#colour.value : LIGHT;

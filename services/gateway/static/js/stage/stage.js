@@ -18,7 +18,8 @@ export class Stage extends EventTarget {
   constructor(canvas) {
     super();
     this.canvas = canvas;
-    const context = canvas.getContext("2d");
+    // Wider than the screen it would cost accuracy.
+    const context = canvas.getContext("2d", { colorSpace: matchMedia("(color-gamut: p3)").matches ? "display-p3" : "srgb" });
     if (!context) throw new Error("This browser cannot draw.");
     this.context = context;
     new ResizeObserver(() => this.#resize()).observe(canvas);
