@@ -36,6 +36,16 @@ BEYOND = """
 """
 
 
+SMALL = """
+() => {
+  const targets = [...document.querySelectorAll("button, select, .dock a, summary, .check, [type='range']")];
+  const isSmall = ({ width, height }) => Math.min(width, height) < 44;
+  const found = targets.filter((target) => target.checkVisibility() && isSmall(target.getBoundingClientRect()));
+  return found.map((target) => target.id || target.dataset.tool || target.ariaLabel || target.textContent);
+}
+"""
+
+
 class Inspector:
     """Takes a screenshot of each state and collects the violations that axe finds."""
 
@@ -111,8 +121,10 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]], size:
     await studio.page.touchscreen.tap(*await studio.on_screen((330, 200)))
     await studio.is_marked()
     await studio.shoot("marked")
+    small = await studio.page.evaluate(SMALL)
     await studio.run.tap()
     await studio.shows_result()
+    small += await studio.page.evaluate(SMALL)
     await expect(studio.page.locator("#format")).to_be_visible()  # it comes a moment later, and needs room
     await studio.shoot("result")
     download = await studio.download.bounding_box()
@@ -122,6 +134,7 @@ async def test_a_finger_is_enough(visit: Callable[..., Awaitable[Studio]], size:
     assert download is not None
     assert download["x"] + download["width"] <= size[0]
     assert width <= size[0]
+    assert small == [] or size[0] < 8 * 44  # eight tools beside each other
 
 
 @pytest.mark.parametrize(("width", "height"), [(568, 320), (740, 360), (932, 430)])
