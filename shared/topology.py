@@ -97,7 +97,9 @@ def _job_streams(settings: StreamSettings) -> tuple[StreamConfig, ...]:
             logged,
             max_msg_size=256 * 1024,
             duplicate_window=_HOUR,
-            compression=StoreCompression.S2,
+            # after a kill, a member of a cluster with `sync_interval: always` cuts its files back; nats-server 2.15
+            # cannot do that with a compressed one, and the copy stays closed
+            compression=StoreCompression.NONE,
             discard=DiscardPolicy.NEW,
         ),
         replace(

@@ -14,7 +14,7 @@ from shared import declaring, subjects
 from shared.errors import ArtMancerError, BrokerUnavailable
 from shared.topology import JOB_LOG
 from tests.chaos.parts import happens
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,10 +47,10 @@ class Load:
             await self.goes_on()
             self._running = False
 
-    async def goes_on(self, within_s: float = PATIENCE_S) -> None:
+    async def goes_on(self) -> None:
         """Wait until submits are accepted; those under way at this moment do not count."""
         enough = len(self.accepted) + 20
-        await wait_until(lambda: len(self.accepted) >= enough, "submits are accepted again", within_s)
+        await wait_until(lambda: len(self.accepted) >= enough, "submits are accepted again")
 
     async def _submit(self, number: int) -> None:
         for job_id in (f"j{number}-{serial}" for serial in count()):

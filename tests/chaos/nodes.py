@@ -25,7 +25,6 @@ from deploy.credentials import BROKER
 from shared import subjects
 from shared.bus import open_bus
 from shared.settings import StreamSettings
-from shared.topology import JOB_LOG
 from tests.cluster_load import BODY, Load, in_step, wait_until_up_to_date
 from tests.keys import Keys, cluster
 from tests.waiting import wait_until
@@ -38,7 +37,6 @@ SETTINGS = StreamSettings(replicas=3, picture_bytes=1024**3)
 _SYNC_INTERVAL = re.compile(r"sync_interval: \w+")
 _TWO_OF = 5  # every fifth act kills two
 _CATCH_UP_S = 300.0
-_WEDGED_S = 60.0  # of three brokers of which two have just started
 
 
 @dataclass
@@ -49,8 +47,6 @@ class Report:
     """How many brokers each act killed."""
     waits_s: list[float] = field(default_factory=list)
     """From each kill to twenty accepted submits after it."""
-    wedged: int = 0
-    """How often the leader of the log had to be restarted."""
     accepted: int = 0
     lost: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -176,12 +172,7 @@ async def _act(bus: Bus, victims: list[Node], nodes: list[Node], load: Load, rep
         await load.goes_on()
         report.note(len(load.accepted), [node for node in nodes if node not in victims])
     await asyncio.gather(*(node.start() for node in victims))
-    try:
-        await load.goes_on(_WEDGED_S)
-    except AssertionError:
-        await _restart_leader(bus, nodes)
-        await load.goes_on()
-        report.wedged += 1
+    await load.goes_on()
     report.waits_s.append(time.monotonic() - began)
     await wait_until(lambda: in_step(bus), "the killed have caught up", _CATCH_UP_S)
     await load.goes_on()
@@ -189,21 +180,12 @@ async def _act(bus: Bus, victims: list[Node], nodes: list[Node], load: Load, rep
     report.acts.append(len(victims))
 
 
-async def _restart_leader(bus: Bus, nodes: list[Node]) -> None:
-    """Restart the leader of the log, as docs/operations.md says for a stream that refuses all and looks healthy."""
-    cluster = (await bus.client.jetstream(timeout=5).stream_info(JOB_LOG)).cluster
-    leader = next(node for node in nodes if cluster is not None and node.name == cluster.leader)
-    print(f"{JOB_LOG} takes nothing; {leader.name} leads it and is restarted: {cluster}", flush=True)  # noqa: T201
-    await leader.terminate()
-    await leader.start()
-
-
 def _print(report: Report) -> None:
     if not report.acts:
         return
     print(  # noqa: T201
         f"| {sum(report.acts)} | {report.acts.count(2)} | {report.accepted} | {len(report.refused)} | "
-        f"{len(report.lost)} | {median(report.waits_s):.1f} s | {max(report.waits_s):.1f} s | {report.wedged} |"
+        f"{len(report.lost)} | {median(report.waits_s):.1f} s | {max(report.waits_s):.1f} s |"
     )
     for name, number in sorted(report.syncs.items()):
         acknowledged = report.acknowledged[name]

@@ -7,7 +7,16 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from nats.js.api import AckPolicy, DeliverPolicy, DiscardPolicy, PersistMode, ReplayPolicy, RetentionPolicy, StorageType
+from nats.js.api import (
+    AckPolicy,
+    DeliverPolicy,
+    DiscardPolicy,
+    PersistMode,
+    ReplayPolicy,
+    RetentionPolicy,
+    StorageType,
+    StoreCompression,
+)
 
 from shared import declaring, deliveries, subjects, topology
 from shared.bus import open_bus
@@ -56,6 +65,13 @@ def test_everything_is_bounded_and_expires() -> None:
     assert [stream.name for stream in declared.streams if not (stream.max_age or 0) > 0] == [topology.WEBHOOKS]
     assert [stream.name for stream in declared.streams if not (stream.max_bytes or 0) > 0] == []
     assert all(consumer.durable_name for _, consumer in declared.consumers)
+
+
+def test_no_stream_is_compressed() -> None:
+    """Or nats-server 2.15 cannot open the copy of a server that was killed."""
+    streams = build_topology(StreamSettings()).streams
+
+    assert {stream.compression for stream in streams} <= {None, StoreCompression.NONE}
 
 
 async def test_declaring_twice_changes_nothing(bare_bus: Bus) -> None:
