@@ -118,8 +118,7 @@ DUTIES = {
         purges=(SESSIONS, JOB_EV, JOB_DLQ, WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG),  # a user deletes a job or an endpoint
         deletes_from=(JOB_LOG,),
         writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
-        removes_images=("results",),
-        reads_images=("cache",),
+        removes_images=("results", "cache"),  # what was made from a deleted image goes with it
         lists_streams=True,
     ),
     "segmentation": Duties(
@@ -228,7 +227,8 @@ def _publish_subjects(duties: Duties) -> Iterator[str]:
     yield from _read_subjects(duties)
     yield from _consume_subjects(duties)
     for bucket in duties.writes_images:
-        yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, "*"))
+        below = ">" if bucket == "cache" else "*"  # what was made from an image is named below it
+        yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, below))
         yield from (subjects.api(verb, bucket_stream(bucket)) for verb in ("STREAM.INFO", "STREAM.PURGE"))
     for bucket in duties.removes_images:
         yield subjects.object_entry(bucket, "*")

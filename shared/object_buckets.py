@@ -132,6 +132,17 @@ class ObjectBuckets:
         await self._bus.purge(bucket_stream(bucket), subjects.object_chunks(bucket, nuid))
         return True
 
+    async def remove_below(self, bucket: Bucket, name: str) -> list[Entry]:
+        """Delete the objects that are named `<name>/…` without a trace, and return them. Raises BrokerUnavailable."""
+        stream, removed = bucket_stream(bucket), list[Entry]()
+        for stored in await self._bus.history(stream, f"{_meta(bucket, name)}.>"):
+            entry = read_or_skip(Entry, stored)
+            if entry is not None and entry.chunks:
+                await self._bus.purge(stream, subjects.object_chunks(bucket, entry.nuid))
+            await self._bus.purge(stream, stored.subject)
+            removed += [] if entry is None else [entry]
+        return removed
+
     async def _replace_entry(
         self, bucket: Bucket, name: str, entry: dict[str, object], expect_last: int | None
     ) -> bool:
@@ -207,4 +218,6 @@ def _number_of(chunk: StoredMessage) -> int:
 
 
 def _meta(bucket: Bucket, name: str) -> str:
-    return subjects.object_entry(bucket, base64.urlsafe_b64encode(name.encode()).decode())
+    """Return the subject of an entry. That of `a/b` lies below that of `a`, so that both are found from `a`."""
+    encoded = (base64.urlsafe_b64encode(part.encode()).decode() for part in name.split("/"))
+    return subjects.object_entry(bucket, ".".join(encoded))

@@ -17,6 +17,7 @@ from services.imageutils.white_balance import auto_gains, auto_table, balance_au
 from shared import deadlines, declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.colour import SRGB
+from shared.derived import Derived
 from shared.errors import BadImage
 from shared.image_codec import decode_mask, decode_photo, encode_png, probe_in_thread
 from shared.image_formats import report_missing_decoders
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from services.imageutils.settings import Settings
     from shared.colour import Colour
+    from shared.derived import Source
     from shared.image_codec import Rgb, Rgba
     from shared.image_store import ImageStore
 
@@ -61,7 +63,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus, probe_in_thread)
         slots = PictureSlots(images, settings.at_once, settings.memory_bytes)
-        endpoints = _endpoints(Handlers(images, slots), Renditions(images, slots, signer), settings, signer)
+        derived = Derived(bus, images)
+        handlers = Handlers(images, derived, slots)
+        endpoints = _endpoints(handlers, Renditions(images, derived, slots, signer), settings, signer)
         named = {"instance": settings.instance}
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named):
             probes.mark_started()
@@ -71,8 +75,9 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 class Handlers:
     """Handles requests within the number and the memory of `slots`. All methods raise ImageNotFound."""
 
-    def __init__(self, images: ImageStore, slots: PictureSlots) -> None:
+    def __init__(self, images: ImageStore, derived: Derived, slots: PictureSlots) -> None:
         self._images = images
+        self._derived = derived
         self._slots = slots
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
@@ -106,7 +111,8 @@ class Handlers:
             deadlines.check()
             data = [None if sha256 is None else await self._images.get("inputs", sha256) for sha256 in images]
             png, ref = await asyncio.to_thread(lambda: _encode(work(*data)))
-            return ImageReply(png=await self._images.put("cache", png, ref))
+            sources: list[Source] = [("inputs", sha256) for sha256 in images if sha256 is not None]
+            return ImageReply(png=await self._derived.put(png, ref, *sources))
 
 
 def _extract(request: ExtractRequest, image: bytes, mask: bytes) -> Picture:

@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from cachetools import LRUCache
@@ -19,9 +19,7 @@ from services.segmentation.image_cache import Origin
 from shared import deadlines
 from shared.errors import BrokerUnavailable, ImageNotFound, NothingFound
 from shared.image_codec import encode_png
-from shared.image_store import ImageStore
 from shared.messages import Mask, MaskReply, OutlineReply, SaliencyReply
-from shared.picture_memory import PictureSizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,16 +31,13 @@ if TYPE_CHECKING:
     from services.segmentation.geometry import Box
     from services.segmentation.image_cache import FoundMasks, ImageCache
     from services.segmentation.saliency import Saliency
+    from shared.derived import Derived
     from shared.image_codec import Grey, Rgb
     from shared.messages import MaskRequest, OutlineRequest, SaliencyRequest
-    from shared.picture_memory import PictureSlots
+    from shared.picture_memory import PictureSizes, PictureSlots
 
 log = logging.getLogger(__name__)
 _SIZES = 1024  # of images, of which the next hover need not ask the store
-
-
-class MaskStore(ImageStore, PictureSizes, Protocol):
-    """Stores masks, and states the sizes of images."""
 
 
 class Handlers:
@@ -51,13 +46,15 @@ class Handlers:
     def __init__(
         self,
         slots: PictureSlots,
-        images: MaskStore,
+        images: PictureSizes,
+        derived: Derived,
         cache: ImageCache,
         features: FeatureCache,
         found: FoundMasks,
         cancelled: Cancellations,
     ) -> None:
         self._images = images
+        self._derived = derived
         self._cache = cache
         self._features = features
         self._found = found
@@ -120,7 +117,7 @@ class Handlers:
         async with self._turn(request.image):
             image = await self._cache.photo(request.image)
             png = await asyncio.to_thread(_predict_png, saliency, image, self._features.for_image(request.image))
-        return SaliencyReply(png=await self._images.put("cache", png))
+        return SaliencyReply(png=await self._derived.put(png, None, ("inputs", request.image)))
 
     @asynccontextmanager
     async def _turn(self, *pictures: str | None) -> AsyncIterator[None]:
@@ -132,7 +129,7 @@ class Handlers:
             yield
 
     async def _store(self, found: _Encoded, request: MaskRequest) -> Mask:
-        png = await self._images.put("cache", found.png)
+        png = await self._derived.put(found.png, None, ("inputs", request.image))
         if not request.measures:
             return Mask(png=png, score=found.score)
         return Mask(png=png, score=found.score, box=found.box, area=found.area)

@@ -15,6 +15,7 @@ from services.segmentation.handlers import Handlers
 from services.segmentation.image_cache import FoundMasks, ImageCache
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
+from shared.derived import Derived
 from shared.image_codec import probe_in_thread
 from shared.image_formats import report_missing_decoders
 from shared.image_store import NatsImageStore
@@ -55,7 +56,8 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         features = FeatureCache(images, settings.evidence_cache_bytes)
         photos = ImageCache(images, settings.image_cache_bytes)
         slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)
-        handlers = Handlers(slots, images, photos, features, FoundMasks(images), cancelled)
+        derived = Derived(bus, images)
+        handlers = Handlers(slots, images, derived, photos, features, FoundMasks(images), cancelled)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
         named = {"instance": settings.instance, **engines.describe()}
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named)

@@ -1,7 +1,10 @@
 """Sends the test pictures of Pillow and pillow-heif through the system, beside how Chromium shows them.
 
     pip download --no-binary :all: --no-deps pillow pillow-heif
-    python -m tests.benchmarks.corpus pillow-*.tar.gz pillow_heif-*.tar.gz
+    python -m tests.benchmarks.corpus pillow-*.tar.gz pillow_heif-*.tar.gz --record corpus.jsonl
+
+All of them take half an hour. With `--seconds` a run takes no more pictures after that time; the next one with the same
+record continues, and prints the report of all that the record has.
 
 Each picture is uploaded; if it is accepted, a spot is removed, an object is cut out, and the result is downloaded as it
 came. The table has a line for each suffix. Below it stands each file that Chromium shows and we refuse or show in
@@ -18,8 +21,10 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +36,12 @@ from playwright.async_api import Error, async_playwright
 from shared.image_codec import decode_photo
 from tests.benchmarks.servers import running_stack
 from tests.browser.conftest import SWITCHES
-from tests.browser.shown import show
+from tests.browser.shown import show_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.async_api import Browser
+    from playwright.async_api import Page
 
     from tests.browser.shown import Shown
 
@@ -79,9 +84,9 @@ def read_pictures(archives: list[Path], match: str) -> Iterator[tuple[str, bytes
 class Traveller:
     """Takes pictures through a running system and past the browser."""
 
-    def __init__(self, client: httpx.AsyncClient, browser: Browser) -> None:
+    def __init__(self, client: httpx.AsyncClient, page: Page) -> None:
         self._client = client
-        self._browser = browser
+        self._page = page
 
     async def take(self, name: str, data: bytes) -> Passage:
         """Return what became of a picture."""
@@ -125,7 +130,7 @@ class Traveller:
         if len(data) > _LARGEST_SHOWN_BYTES:
             return None
         try:
-            return (await show(self._browser, {"": data}))[""]
+            return await show_on(self._page, data)
         except Error:  # the canvas has a limit of its own
             return None
 
@@ -172,7 +177,26 @@ def _differ(here: Shown, shown: Shown, changed_box: list[int] | None) -> str:
     return "" if not share else f"up to {difference.max():.0f} levels in {100 * share:.2g} % of the pixels"
 
 
-async def travel(url: str, pictures: Iterator[tuple[str, bytes]]) -> list[Passage]:
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The passages so far, a line of JSON each, and the noise in the logs, a line of text each."""
+
+    file: Path
+
+    def read(self) -> tuple[list[Passage], list[str]]:
+        """Return the passages and the noise."""
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        entries = [json.loads(line) for line in lines]
+        passages = [Passage(**entry) for entry in entries if isinstance(entry, dict)]
+        return sorted(passages, key=lambda passage: passage.name), [text for text in entries if isinstance(text, str)]
+
+    def add(self, entry: Passage | str) -> None:
+        """Append an entry."""
+        with self.file.open("a") as file:
+            file.write(json.dumps(entry if isinstance(entry, str) else asdict(entry)) + "\n")
+
+
+async def travel(url: str, pictures: Iterator[tuple[str, bytes]], record: Record) -> None:
     """Take all pictures, two at once."""
     chromium = shutil.which("chromium")
     async with (
@@ -180,19 +204,15 @@ async def travel(url: str, pictures: Iterator[tuple[str, bytes]]) -> list[Passag
         httpx.AsyncClient(base_url=url, timeout=_PATIENCE_S) as client,
         await playwright.chromium.launch(executable_path=chromium, args=SWITCHES) as browser,
     ):
-        traveller, places, passages = Traveller(client, browser), asyncio.Semaphore(_AT_ONCE), list[Passage]()
 
-        async def take(name: str, data: bytes) -> None:
-            try:
-                passages.append(await traveller.take(name, data))
-            finally:
-                places.release()
+        async def take_all() -> None:
+            traveller = Traveller(client, await browser.new_page())
+            for name, data in pictures:
+                record.add(await traveller.take(name, data))
 
         async with asyncio.TaskGroup() as group:
-            for name, data in pictures:
-                await places.acquire()
-                group.create_task(take(name, data), name=name)
-    return sorted(passages, key=lambda passage: passage.name)
+            for number in range(_AT_ONCE):
+                group.create_task(take_all(), name=f"corpus.{number}")
 
 
 def report(passages: list[Passage], noise: list[str]) -> Iterator[str]:
@@ -237,12 +257,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", nargs="+", type=Path, help="source archives from the package index")
     parser.add_argument("--match", default="*", help="only files with names of this form, such as *.tif")
+    parser.add_argument("--record", type=Path, required=True, help="the passages; those in it are not repeated")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="the time after which to take no more")
     options = parser.parse_args()
+    record, until = Record(options.record), time.monotonic() + options.seconds
+    known = {passage.name for passage in record.read()[0]}
+    pictures = (one for one in read_pictures(options.archives, options.match) if one[0] not in known)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"LOG_FORMAT": "json", "A100WORKER_BACKEND": "classical"}
         with running_stack(Path(folder), **settings) as stack:
-            passages = asyncio.run(travel(stack.url, read_pictures(options.archives, options.match)))
-        sys.stdout.writelines(f"{line}\n" for line in report(passages, _find_noise(Path(folder) / "log")))
+            asyncio.run(travel(stack.url, takewhile(lambda _: time.monotonic() < until, pictures), record))
+        for line in _find_noise(Path(folder) / "log"):
+            record.add(line)
+    sys.stdout.writelines(f"{line}\n" for line in report(*record.read()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
 _DRAW = """async (text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -57,9 +57,14 @@ async def show(browser: Browser, files: Mapping[str, bytes]) -> dict[str, Shown 
     """Return how the browser shows each file by its content alone; None for a file that it does not show."""
     page = await browser.new_page()
     try:
-        return {name: _unpack(await page.evaluate(_DRAW, _text(data))) for name, data in files.items()}
+        return {name: await show_on(page, data) for name, data in files.items()}
     finally:
         await page.close()
+
+
+async def show_on(page: Page, data: bytes) -> Shown | None:
+    """Return how a page shows a file: for many files, because a new page costs more than a small one of them."""
+    return _unpack(await page.evaluate(_DRAW, _text(data)))
 
 
 def _text(data: bytes) -> str:

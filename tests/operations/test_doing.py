@@ -12,7 +12,7 @@ import pytest
 from services.gateway.access.principal import LOCAL
 from services.gateway.webhooks.endpoints import Endpoints
 from services.stack.nats_server import NatsServer
-from shared import declaring, job_events, jobs, subjects, webhook_subjects
+from shared import declaring, job_events, jobs, subjects, topology, webhook_subjects
 from shared.bus import open_bus
 from shared.image_codec import encode_png, probe_in_thread
 from shared.image_store import NatsImageStore
@@ -267,6 +267,7 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
             await desk.bus.publish(webhook_subjects.attempts_at(user, "wh_1"), b"{}")
         ends: list[StoredMessage] = []
         async with desk.bus.subscribe(subjects.LIVE_ENDS, ends.append):
+            await NatsImageStore(desk.bus, probe_in_thread).put_named("cache", "seen", b"in Ann's photo")
             await operator.run("forget-user", OWNER="ann")
         left = {stream: await desk.bus.subjects_in(stream, ">") for stream in KEPT}
 
@@ -277,6 +278,7 @@ async def test_a_user_is_forgotten_and_nobody_else(operator: Operator, desk: Des
     assert left[JOBS] == ["$KV.jobs.ann2.j2"]
     assert {subject.split(".")[2] for subject in left[OWNED]} == {"ann2"}
     assert f"$KV.owned.ann2.{desk.photo}" in left[OWNED]
+    assert await desk.bus.subjects_in(topology.bucket_stream("cache"), ">") == []
     assert left[WEBHOOKS] == ["$KV.webhooks.ann2.endpoint.wh_1"]
     assert not [subject for subject in left[WEBHOOK_Q] + left[WEBHOOK_LOG] if ".ann." in subject]
 

@@ -17,6 +17,7 @@ from cachetools import LRUCache, TTLCache
 
 from services.gateway.core.fullness import measure
 from shared import subjects
+from shared.derived import Derived
 from shared.errors import ArtMancerError, Busy, ImageNotFound
 from shared.job_events import load_record
 from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark, remove_debug_images
@@ -114,6 +115,7 @@ class Stores:
         """`share` is the part of each bucket that one owner may fill, 0 to 1."""
         self._bus = bus
         self._images = images
+        self._derived = Derived(bus, images)
         self._ownership = ownership
         self._share = share
         self._ledgers: TTLCache[str, _Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
@@ -157,7 +159,7 @@ class Stores:
 
     def _marks_of(self, owner: str) -> _Ledger[Mark]:
         pattern = self._ownership.marks(owner)
-        return self._ledgers.setdefault(pattern, _Ledger(pattern, _read_mark_entry, _measure_mark))
+        return self._ledgers.setdefault(pattern, _Ledger(pattern, lambda stored: read_mark(stored.data), _measure_mark))
 
     async def _compute_need(
         self, marks: _Ledger[Mark], bucket: Kept, size_bytes: int, waiting: _Ledger[Reservation]
@@ -220,7 +222,9 @@ class Stores:
                 return True
             return sha256 in _inputs_of(await self._read_waiting())
 
-        return await self._images.remove(bucket, sha256, is_needed)
+        if removed := await self._images.remove(bucket, sha256, is_needed):
+            await self._derived.remove(sha256)
+        return removed
 
     async def remove_image(self, owner: str, sha256: str) -> None:
         """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound.
@@ -324,10 +328,6 @@ class Stores:
         """Return the subject of a job that no gateway has submitted: its job manager may delete no image."""
         stored = await self._bus.first(OWNED, subjects.waiting_job(None, job_id))
         return stored.subject if stored and (job := _read_waiting(stored)) and job.by_hand else None
-
-
-def _read_mark_entry(stored: StoredMessage) -> Mark | None:
-    return read_mark(stored.data)
 
 
 def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:

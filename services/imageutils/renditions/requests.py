@@ -24,6 +24,7 @@ from shared.source_types import find_source_type
 if TYPE_CHECKING:
     from services.imageutils.renditions.rendition import Rendition
     from services.imageutils.signing import ManifestSigner
+    from shared.derived import Derived
     from shared.image_store import NatsImageStore
     from shared.messages import RenditionRequest
     from shared.picture_memory import PictureSlots
@@ -31,15 +32,18 @@ if TYPE_CHECKING:
 
 _BUCKET: Final = "cache"
 NOT_SIGNED = "not signed: the format has no place for it"
-_VERSION = 4  # of the encoders and of the metadata; it changes with each change of the bytes
+_VERSION = 5  # of the encoders and of the metadata; it changes with each change of the bytes
 
 
 class Renditions:
     """Makes renditions. All methods raise ImageNotFound, BrokerUnavailable."""
 
-    def __init__(self, images: NatsImageStore, slots: PictureSlots, signer: ManifestSigner | None = None) -> None:
+    def __init__(
+        self, images: NatsImageStore, derived: Derived, slots: PictureSlots, signer: ManifestSigner | None = None
+    ) -> None:
         """With a signer, renditions of results are signed."""
         self._images = images
+        self._derived = derived
         self._slots = slots
         self._signer = signer
 
@@ -70,7 +74,7 @@ class Renditions:
             return None
         with suppress(BadMessage):
             reply = read(RenditionReply, data)
-            if reply.image.bucket != _BUCKET or await self._images.head(_BUCKET, reply.image.sha256) is not None:
+            if reply.image.bucket != _BUCKET or await self._derived.has(reply.image.sha256):
                 return reply
         return None
 
@@ -95,7 +99,10 @@ class Renditions:
             size_bytes=len(made.data),
             notes=made.notes or None,
         )
-        await self._images.put(_BUCKET, made.data, ref)
+        sources = [(image.bucket, image.sha256)]
+        if upload is not None and request.upload is not None:
+            sources.append(("inputs", request.upload))
+        await self._derived.put(made.data, ref, *sources)
         return RenditionReply(image=ref)
 
     def _signs(self, request: RenditionRequest) -> bool:
@@ -145,12 +152,11 @@ def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | No
 
 
 def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
-    """Return the name under which a rendition is kept: of all that its bytes depend on."""
+    """Return the name under which a rendition is kept: of all that its bytes depend on, below that of its picture."""
     quality = 0 if request.format == "png" else request.quality or 0  # or a hundred requests make one picture
     facts = (request.format, f"q{quality}", "gps" if request.gps else "no-gps")
-    return ".".join(
-        (f"rendition-{_VERSION}", request.image.sha256, "none" if upload is None else upload.sha256, *facts)
-    )
+    name = ".".join((f"rendition-{_VERSION}", "none" if upload is None else upload.sha256, *facts))
+    return f"{request.image.sha256}/{name}"
 
 
 def _kind_of(upload: ImageRef | None) -> str | None:
