@@ -205,20 +205,22 @@ def _load(source: Source) -> Image.Image:
 
 
 def _load_by_pillow(source: Source) -> Image.Image:
-    """Decode the pixels. A JPEG may lack its end marker, but no image data. Raises BadImage."""
+    """Decode the pixels, as many as were stated. A JPEG may lack its end marker, but no image data. Raises BadImage."""
+    size = source.image.size
     try:
         source.image.load()
     except OSError:
         if source.format != "JPEG":
             raise
         return _load_without_end(source.pixels)
+    if source.image.size != size:
+        raise BadImage("The image is damaged or incomplete.")
     return source.image
 
 
 def _load_without_end(pixels: bytes) -> Image.Image:
     ended, continued = (Image.open(io.BytesIO(data), formats=("JPEG",)) for data in jpeg.with_end(pixels))
-    continued.load()
-    values = continued.histogram()
+    values = continued.histogram()  # it decodes the picture
     continued.close()  # one decoded image at a time
     ended.load()
     if ended.histogram() != values:
@@ -285,8 +287,7 @@ def _is_dark(band: Image.Image, threshold: int) -> bool:
 
 
 def _brightest(grey: Image.Image) -> int:
-    _, brightest = grey.getextrema()
-    return int(brightest)  # type: ignore[arg-type]  # of a picture with one channel
+    return int(grey.getextrema()[1])  # type: ignore[arg-type]  # of a picture with one channel
 
 
 def _plain_png(source: Source) -> NDArray[np.uint8] | None:

@@ -22,6 +22,7 @@ from shared.errors import BadImage, TooLarge
 from shared.file_structure import check_structure
 from shared.image_formats import FORMATS, MAX_PIXELS, MAX_SIDE_PX, missing_decoders
 from shared.orientation import SIDEWAYS, orientation_of
+from shared.tiles import check_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +104,8 @@ def open_source(data: bytes) -> Iterator[Source]:
             _check_planes(image)
         source = _describe(file, image)
         _check_size(*source.size)
+        if file.format in {"AVIF", "HEIF"}:
+            check_sizes(data, file.format)
         if not file.ended and file.format != "PNG":  # of a PNG the pixels decide: some lack nothing but the end
             raise BadImage("The image is incomplete.")
         yield source

@@ -56,7 +56,7 @@ def hide_metadata(data: bytes) -> bytes:
     So are items with a type that is no text: pi-heif 1.4 crashes at them.
     """
     hidden = bytearray(data)
-    for _, kind, at in _items(data):
+    for _, kind, at in items_of(data):
         if kind in _METADATA or not kind.isascii():
             hidden[at : at + 4] = _UNKNOWN
     return bytes(hidden)
@@ -64,10 +64,10 @@ def hide_metadata(data: bytes) -> bytes:
 
 def find_metadata(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and content of each item with EXIF (`Exif`) or XMP data (`mime`). Broken items are left out."""
-    items = (item for item in _items(data) if item[1] in _METADATA)
+    items = (item for item in items_of(data) if item[1] in _METADATA)
     kinds = {number: kind for number, kind, _ in islice(items, _MOST_METADATA)}
-    inner = next((box for box in _inside(data, b"meta") if box.kind == b"idat"), None)
-    for number, method, parts in _locations(data):
+    inner = next((box for box in boxes_in(data, b"meta") if box.kind == b"idat"), None)
+    for number, method, parts in locations_of(data):
         if number in kinds and (method == 0 or inner is not None):
             base = inner.start if method and inner else 0
             yield kinds.pop(number), _join(data, base, parts)
@@ -80,9 +80,9 @@ def _join(data: bytes, base: int, parts: list[tuple[int, int]]) -> bytes:
     return bytes(joined)
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def items_of(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Yield number and kind of each item, and the place of its kind in the file."""
-    for entry in _inside(data, b"meta", b"iinf"):
+    for entry in boxes_in(data, b"meta", b"iinf"):
         if entry.kind != b"infe" or entry.end - entry.start < 12:  # noqa: PLR2004
             continue
         wide = data[entry.start] >= 3  # noqa: PLR2004 (the version: the item's number has four bytes)
@@ -91,12 +91,12 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes, int]]:
         yield int.from_bytes(data[at : at + (4 if wide else 2)], "big"), data[kind_at : kind_at + 4], kind_at
 
 
-def _locations(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+def locations_of(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
     """Yield number, method (0: in the file, 1: in the box `idat`) and parts of each item (ISO 14496-12, 8.11.3)."""
-    box = next((box for box in _inside(data, b"meta") if box.kind == b"iloc"), None)
+    box = next((box for box in boxes_in(data, b"meta") if box.kind == b"iloc"), None)
     if box is None:
         return
-    reader = _Numbers(data[box.start : min(box.end, box.start + _LONGEST_LOCATIONS)])
+    reader = Numbers(data[box.start : min(box.end, box.start + _LONGEST_LOCATIONS)])
     version, _, sizes, more = reader.take(1), reader.take(3), reader.take(1), reader.take(1)
     for _ in range(min(reader.take(2 if version < 2 else 4), _MOST_ITEMS)):  # noqa: PLR2004
         number = reader.take(2 if version < 2 else 4)  # noqa: PLR2004
@@ -112,7 +112,7 @@ def _locations(data: bytes) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
             return
 
 
-class _Numbers:
+class Numbers:
     """Reads numbers one after another; beyond the end they are 0."""
 
     def __init__(self, data: bytes) -> None:
@@ -126,13 +126,17 @@ class _Numbers:
 
     def take(self, size: int) -> int:
         """Return the next number, of this many bytes."""
+        return int.from_bytes(self.take_bytes(size), "big")
+
+    def take_bytes(self, size: int) -> bytes:
+        """Return the next bytes, which may be fewer at the end."""
         self._at += size
-        return int.from_bytes(self._data[self._at - size : self._at], "big")
+        return self._data[self._at - size : self._at]
 
 
 def colour_code(data: bytes) -> tuple[int, int] | None:
     """Return the code points of primaries and transfer of the first picture (ITU-T H.273), None without them."""
-    for box in _inside(data, b"meta", b"iprp", b"ipco"):
+    for box in boxes_in(data, b"meta", b"iprp", b"ipco"):
         at = box.start + 4
         if box.kind == b"colr" and data[box.start : at] == b"nclx" and box.end >= at + _CODE_BYTES:
             return int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
@@ -141,7 +145,7 @@ def colour_code(data: bytes) -> tuple[int, int] | None:
 
 def bits(data: bytes) -> int:
     """Return the bits a channel of an AVIF, as its first decoder configuration states them (AV1-ISOBMFF, 2.3)."""
-    for box in _inside(data, b"meta", b"iprp", b"ipco"):
+    for box in boxes_in(data, b"meta", b"iprp", b"ipco"):
         if box.kind == b"av1C" and box.end - box.start >= 3:  # noqa: PLR2004
             flags = data[box.start + 2]
             return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
@@ -150,14 +154,14 @@ def bits(data: bytes) -> int:
 
 def has_gain_map(data: bytes) -> bool:
     """Return whether the file has a gain map: an item `tmap` (ISO 21496-1), or an auxiliary picture of Apple's."""
-    for item in _inside(data, b"meta", b"iinf"):
+    for item in boxes_in(data, b"meta", b"iinf"):
         if item.kind == b"infe" and b"tmap" in data[item.start : min(item.end, item.start + 16)]:
             return True
-    properties = _inside(data, b"meta", b"iprp", b"ipco")
+    properties = boxes_in(data, b"meta", b"iprp", b"ipco")
     return any(box.kind == b"auxC" and _APPLE_GAIN_MAP in data[box.start : box.end] for box in properties)
 
 
-def _inside(data: bytes, *path: bytes) -> Iterator[Box]:
+def boxes_in(data: bytes, *path: bytes) -> Iterator[Box]:
     """Yield the boxes inside the box with this path; none if it is missing."""
     start, end = 0, len(data)
     for name in path:
@@ -170,7 +174,7 @@ def _inside(data: bytes, *path: bytes) -> Iterator[Box]:
 
 def _fields_bytes(data: bytes, box: Box) -> int:
     """Return the number of bytes before the inner boxes: version and flags, and the count of entries."""
-    if box.kind == b"meta":
+    if box.kind in {b"meta", b"iref"}:
         return 4
     if box.kind == b"iinf":
         return 6 if data[box.start : box.start + 1] == b"\0" else 8

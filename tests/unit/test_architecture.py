@@ -28,7 +28,7 @@ LONGER_MODULES = {
 }
 LONGER_FUNCTIONS: dict[str, int] = {}
 SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "connection", "bus", "deliveries", "rpc",
-          "image_store", "object_buckets", "derived", "marks", "tombstones",
+          "image_store", "object_buckets", "derived", "tiles", "marks", "tombstones",
           "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
