@@ -1,7 +1,8 @@
 """The memory of each service at its largest work, against its limits in compose.yaml and in deploy/kubernetes.
 
-Every service works on the largest pictures that are accepted, as many at once as it takes. What counts is the sum of
-Pss of the service and its children; none of these services writes to /tmp, which a container counts as memory too.
+Every service works on the largest pictures that are accepted, as many at once as it takes. The image utilities also
+make every kind of rendition, of the largest result that it can be made of. What counts is the sum of Pss of the service
+and its children; none of these services writes to /tmp, which a container counts as memory too.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import asyncio
 import io
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,15 +23,18 @@ from PIL import Image
 
 from shared import rpc, subjects
 from shared.bus import open_bus
-from shared.image_codec import probe_in_thread
+from shared.image_codec import encode_png, probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import (
     ExtractRequest,
+    ImageRef,
     ImageReply,
     JobClass,
     JobSubmit,
     MaskReply,
     MaskRequest,
+    RenditionReply,
+    RenditionRequest,
     Task,
     WhiteBalanceRequest,
 )
@@ -39,7 +44,7 @@ from tests.benchmarks.servers import running_stack
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     import psutil
 
@@ -47,10 +52,13 @@ if TYPE_CHECKING:
     from tests.benchmarks.meter import Table
     from tests.benchmarks.servers import Stack
 
+Rendered: TypeAlias = Literal["original", "png", "jpeg", "webp", "avif"]
+
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 SIDE_PX = 8192
 PHONE_PX = 7000  # 49 megapixels
+WEBP_PX, AVIF_PX, DEEP_PX = 6780, 4096, 5792  # the largest transparent WebP, AVIF, and picture with 16 bits
 WORK_S, SETTLE_S = 300.0, 10.0
 KEPT_MB = 150.0
 UNITS = {"m": 2**20, "g": 2**30, "Mi": 2**20, "Gi": 2**30}
@@ -152,6 +160,12 @@ class Client:
             self.bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=image), ImageReply, timeout_s=WORK_S
         )
 
+    async def render(self, result: ImageRef, upload: str, wanted: Rendered) -> None:
+        """Make a rendition of a result."""
+        request = RenditionRequest(image=result, upload=upload, format=wanted)
+        reply = await rpc.call(self.bus, subjects.IMG_RENDITION, request, RenditionReply, timeout_s=WORK_S)
+        assert reply.image.size_bytes > 0
+
     async def select(self, image: str, name: str) -> None:
         """Find an object in a box, grown and feathered."""
         request = MaskRequest(request_id=name, image=image, box=(900, 900, 7000, 7000), grow_px=40, feather_px=30)
@@ -185,6 +199,67 @@ async def work(service: str, client: Client, image: str, marks: str, at_once: in
                 group.create_task(client.edit(image, marks, turn, reference), name=turn)
 
 
+class Load(NamedTuple):
+    """Renditions that are made at the same time: each with the shape of its result, its upload, and the format."""
+
+    side_px: int
+    channels: int
+    upload: str
+    wanted: Rendered
+
+
+LOADS: dict[str, list[Load]] = {
+    "opaque": [
+        Load(SIDE_PX, 3, "JPEG", "original"),
+        Load(SIDE_PX, 3, "JPEG", "webp"),
+        Load(SIDE_PX, 3, "TIFF", "original"),
+        Load(SIDE_PX, 3, "BMP", "original"),
+    ],
+    "transparent": [
+        Load(SIDE_PX, 4, "JPEG", "jpeg"),
+        Load(SIDE_PX, 4, "JPEG", "png"),
+        Load(WEBP_PX, 4, "JPEG", "webp"),
+        Load(AVIF_PX, 4, "JPEG", "avif"),
+    ],
+    "deep": [
+        Load(DEEP_PX, 3, "16 bits", "original"),
+        Load(DEEP_PX, 4, "16 bits", "original"),
+        Load(DEEP_PX, 3, "16 bits", "png"),
+        Load(DEEP_PX, 4, "16 bits", "webp"),
+    ],
+    "AVIF": [Load(AVIF_PX - 64 * number, 3 + number % 2, "JPEG", "avif") for number in range(4)],
+}
+
+
+def upload_of(kind: str, side: int) -> bytes:
+    """Return the upload of a rendition: metadata come from it, so a flat one will do, but for a JPEG."""
+    if kind == "JPEG":
+        return photo(side, progressive=True)
+    if kind == "16 bits":
+        return bytes(cv2.imencode(".tiff", np.full((side, side, 3), 30_000, np.uint16))[1])
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), "teal").save(file, kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {}))
+    return file.getvalue()
+
+
+def result_of(side: int, channels: int, *, deep: bool) -> bytes:
+    """Return a stored result with a texture, and a transparent half if it has four channels; with 16 bits if `deep`."""
+    tile = np.random.default_rng(side).integers(60, 190, (side // 16, side // 16, channels), np.uint8)
+    pixels = np.asarray(cv2.resize(tile, (side, side)), np.uint8)
+    pixels[: side // 2, :, 3:] = 90
+    return encode_png(pixels.astype(np.uint16) * 257 if deep else pixels)
+
+
+async def render_all(client: Client, loads: list[Load]) -> AsyncIterator[Callable[[], Coroutine[None, None, None]]]:
+    """Store what a load needs, and yield its requests."""
+    for load in loads:
+        result = await client.images.put(
+            "results", result_of(load.side_px, load.channels, deep=load.upload == "16 bits")
+        )
+        upload = await client.store(upload_of(load.upload, load.side_px))
+        yield partial(client.render, result, upload, load.wanted)
+
+
 @contextmanager
 def stack(folder: Path) -> Iterator[Stack]:
     room = {"STREAMS_PICTURE_BYTES": str(4 * 1024**3), "A100WORKER_BACKEND": "classical"}
@@ -213,3 +288,21 @@ async def test_a_service_keeps_its_limit(table: Table, service: str, tmp_path: P
     for place, limit in limits.items():
         table.row(f"peak of {service}, limit of {place}", watch.peak_bytes / 1e6, "MB", target=limit / 1e6)
     assert watch.peak_bytes <= min(limits.values()), f"{service} needs more memory than its container has."
+
+
+@pytest.mark.parametrize("name", LOADS)
+async def test_renditions_keep_the_limit(table: Table, name: str, tmp_path: Path) -> None:
+    """Four of the largest of each kind at once: the service's budget lets as many begin as fit into the container."""
+    with stack(tmp_path) as running:
+        process = running.processes["imageutils"]
+        async with open_bus(NatsSettings(url=running.broker), "peaks") as bus:
+            requests = [request async for request in render_all(Client(bus), LOADS[name])]
+            with Watch(process).running() as watch:
+                async with asyncio.TaskGroup() as group:
+                    for number, request in enumerate(requests):
+                        group.create_task(request(), name=f"rendition-{number}")
+
+    limits = limits_of("imageutils")
+    for place, limit in limits.items():
+        table.row(f"peak of imageutils, {name} renditions, {place}", watch.peak_bytes / 1e6, "MB", target=limit / 1e6)
+    assert watch.peak_bytes <= min(limits.values()), "The image utilities need more memory than their container has."
