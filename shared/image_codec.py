@@ -347,4 +347,4 @@ def _check_whole(source: Source) -> None:
                 return
         _load_by_pillow(source)
     elif not source.ended or source.format not in _WHOLE_IF_ENDED:
-        _load_by_pillow(source)
+        deep_pixels.check_numbers(_load_by_pillow(source))

@@ -292,6 +292,14 @@ async def test_without_access_control_addresses_stay_as_they_are(client: Client)
     assert answer.json() == {"url": "/v1/jobs/x/events", "expires_at": None}
 
 
+async def test_an_address_without_access_control_states_no_place_either(client: Client) -> None:
+    """It may be given to others, as a signed one; a request for the place stands."""
+    paths = [f"/v1/jobs/x/result{query}" for query in ("", "?format=jpeg", "?format=jpeg&gps=keep")]
+    answers = [await client.post("/v1/signed-urls", json={"path": path}) for path in paths]
+
+    assert [answer.json()["url"] for answer in answers] == [paths[0], f"{paths[1]}&gps=drop", paths[2]]
+
+
 # --- limits -------------------------------------------------------------------------------------------------------
 
 

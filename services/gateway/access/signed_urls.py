@@ -65,6 +65,12 @@ def is_signable(path: str) -> bool:
     return is_whole and _WITH_RENDITIONS.fullmatch(resource) is not None and _rendition_of(resource, query) is not None
 
 
+def drop_place(path: str) -> str:
+    """Return the path of a rendition with `gps=drop`, unless it says something about the place; others as they are."""
+    sent = dict(parse_qsl(path.partition("?")[2]))
+    return f"{path}&gps=drop" if "format" in sent and "gps" not in sent else path
+
+
 def _rendition_of(resource: str, query: str) -> str | None:
     """Return the parameters that choose a rendition, in the order of their names; None if one is not valid."""
     if not _WITH_RENDITIONS.fullmatch(resource):

@@ -300,15 +300,16 @@ def test_a_plain_picture_of_numbers_is_read() -> None:
 @pytest.mark.parametrize(("data", "why"), [
     (tiff(np.array([[[np.inf], [0.0]]]), bits=32, kind=3), "not finite numbers"),
     (tiff(np.array([[[np.nan], [0.0]]]), bits=32, kind=3), "not finite numbers"),
+    (tiff(np.array([[[0.0], [np.nan]]] * 70), bits=32, kind=3), "not finite numbers"),
     (tiff(np.zeros((3, 4, 3)), bits=32, kind=3), "8 or 16 bits a channel as grey, RGB or RGBA"),
     (tiff(np.zeros((3, 4, 3)), bits=32, kind=1), "8 or 16 bits a channel as grey, RGB or RGBA"),
     (tiff(np.zeros((3, 4, 1)), bits=64, kind=3), "8 or 16 bits a channel as grey, RGB or RGBA"),
     (tiff(PIXELS[2]), "8 or 16 bits a channel as grey, RGB or RGBA"),
     (tiff(PIXELS[3], planes=True), "16 bits a channel in separate planes"),
-], ids=["infinite", "nan", "float colours", "wide colours", "double", "grey and alpha", "planes"])  # fmt: skip
+], ids=["infinite", "nan", "late nan", "float colours", "wide", "double", "grey, alpha", "planes"])  # fmt: skip
 def test_what_is_not_read_is_refused_with_a_way_out(data: bytes, why: str) -> None:
-    """The sentence says what the file should be."""
-    for reader in (decode_photo, decode_mask):
+    """The sentence says what the file should be, at the upload as in the job."""
+    for reader in (probe, decode_photo, decode_mask):
         with pytest.raises(BadImage, match=why):
             reader(data)
 
