@@ -15,6 +15,7 @@ from services.imageutils.renditions.photoshop import write_resources
 from shared.errors import ArtMancerError
 from shared.image_source import open_source
 from shared.jpeg import PROFILE_HEAD, XMP_HEAD
+from shared.orientation import SIDEWAYS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY = 95
 _COARSE_QUALITY = 90  # below, colours are halved in both directions if nothing else is known
-_FULL, _HALVED_BOTH = 0, 2  # as Pillow numbers the subsamplings
-_SAMPLINGS = {(1, 1): _FULL, (2, 1): 1, (2, 2): _HALVED_BOTH}
+_FULL, _HALVED_ACROSS, _HALVED_BOTH = 0, 1, 2  # as Pillow numbers the subsamplings
+_SAMPLINGS = {(1, 1): _FULL, (2, 1): _HALVED_ACROSS, (2, 2): _HALVED_BOTH}
 _LONGEST_SEGMENT = 65_533
 _LONGEST_ICC_PART = _LONGEST_SEGMENT - len(PROFILE_HEAD) - 2
 _APP1, _APP2, _APP13 = 0xE1, 0xE2, 0xED
@@ -43,7 +44,10 @@ class Coding:
 
 
 def read_coding(upload: bytes) -> Coding:
-    """Return the coding of an upload. Of a CMYK or RGB JPEG, and of an unusual subsampling, no tables are used."""
+    """Return the coding of an upload, as it is after it was turned upright.
+
+    Of a CMYK or RGB JPEG, and of an unusual subsampling, no tables are used.
+    """
     with suppress(ArtMancerError), open_source(upload) as source:
         image = source.image
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -57,8 +61,15 @@ def read_coding(upload: bytes) -> Coding:
         chosen = [tuple(min(max(step, 1), _LARGEST_STEP) for step in tables[layer[3]]) for layer in layers]
         if chosen[1:2] == chosen[2:]:  # both colours share one, as in nearly every file
             del chosen[2:]
+        if source.orientation in SIDEWAYS:  # the photo was turned upright, and its blocks with it
+            chosen = [_transpose(table) for table in chosen]
+            sampling = _FULL if sampling == _HALVED_ACROSS else sampling  # Pillow does not halve colours down alone
         return Coding(tuple(chosen), sampling, grey, progressive)
     return Coding()
+
+
+def _transpose(table: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(table[8 * column + row] for row in range(8) for column in range(8))
 
 
 def _sampling(image: JpegImagePlugin.JpegImageFile) -> int | None:

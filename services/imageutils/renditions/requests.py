@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _BUCKET: Final = "cache"
 NOT_SIGNED = "not signed: the format has no place for it"
-_VERSION = 5  # of the encoders and of the metadata; it changes with each change of the bytes
+_VERSION = 6  # of the encoders and of the metadata; it changes with each change of the bytes
 
 
 class Renditions:

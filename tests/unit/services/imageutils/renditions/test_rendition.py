@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from services.imageutils.renditions.carried import read_carried
+from services.imageutils.renditions.jpeg_file import encode_jpeg, read_coding
 from services.imageutils.renditions.rendition import Rendition, Wanted, encode_rendition
 from shared import png, xmp
 from shared.colour import SRGB, Colour
 from shared.image_codec import decode_photo, encode_png
+from shared.orientation import SIDEWAYS
 from shared.source_types import SourceType
 from tests.phone_photo import MAKER, P3, SIZE, UNEDITED, exif_block, phone_jpeg, photoshop_resources, scene, segment
 
@@ -62,6 +64,22 @@ def test_a_jpeg_has_the_tables_of_its_upload(sampling: int, quality: int) -> Non
     assert (same.quantization, same.layer) == (came.quantization, came.layer)  # type: ignore[attr-defined]
     assert other.quantization != came.quantization  # type: ignore[attr-defined]
     assert other.layer == came.layer  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("sampling", "mean"), [(0, 0.1), (1, 1.8), (2, 2.0)])
+def test_a_turned_photo_is_encoded_as_it_was(orientation: int, sampling: int, mean: float) -> None:
+    """Its tables are turned with it, so its blocks come back almost as they were; colours halved across stay full."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upload = jpeg(quality=80, subsampling=sampling, exif=exif.tobytes())
+    pixels = decode_photo(upload).rgb
+
+    coding = read_coding(upload)
+    again = decode_photo(encode_jpeg(Image.fromarray(pixels), coding, None, None)).rgb
+
+    assert coding.sampling == (0 if sampling == 1 and orientation in SIDEWAYS else sampling)
+    assert np.abs(again.astype(int) - pixels).mean() < mean
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "RGB"])
