@@ -144,7 +144,8 @@ function factsOf(bitmap) {
     context.drawImage(bitmap, 0, 0, SEARCHED_PX, SEARCHED_PX);
     return context.getImageData(0, 0, SEARCHED_PX, SEARCHED_PX, { colorSpace: "display-p3" }).data;
   });
-  const isWide = whole.some((level, at) => Math.abs(level - cut[at]) > BEYOND);
-  const isTransparent = whole.some((level, at) => at % 4 === 3 && level < 255);
+  const isOpaque = (/** @type {number} */ at) => whole[at | 3] === 255; // the numbers of the others are not exact
+  const isWide = whole.some((level, at) => Math.abs(level - cut[at]) > BEYOND && isOpaque(at));
+  const isTransparent = !whole.every((_, at) => isOpaque(at));
   return { colorSpace: isWide ? "display-p3" : "srgb", isTransparent };
 }
