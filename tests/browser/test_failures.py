@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from PIL import Image
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from tests.browser.studio import Studio
 
@@ -32,14 +34,16 @@ async (changes) => {
 """
 
 LOST_IN_THE_MIDDLE = """
+globalThis.losses = 0;
 const send = XMLHttpRequest.prototype.send;
 XMLHttpRequest.prototype.send = function (body) {
   if (globalThis.losses-- > 0) {
-    this.upload.onprogress(new ProgressEvent("progress", { loaded: body.size / 2, total: body.size }));
+    const progress = new ProgressEvent("progress", { loaded: body.size / 2, total: body.size });
+    if (!globalThis.hasBegun) this.upload.onprogress(progress); // the next ones do not even begin
+    globalThis.hasBegun = true;
     this.onerror(new ProgressEvent("error"));
   } else send.call(this, body);
 };
-globalThis.losses = 0;
 """
 
 
@@ -98,6 +102,27 @@ async def test_an_upload_that_loses_its_connection(visit: Callable[..., Awaitabl
 
     assert await studio.page.evaluate("losses") < 0
     await expect(studio.notice).to_be_empty()
+
+
+async def test_an_upload_waits_while_the_browser_is_offline(
+    visit: Callable[..., Awaitable[Studio]], tmp_path: Path
+) -> None:
+    """However long the tunnel is; the page says so, and the edit goes on by itself."""
+    Image.new("RGB", (300, 200), "teal").save(tmp_path / "tunnel.png")
+    studio = await visit()
+    await studio.page.add_init_script(LOST_IN_THE_MIDDLE)
+    await studio.open()
+    await studio.page.context.set_offline(offline=True)
+    await studio.page.evaluate("losses = 1")
+    await studio.choose_file(tmp_path / "tunnel.png")
+    await studio.shows("tunnel")
+    await studio.brush((100, 100), (140, 100), size=40)
+    await studio.run.click()
+    await expect(studio.progress).to_contain_text("Waiting for the connection")
+    await studio.shoot("waiting")
+    await studio.page.context.set_offline(offline=False)
+
+    await studio.shows_result()
 
 
 async def test_an_edit_that_cannot_be_done(studio: Studio) -> None:

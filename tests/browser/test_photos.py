@@ -15,6 +15,7 @@ from tests.browser.pictures import SAMPLES, enlarge_sample, jpeg, read
 from tests.phone_photo import sample
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from tests.browser.studio import Studio
@@ -109,6 +110,43 @@ async def test_twelve_megapixels_from_a_telephone(studio: Studio, tmp_path: Path
     assert result.size == (3000, 4000)
     upright = read(tmp_path / "phone.jpg").transpose(Image.Transpose.ROTATE_270)
     assert result.crop((0, 2000, 3000, 4000)).tobytes() == upright.crop((0, 2000, 3000, 4000)).tobytes()
+
+
+SMALL_CANVAS = """
+const isTooLarge = ({ width, height }) => width * height > 16_777_216;
+const { toBlob } = HTMLCanvasElement.prototype;
+const { drawImage } = CanvasRenderingContext2D.prototype;
+HTMLCanvasElement.prototype.toBlob = function (then, ...rest) {
+  return isTooLarge(this) ? then(null) : toBlob.call(this, then, ...rest);
+};
+CanvasRenderingContext2D.prototype.drawImage = function (...picture) {
+  if (!isTooLarge(this.canvas)) drawImage.apply(this, picture);
+};
+"""
+
+
+async def test_a_telephone_whose_canvas_ends_below_the_photo(
+    visit: Callable[..., Awaitable[Studio]], tmp_path: Path
+) -> None:
+    """The mask is sent smaller and the result is whole; a picture that the page cannot compose is a sentence."""
+    Image.new("RGB", (4200, 4100), (90, 120, 150)).save(tmp_path / "large.jpg")
+    studio = await visit()
+    await studio.page.add_init_script(SMALL_CANVAS)
+    await studio.open()
+    await studio.choose_file(tmp_path / "large.jpg")
+    await studio.shows("4200")
+    await studio.task("Cut out")
+    await studio.brush((2000, 2000), (2200, 2000), size=30)
+    await studio.is_marked()
+    await studio.run.click()
+    await expect(studio.button("Colour")).to_be_visible()
+    await studio.button("Colour").click()
+    await studio.says("This browser cannot make a picture of this size; download the transparent one.")
+    await studio.task("Remove")
+    await studio.run.click()
+    await studio.shows_result()
+
+    await expect(studio.page.locator("#receipt")).to_contain_text("4200")
 
 
 @pytest.mark.parametrize("kind", ["heic", "tiff"])

@@ -63,13 +63,14 @@ export class Progress {
    * Show how much of the photo is sent.
    * @param {number} share  0 to 1
    * @param {number} bytes  of the whole photo
+   * @param {boolean} isWaiting  for a lost connection
    */
-  showSending(share, bytes) {
+  showSending(share, bytes, isWaiting) {
     const sent = t("{sent} of {all} MB", { sent: megabytes(share * bytes), all: megabytes(bytes) });
     const percent = Math.min(MOST_PERCENT, Math.round(share * 100));
     this.#card.hidden = false;
     this.#card.dataset.status = "sending";
-    this.#title.textContent = t("Sending the photo");
+    this.#title.textContent = isWaiting ? t("Waiting for the connection") : t("Sending the photo");
     this.#left.textContent = "";
     this.#step.textContent = sent;
     this.#bar.style.transform = `scaleX(${share})`;

@@ -119,8 +119,9 @@ export class Runner {
   async #send(uploads, use) {
     const [photo] = uploads;
     const bytes = photo.source instanceof Blob ? photo.source.size : 0;
-    const tell = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes);
+    const tell = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes, photo.isWaiting);
     photo.addEventListener("progress", tell);
+    tell(); // it may have begun when the photo was opened
     this.#uploads = uploads;
     try {
       return await withStored(uploads, use);

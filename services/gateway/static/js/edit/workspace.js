@@ -309,6 +309,7 @@ function signed(px) {
  */
 function finding({ photo }) {
   const share = photo?.upload.share ?? null;
+  if (photo?.upload.isWaiting) return t("Waiting for the connection");
   if (share === null || share === 1) return t("Finding the object…");
   return t("Sending the photo… {percent} %", { percent: Math.round(share * 100) });
 }

@@ -12,6 +12,9 @@ export class Upload extends EventTarget {
   /** How much of it is sent, 0 to 1.
    * @type {number | null} */
   share = null;
+  /** The connection was lost in the middle, and is awaited. */
+  isWaiting = false;
+  #hasBegun = false;
   /** @type {AbortController | null} */
   #sending = null;
   /** @type {Promise<string> | null} */
@@ -76,6 +79,7 @@ export class Upload extends EventTarget {
     // Look only for what was sent before: a look for a new image would be an error in the browser's console.
     if (sha256 && sent().includes(sha256) && (await hasImage(sha256))) return sha256;
     const { signal } = (this.#sending = new AbortController());
+    this.#hasBegun = false;
     try {
       for (const wait of WAITS_MS) {
         const stored = await this.#store(blob, signal, wait);
@@ -90,7 +94,7 @@ export class Upload extends EventTarget {
   }
 
   /**
-   * Send the bytes. If the connection is lost in the middle, wait, and return nothing.
+   * Send the bytes. If the connection was lost in the middle, wait, and return nothing.
    * @param {Blob} blob
    * @param {AbortSignal} signal
    * @param {number} wait  milliseconds; 0: this is the last try
@@ -99,9 +103,12 @@ export class Upload extends EventTarget {
     try {
       return await storeImage(blob, (share) => this.#tell(share), signal);
     } catch (error) {
-      const isLost = error instanceof ApiError && error.code === "offline" && this.share;
+      // Once a part was sent: a server that was never there is told at once.
+      const isLost = error instanceof ApiError && error.code === "offline" && this.#hasBegun;
       if (!isLost || !wait) throw error;
-      await connection(wait, signal);
+      this.isWaiting = true;
+      this.#tell(0);
+      await connection(wait, signal).finally(() => (this.isWaiting = false));
       return null;
     }
   }
@@ -109,6 +116,7 @@ export class Upload extends EventTarget {
   /** @param {number | null} share */
   #tell(share) {
     this.share = share;
+    this.#hasBegun ||= Boolean(share);
     this.dispatchEvent(new Event("progress"));
   }
 }
@@ -121,18 +129,27 @@ export class Upload extends EventTarget {
  * @returns {Promise<T>}
  */
 export async function withStored(uploads, use) {
-  const send = () => Promise.all(uploads.map((upload) => upload.send()));
   try {
-    return await use(...(await send()));
+    return await use(...(await sendAll(uploads)));
   } catch (error) {
     if (!(error instanceof ApiError) || error.code !== "image_not_found") throw error;
     for (const upload of uploads) upload.forget();
-    return use(...(await send()));
+    return use(...(await sendAll(uploads)));
   }
 }
 
 /**
- * Wait for a time, or until the browser is online again. Throws ApiError with the code "stopped" after the signal.
+ * The names of uploads. One after the other: where the photo waits for the connection, a mask would give up.
+ * @param {Upload[]} uploads
+ */
+async function sendAll(uploads) {
+  const names = [];
+  for (const upload of uploads) names.push(await upload.send());
+  return names;
+}
+
+/**
+ * Wait for a time, and as long as the browser is offline. Throws ApiError with the code "stopped" after the signal.
  * @param {number} ms
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
@@ -140,7 +157,7 @@ export async function withStored(uploads, use) {
 function connection(ms, signal) {
   return new Promise((resolve, reject) => {
     const ended = new AbortController();
-    const timer = setTimeout(() => end(resolve), ms);
+    const timer = navigator.onLine ? setTimeout(() => end(resolve), ms) : 0;
     const end = (/** @type {() => void} */ settle) => {
       clearTimeout(timer);
       ended.abort();

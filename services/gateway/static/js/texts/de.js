@@ -24,6 +24,7 @@ export const GERMAN = {
   "{percent} percent. {step}": "{percent} Prozent. {step}",
   "{sent} of {all} MB": "{sent} von {all} MB",
   "Sending the photo": "Das Foto wird gesendet",
+  "Waiting for the connection": "Die Verbindung wird erwartet",
   "Step {step} of {count}": "Schritt {step} von {count}",
   "Getting ready": "Vorbereitung",
   "Waiting for a worker": "Wartet auf eine Maschine",
