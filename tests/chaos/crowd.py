@@ -10,7 +10,9 @@ from uuid import uuid4
 
 from shared import subjects
 from shared.messages import JobClass
+from tests.benchmarks.photos import distinct
 from tests.chaos.orders import TRICKY, bad_bodies
+from tests.chaos.parts import happens
 from tests.chaos.pictures import noise
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _LONG = json.dumps({"steps": 200, "interval_ms": 50})
 _PATIENCE_S = 60.0
 _KINDS = {"bus": 60, "batch": 10, "http": 20, "cancelled": 4, "tricky": 3, "bad": 3}
 PICTURES = 20
+_NEW_PICTURES_S = 40.0  # the soak forgets what is two minutes old
 
 
 class Crowd:
@@ -36,17 +39,28 @@ class Crowd:
         self._bus = bus
         self._http = http
         self._pictures: list[str] = []
+        self._sent = 0
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self.ended: Counter[str] = Counter()
 
     async def run(self, customers: int, closing: asyncio.Event) -> None:
         """Work until closing time, and until the last job has ended."""
-        for number in range(PICTURES):
-            answer = await self._http.post("/v1/images", content=noise(16 + number))
-            self._pictures.append(answer.raise_for_status().json()["sha256"])
+        await self._bring_pictures()
         async with self._bus.subscribe(subjects.LIVE_ENDS, self._hear), asyncio.TaskGroup() as group:
+            group.create_task(self._renew_pictures(closing), name="pictures")
             for number in range(customers):
                 group.create_task(self._live(closing), name=f"customer-{number}")
+
+    async def _renew_pictures(self, closing: asyncio.Event) -> None:
+        while not await happens(closing, _NEW_PICTURES_S):
+            await self._bring_pictures()
+
+    async def _bring_pictures(self) -> None:
+        """Upload pictures that the system has never seen, and use only them from now on."""
+        self._sent += PICTURES
+        files = [distinct(noise(16 + number), self._sent + number) for number in range(PICTURES)]
+        answers = [await self._http.post("/v1/images", content=file) for file in files]
+        self._pictures = [answer.raise_for_status().json()["sha256"] for answer in answers]
 
     def _hear(self, stored: StoredMessage) -> None:
         waiting = self._waiting.pop(subjects.job_of_event(stored.subject), None)

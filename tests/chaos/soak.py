@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.chaos.parts import Parts
 
 STREAMS = StreamSettings(picture_bytes=4 * 1024**3)
-FORGETFUL = ("JOB_LOG", "JOB_EV", "JOB_DLQ", "KV_jobs", "KV_owned", "OBJ_results", "OBJ_cache")
+FORGETFUL = ("JOB_LOG", "JOB_EV", "JOB_DLQ", "KV_jobs", "KV_owned", "OBJ_inputs", "OBJ_results", "OBJ_cache")
 FORGET_S, REPEATS_S = 120.0, 60.0
 LIMITS_MB = {"nats": 256 * 1024**2 / 1e6}  # GOMEMLIMIT, see services/stack/nats_server.py
 _EVERY_S = 5.0
