@@ -99,6 +99,7 @@ class JobSubmit(Message):
     steps: Annotated[int, Field(ge=1, le=100)] = DEFAULT_STEPS
     guidance: Annotated[float, Field(ge=0.5, le=20)] = DEFAULT_GUIDANCE
     mask_tool: Literal["brush", "box"] | None = None
+    exact_mask: bool | None = None  # true: nothing changes outside the mask, not even a soft rim or a shadow
     variant: Annotated[int, Field(ge=0, le=1)] | None = None  # removal: 1 fills in another way
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0  # white balance: 0 changes nothing
     temperature: Annotated[float, Field(ge=-100, le=100)] | None = None  # white balance: positive is warmer

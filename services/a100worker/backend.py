@@ -67,6 +67,7 @@ class RemovalInputs(EditInputs):
     """The inputs of a removal."""
 
     mask: Grey  # of the image's size; where to edit
+    exact_mask: bool = False  # the worker restores what is outside the mask; an engine may then end its fill there
     variant: int = 0  # 1: another try, which differs; an engine with seeds may ignore it
     mask_tool: str | None = None
     fetch_saliency: Callable[[], Grey | None] = _no_saliency  # of the image, in its size

@@ -25,7 +25,9 @@ class Edit(Picture):
 
     job_id: str
     engine: str
-    pixels_changed_outside_mask: int = Field(description="From the job's receipt: always 0 for a removal or insertion.")
+    pixels_changed_outside_mask: int = Field(
+        description="From the receipt: 0 for a removal or insertion. A rim of about 1 % of the long side counts as mask."
+    )
 
 
 class Comparison(BaseModel):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _INSTRUCTIONS = """Edit photos. Upload one, select an object in it, then remove it, cut it out, or insert another one.
 Pictures are named by addresses, artmancer://images/<sha256>; every edit returns a new one and leaves the old one.
-Outside the mask not one pixel changes: compare proves it."""
+Outside the mask and a rim of about 1 % of the long side not one pixel changes: compare proves it."""
 
 
 def build_server(client: AsyncClient, files: Files) -> MCPServer:

@@ -142,6 +142,7 @@ async def test_an_edit_returns_the_result(client: Client, bus: Bus, worker: Work
     assert body["data"] == [{"b64_json": base64.b64encode(png("red", SIZE)).decode(), "job_id": job_id}]
     assert len(answer.content) == int(answer.headers["content-length"])
     assert (job_class, submission.task, submission.prompt) == ("interactive", "removal", "")
+    assert submission.exact_mask
     assert result.sha256
 
 

@@ -50,7 +50,7 @@ async def test_all_fields_reach_the_worker(client: Client, bus: Bus) -> None:
     }  # fmt: skip
     facts = {"task": "insertion", "prompt": "p", "negative_prompt": "n", "seed": 3, "steps": 9, "guidance": 2.5,
              "strength": 0.5, "temperature": -20,
-             "variant": 1, "mask_tool": "box", "debug": True, **pictures}  # fmt: skip
+             "variant": 1, "mask_tool": "box", "exact_mask": True, "debug": True, **pictures}  # fmt: skip
 
     job_id = (await submit_body(client, {**facts, "class": "batch"})).json()["id"]
 

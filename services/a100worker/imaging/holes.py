@@ -15,7 +15,7 @@ from shared.errors import BadInput
 if TYPE_CHECKING:
     from shared.image_codec import Grey
 
-_GROW = 0.012  # of the long side: at its rim an object is mixed with the background
+RIM = 0.012  # of the long side: at its rim an object is mixed with the background
 _FEATHER_PX = 2
 _SPECK = 0.001  # of the image
 _MARGIN = (64 / 1024, 320 / 1024)  # least and most, of the long side
@@ -35,15 +35,20 @@ class Hole:
     avoid: Grey  # of the window's size: pixels that must not be copied into it
 
 
-def grow(mask: Grey) -> Grey:
-    """Binarise the mask and grow it by 1.2 % of the long side. Raises BadInput when it is empty or leaves no source."""
+def grow(mask: Grey, by: float = RIM) -> Grey:
+    """Binarise the mask and grow it by a share of the long side, or by 0 not at all.
+
+    Raises BadInput when it is empty or leaves no source.
+    """
     inside = _binarise(mask)
     box = bounding_box(inside)
     if box is None:
         raise BadInput("The mask marks nothing to remove.")
     if cv2.countNonZero(inside) == inside.size:
         raise BadInput("The mask covers the whole image: nothing is left to fill it from.")
-    distance = max(_FEATHER_PX, _GROW * max(mask.shape))
+    if not by:
+        return inside
+    distance = max(_FEATHER_PX, by * max(mask.shape))
     near = box.expand(math.ceil(distance) + 1, mask.shape).slices
     wide = np.zeros_like(inside)
     wide[near] = _dilate(inside[near], distance)

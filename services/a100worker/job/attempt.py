@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from services.a100worker import backend, metrics
+from services.a100worker.job.confinement import confine
 from services.a100worker.job.debug_sessions import store_session
 from services.a100worker.job.inputs import ServiceCalls, decode, fetch_files
 from services.a100worker.job.outputs import encode
@@ -114,6 +115,8 @@ class Attempt:
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
             edit = backend.edit(self.engine, decoded.inputs, self.progress)
+            if self.work.submit.exact_mask and not isinstance(decoded.inputs, backend.WhiteBalanceInputs):
+                edit = confine(edit, decoded.inputs.image, decoded.inputs.mask)
         edited_at = time.monotonic()
         return _Finished(encode(edit, decoded, files, calls.table_of(edit.image)), decoded_at, edited_at)
 

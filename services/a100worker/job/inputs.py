@@ -113,6 +113,7 @@ def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls, 
             return RemovalInputs(
                 image=image,
                 mask=_resize_mask(decode_mask(files["mask"]), image),
+                exact_mask=submit.exact_mask or False,
                 variant=submit.variant or 0,
                 mask_tool=submit.mask_tool,
                 fetch_saliency=lambda: calls.fetch_saliency(submit.image),

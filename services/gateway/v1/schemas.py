@@ -95,6 +95,13 @@ class JobSubmission(Resource):
         Field(ge=0, le=1, description="1: another try at a removal. The engine `classical` then fills in another way."),
     ] = 0
     mask_tool: Literal["brush", "box"] | None = None
+    exact_mask: Annotated[
+        bool,
+        Field(
+            description="Change nothing outside the mask. Otherwise a removal grows the mask by about 1 % of the long "
+            "side, and an inserted object has its shadow."
+        ),
+    ] = False
     debug: Annotated[bool, Field(description="Keep the intermediate images for a day.")] = False
     job_class: JobClass = Field(default=JobClass.INTERACTIVE, alias="class")
 

@@ -59,6 +59,7 @@ def message_of(submission: JobSubmission, job_id: str) -> JobSubmit:
     require_images(submission.task, mask=submission.mask, reference=submission.reference)
     fields = submission.model_dump(exclude={"job_class"}, exclude_none=True)
     fields["variant"] = submission.variant or None  # release 0.1.0 refuses a field that it does not know
+    fields["exact_mask"] = submission.exact_mask or None
     fields["temperature"] = submission.temperature or None
     return JobSubmit.model_validate({"seed": UUID(job_id).int % _SEEDS, **fields})
 

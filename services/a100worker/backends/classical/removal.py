@@ -31,7 +31,7 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     The variant 1 gives each hole the other filler, or without LaMa a fill at half the working scale.
     Raises BadInput, EngineFailed or JobCancelled.
     """
-    hole = holes.grow(job.mask)
+    hole = holes.grow(job.mask, by=0.0 if job.exact_mask else holes.RIM)
     step(0, 0, "Looking at the image")
     looks = filler is not None and not holes.has_only_specks(hole)  # the map takes half of the time of a small spot
     parts, specks = holes.split(hole, job.fetch_saliency() if looks else None)

@@ -65,7 +65,7 @@ async def prepare(uploads: Uploads, workers: Workers, owner: str, form: EditForm
     present = {name: upload for name, upload in pictures.items() if upload is not None}
     stored = await asyncio.gather(*(uploads.store(owner, upload) for upload in present.values()))
     submission = JobSubmission.model_validate(
-        {"task": task, "prompt": prompt, **dict(zip(present, stored, strict=True))}
+        {"task": task, "prompt": prompt, "exact_mask": True, **dict(zip(present, stored, strict=True))}
     )
     return PreparedEdit(width, height, submission)
 

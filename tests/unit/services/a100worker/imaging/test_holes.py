@@ -18,6 +18,16 @@ def test_a_mask_grows_by_a_little_over_one_percent_of_the_long_side() -> None:
     assert hole[250, 387] == 0
 
 
+def test_an_exact_mask_does_not_grow() -> None:
+    """Its weights are those of the mask, without a rim."""
+    mask = box_mask(500, 1000, (400, 200, 500, 300))
+
+    hole = grow(mask, by=0.0)
+
+    assert np.array_equal(hole, mask)
+    assert np.array_equal(feather(hole, mask), mask)
+
+
 def test_an_empty_mask_is_bad_input() -> None:
     """There is nothing to remove."""
     with pytest.raises(BadInput, match="nothing to remove"):
