@@ -26,7 +26,7 @@ class Edit(Picture):
     job_id: str
     engine: str
     pixels_changed_outside_mask: int = Field(
-        description="From the receipt: 0 for a removal or insertion. A rim of about 1 % of the long side counts as mask."
+        description="From the receipt: 0 for a removal or insertion. A rim of about 1 % of the side counts as mask."
     )
 
 
