@@ -155,11 +155,11 @@ class Flood:
         return (await self._http.post("/v1/masks", json={"image": self._image, "points": [point]})).status_code
 
     async def _dribble(self) -> int:
-        """Send a large body that does not come."""
+        """Send a large body at half of the rate that a body must have."""
 
         async def body() -> AsyncIterator[bytes]:
-            for _ in range(60):
-                yield bytes(65_536)
+            while True:
+                yield bytes(16_384)
                 await parts.happens(asyncio.Event(), 1.0)
 
         headers = {"Content-Length": "60000000", **_KIND}
