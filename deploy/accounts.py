@@ -37,7 +37,8 @@ class AccountImport:
         """Return whether a request may have several replies; the broker must then keep its reply subject longer."""
         verb = self.subject.removeprefix("$JS.API.")
         is_batch = verb.startswith("DIRECT.GET.") and not verb.endswith(".>")  # by subject it reads one message
-        return self.is_request and (is_batch or verb.startswith("CONSUMER.MSG.NEXT.") or self.subject == _DISCOVERY)
+        is_for_all = self.subject == _DISCOVERY or self.subject in map(subjects.health, DUTIES)
+        return self.is_request and (is_batch or verb.startswith("CONSUMER.MSG.NEXT.") or is_for_all)
 
 
 def account_of(service: str) -> str:

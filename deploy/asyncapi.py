@@ -202,7 +202,13 @@ def _service_channels() -> list[Channel]:
         Channel("waitingJobs", subjects.JOB_QUEUE, "List the waiting jobs.", (QueueQuery,), QueueReport),
         Channel("replay", subjects.JOB_REPLAY, "Run logged jobs again.", (ReplayRequest,), ReplayReply),
         Channel("redrive", subjects.JOB_REDRIVE, "Run dead letters again.", (RedriveRequest,), ReplayReply),
-        Channel("health", "svc.health.{service}", "Read the health of a service.", (HealthRequest,), HealthReply),
+        Channel(
+            "health",
+            "svc.health.{service}",
+            "Read the health; each instance replies.",
+            (HealthRequest,),
+            HealthReply,
+        ),
     ]
 
 

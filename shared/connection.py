@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
 _PING_S = 1.0
+_NOBODY = "503"
 _HEADER_EXTRA_BYTES = len("NATS/1.0\r\n\r\n")
 _LINE_EXTRA_BYTES = len(": \r\n")
 
@@ -86,6 +87,31 @@ class Connection:
         with translate_errors():
             async with asyncio.timeout(timeout_s):
                 return await self.client.request(subject, body, timeout=None, headers=headers or None)  # type: ignore[arg-type]
+
+    async def request_all(
+        self, subject: str, body: bytes, *, timeout_s: float, more_s: float, headers: dict[str, str] | None = None
+    ) -> list[Msg]:
+        """Return the first reply to a request and those that come within `more_s` after it. Raises as `request`."""
+        self.require_connection()
+        self._require_fit(body, headers or {})
+        replies: asyncio.Queue[Msg] = asyncio.Queue()
+        inbox = self.client.new_inbox()
+        with translate_errors():
+            subscription = await self.client.subscribe(inbox, cb=into(replies))
+            try:
+                await self.client.publish(subject, body, reply=inbox, headers=headers)
+                async with asyncio.timeout(timeout_s):
+                    found = [await replies.get()]
+                if status_of(found[0]) == _NOBODY:
+                    raise nats.errors.NoRespondersError
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(more_s):
+                        while True:
+                            found.append(await replies.get())
+            finally:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
+        return found
 
     async def ping(self) -> None:
         """Wait for a pong. Raises BrokerUnavailable, also when the broker hangs behind an open connection."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -25,9 +26,10 @@ from shared.errors import ArtMancerError, BadMessage, Busy, TooLarge, Unavailabl
 from shared.reading import read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from nats.aio.client import Client
+    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
     from nats.micro.request import Request
     from nats.micro.service import EndpointStats
@@ -53,6 +55,8 @@ class Endpoint(Generic[Q]):
     handle: Callable[[Q], Awaitable[Message]]
     limit: int = 64
     """The most requests in flight, running or waiting; the reply to the next one is Busy."""
+    everywhere: bool = False
+    """Whether each instance receives every request, and not one of them."""
 
 
 @dataclass(slots=True)
@@ -87,17 +91,52 @@ async def call(bus: Bus, subject: str, request: Message, reply: type[R], *, time
     Raises TooLarge for a request over the broker's limit, Unavailable without a listener, after the timeout or for a
     reply of another version, and the errors that the service raised.
     """
-    body = request.model_dump_json(exclude_none=True).encode()
+    body, headers = _write(request, timeout_s)
+    with _naming(subject):
+        answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
+    return _read_reply(subject, reply, answer)
+
+
+async def call_all(
+    bus: Bus, subject: str, request: Message, reply: type[R], *, timeout_s: float, more_s: float
+) -> list[R]:
+    """Send a request to an endpoint that is `everywhere`; return the replies until `more_s` after the first.
+
+    A broker that lets one reply through returns one. Raises the errors of `call`, if no instance replies well.
+    """
+    body, headers = _write(request, timeout_s)
+    with _naming(subject):
+        answers = await bus.request_all(subject, body, timeout_s=timeout_s, more_s=more_s, headers=headers)
+    replies: list[R] = []
+    for answer in answers:
+        try:
+            replies.append(_read_reply(subject, reply, answer))
+        except ArtMancerError:
+            if answer is answers[-1] and not replies:
+                raise
+    return replies
+
+
+def _write(request: Message, timeout_s: float) -> tuple[bytes, dict[str, str]]:
     headers = deadlines.headers_for(timeout_s)
     tracing.inject(headers)
+    return request.model_dump_json(exclude_none=True).encode(), headers
+
+
+@contextlib.contextmanager
+def _naming(subject: str) -> Iterator[None]:
+    """Raise Unavailable with the name of the service where nobody listens or answers in time."""
     try:
-        answer = await bus.request(subject, body, timeout_s=timeout_s, headers=headers)
+        yield
     except ArtMancerError as error:
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
             raise Unavailable(f"The service {_service_of(subject)} is not running.") from error
         if isinstance(error.__cause__, TimeoutError):
             raise Unavailable(f"The service {_service_of(subject)} did not answer in time.") from error
         raise
+
+
+def _read_reply(subject: str, reply: type[R], answer: Msg) -> R:
     headers = answer.headers or {}
     if _ERROR_CODE in headers:
         raise from_code(headers[_ERROR_CODE], headers.get(_ERROR, ""))
@@ -149,6 +188,7 @@ async def serve(
                 name=endpoint.subject.replace(".", "-"),
                 subject=endpoint.subject,
                 handler=_handler(endpoint, counts[endpoint.subject], in_flight, clocks),
+                queue_group=f"q-{uuid.uuid4().hex}" if endpoint.everywhere else None,  # in a group one receives it
             )
         await bus.client.flush()  # from here on the broker routes requests to us
     try:

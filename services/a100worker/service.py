@@ -45,7 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         presence = Presence(settings.name, settings.backend)
         readiness = _Readiness(settings, presence, stop)
         endpoints: list[rpc.Endpoint[Any]] = [
-            rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health),
+            rpc.Endpoint(subjects.health(NAME), HealthRequest, readiness.health, everywhere=True),
             presence.drain_endpoint(),
         ]
         async with rpc.serve(bus, NAME, endpoints, metadata=presence.metadata):

@@ -183,7 +183,7 @@ def _endpoints(
 
     limit = settings.in_flight
     return [
-        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health, everywhere=True),
         rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, handlers.extract, limit),
         rpc.Endpoint(subjects.IMG_RENDITION, RenditionRequest, renditions.make, limit),
         rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, handlers.shadow, limit),

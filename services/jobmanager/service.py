@@ -196,7 +196,7 @@ def _endpoints(
 
     replay = Replay(bus)
     return [
-        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health, everywhere=True),
         rpc.Endpoint(subjects.JOB_QUEUE, QueueQuery, queue),
         rpc.Endpoint(subjects.JOB_REPLAY, ReplayRequest, replay.replay),
         rpc.Endpoint(subjects.JOB_REDRIVE, RedriveRequest, replay.redrive),

@@ -80,5 +80,5 @@ def _endpoints(
         rpc.Endpoint(subjects.SEG_MASK, MaskRequest, partial(handlers.mask, engines), limit),
         rpc.Endpoint(subjects.SEG_OUTLINE, OutlineRequest, partial(handlers.outline, engines), _OUTLINES),
         rpc.Endpoint(subjects.SEG_SALIENCY, SaliencyRequest, partial(handlers.saliency, saliency_network), limit),
-        rpc.Endpoint(subjects.health(NAME), HealthRequest, health),
+        rpc.Endpoint(subjects.health(NAME), HealthRequest, health, everywhere=True),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.gateway import ORIGIN
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from shared.bus import Bus
     from tests.gateway import Client
 
@@ -93,6 +96,38 @@ async def test_system_health_is_healthy_when_all_are(client: Client, bus: Bus) -
 
     assert answer["streams"] == []
     assert answer["services"]["generation"] == {"status": "healthy", "instance": "here", "engine": "by-hand"}
+
+
+@pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])
+async def test_every_instance_of_a_service_is_listed(client: Client, bus: Bus, path: str) -> None:
+    """By name. One that starts beside a healthy one is no alarm; one that is degraded is."""
+    statuses = {"i1": "starting", "i2": "healthy"}
+    async with instance(bus, "i1", statuses), instance(bus, "i2", statuses):
+        answers: list[dict[str, Any]] = []
+
+        async def are_both_listed() -> bool:
+            answers.append((await client.get(path)).json()["services"]["image_utils"])
+            return len(answers[-1].get("instances", [])) == len(statuses)
+
+        await wait_until(are_both_listed, "both instances have answered in time")
+        well = answers[-1]
+        statuses["i1"] = "degraded"
+        await wait_until(are_both_listed, "both instances have answered in time")
+
+    assert well["instances"] == [{"status": "starting", "instance": "i1"}, {"status": "healthy", "instance": "i2"}]
+    assert (well["status"], answers[-1]["status"]) == ("healthy", "degraded")
+
+
+@asynccontextmanager
+async def instance(bus: Bus, name: str, statuses: dict[str, Any]) -> AsyncIterator[None]:
+    """Answer for one instance of the image utilities."""
+
+    async def report(_: HealthRequest) -> HealthReply:
+        return HealthReply(service="imageutils", instance=name, status=statuses[name])
+
+    endpoint = rpc.Endpoint(subjects.health("imageutils"), HealthRequest, report, everywhere=True)
+    async with rpc.serve(bus, "imageutils", [endpoint]):
+        yield
 
 
 @pytest.mark.parametrize("path", ["/api/system/health", "/v1/health"])

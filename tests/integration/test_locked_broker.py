@@ -18,12 +18,13 @@ from deploy.permissions import DUTIES
 from services.jobmanager import service as jobmanager
 from services.jobmanager.settings import Settings
 from services.stack.nats_server import NatsServer
-from shared import declaring, subjects
+from shared import declaring, rpc, subjects
 from shared.bus import open_bus
 from shared.errors import ConfigError
+from shared.messages import HealthReply, HealthRequest
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV
-from tests.keys import Keys, locked
+from tests.keys import Keys, connected, locked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -214,3 +215,27 @@ async def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         f"{tmp_path} holds a file that is not a key or certificate from this program; move the folder away.\n"
     )
     assert (tmp_path / "ca.crt").read_text() == "not ours"
+
+
+async def test_the_replies_of_all_instances_pass(node: Node, keys: Keys) -> None:
+    """To the gateway and to operators, from an account of their own."""
+    subject = subjects.health("imageutils")
+
+    def endpoint(name: str) -> rpc.Endpoint[HealthRequest]:
+        reply = HealthReply(service="imageutils", instance=name, status="healthy")
+
+        async def report(_: HealthRequest) -> HealthReply:
+            return reply
+
+        return rpc.Endpoint(subject, HealthRequest, report, everywhere=True)
+
+    async with (
+        connected(keys, node, "imageutils") as first,
+        connected(keys, node, "imageutils") as second,
+        rpc.serve(first, "imageutils", [endpoint("i1")]),
+        rpc.serve(second, "imageutils", [endpoint("i2")]),
+    ):
+        for user in ("gateway", "operator"):
+            async with connected(keys, node, user) as bus:
+                replies = await rpc.call_all(bus, subject, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
+                assert sorted(reply.instance for reply in replies) == ["i1", "i2"]

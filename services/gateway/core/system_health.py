@@ -25,10 +25,12 @@ _SERVICES = {  # the client's name: the service's name on the bus
     "job_manager": "jobmanager",
 }
 _VALID_S = 1.0
+_MORE_S = 0.1  # after the first reply; the instances reply at once
+_CONCERN = ("degraded", "healthy", "starting")  # an instance that starts is no reason for an alarm beside another one
 
 
 class SystemHealth:
-    """Reports the health of all services: in full for operators, in short for everyone else.
+    """Reports the health of all services: in full for operators, with every instance; in short for everyone else.
 
     The short report needs no key, so it is cached for a second to limit the load.
     """
@@ -86,10 +88,17 @@ class SystemHealth:
             return self._cached
 
     async def _query(self, service: str) -> dict[str, Any]:
+        subject = subjects.health(service)
         try:
-            reply = await rpc.call(
-                self._bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=self._timeout_s
+            replies = await rpc.call_all(
+                self._bus, subject, HealthRequest(), HealthReply, timeout_s=self._timeout_s, more_s=_MORE_S
             )
         except ArtMancerError as error:
             return {"status": "unhealthy", "error": error.message}
-        return {"status": reply.status, "instance": reply.instance, **reply.detail}
+        instances = [_describe(reply) for reply in sorted(replies, key=lambda reply: reply.instance)]
+        worst = min(instances, key=lambda each: _CONCERN.index(each["status"]))
+        return worst if len(instances) == 1 else {**worst, "instances": instances}
+
+
+def _describe(reply: HealthReply) -> dict[str, Any]:
+    return {"status": reply.status, "instance": reply.instance, **reply.detail}

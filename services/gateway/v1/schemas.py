@@ -246,7 +246,7 @@ class Sample(Resource):
 
 
 class ServiceHealth(Resource):
-    """The health of one service. Services add fields of their own."""
+    """The health of one service. Services add fields of their own; `instances` lists them if there are several."""
 
     model_config = ConfigDict(
         extra="allow", json_schema_extra={"examples": [{"status": "healthy", "instance": "laptop"}]}
