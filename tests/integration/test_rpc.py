@@ -43,17 +43,6 @@ async def cooking(
         yield
 
 
-@asynccontextmanager
-async def instance(bus: Bus, name: str) -> AsyncIterator[None]:
-    """Serve an endpoint that each instance answers."""
-
-    async def describe(_: HealthRequest) -> HealthReply:
-        return FINE.model_copy(update={"instance": name})
-
-    async with serve(bus, "cook", [Endpoint(SUBJECT, HealthRequest, describe, everywhere=True)]):
-        yield
-
-
 async def ask(bus: Bus, timeout_s: float = 20.0) -> HealthReply:
     return await rpc.call(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=timeout_s)
 
@@ -409,32 +398,3 @@ async def test_one_service_answers_on_many_subjects(bus: Bus) -> None:
         ]
 
     assert answers == [FINE, QueueReport(queued={"u1": ["j1"]})]
-
-
-async def test_every_instance_answers_a_call_to_all(bus: Bus, nats_server: NatsServer) -> None:
-    """A plain call to the same endpoint returns one of the replies, as the gateways of earlier releases expect."""
-    settings = NatsSettings(url=nats_server.url)
-    async with open_bus(settings, "other") as other, instance(bus, "c1"), instance(other, "c2"):
-        replies = await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
-        one = await ask(bus)
-
-    assert sorted(reply.instance for reply in replies) == ["c1", "c2"]
-    assert one.instance in {"c1", "c2"}
-
-
-async def test_one_instance_that_fails_hides_no_other(bus: Bus, nats_server: NatsServer) -> None:
-    """If all fail, the caller gets the error."""
-    broken = Endpoint(SUBJECT, HealthRequest, failing_with(Busy()), everywhere=True)
-    async with serve(bus, "cook", [broken]):
-        with pytest.raises(Busy):
-            await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=0.1)
-        async with open_bus(NatsSettings(url=nats_server.url), "other") as other, instance(other, "c2"):
-            replies = await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
-
-    assert [reply.instance for reply in replies] == ["c2"]
-
-
-async def test_a_call_to_all_names_a_service_that_does_not_run(bus: Bus) -> None:
-    """At once, as a plain call does."""
-    with pytest.raises(Unavailable, match="The service cook is not running"):
-        await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=60, more_s=60)

@@ -116,6 +116,8 @@ def _report(fleet: Fleet, visitors: list[Visitors]) -> int:
         print(f"{name}: {dict(said.most_common(8))}")  # noqa: T201
     refused = [line for line in fleet.broker.said if "Violation" in line]
     print(f"{len(refused)} refused by the broker: {refused[:10]}")  # noqa: T201
+    for line in [line for line in fleet.broker.said if "[WRN]" in line or "[ERR]" in line][-20:]:
+        print(line)  # noqa: T201
     print(f"{len(failures)} failed, and {len(found) - len(failures)} as docs/deploy.md says")  # noqa: T201
     return 1 if failures else 0
 
