@@ -62,6 +62,17 @@ async def enter(studio: Studio, text: str) -> None:
     await studio.page.keyboard.press("Enter")
 
 
+async def edit_as(studio: Studio, text: str) -> str:
+    """Open the studio with a key and make an edit; return the one edit that its strip shows."""
+    await studio.open()
+    await enter(studio, text)
+    await studio.task("White balance")
+    await studio.run.click()
+    await studio.shows_result()
+    await expect(studio.film).to_have_count(1)
+    return str(await studio.film.get_attribute("data-id"))
+
+
 async def test_a_key_is_entered_once(
     visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, key: str
 ) -> None:
@@ -146,3 +157,22 @@ async def test_a_key_that_ends_is_asked_for_again(
     await studio.shows_result()
 
     await expect(studio.promise).to_have_text("0 pixels changed outside the edited region")
+
+
+async def test_another_person_sees_none_of_the_edits(
+    visit: Callable[..., Awaitable[Studio]], locked_stack: RunningStack, keys_file: Path
+) -> None:
+    """Two people use one browser. The first finds everything again."""
+    scopes = frozenset({KeyScope.READ, KeyScope.WRITE})
+    carol, dave = (keys.new(keys_file, name, scopes, None) for name in ("carol", "dave"))
+    first = await visit(locked_stack.http_url)
+    made = await edit_as(first, carol)
+    second = await visit(locked_stack.http_url, beside=first)
+    others = await edit_as(second, dave)
+    again = await visit(locked_stack.http_url, beside=first)
+    await again.open()
+    await enter(again, carol)
+
+    await expect(again.film).to_have_count(1)
+    await expect(again.film).to_have_attribute("data-id", made)
+    assert others != made
