@@ -92,6 +92,18 @@ class Event(_Answer):
         return self.name in TERMINAL
 
 
+class EarlierEdit(BaseModel):
+    """An edit before another one. Of a deleted or expired edit only the output is known, and the note says why."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str | None = None
+    inputs: dict[str, str] = Field(default_factory=dict)
+    output: str
+    engine: str | None = None
+    note: str | None = None
+
+
 class Receipt(BaseModel):
     """The record of a finished edit; all further fields of the server are kept."""
 
@@ -102,3 +114,4 @@ class Receipt(BaseModel):
     output: str
     engine: str
     pixels_changed_outside_mask: int
+    earlier: list[EarlierEdit] = Field(default_factory=list)  # the last one first

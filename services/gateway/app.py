@@ -28,7 +28,8 @@ from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
 from services.gateway.limits.newest import NewestOnly
-from services.gateway.v1.renditions import Renditions
+from services.gateway.v1.results.chains import Chains
+from services.gateway.v1.results.renditions import Renditions
 from services.gateway.v1.routes import docs
 from services.gateway.webhooks.endpoints import Endpoints
 from services.gateway.webhooks.keeper import Keeper
@@ -88,6 +89,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     budget = None if authenticator is None else _budget(settings)
     uploads = Uploads(store, ownership, stores, decoders)
     jobs = Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget)
+    chains = Chains(bus, ownership, jobs)
     return Deps(
         settings=settings,
         bus=bus,
@@ -96,7 +98,8 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         decoders=decoders,
         uploads=uploads,
         stores=stores,
-        renditions=Renditions(bus, jobs, uploads, settings.rendition_timeout_s),
+        chains=chains,
+        renditions=Renditions(bus, jobs, uploads, chains, settings.rendition_timeout_s),
         feed=feed,
         admission=admission,
         jobs=jobs,

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from services.gateway.decoding.decoders import Decoders
     from services.gateway.limits.newest import NewestOnly
     from services.gateway.settings import Settings
-    from services.gateway.v1.renditions import Renditions
+    from services.gateway.v1.results.chains import Chains
+    from services.gateway.v1.results.renditions import Renditions
     from services.gateway.webhooks.endpoints import Endpoints
     from services.gateway.webhooks.keeper import Keeper
     from shared.bus import Bus
@@ -48,6 +49,7 @@ class Deps:
     decoders: Decoders
     uploads: Uploads
     stores: Stores
+    chains: Chains
     renditions: Renditions
     feed: Feed
     admission: Admission

@@ -58,6 +58,9 @@ class Ownership(Protocol):
     def marks(self, owner: str) -> str:
         """Return the subject pattern of the owner's entries in the bucket `owned`."""
 
+    def result_marks(self, owner: str, sha256: str) -> str:
+        """Return the subject pattern of the marks of the owner's jobs that have this result."""
+
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """Return the state of the owner's job, read with `load`; None if the owner has no such job.
 
@@ -103,9 +106,13 @@ class _ImageMarks:
 
     async def owns_result(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
+        stored = await self._bus.history(OWNED, self.result_marks(owner, sha256))
+        return any(read_mark(mark.data) is not None for mark in stored)
+
+    def result_marks(self, owner: str, sha256: str) -> str:
+        """See Ownership."""
         everybody = self.owns_unmarked
-        marks = subjects.result_marks_of(sha256) if everybody else subjects.result_marks_by(owner, sha256)
-        return any(read_mark(stored.data) is not None for stored in await self._bus.history(OWNED, marks))
+        return subjects.result_marks_of(sha256) if everybody else subjects.result_marks_by(owner, sha256)
 
     async def is_marked(self, owner: str, sha256: str, *, cached: bool = True) -> bool:
         """See Ownership."""

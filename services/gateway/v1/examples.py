@@ -107,6 +107,23 @@ RECEIPT = {
     "created_at": "2026-03-01T09:30:00.120000Z",
     "finished_at": "2026-03-01T09:30:02.480000Z",
     "replay_of": None,
+    "earlier": [],
+}
+EARLIER_EDIT = {
+    "id": JOB,
+    "task": "removal",
+    "inputs": {"image": PHOTO, "mask": MASK},
+    "output": RESULT,
+    "seed": 42,
+    "variant": 0,
+    "strength": None,
+    "temperature": None,
+    "engine": "classical",
+    "pixels_changed_outside_mask": 0,
+    "changed_box": [236, 41, 92, 118],
+    "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/composite",
+    "finished_at": "2026-03-01T09:30:02.480000Z",
+    "note": None,
 }
 EVENTS = (
     "id: 1041\nevent: queued\n"

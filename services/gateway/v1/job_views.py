@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from services.gateway.access.forwarded import published
-from services.gateway.v1.schemas import Image, Job, JobError, Links, Receipt
+from services.gateway.v1.schemas import EarlierEdit, Image, Job, JobError, Links, Receipt
 from shared.messages import Cancelled, Done, Failed, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from services.gateway.v1.results.chains import Step
     from shared.messages import ImageRef, JobRecord, JobSubmit
 
 
@@ -61,39 +62,52 @@ def job_of(record: JobRecord, sign: Callable[[str], str] = str) -> Job:
     )
 
 
-def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> Receipt:
+def receipt_of(record: JobRecord, done: Done, submission: JobSubmit | None, earlier: Sequence[Step] = ()) -> Receipt:
     """Return the receipt of a finished job; `submission` is None if it has expired in the log."""
-    balance = submission if submission and submission.task is Task.WHITE_BALANCE else None
     return Receipt(
-        id=record.job_id,
-        task=record.task,
-        inputs=submission.image_hashes() if submission else {},
-        output=done.result.sha256,
-        seed=done.seed,
+        **_facts_of(record, done, submission),
         steps=submission.steps if submission else None,
-        variant=(submission.variant or 0) if submission else None,
-        strength=balance.strength if balance else None,
-        temperature=(balance.temperature or 0.0) if balance else None,
-        engine=done.engine,
         worker=done.worker,
         attempt=done.attempt,
-        pixels_changed_outside_mask=done.changed_outside_px,
-        changed_box=done.changed_box,
         recipe=done.recipe,
         windows=done.windows,
         adapters=done.adapters,
-        digital_source_type=done.source_type,
         timings_ms=done.timings_ms,
         notes=done.notes or [],
         created_at=_datetime(record.created_at),
-        finished_at=_datetime(done.at),
         replay_of=record.replay_of,
+        earlier=[_earlier_of(step) for step in earlier],
     )
 
 
-def write_receipt(record: JobRecord, done: Done, submission: JobSubmit | None) -> bytes:
+def _earlier_of(step: Step) -> EarlierEdit:
+    facts: dict[str, Any] = {"output": step.output} if step.known is None else _facts_of(*step.known)
+    return EarlierEdit(**facts, note=step.note)
+
+
+def _facts_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> dict[str, Any]:
+    """Return what an edit's own receipt and the receipts of later edits state of it."""
+    balance = submission if submission and submission.task is Task.WHITE_BALANCE else None
+    return {
+        "id": record.job_id,
+        "task": record.task,
+        "inputs": submission.image_hashes() if submission else {},
+        "output": done.result.sha256,
+        "seed": done.seed,
+        "variant": (submission.variant or 0) if submission else None,
+        "strength": balance.strength if balance else None,
+        "temperature": (balance.temperature or 0.0) if balance else None,
+        "engine": done.engine,
+        "pixels_changed_outside_mask": done.changed_outside_px,
+        "changed_box": done.changed_box,
+        "digital_source_type": done.source_type,
+        "finished_at": _datetime(done.at),
+    }
+
+
+def write_receipt(record: JobRecord, done: Done, submission: JobSubmit | None, earlier: Sequence[Step]) -> bytes:
     """Return the receipt as JSON: these bytes are sent, and a signed result names their hash."""
-    return receipt_of(record, done, submission).model_dump_json(by_alias=True).encode()
+    return receipt_of(record, done, submission, earlier).model_dump_json(by_alias=True).encode()
 
 
 def progress_of(record: JobRecord) -> float:

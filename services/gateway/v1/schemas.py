@@ -170,6 +170,27 @@ class JobPage(Resource):
     next_cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
+class EarlierEdit(Resource):
+    """An edit that led to the image of another one. Of a deleted or expired edit only the output is known."""
+
+    model_config = with_examples(examples.EARLIER_EDIT)
+
+    id: str | None = None
+    task: Task | None = None
+    inputs: dict[str, Sha256] = Field(default_factory=dict, description="As in the receipt of this edit.")
+    output: Sha256
+    seed: int | None = None
+    variant: int | None = None
+    strength: float | None = None
+    temperature: float | None = None
+    engine: str | None = None
+    pixels_changed_outside_mask: int | None = None
+    changed_box: tuple[int, int, int, int] | None = None
+    digital_source_type: str | None = None
+    finished_at: datetime | None = None
+    note: str | None = Field(default=None, description="Why no more is known, of this edit or of those before it.")
+
+
 class Receipt(Resource):
     """A record of a finished edit: the SHA-256 of each input and of the result, the engine and its parameters."""
 
@@ -205,6 +226,11 @@ class Receipt(Resource):
     created_at: datetime
     finished_at: datetime
     replay_of: str | None
+    earlier: list[EarlierEdit] = Field(
+        default_factory=list,
+        description="The edits before this one, the last one first, if the image is the result of one: each has the "
+        "image of the next as its output, and the last entry has the upload in its inputs, or a note.",
+    )
 
 
 # --- access -------------------------------------------------------------------------------------------------------

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from services.gateway.v1.image_edits.batch import Outcome, failure_of
-from services.gateway.v1.renditions import Wanted
+from services.gateway.v1.results.renditions import Wanted
 from shared.errors import ArtMancerError
 from shared.messages import Done
 
 if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
     from services.gateway.v1.image_edits.schemas import EditFields
-    from services.gateway.v1.renditions import Renditions
+    from services.gateway.v1.results.renditions import Renditions
 
 
 @dataclass(frozen=True, slots=True)

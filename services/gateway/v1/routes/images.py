@@ -21,7 +21,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
-from services.gateway.v1.renditions import Wanted
+from services.gateway.v1.results.renditions import Wanted
 from services.gateway.v1.routes.rendition_queries import WantedImage
 from services.gateway.v1.schemas import ExtractionRequest, Image, WhiteBalanceEstimate
 from services.gateway.v1.submissions import require

@@ -19,7 +19,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
-from services.gateway.v1.patches import patch_response, with_place
+from services.gateway.v1.results.patches import patch_response, with_place
 from services.gateway.v1.routes.rendition_queries import RESULT_TYPES, WantedResult
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
 from services.gateway.v1.submissions import FORGOTTEN, submit
@@ -152,9 +152,11 @@ async def download_result(
     responses=can_fail(404, 409, 410, 503),
 )
 async def read_receipt(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
-    """Return the hashes of the inputs and the result, and the number of pixels changed outside the edited region."""
+    """Return the hashes of inputs and result, the pixels changed outside the edited region, and the edits before it."""
     record = await deps.jobs.find(owner, job_id)
-    body = write_receipt(record, _done_of(record), await deps.jobs.submission_of(record))
+    done, submission = _done_of(record), await deps.jobs.submission_of(record)
+    earlier = await deps.chains.before(owner, record, submission)
+    body = write_receipt(record, done, submission, earlier)
     return Response(body, media_type="application/json")
 
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request
 from starlette.datastructures import Headers
 
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
-from services.gateway.v1.renditions import Encoded, Format, Wanted
+from services.gateway.v1.results.renditions import Encoded, Format, Wanted
 from shared.errors import BadInput
 
 RESULT_TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/tiff", "image/bmp")

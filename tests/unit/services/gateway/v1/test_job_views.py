@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.gateway.v1.job_views import job_of, progress_of, receipt_of
+from services.gateway.v1.results.chains import Known, Step
 from shared.messages import Cancelled, Done, Failed, ImageRef, JobRecord, JobState, JobSubmit, Task, Terminal
 
 RESULT = ImageRef(bucket="results", sha256="a" * 64, content_type="image/png", width=4, height=3, size_bytes=99)
@@ -143,3 +144,17 @@ def test_the_receipt_names_the_sliders_of_a_white_balance() -> None:
     receipts = [receipt_of(ended, DONE, sent) for sent in (balance, JobSubmit(task=Task.REMOVAL, image="b" * 64), None)]
 
     assert [(receipt.strength, receipt.temperature) for receipt in receipts] == [(0.5, -20), (None, None), (None, None)]
+
+
+def test_the_receipt_names_the_edits_before_it() -> None:
+    """A step that is not known any more has its hash and a note."""
+    order = JobSubmit(task=Task.REMOVAL, image="b" * 64, mask="c" * 64, variant=1)
+    known = Step("a" * 64, Known(record(JobState.DONE, DONE), DONE, order))
+
+    receipt = receipt_of(record(JobState.DONE, DONE), DONE, order, [known, Step("b" * 64, note="It has expired.")])
+
+    first, lost = receipt.earlier
+    assert (first.id, first.inputs["image"], first.output, first.variant, first.note) == (
+        "j1", "b" * 64, "a" * 64, 1, None,
+    )  # fmt: skip
+    assert lost.model_dump(exclude_defaults=True) == {"output": "b" * 64, "note": "It has expired."}
