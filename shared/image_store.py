@@ -291,9 +291,13 @@ class CachedImageStore:
         if kept is not None:
             return kept
         data = await self._images.get(bucket, sha256)
+        self.keep(sha256, data)
+        return data
+
+    def keep(self, sha256: str, data: bytes) -> None:
+        """Cache an image that will soon be in the bucket."""
         if len(data) <= self._kept.maxsize:
             self._kept[sha256] = data
-        return data
 
     def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
         """See StreamedStore."""

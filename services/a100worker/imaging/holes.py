@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RIM = 0.012  # of the long side: at its rim an object is mixed with the background
 _FEATHER_PX = 2
 _SPECK = 0.001  # of the image
+_SMALL = 0.005  # of the image; below, 160 fills of known pixels were as near to them with a map as without one
 _MARGIN = (64 / 1024, 320 / 1024)  # least and most, of the long side
 _MIN_MARGIN_PX = 8
 _RING = 0.02  # of the long side
@@ -69,9 +70,9 @@ def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
     return weights
 
 
-def has_only_specks(hole: Grey) -> bool:
-    """Return whether the whole hole is too small for a search: then `split` does not look at the saliency."""
-    return cv2.countNonZero(hole) < _SPECK * hole.size
+def is_small(hole: Grey) -> bool:
+    """Return whether the whole hole is so small that a saliency map does not improve its fill."""
+    return cv2.countNonZero(hole) < _SMALL * hole.size
 
 
 def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:

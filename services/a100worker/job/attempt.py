@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.a100worker.job.results import File
     from services.a100worker.settings import Settings
     from shared.bus import Bus
-    from shared.image_store import ImageStore
+    from shared.image_store import CachedImageStore
     from shared.messages import ImageRef, JobWork
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Attempt:
 
     settings: Settings
     bus: Bus
-    images: ImageStore
+    images: CachedImageStore
     photos: DecodedPhotos
     engine: Engine
     work: JobWork
@@ -69,6 +69,7 @@ class Attempt:
         with tracing.span("job.store"):
             result = await store_result(self.bus, self.images, self.work, output.result)
             patch = None if output.patch is None else await self._store_patch(output.patch)
+        self._keep(result, output)
         stored_at = time.monotonic()
         duration_ms = _ms(stored_at - self.started_at)
         timings_ms = {
@@ -119,6 +120,12 @@ class Attempt:
                 edit = confine(edit, decoded.inputs.image, decoded.inputs.mask)
         edited_at = time.monotonic()
         return _Finished(encode(edit, decoded, files, calls.table_of(edit.image)), decoded_at, edited_at)
+
+    def _keep(self, result: ImageRef, output: Output) -> None:
+        """Keep the result in memory, because a retouched photo is edited again at once."""
+        if output.photo is not None:
+            self.photos.keep(result.sha256, output.photo)
+        self.images.keep(result.sha256, output.result.png)
 
     async def _store_patch(self, patch: File) -> ImageRef | None:
         """Store the patch; return None if there is no room: the result serves too."""

@@ -13,7 +13,7 @@ from services.a100worker.imaging.placement import Box, bounding_box
 from services.a100worker.imaging.transparency import restore
 from services.a100worker.job.results import File, count_outside_changes
 from shared.deep_pixels import KEPT
-from shared.image_codec import encode_png
+from shared.image_codec import Photo, encode_png
 from shared.source_types import combine, find_source_type
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ _LARGEST_PATCH = 0.25  # of the photo's pixels: a larger one costs more to store
 class Output:
     """A finished edit with its files, and notes on the parts of the inputs that are not in it.
 
-    `patch` is the part of the result in `changed_box`; None where it saves little.
+    `patch` is the part of the result in `changed_box`; None where it saves little. `photo` is the result as its file
+    would be decoded; None where only that is sure to give the same.
     """
 
     edit: Edit
     result: File
+    photo: Photo | None
     patch: File | None
     changed_box: Box
     changed_outside_px: int
@@ -56,4 +58,6 @@ def encode(edit: Edit, decoded: Decoded, files: Files, table: Rgb | None = None)
     if box.width * box.height <= _LARGEST_PATCH * width * height:
         patch = File(encode_png(pixels[box.slices], photo.colour, source_type), box.width, box.height)
     result = File(encode_png(pixels, photo.colour, source_type), width, height)
-    return Output(edit, result, patch, box, changed_outside, source_type, notes)
+    is_plain = photo.rgba is None and photo.deep is None
+    kept = Photo(edit.image, photo.colour) if is_plain else None
+    return Output(edit, result, kept, patch, box, changed_outside, source_type, notes)

@@ -1,4 +1,4 @@
-"""Keeps the photos of the last jobs decoded, so that a second edit of a photo does not decode it again."""
+"""Keeps the photos and results of the last jobs decoded, so that a further edit of one does not decode it again."""
 
 from __future__ import annotations
 
@@ -32,14 +32,19 @@ class DecodedPhotos:
         if photo is not None:
             return photo
         photo = decode_photo(data, with_alpha=True, with_depth=True)
+        if not self.keep(sha256, photo):
+            self._kept.clear()
+        return photo
+
+    def keep(self, sha256: str, photo: Photo) -> bool:
+        """Keep a photo as its file would be decoded, and return whether it fits. Its arrays become read-only."""
         for pixels in (photo.rgb, photo.rgba, photo.deep):
             if pixels is not None:
                 pixels.setflags(write=False)
         if _bytes_of(photo) > self._kept.maxsize:
-            self._kept.clear()
-        else:
-            self._kept[sha256] = photo
-        return photo
+            return False
+        self._kept[sha256] = photo
+        return True
 
 
 def _bytes_of(photo: Photo) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.a100worker.settings import Settings
     from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
-    from shared.image_store import ImageStore
+    from shared.image_store import CachedImageStore
     from shared.messages import Done
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Runner:
         self,
         settings: Settings,
         bus: Bus,
-        images: ImageStore,
+        images: CachedImageStore,
         engine: Engine,
         prefetcher: Prefetcher,
         abilities: Abilities,

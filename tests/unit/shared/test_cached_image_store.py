@@ -82,3 +82,14 @@ async def test_a_picture_larger_than_the_memory_is_passed_on() -> None:
 
     assert pictures == [b"a" * 10] * 2
     assert len(shelf.reads) == 2
+
+
+async def test_a_picture_can_be_kept_before_it_is_in_the_bucket() -> None:
+    """If it fits."""
+    shelf = Shelf()
+    recent = CachedImageStore(shelf, "inputs", limit_bytes=20)
+    recent.keep("a", b"result")
+    recent.keep("b", b"too large for the memory")
+
+    assert [await recent.get("inputs", name) for name in ("a", "b")] == [b"result", b"b" * 10]
+    assert shelf.reads == ["inputs/b"]

@@ -33,7 +33,7 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     """
     hole = holes.grow(job.mask, by=0.0 if job.exact_mask else holes.RIM)
     step(0, 0, "Looking at the image")
-    looks = filler is not None and not holes.has_only_specks(hole)  # the map takes half of the time of a small spot
+    looks = filler is not None and not holes.is_small(hole)  # the map takes half of the time of a spot
     parts, specks = holes.split(hole, job.fetch_saliency() if looks else None)
     search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     has_specks = cv2.countNonZero(specks) > 0

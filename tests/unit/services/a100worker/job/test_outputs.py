@@ -74,6 +74,22 @@ def test_a_patch_over_the_photo_is_the_result(name: str, seed: int) -> None:
     assert output.changed_outside_px == 0
 
 
+@given(name=st.sampled_from(sorted(FILES)), seed=st.integers(0, 99))
+def test_a_result_is_kept_as_its_file_is_decoded(name: str, seed: int) -> None:
+    """Pixels, colours and notes; one with opacity or 16 bits is decoded from its file."""
+    photo = decode_photo(FILES[name], with_alpha=True, with_depth=True)
+    output = edited(photo, region_of(photo.rgb.shape, seed), seed)
+    fresh = decode_photo(output.result.png, with_alpha=True, with_depth=True)
+
+    if photo.rgba is not None or photo.deep is not None:
+        assert output.photo is None
+        return
+    assert output.photo is not None
+    assert np.array_equal(output.photo.rgb, fresh.rgb)
+    assert (output.photo.colour, output.photo.notes) == (fresh.colour, fresh.notes)
+    assert (fresh.rgba, fresh.deep) == (None, None)
+
+
 @pytest.mark.parametrize(
     "region",
     [None, np.full((80, 120), 255, np.uint8), np.zeros((80, 120), np.uint8)],

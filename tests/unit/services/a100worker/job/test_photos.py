@@ -7,7 +7,7 @@ import pytest
 
 from services.a100worker.job.photos import DecodedPhotos
 from shared.errors import BadImage
-from shared.image_codec import encode_png
+from shared.image_codec import Photo, encode_png
 
 PHOTO = np.full((40, 50, 3), 90, np.uint8)
 BYTES = PHOTO.nbytes
@@ -69,3 +69,13 @@ def test_nothing_is_kept_without_bytes() -> None:
 
     with pytest.raises(BadImage):
         photos.get("a", b"")
+
+
+def test_a_result_is_kept_for_the_next_edit() -> None:
+    """It cannot be changed either, and one that does not fit drops nothing."""
+    photos, result = DecodedPhotos(BYTES), Photo(PHOTO.copy())
+
+    assert photos.keep("a", result)
+    assert not photos.keep("large", Photo(np.zeros((41, 50, 3), np.uint8)))
+    assert photos.get("a", b"no picture") is result
+    assert not result.rgb.flags.writeable
