@@ -70,6 +70,20 @@ class StreamedStore(ImageStore, Protocol):
         """
 
 
+class DescribedStore(ImageStore, Protocol):
+    """An ImageStore that states the facts of images in buckets that its service may not write."""
+
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """Return the facts in the entry of an image; None if there is none, or one without a size.
+
+        Unlike `head` it writes nothing and does not look for the bytes. Raises BrokerUnavailable.
+        """
+
+
+class _WholeStore(StreamedStore, DescribedStore, Protocol):
+    """All that a cache passes on."""
+
+
 class ImageRemover(Protocol):
     """Deletes images that services exchange."""
 
@@ -213,13 +227,10 @@ class NatsImageStore:
             entry = await self._newer(bucket, sha256, entry)
         return None
 
-    async def describe(self, sha256: str) -> ImageRef | None:
-        """Return the facts in the entry of an image in `inputs`; None if there is none, or one without a size.
-
-        Unlike `head` it writes nothing and does not look for the bytes. Raises BrokerUnavailable.
-        """
-        entry = (await self._objects.find("inputs", sha256)).entry
-        return None if entry is None else _ref("inputs", sha256, entry)
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """See DescribedStore."""
+        entry = (await self._objects.find(bucket, sha256)).entry
+        return None if entry is None else _ref(bucket, sha256, entry)
 
     async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """Store an old image again, or add the size of one from `nats obj put <bucket> <file> --name <sha256>`."""
@@ -268,7 +279,7 @@ class ImageKeeper:
 class CachedImageStore:
     """An ImageStore with a cache in memory of the images that were last read from one bucket."""
 
-    def __init__(self, images: StreamedStore, bucket: Bucket, limit_bytes: int) -> None:
+    def __init__(self, images: _WholeStore, bucket: Bucket, limit_bytes: int) -> None:
         """Cache images up to a total of `limit_bytes`; a larger image is not cached."""
         self._images = images
         self._bucket = bucket
@@ -293,6 +304,10 @@ class CachedImageStore:
         data = await self._images.get(bucket, sha256)
         self.keep(sha256, data)
         return data
+
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """See DescribedStore."""
+        return await self._images.describe(sha256, bucket)
 
     def keep(self, sha256: str, data: bytes) -> None:
         """Cache an image that will soon be in the bucket."""

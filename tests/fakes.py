@@ -74,9 +74,9 @@ class FakeImageStore:
         kept = self._kept.get((bucket, sha256))
         return None if kept is None else kept[0]
 
-    async def describe(self, sha256: str) -> ImageRef | None:
-        """See PictureSizes."""
-        return await self.head("inputs", sha256)
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """See DescribedStore."""
+        return await self.head(bucket, sha256)
 
     async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
         """See ImageRemover."""

@@ -98,6 +98,18 @@ async def test_the_least_recently_used_upload_makes_room(bus: Bus, replica: Repl
     assert await has(replica, "bob", 0) == [True]
 
 
+async def test_the_copy_of_a_result_makes_room_before_a_photo(bus: Bus, replica: Replica) -> None:
+    """A photo that is edited again and again is still there, although it was used least recently."""
+    for number in range(4):
+        await replica.uploads.store("alice", picture(number))
+        await age(bus, "alice", number, used_at=1000 + number)
+    for number, owner in ((2, "alice"), (1, "bob")):  # his mark does not matter
+        await mark_result(bus, owner, "j1", picture(number).ref.model_copy(update={"bucket": "results"}))
+    await replica.uploads.store("alice", picture(4))
+
+    assert await has(replica, "alice", 0, 1, 2, 3, 4) == [True, True, False, True, True]
+
+
 async def test_replicas_count_together(bus: Bus, images: NatsImageStore) -> None:
     """Each sees what the other has stored; sizes are in the broker."""
     replicas = [Replica(bus, images) for _ in range(2)]
@@ -150,6 +162,28 @@ async def test_the_least_recently_used_result_makes_room(bus: Bus, images: NatsI
         await submit(counting, "alice", f"new{number}", photo)
 
     assert [await images.head("results", ref.sha256) is not None for ref in refs] == [False, True, True, True, True]
+
+
+async def test_a_result_that_was_edited_again_makes_room_first(
+    bus: Bus, images: NatsImageStore, replica: Replica
+) -> None:
+    """Its bytes are there as the image of the next edit."""
+    await replica.uploads.store("alice", picture(3, MIB))
+    photo = await replica.uploads.store("alice", picture(9))
+    refs = []
+    for number in range(5):
+        result = picture(number, MIB)
+        ref = result.ref.model_copy(update={"bucket": "results"})
+        await bus.publish(subjects.result_mark("alice", f"old{number}", ref.sha256), write_mark(MIB, 1000 + number))
+        refs.append(await images.put("results", result.data, ref))
+    counting = Replica(bus, images)  # a count may be two seconds old
+    for number in range(2):
+        await submit(counting, "alice", f"new{number}", photo)
+    found = [await replica.uploads.find_result("alice", ref) for ref in refs]
+
+    assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, True, False, True]
+    assert [ref.bucket for ref in found] == ["results", "results", "results", "inputs", "results"]
+    assert (await replica.uploads.find_result("bob", refs[3])).bucket == "results"
 
 
 async def test_a_job_is_refused_whose_result_could_not_be_kept(

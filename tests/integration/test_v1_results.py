@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from shared import subjects
+from shared.image_store import ImageKeeper
+from shared.marks import mark_result
+from shared.messages import ImageRef
+from shared.topology import bucket_stream
 from tests.gateway import mask_png, png
 from tests.running import script
 from tests.v1_client import parse_event, removal, submit, upload
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from shared.bus import Bus
     from tests.gateway import Client, WorkerByHand
     from tests.running import Desk
+
+
+async def _nobody() -> bool:
+    return False
 
 
 async def finished(client: Client, worker: WorkerByHand) -> tuple[str, bytes]:
@@ -82,6 +94,39 @@ async def test_a_result_that_is_kept_already_is_not_sent_again(client: Client, w
     answer = await client.get(f"/v1/jobs/{job_id}/result", headers={"If-None-Match": etag})
 
     assert (answer.status_code, answer.content) == (304, b"")
+
+
+async def test_a_result_that_made_room_is_read_from_its_copy(bus: Bus, client: Client, worker: WorkerByHand) -> None:
+    """The next edit has a copy of it. Without one it is gone."""
+    job_id, picture = await finished(client, worker)
+    sha256 = await upload(client, picture)
+    await ImageKeeper(bus).remove("results", sha256, _nobody)
+    copied = [await client.get(f"/v1/jobs/{job_id}/result{query}") for query in ("", "?patch=true")]
+    await client.delete(f"/v1/images/{sha256}")
+    gone = await client.get(f"/v1/jobs/{job_id}/result")
+
+    assert [(answer.status_code, answer.content) for answer in copied] == [(200, picture)] * 2
+    assert gone.status_code == 404
+
+
+async def test_an_old_result_begins_an_edit(bus: Bus, client: Client, worker: WorkerByHand) -> None:
+    """The gateway may not store a result again, as it does with an upload that is past half its life."""
+    job_id, picture = await finished(client, worker)
+    sha256 = hashlib.sha256(picture).hexdigest()
+    ref = ImageRef(bucket="results", sha256=sha256, content_type="image/png", width=90, height=70, size_bytes=1)
+    await mark_result(bus, "local", job_id, ref)
+    subject = subjects.object_entry("results", base64.urlsafe_b64encode(sha256.encode()).decode())
+    stored = await bus.last(bucket_stream("results"), subject)
+    assert stored is not None
+    entry = json.loads(stored.data) | {"mtime": "2020-01-01T00:00:00+00:00"}
+    before = await bus.publish(subject, json.dumps(entry).encode(), headers={"Nats-Rollup": "sub"})
+
+    submitted = await client.post("/v1/jobs", json=await removal(client, image=sha256))
+    after = await bus.last(bucket_stream("results"), subject)
+
+    assert submitted.status_code == 202
+    assert after is not None
+    assert after.seq == before
 
 
 @pytest.mark.parametrize("what", ["result", "receipt"])

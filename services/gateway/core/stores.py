@@ -194,20 +194,18 @@ class Stores:
     async def _evict(self, marks: _Ledger[Mark], bucket: Kept, need: _Need, waiting: _Ledger[Reservation]) -> None:
         """Delete the least recently used images that no unsettled job names, and count down what is needed."""
         named = _inputs_of(waiting) if bucket == "inputs" else set()
-        spare = {
-            subject: mark
-            for subject, mark in _in_bucket(marks, bucket).items()
-            if mark.size_bytes and subject.rpartition(".")[2] not in named
-        }
-        if sum(mark.size_bytes for mark in spare.values()) < max(need.over_share, need.over_bucket):
+        spare = [each for each in _in_bucket(marks, bucket) if each[1].size_bytes and each[2] not in named]
+        if sum(mark.size_bytes for _, mark, _ in spare) < max(need.over_share, need.over_bucket):
             return  # it would not help
         freed = 0
-        for subject, mark in sorted(spare.items(), key=lambda item: item[1].used_at):
+        # First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo.
+        twice = {sha256 for _, _, sha256 in _in_bucket(marks, "results" if bucket == "inputs" else "inputs")}
+        for subject, mark, sha256 in sorted(spare, key=lambda each: (each[2] not in twice, each[1].used_at)):
             if need.is_met:
                 break
             await self._bus.publish(subject, REMOVED)
             need.over_share -= mark.size_bytes
-            if await self._remove(bucket, subject.rpartition(".")[2]):
+            if await self._remove(bucket, sha256):
                 need.over_bucket -= mark.size_bytes
             freed += mark.size_bytes
         self._fill.pop(bucket, None)
@@ -342,8 +340,10 @@ def _read_waiting(stored: StoredMessage) -> Reservation | None:
     return read_or_skip(Reservation, stored)
 
 
-def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> dict[str, Mark]:
-    return {subject: mark for subject, mark in marks.entries.items() if subjects.bucket_of_mark(subject) == bucket}
+def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:
+    """Return the marks of the images in a bucket: subject, mark and hash."""
+    entries = marks.entries.items()
+    return [(key, mark, key.rpartition(".")[2]) for key, mark in entries if subjects.bucket_of_mark(key) == bucket]
 
 
 def _inputs_of(waiting: _Ledger[Reservation]) -> set[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pybase64
 from cachetools import FIFOCache, TTLCache
 
-from shared.errors import BadImage, BadInput
+from shared.errors import BadImage, BadInput, ImageNotFound
 from shared.image_store import digest
 from shared.messages import ImageRef
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from services.gateway.access.ownership import Ownership
     from services.gateway.decoding.decoders import Decoders
-    from shared.image_store import ImageStore
+    from shared.image_store import DescribedStore
 
 _REMEMBERED = 1024
 _SEEN, _SEEN_S = 4096, 60.0
@@ -50,7 +50,7 @@ class Upload:
 class Uploads:
     """Reads uploads and stores them in the bucket `inputs`. `name` is the image's name in error texts."""
 
-    def __init__(self, images: ImageStore, ownership: Ownership, stores: Room, decoders: Decoders) -> None:
+    def __init__(self, images: DescribedStore, ownership: Ownership, stores: Room, decoders: Decoders) -> None:
         self._images = images
         self._ownership = ownership
         self._stores = stores
@@ -105,6 +105,15 @@ class Uploads:
         """Return the owner's image, or the result of one of the owner's jobs. Raises BrokerUnavailable."""
         return await self.find(owner, sha256) or await self._find_result(owner, sha256)
 
+    async def find_result(self, owner: str, result: ImageRef) -> ImageRef:
+        """Return the result of a job, or its copy among the owner's images, if its bytes have made room.
+
+        Raises BrokerUnavailable.
+        """
+        if await self._images.describe(result.sha256, "results") is not None:
+            return result
+        return await self.find(owner, result.sha256) or result
+
     async def has(self, owner: str, sha256: str) -> bool:
         """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable.
 
@@ -151,13 +160,16 @@ class Uploads:
     async def _find_result(self, owner: str, sha256: str) -> ImageRef | None:
         if not is_sha256(sha256) or not await self._ownership.owns_result(owner, sha256):
             return None
-        return await self._images.head("results", sha256)
+        return await self._images.describe(sha256, "results")  # `head` would store an old one again
 
     async def _adopt_result(self, owner: str, sha256: str) -> bool:
         ref = await self._find_result(owner, sha256)
         if ref is None:
             return False
-        await self.adopt(owner, ref)
+        try:
+            await self.adopt(owner, ref)
+        except ImageNotFound:
+            return False
         return True
 
     async def is_empty_mask(self, sha256: str) -> bool:

@@ -33,6 +33,10 @@ class Shelf:
         assert sha256
         return None
 
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """Nothing is known."""
+        return await self.head(bucket, sha256)
+
     async def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
         """Read in one piece."""
         yield await self.get(bucket, sha256)

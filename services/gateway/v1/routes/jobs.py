@@ -135,6 +135,7 @@ async def download_result(
         raise BadInput("The query has patch and format; a patch is a PNG, so leave one of them out.")
     record = await deps.jobs.find(owner, job_id)
     done = _done_of(record)
+    done = done.model_copy(update={"result": await deps.uploads.find_result(owner, done.result)})
     if patch:
         return await patch_response(deps.images, done, request.headers)
     image = done.result
