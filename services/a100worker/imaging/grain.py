@@ -71,8 +71,9 @@ def _extract_patches(image: Rgb, places: NDArray[np.intp]) -> NDArray[np.float32
 def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return for each wanted patch the index of the most similar known one, by distance of principal components."""
     mean = known.mean(axis=0)
-    _, _, axes = np.linalg.svd((known - mean)[:: max(1, len(known) // 2000)], full_matrices=False)
-    basis = axes[:_DIMENSIONS].T
+    some = (known - mean)[:: max(1, len(known) // 2000)].astype(np.float64)
+    _, axes = np.linalg.eigh(some.T @ some)  # the same axes by an SVD of `some` take 280 ms instead of 2
+    basis = axes[:, : -_DIMENSIONS - 1 : -1].astype(np.float32)
     wanted, known = (wanted - mean) @ basis, (known - mean) @ basis
     norms = (known**2).sum(axis=1)
     chunks = (wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK))
