@@ -153,6 +153,22 @@ async def test_strokes_that_fail_on_another_version_are_not_lost(quick: Studio) 
     await expect(quick.page.locator(".branch")).to_have_count(0)
 
 
+async def test_strokes_go_on_after_the_server_has_forgotten_the_results(quick: Studio) -> None:
+    """The browser has their patches alone; the strokes are made again, from the photo on."""
+    for number, x in enumerate((60, 120), 1):
+        await spot(quick, x, 60)
+        await is_version(quick, number)
+    server = quick.page.context.request
+    jobs = (await (await server.get(f"{quick.url}/v1/jobs?limit=2")).json())["jobs"]
+    for job in jobs:
+        assert (await server.delete(f"{quick.url}/v1/jobs/{job['id']}?purge=true")).status == 204
+        await server.delete(f"{quick.url}/v1/images/{job['result']['sha256']}")
+    await spot(quick, 180, 60)
+
+    await is_version(quick, 3)
+    await expect(quick.notice).to_be_empty()
+
+
 async def test_a_reload_keeps_the_strokes_that_wait(quick: Studio, stack: RunningStack) -> None:
     """The running one ends by itself; the others are marked."""
     async with stack.paused("a100worker"):

@@ -3,8 +3,9 @@
 import { NOTHING } from "../marking/mask.js";
 import { exportMask } from "../marking/raster.js";
 import { byId } from "../page/dom.js";
-import { jobSentence, PlainError } from "../page/failures.js";
+import { expired, jobSentence, PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
+import { ended } from "../server/job.js";
 import { Upload, withStored } from "../server/upload.js";
 
 /**
@@ -155,6 +156,7 @@ export class Retouch {
     mask.blob().then((blob) => vault.keep(mask.sha256, blob));
     await ended(job);
     if (job.standing.status === "cancelled") return;
+    if (job.standing.status === "expired") throw new PlainError(expired());
     if (job.standing.status !== "done") throw new PlainError(jobSentence(job.standing.error));
     const result = await timeline.photoOf(job.id, base.roll);
     history.update(job.id, { thumb: result.thumbnail() });
@@ -234,15 +236,6 @@ function removing(more) {
   return more === 1
     ? t("Removing… one more stroke waits.")
     : t("Removing… {count} more strokes wait.", { count: more });
-}
-
-/**
- * @param {Job} job
- * @returns {Promise<void>}
- */
-function ended(job) {
-  if (!job.isOpen) return Promise.resolve();
-  return new Promise((resolve) => job.addEventListener("end", () => resolve(), { once: true }));
 }
 
 /** @returns {boolean | null} */

@@ -214,7 +214,13 @@ export class Timeline {
     if (entry?.task === "cut-out") return Photo.open(await this.vault.image(sha256 ?? ""), entry.name, sha256, null);
     const before = entry && (await this.#beforeAtHand(entry, roll));
     const patch = before && (await this.vault.patch(id));
-    if (patch) return Photo.patched(before, patch, new Upload(() => this.vault.result(id), sha256));
+    if (patch) {
+      const again = async () => {
+        const { remake } = await import("./remake.js"); // seldom needed
+        return remake(entry, await this.photoOf(entry.parent, roll), this.vault);
+      };
+      return Photo.patched(before, patch, new Upload(() => this.vault.result(id), sha256, entry.quick ? again : undefined));
+    }
     return Photo.open(await this.vault.result(id), entry?.name ?? "", sha256);
   }
 

@@ -214,3 +214,13 @@ function said(name, { message = null, reason, attempt = 1 }) {
   if (name === "returned") return t("The machine could not go on; your edit begins again.");
   return name === "started" && attempt > 1 ? t("Begun again, attempt {attempt}.", { attempt }) : null;
 }
+
+/**
+ * Wait for the end of a job.
+ * @param {Job} job
+ * @returns {Promise<void>}
+ */
+export function ended(job) {
+  if (!job.isOpen) return Promise.resolve();
+  return new Promise((resolve) => job.addEventListener("end", () => resolve(), { once: true }));
+}

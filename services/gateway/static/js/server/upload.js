@@ -25,10 +25,12 @@ export class Upload extends EventTarget {
   /**
    * @param {Blob | (() => Promise<Blob>)} source  the bytes, or a way to get them when they are needed
    * @param {string} [known]  its name on the server, if it came from there
+   * @param {() => Promise<string>} [remake]  let the server make it again where the bytes are gone, and return its name
    */
-  constructor(source, known) {
+  constructor(source, known, remake) {
     super();
     this.source = source;
+    this.remake = remake;
     /** Its name on the server, after the upload. */
     this.sha256 = known ?? "";
     if (known) this.#sent = Promise.resolve(known);
@@ -52,7 +54,7 @@ export class Upload extends EventTarget {
    * @returns {Promise<string>}
    */
   send() {
-    this.#sent ??= this.#send().then(
+    this.#sent ??= this.#sendOrRemake().then(
       (sha256) => (this.sha256 = sha256),
       (error) => {
         this.#sent = null;
@@ -71,6 +73,15 @@ export class Upload extends EventTarget {
   forget() {
     forgetSent(this.sha256);
     this.#sent = null;
+  }
+
+  async #sendOrRemake() {
+    try {
+      return await this.#send();
+    } catch (error) {
+      if (!this.remake || !(error instanceof ApiError && error.isGone)) throw error;
+      return this.remake();
+    }
   }
 
   async #send() {
