@@ -132,6 +132,20 @@ async def test_an_edit_of_an_earlier_version_is_a_branch(studio: Studio) -> None
     await expect(studio.download).to_have_attribute("download", "rocket-removed-3.png")
 
 
+async def test_a_clock_that_is_set_back_changes_no_order(studio: Studio) -> None:
+    """The newest version stays the last one, also after a reload."""
+    await remove(studio, 80)
+    await studio.button("Continue editing the result").click()
+    await is_version(studio, 1)
+    await studio.page.clock.set_fixed_time("2001-02-03T04:05:06Z")
+    await remove(studio, 200)
+    await studio.page.reload()
+    await studio.shows_result()
+
+    await expect(studio.film).to_have_text(["1", "2"])
+    await expect(studio.page.locator(".branch")).to_have_count(0)
+
+
 async def test_a_reload_loses_nothing(studio: Studio) -> None:
     """Photo, strokes, task, seed and version, also of a file from the disk that was never uploaded."""
     await studio.choose_file(SAMPLES / "coffee.jpg")

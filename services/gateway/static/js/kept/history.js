@@ -112,7 +112,8 @@ export class History extends EventTarget {
    */
   add(entry) {
     const number = 1 + Math.max(0, ...this.versionsOf(entry.roll).map((version) => version.number));
-    const added = { ...entry, number, owner: this.#owner };
+    const at = Math.max(entry.at, 1 + (this.entries[0]?.at ?? 0)); // a clock may be set back, and the oldest are forgotten
+    const added = { ...entry, at, number, owner: this.#owner };
     const entries = [added, ...this.entries.filter(({ id }) => id !== entry.id)];
     this.#save(added);
     const over = entries.slice(KEPT);
