@@ -93,7 +93,7 @@ async def test_several_dropped_files_are_a_queue(studio: Studio) -> None:
     ]
     await studio.canvas().evaluate(DROP, files)
     await studio.shows("cat")
-    await studio.says("2 more photos wait in the strip below.")
+    await studio.says("Photos that wait in the strip below: 2.")
     await expect(studio.originals).to_have_count(2)
     await studio.shoot("queue")
     await studio.page.get_by_role("button", name="The original, coffee").click()

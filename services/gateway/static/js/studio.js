@@ -159,9 +159,9 @@ export class Studio extends EventTarget {
       }
     }
     if (failed)
-      this.notices.warn(t("{count} of the files are not images that this browser can show.", { count: failed }));
+      this.notices.warn(t("Files that this browser cannot show as images: {count}.", { count: failed }));
     else if (files.length)
-      this.notices.tell(t("{count} more photos wait in the strip below.", { count: files.length }));
+      this.notices.tell(t("Photos that wait in the strip below: {count}.", { count: files.length }));
   }
 
   /**

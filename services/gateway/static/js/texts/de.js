@@ -171,9 +171,8 @@ export const GERMAN = {
     "Dieser Browser behält hier keine Bearbeitungen; laden Sie herunter, was Sie brauchen, bevor Sie die Seite schließen.",
   "The browser has no room left; download what you need, or forget earlier edits.":
     "Der Browser hat keinen Platz mehr; laden Sie herunter, was Sie brauchen, oder vergessen Sie frühere Bearbeitungen.",
-  "{count} of the files are not images that this browser can show.":
-    "{count} der Dateien sind keine Bilder, die dieser Browser zeigen kann.",
-  "{count} more photos wait in the strip below.": "{count} weitere Fotos warten im Streifen unten.",
+  "Files that this browser cannot show as images: {count}.": "Dateien, die dieser Browser nicht als Bilder zeigen kann: {count}.",
+  "Photos that wait in the strip below: {count}.": "Fotos, die im Streifen unten warten: {count}.",
   "The edit has ended.": "Die Bearbeitung ist zu Ende.",
   "Cancelled.": "Abgebrochen.",
   "The connection was lost; your edit continues, and this page keeps trying to reconnect.":
