@@ -166,7 +166,9 @@ def _open(file: _File) -> ImageFile.ImageFile:
         plugin = importlib.import_module(f"PIL.{_PLUGINS[file.format]}ImagePlugin")
     if file.format == "AVIF":
         plugin.DEFAULT_MAX_THREADS = 1  # type: ignore[attr-defined]  # services count their decoders, not threads
-    return Image.open(io.BytesIO(file.pixels), formats=(file.format,))
+    image = Image.open(io.BytesIO(file.pixels), formats=(file.format,))
+    image.info.pop("xmp", None)  # Pillow would turn a TIFF by it while the pixels are decoded
+    return image
 
 
 def _import_heif() -> None:

@@ -60,7 +60,9 @@ def draw_region(photo: Path, region: tuple[float, float, float, float]) -> bytes
     """
     try:
         with Image.open(photo) as opened:
-            size = ImageOps.exif_transpose(opened).size
+            opened.info.pop("xmp", None)  # by which the server does not turn a photo either
+            opened.info.pop("XML:com.adobe.xmp", None)
+            size = (opened if opened.format == "WEBP" else ImageOps.exif_transpose(opened)).size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise ArtMancerError("Its size cannot be read here; mark the object with --click, --box or --mask.") from None
     mask = Image.new("L", size)

@@ -69,7 +69,9 @@ def _open(data: bytes, draft_px: int | None = None) -> Image.Image:
         opened = Image.open(io.BytesIO(data))
         if draft_px is not None:
             opened.draft("RGB", (draft_px, draft_px))
-        upright = ImageOps.exif_transpose(opened)
+        opened.info.pop("xmp", None)  # by which the server does not turn a photo either
+        opened.info.pop("XML:com.adobe.xmp", None)
+        upright = opened if opened.format == "WEBP" else ImageOps.exif_transpose(opened)
         transparent = "A" in upright.getbands() or "transparency" in upright.info
         return upright.convert("RGBA" if transparent else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_region_is_measured_on_the_upright_photo(tmp_path: Path) -> None:
 
     assert mask.size == (6, 8)
     assert (white.min(axis=0).tolist(), white.max(axis=0).tolist()) == ([2, 1], [6, 3])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP"])
+def test_a_region_is_measured_as_the_server_turns_the_photo(tmp_path: Path, kind: str) -> None:
+    """Neither XMP nor the EXIF data of a WebP turn it."""
+    photo, packet = tmp_path / f"p.{kind.lower()}", b'<rdf:Description tiff:Orientation="6"/>'
+    turned = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    more: dict[str, dict[str, Any]] = {"TIFF": {"tiffinfo": {700: packet}}, "JPEG": {}, "WEBP": {"exif": turned}}
+    Image.new("RGB", (8, 6)).save(photo, kind, xmp=packet, **more[kind])
+
+    with Image.open(io.BytesIO(edits.draw_region(photo, (1, 1, 2, 2)))) as mask:
+        assert mask.size == (8, 6)
 
 
 @pytest.mark.parametrize(
