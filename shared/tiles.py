@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -108,11 +107,8 @@ def _crop_fits(items: _Items, number: int) -> bool:
     )
     parts = ((width_px, of_width, *offsets[:2]), (height_px, of_height, *offsets[2:]))
     for whole, (part, of, offset, over) in zip(size, parts, strict=True):
-        if not of or not over:
-            return False
-        shown = Fraction(part, of)
-        start = Fraction(offset, over) + (whole - shown) / 2
-        if shown <= 0 or start < 0 or start + shown > whole:
+        # Its middle is `offset / over` from that of the picture, and half of the rest is on each side.
+        if of <= 0 or over <= 0 or part <= 0 or abs(2 * offset * of) > (whole * of - part) * over:
             return False
     return True
 

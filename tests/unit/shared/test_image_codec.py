@@ -182,18 +182,6 @@ def test_the_header_states_the_upright_size(orientation: int, file_format: str) 
     assert decode_photo(data).rgb.shape == (31, 24, 3)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "WEBP", "AVIF", "TIFF"])
-def test_xmp_turns_no_picture(file_format: str) -> None:
-    """Pillow would turn a TIFF by it, while it decodes the pixels."""
-    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
-    tags = {"tiffinfo": {700: packet}} if file_format == "TIFF" else {"xmp": packet}
-    data = save(SMALL, file_format, **tags)
-
-    assert b"tiff:Orientation" in data
-    assert (probe(data).width, probe(data).height) == (31, 24)
-    assert decode_photo(data).rgb.shape == (24, 31, 3)
-
-
 # --- transparency -------------------------------------------------------------------------------------------------
 
 

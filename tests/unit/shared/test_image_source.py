@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared.errors import BadImage
 from shared.image_codec import ImageInfo, decode_mask, decode_photo, mask_is_empty, probe
@@ -74,3 +76,15 @@ def test_a_known_format_that_cannot_be_read_is_named(read: Callable[[bytes], obj
     """A list with this format in it would be no help."""
     with pytest.raises(BadImage, match=f"The {name} is damaged, or of a kind that is not read"):
         read(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "TIFF"])
+def test_xmp_turns_no_picture(kind: str) -> None:
+    """Pillow would turn a TIFF by it, while it decodes the pixels."""
+    packet, file = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>', io.BytesIO()
+    Image.new("RGB", (31, 24), "teal").save(file, kind, xmp=packet, tiffinfo={700: packet})
+    data = file.getvalue()
+
+    assert packet in data
+    assert (probe(data).width, probe(data).height) == (31, 24)
+    assert decode_photo(data).rgb.shape == (24, 31, 3)
