@@ -11,6 +11,7 @@ from PIL import Image
 
 from shared import subjects
 from shared.image_codec import decode_photo, encode_png
+from shared.metrics import CACHE_LOOKUPS
 from shared.topology import OWNED, bucket_stream
 from tests.gateway import mask_png, png
 from tests.v1_client import submit, upload
@@ -53,6 +54,27 @@ async def test_a_patch_over_the_photo_is_the_result(client: Client, desk: Desk) 
     assert receipt["changed_box"] == [30, 40, 31, 31] == [x, y, *inner.shape[1::-1]]
     assert done.patch is not None
     assert done.patch.size_bytes == len(patch.content) < len(whole)
+
+
+async def test_an_edit_of_a_result_reads_and_decodes_nothing(client: Client, desk: Desk) -> None:
+    """The worker has its own results in memory, as their files and as pixels; the receipt names both edits."""
+    names = {"image": await upload(client, png(size=(160, 120))), "mask": await upload(client, mask_png((160, 120)))}
+
+    def looked_up(outcome: str) -> list[float]:
+        counters = (CACHE_LOOKUPS.labels(cache, outcome) for cache in ("inputs", "decoded"))
+        return [counter._value.get() for counter in counters]  # noqa: SLF001 (the library has no reader)
+
+    async with desk.manager(), desk.worker():
+        first = await submit(client, **names)
+        result = (await desk.done(first)).result.sha256
+        missed, hit = looked_up("miss"), looked_up("hit")
+        second = await submit(client, **names | {"image": result})
+        await desk.done(second)
+
+    receipt = (await client.get(f"/v1/jobs/{second}/receipt")).json()
+    assert looked_up("miss") == missed
+    assert looked_up("hit") == [hit[0] + 2, hit[1] + 1]  # the mask is one of the files
+    assert [(step["id"], step["output"]) for step in receipt["earlier"]] == [(first, result)]
 
 
 async def test_a_deleted_job_leaves_no_patch(client: Client, desk: Desk, bus: Bus) -> None:
