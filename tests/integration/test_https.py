@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from services.gateway.access.forwarded import published
 from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
 from services.stack.caddy import HTTPS_HOST, Caddy
@@ -48,7 +49,8 @@ class App:
         return JSONResponse({"status": "healthy"})
 
     async def _seen(self, request: Request) -> JSONResponse:
-        return JSONResponse({"scheme": request.url.scheme, "client": request.client and request.client.host})
+        client = request.client and request.client.host
+        return JSONResponse({"scheme": request.url.scheme, "client": client, "prefix": published("")})
 
     async def _eat(self, request: Request) -> JSONResponse:
         return JSONResponse({"bytes": len(await request.body())})
@@ -169,13 +171,14 @@ async def test_the_app_sees_https_through_the_proxy_only(front: Front) -> None:
 async def test_forged_headers_do_not_pass_the_proxy(front: Front) -> None:
     """Caddy replaces the headers of the client by the real values."""
     forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Forwarded": "for=203.0.113.9;proto=http"}
+    forged["X-Forwarded-Prefix"] = "/elsewhere"
     async with front.client(headers=forged) as client:
         seen = (await client.get("/seen")).json()
 
-    assert seen == {"scheme": "https", "client": HTTPS_HOST}
+    assert seen == {"scheme": "https", "client": HTTPS_HOST, "prefix": ""}
 
 
-FORGED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+FORGED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/elsewhere"}
 
 
 async def test_forged_headers_from_elsewhere_are_ignored(front: Front) -> None:
@@ -183,7 +186,7 @@ async def test_forged_headers_from_elsewhere_are_ignored(front: Front) -> None:
     async with front.beside("127.0.0.2") as client:
         seen = (await client.get("/seen", headers=FORGED)).json()
 
-    assert seen == {"scheme": "http", "client": "127.0.0.2"}
+    assert seen == {"scheme": "http", "client": "127.0.0.2", "prefix": ""}
 
 
 async def test_without_a_proxy_no_forwarded_header_counts(app: App) -> None:
@@ -192,7 +195,7 @@ async def test_without_a_proxy_no_forwarded_header_counts(app: App) -> None:
     async with serving(app, port, trusted=""), httpx.AsyncClient() as client:
         seen = (await client.get(f"http://{HTTPS_HOST}:{port}/seen", headers=FORGED)).json()
 
-    assert seen == {"scheme": "http", "client": HTTPS_HOST}
+    assert seen == {"scheme": "http", "client": HTTPS_HOST, "prefix": ""}
 
 
 async def test_events_are_passed_on_at_once(front: Front, app: App) -> None:
