@@ -13,6 +13,7 @@ import cv2
 from services.a100worker.backend import Edit, blend_into, grey_to_rgb
 from services.a100worker.imaging import holes
 from services.a100worker.imaging.filling import fill_hole, fill_smoothly, fill_specks
+from services.a100worker.imaging.structure.search import fill_with_structure
 from services.a100worker.imaging.windows import leaves_no_context
 
 if TYPE_CHECKING:
@@ -28,14 +29,16 @@ _NEARLY_ALL = ". The mask covers nearly the whole photo, so there is little to c
 def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: LaptopLama | None = None) -> Edit:
     """Fill the marked holes: by LaMa those that suit it, the others by the filler, or without one smoothly.
 
-    The variant 1 gives each hole the other filler, or without LaMa a fill at half the working scale.
+    The variant 1 gives each hole the other filler, or without LaMa a fill at half the working scale, and carries no
+    lines through the hole.
     Raises BadInput, EngineFailed or JobCancelled.
     """
     hole = holes.grow(job.mask, by=0.0 if job.exact_mask else holes.RIM)
     step(0, 0, "Looking at the image")
     looks = filler is not None and not holes.is_small(hole)  # the map takes half of the time of a spot
     parts, specks = holes.split(hole, job.fetch_saliency() if looks else None)
-    search = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
+    fill = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
+    search = fill if job.variant else partial(fill_with_structure, search=fill)
     has_specks = cv2.countNonZero(specks) > 0
     shrink = _ANOTHER_TRY if job.variant and lama is None else 1.0
     total, warning = 2 + len(parts) + has_specks, _NEARLY_ALL if leaves_no_context(job.mask) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,6 +15,7 @@ from services.a100worker.imaging.grain import add_grain
 from services.a100worker.imaging.harmony import contact_shadow
 from services.a100worker.imaging.placement import Box, fit
 from services.a100worker.imaging.reference import object_mask
+from services.a100worker.imaging.structure.search import fill_with_structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +79,7 @@ def remove_whole(job: RemovalInputs, search: Search, *, salient: bool = True) ->
     parts, specks = holes.split(hole, job.fetch_saliency() if salient else None)
     image = job.image
     for part in parts:
-        image = fill_whole(image, part, search, job.seed)
+        image = fill_whole(image, part, partial(fill_with_structure, search=search), job.seed)
     if specks.any():
         image = fill_smoothly(image, specks, np.zeros_like(hole))
     region = feather_whole(hole, job.mask)

@@ -103,6 +103,22 @@ def test_long_images_have_the_same_bytes(height: int, width: int) -> None:
     assert np.array_equal(edit.region, region)
 
 
+def test_a_carried_horizon_has_the_same_bytes() -> None:
+    """The line is looked for in the hole's window alone."""
+    image = np.full((300, 400, 3), (90, 140, 220), np.uint8)
+    image[150:] = (30, 60, 70)
+    mask = np.zeros((300, 400), np.uint8)
+    mask[120:190, 150:230] = 255
+    job = removal(frozen(image), frozen(mask))
+
+    expected, _ = remove_whole(job, fill_smoothly)
+    edit = remove(job, Recorder(), None)
+
+    assert np.array_equal(edit.image, expected)
+    assert np.array_equal(edit.image[147, 190], image[0, 0])
+    assert np.array_equal(edit.image[153, 190], image[-1, 0])
+
+
 def test_sixty_four_islands_have_the_same_bytes() -> None:
     """Parts and specks, some of them neighbours of neighbours."""
     mask = np.zeros((500, 700), np.uint8)
