@@ -76,7 +76,7 @@ def _shrink(mask: Grey, size: tuple[int, ...]) -> Grey:
 def remove_whole(job: RemovalInputs, search: Search, *, salient: bool = True) -> tuple[Rgb, Grey]:
     """Return the image without the marked region, and the region."""
     hole = grow_whole(np.where(job.mask > 128, np.uint8(255), np.uint8(0)))
-    parts, specks = holes.split(hole, job.fetch_saliency() if salient else None)
+    parts, specks = holes.split(hole, job.fetch_saliency() if salient and not holes.is_small(hole) else None)
     image = job.image
     for part in parts:
         image = fill_whole(image, part, partial(fill_with_structure, search=search), job.seed)
