@@ -86,12 +86,14 @@ class Photo:
         return self.rgb if self.rgba is None else self.rgba
 
 
-def probe(data: bytes) -> ImageInfo:
+def probe(data: bytes, look: Callable[[Source], None] | None = None) -> ImageInfo:
     """Read the header, check the limits, and check that the file is complete, without decoding all pixels.
 
-    Raises BadImage or TooLarge.
+    `look` sees the opened file before that, and may refuse it. Raises BadImage or TooLarge.
     """
     with open_source(data) as source:
+        if look is not None:
+            look(source)
         _check_whole(source)
         notes = list_notes(source, data, depth=deep_pixels.note_of(source))
         return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format], notes)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.gateway.decoding.wire import FILE, NEEDS, REFUSAL, SIZE, VERDICT
-from services.gateway.decoding.work import WORK, estimate_bytes
+from services.gateway.decoding.work import NeedsMemoryError, run
 from shared.errors import ArtMancerError
 
 if TYPE_CHECKING:
@@ -52,12 +52,11 @@ def _serve(parent: socket.socket, requests: BufferedReader, name_length: int, li
 
 def _answer(work: str, data: bytes, limit_bytes: int) -> tuple[bytes, bytes]:
     try:
-        needed_bytes = estimate_bytes(work, data)
-        if needed_bytes > limit_bytes:
-            return NEEDS, json.dumps(needed_bytes).encode()
-        result = WORK[work](data)
+        result = run(work, data, limit_bytes)
     except ArtMancerError as error:
         return REFUSAL, json.dumps([error.code, error.message]).encode()
+    except NeedsMemoryError as error:
+        return NEEDS, json.dumps(error.needed_bytes).encode()
     except MemoryError:  # the limit of the address space
         return NEEDS, json.dumps(_ADDRESS_SPACE_BYTES).encode()
     return (FILE, result) if isinstance(result, bytes) else (VERDICT, json.dumps(result).encode())

@@ -125,9 +125,10 @@ class ChildProcess:
 
     async def _watch_memory(self, file_bytes: int) -> None:
         """Return when the child takes more than its work may take."""
-        limit = self._limit_bytes + 2 * file_bytes
-        while await resident_bytes(self.pid) <= limit:  # noqa: ASYNC110 (no event tells the size of a process)
-            await asyncio.sleep(_LOOK_EVERY_S)
+        resident, limit = 0, self._limit_bytes + 2 * file_bytes
+        while resident <= limit:
+            await asyncio.sleep(_LOOK_EVERY_S)  # first: most files take less time
+            resident = await resident_bytes(self.pid)
 
 
 def _raise_died() -> tuple[bytes, bytes]:

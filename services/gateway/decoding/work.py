@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from PIL import ImageFile
 
+    from shared.image_codec import ImageInfo
     from shared.image_source import Source
 
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})  # modes that PNG and browsers support
@@ -26,15 +27,33 @@ _END_OF_JPEG, _LONGEST_TAIL = b"\xff\xd9", 65_536  # without its end, all its pi
 _TILE_WIDTH, _TILE_HEIGHT, _STRIP_ROWS, _BITS = 322, 323, 278, 258  # TIFF 6.0, sections 8 and 15
 
 
-def describe(data: bytes) -> dict[str, object]:
-    """Return width, height (of the upright image), content type and notes. Raises BadImage, TooLarge."""
-    info = probe(data)
+class NeedsMemoryError(Exception):
+    """The work needs more memory than the child may take."""
+
+    def __init__(self, needed_bytes: int) -> None:
+        super().__init__()
+        self.needed_bytes = needed_bytes
+
+
+def run(work: str, data: bytes, limit_bytes: int) -> dict[str, object] | bytes:
+    """Return a verdict, or for `convert` and `alpha` a file. Raises NeedsMemoryError, BadImage, TooLarge."""
+
+    def look(source: Source) -> None:
+        needed_bytes = estimate_bytes(work, source, data)
+        if needed_bytes > limit_bytes:
+            raise NeedsMemoryError(needed_bytes)
+
+    if work in _CONVERSIONS:
+        with open_source(data) as source:
+            look(source)
+        return _CONVERSIONS[work](data)
+    info = probe(data, look)  # opens the file once: its checksums take as long as all other checks
+    found = _verdict(info)
+    return {**found, "empty": mask_is_empty(data)} if work == "mask" else found
+
+
+def _verdict(info: ImageInfo) -> dict[str, object]:
     return {"width": info.width, "height": info.height, "content_type": info.content_type, "notes": info.notes}
-
-
-def describe_mask(data: bytes) -> dict[str, object]:
-    """Return the same, and whether the mask is empty: without a bright pixel. Raises BadImage, TooLarge."""
-    return {**describe(data), "empty": mask_is_empty(data)}
 
 
 def convert_to_png(data: bytes) -> bytes:
@@ -49,26 +68,19 @@ def convert_to_png(data: bytes) -> bytes:
     return file.getvalue()
 
 
-WORK: dict[str, Callable[[bytes], dict[str, object] | bytes]] = {
-    "describe": describe,
-    "mask": describe_mask,
-    "convert": convert_to_png,
-    "alpha": convert_alpha_mask,
-}
-"""By name: a verdict, or for `convert` and `alpha` a file."""
+_CONVERSIONS: dict[str, Callable[[bytes], bytes]] = {"convert": convert_to_png, "alpha": convert_alpha_mask}
 
 
-def estimate_bytes(work: str, data: bytes) -> int:
-    """Return the memory that the work takes at most beside the file. It reads the header. Raises BadImage, TooLarge."""
-    with open_source(data) as source:
-        pixels = source.image.size[0] * source.image.size[1]
-        decoded = pixels * _pixel_bytes(source.image)
-        decoder = _decoder_bytes(source.image, data)
-        if work == "describe":
-            return decoder + (0 if _is_probed_without_pixels(source, data) else decoded)
-        if work == "alpha" and source.orientation == 1 and source.frame is None:
-            return decoder + decoded
-        return decoder + (decoded if work == "mask" else 3 * decoded)  # upright, and as a file
+def estimate_bytes(work: str, source: Source, data: bytes) -> int:
+    """Return the memory that the work takes at most beside the file, by its header. Raises BadImage, TooLarge."""
+    pixels = source.image.size[0] * source.image.size[1]
+    decoded = pixels * _pixel_bytes(source.image)
+    decoder = _decoder_bytes(source.image, data)
+    if work == "describe":
+        return decoder + (0 if _is_probed_without_pixels(source, data) else decoded)
+    if work == "alpha" and source.orientation == 1 and source.frame is None:
+        return decoder + decoded
+    return decoder + (decoded if work == "mask" else 3 * decoded)  # upright, and as a file
 
 
 def _is_probed_without_pixels(source: Source, data: bytes) -> bool:

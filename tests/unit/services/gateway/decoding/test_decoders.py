@@ -16,8 +16,9 @@ from PIL import Image
 
 from services.gateway.decoding.child_process import ChildDiedError, ChildProcess
 from services.gateway.decoding.decoders import LARGE_BYTES, QUICK_BYTES, Decoders
-from services.gateway.decoding.work import WORK, estimate_bytes
+from services.gateway.decoding.work import NeedsMemoryError, estimate_bytes, run
 from shared.errors import BadImage, TooLarge
+from shared.image_source import open_source
 from tests.gateway import mask_png, png, saved
 from tests.waiting import frozen, gone, wait_until
 
@@ -248,6 +249,12 @@ async def test_warnings_of_decoders_become_log_lines(decoders: Decoders, caplog:
     ],
 )
 def test_the_memory_of_a_file_is_known_from_its_header(work: str, data: bytes, expected_bytes: int) -> None:
-    """An upper limit for the decoder and the pixels."""
-    assert work in WORK
-    assert estimate_bytes(work, data) == expected_bytes
+    """An upper limit for the decoder and the pixels; a child that may take less passes the file on."""
+    with open_source(data) as source:
+        estimated_bytes = estimate_bytes(work, source, data)
+
+    assert estimated_bytes == expected_bytes
+    assert run(work, data, expected_bytes)
+    if expected_bytes:
+        with pytest.raises(NeedsMemoryError):
+            run(work, data, expected_bytes - 1)
