@@ -142,6 +142,33 @@ async def test_a_job_is_refused_whose_image_another_replica_deletes(
     assert (refused.status_code, refused.json()["code"]) == (422, "image_not_found")
 
 
+async def test_an_image_is_left_to_the_last_job_that_names_it(
+    house: House, bus: Bus, images: NatsImageStore, nats_url: str, stream_settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Another replica deletes it while two jobs wait, so the gateway of the jobs learns it from their entries alone."""
+    order = await removal(house.alice)
+    jobs = [(await house.alice.post("/v1/jobs", json={**order, "seed": seed})).json()["id"] for seed in (1, 2)]
+    (tmp_path / "replica").mkdir()
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path / "replica") as replica:
+        assert (await replica.alice.delete(f"/v1/images/{order['image']}")).status_code == 204
+
+    async def is_released() -> bool:
+        entry = await bus.last(OWNED, subjects.waiting_job("alice", jobs[0]))
+        return entry is not None and entry.data == b""
+
+    async def is_deleted() -> bool:
+        return await images.head("inputs", order["image"]) is None
+
+    await house.alice.delete(f"/v1/jobs/{jobs[0]}")
+    await wait_until(is_released, "the first job is released")
+    kept = await images.get("inputs", order["image"])
+    await house.alice.delete(f"/v1/jobs/{jobs[1]}")
+    await wait_until(is_deleted, "the end of the second job deletes the image")
+
+    assert kept == png()
+    assert await images.get("inputs", order["mask"]) == mask_png()
+
+
 async def test_uploads_and_deletions_at_once_end_in_a_right_state(
     bus: Bus, images: NatsImageStore, decoders: Decoders
 ) -> None:

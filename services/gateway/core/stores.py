@@ -9,33 +9,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache, TTLCache
 
+from services.gateway.access.ledger import marks_ledger, read_waiting, waiting_ledger
 from services.gateway.core.fullness import measure
 from shared import subjects
 from shared.derived import Derived
-from shared.errors import ArtMancerError, Busy, ImageNotFound
+from shared.errors import ArtMancerError, Busy, ImageNotFound, WrongLastSequence
 from shared.job_events import load_record
 from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark, remove_debug_images
 from shared.messages import Cancelled, Done, Failed
-from shared.reading import read_or_skip
 from shared.topology import OWNED, SESSIONS, bucket_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.gateway.access.ledger import Kept, Ledger
     from services.gateway.access.ownership import Ownership
-    from shared.bus import Bus, StoredMessage
+    from shared.bus import Bus
     from shared.image_store import NatsImageStore
     from shared.messages import DebugSession, JobEvent, JobSubmit
 
-    Kept = Literal["inputs", "results"]
-
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 _USABLE, _FULL = 0.75, 0.95  # of a bucket: below the alert at 0.8, and with room for jobs by hand
 _FILL_VALID_S, _LEDGER_VALID_S = 2.0, 300.0
@@ -48,40 +45,11 @@ _SHARE_FULL = "Your share of the image store is full, please wait until some of 
 _STORE_FULL = "The image store is full, please try again later."
 
 
-@dataclass(slots=True)
-class _Ledger(Generic[T]):
-    """The entries on a subject pattern, by subject, up to a sequence of the bucket `owned`."""
+class _Entry(NamedTuple):
+    """The entry of a waiting job that this gateway has submitted; the sequence is 0 until it is stored."""
 
-    pattern: str
-    read: Callable[[StoredMessage], T | None]
-    measure: Callable[[str, T], tuple[str, int]]
-    """Return what an entry counts for, and its bytes."""
+    subject: str
     seq: int = 0
-    read_at: float = float("-inf")
-    swept_at: float = float("-inf")
-    entries: dict[str, T] = field(default_factory=dict)
-    totals: Counter[str] = field(default_factory=Counter)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    admitted: Counter[Kept] = field(default_factory=Counter)  # bytes for which room was made since the last time
-
-    async def refresh(self, bus: Bus) -> None:
-        """Read the marks written since the last time. Raises BrokerUnavailable."""
-        started_at = time.monotonic()
-        for stored in await bus.history(OWNED, self.pattern, after=self.seq):
-            self.seq = max(self.seq, stored.seq)
-            self.set(stored.subject, self.read(stored))
-        self.read_at = started_at
-        self.admitted.clear()
-
-    def set(self, subject: str, entry: T | None) -> None:
-        """Replace an entry, or remove it."""
-        before = self.entries.pop(subject, None)
-        for one, sign in ((before, -1), (entry, 1)):
-            if one is not None:
-                name, size = self.measure(subject, one)
-                self.totals[name] += sign * size
-        if entry is not None:
-            self.entries[subject] = entry
 
 
 @dataclass(slots=True)
@@ -118,10 +86,10 @@ class Stores:
         self._derived = Derived(bus, images)
         self._ownership = ownership
         self._share = share
-        self._ledgers: TTLCache[str, _Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
-        self._waiting: TTLCache[str, _Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
+        self._ledgers: TTLCache[str, Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
+        self._waiting: TTLCache[str, Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
         self._fill: TTLCache[str, tuple[int, int]] = TTLCache(8, _FILL_VALID_S, clock)
-        self._ours: LRUCache[str, str] = LRUCache(_OURS)  # the subjects of the jobs that this gateway has submitted
+        self._ours: LRUCache[str, _Entry] = LRUCache(_OURS)  # the jobs that this gateway has submitted
         self._sizes: LRUCache[str, int] = LRUCache(_SIZES)  # the largest result of an edit of an image, by its hash
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
@@ -148,21 +116,20 @@ class Stores:
             raise Busy(_STORE_FULL)
         marks.admitted[bucket] += size_bytes
 
-    async def _read_waiting(self) -> _Ledger[Reservation]:
+    async def _read_waiting(self) -> Ledger[Reservation]:
         waiting = self._all_waiting()
         await waiting.refresh(self._bus)
         return waiting
 
-    def _all_waiting(self) -> _Ledger[Reservation]:
-        ledger = _Ledger(subjects.ALL_WAITING, _read_waiting, _measure_waiting)
-        return self._waiting.setdefault(subjects.ALL_WAITING, ledger)
+    def _all_waiting(self) -> Ledger[Reservation]:
+        return self._waiting.setdefault(subjects.ALL_WAITING, waiting_ledger())
 
-    def _marks_of(self, owner: str) -> _Ledger[Mark]:
+    def _marks_of(self, owner: str) -> Ledger[Mark]:
         pattern = self._ownership.marks(owner)
-        return self._ledgers.setdefault(pattern, _Ledger(pattern, lambda stored: read_mark(stored.data), _measure_mark))
+        return self._ledgers.setdefault(pattern, marks_ledger(pattern))
 
     async def _compute_need(
-        self, marks: _Ledger[Mark], bucket: Kept, size_bytes: int, waiting: _Ledger[Reservation]
+        self, marks: Ledger[Mark], bucket: Kept, size_bytes: int, waiting: Ledger[Reservation]
     ) -> _Need:
         capacity, filled = await self._measure(bucket)
         used = marks.totals[bucket]
@@ -191,7 +158,7 @@ class Stores:
             self._fill[bucket] = await measure(self._bus, bucket_stream(bucket))
         return self._fill[bucket]
 
-    async def _evict(self, marks: _Ledger[Mark], bucket: Kept, need: _Need, waiting: _Ledger[Reservation]) -> None:
+    async def _evict(self, marks: Ledger[Mark], bucket: Kept, need: _Need, waiting: Ledger[Reservation]) -> None:
         """Delete the least recently used images that no unsettled job names, and count down what is needed."""
         named = _inputs_of(waiting) if bucket == "inputs" else set()
         spare = [each for each in _in_bucket(marks, bucket) if each[1].size_bytes and each[2] not in named]
@@ -216,13 +183,24 @@ class Stores:
             if bucket == "results":
                 return await is_result_marked(self._bus, sha256)
             owners = await self._bus.history(OWNED, subjects.image_owners(sha256))
-            if any(read_mark(stored.data) for stored in owners):
-                return True
-            return sha256 in _inputs_of(await self._read_waiting())
+            return any(read_mark(stored.data) for stored in owners) or await self._leave_to_job(sha256)
 
         if removed := await self._images.remove(bucket, sha256, is_needed):
             await self._derived.remove(sha256)
         return removed
+
+    async def _leave_to_job(self, sha256: str) -> bool:
+        """Leave an image without marks to a waiting job that names it; return whether there is one.
+
+        Its entry is written anew, so that the gateway that releases the job looks for the marks of its inputs.
+        """
+        waiting = await self._read_waiting()
+        for subject in [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]:
+            while (stored := await self._bus.last(OWNED, subject)) and stored.data:
+                with contextlib.suppress(WrongLastSequence):  # released, or left to by another deletion
+                    await self._bus.publish(subject, stored.data, expect_last=stored.seq)
+                    return True
+        return False
 
     async def remove_image(self, owner: str, sha256: str) -> None:
         """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound.
@@ -275,9 +253,9 @@ class Stores:
         inputs = sorted(set(submission.image_hashes().values()))
         job = Reservation(inputs=inputs, result_bytes=await self._result_bytes(submission))
         subject = subjects.waiting_job(owner, job_id)
-        self._ours[job_id] = subject
+        self._ours[job_id] = _Entry(subject)
         self._all_waiting().set(subject, job)
-        await self._bus.publish(subject, job)
+        self._ours[job_id] = _Entry(subject, await self._bus.publish(subject, job))
         owned = await asyncio.gather(*(self._ownership.still_owns_image(owner, sha256) for sha256 in inputs))
         return all(owned)
 
@@ -285,23 +263,30 @@ class Stores:
         """Release a job that was not stored. Raises BrokerUnavailable."""
         await self.release(subjects.waiting_job(owner, job_id))
 
+    async def _release_ours(self, entry: _Entry) -> None:
+        """Release a job that this gateway has submitted, by one write unless an image was left to it."""
+        self._all_waiting().set(entry.subject, None)
+        try:
+            await self._bus.publish(entry.subject, REMOVED, expect_last=entry.seq, headers=_RELEASED)
+        except WrongLastSequence:
+            await self.release(entry.subject)
+
     async def release(self, subject: str) -> None:
         """Keep the inputs of a job no longer, and delete those without a mark. Raises BrokerUnavailable."""
-        job = read_or_skip(Reservation, await self._bus.last(OWNED, subject))
-        self._ours.pop(subject.rpartition(".")[2], None)
+        job = read_waiting(await self._bus.last(OWNED, subject))
         self._all_waiting().set(subject, None)
         await self._bus.publish(subject, REMOVED, headers=_RELEASED)
         for sha256 in job.inputs if job else ():
             await self._remove("inputs", sha256)
 
-    async def _sweep(self, marks: _Ledger[Mark], waiting: _Ledger[Reservation]) -> None:
+    async def _sweep(self, marks: Ledger[Mark], waiting: Ledger[Reservation]) -> None:
         """Release the ended jobs of one owner, now and then: each job costs a read."""
         if time.monotonic() - marks.swept_at > _SWEEP_EVERY_S:
             marks.swept_at = time.monotonic()
             prefix = marks.pattern.removesuffix(">")
             await self._release_ended(waiting, [subject for subject in waiting.entries if subject.startswith(prefix)])
 
-    async def _release_ended(self, waiting: _Ledger[Reservation], keys: list[str]) -> None:
+    async def _release_ended(self, waiting: Ledger[Reservation], keys: list[str]) -> None:
         """Release the jobs that ended unseen by any gateway, for example during a restart."""
         for subject in keys:
             record = await load_record(self._bus, subject.rpartition(".")[2])
@@ -319,32 +304,23 @@ class Stores:
         while True:
             job_id = await self._ended.get()
             with contextlib.suppress(ArtMancerError):
-                if subject := self._ours.get(job_id) or await self._find_by_hand(job_id):
+                if entry := self._ours.pop(job_id, None):
+                    await self._release_ours(entry)
+                elif subject := await self._find_by_hand(job_id):
                     await self.release(subject)
 
     async def _find_by_hand(self, job_id: str) -> str | None:
         """Return the subject of a job that no gateway has submitted: its job manager may delete no image."""
         stored = await self._bus.first(OWNED, subjects.waiting_job(None, job_id))
-        return stored.subject if stored and (job := _read_waiting(stored)) and job.by_hand else None
+        job = read_waiting(stored)
+        return stored.subject if stored and job and job.by_hand else None
 
 
-def _measure_mark(subject: str, mark: Mark) -> tuple[str, int]:
-    return subjects.bucket_of_mark(subject), mark.size_bytes
-
-
-def _measure_waiting(subject: str, job: Reservation) -> tuple[str, int]:
-    return subjects.owner_of_entry(subject), job.result_bytes
-
-
-def _read_waiting(stored: StoredMessage) -> Reservation | None:
-    return read_or_skip(Reservation, stored)
-
-
-def _in_bucket(marks: _Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:
+def _in_bucket(marks: Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:
     """Return the marks of the images in a bucket: subject, mark and hash."""
     entries = marks.entries.items()
     return [(key, mark, key.rpartition(".")[2]) for key, mark in entries if subjects.bucket_of_mark(key) == bucket]
 
 
-def _inputs_of(waiting: _Ledger[Reservation]) -> set[str]:
+def _inputs_of(waiting: Ledger[Reservation]) -> set[str]:
     return {sha256 for job in waiting.entries.values() for sha256 in job.inputs}

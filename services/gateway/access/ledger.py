@@ -1,0 +1,85 @@
+"""The entries of the bucket `owned`, counted by owner and bucket: what an owner has, and what waiting jobs keep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from shared import subjects
+from shared.marks import Mark, Reservation, read_mark
+from shared.reading import read_or_skip
+from shared.topology import OWNED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shared.bus import Bus, StoredMessage
+
+    Kept = Literal["inputs", "results"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Ledger(Generic[T]):
+    """The entries on a subject pattern, by subject, up to a sequence of the bucket `owned`."""
+
+    pattern: str
+    read: Callable[[StoredMessage], T | None]
+    measure: Callable[[str, T], tuple[str, int]]
+    """Return what an entry counts for, and its bytes."""
+    seq: int = 0
+    read_at: float = float("-inf")
+    swept_at: float = float("-inf")
+    entries: dict[str, T] = field(default_factory=dict)
+    totals: Counter[str] = field(default_factory=Counter)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    admitted: Counter[Kept] = field(default_factory=Counter)  # bytes for which room was made since the last time
+
+    async def refresh(self, bus: Bus) -> None:
+        """Read the marks written since the last time. Raises BrokerUnavailable."""
+        started_at = time.monotonic()
+        for stored in await bus.history(OWNED, self.pattern, after=self.seq):
+            self.seq = max(self.seq, stored.seq)
+            self.set(stored.subject, self.read(stored))
+        self.read_at = started_at
+        self.admitted.clear()
+
+    def set(self, subject: str, entry: T | None) -> None:
+        """Replace an entry, or remove it."""
+        before = self.entries.pop(subject, None)
+        for one, sign in ((before, -1), (entry, 1)):
+            if one is not None:
+                name, size = self.measure(subject, one)
+                self.totals[name] += sign * size
+        if entry is not None:
+            self.entries[subject] = entry
+
+
+def marks_ledger(pattern: str) -> Ledger[Mark]:
+    """Return a ledger of the marks on a pattern, counted by bucket."""
+
+    def read(stored: StoredMessage) -> Mark | None:
+        return read_mark(stored.data)
+
+    def measure(subject: str, mark: Mark) -> tuple[str, int]:
+        return subjects.bucket_of_mark(subject), mark.size_bytes
+
+    return Ledger(pattern, read, measure)
+
+
+def waiting_ledger() -> Ledger[Reservation]:
+    """Return a ledger of all waiting jobs, counted by owner."""
+
+    def measure(subject: str, job: Reservation) -> tuple[str, int]:
+        return subjects.owner_of_entry(subject), job.result_bytes
+
+    return Ledger(subjects.ALL_WAITING, read_waiting, measure)
+
+
+def read_waiting(stored: StoredMessage | None) -> Reservation | None:
+    """Return the waiting job in an entry; None for one that was released."""
+    return read_or_skip(Reservation, stored)
