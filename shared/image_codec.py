@@ -86,14 +86,13 @@ class Photo:
         return self.rgb if self.rgba is None else self.rgba
 
 
-def probe(data: bytes, look: Callable[[Source], None] | None = None) -> ImageInfo:
+def probe(data: bytes, look: Callable[[Source], None] = lambda _: None) -> ImageInfo:
     """Read the header, check the limits, and check that the file is complete, without decoding all pixels.
 
     `look` sees the opened file before that, and may refuse it. Raises BadImage or TooLarge.
     """
     with open_source(data) as source:
-        if look is not None:
-            look(source)
+        look(source)
         _check_whole(source)
         notes = list_notes(source, data, depth=deep_pixels.note_of(source))
         return ImageInfo(*source.upright_size, CONTENT_TYPES[source.format], notes)
@@ -303,8 +302,7 @@ def _plain_png(source: Source) -> NDArray[np.uint8] | None:
 
 def _plain_jpeg(source: Source) -> Rgb | None:
     """Decode a JPEG with three components; None for any other file."""
-    components = getattr(source.image, "layers", 0)
-    if source.format != "JPEG" or source.image.mode != "RGB" or components != 3:  # noqa: PLR2004
+    if (source.format, source.image.mode, getattr(source.image, "layers", 0)) != ("JPEG", "RGB", 3):
         return None
     return jpeg.unpack(source.pixels, source.image.size, source.orientation)
 

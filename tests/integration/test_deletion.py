@@ -127,15 +127,16 @@ async def test_a_job_keeps_its_images_until_it_ends(house: House, bus: Bus, imag
     await bytes_go(bus, "inputs")
 
 
+@pytest.mark.parametrize("field", ["image", "mask"])
 async def test_a_job_is_refused_whose_image_another_replica_deletes(
-    house: House, nats_url: str, stream_settings: StreamSettings, tmp_path: Path
+    house: House, nats_url: str, stream_settings: StreamSettings, tmp_path: Path, field: str
 ) -> None:
     """This gateway has used the image within the last minute and still believes in it."""
     order = await removal(house.alice)
     await house.alice.post("/v1/jobs", json=order)
     (tmp_path / "replica").mkdir()
     async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path / "replica") as replica:
-        assert (await replica.alice.delete(f"/v1/images/{order['image']}")).status_code == 204
+        assert (await replica.alice.delete(f"/v1/images/{order[field]}")).status_code == 204
 
     refused = await house.alice.post("/v1/jobs", json={**order, "seed": 7})
 

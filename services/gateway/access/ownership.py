@@ -49,6 +49,9 @@ class Ownership(Protocol):
     async def still_owns_image(self, owner: str, sha256: str) -> bool:
         """Return the same as `owns_image`, from the broker."""
 
+    def cached_seq(self, owner: str, sha256: str) -> int:
+        """Return the sequence of the image's mark as it was last seen, within the last minute; else 0."""
+
     async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
         """Make the owner one of the image's owners. Call it before the bytes are stored."""
 
@@ -98,7 +101,8 @@ class _ImageMarks:
         """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
         self._bus = bus
         self._clock = clock
-        self._known: TTLCache[tuple[str, str], bool] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
+        # By owner and hash or job id: the sequence of the mark, 1 for a job.
+        self._known: TTLCache[tuple[str, str], int] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
@@ -123,6 +127,10 @@ class _ImageMarks:
         is_marked = await self._read(owner, sha256)
         return self.owns_unmarked if is_marked is None else is_marked
 
+    def cached_seq(self, owner: str, sha256: str) -> int:
+        """See Ownership."""
+        return self._known.get((owner, sha256), 0)
+
     async def _read(self, owner: str, sha256: str) -> bool | None:
         """Return whether the image is the owner's; None if the owner never had it."""
         entry = await self._bus.last(OWNED, subjects.image_ownership(owner, sha256))
@@ -138,13 +146,13 @@ class _ImageMarks:
         if not -_CLOCK_SKEW_S < self._clock() - mark.used_at <= _RENEW_AFTER_S:
             with contextlib.suppress(WrongLastSequence):  # removed or noted meanwhile
                 body = write_mark(mark.size_bytes, self._clock())
-                await self._bus.publish(subjects.image_ownership(owner, sha256), body, expect_last=seq)
-        self._known[owner, sha256] = True
+                seq = await self._bus.publish(subjects.image_ownership(owner, sha256), body, expect_last=seq)
+        self._known[owner, sha256] = seq
 
     async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
         """See Ownership."""
-        await self._bus.publish(subjects.image_ownership(owner, sha256), write_mark(size_bytes, self._clock()))
-        self._known[owner, sha256] = True
+        subject, body = subjects.image_ownership(owner, sha256), write_mark(size_bytes, self._clock())
+        self._known[owner, sha256] = await self._bus.publish(subject, body)
 
     async def remove_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
@@ -221,12 +229,12 @@ class StoredOwnership(_ImageMarks):
         if found is None or not found.data:
             found = await self._bus.first(JOB_LOG, subjects.submissions_by(owner, job_id))
         if found is not None:
-            self._known[owner, job_id] = True
+            self._known[owner, job_id] = 1
         return found is not None
 
     def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
-        self._known[owner, job_id] = True
+        self._known[owner, job_id] = 1
 
     def job_records(self, owner: str) -> str:
         """See Ownership."""

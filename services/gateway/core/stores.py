@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache, TTLCache
 
-from services.gateway.access.ledger import marks_ledger, read_waiting, waiting_ledger
 from services.gateway.core.fullness import measure
+from services.gateway.limits.ledger import marks_ledger, read_waiting, waiting_ledger
 from shared import subjects
 from shared.derived import Derived
 from shared.errors import ArtMancerError, Busy, ImageNotFound, WrongLastSequence
@@ -27,8 +27,8 @@ from shared.topology import OWNED, SESSIONS, bucket_stream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.gateway.access.ledger import Kept, Ledger
     from services.gateway.access.ownership import Ownership
+    from services.gateway.limits.ledger import Kept, Ledger
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
     from shared.messages import DebugSession, JobEvent, JobSubmit
@@ -255,9 +255,24 @@ class Stores:
         subject = subjects.waiting_job(owner, job_id)
         self._ours[job_id] = _Entry(subject)
         self._all_waiting().set(subject, job)
-        self._ours[job_id] = _Entry(subject, await self._bus.publish(subject, job))
-        owned = await asyncio.gather(*(self._ownership.still_owns_image(owner, sha256) for sha256 in inputs))
-        return all(owned)
+        seq, owned = await self._store_waiting(owner, subject, job)
+        self._ours[job_id] = _Entry(subject, seq)
+        unsure = (self._ownership.still_owns_image(owner, sha256) for sha256 in inputs if sha256 != owned)
+        return all(await asyncio.gather(*unsure))
+
+    async def _store_waiting(self, owner: str, subject: str, job: Reservation) -> tuple[int, str | None]:
+        """Store the entry of a waiting job; return its sequence and the input that the owner certainly had then.
+
+        The broker stores it only if the mark of that input is the one that was seen last, which saves a read. A
+        cluster refuses a second entry with this condition while the first one is on its way, so there it has none.
+        """
+        seqs = {sha256: self._ownership.cached_seq(owner, sha256) for sha256 in job.inputs}
+        seen = next((sha256 for sha256, seq in seqs.items() if seq), None)
+        if seen is not None and not self._bus.is_clustered:
+            mark = subjects.image_ownership(owner, seen)
+            with contextlib.suppress(WrongLastSequence):
+                return await self._bus.publish(subject, job, expect_last=seqs[seen], expect_on=mark), seen
+        return await self._bus.publish(subject, job), None
 
     async def release_job(self, owner: str, job_id: str) -> None:
         """Release a job that was not stored. Raises BrokerUnavailable."""
