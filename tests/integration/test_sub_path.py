@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from services.cli.async_client import AsyncClient
 from shared.settings import NatsSettings
 from tests.gateway import HOST, SAMPLES
 from tests.keyed import keyed_gateway
@@ -72,6 +73,17 @@ async def test_every_address_works_as_it_stands(site: str, house: House) -> None
     assert set(found.values()) == {200}
     assert (events.status_code, bool(first)) == (200, True)
     assert waited.status_code == 409  # nothing runs it yet
+
+
+async def test_the_sdk_takes_an_address_with_a_path(site: str, house: House) -> None:
+    """With the sub-path and with /v1 behind it, as OpenAI's clients have it."""
+    photo = (SAMPLES / "cat.jpg").read_bytes()
+    found = []
+    for url in (f"{site}{PREFIX}", f"{site}{PREFIX}/v1/"):
+        async with AsyncClient(url, house.keys["alice"]) as client:
+            found.append(await client.download(await client.upload(photo)) == photo)
+
+    assert found == [True, True]
 
 
 async def test_the_pages_have_no_address_outside(site: str) -> None:
