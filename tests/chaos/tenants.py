@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 _SLOW, _QUICK = (json.dumps({"steps": steps, "interval_ms": 100}) for steps in (10, 2))
 _LONG_PROMPT = json.dumps({"steps": 10, "interval_ms": 100, "padding": "x" * 9_000})
-_PHOTO_PX, _LARGE_PX = 512, 400
-_STREAMS, _PAUSE_S, _STREAM_PAUSE_S = 256, 0.2, 5.0
+_PHOTO_PX, _LARGE_PX = 256, 400  # 200 photos of the tenant stay within its own share
+_STREAMS, _PAUSE_S, _STREAM_PAUSE_S = 256, 0.2, 20.0
 _PATIENCE_S = 120.0
 _NUMBERS = count()
 _KIND = {"Content-Type": "image/png"}
