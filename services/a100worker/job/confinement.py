@@ -17,15 +17,20 @@ _BAND_ROWS = 128
 
 
 def confine(edit: Edit, photo: Rgb, mask: Grey) -> Edit:
-    """Return the edit with the photo's own pixels outside the mask. Its image is changed in place where that works.
+    """Return the edit with the photo's own pixels outside the mask.
 
-    An edit of the whole image is confined to the mask, too.
+    An edit of the whole image is confined to the mask, too. Its arrays are changed in place where that works: copies
+    of 64 megapixels are 256 MB.
     """
-    image = edit.image if edit.image.flags.writeable else edit.image.copy()
-    region = np.full_like(mask, 255) if edit.region is None else edit.region.copy()
+    image = _own(edit.image)
+    region = np.full_like(mask, 255) if edit.region is None else _own(edit.region)
     for top in range(0, len(mask), _BAND_ROWS):
         rows = slice(top, top + _BAND_ROWS)
         outside = mask[rows] <= MASK_THRESHOLD
         np.copyto(image[rows], photo[rows], where=outside[..., None])
         region[rows][outside] = 0
     return replace(edit, image=image, region=region)
+
+
+def _own(array: Grey | Rgb) -> Grey | Rgb:
+    return array if array.flags.writeable else array.copy()
