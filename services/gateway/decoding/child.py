@@ -43,8 +43,12 @@ def _serve(parent: socket.socket, requests: BufferedReader, name_length: int, li
         return False
     _limit_cpu_time()
     kind, answer = _answer(work, data, limit_bytes)
-    parent.sendall(kind + SIZE.pack(len(answer)))
-    parent.sendall(answer)
+    head = kind + SIZE.pack(len(answer))
+    if kind == FILE:
+        parent.sendall(head)
+        parent.sendall(answer)
+    else:
+        parent.sendall(head + answer)  # wakes the gateway once
     del data, answer
     _return_memory()
     return True

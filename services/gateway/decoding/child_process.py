@@ -19,6 +19,8 @@ _ROOT = Path(__file__).resolve().parents[3]
 OWN_BYTES = 48_000_000
 """What the interpreter and Pillow take, and what malloc keeps."""
 _LOOK_EVERY_S = 0.1
+_COPIED_BYTES = 65_536
+_FIRST_BYTES = 4096  # a verdict
 _HAS_PROC = Path("/proc/self/statm").exists()  # not on macOS
 _WALL_S = 60.0  # the child limits its CPU time; this is for a machine that gives it none
 
@@ -107,10 +109,24 @@ class ChildProcess:
     async def _exchange(self, work: str, data: bytes) -> tuple[bytes, bytes]:
         loop = asyncio.get_running_loop()
         name = work.encode()
-        await loop.sock_sendall(self._channel, bytes([len(name)]) + name + SIZE.pack(len(data)))
-        await loop.sock_sendall(self._channel, data)
-        head = await self._read(1 + SIZE.size)
-        return bytes(head[:1]), bytes(await self._read(SIZE.unpack(head[1:])[0]))
+        head = bytes([len(name)]) + name + SIZE.pack(len(data))
+        if len(data) <= _COPIED_BYTES:  # in one piece, which wakes the child once
+            await loop.sock_sendall(self._channel, head + data)
+        else:
+            await loop.sock_sendall(self._channel, head)
+            await loop.sock_sendall(self._channel, data)
+        return await self._read_reply()
+
+    async def _read_reply(self) -> tuple[bytes, bytes]:
+        loop = asyncio.get_running_loop()
+        first = b""
+        while len(first) <= SIZE.size:
+            got = await loop.sock_recv(self._channel, _FIRST_BYTES)
+            if not got:
+                raise EOFError
+            first += got
+        (size,), begun = SIZE.unpack_from(first, 1), first[1 + SIZE.size :]
+        return first[:1], b"".join([begun, await self._read(size - len(begun))])
 
     async def _read(self, size: int) -> bytearray:
         loop = asyncio.get_running_loop()
