@@ -219,3 +219,15 @@ async def test_a_picture_is_found_by_its_owner_only(
     assert await uploads.find("bob", sha256) is None
     assert await uploads.find("alice", f"{sha256}\n") is None
     assert await uploads.find("alice", "*") is None
+
+
+async def test_only_the_first_mark_of_an_image_is_written_without_a_read(bus: Bus) -> None:
+    """Not for an image that the owner has, on any replica, and not for one that was deleted: its entry stays."""
+    answers = [await StoredOwnership(bus).add_first("alice", SHA256, 7) for _ in range(2)]
+    assert await StoredOwnership(bus).owns_image("alice", SHA256)
+    assert await StoredOwnership(bus).remove_image("alice", SHA256)
+    answers.append(await StoredOwnership(bus).add_first("alice", SHA256, 7))
+
+    assert answers == [True, False, False]
+    assert not await StoredOwnership(bus).owns_image("alice", SHA256)
+    assert await StoredOwnership(bus).add_first("bob", SHA256, 7)

@@ -55,6 +55,9 @@ class Ownership(Protocol):
     async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
         """Make the owner one of the image's owners. Call it before the bytes are stored."""
 
+    async def add_first(self, owner: str, sha256: str, size_bytes: int) -> bool:
+        """Do the same for an image that the owner never had; return False for one that the owner has or had."""
+
     async def remove_image(self, owner: str, sha256: str) -> bool:
         """Make the owner no longer one of the image's owners; return whether the owner was."""
 
@@ -151,8 +154,21 @@ class _ImageMarks:
 
     async def add_image(self, owner: str, sha256: str, size_bytes: int) -> None:
         """See Ownership."""
+        await self._write(owner, sha256, size_bytes)
+
+    async def add_first(self, owner: str, sha256: str, size_bytes: int) -> bool:
+        """See Ownership."""
+        if (owner, sha256) in self._known:
+            return False
+        try:
+            await self._write(owner, sha256, size_bytes, expect_last=0)
+        except WrongLastSequence:
+            return False
+        return True
+
+    async def _write(self, owner: str, sha256: str, size_bytes: int, expect_last: int | None = None) -> None:
         subject, body = subjects.image_ownership(owner, sha256), write_mark(size_bytes, self._clock())
-        self._known[owner, sha256] = await self._bus.publish(subject, body)
+        self._known[owner, sha256] = await self._bus.publish(subject, body, expect_last=expect_last)
 
     async def remove_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""

@@ -95,13 +95,10 @@ class Stores:
 
     async def make_room(self, owner: str, bucket: Kept, size_bytes: int) -> None:
         """Delete the owner's least recently used images until one of this size fits. Raises Busy, BrokerUnavailable."""
+        if await self.has_ample_room(owner, bucket, size_bytes):
+            return
         marks = self._marks_of(owner)
         waiting = self._all_waiting()
-        if min(marks.read_at, waiting.read_at) > time.monotonic() - _COUNT_VALID_S:
-            need = await self._compute_need(marks, bucket, size_bytes, waiting)
-            if need.is_far(*await self._limits(bucket)):
-                marks.admitted[bucket] += size_bytes
-                return
         async with marks.lock:  # two that make room at once would both count on the same bytes
             await asyncio.gather(waiting.refresh(self._bus), marks.refresh(self._bus))
             need = await self._compute_need(marks, bucket, size_bytes, waiting)
@@ -115,6 +112,17 @@ class Stores:
         if need.over_bucket > 0:
             raise Busy(_STORE_FULL)
         marks.admitted[bucket] += size_bytes
+
+    async def has_ample_room(self, owner: str, bucket: Kept, size_bytes: int) -> bool:
+        """Return whether half of the owner's share is free by a young count; if so, count an image of this size."""
+        marks, waiting = self._marks_of(owner), self._all_waiting()
+        if min(marks.read_at, waiting.read_at) <= time.monotonic() - _COUNT_VALID_S:
+            return False
+        need = await self._compute_need(marks, bucket, size_bytes, waiting)
+        if not need.is_far(*await self._limits(bucket)):
+            return False
+        marks.admitted[bucket] += size_bytes
+        return True
 
     async def _read_waiting(self) -> Ledger[Reservation]:
         waiting = self._all_waiting()

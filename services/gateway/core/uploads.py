@@ -38,6 +38,9 @@ class Room(Protocol):
     async def make_room(self, owner: str, bucket: Literal["inputs"], size_bytes: int) -> None:
         """Delete the owner's least recently used images until one of this size fits. Raises Busy."""
 
+    async def has_ample_room(self, owner: str, bucket: Literal["inputs"], size_bytes: int) -> bool:
+        """Return whether much more than this size is free, by a count that is seconds old; if so, count it as used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -134,18 +137,24 @@ class Uploads:
     async def store_new(self, owner: str, upload: Upload) -> bool:
         """Store the image unless the owner has it; return whether it is new for the owner. Raises as `store`."""
         sha256, size_bytes = upload.ref.sha256, upload.ref.size_bytes
-        is_new = not await self._ownership.is_marked(owner, sha256)
-        force = is_new
+        is_marked_now = await self._mark_first(owner, upload.ref)
+        is_new = force = is_marked_now or not await self._ownership.is_marked(owner, sha256)
         while True:
-            if force:
+            if force and not is_marked_now:
                 await self._stores.make_room(owner, "inputs", size_bytes)
                 # The mark goes first, and the bytes are written anew: so a deletion at the same time spares them.
                 await self._ownership.add_image(owner, sha256, size_bytes)
+            is_marked_now = False
             await self._images.put("inputs", upload.data, upload.ref, force=force)
             # A deletion before this read has taken the mark away; one after it is a later one.
             if await self._ownership.is_marked(owner, sha256, cached=False):
                 return is_new
             force = True
+
+    async def _mark_first(self, owner: str, ref: ImageRef) -> bool:
+        """Mark an image that the owner never had, without a read; return False for others, or if room is scarce."""
+        has_room = await self._stores.has_ample_room(owner, "inputs", ref.size_bytes)
+        return has_room and await self._ownership.add_first(owner, ref.sha256, ref.size_bytes)
 
     def forget(self, owner: str, sha256: str) -> None:
         """Look for the image in the store again before its next use."""

@@ -27,7 +27,7 @@ class NoStore:
     async def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise AssertionError
 
-    put = get = head = describe = make_room = _refuse
+    put = get = head = describe = make_room = has_ample_room = _refuse
 
 
 @pytest.fixture
