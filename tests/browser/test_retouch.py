@@ -128,6 +128,19 @@ async def test_a_server_that_goes_away_loses_no_stroke(quick: Studio) -> None:
     await expect(quick.mask_facts).to_have_text("")
 
 
+async def test_a_stroke_whose_pixels_do_not_come_is_not_done_twice(quick: Studio) -> None:
+    """The server has its result already; trying again shows it."""
+    await quick.page.route("**/result?patch=true", lambda route: route.abort(), times=1)
+    await spot(quick, 60, 60)
+    await quick.says("The server cannot be reached; check the connection and try again.")
+    await quick.is_marked()
+    await quick.button("Try again").click()
+
+    await is_version(quick, 1)
+    await expect(quick.film).to_have_count(1)
+    await expect(quick.mask_facts).to_have_text("")
+
+
 async def test_strokes_that_fail_on_another_version_are_not_lost(quick: Studio) -> None:
     """One click shows their version again and tries once more."""
     await spot(quick, 60, 60)

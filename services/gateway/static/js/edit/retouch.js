@@ -140,18 +140,22 @@ export class Retouch {
       thumb: base.photo.thumbnail(),
       quick: true,
     };
-    const submit = (/** @type {string} */ image, /** @type {string} */ masked) =>
-      runs.begin(
-        {
-          task: "removal",
-          image,
-          mask: masked,
-          ...settings.chosenFor("removal"),
-          mask_tool: "brush",
-          class: "interactive",
-        },
-        facts,
+    const chosen = settings.chosenFor("removal");
+    const submit = (/** @type {string} */ image, /** @type {string} */ masked) => {
+      // Done before, when the connection was lost before its pixels came.
+      const done = history.entries.find(
+        (entry) =>
+          entry.quick &&
+          entry.status === "done" &&
+          entry.roll === facts.roll &&
+          entry.parent === facts.parent &&
+          entry.mask === masked &&
+          JSON.stringify(entry.settings) === JSON.stringify(chosen),
       );
+      if (done) return runs.follow(done.id);
+      const order = { task: "removal", image, mask: masked, ...chosen, mask_tool: "brush", class: "interactive" };
+      return runs.begin(order, facts);
+    };
     const job = (this.#job = await withStored([base.photo.upload, mask], submit));
     mask.blob().then((blob) => vault.keep(mask.sha256, blob));
     await ended(job);
