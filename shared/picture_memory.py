@@ -26,6 +26,7 @@ _VIDEO_TYPES: Final = frozenset({"image/webp", "image/avif", "image/heic"})
 _LARGEST_FILE_BYTES: Final = 64 * 1024**2
 LARGEST_BYTES: Final = _PIXEL_BYTES * MAX_PIXELS + _LARGEST_FILE_BYTES
 """The estimate for the largest picture that is accepted."""
+_TRIMS_FROM_BYTES: Final = 100_000_000
 _RETURN_AFTER_S: Final = 1.0  # without a request; the next one would take the memory again
 _C_LIBRARY = ctypes.CDLL(None)
 _HAS_TRIM = hasattr(_C_LIBRARY, "malloc_trim")  # not on macOS and in Alpine Linux
@@ -62,6 +63,8 @@ class PictureSlots:
             needed_bytes = max([least_bytes, *map(picture_bytes, refs)])
             try:
                 async with self._memory.reserve(needed_bytes):
+                    if needed_bytes > _TRIMS_FROM_BYTES:
+                        give_back()  # an encoder before it may have left hundreds of megabytes in small blocks
                     yield needed_bytes > self._half_bytes
             finally:
                 self._return_soon()
@@ -81,7 +84,7 @@ def give_back() -> None:
     """Return freed memory to the system.
 
     malloc keeps freed blocks below 32 MB for reuse: after one photo of 49 megapixels a service kept up to 800 MB. The
-    call takes milliseconds; make it when nothing else runs.
+    call takes milliseconds; make it when nothing else runs, or when much memory is about to be taken.
     """
     if _HAS_TRIM:
         _C_LIBRARY.malloc_trim(0)

@@ -17,6 +17,7 @@ _PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 19, "AVIF": 50, "TIFF": 10,
 _LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and its copy when the file is closed
 _DEEP_PIXEL_BYTES: Final = 8  # with 16 bits a channel
 _MORE_DEEP_PIXEL_BYTES: Final = 8  # OpenCV holds them twice while it reads a PNG
+_REDUCING_PIXEL_BYTES: Final = 24  # with 16 bits, with 8, and on white, as `shared/picture_memory.py` counts them
 _LOADING_FILES: Final = 2  # the file, and its part without metadata
 MAX_AVIF_PX: Final = 16_777_216
 MAX_LOSSLESS_WEBP_PX: Final = 16_777_216  # 5 s on one core
@@ -103,17 +104,21 @@ def estimate_bytes(kind: str, image: ImageRef, upload: ImageRef | None) -> int:
     Raises TooLarge if the service would never have as much.
     """
     pixels = image.width * image.height
+    is_deep = upload is not None and KEPT in (upload.notes or ())
     loading = _LOADING_FILES * image.size_bytes + _LOADING_PIXEL_BYTES * pixels
     encoding = _PIXEL_BYTES[kind] * pixels
     if kind == "PNG":
         loading, encoding = 3 * image.size_bytes, 0
     elif kind == "TIFF":
         encoding = max(encoding, 3 * pixels + 4 * image.size_bytes)
-        if upload is not None and KEPT in (upload.notes or ()):
+        if is_deep:
             loading += _MORE_DEEP_PIXEL_BYTES * pixels
             encoding = max(encoding, _DEEP_PIXEL_BYTES * pixels + 4 * image.size_bytes)
+    elif is_deep:
+        loading = image.size_bytes + _REDUCING_PIXEL_BYTES * pixels
     needed = max(loading, encoding) + (upload.size_bytes if upload is not None else 0)
-    if kind == "WEBP":  # an opaque one takes half; `_check_size` has refused the others
+    # An opaque WebP takes half, and `_check_size` has refused the others; 16 bits are counted with more than they take.
+    if kind == "WEBP" or (is_deep and kind not in {"PNG", "TIFF"}):
         needed = min(needed, LARGEST_BYTES)
     if needed > LARGEST_BYTES:
         raise TooLarge("The result is too large to be converted. Download it as it is stored, without a format.")

@@ -57,6 +57,16 @@ def test_the_largest_photo_of_a_telephone_fits(kind: str) -> None:
     assert estimate_bytes(kind, ref(9248 * 6936, 2.3), upload) <= LARGEST_BYTES
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF", "BMP"])
+def test_16_bits_that_become_8_are_counted_as_when_they_are_decoded(kind: str) -> None:
+    """The largest is made, and takes all of the service's memory."""
+    deep = ref(1, 60_000_000).model_copy(update={"notes": [KEPT]})
+    small, largest = (estimate_bytes(kind, ref(pixels, 2), deep) for pixels in (8_000_000, MOST_PIXELS))
+
+    assert small >= 24 * 8_000_000
+    assert 24 * MOST_PIXELS < largest <= LARGEST_BYTES
+
+
 def test_a_tiff_with_16_bits_counts_its_pixels_and_files() -> None:
     """Eight bytes a pixel: twice while the PNG is read, then beside the strips and copies of the file."""
     image, upload = ref(MOST_PIXELS, 2.3), ref(1, 64 * 1024**2)
