@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shared.messages import ImageRef
 
 # Bytes a pixel while a format is encoded: Pillow's picture with 4, and the rest as measured (docs/pictures.md).
-_PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 19, "AVIF": 50, "TIFF": 10, "BMP": 12}
+_PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 30, "AVIF": 50, "TIFF": 10, "BMP": 12}
 _LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and its copy when the file is closed
 _DEEP_PIXEL_BYTES: Final = 8  # with 16 bits a channel
 _MORE_DEEP_PIXEL_BYTES: Final = 8  # OpenCV holds them twice while it reads a PNG
@@ -21,7 +21,7 @@ _REDUCING_PIXEL_BYTES: Final = 24  # with 16 bits, with 8, and on white, as `sha
 _LOADING_FILES: Final = 2  # the file, and its part without metadata
 MAX_AVIF_PX: Final = 16_777_216
 MAX_LOSSLESS_WEBP_PX: Final = 16_777_216  # 5 s on one core
-MAX_TRANSPARENT_WEBP_PX: Final = 46_000_000
+MAX_TRANSPARENT_WEBP_PX: Final = 29_000_000  # its opacity is packed without loss, which takes the most
 MAX_WEBP_SIDE_PX: Final = 16_383  # of the format
 KINDS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
 _BY_TYPE = {content_type: kind for kind, content_type in CONTENT_TYPES.items()}
