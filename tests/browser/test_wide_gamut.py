@@ -80,9 +80,11 @@ async def test_a_wide_photo_stays_wide_through_an_edit(wide: Studio) -> None:
 
 @pytest.mark.parametrize("left", [RED, (90, 120, 160)], ids=["beyond sRGB", "within sRGB"])
 async def test_a_live_white_balance_has_the_colours_of_its_job(
-    wide: Studio, tmp_path: Path, left: tuple[int, int, int]
+    visit: Callable[..., Awaitable[Studio]], tmp_path: Path, left: tuple[int, int, int]
 ) -> None:
     """The gains work on the numbers of the file, also on those that mean colours that sRGB has not."""
+    wide = await visit()
+    await wide.open()
     await wide.choose_file(photo(tmp_path, "wide", left))
     await wide.shows("wide")
     await wide.task("White balance")
