@@ -103,7 +103,7 @@ class Flood:
 
     async def run(self, closing: asyncio.Event) -> None:
         """Flood until closing time."""
-        self._image = (await self._http.post("/v1/images", content=self._picture, headers=_KIND)).json()["sha256"]
+        await self._bring()
         async with asyncio.TaskGroup() as group:
             ways = [(self._submit, 4), (self._upload, 4), (self._bomb, 2), (self._mask, 2), (self._dribble, 2)]
             tasks = [
@@ -130,6 +130,12 @@ class Flood:
             pause_s = _STREAM_PAUSE_S if way == self._listen else _PAUSE_S  # of a job that has ended nothing comes
             await parts.happens(closing, self._dice.uniform(0, 2 * pause_s))
 
+    async def _bring(self) -> None:
+        """Upload the picture of its orders, again where its own uploads have driven it out."""
+        answer = await self._http.post("/v1/images", content=self._picture, headers=_KIND)
+        if answer.is_success:
+            self._image = answer.json()["sha256"]
+
     async def _submit(self) -> int:
         """Submit, and cancel every other job, which makes room for the next."""
         prompt = self._dice.choice([_SLOW, _LONG_PROMPT])
@@ -139,6 +145,8 @@ class Flood:
             self._last_job = answer.json()["id"]
             if self._dice.random() < 0.5:
                 await self._http.delete(f"/v1/jobs/{self._last_job}")
+        elif answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+            await self._bring()
         return answer.status_code
 
     async def _upload(self) -> int:
