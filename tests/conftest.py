@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 # A slow machine fails no test.
 hypothesis_settings.register_profile("without deadline", hypothesis_settings(), deadline=None)
 hypothesis_settings.load_profile("without deadline")
+
+# A shell ignores Ctrl-C for what it starts in the background, and every process below inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Threads of libraries that end with their event loop or live as long as the process.
 _LIBRARY_THREADS = (

@@ -1,4 +1,4 @@
-"""Tells whether a hole lies in printed or written text, and where its letters are.
+"""Finds the letters around a hole that lies in printed or written text.
 
 PatchMatch copies pieces of letters into such a hole, which looks like a text that nobody wrote.
 """
