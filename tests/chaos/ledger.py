@@ -151,3 +151,13 @@ async def unquiet(bus: Bus, settings: StreamSettings) -> list[str]:
             if info.num_pending or info.num_ack_pending:
                 waiting.append(f"{stream}/{info.name}: {info.num_pending} to deliver, {info.num_ack_pending} unsettled")
     return waiting
+
+
+async def unended(bus: Bus) -> list[str]:
+    """Describe the jobs without an end. Raises BrokerUnavailable.
+
+    Where the queue was lost under a running job, no message shows that it has to run again.
+    """
+    stored = await bus.history(topology.JOBS, subjects.ALL_RECORDS)
+    records = [JobRecord.model_validate_json(each.data) for each in stored if each.data]
+    return [f"{record.job_id} has not ended" for record in records if record.ended is None]
