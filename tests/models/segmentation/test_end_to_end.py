@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -141,7 +142,9 @@ async def _names(bus: Bus, photo: str) -> AsyncIterator[str]:
     """Return the names of the network's stored outputs for an image, as `nats obj ls cache` lists them."""
     bucket = await bus.client.jetstream().object_store("cache")
     for entry in await bucket.list():
-        if entry.name.startswith(f"{photo}/") and not entry.name.startswith(f"{photo}/mask-"):
+        image, _, name = entry.name.partition("/")
+        is_derived = re.fullmatch("[0-9a-f]{64}", name)  # the hash of a mask that was made from the image
+        if image == photo and name and not is_derived and not name.startswith("mask-"):
             yield entry.name
 
 
