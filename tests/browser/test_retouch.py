@@ -52,6 +52,13 @@ async def test_a_stroke_is_gone_at_its_release(quick: Studio) -> None:
     assert uploads == ["POST"]  # the mask
 
 
+async def test_a_touch_of_the_brush_is_a_stroke(quick: Studio) -> None:
+    """Pressed and released at one place, as on a speck of dust."""
+    await quick.brush((60, 60), size=24)
+
+    await is_version(quick, 1)
+
+
 async def test_strokes_queue_while_earlier_ones_run(quick: Studio, stack: RunningStack) -> None:
     """Three strokes while the worker stands still; they are applied in order, and each is a version."""
     async with stack.paused("a100worker"):

@@ -158,11 +158,17 @@ function draw(context, mark, scale, paint) {
     return;
   }
   const [first, ...rest] = mark.points;
+  context.beginPath();
+  if (rest.every(([x, y]) => x === first[0] && y === first[1])) {
+    // A browser strokes no line without length.
+    context.arc(first[0] * scale, first[1] * scale, mark.radius * scale, 0, 2 * Math.PI);
+    context.fill();
+    return;
+  }
   context.lineCap = context.lineJoin = "round";
   context.lineWidth = 2 * mark.radius * scale;
-  context.beginPath();
   context.moveTo(first[0] * scale, first[1] * scale);
-  for (const [x, y] of rest.length ? rest : [first]) context.lineTo(x * scale, y * scale);
+  for (const [x, y] of rest) context.lineTo(x * scale, y * scale);
   context.stroke();
 }
 
