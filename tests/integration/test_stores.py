@@ -19,7 +19,7 @@ from services.gateway.core.uploads import Upload, Uploads
 from services.gateway.core.workers import Workers
 from services.gateway.decoding.decoders import Decoders
 from shared import subjects
-from shared.errors import Busy, StreamFull
+from shared.errors import Busy, ImageNotFound, StreamFull
 from shared.marks import Reservation, mark_result, write_mark
 from shared.messages import Cancelled, ImageRef, JobSubmit, Queued, Task
 from shared.settings import NatsSettings, StreamSettings
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bus import Bus
-    from shared.image_store import NatsImageStore
+    from shared.image_store import Bucket, NatsImageStore
     from tests.keyed import House
 
 MIB = 1024**2
@@ -179,11 +179,18 @@ async def test_a_result_that_was_edited_again_makes_room_first(
     counting = Replica(bus, images)  # a count may be two seconds old
     for number in range(2):
         await submit(counting, "alice", f"new{number}", photo)
-    found = [await replica.uploads.find_result("alice", ref) for ref in refs]
+
+    async def find(owner: str, ref: ImageRef) -> Bucket:
+        async def read(found: ImageRef) -> Bucket:
+            assert await images.get(found.bucket, found.sha256) == picture(refs.index(ref), MIB).data
+            return found.bucket
+
+        return await replica.uploads.read_result(owner, ref, read)
 
     assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, True, False, True]
-    assert [ref.bucket for ref in found] == ["results", "results", "results", "inputs", "results"]
-    assert (await replica.uploads.find_result("bob", refs[3])).bucket == "results"
+    assert [await find("alice", ref) for ref in refs] == ["results", "results", "results", "inputs", "results"]
+    with pytest.raises(ImageNotFound):
+        await find("bob", refs[3])
 
 
 async def test_a_job_is_refused_whose_result_could_not_be_kept(

@@ -52,6 +52,22 @@ async def test_the_result_is_the_workers_picture(client: Client, worker: WorkerB
     assert answer.headers["accept-ranges"] == "bytes"
 
 
+async def test_a_copy_serves_where_the_result_has_made_room(client: Client, worker: WorkerByHand, bus: Bus) -> None:
+    """At every address of the result."""
+    job_id, picture = await finished(client, worker)
+    sha256 = await upload(client, picture)
+    await ImageKeeper(bus).remove("results", sha256, _nobody)
+    paths = (
+        f"/v1/jobs/{job_id}/result", f"/v1/jobs/{job_id}/result?patch=true", f"/api/generate/result-image/{job_id}",
+        f"/api/visualization/{job_id}/generated",
+    )  # fmt: skip
+    answers = [await client.get(path) for path in paths]
+    archive = await client.get(f"/api/visualization/{job_id}/download")
+
+    assert [answer.content for answer in answers] == [picture] * len(paths)
+    assert picture in archive.content
+
+
 async def test_what_would_be_downloaded_can_be_looked_at_first(client: Client, worker: WorkerByHand) -> None:
     """HEAD has the headers of GET, and no body."""
     job_id, _ = await finished(client, worker)

@@ -104,7 +104,7 @@ class _ImageMarks:
         """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
         self._bus = bus
         self._clock = clock
-        # By owner and hash or job id: the sequence of the mark, 1 for a job.
+        # By owner and hash: the sequence of the mark.
         self._known: TTLCache[tuple[str, str], int] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
 
     async def owns_image(self, owner: str, sha256: str) -> bool:
@@ -226,6 +226,12 @@ class SingleOwner(_ImageMarks):
 class StoredOwnership(_ImageMarks):
     """Ownership stored in the broker for all replicas."""
 
+    def __init__(
+        self, bus: Bus, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(bus, clock, monotonic)
+        self._jobs: TTLCache[tuple[str, str], None] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
+
     def marks(self, owner: str) -> str:
         """See Ownership."""
         return subjects.owned_by(owner)
@@ -238,19 +244,19 @@ class StoredOwnership(_ImageMarks):
 
     async def owns_job(self, owner: str, job_id: str) -> bool:
         """Return whether the owner submitted this job. Raises BadMessage, BrokerUnavailable."""
-        if (owner, job_id) in self._known:
+        if (owner, job_id) in self._jobs:
             return True
         # A replayed job is only in the view, a new submission only in the log.
         found = await self._bus.last(JOBS, subjects.job_record(owner, job_id))
         if found is None or not found.data:
             found = await self._bus.first(JOB_LOG, subjects.submissions_by(owner, job_id))
         if found is not None:
-            self._known[owner, job_id] = 1
+            self._jobs[owner, job_id] = None
         return found is not None
 
     def add_job(self, owner: str, job_id: str) -> None:
         """See Ownership."""
-        self._known[owner, job_id] = 1
+        self._jobs[owner, job_id] = None
 
     def job_records(self, owner: str) -> str:
         """See Ownership."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from services.gateway.core.jobs import Jobs
+    from services.gateway.core.uploads import Uploads
     from services.gateway.decoding.decoders import Decoders
     from shared.image_store import StreamedStore
     from shared.messages import ImageRef, JobRecord
@@ -33,6 +34,17 @@ async def find_original(jobs: Jobs, images: StreamedStore, record: JobRecord) ->
     if ref is None:
         raise ImageNotFound
     return ref
+
+
+async def find_generated(uploads: Uploads, images: StreamedStore, owner: str, record: JobRecord) -> ImageRef:
+    """Return the result of a job, which can be read. Raises NotFound, ImageNotFound, BrokerUnavailable."""
+
+    async def read(ref: ImageRef) -> ImageRef:
+        async with aclosing(images.stream(ref.bucket, ref.sha256)) as pieces:
+            await anext(pieces)  # an archive must not break off because it is missing
+        return ref
+
+    return await uploads.read_result(owner, require_done(record).result, read)
 
 
 def require_done(record: JobRecord) -> Done:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import pybase64
 from cachetools import FIFOCache, TTLCache
@@ -19,12 +19,13 @@ from shared.image_store import digest
 from shared.messages import ImageRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from services.gateway.access.ownership import Ownership
     from services.gateway.decoding.decoders import Decoders
     from shared.image_store import DescribedStore
 
+T = TypeVar("T")
 _REMEMBERED = 1024
 _SEEN, _SEEN_S = 4096, 60.0
 _DECODE_IN_THREAD_BYTES = 1024**2
@@ -108,14 +109,19 @@ class Uploads:
         """Return the owner's image, or the result of one of the owner's jobs. Raises BrokerUnavailable."""
         return await self.find(owner, sha256) or await self._find_result(owner, sha256)
 
-    async def find_result(self, owner: str, result: ImageRef) -> ImageRef:
-        """Return the result of a job, or its copy among the owner's images, if its bytes have made room.
+    async def read_result(self, owner: str, result: ImageRef, read: Callable[[ImageRef], Awaitable[T]]) -> T:
+        """Return what `read` returns for the result of a job, or for its copy among the owner's images.
 
-        Raises BrokerUnavailable.
+        The copy serves where the bytes of the result have made room. Raises ImageNotFound, BrokerUnavailable and the
+        errors of `read`.
         """
-        if await self._images.describe(result.sha256, "results") is not None:
-            return result
-        return await self.find(owner, result.sha256) or result
+        try:
+            return await read(result)
+        except ImageNotFound:
+            copy = await self.find(owner, result.sha256)
+            if copy is None:
+                raise
+            return await read(copy)
 
     async def has(self, owner: str, sha256: str) -> bool:
         """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable.

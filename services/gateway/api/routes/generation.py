@@ -21,7 +21,7 @@ from services.gateway.deps import CurrentOwner, CurrentPrincipal, Deps, Injected
 from services.gateway.http.disconnect import cancel_on_disconnect
 from services.gateway.http.json_body import json_body, openapi_body
 from shared.errors import Stopping
-from shared.messages import Done, JobRecord, JobSubmit
+from shared.messages import Done, ImageRef, JobRecord, JobSubmit
 
 router = APIRouter(prefix="/api/generate", tags=["edits"])
 SubmissionBody = Annotated[GenerateSubmission, Depends(json_body(GenerateSubmission))]
@@ -96,6 +96,9 @@ async def result_image(
 ) -> Response:
     """Return the result as the worker encoded it, after the job's end."""
 
+    async def read(ref: ImageRef) -> bytes:
+        return await deps.images.get(ref.bucket, ref.sha256)
+
     async def respond(_: JobRecord, done: Done) -> Response:
         etag = f'"{done.result.sha256}"'
         headers = {
@@ -105,7 +108,7 @@ async def result_image(
         }
         if if_none_match and etag in if_none_match:
             return Response(status_code=304, headers=headers)
-        data = await deps.images.get("results", done.result.sha256)
+        data = await deps.uploads.read_result(principal.owner, done.result, read)
         return Response(data, media_type=done.result.content_type, headers=headers)
 
     return await _respond_after_end(request, deps, principal, task_id, respond)

@@ -24,7 +24,7 @@ from services.gateway.v1.routes.rendition_queries import RESULT_TYPES, WantedRes
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
 from services.gateway.v1.submissions import FORGOTTEN, submit
 from shared.errors import BadInput, JobCancelled
-from shared.messages import Done, JobRecord, JobState
+from shared.messages import Done, ImageRef, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
 SubmissionBody = Annotated[JobSubmission, Depends(json_body(JobSubmission))]
@@ -135,15 +135,18 @@ async def download_result(
         raise BadInput("The query has patch and format; a patch is a PNG, so leave one of them out.")
     record = await deps.jobs.find(owner, job_id)
     done = _done_of(record)
-    done = done.model_copy(update={"result": await deps.uploads.find_result(owner, done.result)})
-    if patch:
-        return await patch_response(deps.images, done, request.headers)
-    image = done.result
-    if wanted is not None:
-        image = (await deps.renditions.of_result(owner, record, done, wanted)).image
-    response = await image_response(deps.images, image, request.headers, has_body=request.method != "HEAD")
-    response.headers["Vary"] = "Accept"
-    return response
+
+    async def respond(result: ImageRef) -> Response:
+        found = done.model_copy(update={"result": result})
+        if patch:
+            return await patch_response(deps.images, found, request.headers)
+        if wanted is not None:
+            result = (await deps.renditions.of_result(owner, record, found, wanted)).image
+        response = await image_response(deps.images, result, request.headers, has_body=request.method != "HEAD")
+        response.headers["Vary"] = "Accept"
+        return response
+
+    return await deps.uploads.read_result(owner, done.result, respond)
 
 
 @router.get(
