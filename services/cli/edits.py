@@ -7,9 +7,10 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from .errors import ApiError, ArtMancerError, JobEnded
+from .upright import turn_upright
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -60,9 +61,7 @@ def draw_region(photo: Path, region: tuple[float, float, float, float]) -> bytes
     """
     try:
         with Image.open(photo) as opened:
-            opened.info.pop("xmp", None)  # by which the server does not turn a photo either
-            opened.info.pop("XML:com.adobe.xmp", None)
-            size = (opened if opened.format == "WEBP" else ImageOps.exif_transpose(opened)).size
+            size = turn_upright(opened).size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise ArtMancerError("Its size cannot be read here; mark the object with --click, --box or --mask.") from None
     mask = Image.new("L", size)

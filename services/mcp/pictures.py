@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp.server.mcpserver.exceptions import ToolError
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
+
+from services.cli.upright import turn_upright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +71,7 @@ def _open(data: bytes, draft_px: int | None = None) -> Image.Image:
         opened = Image.open(io.BytesIO(data))
         if draft_px is not None:
             opened.draft("RGB", (draft_px, draft_px))
-        opened.info.pop("xmp", None)  # by which the server does not turn a photo either
-        opened.info.pop("XML:com.adobe.xmp", None)
-        upright = opened if opened.format == "WEBP" else ImageOps.exif_transpose(opened)
+        upright = turn_upright(opened)
         transparent = "A" in upright.getbands() or "transparency" in upright.info
         return upright.convert("RGBA" if transparent else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

@@ -78,7 +78,7 @@ class Tools:
     async def remove(
         self, picture: Address, mask: Mask, ctx: Context, seed: Seed = None
     ) -> Annotated[CallToolResult, Edit]:
-        """Remove the masked object and fill the region from its surroundings. Nothing changes far from the mask."""
+        """Remove the masked object, with a rim of about 1 % around it, and fill the region from its surroundings."""
         return await self._edit(ctx, "removal", {"image": picture, "mask": mask}, seed=seed)
 
     async def insert(
