@@ -24,12 +24,6 @@ SUBJECT = subjects.health("cook")
 FINE = HealthReply(service="cook", instance="c1", status="healthy")
 
 
-@pytest.fixture
-def bus(bare_bus: Bus) -> Bus:
-    """Use a bus without streams: requests need none."""
-    return bare_bus
-
-
 @asynccontextmanager
 async def instance(bus: Bus, name: str) -> AsyncIterator[None]:
     """Serve an endpoint that each instance answers."""
@@ -41,12 +35,12 @@ async def instance(bus: Bus, name: str) -> AsyncIterator[None]:
         yield
 
 
-async def test_every_instance_answers_a_call_to_all(bus: Bus, nats_server: NatsServer) -> None:
+async def test_every_instance_answers_a_call_to_all(bare_bus: Bus, nats_server: NatsServer) -> None:
     """A plain call to the same endpoint returns one of the replies, as the gateways of earlier releases expect."""
     settings = NatsSettings(url=nats_server.url)
-    async with open_bus(settings, "other") as other, instance(bus, "c1"), instance(other, "c2"):
-        replies = await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
-        one = await rpc.call(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20)
+    async with open_bus(settings, "other") as other, instance(bare_bus, "c1"), instance(other, "c2"):
+        replies = await rpc.call_all(bare_bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
+        one = await rpc.call(bare_bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20)
 
     assert sorted(reply.instance for reply in replies) == ["c1", "c2"]
     assert one.instance in {"c1", "c2"}
@@ -56,19 +50,19 @@ async def fail(_: HealthRequest) -> HealthReply:
     raise Busy
 
 
-async def test_one_instance_that_fails_hides_no_other(bus: Bus, nats_server: NatsServer) -> None:
+async def test_one_instance_that_fails_hides_no_other(bare_bus: Bus, nats_server: NatsServer) -> None:
     """If all fail, the caller gets the error."""
     broken = Endpoint(SUBJECT, HealthRequest, fail, everywhere=True)
-    async with serve(bus, "cook", [broken]):
+    async with serve(bare_bus, "cook", [broken]):
         with pytest.raises(Busy):
-            await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=0.1)
+            await rpc.call_all(bare_bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=0.1)
         async with open_bus(NatsSettings(url=nats_server.url), "other") as other, instance(other, "c2"):
-            replies = await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
+            replies = await rpc.call_all(bare_bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
 
     assert [reply.instance for reply in replies] == ["c2"]
 
 
-async def test_a_call_to_all_names_a_service_that_does_not_run(bus: Bus) -> None:
+async def test_a_call_to_all_names_a_service_that_does_not_run(bare_bus: Bus) -> None:
     """At once, as a plain call does."""
     with pytest.raises(Unavailable, match="The service cook is not running"):
-        await rpc.call_all(bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=60, more_s=60)
+        await rpc.call_all(bare_bus, SUBJECT, HealthRequest(), HealthReply, timeout_s=60, more_s=60)
