@@ -45,9 +45,9 @@ SPOT_PX = 100
 WHITE_BALANCE_TARGET_MS = {12: 230.0, 48: 800.0}
 
 
-def enlarged_photo(size: tuple[int, int]) -> Rgb:
+def enlarged_photo(size: tuple[int, int], name: str = "rocket") -> Rgb:
     """Return a sample photo at that height and width."""
-    return np.asarray(cv2.resize(photo("rocket"), size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.asarray(cv2.resize(photo(name), size[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def spot(size: tuple[int, int], side_px: int = SPOT_PX) -> Grey:

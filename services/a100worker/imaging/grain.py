@@ -16,7 +16,7 @@ _RADIUS_PX = 3  # of the compared patches, at the small scale
 _CELL_PX = 4  # of the copied squares, at the small scale
 _MAX_SOURCES = 6_000
 _DIMENSIONS = 12  # of a patch's 147 numbers
-_CHUNK = 1024
+_CHUNK = 256  # rows of distances that stay in the cache: 14 ms instead of 35 at 1,024 rows
 _BAND_ROWS = 128
 
 
