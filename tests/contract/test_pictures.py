@@ -168,6 +168,7 @@ async def test_a_cancel_reaches_every_replica_and_is_always_fine(client: Client,
         heard.append(message.subject)
 
     async with bus.subscribe(subjects.SEG_CANCEL, hear):
+        await bus.client.flush()  # the gateway publishes on another connection
         known = await client.post("/api/smart-mask/cancel/abc123")
         strange = await client.post("/api/smart-mask/cancel/a.b%20c")
         await wait_until(lambda: heard, "the cancel is heard")

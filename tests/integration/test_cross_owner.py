@@ -249,6 +249,7 @@ async def test_a_question_can_be_taken_back_by_who_asked_it(house: House, bus: B
         rpc.serve(bus, "segmentation", [rpc.Endpoint(subjects.SEG_MASK, MaskRequest, find)]),
         bus.subscribe(subjects.SEG_CANCEL, lambda word: cancelled.append(subjects.request_of_cancel(word.subject))),
     ):
+        await bus.client.flush()  # the gateway publishes on another connection
         asked = (await house.alice.post("/api/smart-mask", json={"image": b64(png()), "auto_detect": True})).json()
         path = f"/api/smart-mask/cancel/{asked['request_id']}"
         answers = [await client.post(path) for client in (house.bob, house.alice)]
