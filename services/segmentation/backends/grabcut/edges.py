@@ -28,6 +28,7 @@ _BYTE = 255
 _ROUNDING = 1e-4  # of box means
 _FLAT = 1e-3  # mask differences too small for a byte
 _MIDDLE = 0.5
+_LEFT, _RIGHT = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]  # the upper triangle of a 3 x 3 matrix
 
 
 def refine(image: Rgb, frame: Frame, small: Rgb, mask: Grey) -> Grey:
@@ -51,16 +52,28 @@ def _fit(guide: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.
     mixed = (mean_wanted > _ROUNDING) & (mean_wanted < 1 - _ROUNDING)
     if mixed.any():
         mean_guide = _mean(guide, radius)
-        spread = guide[..., :, np.newaxis] * guide[..., np.newaxis, :]
-        squares = _mean(spread.reshape(*wanted.shape, 9), radius)[mixed].reshape(-1, 3, 3)
+        products = guide[..., _LEFT] * guide[..., _RIGHT]
         centre = mean_guide[mixed]
+        covariances = _mean(products, radius)[mixed] - centre[:, _LEFT] * centre[:, _RIGHT]
         cross = _mean(guide * wanted[..., np.newaxis], radius)[mixed] - centre * mean_wanted[mixed][:, np.newaxis]
-        covariance = squares - centre[:, :, np.newaxis] * centre[:, np.newaxis, :]
-        covariance += _SMOOTHNESS * np.eye(3, dtype=np.float32)
-        factors = np.linalg.solve(covariance, cross[..., np.newaxis])[..., 0]
+        factors = _solve(covariances, cross)
         lines[mixed, :3] = factors
-        lines[mixed, 3] = mean_wanted[mixed] - (factors * centre).sum(axis=1)
+        lines[mixed, 3] = mean_wanted[mixed] - np.einsum("ij,ij->i", factors, centre)
     return _mean(lines, radius)
+
+
+def _solve(covariances: NDArray[np.float32], cross: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Solve (covariance + smoothness) x = cross for each row by cofactors: a call of LAPACK for each takes far longer.
+
+    `covariances` (n, 6) holds the upper triangles of the symmetric matrices, `cross` (n, 3) the right sides.
+    """
+    xx, xy, xz, yy, yz, zz = covariances.T.astype(np.float64)
+    xx, yy, zz = xx + _SMOOTHNESS, yy + _SMOOTHNESS, zz + _SMOOTHNESS
+    a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+    x, y, z = cross.T
+    solved = np.stack([a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z], axis=1)
+    return np.asarray(solved / (xx * a + xy * b + xz * c)[:, np.newaxis], np.float32)
 
 
 def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
@@ -82,7 +95,7 @@ def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
             size = columns.stop - columns.start, rows.stop - rows.start
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             local = cv2.warpAffine(lines, to_lines, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            value = (local[..., :3] * image[rows, columns]).sum(axis=2) + local[..., 3]
+            value = np.einsum("ijk,ijk->ij", local[..., :3], image[rows, columns], dtype=np.float32) + local[..., 3]
             sharp = (value - _SOFTEST) * (_BYTE / (_HARDEST - _SOFTEST))
             out[rows, columns] = np.rint(sharp.clip(0, _BYTE))
 
