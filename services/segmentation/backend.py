@@ -65,13 +65,13 @@ class Candidate:
 
 
 class CachedFeatures(Protocol):
-    """The network outputs for one image. Each is computed once and shared by all replicas."""
+    """The network outputs and cuts of one image. Each is computed once and shared by all replicas."""
 
     def __call__(self, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return the cached array of this name, or the result of `compute`.
 
-        The name must contain everything else that determines the result: network, weights, box. The array is shared
-        and read-only. `compute` must not use the cache itself, because one lock is held meanwhile.
+        The name must contain everything else that determines the result: network, weights, box, labels. The array is
+        shared and read-only. `compute` must not use the cache itself, because one lock is held meanwhile.
         """
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
-from services.segmentation.backends.grabcut.cut import run_grabcut
+from services.segmentation.backends.grabcut.cut import cut
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft
 from services.segmentation.geometry import Frame, bounding_box
 from services.segmentation.masks import binary
@@ -48,7 +48,7 @@ def _cut_small(scene: Scene, hints: Hints, frame: Frame, small: Rgb, reach: floa
     labels = np.full(small.shape[:2], cv2.GC_PR_BGD, np.uint8)
     trimap.loosen_around(labels, frame, hints.clicks, reach)
     hints.write(labels, frame)
-    return run_grabcut(small, labels, scene.checkpoint)
+    return cut(scene, frame, small, labels)
 
 
 def _rate(small: Rgb, mask: Grey) -> float:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from services.segmentation.backends.grabcut import edges, trimap
-from services.segmentation.backends.grabcut.cut import run_grabcut
+from services.segmentation.backends.grabcut.cut import cut
 from services.segmentation.backends.grabcut.hints import Clicks
 from services.segmentation.backends.grabcut.scene import WORK_PX, components
 from services.segmentation.geometry import Frame, square_box, whole_image
@@ -154,7 +154,7 @@ def _edit(scene: Scene, mask: Grey, clicks: Sequence[Click], click: Click) -> Gr
     disc = _disc(frame, click, reach * frame.scale)
     labels = _label(old, disc, _disc(frame, click, depth * frame.scale) & disc, click)
     Clicks(tuple(clicks)).write(labels, frame)
-    new = run_grabcut(small, labels, scene.checkpoint) > 0
+    new = cut(scene, frame, small, labels) > 0
     dot = _disc(frame, click, _DOT_PX)
     changed = dot | (disc & (new == click.positive) & (old != click.positive))
     parts = components(changed)

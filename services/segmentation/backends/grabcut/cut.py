@@ -5,6 +5,7 @@ Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using 
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,6 +15,8 @@ from services.segmentation.masks import binary, fill_holes, keep_parts
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Checkpoint
+    from services.segmentation.backends.grabcut.scene import Scene
+    from services.segmentation.geometry import Frame
     from shared.image_codec import Grey, Rgb
 
 OBJECT = (cv2.GC_FGD, cv2.GC_PR_FGD)
@@ -24,6 +27,16 @@ _SEED = 1
 _GRAIN = 3
 _NO_RECT = (0, 0, 0, 0)  # unused: the labels are given
 _MODEL_SIZE = (1, 65)  # five Gaussians of 13 numbers
+_RULES = 1  # raise it with each change of this module that changes masks: replicas of two releases share the cuts
+_DIGEST_BYTES = 16
+
+
+def cut(scene: Scene, frame: Frame, pixels: Rgb, labels: Grey) -> Grey:
+    """Return the mask of `run_grabcut` for the pixels of a frame; later clicks find it in the cache."""
+    digest = hashlib.blake2b(labels.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
+    x0, y0, x1, y1 = frame.window
+    name = f"grabcut{_RULES}-{x0}-{y0}-{x1}-{y1}-{frame.width}-{frame.height}-{digest}"
+    return scene.cached(name, lambda: run_grabcut(pixels, labels, scene.checkpoint))
 
 
 def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:

@@ -12,7 +12,7 @@ from services.segmentation import saliency
 from services.segmentation.backend import Candidate, Outlined, Prompt
 from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
 from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges
-from services.segmentation.backends.grabcut.cut import run_grabcut
+from services.segmentation.backends.grabcut.cut import cut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Scene
 from services.segmentation.geometry import Box
@@ -131,7 +131,7 @@ def _cut(scene: Scene, draft: Draft) -> Grey | None:
 def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
     """Return the same with the share of the outline that was cut near the sides of a drawn box."""
     small = draft.frame.crop(scene.image)
-    mask = run_grabcut(small, draft.labels, scene.checkpoint)
+    mask = cut(scene, draft.frame, small, draft.labels)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
     has_model = bool((draft.labels == cv2.GC_FGD).any())
     if taken < _MIN_AREA_PX or (taken >= _ALL * allowed and not has_model):

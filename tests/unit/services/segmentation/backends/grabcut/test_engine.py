@@ -70,6 +70,19 @@ def test_a_box_takes_the_thing_inside() -> None:
     assert iou(mask, PATCH) > 0.85
 
 
+def test_an_agreeing_click_computes_nothing() -> None:
+    """Without the mask before it the first click is replayed, and its cuts are found."""
+    picture, truth = ball()
+    engine, features = load("grabcut", WITHOUT_WEIGHTS), LocalFeatures()
+    engine.segment(picture, click((120, 90, True)), features, never_cancel)
+    computed = features.computed
+
+    mask = engine.segment(picture, click((120, 90, True), (125, 95, True)), features, never_cancel)[0].mask
+
+    assert features.computed == computed > 1
+    assert iou(mask, truth) > 0.95
+
+
 @needs_weights
 def test_a_second_click_leaves_what_is_right() -> None:
     """A click on the table beside the saucer takes a leak away, and nothing else."""
