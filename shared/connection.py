@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ATTEMPT_S = 2.0  # one publish or read; a healthy broker answers in a millisecond
 _PING_S = 1.0
+_CERTIFICATE_HAS_EXPIRED = 10  # of OpenSSL
+_RENEW = (
+    "The broker's certificate has expired; "
+    "run `make credentials` or `make secrets` again, then send the broker a SIGHUP."
+)
 _NOBODY = "503"
 _HEADER_EXTRA_BYTES = len("NATS/1.0\r\n\r\n")
 _LINE_EXTRA_BYTES = len(": \r\n")
@@ -256,7 +261,8 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
     """Return the setting to correct if authentication failed or the certificate is not trusted, else None."""
     trusted = f"NATS_CA_FILE is {settings.ca_file}" if settings.ca_file else "NATS_CA_FILE is not set"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"The broker's certificate is not trusted: {error.verify_message}; {trusted}."
+        is_expired = error.verify_code == _CERTIFICATE_HAS_EXPIRED
+        return _RENEW if is_expired else f"The broker's certificate is not trusted: {error.verify_message}; {trusted}."
     if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
         return f"The broker at NATS_URL does not use TLS; {trusted}."
     if "authorization violation" not in str(error).lower():

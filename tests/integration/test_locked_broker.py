@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from shared.errors import ConfigError
 from shared.messages import HealthReply, HealthRequest
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV
+from tests.deploy.cause import shorten_certificate
 from tests.keys import Keys, connected, locked
 from tests.waiting import wait_until
 
@@ -103,6 +105,30 @@ async def test_whoever_does_not_belong_is_told_why(keys: Keys, node: Node, tmp_p
     told = [await refusal(right.model_copy(update=changed)) for changed in wrong.values()]
 
     assert told == list(wrong)
+
+
+async def test_an_expired_certificate_is_renewed_by_the_same_command(tmp_path: Path) -> None:
+    """The sentence names the command; after it and a SIGHUP a service connects, without a restart of the broker."""
+    keys = Keys.made(tmp_path / "keys")
+    shorten_certificate(keys, timedelta(minutes=-1))
+    async with locked(keys, tmp_path / "store") as node:
+        told = await refusal(keys.settings(node.url, "imageutils"))
+        credentials.make(keys.folder)
+        node.reload()
+
+        async def connects() -> bool:
+            try:
+                async with connected(keys, node, "imageutils"):
+                    return True
+            except ConfigError:
+                return False
+
+        await wait_until(connects, "the broker has its new certificate")
+
+    assert told == (
+        "The broker's certificate has expired; run `make credentials` or `make secrets` again, then send the broker "
+        "a SIGHUP."
+    )
 
 
 async def test_the_end_of_the_brokers_certificate_is_a_metric(keys: Keys, node: Node) -> None:
