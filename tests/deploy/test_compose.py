@@ -118,6 +118,18 @@ def test_nobody_may_do_more_than_its_work(profile: str) -> None:
         assert service["restart"] == ("no" if name.startswith("models") else "unless-stopped"), name
 
 
+def test_no_folder_of_the_host_is_made(profile: str) -> None:
+    """Without `make secrets` the start ends with a sentence. A folder that Docker made would belong to root."""
+    folders = {
+        (name, volume["target"]): volume["bind"].get("create_host_path")
+        for name, service in services(profile).items()
+        for volume in service.get("volumes", [])
+        if volume["type"] == "bind"
+    }
+
+    assert folders == {("gateway", "/run/access"): False, ("nats", "/etc/nats"): False}
+
+
 def test_every_variable_is_a_setting(profile: str) -> None:
     """A variable that no service reads is a misspelt one; and the values are accepted."""
     for name, service in services(profile).items():
