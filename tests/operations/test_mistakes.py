@@ -1,0 +1,63 @@
+"""Mistakes of an operator: one sentence each, and nothing is half done."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.permissions import OPERATOR
+from shared.topology import ADVISORY, JOB_LOG
+from tests.keys import Keys, locked
+from tests.operations.recipes import PAGE, Operator, recipes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shared.bus import Bus
+    from tests.running import Desk
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def stored(bus: Bus) -> dict[str, dict[str, object]]:
+    """Return what each stream holds."""
+    infos = await bus.client.jetstream().streams_info()
+    return {str(info.config.name): vars(info.state) for info in infos}
+
+
+@pytest.mark.parametrize("missing", [None, ADVISORY])
+async def test_a_restore_into_a_running_system_changes_nothing(
+    operator: Operator, desk: Desk, bus: Bus, missing: str | None
+) -> None:
+    """Not even the one stream that is missing comes back."""
+    async with desk.manager(), desk.worker():
+        await desk.submit("j1")
+        await desk.done("j1")
+    await operator.run("backup", FOLDER=operator.folder / "backup")
+    if missing is not None:
+        await bus.client.jetstream().delete_stream(missing)
+    before = await stored(bus)
+
+    code, _, said = await operator.result(recipes()["restore"], FOLDER=operator.folder / "backup")
+
+    assert JOB_LOG in before
+    assert await stored(bus) == before
+    assert (code, said.count("exists already")) == (1, 1)
+
+
+async def test_a_wrong_context_is_corrected_by_the_command_of_the_page(nats_command: Path, tmp_path: Path) -> None:
+    """The command names the mistake, forgets the chosen context with it, and the next call fails."""
+    keys = Keys.made(tmp_path / "keys")
+    (tmp_path / "terminal").mkdir()
+    (correction,) = re.findall("`(nats context select [a-z]+)`", PAGE.read_text())
+    async with locked(keys, tmp_path / "store") as node:
+        operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)
+        wrong = await operator.result("nats --context artmancr server list")
+        after = await operator.result("nats server check connection")
+        await operator.shell(correction)
+        await operator.shell("nats server check connection")
+
+    assert (wrong[0], "context not found" in wrong[2]) == (1, True)
+    assert after[0] != 0
