@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -11,9 +14,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from deploy.permissions import OPERATOR
 from services.stack.process import ROOT, Process
+from shared import subjects
 from shared.probes import probe
-from tests.keys import HOST, Keys, Node
+from shared.topology import JOB_EV, JOB_LOG, JOBS, OWNED, bucket_stream
+from tests.keys import HOST, Keys, Node, connected
 from tests.ports import free_ports
 from tests.waiting import wait_until
 
@@ -32,6 +38,25 @@ MODULES = {
 }
 _START_S, _STOP_S = 60.0, 40.0
 _WEBHOOKS = "webhooks"
+_SHA256 = 64
+_NAMES = re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27})\b")
+
+
+def _entry_of_input(sha256: str) -> str:
+    return subjects.object_entry("inputs", base64.urlsafe_b64encode(sha256.encode()).decode())
+
+
+def _hold(port: int) -> socket.socket:
+    """Keep the port of a gateway that does not run: Caddy would send requests to any server that took it."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else connections that ended just now are in the way
+    held.bind((HOST, port))
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # else another socket with this option can take it
+    return held
+
+
+_OF_IMAGE = ((OWNED, subjects.image_owners), (bucket_stream("inputs"), _entry_of_input))
+_OF_JOB = ((JOB_LOG, subjects.submissions_of), (JOB_EV, subjects.events_of), (JOBS, subjects.job_record_anywhere))
 
 
 def export(revision: str, folder: Path) -> Path:
@@ -65,6 +90,7 @@ class Fleet:
         self.ports = {release: gateways[release] for release in self.trees}
         self._probes = dict(zip(names, free_ports(len(names)), strict=True))
         self._programs: dict[str, Process] = {}
+        self._held = {release: _hold(port) for release, port in gateways.items()}
 
     @property
     def keys(self) -> Keys:
@@ -100,6 +126,8 @@ class Fleet:
         )
         self._programs[name] = program
         self.say(f"start {name}")
+        if role == "gateway":
+            self._held.pop(release).close()
         await program.start()
         try:
             await wait_until(lambda: self._has_started(name), f"{name} has started", _START_S)
@@ -116,6 +144,8 @@ class Fleet:
         async with asyncio.timeout(_STOP_S):
             code = await program.wait()
         assert code == 0, f"{name} ended with {code}: {self.lines[name][-5:]}"
+        if role == "gateway":
+            self._held[release] = _hold(self.ports[release])
 
     def died(self) -> list[str]:
         """Return the processes that have ended by themselves."""
@@ -129,6 +159,17 @@ class Fleet:
         """Return the processes that are not ready, with their reasons."""
         reasons = {name: await self._probe(name, "/readyz") for name in self._programs}
         return {name: reason for name, reason in reasons.items() if reason}
+
+    async def look(self, text: str) -> str:
+        """Return how many messages each stream has that name an image or a job of the text, by two ways of reading."""
+        names = set(_NAMES.findall(text))
+        async with connected(self.keys, self.broker, OPERATOR) as bus:
+            found = [
+                f"{stream} {await bus.count(stream, of(name))}={len(await bus.history(stream, of(name)))}"
+                for name in sorted(names)
+                for stream, of in (_OF_IMAGE if len(name) == _SHA256 else _OF_JOB)
+            ]
+        return ", ".join(found)
 
     async def _probe(self, name: str, path: str) -> str:
         return await asyncio.to_thread(probe, self._probes[name], path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import random
@@ -18,12 +19,14 @@ from PIL import Image
 from tests.chaos.parts import happens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 SIDE = 256
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.2
 _AGAIN_S = 0.2
+_NOT_FOUND = {404, 422}
+_MISSED_S = 15.0
 _ENDS = {"done", "failed", "cancelled", "error"}
 
 
@@ -60,11 +63,15 @@ def mask() -> bytes:
 class Visitors:
     """Several visitors at once; `failures` and `counts` are what they met."""
 
-    def __init__(self, address: str, key: str, phase: Callable[[], str], seed: int) -> None:
+    def __init__(
+        self, address: str, key: str, phase: Callable[[], str], seed: int, look: Callable[[str], Awaitable[str]]
+    ) -> None:
+        """`look` returns what the broker has of the images and jobs that a text names."""
         self._http = httpx.AsyncClient(
             base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=_PATIENCE_S, trust_env=False
         )
         self._phase = phase
+        self._look = look
         self._dice = random.Random(seed)  # noqa: S311 (pictures, no secrets)
         self._began = time.monotonic()
         self.counts: Counter[str] = Counter()
@@ -129,10 +136,25 @@ class Visitors:
         except httpx.HTTPError as error:
             self._fail(name, repr(error))
             return None
-        if answer.status_code not in {status, 200}:
-            self._fail(name, f"{answer.status_code} {answer.text[:300]}")
-            return None
-        return answer
+        if answer.status_code in {status, 200}:
+            return answer
+        reason = f"{answer.status_code} {answer.text[:300]}"
+        if answer.status_code in _NOT_FOUND:
+            reason += await self._ask_again(method, path, **given)
+        self._fail(name, reason)
+        return None
+
+    async def _ask_again(self, method: str, path: str, **given: Any) -> str:
+        """Repeat a request for something that was not found; return how long it was missed, and what is stored."""
+        began = time.monotonic()
+        stored = await self._look(f"{path} {given.get('json', '')}")
+        while time.monotonic() - began < _MISSED_S:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await self._http.request(method, path, **given)
+                if answer.is_success:
+                    return f"; found {time.monotonic() - began:.1f} s later; the broker: {stored}"
+            await happens(asyncio.Event(), _AGAIN_S)
+        return f"; not found for {_MISSED_S:.0f} s; the broker: {stored}"
 
     async def _follow(self, name: str, path: str, field: str) -> str | None:
         """Read an event stream to its end, as a browser does: open it again where it breaks off."""
