@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,13 @@ async def test_an_operator_with_a_key_sees_the_services_of_all_accounts(nats_com
         loads = [await operator.run("service-load", SERVICE=name) for name in SERVING]
         pings = await operator.shell("nats micro ping")
         waiting = await operator.run("queues")
+        await operator.run("bug-report", GATEWAY="http://127.0.0.1:9")
+    report = (tmp_path / "terminal/report.txt").read_text()
 
     assert [listed.count(name) for name in SERVING] == [1, 1]
     assert [pings.count(name) for name in SERVING] == [1, 1]
     assert [name in load for name, load in zip(SERVING, loads, strict=True)] == [True, True]
     assert "{}" in waiting
+    assert [f'"service":"{name}"' in report for name in SERVING] == [True, True]
+    assert "NATS" not in report
+    assert not re.search(r"\b[SU][A-Z2-7]{55,57}\b", report)  # neither seeds nor public keys

@@ -12,14 +12,19 @@ import pytest
 from shared import job_events
 from shared.messages import Preview, Task
 from shared.topology import JOB_Q
-from tests.operations.recipes import PAGE, ROOT, recipes
+from tests.gateway import Client, gateway_process, healthy
+from tests.operations.recipes import PAGE, ROOT, Operator, recipes
+from tests.ports import free_port
 from tests.running import script
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shared.bus import Bus
-    from tests.operations.recipes import Operator
     from tests.running import Desk
+
+NO_BROKER = "nats://127.0.0.1:9"
 
 
 def test_every_recipe_is_tried() -> None:
@@ -249,9 +254,31 @@ async def test_a_bug_report_has_the_facts_and_no_prompt(operator: Operator, desk
         await desk.done("j1")
         await desk.submit_raw("bad", b"{}")
         await desk.failed("bad")
-        await operator.run("bug-report")
+        await operator.run("bug-report", GATEWAY="http://127.0.0.1:9")
     report = (operator.folder / "report.txt").read_text()
 
-    facts = ("v0.5.1", '"service":"jobmanager"', '"num_errors":0', "JOB_LOG", "job.dlq.a100.bad_message.bad")
+    facts = (
+        "v0.5.1",
+        "Server Version: 2.",
+        "OK JetStream",
+        "Failed to connect",
+        '"service":"jobmanager"',
+        '"num_errors":0',
+        "JOB_LOG",
+        "job.dlq.a100.bad_message.bad",
+    )
     assert [fact for fact in facts if fact not in report] == [], report
     assert "secret" not in report
+
+
+async def test_a_bug_report_of_a_system_without_a_broker_has_the_gateway(nats_command: Path, tmp_path: Path) -> None:
+    """Each command that fails leaves its reason, and the next ones run."""
+    port = free_port()
+    operator = Operator(nats_command, NO_BROKER, tmp_path)
+    async with gateway_process(NATS_URL=NO_BROKER, GATEWAY_PORT=str(port)), Client(port) as client:
+        await healthy(client, "degraded")
+        await operator.result(recipes()["bug-report"], GATEWAY=f"http://127.0.0.1:{port}")
+    report = (tmp_path / "report.txt").read_text()
+
+    assert '{"status":"' in report
+    assert report.count("no servers available") >= 8
