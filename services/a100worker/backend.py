@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
     Preview: TypeAlias = Rgb | Callable[[], Rgb]
-    """The unfinished image, or a function that makes it. The worker calls the function only if it sends a preview."""
+    """The unfinished image, or a function that makes it, which the worker calls only if it sends a preview.
+
+    Both are read before the report returns, so the engine may change the image afterwards.
+    """
     PhaseReporter: TypeAlias = Callable[[str], None]
     """Reports the phase of loading that begins. May raise, to end the loading."""
 

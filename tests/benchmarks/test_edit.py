@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import closing
 from statistics import median
@@ -42,6 +44,9 @@ ROUNDS = 5
 SIZES = {1: (900, 1200), 12: (3000, 4000), 48: (6000, 8000)}  # megapixels: height, width
 SPOT_TARGET_MS = {1: 450.0, 12: 330.0, 48: 850.0}
 SPOT_PX = 100
+LARGE_SHARE = 0.03
+LARGE_TARGET_MS = {12: 1050.0, 48: 2900.0}
+PEAK_TARGET_MB = 12.0
 WHITE_BALANCE_TARGET_MS = {12: 230.0, 48: 800.0}
 
 
@@ -56,6 +61,14 @@ def spot(size: tuple[int, int], side_px: int = SPOT_PX) -> Grey:
     top, left = ((side - side_px) // 2 for side in size)
     mask[top : top + side_px, left : left + side_px] = 255
     return mask
+
+
+def remove_from_file(engine: Classical, jpeg: bytes, mask: Grey) -> bytes:
+    """Decode a photo, remove the masked part, verify the rest and encode the result."""
+    image = decode_photo(jpeg).rgb
+    edit = engine.remove(RemovalInputs(image=image, mask=mask), Recorder(previews=False))
+    assert count_outside_changes(image, edit.image, edit.region) == 0
+    return encode_png(edit.image)
 
 
 def median_ms(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -77,16 +90,31 @@ def test_the_removal_of_a_spot(table: Table, megapixels: int) -> None:
     """From a JPEG to a PNG, without the broker and without saliency."""
     jpeg, mask = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90), spot(SIZES[megapixels])
     with closing(Classical(*SETUP)) as engine:
+        time_ms = median_ms(lambda: remove_from_file(engine, jpeg, mask))
+    table.row(f"removal of {SPOT_PX} px, {megapixels} MP", time_ms, "ms", target=SPOT_TARGET_MS[megapixels])
 
-        def remove_spot() -> bytes:
-            image = decode_photo(jpeg).rgb
-            edit = engine.remove(RemovalInputs(image=image, mask=mask), Recorder())
-            assert count_outside_changes(image, edit.image, edit.region) == 0
-            return encode_png(edit.image)
 
-        table.row(
-            f"removal of {SPOT_PX} px, {megapixels} MP", median_ms(remove_spot), "ms", target=SPOT_TARGET_MS[megapixels]
-        )
+@pytest.mark.parametrize("megapixels", LARGE_TARGET_MS)
+def test_the_removal_of_a_large_square(table: Table, megapixels: int) -> None:
+    """The same for three percent of the photo."""
+    height, width = SIZES[megapixels]
+    jpeg = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90)
+    mask = spot(SIZES[megapixels], round((LARGE_SHARE * height * width) ** 0.5))
+    with closing(Classical(*SETUP)) as engine:
+        time_ms = median_ms(lambda: remove_from_file(engine, jpeg, mask))
+    table.row(f"removal of 3 %, {megapixels} MP", time_ms, "ms", target=LARGE_TARGET_MS[megapixels])
+
+
+def test_the_memory_of_a_removal(table: Table) -> None:
+    """The peak of a new process over its memory before the photo, for each megapixel of the largest size."""
+    height, width = SIZES[48]
+    command = [sys.executable, "-m", "tests.benchmarks.edit_peak", str(height), str(width)]
+    spot_mb, large_mb = (
+        float(subprocess.run([*command, str(side_px)], check=True, capture_output=True, text=True).stdout)
+        for side_px in (SPOT_PX, round((LARGE_SHARE * height * width) ** 0.5))
+    )
+    table.row(f"removal of {SPOT_PX} px, peak for each MP of 48", spot_mb / 48, "MB", target=PEAK_TARGET_MB)
+    table.row("removal of 3 %, peak for each MP of 48", large_mb / 48, "MB", target=PEAK_TARGET_MB)
 
 
 @pytest.mark.parametrize("megapixels", [12, 48])

@@ -70,7 +70,7 @@ def run_script(job: EditInputs, step: StepReporter) -> None:
     for done in range(1, script.steps + 1):
         if step.cancel_flag.wait(script.interval_s):
             raise JobCancelled
-        preview = job.image.copy if script.previews else None
+        preview = job.image if script.previews else None
         step(done, script.steps, f"ts:{time.monotonic_ns()}", preview)
 
 

@@ -32,7 +32,7 @@ _SPECK_REACH_PX = 8  # specks that are twice as far apart do not influence each 
 def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int, shrink: float = 1.0) -> None:
     """Fill one hole of the image from its window, in place. A `shrink` below 1 makes the working scale smaller."""
     near = hole.window.slices
-    sharp, mask, avoid = np.ascontiguousarray(image[near]), hole.mask, hole.avoid
+    sharp, mask, avoid = image[near], hole.mask, hole.avoid
     scale = min(1.0, _WORK_SIDE_PX / max(image.shape), math.sqrt(_WORK_HOLE_PX / np.count_nonzero(mask))) * shrink
     if scale < 1:
         size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
@@ -41,7 +41,7 @@ def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int, shrink: float =
         coarse = _search_or_smooth(np.asarray(small, np.uint8), small_mask, small_avoid, search)
         fill = add_grain(sharp, coarse, small_mask, small_avoid, seed)
     else:
-        fill = _search_or_smooth(sharp, mask, avoid, search)
+        fill = _search_or_smooth(np.ascontiguousarray(sharp), mask, avoid, search)
     np.copyto(image[near], fill, where=mask[..., None] > 0)  # an index by the mask takes 16 bytes a pixel
 
 

@@ -34,7 +34,7 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
     image, changed = job.image.copy(), np.zeros_like(job.mask)
     placed = np.zeros_like(job.mask) if job.debug else None
     for number, region in enumerate(regions, start=1):
-        step(1 + number, total, f"Placing {number} of {len(regions)}{warning}", image.copy if number > 1 else None)
+        step(1 + number, total, f"Placing {number} of {len(regions)}{warning}", image if number > 1 else None)
         box = placement.fit(thing.alpha.shape[1], thing.alpha.shape[0], region)
         copy = thing.resize(box.width, box.height)
         compose(image, changed, copy, match_tone(copy.sample, job.image, box), box, placed)

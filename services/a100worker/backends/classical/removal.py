@@ -44,16 +44,16 @@ def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: 
     total, warning = 2 + len(parts) + has_specks, _NEARLY_ALL if leaves_no_context(job.mask) else ""
     image, by_network = job.image.copy(), False
     for number, part in enumerate(parts, start=1):
-        step(number, total, f"Filling {number} of {len(parts)}{warning}", image.copy if number > 1 else None)
+        step(number, total, f"Filling {number} of {len(parts)}{warning}", image if number > 1 else None)
         if lama is not None and lama.suits(job.image, part) != bool(job.variant):
             lama.fill(image, part, hole, job.seed, step.cancel_flag)
             by_network = True
         else:
             fill_hole(image, part, search, job.seed, shrink)
     if has_specks:
-        step(total - 2, total, "Filling specks", image.copy)
+        step(total - 2, total, "Filling specks", image)
         fill_specks(image, specks)
-    step(total - 1, total, "Blending", image.copy)
+    step(total - 1, total, "Blending", image)
     region = holes.feather(hole, job.mask)
     conditions = _label_conditions(job.image, job.mask, image.copy(), hole) if job.debug else ()
     blend_into(image, job.image, image, region)

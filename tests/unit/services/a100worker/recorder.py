@@ -24,19 +24,20 @@ SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
 
 
 class Recorder:
-    """Records the steps that an engine reports. With `cancel_at` it cancels at that many calls."""
+    """Records the steps that an engine reports, and copies of its previews. With `cancel_at` it cancels at that call."""
 
-    def __init__(self, cancel_at: int | None = None) -> None:
+    def __init__(self, cancel_at: int | None = None, *, previews: bool = True) -> None:
         self.cancel_flag = CancelFlag()
         self.steps: list[tuple[int, int]] = []
         self.messages: list[str | None] = []
         self.previews: list[Rgb] = []
         self._cancel_at = cancel_at
+        self._keeps_previews = previews
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
         """Record the step and its preview. Raise JobCancelled after a cancel."""
-        if preview is not None:
-            self.previews.append(preview() if callable(preview) else preview)
+        if preview is not None and self._keeps_previews:
+            self.previews.append((preview() if callable(preview) else preview).copy())
         self.steps.append((done, total))
         self.messages.append(message)
         if len(self.steps) == self._cancel_at:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.a100worker.imaging.grain import _CELL_PX, _grid_cells, _shift_detail
+from services.a100worker.imaging.grain import _CELL_PX, _grid_cells, _map_sources, _move
 from services.a100worker.imaging.holes import feather, grow, split
 from services.a100worker.job.results import count_outside_changes
 from tests.unit.services.a100worker.imaging.whole_edits import feather_whole, grow_whole
@@ -16,7 +16,7 @@ from tests.unit.services.a100worker.imaging.whole_edits import feather_whole, gr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from shared.image_codec import Grey
+    from shared.image_codec import Grey, Rgb
 
 CASES = 300
 
@@ -52,15 +52,15 @@ def split_whole(hole: Grey) -> tuple[list[Grey], Grey]:
     return [np.where(labels == label, np.uint8(255), np.uint8(0)) for label in large], specks[labels]
 
 
-def shift_whole(detail: NDArray[np.int16], shift: NDArray[np.intp], small: tuple[int, ...]) -> NDArray[np.int16]:
-    """Return the shifted detail by an index of arrays."""
+def shift_whole(image: Rgb, shift: NDArray[np.intp], small: tuple[int, ...]) -> Rgb:
+    """Return the shifted pixels by an index of arrays."""
     places = []
-    for axis, (side, small_side) in enumerate(zip(detail.shape, small, strict=False)):
-        at = [np.arange(full) * part // full // _CELL_PX for full, part in zip(detail.shape, small, strict=False)]
+    for axis, (side, small_side) in enumerate(zip(image.shape, small, strict=False)):
+        at = [np.arange(full) * part // full // _CELL_PX for full, part in zip(image.shape, small, strict=False)]
         offset = np.rint(shift[..., axis] * (side / small_side)).astype(np.intp)[np.ix_(*at)]
         here = np.arange(side).reshape((-1, 1) if axis == 0 else (1, -1))
         places.append(np.clip(here + offset, 0, side - 1))
-    return np.asarray(detail[tuple(places)])
+    return np.asarray(image[tuple(places)])
 
 
 def test_a_mask_grows_and_feathers_in_its_window_as_on_the_whole_image() -> None:
@@ -107,16 +107,21 @@ def test_many_parts_of_one_size_keep_their_order() -> None:
         assert [place.tolist() for place in first] == expected
 
 
-def test_detail_is_shifted_as_by_an_index() -> None:
-    """Byte for byte, with shifts beyond the borders."""
+def test_pixels_are_moved_as_by_an_index() -> None:
+    """Byte for byte, with shifts beyond the borders, in any rectangle."""
     random = np.random.default_rng(3)
     for _ in range(CASES):
         height, width = (int(side) for side in random.integers(1, 120, 2))
-        small = tuple(max(1, int(side * random.uniform(0.1, 1))) for side in (height, width))
-        detail = random.integers(-255, 256, (height, width, 3)).astype(np.int16)
+        small = max(1, int(height * random.uniform(0.1, 1))), max(1, int(width * random.uniform(0.1, 1)))
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
         shift = random.integers(-60, 60, _grid_cells(small).shape)
+        (top, bottom), (left, right) = (np.sort(random.integers(0, side + 1, 2)) for side in (height, width))
+        if top == bottom or left == right:
+            continue
 
-        assert np.array_equal(_shift_detail(detail, shift, small), shift_whole(detail, shift, small))
+        moved = _move(image, _map_sources((height, width), small, shift, (slice(top, bottom), slice(left, right))))
+
+        assert np.array_equal(moved, shift_whole(image, shift, small)[top:bottom, left:right])
 
 
 def test_changes_outside_are_counted_as_on_the_whole_image() -> None:
