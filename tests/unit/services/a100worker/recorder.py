@@ -24,7 +24,7 @@ SAMPLES = Path(__file__).parents[4] / "services/gateway/static/samples"
 
 
 class Recorder:
-    """Records the steps that an engine reports, and copies of its previews. With `cancel_at` it cancels at that call."""
+    """Records the steps of an engine, and copies of its previews. With `cancel_at` it cancels at that many calls."""
 
     def __init__(self, cancel_at: int | None = None, *, previews: bool = True) -> None:
         self.cancel_flag = CancelFlag()
