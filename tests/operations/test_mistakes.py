@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,50 @@ async def test_a_restore_into_a_running_system_changes_nothing(
     assert JOB_LOG in before
     assert await stored(bus) == before
     assert (code, said.count("exists already")) == (1, 1)
+
+
+async def test_a_backup_overwrites_no_other_one(operator: Operator, desk: Desk) -> None:
+    """Neither a complete one nor the rest of an interrupted one."""
+    folder = operator.folder / "backup"
+    await operator.run("backup", FOLDER=folder)
+    before = contents(folder)
+    await desk.submit("j1")
+
+    again = await operator.result(recipes()["backup"], FOLDER=folder)
+    folder.rename(f"{folder}.part")
+    after_a_break = await operator.result(recipes()["backup"], FOLDER=folder)
+
+    assert (again[0], again[2]) == (1, f"{folder} exists already.\n")
+    assert after_a_break[0] == 1
+    assert not folder.exists()
+    assert contents(folder.with_name("backup.part")) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a backup."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("bus")
+async def test_a_script_of_cron_keeps_the_backups_of_a_week(operator: Operator) -> None:
+    """A failed backup deletes none of them, and folders with other names stay."""
+    days = {name: operator.folder / name for name in ("2026-01-01", "2026-01-09.part", "photos", "2026-01-08")}
+    for path in days.values():
+        path.mkdir()
+        os.utime(path, (0, 0))
+    os.utime(days["2026-01-08"])
+    script = "FOLDER=$(date +%F)\n{backup}{prune}".format(backup=recipes()["backup"], prune=recipes()["prune-backups"])
+    today = (await operator.shell("date +%F")).strip()
+    (operator.folder / today).mkdir()
+    failed, *_ = await operator.result(script)
+    untouched = sorted(path.name for path in operator.folder.iterdir())
+    (operator.folder / today).rmdir()
+    await operator.run("backup", FOLDER=today)
+    await operator.run("prune-backups")
+
+    assert failed == 1
+    assert untouched == sorted([*days, today])
+    assert {path.name for path in operator.folder.iterdir()} == {"photos", "2026-01-08", today}
 
 
 async def test_a_wrong_context_is_corrected_by_the_command_of_the_page(nats_command: Path, tmp_path: Path) -> None:

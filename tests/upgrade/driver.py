@@ -120,7 +120,7 @@ async def _change(fleet: Fleet, account: Account, given: argparse.Namespace) -> 
 async def _look(fleet: Fleet, account: Account) -> None:
     for name, reason in (await fleet.not_ready()).items():
         account.say(f"{name} is not ready: {reason}")
-    assert not fleet.died(), fleet.died()
+    assert not (died := fleet.died()), {name: fleet.lines[name][-20:] for name in died}
 
 
 def _report(fleet: Fleet, visitors: list[Visitors]) -> int:
