@@ -125,7 +125,7 @@ DUTIES = {
         serves=(subjects.SEG_MASK, subjects.SEG_OUTLINE, subjects.SEG_SALIENCY, subjects.health("segmentation")),
         subscribes=(subjects.SEG_CANCEL,),
         writes_images=("cache",),
-        reads_images=("inputs",),
+        reads_images=("inputs", "results"),
     ),
     "imageutils": Duties(
         serves=(*IMAGE_VERBS, subjects.health("imageutils")),
@@ -159,6 +159,7 @@ DUTIES = {
         rewinds=(*DISPATCH, PROJECT),
         writes_images=("inputs",),  # an old image is stored again when a job names it
         removes_images=("debug",),  # when the store is nearly full
+        reads_images=("results",),  # that a job begins from
         declares=True,
     ),
     # A part of the job manager with a key of its own, because it calls hosts of strangers. It reads no image, no

@@ -65,7 +65,7 @@ class Derived:
         await self._objects.remove(_BUCKET, sha256, _is_needed)
 
     async def _is_stored(self, bucket: Bucket, sha256: str) -> bool:
-        return (await self._objects.find(bucket, sha256)).entry is not None
+        return (await self._objects.locate(bucket, sha256))[1] is not None
 
 
 async def _is_needed() -> bool:

@@ -1,12 +1,12 @@
 """Images by the SHA-256 of their bytes, and derived data by name, in the object buckets of the broker.
 
-Existence means content: an entry without its bytes counts as no image, and the next upload replaces it.
+Existence means content: an entry without its bytes counts as no image, and the next upload replaces it. What is not in
+`inputs` is read from `results`: an edit begins from an earlier result without a copy (decision 0039).
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cachetools import LRUCache
@@ -16,13 +16,12 @@ from shared import metrics
 from shared.errors import BadImage, BadInput, ImageNotFound
 from shared.messages import ImageRef
 from shared.object_buckets import CHUNK_BYTES, Bucket, ObjectBuckets, adr_digest, digest
-from shared.topology import BUCKET_LIFE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from shared.bus import Bus
-    from shared.object_buckets import Entry, Found
+    from shared.object_buckets import Entry
 
     Probe: TypeAlias = Callable[[bytes], Awaitable[tuple[int, int, str, list[str]]]]
     """Returns the upright image's width and height in pixels, its content type and notes. Raises BadImage, TooLarge."""
@@ -38,10 +37,8 @@ __all__ = [
     "NatsImageStore",
     "digest",
 ]
-_STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
 _VERIFIED = 4096  # copies
 _NOTE_END = "\n"
-_CLOCK_SKEW_S = 60.0  # between the hosts that write and read an entry
 
 
 class ImageStore(Protocol):
@@ -57,7 +54,10 @@ class ImageStore(Protocol):
         """Return the bytes, checked against their hash. Raises ImageNotFound, BrokerUnavailable."""
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
-        """Return the reference of an image that exists, valid for at least half its life. Raises BrokerUnavailable."""
+        """Return the reference of an image that exists. Raises BrokerUnavailable.
+
+        An old one is stored again, so that it outlives a job that names it; a result is not.
+        """
 
 
 class StreamedStore(ImageStore, Protocol):
@@ -152,17 +152,18 @@ class NatsImageStore:
     async def _usable(self, bucket: Bucket, sha256: str, entry: Entry | None) -> ImageRef | None:
         """Return the reference of a copy that is young and complete, else None."""
         ref = None if entry is None else _ref(bucket, sha256, entry)
-        if entry is None or ref is None or not _is_young(bucket, entry):
+        if entry is None or ref is None or not entry.is_young(bucket):
             return None
         return ref if await self._is_whole(bucket, sha256, entry) else None
 
     async def _is_whole(self, bucket: Bucket, sha256: str, entry: Entry) -> bool:
         """Return whether the bytes are there: hash them once, and after that count their chunks, in 0.2 ms."""
-        if not self._verifies:
-            return True
-        if entry.nuid not in self._verified:
+        if self._verifies and entry.nuid not in self._verified:
             return await self._read(bucket, sha256, entry) is not None
-        return await self._objects.count_chunks(bucket, entry) == entry.chunks
+        return await self._has_chunks(bucket, entry)
+
+    async def _has_chunks(self, bucket: Bucket, entry: Entry) -> bool:
+        return not self._verifies or await self._objects.count_chunks(bucket, entry) == entry.chunks
 
     async def put_named(self, bucket: Bucket, name: str, data: bytes) -> None:
         """See NamedStore."""
@@ -170,7 +171,7 @@ class NatsImageStore:
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """See ImageStore."""
-        entry = (await self._objects.find(bucket, sha256)).entry
+        bucket, entry = await self._objects.locate(bucket, sha256)
         while entry is not None:
             data = await self._read(bucket, sha256, entry)
             if data is not None:
@@ -180,7 +181,7 @@ class NatsImageStore:
 
     async def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
         """See StreamedStore."""
-        entry = (await self._objects.find(bucket, sha256)).entry
+        bucket, entry = await self._objects.locate(bucket, sha256)
         if entry is None or await self._objects.count_chunks(bucket, entry) != entry.chunks:
             raise ImageNotFound
         found, held = hashlib.sha256(), b""
@@ -217,19 +218,21 @@ class NatsImageStore:
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
-        entry = (await self._objects.find(bucket, sha256)).entry
+        bucket, entry = await self._objects.locate(bucket, sha256)
         while entry is not None:
-            if _ref(bucket, sha256, entry) is None or not _is_young(bucket, entry):
+            ref = _ref(bucket, sha256, entry)
+            if bucket == "results":  # a worker has hashed it, and no other service may store it again
+                return ref if await self._has_chunks(bucket, entry) else None
+            if ref is None or not entry.is_young(bucket):
                 return await self._put_again(bucket, sha256)
-            known = await self._usable(bucket, sha256, entry)
-            if known is not None:
-                return known
+            if await self._is_whole(bucket, sha256, entry):
+                return ref
             entry = await self._newer(bucket, sha256, entry)
         return None
 
     async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
         """See DescribedStore."""
-        entry = (await self._objects.find(bucket, sha256)).entry
+        bucket, entry = await self._objects.locate(bucket, sha256)
         return None if entry is None else _ref(bucket, sha256, entry)
 
     async def _put_again(self, bucket: Bucket, sha256: str) -> ImageRef | None:
@@ -250,30 +253,33 @@ class ImageKeeper:
     def __init__(self, bus: Bus) -> None:
         self._objects = ObjectBuckets(bus)
 
-    async def keep(self, sha256: str) -> int | None:
-        """Store an old upload again; return its number of pixels, None if it was stored without a size.
+    async def keep(self, sha256: str) -> tuple[int | None, bool]:
+        """Store an old input again; an old result becomes an input, which no mark keeps.
 
+        Return the number of pixels, None for an image without a size, and whether this is such a copy of a result.
         Raises ImageNotFound, BrokerUnavailable.
         """
-        found = await self._objects.find("inputs", sha256)
-        if found.entry is None:
+        bucket, entry = await self._objects.locate("inputs", sha256)
+        if entry is None:
             raise ImageNotFound
-        if not _is_young("inputs", found.entry):
-            await self._store_again(sha256, found, found.entry)
-        ref = _ref("inputs", sha256, found.entry)
-        return None if ref is None else ref.width * ref.height
+        is_old = not entry.is_young(bucket)
+        if is_old:
+            await self._store_again(sha256, bucket, entry)
+        ref = _ref(bucket, sha256, entry)
+        return None if ref is None else ref.width * ref.height, is_old and bucket == "results"
 
     async def remove(self, bucket: Bucket, sha256: str, is_needed: Callable[[], Awaitable[bool]]) -> bool:
         """See ImageRemover."""
         return await self._objects.remove(bucket, sha256, is_needed)
 
-    async def _store_again(self, sha256: str, found: Found, entry: Entry) -> None:
-        data = await self._objects.read("inputs", entry)
+    async def _store_again(self, sha256: str, bucket: Bucket, entry: Entry) -> None:
+        before, metadata = await self._objects.find("inputs", sha256), entry.metadata or {}
+        data = await self._objects.read(bucket, entry)
         if await digest(data) != sha256:
             raise ImageNotFound
-        metadata = entry.metadata or {}
-        if await self._objects.write("inputs", sha256, data, sha256, metadata, expect_last=found.seq) is not None:
-            await self._objects.drop_chunks("inputs", entry.nuid)
+        nuid = await self._objects.write("inputs", sha256, data, sha256, metadata, expect_last=before.seq)
+        if nuid is not None and before.entry is not None:
+            await self._objects.drop_chunks("inputs", before.entry.nuid)
 
 
 class CachedImageStore:
@@ -317,12 +323,6 @@ class CachedImageStore:
     def stream(self, bucket: Bucket, sha256: str) -> AsyncGenerator[bytes, None]:
         """See StreamedStore."""
         return self._images.stream(bucket, sha256)
-
-
-def _is_young(bucket: Bucket, entry: Entry) -> bool:
-    age = time.time() - entry.mtime.timestamp()
-    # An entry from the future has a wrong time: its writer's clock was ahead, or this one is behind. Write it again.
-    return -_CLOCK_SKEW_S < age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 
 
 def _metadata(ref: ImageRef) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The marks in the bucket `owned`, with the owners and sizes of the stored images. The last mark keeps the bytes.
 
 An owner has a mark for each upload, and one for the result of each job. An unsettled job keeps its inputs as a mark
-does. Decision 0027 has the order of the writes. The images of debug sessions have no marks: the sessions name them.
+does, also an input that is a result. Decision 0027 has the order of the writes. The images of debug sessions have no
+marks: the sessions name them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _MARK = re.compile(rb"([0-9]{1,10})([0-9]{10})?")
 _RESULT_EXTRA = 64 * 1024
+NEVER = 0
+"""The time of use of a result that was edited further."""
 REMOVED = b""
 """The body of a mark that was taken away."""
 
@@ -85,6 +88,14 @@ async def unmark_result(bus: Bus, owner: str, job_id: str, sha256: str) -> None:
 async def is_result_marked(bus: Bus, sha256: str) -> bool:
     """Return whether a job still has this result. Raises BrokerUnavailable."""
     return any(map(_is_mark, await bus.history(OWNED, subjects.result_marks_of(sha256))))
+
+
+async def is_result_needed(bus: Bus, sha256: str) -> bool:
+    """Return whether a job still has this result, or an unsettled one begins from it. Raises BrokerUnavailable."""
+    if await is_result_marked(bus, sha256):
+        return True
+    waiting = [read_or_skip(Reservation, stored) for stored in await bus.history(OWNED, subjects.ALL_WAITING)]
+    return any(job is not None and sha256 in job.inputs for job in waiting)
 
 
 async def remove_debug_images(bus: Bus, images: ImageRemover, deleted: Iterable[DebugSession]) -> None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -20,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from shared import subjects
 from shared.errors import Busy, StreamFull, WrongLastSequence
 from shared.reading import read_or_skip
-from shared.topology import bucket_stream
+from shared.topology import BUCKET_LIFE_S, bucket_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +33,8 @@ CHUNK_BYTES = 512 * 1024
 _CHUNK_NUMBER = re.compile(r"\.([0-9]{1,9})$")
 _WINDOW = 8  # chunks in flight; the server refuses a publisher with too many bytes in flight
 _HASH_IN_THREAD_BYTES = 256 * 1024
+_STILL_YOUNG = 0.5  # of the bucket's life; an older image is stored again, so that it outlives a job that names it
+_CLOCK_SKEW_S = 60.0  # between the hosts that write and read an entry
 
 
 class Entry(BaseModel):
@@ -44,6 +47,12 @@ class Entry(BaseModel):
     digest: str | None = None
     metadata: dict[str, str] | None = None
     deleted: bool = False
+
+    def is_young(self, bucket: Bucket) -> bool:
+        """Return whether the object has most of its bucket's life before it."""
+        age = time.time() - self.mtime.timestamp()
+        # An entry from the future has a wrong time: its writer's clock was ahead, or this one is behind.
+        return -_CLOCK_SKEW_S < age < BUCKET_LIFE_S[bucket] * _STILL_YOUNG
 
 
 class Found(NamedTuple):
@@ -64,6 +73,16 @@ class ObjectBuckets:
         stored = await self._bus.last(bucket_stream(bucket), _meta(bucket, name))
         entry = read_or_skip(Entry, stored)
         return Found(stored.seq if stored else 0, None if entry is None or entry.deleted else entry)
+
+    async def locate(self, bucket: Bucket, name: str) -> tuple[Bucket, Entry | None]:
+        """Return the bucket and the entry of an image. An input without a copy of its own is the result of an edit.
+
+        Raises BrokerUnavailable.
+        """
+        entry = (await self.find(bucket, name)).entry
+        if entry is None and bucket == "inputs":
+            return "results", (await self.find("results", name)).entry
+        return bucket, entry
 
     async def write(
         self,

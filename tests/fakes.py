@@ -65,13 +65,18 @@ class FakeImageStore:
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
         """See ImageStore."""
-        if (bucket, sha256) not in self._kept:
+        kept = self._find(bucket, sha256)
+        if kept is None:
             raise ImageNotFound
-        return self._kept[bucket, sha256][1]
+        return kept[1]
+
+    def _find(self, bucket: Bucket, sha256: str) -> tuple[ImageRef, bytes] | None:
+        kept = self._kept.get((bucket, sha256))
+        return self._kept.get(("results", sha256)) if kept is None and bucket == "inputs" else kept
 
     async def head(self, bucket: Bucket, sha256: str) -> ImageRef | None:
         """See ImageStore."""
-        kept = self._kept.get((bucket, sha256))
+        kept = self._find(bucket, sha256)
         return None if kept is None else kept[0]
 
     async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:

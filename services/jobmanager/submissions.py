@@ -31,8 +31,11 @@ log = logging.getLogger(__name__)
 class Keeper(Protocol):
     """See `shared.image_store.ImageKeeper`."""
 
-    async def keep(self, sha256: str) -> int | None:
-        """Keep an upload; return its number of pixels if that is known. Raises ImageNotFound, BrokerUnavailable."""
+    async def keep(self, sha256: str) -> tuple[int | None, bool]:
+        """Keep an input. Return its number of pixels if that is known, and whether it became a copy without a mark.
+
+        Raises ImageNotFound, BrokerUnavailable.
+        """
 
 
 class SubmissionExaminer:
@@ -68,8 +71,8 @@ class SubmissionExaminer:
                 replay_of=replay_of,
                 submit=_read(delivery.data).model_copy(update={"traceparent": tracing.current_traceparent()}),
             )
-            pixels = await self._keep_inputs(work.submit)
-            if not _is_from_gateway(delivery, address.job_id):
+            pixels, is_copied = await self._keep_inputs(work.submit)
+            if is_copied or not _is_from_gateway(delivery, address.job_id):
                 await self._reserve(work, pixels or 0)
             expected_ms = pixels and self._estimator.duration_ms(work.submit.task, pixels, work.submit.steps)
             return WaitingJob(work, delivery, expected_ms)
@@ -80,20 +83,25 @@ class SubmissionExaminer:
                 await self._refuse(job_id, delivery, error)
             return None
 
-    async def _keep_inputs(self, submit: JobSubmit) -> int | None:
-        """Keep the inputs; return the number of pixels of the image if that is known."""
+    async def _keep_inputs(self, submit: JobSubmit) -> tuple[int | None, bool]:
+        """Keep the inputs; return the number of pixels of the image if that is known, and whether one was copied."""
+        is_copied = False
         for name, sha256 in submit.image_hashes().items():
             try:
-                size = await self._images.keep(sha256)
+                size, is_copy = await self._images.keep(sha256)
             except ImageNotFound as error:
                 message = f"The {name.replace('_', ' ')} of this job is unknown or has expired."
                 raise ImageNotFound(message) from error
+            is_copied |= is_copy
             if name == "image":
                 pixels = size
-        return pixels
+        return pixels, is_copied
 
     async def _reserve(self, work: JobWork, pixels: int) -> None:
-        """Keep the inputs, and room for the result, as a gateway does for the jobs that it submits."""
+        """Keep the inputs, and room for the result, as a gateway does for the jobs that it submits.
+
+        At the end of the job a gateway looks for the marks of these inputs, and deletes those without.
+        """
         inputs = sorted(set(work.submit.image_hashes().values()))
         job = Reservation(inputs=inputs, result_bytes=Reservation.largest_result_bytes(pixels), by_hand=True)
         await self._bus.publish(subjects.waiting_job(work.user, work.job_id), job)

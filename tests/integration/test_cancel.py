@@ -66,11 +66,11 @@ class CancellingStore:
         self._desk = desk
         self._job_id = job_id
 
-    async def keep(self, sha256: str) -> int | None:
+    async def keep(self, sha256: str) -> tuple[int | None, bool]:
         """See Keeper."""
         del sha256
         await self._desk.cancel(self._job_id)
-        return 12
+        return 12, False
 
 
 async def test_the_terminal_event_is_the_last_of_a_job(desk: Desk) -> None:

@@ -103,11 +103,22 @@ async def test_an_unknown_picture_is_not_found(store: ImageStore) -> None:
     assert await store.head("inputs", UNKNOWN) is None
 
 
-async def test_buckets_know_nothing_of_one_another(store: ImageStore) -> None:
-    """A result is not an upload."""
-    ref = await store.put("results", CAT)
+async def test_a_result_is_read_as_an_input(store: ImageStore) -> None:
+    """Without a copy, unless it is uploaded; other buckets know nothing of one another."""
+    result = await store.put("results", CAT)
+    found = await store.head("inputs", result.sha256), await store.get("inputs", result.sha256)
+    uploaded = await store.put("inputs", CAT)
 
-    assert await store.head("inputs", ref.sha256) is None
+    assert found == (result, CAT)
+    assert await store.head("inputs", result.sha256) == uploaded != result
+    assert await store.head("cache", result.sha256) is None
+
+
+async def test_an_input_is_no_result(store: ImageStore) -> None:
+    """What made room in the results is gone there."""
+    upload = await store.put("inputs", CAT)
+
+    assert await store.head("results", upload.sha256) is None
 
 
 async def test_what_is_no_picture_is_not_kept(store: ImageStore) -> None:

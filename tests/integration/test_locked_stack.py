@@ -130,7 +130,10 @@ async def edit_everything(stack: LockedStack) -> None:
         where = {"image": photo, "mask": found["sha256"], "class": job_class}
         await done(stack, task="removal", debug=True, **where)
         await done(stack, task="insertion", reference=cut.json()["sha256"], **where)
-        await done(stack, task="white-balance", image=photo, **{"class": job_class})
+        balanced = await done(stack, task="white-balance", image=photo, **{"class": job_class})
+    result = (await client.get(f"/v1/jobs/{balanced}")).json()["result"]["sha256"]
+    again = (await client.post("/v1/masks", json={"image": result, "box": [100, 50, 300, 280]})).raise_for_status()
+    await done(stack, task="removal", image=result, mask=again.json()["sha256"])
     deleted = await done(stack, task="removal", image=photo, mask=found["sha256"], seed=7)
     (await client.get(f"/v1/jobs/{deleted}/result?format=original")).raise_for_status()
     (await client.delete(f"/v1/jobs/{deleted}", params={"purge": "true"})).raise_for_status()

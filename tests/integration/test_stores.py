@@ -193,6 +193,26 @@ async def test_a_result_that_was_edited_again_makes_room_first(
         await find("bob", refs[3])
 
 
+async def test_a_result_that_an_edit_replaces_makes_room_before_others(
+    bus: Bus, images: NatsImageStore, replica: Replica
+) -> None:
+    """A long chain displaces its own steps; what a waiting job begins from stays, however old it is."""
+    photo = await replica.uploads.store("alice", picture(9))
+    refs = []
+    for number in range(5):
+        result = picture(number, MIB)
+        ref = result.ref.model_copy(update={"bucket": "results"})
+        await bus.publish(subjects.result_mark("alice", f"old{number}", ref.sha256), write_mark(MIB, 1000 + number))
+        refs.append(await images.put("results", result.data, ref))
+    for number in (0, 3):
+        await submit(replica, "alice", f"of{number}", refs[number].sha256)
+    await replica.stores.release_job("alice", "of3")
+    counting = Replica(bus, images)  # a count may be two seconds old
+    await submit(counting, "alice", "new", photo)
+
+    assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, True, False, True]
+
+
 async def test_a_job_is_refused_whose_result_could_not_be_kept(
     bus: Bus, images: NatsImageStore, replica: Replica
 ) -> None:

@@ -126,7 +126,7 @@ async def test_a_result_that_made_room_is_read_from_its_copy(bus: Bus, client: C
 
 
 async def test_an_old_result_begins_an_edit(bus: Bus, client: Client, worker: WorkerByHand) -> None:
-    """The gateway may not store a result again, as it does with an upload that is past half its life."""
+    """The gateway does not store a result again, as it does with an upload that is past half its life."""
     job_id, picture = await finished(client, worker)
     sha256 = hashlib.sha256(picture).hexdigest()
     ref = ImageRef(bucket="results", sha256=sha256, content_type="image/png", width=90, height=70, size_bytes=1)
@@ -247,7 +247,7 @@ async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
 
 
 async def test_the_next_edit_begins_from_a_result(client: Client, desk: Desk) -> None:
-    """By its hash, without another upload; it is then an image of the owner like any other."""
+    """By its hash, without another upload; it is an image of the owner like any other."""
     async with desk.manager(), desk.worker():
         job_id = await submit(client)
         await desk.done(job_id)

@@ -13,7 +13,7 @@ from shared import subjects
 from shared.image_codec import encode_png
 from shared.image_store import digest
 from shared.jobs import parse_event
-from shared.marks import REMOVED, is_result_marked, mark_result, unmark_result
+from shared.marks import REMOVED, is_result_needed, mark_result, unmark_result
 from shared.messages import Done, ImageRef
 from shared.topology import JOB_EV, OWNED
 
@@ -73,7 +73,7 @@ async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> No
         if end is not None and sha256 not in wanted:
             if mark.data != REMOVED:  # a deletion of the job may have taken it away before the bytes were stored
                 await unmark_result(bus, work.user, work.job_id, sha256)
-            await images.remove("results", sha256, partial(is_result_marked, bus, sha256))
+            await images.remove("results", sha256, partial(is_result_needed, bus, sha256))
 
 
 def count_outside_changes(before: Rgb | Rgba | Deep, after: Rgb | Rgba | Deep, region: Grey | None) -> int:

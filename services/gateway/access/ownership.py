@@ -17,7 +17,7 @@ from cachetools import TTLCache
 
 from shared import subjects
 from shared.errors import WrongLastSequence
-from shared.marks import REMOVED, Mark, read_mark, write_mark
+from shared.marks import NEVER, REMOVED, Mark, read_mark, write_mark
 from shared.topology import JOB_LOG, JOBS, OWNED
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class Ownership(Protocol):
 
     async def still_owns_image(self, owner: str, sha256: str) -> bool:
         """Return the same as `owns_image`, from the broker."""
+
+    async def still_has(self, owner: str, sha256: str) -> bool:
+        """Return whether the owner has the input of a new job, as an image or as a result, from the broker.
+
+        A result that is edited further counts as never used: where room is short, it goes before those that are not.
+        """
 
     def cached_seq(self, owner: str, sha256: str) -> int:
         """Return the sequence of the image's mark as it was last seen, within the last minute; else 0."""
@@ -129,6 +135,22 @@ class _ImageMarks:
         """See Ownership."""
         is_marked = await self._read(owner, sha256)
         return self.owns_unmarked if is_marked is None else is_marked
+
+    async def still_has(self, owner: str, sha256: str) -> bool:
+        """See Ownership."""
+        is_marked = await self._read(owner, sha256)
+        is_result = not is_marked and await self._edit_result(owner, sha256)
+        return is_marked or is_result or (self.owns_unmarked and is_marked is None)
+
+    async def _edit_result(self, owner: str, sha256: str) -> bool:
+        is_result = False
+        for stored in await self._bus.history(OWNED, self.result_marks(owner, sha256)):
+            mark = read_mark(stored.data)
+            if mark is not None and mark.used_at != NEVER:
+                with contextlib.suppress(WrongLastSequence):  # removed meanwhile, or edited by another job
+                    await self._bus.publish(stored.subject, write_mark(mark.size_bytes, NEVER), expect_last=stored.seq)
+            is_result |= mark is not None
+        return is_result
 
     def cached_seq(self, owner: str, sha256: str) -> int:
         """See Ownership."""

@@ -18,7 +18,7 @@ from services.gateway.core.fullness import measure
 from services.gateway.limits.ledger import marks_ledger, read_waiting, waiting_ledger
 from shared import subjects
 from shared.derived import Derived
-from shared.errors import ArtMancerError, Busy, ImageNotFound, WrongLastSequence
+from shared.errors import ArtMancerError, Busy, Conflict, ImageNotFound, WrongLastSequence
 from shared.job_events import load_record
 from shared.marks import REMOVED, Mark, Reservation, is_result_marked, read_mark, remove_debug_images
 from shared.messages import Cancelled, Done, Failed
@@ -168,7 +168,7 @@ class Stores:
 
     async def _evict(self, marks: Ledger[Mark], bucket: Kept, need: _Need, waiting: Ledger[Reservation]) -> None:
         """Delete the least recently used images that no unsettled job names, and count down what is needed."""
-        named = _inputs_of(waiting) if bucket == "inputs" else set()
+        named = {sha256 for job in waiting.entries.values() for sha256 in job.inputs}
         spare = [each for each in _in_bucket(marks, bucket) if each[1].size_bytes and each[2] not in named]
         if sum(mark.size_bytes for _, mark, _ in spare) < max(need.over_share, need.over_bucket):
             return  # it would not help
@@ -189,9 +189,11 @@ class Stores:
     async def _remove(self, bucket: Kept, sha256: str) -> bool:
         async def is_needed() -> bool:
             if bucket == "results":
-                return await is_result_marked(self._bus, sha256)
-            owners = await self._bus.history(OWNED, subjects.image_owners(sha256))
-            return any(read_mark(stored.data) for stored in owners) or await self._leave_to_job(sha256)
+                is_marked = await is_result_marked(self._bus, sha256)
+            else:
+                owners = await self._bus.history(OWNED, subjects.image_owners(sha256))
+                is_marked = any(read_mark(stored.data) for stored in owners)
+            return is_marked or await self._leave_to_job(sha256)
 
         if removed := await self._images.remove(bucket, sha256, is_needed):
             await self._derived.remove(sha256)
@@ -211,11 +213,13 @@ class Stores:
         return False
 
     async def remove_image(self, owner: str, sha256: str) -> None:
-        """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound.
+        """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound, Conflict.
 
         An unsettled job keeps the bytes of its inputs until it ends.
         """
         if not await self._ownership.remove_image(owner, sha256):
+            if await self._ownership.owns_result(owner, sha256):
+                raise Conflict("This image is the result of a job; delete the job with its data instead.")
             raise ImageNotFound
         waiting = await self._read_waiting()
         naming = [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]
@@ -265,7 +269,7 @@ class Stores:
         self._all_waiting().set(subject, job)
         seq, owned = await self._store_waiting(owner, subject, job)
         self._ours[job_id] = _Entry(subject, seq)
-        unsure = (self._ownership.still_owns_image(owner, sha256) for sha256 in inputs if sha256 != owned)
+        unsure = (self._ownership.still_has(owner, sha256) for sha256 in inputs if sha256 != owned)
         return all(await asyncio.gather(*unsure))
 
     async def _store_waiting(self, owner: str, subject: str, job: Reservation) -> tuple[int, str | None]:
@@ -301,6 +305,7 @@ class Stores:
         await self._bus.publish(subject, REMOVED, headers=_RELEASED)
         for sha256 in job.inputs if job else ():
             await self._remove("inputs", sha256)
+            await self._remove("results", sha256)
 
     async def _sweep(self, marks: Ledger[Mark], waiting: Ledger[Reservation]) -> None:
         """Release the ended jobs of one owner, now and then: each job costs a read."""
@@ -343,7 +348,3 @@ def _in_bucket(marks: Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]
     """Return the marks of the images in a bucket: subject, mark and hash."""
     entries = marks.entries.items()
     return [(key, mark, key.rpartition(".")[2]) for key, mark in entries if subjects.bucket_of_mark(key) == bucket]
-
-
-def _inputs_of(waiting: Ledger[Reservation]) -> set[str]:
-    return {sha256 for job in waiting.entries.values() for sha256 in job.inputs}

@@ -124,13 +124,10 @@ class Uploads:
             return await read(copy)
 
     async def has(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner has the image, or had it within the last minute. Raises BrokerUnavailable.
-
-        The result of one of the owner's jobs becomes an image of the owner, so that the next edit can begin from it.
-        """
+        """Return whether the owner has the image or the result, or had it a minute ago. Raises BrokerUnavailable."""
         if (owner, sha256) in self._seen:
             return True
-        if await self.find(owner, sha256) is None and not await self._adopt_result(owner, sha256):
+        if await self.find_with_results(owner, sha256) is None:
             return False
         self._seen[owner, sha256] = True
         return True
@@ -175,17 +172,7 @@ class Uploads:
     async def _find_result(self, owner: str, sha256: str) -> ImageRef | None:
         if not is_sha256(sha256) or not await self._ownership.owns_result(owner, sha256):
             return None
-        return await self._images.describe(sha256, "results")  # `head` would store an old one again
-
-    async def _adopt_result(self, owner: str, sha256: str) -> bool:
-        ref = await self._find_result(owner, sha256)
-        if ref is None:
-            return False
-        try:
-            await self.adopt(owner, ref)
-        except ImageNotFound:
-            return False
-        return True
+        return await self._images.head("results", sha256)
 
     async def is_empty_mask(self, sha256: str) -> bool:
         """Return whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""

@@ -74,7 +74,7 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
     },
 )
 async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner, wanted: WantedImage) -> Response:
-    """Check whether an image is stored with all its bytes, which can save an upload."""
+    """Check whether an image or a result is stored with all its bytes, which can save an upload."""
     ref = await _require_image(deps, owner, sha256, wanted)
     headers = {**image_headers(ref), "Content-Type": ref.content_type, "Content-Length": str(ref.size_bytes)}
     return Response(headers=headers)
@@ -88,7 +88,7 @@ async def look_for_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOw
 async def download_image(
     sha256: ImageName, request: Request, deps: InjectedDeps, owner: CurrentOwner, wanted: WantedImage
 ) -> Response:
-    """Download an uploaded image or a found mask, byte for byte, or upright in a format that a browser shows."""
+    """Download an upload, a found mask or a result, byte for byte, or upright in a format that a browser shows."""
     ref = await _require_image(deps, owner, sha256, wanted)
     return await image_response(deps.images, ref, request.headers)
 
@@ -98,10 +98,13 @@ async def download_image(
     status_code=204,
     response_class=Response,
     response_description="The image is no longer yours.",
-    responses=can_fail(404, 503),
+    responses=can_fail(404, 409, 503),
 )
 async def delete_image(sha256: ImageName, deps: InjectedDeps, owner: CurrentOwner) -> Response:
-    """Delete an uploaded image or a found mask. A job that has not ended keeps its images until it ends."""
+    """Delete an uploaded image or a found mask. A job that has not ended keeps its images until it ends.
+
+    A result goes with its job.
+    """
     if not is_sha256(sha256):
         raise ImageNotFound
     await deps.stores.remove_image(owner, sha256)
@@ -146,7 +149,7 @@ async def extract_object(
 
 
 async def _require_image(deps: Deps, owner: str, sha256: str, wanted: Wanted | None) -> ImageRef:
-    ref = await deps.uploads.find(owner, sha256)
+    ref = await deps.uploads.find_with_results(owner, sha256)
     if ref is None:
         raise ImageNotFound
     return ref if wanted is None else (await deps.renditions.of_image(ref, wanted)).image
