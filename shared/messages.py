@@ -7,6 +7,7 @@ letter. New fields need defaults; `v` rises only if older consumers must not act
 
 from __future__ import annotations
 
+import operator
 import time
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeAlias
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from shared import versions
 from shared.subjects import TOKEN
 
+# A field that is new since release 0.1.0, which refuses unknown fields, is left out where it has nothing to state.
+_is_empty = operator.not_
 _NAMES, _NAME_LENGTH = 16, 100
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Token = Annotated[str, Field(pattern=f"^{TOKEN}$")]
@@ -202,8 +205,9 @@ class Done(_JobEvent):
     timings_ms: dict[str, Count] = Field(default_factory=dict)
     debug: str | None = None  # the name of a debug session
     recipe: str | None = None  # the images and words for the model; None: the engine has no recipes
-    windows: list[tuple[int, int, int, int]] = Field(default_factory=list)  # painted: x, y, width, height in pixels
-    adapters: dict[str, Sha256] = Field(default_factory=dict)  # that were on
+    # painted: x, y, width, height in pixels
+    windows: list[tuple[int, int, int, int]] = Field(default_factory=list, exclude_if=_is_empty)
+    adapters: dict[str, Sha256] = Field(default_factory=dict, exclude_if=_is_empty)  # that were on
     changed_box: tuple[Count, Count, Count, Count] | None = None  # with all changes: x, y, width, height; None: unknown
     patch: ImageRef | None = None  # bucket results: the part of the result in that box
     source_type: str | None = None  # the IPTC address that the result states, see shared/source_types.py
@@ -493,7 +497,7 @@ class ExtractRequest(Message):
     type: Literal["img.extract"] = "img.extract"
     image: Sha256  # bucket inputs
     mask: Sha256  # bucket inputs
-    transparent: bool = False  # the ground; else white
+    transparent: bool = Field(default=False, exclude_if=_is_empty)  # the ground; else white
     in_place: bool | None = None  # on a transparent ground of the photo's size, where it stood, instead of in a square
 
 

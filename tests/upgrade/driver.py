@@ -49,7 +49,12 @@ class Cause:
 
 
 NAMED = (
-    Cause("a gateway of 0.1.0 starts and has no streams yet", "gateway: old beside new", "503", "broker_unavailable"),
+    Cause(
+        "a gateway of 0.1.0 starts and has no streams yet",
+        "gateway: old beside new",
+        "503",
+        "message broker is not available",
+    ),
     Cause("a gateway of 0.1.0 cannot read the end of a job of a newer worker", "old", "409", "still running"),
 )
 

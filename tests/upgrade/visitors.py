@@ -102,7 +102,7 @@ class Visitors:
             earlier = self._dice.choice(self.ended)
             await self._ask("earlier job", "GET", f"/v1/jobs/{earlier}", 200)
             await self._ask("earlier result", "GET", f"/v1/jobs/{earlier}/result", 200)
-        await self._ask("list", "GET", "/v1/jobs", 200)
+        await self._look_at_list()
 
     async def _edit(self, body: dict[str, Any]) -> None:
         accepted = await self._ask("submit", "POST", "/v1/jobs", 202, json=body)
@@ -128,6 +128,11 @@ class Visitors:
         if await self._follow("web stream", f"/api/generate/stream/{job}", "data:") == "error":
             self._fail("web job", "ended with an error")
         await self._ask("web result", "GET", f"/api/generate/result/{job}", 200)
+
+    async def _look_at_list(self) -> None:
+        listed = await self._ask("list", "GET", "/v1/jobs", 200)
+        if listed is not None and self.ended and self.ended[-1] not in {job["id"] for job in listed.json()["jobs"]}:
+            self._fail("list", f"it lacks {self.ended[-1]}, which is done")
 
     async def _ask(self, name: str, method: str, path: str, status: int, **given: Any) -> httpx.Response | None:
         self.counts[name] += 1
