@@ -61,6 +61,10 @@ class Box(NamedTuple):
         """Return whether the point lies inside."""
         return self.x0 <= x < self.x1 and self.y0 <= y < self.y1
 
+    def encloses(self, other: Box) -> bool:
+        """Return whether the other box lies inside."""
+        return self.x0 <= other.x0 and self.y0 <= other.y0 and other.x1 <= self.x1 and other.y1 <= self.y1
+
 
 def whole_image(pixels: Pixels) -> Box:
     """Return the box that covers the image."""

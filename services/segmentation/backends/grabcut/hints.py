@@ -38,6 +38,10 @@ class Hints(Protocol):
         """Points of the drawing, for the choice of a view."""
 
     @property
+    def first(self) -> Click | None:
+        """The click on the object with which the drawing began; None for one that is drawn at once."""
+
+    @property
     def extent_px(self) -> float:
         """The object's size in image pixels if the drawing shows it, else 0."""
 
@@ -52,6 +56,11 @@ class Clicks:
     clicks: tuple[Click, ...]
     extent_px: float = 0.0
 
+    @property
+    def first(self) -> Click | None:
+        """See Hints."""
+        return next((click for click in self.clicks if click.positive), None)
+
     def write(self, labels: Grey, frame: Frame) -> None:
         """Label the discs as sure object or sure background."""
         radius = _DOT_SHARE * max(labels.shape)
@@ -62,6 +71,8 @@ class Clicks:
 
 class Strokes:
     """Lines drawn by hand; all pixels under them become sure labels."""
+
+    first = None
 
     def __init__(self, strokes: Sequence[Stroke], limits: Box) -> None:
         self._strokes = strokes
@@ -88,6 +99,8 @@ class Strokes:
 
 class Painting:
     """An area painted over the object, often past its edge: the core is sure, the rim is not."""
+
+    first = None
 
     def __init__(self, area: Grey, limits: Box) -> None:
         self._area = area

@@ -17,7 +17,7 @@ from services.segmentation.geometry import Frame, bounding_box, enclosing_box, s
 from services.segmentation.masks import binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,7 +55,7 @@ class View:
 def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     """Return up to `wanted` drafts, best first, or none. Compute closer views only if needed."""
     rated = []
-    for window in _windows(scene.limits, hints.clicks):
+    for window in _windows(scene.limits, hints):
         view = _rate(scene, window, hints)
         if view is not None:
             rated.append(view)
@@ -77,17 +77,29 @@ def outline(limits: Box, click: Click, seen: SeenFeatures) -> Outlined | None:
     return Outlined(chosen, float(prior[chosen > 0].mean()) / 255 if chosen.any() else 0.0)
 
 
-def _windows(limits: Box, clicks: Sequence[Click]) -> Iterable[Box]:
-    """Return the whole image, then squares around the drawing that are large enough to contain it."""
-    drawn = enclosing_box((click.x, click.y) for click in clicks if click.positive)
-    x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
+def _windows(limits: Box, hints: Hints) -> Iterable[Box]:
+    """Return the whole image, then squares that are large enough to contain the drawing, without duplicates.
+
+    Later clicks take the squares of the first one that they leave room in: the saliency of those is known.
+    """
+    drawn = enclosing_box((click.x, click.y) for click in hints.clicks if click.positive)
+    if hints.first is not None:
+        room = drawn.with_margin((_SPARE - 1) / 2 * drawn.long_side, limits)
+        squares = _squares(limits, enclosing_box([hints.first[:2]]))
+        if kept := [square for square in squares if square.encloses(room)]:
+            return dict.fromkeys([limits, *kept])
     windows = [limits]
     if drawn.long_side > _SPREAD_SHARE * limits.long_side:
         windows.append(drawn.with_margin(_SPREAD_MARGIN * drawn.long_side, limits))
+    return dict.fromkeys([*windows, *_squares(limits, drawn)])
+
+
+def _squares(limits: Box, drawn: Box) -> Iterator[Box]:
+    """Yield squares around a drawing, the largest first."""
+    x, y = (drawn.x0 + drawn.x1) / 2, (drawn.y0 + drawn.y1) / 2
     for share in _SHARES:
         side = max(1, round(share * limits.long_side), round(_SPARE * drawn.long_side))
-        windows.append(square_box(x, y, side, limits))
-    return dict.fromkeys(windows)  # removes duplicates
+        yield square_box(x, y, side, limits)
 
 
 def _rate(scene: Scene, window: Box, hints: Hints) -> View | None:

@@ -84,6 +84,18 @@ def test_an_agreeing_click_computes_nothing() -> None:
 
 
 @needs_weights
+def test_a_later_click_looks_at_no_new_view() -> None:
+    """The views of the first click on the shuttle contain the second one too."""
+    engine, features = load("grabcut", WITH_WEIGHTS), LocalFeatures()
+    engine.segment(ASTRONAUT, click((420, 154, True)), features, never_cancel)
+    looks = {name for name in features.arrays if name.startswith("u2netp")}
+
+    engine.segment(ASTRONAUT, click((420, 154, True), (430, 51, True)), features, never_cancel)
+
+    assert {name for name in features.arrays if name.startswith("u2netp")} == looks
+
+
+@needs_weights
 def test_a_second_click_leaves_what_is_right() -> None:
     """A click on the table beside the saucer takes a leak away, and nothing else."""
     first = find(COFFEE, click((280, 90, True)))
