@@ -106,7 +106,7 @@ async def _rehearse(fleet: Fleet, account: Account, given: argparse.Namespace) -
 
 async def _change(fleet: Fleet, account: Account, given: argparse.Namespace) -> None:
     account.say("new users")
-    fleet.update_users("new")
+    await fleet.update_users("new")
     up = ORDER[: ORDER.index(given.until) + 1]
     for release, gone, order in (("new", "old", up), ("old", "new", tuple(reversed(up)))):
         for role in order:

@@ -107,10 +107,17 @@ class Fleet:
         await self.broker.start()
         return self.broker
 
-    def update_users(self, release: str) -> None:
-        """Write the users of a release and have the broker read them, as an operator does."""
+    async def update_users(self, release: str) -> None:
+        """Write the users of a release and have the broker read them, as an operator does: twice (docs/deploy.md)."""
         make_credentials(self.trees[release], self.keys.folder)
-        self.broker.reload()
+        for number in (1, 2):
+            self.broker.reload()
+            await wait_until(lambda number=number: self._reloads() == number, "the broker has read its users")  # type: ignore[misc]
+        async with connected(self.keys, self.broker, _WEBHOOKS) as bus:  # an account that is new since 0.1.0
+            await bus.first(JOBS, subjects.ALL_RECORDS)
+
+    def _reloads(self) -> int:
+        return sum("Reloaded server configuration" in line for line in self.broker.said)
 
     async def start(self, release: str, role: str) -> None:
         """Start one process and return once it has started."""
