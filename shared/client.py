@@ -14,12 +14,19 @@ from nats.aio.client import Client
 
 if TYPE_CHECKING:
     from nats.aio.client import Srv
+    from nats.aio.msg import Msg
 
 _CLOSE_S = 1.0
 
 
 class HealingClient(Client):
     """A client that reconnects forever and does not stop at a broker that hangs or replies too late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replies = b""  # the beginning of the subjects of all replies
+        self._requests = 0
+        self._asked: dict[str, asyncio.Future[Msg]] = {}
 
     def use_seed(self, seed: str) -> None:
         """Use this key from the next connection on."""
@@ -31,6 +38,47 @@ class HealingClient(Client):
         writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
         certificate = None if writer is None else writer.get_extra_info("peercert")
         return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else 0.0
+
+    async def _request_new_style(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout: float | None = 1,  # noqa: ASYNC109 (as the client has it)
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        # Reads random bytes for each request, and wakes a task for each reply: see `_process_msg`.
+        if self.is_draining_pubs:
+            raise nats.errors.ConnectionDrainingError
+        if not self._replies:
+            self._replies = f"{self.new_inbox()}.".encode()
+            await self.subscribe(f"{self._replies.decode()}*")
+        self._requests += 1
+        token = str(self._requests)
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._asked[token] = future
+        try:
+            await self.publish(subject, payload, f"{self._replies.decode()}{token}", headers)
+            return await asyncio.wait_for(future, timeout)
+        except TimeoutError:
+            raise nats.errors.TimeoutError from None
+        finally:
+            del self._asked[token]
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        # Puts each reply into a queue, from which a task takes it: a quarter of the CPU time of a request.
+        if not self._replies or not subject.startswith(self._replies):
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        future = self._asked.get(subject[len(self._replies) :].decode())
+        if future is not None and not future.done():
+            future.set_result(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        # Decodes each name and each value by itself, and looks at each character of a name: three times the CPU time.
+        parsed = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n"))
+        named = ((name.strip(), value) for name, colon, value in parsed if colon)
+        return {name: value.strip() for name, value in named if name.isascii() and len(name.split()) == 1}
 
     async def _process_err(self, err_msg: str) -> None:
         # Closes the client forever when the broker ends the connection with an error.

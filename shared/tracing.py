@@ -97,8 +97,9 @@ def link_to(context: Context) -> tuple[Link, ...]:
 
 @contextlib.contextmanager
 def publish_span(name: str, headers: MutableMapping[str, str]) -> Iterator[None]:
-    """Run the block, which publishes a message with these headers, in a span; without a trace do nothing else."""
-    if not trace.get_current_span().get_span_context().is_valid:
+    """Run the block, which publishes a message with these headers, in a span; without an exporter pass the trace on."""
+    if not trace.get_current_span().is_recording():
+        _W3C.inject(headers)
         yield
         return
     with span(name, kind=SpanKind.PRODUCER):

@@ -227,3 +227,29 @@ async def test_a_broker_that_lets_us_in_and_then_says_nothing_leaves_nothing_beh
 
     assert len(visits) == 3
     assert (running.count("Client._ping_interval "), running.count("Client._flusher ")) == (1, 1)
+
+
+async def test_a_reply_that_comes_too_late_is_not_taken_for_the_next_one() -> None:
+    """Each request waits for its own reply. The header of a reply is read as it was written."""
+    asked: list[bytes] = []
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(PONG)
+        while line := await reader.readline():
+            if line == PING:
+                writer.write(PONG)
+            if line.startswith(b"PUB"):
+                asked.append(line.split()[2])
+            for inbox in asked if len(asked) == 2 else ():
+                header = b"NATS/1.0\r\nA: b:c \r\nb\xc3\xa4d: x\r\nno name: x\r\nD:\xc3\xa9\r\n\r\n"
+                body = header + inbox.rpartition(b".")[2]
+                writer.write(b"HMSG %s 1 %d %d\r\n%s\r\n" % (inbox, len(header), len(body), body))
+
+    async with broker(talk) as address, open_bus(settings(address), "x") as bus:
+        with pytest.raises(BrokerUnavailable):
+            await bus.request("a", timeout_s=0.2)
+        reply = await bus.request("b")
+
+    assert reply.data == asked[1].rpartition(b".")[2]
+    assert reply.headers == {"A": "b:c", "D": "é"}
