@@ -100,17 +100,27 @@ class Deps:
             raise Unavailable(" ".join(weak))
 
 
-# `async`, because FastAPI calls a plain function in a thread, for every request.
-async def _deps(request: Request) -> Deps:
+def deps_of(request: Request) -> Deps:
+    """Return the parts, for a route that FastAPI would make slow: each dependency takes as long as a small read."""
     return cast("Deps", request.app.state.deps)
 
 
-async def _principal(request: Request) -> Principal:
+def principal_of(request: Request) -> Principal:
+    """Return the principal of the request, for the same routes."""
     return cast("Principal", request.scope["principal"])
 
 
+# `async`, because FastAPI calls a plain function in a thread, for every request.
+async def _deps(request: Request) -> Deps:
+    return deps_of(request)
+
+
+async def _principal(request: Request) -> Principal:
+    return principal_of(request)
+
+
 async def _owner(request: Request) -> str:
-    return cast("Principal", request.scope["principal"]).owner
+    return principal_of(request).owner
 
 
 InjectedDeps = Annotated[Deps, Depends(_deps)]

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from services.gateway.core import listing
 from services.gateway.core.deletion import delete_job
 from services.gateway.core.jobs import done_of
-from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
+from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps, deps_of, principal_of
 from services.gateway.http.image_response import image_response
 from services.gateway.http.json_body import json_body
 from services.gateway.v1.job_views import job_of, links_of, write_receipt
@@ -27,7 +27,7 @@ from shared.errors import BadInput, JobCancelled
 from shared.messages import Done, ImageRef, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
-SubmissionBody = Annotated[JobSubmission, Depends(json_body(JobSubmission))]
+_read_submission = json_body(JobSubmission)
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -49,6 +49,7 @@ WantsPatch = Annotated[
 @router.post(
     "",
     status_code=202,
+    response_model=AcceptedJob,
     response_description="The job is accepted.",
     openapi_extra=json_request(JobSubmission),
     responses={
@@ -57,20 +58,15 @@ WantsPatch = Annotated[
         409: describe_error(409, FORGOTTEN),
     },
 )
-async def submit_job(
-    submission: SubmissionBody,
-    response: Response,
-    deps: InjectedDeps,
-    principal: CurrentPrincipal,
-    key: IdempotencyKey = None,
-) -> AcceptedJob:
+async def submit_job(request: Request, key: IdempotencyKey = None) -> Response:
     """Submit an edit. The job is stored before the response and runs to its end, also after the client disconnects."""
+    deps, principal = deps_of(request), principal_of(request)
+    submission = await _read_submission(request)
     job_id, is_new = await submit(deps.jobs, deps.uploads, principal.owner, key, submission)
     status = JobState.QUEUED if is_new else (await deps.jobs.find(principal.owner, job_id)).state
     links = links_of(job_id, deps.url_signer(principal))
-    response.status_code = 202 if is_new else 200
-    response.headers["Location"] = links.self_
-    return AcceptedJob(id=job_id, status=status, links=links)
+    accepted = AcceptedJob(id=job_id, status=status, links=links).model_dump_json(by_alias=True)
+    return Response(accepted, 202 if is_new else 200, {"Location": links.self_}, "application/json")
 
 
 @router.get("", response_description="A page of jobs.", responses=can_fail(422, 503))
