@@ -238,9 +238,10 @@ def job_of_result_mark(subject: str) -> str:
     return subject.split(".")[4]
 
 
-def owned_by(owner: str) -> str:
-    """Match all keys of one owner in the bucket `owned`."""
-    return f"$KV.owned.{token(owner)}.>"
+def marks_of(owner: str | None) -> tuple[str, str]:
+    """Match the marks of one owner, or of all, in the bucket `owned`: of uploads, and of results."""
+    name = "*" if owner is None else token(owner)
+    return f"$KV.owned.{name}.*", f"$KV.owned.{name}.results.*.*"
 
 
 def result_mark(owner: str, job_id: str, sha256: str) -> str:

@@ -67,8 +67,8 @@ class Ownership(Protocol):
     async def remove_image(self, owner: str, sha256: str) -> bool:
         """Make the owner no longer one of the image's owners; return whether the owner was."""
 
-    def marks(self, owner: str) -> str:
-        """Return the subject pattern of the owner's entries in the bucket `owned`."""
+    def marks(self, owner: str) -> tuple[str, ...]:
+        """Return the subject patterns of the owner's marks in the bucket `owned`."""
 
     def result_marks(self, owner: str, sha256: str) -> str:
         """Return the subject pattern of the marks of the owner's jobs that have this result."""
@@ -206,10 +206,10 @@ class SingleOwner(_ImageMarks):
 
     owns_unmarked = True
 
-    def marks(self, owner: str) -> str:
+    def marks(self, owner: str) -> tuple[str, ...]:
         """See Ownership."""
         del owner
-        return subjects.ALL_OWNED
+        return subjects.marks_of(None)
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""
@@ -254,9 +254,9 @@ class StoredOwnership(_ImageMarks):
         super().__init__(bus, clock, monotonic)
         self._jobs: TTLCache[tuple[str, str], None] = TTLCache(_CACHE_ENTRIES, _CACHE_S, monotonic)
 
-    def marks(self, owner: str) -> str:
+    def marks(self, owner: str) -> tuple[str, ...]:
         """See Ownership."""
-        return subjects.owned_by(owner)
+        return subjects.marks_of(owner)
 
     async def owned_job(self, owner: str, job_id: str, load: LoadJob) -> JobRecord | None:
         """See Ownership."""

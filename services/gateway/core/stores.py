@@ -86,7 +86,7 @@ class Stores:
         self._derived = Derived(bus, images)
         self._ownership = ownership
         self._share = share
-        self._ledgers: TTLCache[str, Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
+        self._ledgers: TTLCache[tuple[str, ...], Ledger[Mark]] = TTLCache(_LEDGERS, _LEDGER_VALID_S, clock)
         self._waiting: TTLCache[str, Ledger[Reservation]] = TTLCache(1, _LEDGER_VALID_S, clock)
         self._fill: TTLCache[str, tuple[int, int]] = TTLCache(8, _FILL_VALID_S, clock)
         self._ours: LRUCache[str, _Entry] = LRUCache(_OURS)  # the jobs that this gateway has submitted
@@ -130,11 +130,11 @@ class Stores:
         return waiting
 
     def _all_waiting(self) -> Ledger[Reservation]:
-        return self._waiting.setdefault(subjects.ALL_WAITING, waiting_ledger())
+        return self._waiting.get("") or self._waiting.setdefault("", waiting_ledger())
 
     def _marks_of(self, owner: str) -> Ledger[Mark]:
-        pattern = self._ownership.marks(owner)
-        return self._ledgers.setdefault(pattern, marks_ledger(pattern))
+        patterns = self._ownership.marks(owner)
+        return self._ledgers.get(patterns) or self._ledgers.setdefault(patterns, marks_ledger(patterns))
 
     async def _compute_need(
         self, marks: Ledger[Mark], bucket: Kept, size_bytes: int, waiting: Ledger[Reservation]
@@ -147,11 +147,7 @@ class Stores:
         else:
             reserved = waiting.totals.total()
             filled += reserved
-            used += (
-                reserved
-                if marks.pattern == subjects.ALL_OWNED
-                else waiting.totals[subjects.owner_of_entry(marks.pattern)]
-            )
+            used += reserved if marks.owner is None else waiting.totals[marks.owner]
         _, share = await self._limits(bucket)
         share = max(share, size_bytes)  # a share smaller than one image would be none
         return _Need(used + size_bytes - share, filled + size_bytes - _FULL * capacity)
@@ -269,8 +265,8 @@ class Stores:
         self._all_waiting().set(subject, job)
         seq, owned = await self._store_waiting(owner, subject, job)
         self._ours[job_id] = _Entry(subject, seq)
-        unsure = (self._ownership.still_has(owner, sha256) for sha256 in inputs if sha256 != owned)
-        return all(await asyncio.gather(*unsure))
+        owns = [self._ownership.still_has(owner, sha256) for sha256 in inputs if sha256 != owned]
+        return await owns[0] if len(owns) == 1 else all(await asyncio.gather(*owns))  # a task costs as much as a read
 
     async def _store_waiting(self, owner: str, subject: str, job: Reservation) -> tuple[int, str | None]:
         """Store the entry of a waiting job; return its sequence and the input that the owner certainly had then.
@@ -311,8 +307,8 @@ class Stores:
         """Release the ended jobs of one owner, now and then: each job costs a read."""
         if time.monotonic() - marks.swept_at > _SWEEP_EVERY_S:
             marks.swept_at = time.monotonic()
-            prefix = marks.pattern.removesuffix(">")
-            await self._release_ended(waiting, [subject for subject in waiting.entries if subject.startswith(prefix)])
+            theirs = [key for key in waiting.entries if marks.owner in {None, subjects.owner_of_entry(key)}]
+            await self._release_ended(waiting, theirs)
 
     async def _release_ended(self, waiting: Ledger[Reservation], keys: list[str]) -> None:
         """Release the jobs that ended unseen by any gateway, for example during a restart."""

@@ -125,12 +125,16 @@ class Uploads:
 
     async def has(self, owner: str, sha256: str) -> bool:
         """Return whether the owner has the image or the result, or had it a minute ago. Raises BrokerUnavailable."""
-        if (owner, sha256) in self._seen:
+        if self.had_lately(owner, sha256):
             return True
         if await self.find_with_results(owner, sha256) is None:
             return False
         self._seen[owner, sha256] = True
         return True
+
+    def had_lately(self, owner: str, sha256: str) -> bool:
+        """Return whether the owner was found to have the image within the last minute."""
+        return (owner, sha256) in self._seen
 
     async def store(self, owner: str, upload: Upload) -> str:
         """Store the image unless the owner has it, and return its SHA-256. Raises Busy, BrokerUnavailable."""

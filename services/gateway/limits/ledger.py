@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Ledger(Generic[T]):
-    """The entries on a subject pattern, by subject, up to a sequence of the bucket `owned`."""
+    """The entries on subject patterns, by subject, each up to a sequence of the bucket `owned`."""
 
-    pattern: str
+    patterns: tuple[str, ...]
     read: Callable[[StoredMessage], T | None]
     measure: Callable[[str, T], tuple[str, int]]
     """Return what an entry counts for, and its bytes."""
-    seq: int = 0
+    seqs: Counter[str] = field(default_factory=Counter)  # by pattern
     read_at: float = float("-inf")
     swept_at: float = float("-inf")
     entries: dict[str, T] = field(default_factory=dict)
@@ -39,14 +39,23 @@ class Ledger(Generic[T]):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     admitted: Counter[Kept] = field(default_factory=Counter)  # bytes for which room was made since the last time
 
+    @property
+    def owner(self) -> str | None:
+        """Return the owner of these entries, None for a ledger of the entries of all owners."""
+        owner = subjects.owner_of_entry(self.patterns[0])
+        return None if owner == "*" else owner
+
     async def refresh(self, bus: Bus) -> None:
         """Read the marks written since the last time. Raises BrokerUnavailable."""
         started_at = time.monotonic()
-        for stored in await bus.history(OWNED, self.pattern, after=self.seq):
-            self.seq = max(self.seq, stored.seq)
-            self.set(stored.subject, self.read(stored))
+        await asyncio.gather(*(self._read(bus, pattern) for pattern in self.patterns))
         self.read_at = started_at
         self.admitted.clear()
+
+    async def _read(self, bus: Bus, pattern: str) -> None:
+        for stored in await bus.history(OWNED, pattern, after=self.seqs[pattern]):
+            self.seqs[pattern] = max(self.seqs[pattern], stored.seq)
+            self.set(stored.subject, self.read(stored))
 
     def set(self, subject: str, entry: T | None) -> None:
         """Replace an entry, or remove it."""
@@ -59,8 +68,8 @@ class Ledger(Generic[T]):
             self.entries[subject] = entry
 
 
-def marks_ledger(pattern: str) -> Ledger[Mark]:
-    """Return a ledger of the marks on a pattern, counted by bucket."""
+def marks_ledger(patterns: tuple[str, ...]) -> Ledger[Mark]:
+    """Return a ledger of the marks on some patterns, counted by bucket."""
 
     def read(stored: StoredMessage) -> Mark | None:
         return read_mark(stored.data)
@@ -68,7 +77,7 @@ def marks_ledger(pattern: str) -> Ledger[Mark]:
     def measure(subject: str, mark: Mark) -> tuple[str, int]:
         return subjects.bucket_of_mark(subject), mark.size_bytes
 
-    return Ledger(pattern, read, measure)
+    return Ledger(patterns, read, measure)
 
 
 def waiting_ledger() -> Ledger[Reservation]:
@@ -77,7 +86,7 @@ def waiting_ledger() -> Ledger[Reservation]:
     def measure(subject: str, job: Reservation) -> tuple[str, int]:
         return subjects.owner_of_entry(subject), job.result_bytes
 
-    return Ledger(subjects.ALL_WAITING, read_waiting, measure)
+    return Ledger((subjects.ALL_WAITING,), read_waiting, measure)
 
 
 def read_waiting(stored: StoredMessage | None) -> Reservation | None:

@@ -89,7 +89,8 @@ async def _check(uploads: Uploads, owner: str, message: JobSubmit) -> None:
 
 async def require(uploads: Uploads, owner: str, **images: str | None) -> None:
     """Check that the owner has all these images, by field. Raises ImageNotFound with the field, BrokerUnavailable."""
-    named = {field: sha256 for field, sha256 in images.items() if sha256 is not None}
+    sent = ((field, sha256) for field, sha256 in images.items() if sha256 is not None)
+    named = {field: sha256 for field, sha256 in sent if not uploads.had_lately(owner, sha256)}
     found = await asyncio.gather(*(uploads.has(owner, sha256) for sha256 in named.values()))
     for field, is_there in zip(named, found, strict=True):
         if not is_there:
