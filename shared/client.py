@@ -26,6 +26,7 @@ class HealingClient(Client):
         super().__init__()
         self._replies = b""  # the beginning of the subjects of all replies
         self._requests = 0
+        self._sends_soon = False
         self._asked: dict[str, asyncio.Future[Msg]] = {}
 
     def use_seed(self, seed: str) -> None:
@@ -108,9 +109,7 @@ class HealingClient(Client):
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         # Sends the ping before the data in the write buffer, so the pong proves nothing. A subscription that drains
         # would lose the messages that arrive before the broker has received the unsubscribe.
-        if self.is_connected and self._pending:
-            self._transport.writelines(self._pending)  # type: ignore[union-attr] # set while connected
-            self._pending, self._pending_data_size = [], 0
+        self._send_pending()
         await super()._send_ping(future)
 
     async def _process_pong(self) -> None:
@@ -120,6 +119,13 @@ class HealingClient(Client):
         await super()._process_pong()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002
+        # Wakes a task for each message. What one turn of the loop publishes is sent at its end, without one, as long as
+        # the socket takes it.
+        if not force_flush and self.is_connected and not self._is_socket_full():
+            if not self._sends_soon:
+                self._sends_soon = True
+                asyncio.get_running_loop().call_soon(self._send_pending)
+            return None
         # Swallows a cancellation by a timeout; the request then waits for its reply without a limit.
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
@@ -127,6 +133,16 @@ class HealingClient(Client):
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
         return flushed
+
+    def _is_socket_full(self) -> bool:
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        return writer is None or bool(writer.transport.get_write_buffer_size())
+
+    def _send_pending(self) -> None:
+        self._sends_soon = False
+        if self.is_connected and self._pending:
+            self._transport.writelines(self._pending)  # type: ignore[union-attr] # set while connected
+            self._pending, self._pending_data_size = [], 0
 
     async def _read_loop(self) -> None:
         # Ends at data that it cannot parse. The connection then receives nothing until three pings have failed.

@@ -6,6 +6,7 @@ The addresses are those of https://cv.iptc.org/newscodes/digitalsourcetype/.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from shared import xmp
@@ -57,6 +58,7 @@ def combine(painted: SourceType | None, sources: Iterable[SourceType | None]) ->
     return min(strongest, SourceType.COMPOSITE_WITH_NETWORK, key=_STRENGTH.index)
 
 
+@cache  # each takes 0.2 ms, and there are few
 def build_packet(source_type: SourceType) -> bytes:
     """Return an XMP packet that states the source type and nothing else, so that equal edits give equal bytes."""
     return xmp.build({xmp.DIGITAL_SOURCE_TYPE: source_type})

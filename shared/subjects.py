@@ -208,7 +208,7 @@ def job_record(user: str, job_id: str) -> str:
 
 
 def owner_of_entry(subject: str) -> str:
-    """Return the owner in a key of the buckets `jobs`, `sessions` and `owned`, or in a pattern of one owner's keys."""
+    """Return the owner in a key of the buckets `jobs`, `sessions` and `owned`, or in a pattern; `*` for all."""
     return subject.split(".")[2]
 
 
@@ -238,10 +238,9 @@ def job_of_result_mark(subject: str) -> str:
     return subject.split(".")[4]
 
 
-def marks_of(owner: str | None) -> tuple[str, str]:
+def marks_of(owner: str | None) -> tuple[str, ...]:
     """Match the marks of one owner, or of all, in the bucket `owned`: of uploads, and of results."""
-    name = "*" if owner is None else token(owner)
-    return f"$KV.owned.{name}.*", f"$KV.owned.{name}.results.*.*"
+    return tuple(f"$KV.owned.{'*' if owner is None else token(owner)}.{rest}" for rest in ("*", "results.*.*"))
 
 
 def result_mark(owner: str, job_id: str, sha256: str) -> str:

@@ -5,6 +5,7 @@ Every step may be repeated: after a crash the log delivers unsettled submissions
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
@@ -125,13 +126,16 @@ async def identify(bus: Bus, address: SubmissionAddress, log_seq: int) -> tuple[
     may have expired before the log, so the view is read as well. Raises BrokerUnavailable.
     """
     job_id = address.job_id
-    first = await bus.first(JOB_LOG, subjects.submissions_of(job_id))
-    viewed = await _view(bus, address.user, job_id)
+    first, viewed, is_over = await asyncio.gather(
+        bus.first(JOB_LOG, subjects.submissions_of(job_id)),
+        _view(bus, address.user, job_id),
+        job_events.has_ended(bus, job_id),
+    )
     has_ended = viewed is not None and viewed.ended is not None
     if first is None or first.seq >= log_seq:
         is_other = has_ended and viewed is not None and viewed.log_seq not in {None, log_seq}
         if not is_other:
-            return job_id, None, has_ended or await job_events.has_ended(bus, job_id)
+            return job_id, None, has_ended or is_over
     replay_id = subjects.replay_id(job_id, log_seq)
     viewed = await _view(bus, address.user, replay_id)
     has_ended = (viewed is not None and viewed.ended is not None) or await job_events.has_ended(bus, replay_id)
