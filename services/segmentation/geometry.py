@@ -57,6 +57,13 @@ class Box(NamedTuple):
             min(limits.y1, self.y1 + margin),
         )
 
+    def measure_overlap(self, other: Box) -> float:
+        """Return the intersection over union, 0 to 1."""
+        across = min(self.x1, other.x1) - max(self.x0, other.x0)
+        down = min(self.y1, other.y1) - max(self.y0, other.y0)
+        shared = max(0, across) * max(0, down)
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
     def contains(self, x: float, y: float) -> bool:
         """Return whether the point lies inside."""
         return self.x0 <= x < self.x1 and self.y0 <= y < self.y1

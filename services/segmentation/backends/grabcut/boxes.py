@@ -1,4 +1,4 @@
-"""Drafts for a drawn box: its salient part, and GrabCut in the whole box.
+"""Drafts for a drawn box: its salient part in two views, and GrabCut in the whole box.
 
 The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`rate`). A mask that runs
 over a drawn side ends at the strongest edge near it, never at the side itself.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _MARGIN = 0.15  # share of the box's long side: the object may end in this margin
+_WIDE_MARGIN = 0.3  # the same for a wider view: a part of a thing may only be salient with more of its surroundings
 _BACKGROUND = 0.05  # share of the box's long side beyond that margin: background for GrabCut's model
 _CORE = 0.93  # share of the box's sides: a mask that runs over a side ends between this core and the margin
 _OVAL = 0.85  # share of the box's sides: the ellipse that GrabCut starts from
@@ -39,23 +40,29 @@ _CENTRAL = 0.1  # share of each side outside the central box
 
 
 def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
-    """Yield the salient part corrected by GrabCut, the salient part itself, and GrabCut in the whole box."""
+    """Yield the salient part in a close view and in a wider one, and GrabCut in the whole box."""
     frame = Frame.fit(box.with_margin((_MARGIN + _BACKGROUND) * box.long_side + 2, scene.limits), WORK_PX)
     inside = _area(frame, box)
     if inside.all():  # leaves no background for GrabCut's model
         yield from _draft_whole(scene)
         return
-    wide = box.with_margin(_MARGIN * box.long_side, scene.limits)
-    prior = scene.predict_saliency(wide, frame)
+    close, wide = (box.with_margin(margin * box.long_side, scene.limits) for margin in (_MARGIN, _WIDE_MARGIN))
+    yield from _draft_salient(scene, frame, box, close)
+    if wide != close:
+        yield from _draft_salient(scene, frame, box, wide)
+    yield Draft(frame, _label_oval(frame, box, _area(frame, close)), _PLAIN_SCORE, box=box, spare=True)
+
+
+def _draft_salient(scene: Scene, frame: Frame, box: Box, view: Box) -> Iterator[Draft]:
+    """Yield the salient part of a box as it is seen in a view, if it fills enough of the box."""
+    inside = _area(frame, box)
+    prior = scene.predict_saliency(view, frame)
     chosen = _choose_parts(np.where(inside, prior, np.uint8(0)))
     if np.count_nonzero(chosen) >= _FILLS * np.count_nonzero(inside):
         chosen = np.where(inside, chosen, _follow(chosen, prior))
-        score = float(prior[chosen > 0].mean()) / 255
         labels = trimap.from_saliency(prior, chosen)
         labels[~inside & (chosen == 0)] = cv2.GC_BGD
-        yield Draft(frame, labels, score, box=box)
-        yield Draft(frame, np.where(chosen > 0, np.uint8(cv2.GC_FGD), np.uint8(cv2.GC_BGD)), score, box=box)
-    yield Draft(frame, _label_oval(frame, box, _area(frame, wide)), _PLAIN_SCORE, box=box)
+        yield Draft(frame, labels, float(prior[chosen > 0].mean()) / 255, box=box)
 
 
 def _label_oval(frame: Frame, box: Box, allowed: NDArray[np.bool_]) -> Grey:
@@ -76,12 +83,7 @@ def central_box(window: Box) -> Box:
 def measure_fit(mask: Grey, box: Box) -> float:
     """Return the intersection over union, 0 to 1, of the mask's bounding box and a drawn box."""
     own = bbox(mask)
-    if own is None:
-        return 0.0
-    across = min(own.x1, box.x1) - max(own.x0, box.x0)
-    down = min(own.y1, box.y1) - max(own.y0, box.y0)
-    shared = max(0, across) * max(0, down)
-    return shared / (own.width * own.height + box.width * box.height - shared)
+    return 0.0 if own is None else own.measure_overlap(box)
 
 
 class Ended(NamedTuple):

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _COARSE = "The coarse method was used, because the weights of u2netp are not installed."
-_FITS = 0.9  # fit to the drawn box from which the first mask is taken without alternatives
+_FITS = 0.9  # fit to the drawn box from which no further mask is computed
+_ANSWERS = 0.7  # rating from which the plain draft is not computed; it fills a cluttered box and so fits too well
 _PREFERENCE = 0.05  # an alternative must fit the drawn box better by this
 _SAME = 0.9  # IoU above which two masks are one answer
 _ALL = 0.97  # share of the allowed area: a larger mask separates nothing
@@ -86,11 +87,14 @@ def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
     ratings: list[float] = []
     found: list[Candidate] = []
     for draft in boxes.make_drafts(scene, box):
+        if wanted == 1 and draft.spare and max(ratings, default=0.0) >= _ANSWERS:
+            break
         ended = _cut_and_end(scene, draft)
         if ended is not None:
-            ratings.append(boxes.rate(ended, box) + (0.0 if found else _PREFERENCE))
+            rating = boxes.rate(ended, box)
+            ratings.append(rating + (0.0 if found else _PREFERENCE))
             found.append(Candidate(ended.mask, draft.score))
-            if wanted == 1 and len(found) == 1 and ratings[0] >= _FITS + _PREFERENCE:
+            if wanted == 1 and rating >= _FITS:
                 break
     ranked = [found[rank] for rank in np.argsort([-rating for rating in ratings], kind="stable")]
     distinct: list[Candidate] = []

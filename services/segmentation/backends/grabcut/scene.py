@@ -53,6 +53,8 @@ class Draft:
     score: float
     box: Box | None = None
     """The drawn box. The mask ends in it or near its sides; see `boxes.end_at_edges`."""
+    spare: bool = False
+    """Needed only where the drafts before it answer the drawn box badly."""
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

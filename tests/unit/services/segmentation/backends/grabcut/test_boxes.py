@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
+import cv2
 import numpy as np
 import pytest
 
-from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges, measure_fit, rate
+from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges, make_drafts, measure_fit, rate
+from services.segmentation.backends.grabcut.scene import Draft, Scene
 from services.segmentation.geometry import Box, Frame
+from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
+
+if TYPE_CHECKING:
+    from services.segmentation.saliency import Saliency
 
 BOX = Box(100, 100, 200, 200)  # its margin is 15 pixels
 FRAME = Frame(Box(80, 80, 220, 220), 140, 140)
@@ -18,6 +26,47 @@ def fill(*boxes: Box) -> np.ndarray:
     for box in boxes:
         mask[box.slices] = 255
     return mask[FRAME.window.slices]
+
+
+class Farsighted:
+    """A network that sees a thing in the middle of a view only if the view is wide enough."""
+
+    def __init__(self, least_px: int) -> None:
+        self.least_px = least_px
+        self.views: list[Box] = []
+
+    def predict(self, _image: np.ndarray, _cached: object, box: Box) -> np.ndarray:
+        """See Saliency.predict."""
+        self.views.append(box)
+        seen = np.zeros((320, 320), np.uint8)
+        if box.width >= self.least_px:
+            seen[80:240, 80:240] = 255
+        return seen
+
+
+def draft(network: Farsighted) -> list[Draft]:
+    """Return the drafts of the box in a grey image."""
+    scene = Scene(np.full((400, 400, 3), 90, np.uint8), cast("Saliency", network), LocalFeatures(), never_cancel)
+    return list(make_drafts(scene, BOX))
+
+
+def test_a_part_that_only_a_wider_view_shows_is_drafted() -> None:
+    """The close view has a margin of 15 pixels, and the wider one of 30; without either, the box alone is left."""
+    seen, unseen = draft(Farsighted(150)), draft(Farsighted(200))
+
+    assert [one.spare for one in seen] == [False, True]
+    assert (seen[0].labels == cv2.GC_FGD).any()
+    assert [one.spare for one in unseen] == [True]
+
+
+def test_a_second_view_is_looked_at_only_when_it_is_asked_for() -> None:
+    """The engine stops at the first draft that answers the box, and the network takes most of the time."""
+    network = Farsighted(0)
+    scene = Scene(np.full((400, 400, 3), 90, np.uint8), cast("Saliency", network), LocalFeatures(), never_cancel)
+
+    next(make_drafts(scene, BOX))
+
+    assert network.views == [Box(85, 85, 215, 215)]
 
 
 @pytest.mark.parametrize(
