@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _DOT_SHARE = 0.01  # radius of a click, as a share of the frame's long side
 _SAMPLED_PX = 512  # size at which strokes and masks are converted to points
 _SAMPLES = 12  # points per kind: enough to compare views, few enough to do it quickly
-_LINE_SHARE = 0.04  # share of the image's long side: a shorter stroke is a click
-_STROKE_EXTENT = 1.25  # sizes of the stroke: the object's size where the stroke covers most of it
+_LINE_SHARE = 0.02  # share of the image's long side: a stroke that is shorter, or shorter than wide, is a click
+_STROKE_EXTENT = 1.5  # sizes of the stroke: half the largest size that its object is expected to have
 _FAR_PX = 30_000  # OpenCV does not draw lines that begin farther away
 _CORE = 0.5  # share of a painted area's half-width that is sure; the rim is often inexact
 
@@ -78,7 +78,9 @@ class Strokes:
         self._strokes = strokes
         drawn = [point for stroke in strokes if stroke.positive for point in stroke.points]
         length_px = enclosing_box(drawn).long_side if drawn else 0
-        self.extent_px = _STROKE_EXTENT * length_px if length_px > _LINE_SHARE * limits.long_side else 0.0
+        width_px = max((2 * stroke.radius_px for stroke in strokes if stroke.positive), default=0.0)
+        is_line = length_px > max(width_px, _LINE_SHARE * limits.long_side)
+        self.extent_px = _STROKE_EXTENT * length_px if is_line else 0.0
         frame = Frame.fit(limits, _SAMPLED_PX)
         labels = np.full((frame.height, frame.width), cv2.GC_PR_BGD, np.uint8)
         self.write(labels, frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from services.segmentation.backend import Click
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
@@ -40,9 +41,17 @@ def test_a_stroke_shows_the_size_of_its_object() -> None:
     """It covers most of the object; a dot may lie on anything, and so may a negative stroke."""
     line, dot = Stroke(points=[(20, 50), (59, 60)]), Stroke(points=[(20, 50), (24, 50)])
 
-    assert Strokes([line], LIMITS).extent_px == 1.25 * 40
+    assert Strokes([line], LIMITS).extent_px == 1.5 * 40
     assert Strokes([dot], LIMITS).extent_px == 0
     assert Strokes([line.model_copy(update={"positive": False})], LIMITS).extent_px == 0
+
+
+@pytest.mark.parametrize(("length_px", "radius_px", "extent_px"), [(6, 2, 1.5 * 7), (2, 1, 0), (20, 15, 0)])
+def test_a_stroke_is_a_line_if_it_is_longer_than_wide(length_px: float, radius_px: float, extent_px: float) -> None:
+    """A short thin stroke shows the size of an eye; a tremor of the hand or a dab with a wide brush is a click."""
+    stroke = Stroke(points=[(20, 50), (20 + length_px, 50)], radius_px=radius_px)
+
+    assert Strokes([stroke], LIMITS).extent_px == extent_px
 
 
 def test_a_later_stroke_lies_on_top() -> None:
