@@ -74,12 +74,12 @@ class Load:
 
 async def wait_until_up_to_date(bus: Bus, settings: StreamSettings) -> None:
     """Declare the streams, and wait for three copies of each."""
-    await wait_until(lambda: elected(bus), "the cluster has elected its leader")
-    await wait_until(lambda: declared(bus, settings), "each stream has elected one")
+    await wait_until(lambda: has_leader(bus), "the cluster has elected its leader")
+    await wait_until(lambda: is_declared(bus, settings), "each stream has elected one")
     await wait_until(lambda: in_step(bus), "all copies are up to date")
 
 
-async def elected(bus: Bus) -> bool:
+async def has_leader(bus: Bus) -> bool:
     """Return whether the cluster has a leader; before that, no API request gets a reply."""
     try:
         await bus.request(subjects.api("INFO"), timeout_s=0.2)
@@ -88,7 +88,7 @@ async def elected(bus: Bus) -> bool:
     return True
 
 
-async def declared(bus: Bus, settings: StreamSettings) -> bool:
+async def is_declared(bus: Bus, settings: StreamSettings) -> bool:
     """Declare the streams; return whether the cluster could store them."""
     try:
         await declaring.declare_streams(bus, settings)

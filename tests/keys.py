@@ -124,14 +124,14 @@ class Node:
 
 
 @asynccontextmanager
-async def connected(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
+async def connect(keys: Keys, node: Node, user: str) -> AsyncIterator[Bus]:
     """Connect with the key of a service or of an operator."""
     async with open_bus(keys.settings(node.url, user), user) as bus:
         yield bus
 
 
 @asynccontextmanager
-async def locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node]:
+async def run_locked(keys: Keys, store: Path, *arguments: str) -> AsyncIterator[Node]:
     """Provide the single server of deploy/nats-server.conf, but for its monitoring, which is on a port of its own."""
     monitor, port = free_ports(2)
     environment = {"NATS_LISTEN": f"{HOST}:{port}", "NATS_STORE": json.dumps(str(store))}

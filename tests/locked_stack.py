@@ -20,7 +20,7 @@ from services.stack.health import stack_is_healthy
 from services.stack.process import Process, ProcessGroup
 from services.stack.stack import Service, all_services
 from tests.gateway import Client
-from tests.keys import HOST, Keys, Node, locked
+from tests.keys import HOST, Keys, Node, run_locked
 from tests.ports import free_port
 from tests.waiting import wait_until
 
@@ -68,7 +68,7 @@ async def locked_stack(folder: Path) -> AsyncIterator[LockedStack]:
     key = gateway_keys.new(folder / ACCESS / "keys.json", "owner", frozenset(KeyScope), None)
     lines: list[str] = []
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(locked(keys, folder / "store", "-V"))
+        broker = await stack.enter_async_context(run_locked(keys, folder / "store", "-V"))
         port = free_port()  # not before the broker has its own
         group = await stack.enter_async_context(ProcessGroup())
         stack.callback(group.kill)

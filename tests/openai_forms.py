@@ -65,7 +65,7 @@ async def sending(
         task.cancel()
 
 
-async def submitted(bus: Bus, count: int = 1) -> list[str]:
+async def submit(bus: Bus, count: int = 1) -> list[str]:
     """Wait until so many jobs are in the log, and return their ids in order."""
     found: list[str] = []
 

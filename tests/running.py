@@ -110,10 +110,10 @@ class Desk:
     async def outcome(self, job_id: str) -> Done | Failed | Cancelled:
         """Wait for the end of a job; exactly one end is stored, ever."""
 
-        async def ended() -> bool:
+        async def has_ended() -> bool:
             return await self.bus.last(JOB_EV, subjects.end(job_id)) is not None
 
-        await wait_until(ended, f"{job_id} has ended")
+        await wait_until(has_ended, f"{job_id} has ended")
         (end,) = await self.bus.history(JOB_EV, subjects.end(job_id))
         event = jobs.parse_event(end)
         assert isinstance(event, Done | Failed | Cancelled)

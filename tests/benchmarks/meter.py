@@ -34,9 +34,9 @@ class Table:
         missed = target is not None and (figure < target if more_is_better else figure > target)
         line = _ROW.format(
             name,
-            _shown(figure, unit),
-            "-" if target is None else f"{sign} {_shown(target, unit)}",
-            "-" if baseline is None else _shown(baseline, unit),
+            _show(figure, unit),
+            "-" if target is None else f"{sign} {_show(target, unit)}",
+            "-" if baseline is None else _show(baseline, unit),
             f"{figure / baseline:.2f}" if baseline else "-",
             "missed" if missed else "",
         )
@@ -68,6 +68,6 @@ def resident_mb(processes: Iterable[psutil.Process]) -> float:
     return sum(process.memory_info().rss for process in processes) / 1e6
 
 
-def _shown(value: float, unit: str) -> str:
+def _show(value: float, unit: str) -> str:
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {unit}".rstrip()

@@ -178,12 +178,12 @@ class Client:
         submit = JobSubmit(task=task, image=image, mask=marks, reference=reference)
         await self.bus.publish(subjects.submission(JobClass.INTERACTIVE, "peaks", job), submit)
 
-        async def ended() -> bool:
+        async def has_ended() -> bool:
             end = await self.bus.last(JOB_EV, subjects.event(job, subjects.TERMINAL))
             assert end is None or b'"job.done"' in end.data or b'"done"' in end.data, end.data
             return end is not None
 
-        await wait_until(ended, f"the job {job} ends", WORK_S)
+        await wait_until(has_ended, f"the job {job} ends", WORK_S)
 
 
 async def work(service: str, client: Client, image: str, marks: str, at_once: int, name: str) -> None:

@@ -31,7 +31,7 @@ def files() -> dict[str, bytes]:
         if name in {"wide", "printer", "photographer", "none"}:  # Chromium shows no AVIF with a profile that is broken
             found[f"avif RGB {name}"] = save(PICTURE, "AVIF", quality=100, subsampling="4:4:4", **options)
     found["jpeg CMYK none"] = save(PICTURE.convert("CMYK"), "JPEG", quality=98, subsampling=0)
-    return found | _chunked() | _coded()
+    return found | _make_chunked() | _encode()
 
 
 def profiles() -> dict[str, bytes | None]:
@@ -43,7 +43,7 @@ def profiles() -> dict[str, bytes | None]:
             ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), (0.3457, 0.3585), lambda value: value**1.8
         ),
         "grey": grey_profile(),
-        "lab": _renamed(grey_profile(), b"Lab "),
+        "lab": _rename_chunk(grey_profile(), b"Lab "),
         "garbage": bytes(range(128)) * 2,
         "none": None,
     }
@@ -61,10 +61,10 @@ def grey_profile() -> bytes:
         table += struct.pack(">4sII", name, start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
     whole = struct.pack(">I", start + len(body)) + head[4:] + struct.pack(">I", len(tags)) + table + body
-    return _renamed(whole, b"GRAY")
+    return _rename_chunk(whole, b"GRAY")
 
 
-def _renamed(profile: bytes, space: bytes) -> bytes:
+def _rename_chunk(profile: bytes, space: bytes) -> bytes:
     return profile[:16] + space + profile[20:]
 
 
@@ -83,7 +83,7 @@ def _pictures() -> Mapping[str, Image.Image]:
     }
 
 
-def _chunked() -> dict[str, bytes]:
+def _make_chunked() -> dict[str, bytes]:
     """Return PNGs that state their colours in chunks."""
     points = chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
     profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(profiles()["printer"] or b""))
@@ -101,7 +101,7 @@ def _chunked() -> dict[str, bytes]:
     return found
 
 
-def _coded() -> dict[str, bytes]:
+def _encode() -> dict[str, bytes]:
     """Return AVIFs with code points of ITU-T H.273."""
     plain = save(PICTURE, "AVIF", quality=100, subsampling="4:4:4")
     at = plain.index(b"nclx") + 4

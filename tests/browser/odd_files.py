@@ -64,23 +64,23 @@ def _jpegs() -> dict[str, bytes]:
     plain = save(PICTURE, "JPEG", quality=95, subsampling=0)
     start = 2 + 2 + int.from_bytes(plain[4:6], "big")  # behind the JFIF segment
 
-    def tagged(block: bytes, head: bytes = b"Exif\0\0") -> bytes:
+    def tag(block: bytes, head: bytes = b"Exif\0\0") -> bytes:
         return plain[:start] + segment(0xE1, head + block) + plain[start:]
 
     frame = plain.index(b"\xff\xc0")
-    found = {f"jpeg exif {value}": tagged(exif(value)) for value in (0, 2, 3, 4, 5, 6, 7, 8, 9)}
-    found |= {f"jpeg exif type {name}": tagged(exif(6, kind)) for name, kind in _TYPES.items()}
+    found = {f"jpeg exif {value}": tag(exif(value)) for value in (0, 2, 3, 4, 5, 6, 7, 8, 9)}
+    found |= {f"jpeg exif type {name}": tag(exif(6, kind)) for name, kind in _TYPES.items()}
     return found | {
         "jpeg": plain,
-        "jpeg exif big-endian": tagged(exif(6, order=">")),
-        "jpeg exif count 2": tagged(exif(6, count=2)),
-        "jpeg exif count 0": tagged(exif(6, count=0)),
-        "jpeg exif second directory": tagged(exif(6, ifd=1)),
-        "jpeg exif garbage": tagged(bytes(range(1, 90))),
-        "jpeg exif cut": tagged(exif(6)[:15]),
-        "jpeg exif cut in the tag": tagged(exif(6)[:20]),
-        "jpeg exif empty": tagged(b""),
-        "jpeg exif twice": tagged(exif(6))[:start]
+        "jpeg exif big-endian": tag(exif(6, order=">")),
+        "jpeg exif count 2": tag(exif(6, count=2)),
+        "jpeg exif count 0": tag(exif(6, count=0)),
+        "jpeg exif second directory": tag(exif(6, ifd=1)),
+        "jpeg exif garbage": tag(bytes(range(1, 90))),
+        "jpeg exif cut": tag(exif(6)[:15]),
+        "jpeg exif cut in the tag": tag(exif(6)[:20]),
+        "jpeg exif empty": tag(b""),
+        "jpeg exif twice": tag(exif(6))[:start]
         + segment(0xE1, b"Exif\0\0" + exif(6))
         + segment(0xE1, b"Exif\0\0" + exif(3))
         + plain[start:],
@@ -90,8 +90,8 @@ def _jpegs() -> dict[str, bytes]:
         + plain[start:],
         "jpeg exif before jfif": plain[:2] + segment(0xE1, b"Exif\0\0" + exif(6)) + plain[2:],
         "jpeg exif behind the frame": plain[: frame + 19] + segment(0xE1, b"Exif\0\0" + exif(6)) + plain[frame + 19 :],
-        "jpeg exif wrong prefix": tagged(exif(6), b"Exif\0\1"),
-        "jpeg xmp": tagged(_XMP, b"http://ns.adobe.com/xap/1.0/\0"),
+        "jpeg exif wrong prefix": tag(exif(6), b"Exif\0\1"),
+        "jpeg xmp": tag(_XMP, b"http://ns.adobe.com/xap/1.0/\0"),
         **_odd_jpegs(plain, start),
     }
 
@@ -99,7 +99,7 @@ def _jpegs() -> dict[str, bytes]:
 def _odd_jpegs(plain: bytes, start: int) -> dict[str, bytes]:
     """Return files with other oddities than EXIF data. `start` is the end of the JFIF segment."""
 
-    def inserted(extra: bytes) -> bytes:
+    def insert(extra: bytes) -> bytes:
         return plain[:start] + extra + plain[start:]
 
     return {
@@ -112,10 +112,10 @@ def _odd_jpegs(plain: bytes, start: int) -> dict[str, bytes]:
         "jpeg of two pictures": save(
             PICTURE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)], quality=95, subsampling=0
         ),
-        "jpeg garbage multi-picture index": inserted(segment(0xE2, b"MPF\0" + bytes(range(40)))),
-        "jpeg garbage photoshop block": inserted(segment(0xED, b"Photoshop 3.0\08BIM\x04\x04\xff\xff\xff\xff")),
-        "jpeg garbage profile": inserted(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(range(90)))),
-        "jpeg lost part of a profile": inserted(segment(0xE2, b"ICC_PROFILE\0\1\2" + bytes(range(90)))),
+        "jpeg garbage multi-picture index": insert(segment(0xE2, b"MPF\0" + bytes(range(40)))),
+        "jpeg garbage photoshop block": insert(segment(0xED, b"Photoshop 3.0\08BIM\x04\x04\xff\xff\xff\xff")),
+        "jpeg garbage profile": insert(segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(range(90)))),
+        "jpeg lost part of a profile": insert(segment(0xE2, b"ICC_PROFILE\0\1\2" + bytes(range(90)))),
         "jpeg extra bytes between segments": plain[:start] + b"\0\0\0" + plain[start:],
         "jpeg fill bytes": plain[:start] + b"\xff\xff\xff" + plain[start:],
     }
@@ -199,7 +199,7 @@ def _png_modes() -> dict[str, bytes]:
         "png one bit": save(PICTURE.convert("1"), "PNG"),
         "png sixteen bits": _png(32, 16, 2, b"".join(b"\0" + row.tobytes() for row in deep), bits=16),
         "png sixteen bits grey": save(Image.fromarray(np.asarray(PICTURE.convert("L"), np.uint16) * 257), "PNG"),
-        "png interlaced": _interlaced(),
+        "png interlaced": _interlace(),
     }
 
 
@@ -216,7 +216,7 @@ def _rows(picture: Image.Image) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in np.asarray(picture))
 
 
-def _interlaced() -> bytes:
+def _interlace() -> bytes:
     """Return the picture in the seven passes of Adam7 (PNG specification, 8.1)."""
     pixels = np.asarray(PICTURE)
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
@@ -236,45 +236,45 @@ def _animations() -> dict[str, bytes]:
     def frame(number: int, picture: Image.Image) -> bytes:
         return chunk(b"fdAT", struct.pack(">I", number) + zlib.compress(_rows(picture)))
 
-    def animated(*parts: bytes, frames: int = 2) -> bytes:
+    def animate(*parts: bytes, frames: int = 2) -> bytes:
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 16, 8, 2, 0, 0, 0))
         body = chunk(b"acTL", struct.pack(">II", frames, 0)) + b"".join(parts)
         return _SIGNATURE + header + body + chunk(b"IEND", b"")
 
     still = chunk(b"IDAT", zlib.compress(_rows(PICTURE)))
     return {
-        "png animation": animated(control(0), still, control(1), frame(2, turned)),
-        "png animation with exif": animated(chunk(b"eXIf", exif(6)), control(0), still, control(1), frame(2, turned)),
-        "png animation behind a still picture": animated(
+        "png animation": animate(control(0), still, control(1), frame(2, turned)),
+        "png animation with exif": animate(chunk(b"eXIf", exif(6)), control(0), still, control(1), frame(2, turned)),
+        "png animation behind a still picture": animate(
             still, control(0), frame(1, turned), control(2), frame(3, PICTURE)
         ),
-        "png animation of a part": animated(
+        "png animation of a part": animate(
             still, control(0, 16, 8, 4, 2), frame(1, turned.crop((0, 0, 16, 8))), control(2), frame(3, PICTURE)
         ),
-        "png animation of no frame": animated(still, frames=0),
-        "png animation of one frame behind a still picture": animated(still, control(0), frame(1, turned), frames=1),
-        "png animation of too few frames": animated(
+        "png animation of no frame": animate(still, frames=0),
+        "png animation of one frame behind a still picture": animate(still, control(0), frame(1, turned), frames=1),
+        "png animation of too few frames": animate(
             still, control(0), frame(1, turned), control(2), frame(3, PICTURE), frames=1
         ),
-        "png animation of more frames than a number holds": animated(
+        "png animation of more frames than a number holds": animate(
             still, control(0), frame(1, turned), frames=2**31 + 1
         ),
     }
 
 
 def _webps() -> dict[str, bytes]:
-    def tagged(block: bytes) -> bytes:
+    def tag(block: bytes) -> bytes:
         return save(PICTURE, "WEBP", lossless=True, exif=block)
 
-    good = tagged(exif(6))
+    good = tag(exif(6))
     return {
         "webp": save(PICTURE, "WEBP", lossless=True),
         "webp exif": good,
-        "webp exif with a jpeg's prefix": tagged(b"Exif\0\0" + exif(6)),
-        "webp exif type byte": tagged(exif(6, 1)),
-        "webp exif type ascii": tagged(exif(6, 2)),
-        "webp exif type rational": tagged(exif(6, 5)),
-        "webp exif garbage": tagged(bytes(range(80))),
+        "webp exif with a jpeg's prefix": tag(b"Exif\0\0" + exif(6)),
+        "webp exif type byte": tag(exif(6, 1)),
+        "webp exif type ascii": tag(exif(6, 2)),
+        "webp exif type rational": tag(exif(6, 5)),
+        "webp exif garbage": tag(bytes(range(80))),
         "webp exif without its flag": good[:20] + bytes([good[20] & ~8]) + good[21:],
         "webp xmp": save(PICTURE, "WEBP", lossless=True, xmp=_XMP),
         "webp garbage profile": save(PICTURE, "WEBP", lossless=True, icc_profile=bytes(range(90))),

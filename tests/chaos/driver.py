@@ -156,7 +156,7 @@ async def _quiet(bus: Bus, say: Callable[[str], None]) -> list[str]:
     while restless and time.monotonic() < give_up:
         try:
             await declaring.declare_streams(bus, STREAMS)
-            restless = await ledger.unquiet(bus, STREAMS) or await ledger.unended(bus)
+            restless = await ledger.unquiet(bus, STREAMS) or await ledger.find_unended(bus)
         except (BrokerUnavailable, nats.errors.Error, TimeoutError):
             pass
         await parts.happens(asyncio.Event(), 0.5)

@@ -153,7 +153,7 @@ async def unquiet(bus: Bus, settings: StreamSettings) -> list[str]:
     return waiting
 
 
-async def unended(bus: Bus) -> list[str]:
+async def find_unended(bus: Bus) -> list[str]:
     """Describe the jobs without an end. Raises BrokerUnavailable.
 
     Where the queue was lost under a running job, no message shows that it has to run again.

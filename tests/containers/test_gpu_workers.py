@@ -63,12 +63,12 @@ def workers(project: Project, secrets: Path, checkpoint: Path) -> Iterator[None]
 async def test_a_worker_starts_on_a_volume_without_adapters(project: Project, name: str, expected: str) -> None:
     """It is ready after its first image, and its log names the engine and the recipe of each task."""
 
-    async def started() -> bool:
+    async def has_started() -> bool:
         container = await asyncio.to_thread(project.container, name)
         assert container.running, project.logs(name)[-3000:]
         return await asyncio.to_thread(project.ready, name)
 
-    await wait_until(started, f"{name} is ready", timeout_s=240)
+    await wait_until(has_started, f"{name} is ready", timeout_s=240)
 
     log = project.logs(name)
     assert gpu_stand_in.facts_of(log, "engine.ready")["engine"] == expected

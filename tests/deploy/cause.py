@@ -34,7 +34,7 @@ from shared import subjects
 from shared.messages import JobSubmit, Task
 from shared.object_buckets import ObjectBuckets, digest
 from tests.chaos.engine import THROW
-from tests.keys import HOST, Keys, connected, locked
+from tests.keys import HOST, Keys, connect, run_locked
 from tests.ports import free_ports
 from tests.upgrade.visitors import SIDE, mask, photo
 from tests.waiting import frozen, wait_until
@@ -164,7 +164,7 @@ async def main(prometheus: Path, chosen: list[str]) -> int:
     """Cause each alert; return 1 if one did not fire."""
     silent = []
     with tempfile.TemporaryDirectory(prefix="alerts-") as name:
-        async with staged(Path(name), prometheus) as scene:
+        async with stage(Path(name), prometheus) as scene:
             for alert, cause in ((alert, CAUSES[alert]) for alert in chosen):
                 await cause(scene)
                 began = time.monotonic()
@@ -185,14 +185,14 @@ async def fires(scene: Scene, alert: str) -> bool:
 
 
 @asynccontextmanager
-async def staged(folder: Path, prometheus: Path) -> AsyncIterator[Scene]:
+async def stage(folder: Path, prometheus: Path) -> AsyncIterator[Scene]:
     """Run the broker, the services but for the worker, and Prometheus."""
     keys = Keys.made(folder / "keys")
     shorten_certificate(keys, timedelta(days=3))
     ports = dict(zip((*NAMES, "http", "prometheus"), free_ports(len(NAMES) + 2), strict=True))
     async with (
-        locked(keys, folder / "store") as node,
-        connected(keys, node, "operator") as bus,
+        run_locked(keys, folder / "store") as node,
+        connect(keys, node, "operator") as bus,
         httpx.AsyncClient(trust_env=False, timeout=60) as http,
         ProcessGroup() as group,
     ):

@@ -24,7 +24,7 @@ def texts() -> str:
     return "\n".join(file.read_text() for file in files)
 
 
-def unignored(paths: list[str]) -> set[str]:
+def find_unignored(paths: list[str]) -> set[str]:
     """Return those paths in the repository that git would add."""
     git = ["git", "-C", str(ROOT), "check-ignore", "--no-index", "--stdin"]
     told = subprocess.run(git, input="\n".join(paths), capture_output=True, text=True, check=False)
@@ -37,7 +37,7 @@ def test_the_folders_of_the_documents_are_ignored() -> None:
     folders = found - {"folder"}  # the placeholder of `make help`
 
     assert folders >= {"keys", "secrets", "deploy/secrets"}
-    assert unignored([f"{folder}/any/file" for folder in folders]) == set()
+    assert find_unignored([f"{folder}/any/file" for folder in folders]) == set()
 
 
 def test_the_files_of_the_documents_are_ignored() -> None:
@@ -45,7 +45,7 @@ def test_the_files_of_the_documents_are_ignored() -> None:
     files = {found for found in _FILE.findall(texts()) if found.startswith(("deploy/", "keys/", "secrets/"))}
 
     assert "deploy/secrets/access/keys.json" in files
-    assert unignored([*files, ".env", "root.crt"]) == set()
+    assert find_unignored([*files, ".env", "root.crt"]) == set()
 
 
 def test_secrets_are_ignored_in_any_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_secrets_are_ignored_in_any_folder(tmp_path: Path, capsys: pytest.Captur
     secret = [name for name in written if name.endswith((".nk", ".key", "keys.json"))]
 
     assert len(secret) >= 10
-    assert unignored([f"elsewhere/{name}" for name in secret]) == set()
+    assert find_unignored([f"elsewhere/{name}" for name in secret]) == set()
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_secrets_are_ignored_in_any_folder(tmp_path: Path, capsys: pytest.Captur
 )
 def test_no_file_of_the_program_is_ignored(name: str) -> None:
     """Their names are similar."""
-    assert unignored([name]) == {name}
+    assert find_unignored([name]) == {name}

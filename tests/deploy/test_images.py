@@ -150,11 +150,11 @@ def test_an_image_installs_its_own_extra_only(service: str) -> None:
 
     assert {name: tested.get(name) for name in locked} == locked, "`make lock` makes them agree."
     assert closure(extra(service)) - set(locked) == set(), "`make lock` adds it."
-    here = {name for name in locked if _installed(name)}
+    here = {name for name in locked if _is_installed(name)}
     assert here - closure(extra(service)) == set(), "`make lock` takes it out."
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -19,7 +19,7 @@ from shared import declaring, subjects, topology, webhook_subjects
 from shared.messages import JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, OWNED, bucket_stream, build_topology
-from tests.keys import Keys, connected, locked, matches
+from tests.keys import Keys, connect, matches, run_locked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ WORK = JobWork(job_id="j2", user="ann", job_class=JobClass.INTERACTIVE, log_seq=
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """Start a locked broker with all streams and a message in each of them."""
-    async with locked(keys, tmp_path / "store") as node:
-        async with connected(keys, node, "jobmanager") as manager:
+    async with run_locked(keys, tmp_path / "store") as node:
+        async with connect(keys, node, "jobmanager") as manager:
             await declaring.declare_streams(manager, SETTINGS)
-        async with connected(keys, node, OPERATOR) as operator:
+        async with connect(keys, node, OPERATOR) as operator:
             for subject in BY_WORD.values():
                 await operator.publish(subject, b"{}")
         yield node
@@ -95,10 +95,10 @@ async def purge_through_reply(operator: Bus) -> None:
     query = json.dumps({"seq": seq}).encode()
     await operator.client.publish(subjects.api("DIRECT.GET", JOB_EV), query, reply=subjects.api("STREAM.PURGE", OWNED))
 
-    async def purged() -> bool:
+    async def is_purged() -> bool:
         return await operator.subjects_in(OWNED, ">") == []
 
-    await wait_until(purged, "an answer within the account of the streams has purged one of them")
+    await wait_until(is_purged, "an answer within the account of the streams has purged one of them")
 
 
 def forbidden_messages(service: str, messages: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
@@ -139,7 +139,7 @@ async def state(operator: Bus) -> dict[str, object]:
 @pytest.mark.parametrize("service", KEPT_APART)
 async def test_no_reply_is_a_command(keys: Keys, node: Node, service: str) -> None:
     """No reply deletes, purges, changes, adds or acknowledges."""
-    async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
+    async with connect(keys, node, service) as bus, connect(keys, node, OPERATOR) as operator:
         taken = await (await operator.client.jetstream().pull_subscribe_bind(DISPATCHER, JOB_LOG)).fetch(timeout=5)
         messages = forbidden_messages(service, list(commands()))
         before = await state(operator)
@@ -162,7 +162,7 @@ async def test_no_answer_is_stored(keys: Keys, node: Node, service: str) -> None
     messages += [(subject, b"{}") for subject in BY_WORD.values()]
     messages += [(subjects.object_entry(name.removeprefix("OBJ_"), "e"), b"{}") for name in STREAMS if "OBJ_" in name]
     messages = [message for message in messages if not message[0].startswith(own_subject(service, 0)[:-1])]
-    async with connected(keys, node, service) as bus, connected(keys, node, OPERATOR) as operator:
+    async with connect(keys, node, service) as bus, connect(keys, node, OPERATOR) as operator:
         before = {stream: await stored_in(operator, stream) for stream in STREAMS}
         await send_through_replies(bus, service, messages)
         await purge_through_reply(operator)
@@ -184,10 +184,10 @@ async def stored_in(operator: Bus, stream: str) -> list[tuple[int, str]]:
 async def test_no_answer_reaches_another_service(keys: Keys, node: Node, service: str) -> None:
     """No reply becomes another service's request, reply or job event."""
     reached = []
-    async with connected(keys, node, service) as bus:
+    async with connect(keys, node, service) as bus:
         for name in sorted({*DUTIES, OPERATOR} - {service}):
             heard = (inbox_of(name),) if name == OPERATOR else permissions(name).subscribe
-            async with connected(keys, node, name) as other:
+            async with connect(keys, node, name) as other:
                 listening = [await other.client.subscribe(subject) for subject in heard]
                 await other.client.flush()
                 await send_through_replies(
@@ -230,7 +230,7 @@ def test_nothing_passes_twice(account: str) -> None:
 
 async def test_a_question_is_answered_once(keys: Keys, node: Node) -> None:
     """The broker sends no second reply with an error for an account without streams."""
-    async with connected(keys, node, "gateway") as gateway:
+    async with connect(keys, node, "gateway") as gateway:
         inbox = gateway.client.new_inbox()
         answers = await gateway.client.subscribe(inbox)
         await gateway.client.publish(subjects.api("STREAM.NAMES"), b"", reply=inbox)

@@ -251,8 +251,8 @@ async def test_a_cancel_is_never_lost(bus: Bus) -> None:
 async def test_a_history_is_read_in_order(bus: Bus) -> None:
     """One subject pattern, oldest first, from any point on."""
     for number in (1, 2, 3):
-        await bus.publish(subjects.event("j1", "started"), started("j1", number))
-        await bus.publish(subjects.event("j2", "started"), started("j2", number))
+        await bus.publish(subjects.event("j1", "started"), start_event("j1", number))
+        await bus.publish(subjects.event("j2", "started"), start_event("j2", number))
 
     whole = await bus.history(JOB_EV, subjects.events_of("j1"))
     rest = await bus.history(JOB_EV, subjects.events_of("j1"), after=whole[0].seq)
@@ -286,8 +286,8 @@ async def test_a_history_of_large_messages_is_read_whole(bus: Bus) -> None:
 
 async def test_the_newest_and_the_oldest_are_found(bus: Bus) -> None:
     """By exact subject and by pattern."""
-    first = await bus.publish(subjects.event("j1", "started"), started("j1", 1))
-    second = await bus.publish(subjects.event("j1", "started"), started("j1", 2))
+    first = await bus.publish(subjects.event("j1", "started"), start_event("j1", 1))
+    second = await bus.publish(subjects.event("j1", "started"), start_event("j1", 2))
 
     newest = await bus.last(JOB_EV, subjects.event("j1", "started"))
     oldest = await bus.first(JOB_EV, subjects.events_of("j1"))
@@ -388,5 +388,5 @@ async def test_declaring_again_keeps_what_is_stored(bus: Bus, stream_settings: S
     assert await bus.get(JOB_DLQ, seq) is not None
 
 
-def started(job_id: str, attempt: int) -> Started:
+def start_event(job_id: str, attempt: int) -> Started:
     return Started(job_id=job_id, worker="w1", engine="none", attempt=attempt)

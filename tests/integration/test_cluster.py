@@ -15,7 +15,7 @@ from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, worker_consumer
 from tests.cluster_load import BODY, Load, in_step, wait_until_up_to_date
-from tests.keys import Keys, cluster, connected
+from tests.keys import Keys, cluster, connect
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ async def test_accounts_span_the_servers(nodes: list[Node], bus: Bus, keys: Keys
         await question.respond(b"seen")
 
     async with (
-        connected(keys, at[0], "gateway") as gateway,
-        connected(keys, at[1], "a100worker") as worker,
-        connected(keys, at[2], "segmentation") as segmentation,
+        connect(keys, at[0], "gateway") as gateway,
+        connect(keys, at[1], "a100worker") as worker,
+        connect(keys, at[2], "segmentation") as segmentation,
         gateway.subscribe(subjects.LIVE_EVENTS, lambda stored: live.append(stored.subject)),
     ):
         await segmentation.client.subscribe(subjects.SEG_MASK, cb=answer)
-        await wait_until(lambda: answered(gateway, subjects.SEG_MASK), "one service has answered another")
+        await wait_until(lambda: is_answered(gateway, subjects.SEG_MASK), "one service has answered another")
         await wait_until(lambda: told_of(worker, "j0", live), "the gateway hears what the worker tells")
         await bus.publish(subjects.queue_entry("interactive", Task.REMOVAL, "ann", "j1"), BODY)
         delivery = await next_in(worker, worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL))
@@ -144,7 +144,7 @@ async def is_empty(bus: Bus, stream: str) -> bool:
     return await bus.subjects_in(stream, ">") == []
 
 
-async def answered(bus: Bus, subject: str) -> bool:
+async def is_answered(bus: Bus, subject: str) -> bool:
     """Return whether the service replies; a new subscription takes a moment to reach the other servers."""
     try:
         return (await bus.request(subject, timeout_s=1)).data == b"seen"

@@ -19,7 +19,7 @@ async def test_a_broker_that_is_away_is_told_of_once(
 ) -> None:
     """Not with each of four attempts a second, but again the next time that it is away."""
 
-    def told() -> int:
+    def describe() -> int:
         return sum("Connect call failed" in vars(record).get("reason", "") for record in caplog.records)
 
     for times in (1, 2):
@@ -27,7 +27,7 @@ async def test_a_broker_that_is_away_is_told_of_once(
         tries = bus.client._server_pool[0]  # noqa: SLF001 (there is no public counter)
         before = tries.reconnects
         await wait_until(lambda: tries.reconnects >= before + 4, "it has been tried again and again")  # noqa: B023
-        assert told() == times
+        assert describe() == times
         await nats_server.start()
         await wait_until(bus.up.is_set, "it is back")
 

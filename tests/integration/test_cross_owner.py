@@ -144,7 +144,7 @@ def probes(of: Things, bobs_photo: str, bobs_mask: str) -> list[tuple[str, str, 
     return [*jobs, *looks, *endpoints, *(("POST", path, body) for path, body in uses), *sessions]
 
 
-def told(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
+def describe(answer: httpx.Response, of: Things) -> tuple[int, str, dict[str, str]]:
     """Return the whole answer without the names from the request and without its own ids."""
     own = {"x-request-id", "traceresponse", "date"}
     headers = {name: value for name, value in answer.headers.items() if name not in own}
@@ -161,7 +161,7 @@ async def test_a_thousand_probes_find_nothing(house: House, bus: Bus, images: Na
     alices = [await things_of_alice(house, worker, bus, number) for number in range(ROUNDS)]
     none = nothing()
     expected = [
-        told(await house.bob.request(method, path, json=body), none) for method, path, body in probes(none, *bobs)
+        describe(await house.bob.request(method, path, json=body), none) for method, path, body in probes(none, *bobs)
     ]
     for of in alices:
         for (method, path, body), wanted in zip(probes(of, *bobs), expected, strict=True):
@@ -169,8 +169,8 @@ async def test_a_thousand_probes_find_nothing(house: House, bus: Bus, images: Na
             sent += 1
             if answer.is_success and "/detect" not in path:
                 hits.append(f"{method} {path}: {answer.status_code}")
-            if told(answer, of) != wanted:
-                hits.append(f"{method} {path}: {told(answer, of)} instead of {wanted}")
+            if describe(answer, of) != wanted:
+                hits.append(f"{method} {path}: {describe(answer, of)} instead of {wanted}")
 
     assert sent >= PROBES
     assert hits == []

@@ -47,7 +47,7 @@ async def log(bus: Bus, job_id: str) -> None:
     await bus.publish(subjects.submission("batch", "u1", job_id), job_id.encode())
 
 
-async def taken(bus: Bus) -> Delivery:
+async def take(bus: Bus) -> Delivery:
     """Take the next delivery as soon as there is one."""
     found: list[Delivery] = []
 
@@ -87,7 +87,7 @@ async def test_a_message_is_given_to_one_worker_only(bus: Bus) -> None:
 async def test_what_is_settled_is_gone(bus: Bus) -> None:
     """`ack` returns when the broker has noted it."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
 
     await delivery.ack()
 
@@ -97,7 +97,7 @@ async def test_what_is_settled_is_gone(bus: Bus) -> None:
 async def test_what_is_unusable_is_gone_too(bus: Bus) -> None:
     """`drop` settles without success."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
 
     await delivery.drop("unreadable")
 
@@ -112,7 +112,7 @@ async def test_what_is_given_back_comes_again(bus: Bus) -> None:
     await queue(bus)
     attempts = []
     for _ in range(3):
-        delivery = await taken(bus)
+        delivery = await take(bus)
         attempts.append(delivery.attempt)
         await delivery.retry()
 
@@ -124,16 +124,16 @@ async def test_what_is_given_back_with_a_delay_lets_others_go_first(bus: Bus) ->
     await queue(bus, "j1")
     await queue(bus, "j2")
 
-    await (await taken(bus)).retry(3600)
+    await (await take(bus)).retry(3600)
 
-    assert (await taken(bus)).data == b"j2"
+    assert (await take(bus)).data == b"j2"
     assert await pull(bus, JOB_Q, REMOVALS) is None
 
 
 async def test_what_is_given_back_with_a_delay_comes_when_that_is_over(bus: Bus) -> None:
     """Not before."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
     now = asyncio.get_running_loop().time
     begun = now()
 
@@ -149,9 +149,9 @@ async def test_what_is_given_back_with_a_delay_comes_when_that_is_over(bus: Bus)
 async def test_a_dead_workers_message_comes_again(bus: Bus) -> None:
     """It is never settled, so it comes again when its lease ends."""
     await queue(bus)
-    await taken(bus)
+    await take(bus)
 
-    again = await taken(bus)
+    again = await take(bus)
 
     assert (again.data, again.attempt) == (b"j1", 2)
 
@@ -160,7 +160,7 @@ async def test_a_dead_workers_message_comes_again(bus: Bus) -> None:
 async def test_a_lease_that_is_extended_does_not_end(bus: Bus) -> None:
     """For as long as the worker lives, however long the job takes: here, for two leases."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
     now = asyncio.get_running_loop().time
     begun, stolen = now(), []
 
@@ -172,22 +172,22 @@ async def test_a_lease_that_is_extended_does_not_end(bus: Bus) -> None:
     await wait_until(hold, "two leases have passed")
 
     assert not any(stolen)
-    assert (await taken(bus)).attempt == 2, "without extension it comes again"
+    assert (await take(bus)).attempt == 2, "without extension it comes again"
 
 
 async def test_after_the_last_delivery_the_broker_says_so(bus: Bus) -> None:
     """It stays in the queue, is not delivered any more, and an advisory with its sequence is kept."""
     await queue(bus)
     for _ in range(3):
-        await (await taken(bus)).retry()
+        await (await take(bus)).retry()
     advisories: list[Delivery] = []
 
-    async def advised() -> bool:
+    async def is_advised() -> bool:
         assert await pull(bus, JOB_Q, REMOVALS) is None
         advisories.extend([found] if (found := await pull(bus, ADVISORY, REAPER)) else [])
         return bool(advisories)
 
-    await wait_until(advised, "the broker has given up")
+    await wait_until(is_advised, "the broker has given up")
 
     advisory = json.loads(advisories[0].data)
     assert (advisory["stream_seq"], advisory["deliveries"]) == (1, 3)
@@ -292,7 +292,7 @@ async def test_a_job_that_is_handed_back_over_a_restart_does_not_wait_for_its_le
 ) -> None:
     """The broker confirms it; an unconfirmed one could be lost with the connection."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
     await nats_server.stop()
     await wait_until(lambda: not bus.is_connected, "the client has noticed")
     handing_back = asyncio.create_task(delivery.hand_back(60), name="hand back")
@@ -307,7 +307,7 @@ async def test_a_job_that_is_handed_back_over_a_restart_does_not_wait_for_its_le
 async def test_a_job_cannot_be_handed_back_without_a_broker(bus: Bus, nats_server: NatsServer) -> None:
     """The worker stops in time, and the job comes back when its lease ends."""
     await queue(bus)
-    delivery = await taken(bus)
+    delivery = await take(bus)
     await nats_server.kill()
     await wait_until(lambda: not bus.is_connected, "the client has noticed")
 

@@ -53,7 +53,7 @@ async def chunks(bus: Bus) -> int:
     return await bus.count(CACHE, subjects.object_chunks("cache", ">"))
 
 
-async def edited(client: Client, bus: Bus, images: NatsImageStore, owner: str) -> str:
+async def edit_once(client: Client, bus: Bus, images: NatsImageStore, owner: str) -> str:
     """Finish an edit of the photo, and return the path of the job."""
     image, mask = await upload(client, PHOTO), await upload(client, mask_png(phone_photo.SIZE))
     job_id = await submit(client, image=image, mask=mask)
@@ -64,7 +64,7 @@ async def edited(client: Client, bus: Bus, images: NatsImageStore, owner: str) -
     return f"/v1/jobs/{job_id}"
 
 
-async def shown(client: Client, path: str) -> bytes:
+async def show(client: Client, path: str) -> bytes:
     answer = await client.get(path)
     assert answer.status_code == 200, answer.text
     return answer.content
@@ -72,9 +72,9 @@ async def shown(client: Client, path: str) -> bytes:
 
 async def test_renditions_go_with_the_job(house: House, bus: Bus, images: NatsImageStore) -> None:
     """In every format, also those that state no place; of the upload nothing was made."""
-    job = await edited(house.alice, bus, images, "alice")
+    job = await edit_once(house.alice, bus, images, "alice")
     for query in ("format=original", "format=webp&gps=drop", "format=png", "format=jpeg&quality=60"):
-        await shown(house.alice, f"{job}/result?{query}")
+        await show(house.alice, f"{job}/result?{query}")
     before = await chunks(bus)
     await house.alice.delete(job, params={"purge": "true"})
 
@@ -84,14 +84,14 @@ async def test_renditions_go_with_the_job(house: House, bus: Bus, images: NatsIm
 
 async def test_renditions_go_with_the_upload(house: House, bus: Bus, images: NatsImageStore) -> None:
     """Those of the result have its metadata. The next one has none."""
-    job = await edited(house.alice, bus, images, "alice")
+    job = await edit_once(house.alice, bus, images, "alice")
     sha256 = await upload(house.alice, PHOTO)
-    first = await shown(house.alice, f"{job}/result?format=jpeg")
-    await shown(house.alice, f"/v1/images/{sha256}?format=png")
-    names = [await images.head("cache", name) for name in await cached(bus)]
+    first = await show(house.alice, f"{job}/result?format=jpeg")
+    await show(house.alice, f"/v1/images/{sha256}?format=png")
+    names = [await images.head("cache", name) for name in await list_cached(bus)]
     await house.alice.delete(f"/v1/images/{sha256}")
     left = [await images.head("cache", ref.sha256) for ref in names if ref is not None]
-    second = await shown(house.alice, f"{job}/result?format=jpeg")
+    second = await show(house.alice, f"{job}/result?format=jpeg")
 
     assert len(left) == 2
     assert left == [None, None]
@@ -99,7 +99,7 @@ async def test_renditions_go_with_the_upload(house: House, bus: Bus, images: Nat
     assert phone_photo.MAKER.encode() not in second
 
 
-async def cached(bus: Bus) -> list[str]:
+async def list_cached(bus: Bus) -> list[str]:
     """Return the hashes of the pictures in the bucket."""
     stored = await bus.history(CACHE, subjects.object_entry("cache", "*"))
     return [message.data.decode().partition('"name": "')[2][:64] for message in stored]
@@ -107,9 +107,9 @@ async def cached(bus: Bus) -> list[str]:
 
 async def test_equal_pictures_of_others_stay(house: House, bus: Bus, images: NatsImageStore) -> None:
     """Bob made the same edit of the same photo. The last of the two deletions takes the renditions."""
-    jobs = {name: await edited(client, bus, images, name) for name, client in owners(house)}
+    jobs = {name: await edit_once(client, bus, images, name) for name, client in owners(house)}
     for name, client in owners(house):
-        await shown(client, f"{jobs[name]}/result?format=jpeg")
+        await show(client, f"{jobs[name]}/result?format=jpeg")
     left = []
     for name, client in owners(house):
         await client.delete(jobs[name], params={"purge": "true"})

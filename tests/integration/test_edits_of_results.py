@@ -47,7 +47,7 @@ def work_of(job_id: str) -> JobWork:
     return JobWork(job_id=job_id, user="alice", job_class=JobClass.INTERACTIVE, log_seq=1, submit=order)
 
 
-async def edited(house: House, bus: Bus, images: NatsImageStore) -> tuple[str, str]:
+async def edit_once(house: House, bus: Bus, images: NatsImageStore) -> tuple[str, str]:
     """Finish an edit of Alice's; return the job and the hash of its result."""
     job_id, hand = await submit(house.alice), WorkerByHand(bus, images, "alice")
     await hand.queue(job_id)
@@ -88,7 +88,7 @@ async def purge(client: Client, job_id: str) -> int:
 
 async def test_a_result_is_edited_without_a_copy(house: House, bus: Bus, images: NatsImageStore) -> None:
     """Every reader of inputs finds it in the results. For other owners it is no image."""
-    _, sha256 = await edited(house, bus, images)
+    _, sha256 = await edit_once(house, bus, images)
     path = f"/v1/images/{sha256}"
     before = [(await house.alice.get(path)).content, (await house.alice.head(path)).headers["content-length"]]
     foreign = [(await house.bob.get(path)).status_code, (await house.bob.delete(path)).status_code]
@@ -108,7 +108,7 @@ async def test_a_result_is_edited_without_a_copy(house: House, bus: Bus, images:
 
 async def test_a_result_stays_until_the_last_edit_of_it_ends(house: House, bus: Bus, images: NatsImageStore) -> None:
     """Its own job is deleted meanwhile: the owner no longer sees it, and the worker does."""
-    first, sha256 = await edited(house, bus, images)
+    first, sha256 = await edit_once(house, bus, images)
     further = [await submit_further(house, bus, images, sha256) for _ in range(2)]
     deleted = await purge(house.alice, first)
     shown = (await house.alice.get(f"/v1/images/{sha256}")).status_code
@@ -123,7 +123,7 @@ async def test_a_result_stays_until_the_last_edit_of_it_ends(house: House, bus: 
 
 async def test_a_deleted_result_begins_no_edit(house: House, bus: Bus, images: NatsImageStore) -> None:
     """Also where this gateway has seen it within the last minute."""
-    first, sha256 = await edited(house, bus, images)
+    first, sha256 = await edit_once(house, bus, images)
     further = await submit_further(house, bus, images, sha256)
     await house.alice.delete(f"/v1/jobs/{further}")
     await purge(house.alice, first)
@@ -135,7 +135,7 @@ async def test_a_deleted_result_begins_no_edit(house: House, bus: Bus, images: N
 
 async def test_a_result_is_deleted_with_its_job_alone(house: House, bus: Bus, images: NatsImageStore) -> None:
     """The answer says so. An upload of the same bytes is an image of its own."""
-    _, sha256 = await edited(house, bus, images)
+    _, sha256 = await edit_once(house, bus, images)
     path = f"/v1/images/{sha256}"
     refused = await house.alice.delete(path)
     stored = (await house.alice.post("/v1/images", content=RESULT)).status_code
@@ -150,7 +150,7 @@ async def test_a_result_is_deleted_with_its_job_alone(house: House, bus: Bus, im
 
 async def test_a_late_result_leaves_the_input_of_a_waiting_edit(house: House, bus: Bus, images: NatsImageStore) -> None:
     """A cancelled attempt has made the same bytes, and nobody else's mark keeps them."""
-    first, sha256 = await edited(house, bus, images)
+    first, sha256 = await edit_once(house, bus, images)
     await submit_further(house, bus, images, sha256)
     late = await submit_further(house, bus, images, sha256)
     await house.alice.delete(f"/v1/jobs/{late}")
@@ -165,7 +165,7 @@ async def test_an_old_result_outlives_the_edit_of_it(
     house: House, bus: Bus, images: NatsImageStore, desk: Desk
 ) -> None:
     """The job manager copies it for as long as the job lasts, for a job from the gateway and for one by hand."""
-    _, sha256 = await edited(house, bus, images)
+    _, sha256 = await edit_once(house, bus, images)
     stored = await bus.last(bucket_stream("results"), entry_of("results", sha256))
     assert stored is not None
     entry = json.loads(stored.data) | {"mtime": "2020-01-01T00:00:00+00:00"}

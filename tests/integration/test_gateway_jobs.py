@@ -160,15 +160,15 @@ async def test_jobs_that_waited_before_the_gateway_came_are_counted(
         for number in range(limit):
             await desk.submit(f"j{number}", user="local")
         async with gateway(NatsSettings(url=nats_url), stream_settings, queue_limit_per_user=limit) as client:
-            statuses = [await _submitted(client)]
+            statuses = [await _submit(client)]
             while statuses[-1] == 200:
-                statuses.append(await _submitted(client))
+                statuses.append(await _submit(client))
 
     assert statuses[-1] == 429
     assert len(statuses) < limit
 
 
-async def _submitted(client: Client) -> int:
+async def _submit(client: Client) -> int:
     return (await client.post("/api/generate/async", json=edit())).status_code
 
 

@@ -61,13 +61,13 @@ class Prober(httpx.AsyncClient):
         """Wait for an answer."""
         last = (0, "")
 
-        async def given() -> bool:
+        async def is_given() -> bool:
             nonlocal last
             last = await self.probe(path)
             return last == answer
 
         try:
-            await wait_until(given, f"{path} answers {answer}")
+            await wait_until(is_given, f"{path} answers {answer}")
         except AssertionError as error:
             error.add_note(f"The last answer was {last}.")
             raise
@@ -144,7 +144,7 @@ async def test_without_a_broker_a_service_lives_and_is_not_started(
 
 
 @contextmanager
-def gated(path: Path) -> Iterator[Callable[[], object]]:
+def gate(path: Path) -> Iterator[Callable[[], object]]:
     """Open a pipe at both ends, so that no open blocks; yield the function that writes a byte."""
     os.mkfifo(path)
     pipe = os.open(path, os.O_RDWR)
@@ -179,7 +179,7 @@ async def test_an_engine_that_loads_is_a_start_that_is_not_over(
 ) -> None:
     """Twenty gigabytes of weights take minutes; until they are there no job may count on this worker."""
     settings = {"backend": "tests.fakes:GatedEngine", "MODEL_DIR": tmp_path}
-    with gated(tmp_path / "gate") as open_gate:
+    with gate(tmp_path / "gate") as open_gate:
         async with running("a100worker", nats_url, stream_settings, **settings) as prober:
             try:
                 await prober.until("/startupz", STARTING)

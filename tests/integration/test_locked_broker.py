@@ -26,7 +26,7 @@ from shared.messages import HealthReply, HealthRequest
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV
 from tests.deploy.cause import shorten_certificate
-from tests.keys import Keys, connected, locked
+from tests.keys import Keys, connect, run_locked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """Start a locked broker."""
-    async with locked(keys, tmp_path / "store") as node:
+    async with run_locked(keys, tmp_path / "store") as node:
         yield node
 
 
@@ -111,14 +111,14 @@ async def test_an_expired_certificate_is_renewed_by_the_same_command(tmp_path: P
     """The sentence names the command; after it and a SIGHUP a service connects, without a restart of the broker."""
     keys = Keys.made(tmp_path / "keys")
     shorten_certificate(keys, timedelta(minutes=-1))
-    async with locked(keys, tmp_path / "store") as node:
+    async with run_locked(keys, tmp_path / "store") as node:
         told = await refusal(keys.settings(node.url, "imageutils"))
         credentials.make(keys.folder)
         node.reload()
 
         async def connects() -> bool:
             try:
-                async with connected(keys, node, "imageutils"):
+                async with connect(keys, node, "imageutils"):
                     return True
             except ConfigError:
                 return False
@@ -256,12 +256,12 @@ async def test_the_replies_of_all_instances_pass(node: Node, keys: Keys) -> None
         return rpc.Endpoint(subject, HealthRequest, report, everywhere=True)
 
     async with (
-        connected(keys, node, "imageutils") as first,
-        connected(keys, node, "imageutils") as second,
+        connect(keys, node, "imageutils") as first,
+        connect(keys, node, "imageutils") as second,
         rpc.serve(first, "imageutils", [endpoint("i1")]),
         rpc.serve(second, "imageutils", [endpoint("i2")]),
     ):
         for user in ("gateway", "operator"):
-            async with connected(keys, node, user) as bus:
+            async with connect(keys, node, user) as bus:
                 replies = await rpc.call_all(bus, subject, HealthRequest(), HealthReply, timeout_s=20, more_s=1)
                 assert sorted(reply.instance for reply in replies) == ["i1", "i2"]

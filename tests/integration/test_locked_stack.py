@@ -106,11 +106,11 @@ async def done(stack: LockedStack, **order: object) -> str:
     return job_id
 
 
-async def ended(stack: LockedStack, job_id: str) -> str:
-    async def known() -> bool:
+async def wait_for_end(stack: LockedStack, job_id: str) -> str:
+    async def is_known() -> bool:
         return (await stack.client.get(f"/v1/jobs/{job_id}")).is_success
 
-    await wait_until(known, f"{job_id} is known")
+    await wait_until(is_known, f"{job_id} is known")
     return str((await events(stack, job_id))[-1][1]["status"])
 
 
@@ -166,17 +166,17 @@ async def receive_webhooks(stack: LockedStack) -> None:
         (await stack.client.post(f"{path}/redeliver", json={"job_id": job_id})).raise_for_status()
         await receiver.has(4)
 
-        async def logged() -> bool:
+        async def is_logged() -> bool:
             return len((await stack.client.get(f"{path}/attempts")).json()["attempts"]) == 4
 
-        await wait_until(logged, "all attempts are logged")
+        await wait_until(is_logged, "all attempts are logged")
         assert endpoint["id"] in (await stack.client.get("/v1/webhooks")).text
         (await stack.client.delete(path)).raise_for_status()
 
 
 async def cancel_one(stack: LockedStack) -> None:
     await stack.client.post("/api/generate/async/cancel/" + (job_id := await stack.client.submit(input_image=b64(CAT))))
-    assert await ended(stack, job_id) in {"cancelled", "done"}
+    assert await wait_for_end(stack, job_id) in {"cancelled", "done"}
 
 
 async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
@@ -187,16 +187,16 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
         assert reply.status == "healthy"
     again = ReplayRequest(from_seq=1, job_class=JobClass.BATCH)
     replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=PATIENCE_S)
-    assert await ended(stack, str(replayed.jobs[0].new_job_id)) == "done"
+    assert await wait_for_end(stack, str(replayed.jobs[0].new_job_id)) == "done"
     await bus.publish(subjects.submission("interactive", "local", "nonsense"), b"no job")
 
     await bus.publish(subjects.queue_entry("interactive", Task.REMOVAL, "local", "scrawl"), b"no work")
 
-    async def buried() -> bool:
+    async def is_buried() -> bool:
         letters = [await bus.first(JOB_DLQ, subjects.dead_letters_of(job_id)) for job_id in ("nonsense", "scrawl")]
         return None not in letters
 
-    await wait_until(buried, "the job manager has buried the one, a worker the other")
+    await wait_until(is_buried, "the job manager has buried the one, a worker the other")
     queue = topology.worker_consumer(JobClass.INTERACTIVE, Task.REMOVAL)
     await bus.client.jetstream().delete_consumer(JOB_Q, queue)
 
@@ -236,10 +236,10 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
     order = {"image": await upload(stack.client, saved(photo)), "mask": await upload(stack.client, mask)}
     job_id = await ordered(stack, task="removal", **order)
 
-    async def started() -> bool:
+    async def has_started() -> bool:
         return bool((await stack.client.get(f"/v1/jobs/{job_id}")).json()["status"] == "running")
 
-    await wait_until(started, "the worker is at it")
+    await wait_until(has_started, "the worker is at it")
     (worker,) = (await stack.client.get("/v1/health")).json()["services"]["generation"]["instances"]
     drain = subjects.drain(worker["instance"])
     reply = await rpc.call(bus, drain, DrainRequest(), DrainReply, timeout_s=PATIENCE_S)
@@ -247,11 +247,11 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
     stack.programs["a100worker"].terminate()
     await stack.programs["a100worker"].wait()
     await stack.programs["a100worker"].start()
-    assert await ended(stack, job_id) == "failed"
+    assert await wait_for_end(stack, job_id) == "failed"
     redriven = await rpc.call(
         bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=PATIENCE_S
     )
-    assert await ended(stack, str(redriven.jobs[0].new_job_id)) == "done"
+    assert await wait_for_end(stack, str(redriven.jobs[0].new_job_id)) == "done"
 
 
 def spare(stack: LockedStack) -> dict[str, list[str]]:
@@ -261,8 +261,8 @@ def spare(stack: LockedStack) -> dict[str, list[str]]:
         if service in DUTIES:
             allowed = permissions(service)
             rare = {subject for subject, _ in SPARE_OF.get(service, ())}
-            unused = [entry for entry in allowed.publish if not _needed(entry, said["PUB"]) and entry not in rare]
-            found[service] = unused + [entry for entry in allowed.subscribe if not _needed(entry, said["SUB"])]
+            unused = [entry for entry in allowed.publish if not _is_needed(entry, said["PUB"]) and entry not in rare]
+            found[service] = unused + [entry for entry in allowed.subscribe if not _is_needed(entry, said["SUB"])]
     return {service: unused for service, unused in found.items() if unused}
 
 
@@ -274,14 +274,14 @@ def spare_passages(stack: LockedStack) -> list[str]:
         f"{passage.subject} from {passage.exporter} to {passage.importer}"
         for passage in account_imports()
         if not any(
-            _needed(passage.subject, used.get(name, {}).get("PUB" if passage.is_request else "SUB", set()))
+            _is_needed(passage.subject, used.get(name, {}).get("PUB" if passage.is_request else "SUB", set()))
             for name, account in accounts.items()
             if account == passage.importer
         )
     ]
 
 
-def _needed(entry: str, said: set[str]) -> bool:
+def _is_needed(entry: str, said: set[str]) -> bool:
     if any(matches(pattern, entry) for pattern, _ in SPARE):
         return True
     # A direct get by its subject may read no more than one by its body.

@@ -34,7 +34,7 @@ async def fill_level(bus: Bus) -> float:
     return float((await bus.info(JOB_LOG, {}))["state"]["bytes"]) / LIMIT
 
 
-async def logged(bus: Bus, owner: str) -> set[str]:
+async def read_log(bus: Bus, owner: str) -> set[str]:
     found = await bus.subjects_in(JOB_LOG, f"job.submit.*.*.{owner}.*")
     return {subjects.parse_submission(subject).job_id for subject in found}
 
@@ -52,7 +52,7 @@ async def test_a_full_log_refuses_and_forgets_nothing(small_log: Bus, desk: Desk
     """The broker keeps what it has accepted."""
     with pytest.raises(StreamFull):
         await flood(desk, "ann", 100, ended=False)
-    accepted = await logged(small_log, "ann")
+    accepted = await read_log(small_log, "ann")
 
     assert await small_log.get(JOB_LOG, 1) is not None
     assert len(accepted) == await small_log.last_sequence(JOB_LOG) > 40
@@ -65,10 +65,10 @@ async def test_only_the_largest_owner_pays(small_log: Bus, desk: Desk) -> None:
     large = await flood(desk, "ann", 40, ended=True)
     assert await fill_level(small_log) > 0.75
     await Retention(small_log).make_room()
-    left = await logged(small_log, "ann")
+    left = await read_log(small_log, "ann")
 
     assert await fill_level(small_log) < 0.67
-    assert await logged(small_log, "bob") | await logged(small_log, "bob-too") == small
+    assert await read_log(small_log, "bob") | await read_log(small_log, "bob-too") == small
     assert await small_log.get(JOB_LOG, waiting) is not None
     assert max(left & large) == max(large)
     assert len(left) < len(large)
@@ -79,7 +79,7 @@ async def test_a_log_with_room_is_left_alone(small_log: Bus, desk: Desk) -> None
     large = await flood(desk, "ann", 30, ended=True)
 
     assert await Retention(small_log).make_room()
-    assert await logged(small_log, "ann") == large
+    assert await read_log(small_log, "ann") == large
 
 
 async def test_jobs_that_wait_are_never_removed(small_log: Bus, desk: Desk) -> None:
@@ -87,7 +87,7 @@ async def test_jobs_that_wait_are_never_removed(small_log: Bus, desk: Desk) -> N
     waiting = await flood(desk, "ann", 43, ended=False)
 
     assert not await Retention(small_log).make_room()
-    assert await logged(small_log, "ann") == waiting
+    assert await read_log(small_log, "ann") == waiting
 
 
 async def test_a_settled_job_without_any_trace_makes_room(small_log: Bus, desk: Desk) -> None:

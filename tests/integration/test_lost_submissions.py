@@ -32,10 +32,10 @@ def stream_settings() -> StreamSettings:
 
 
 async def wait_for_queued_event(desk: Desk, job_id: str) -> None:
-    async def announced() -> bool:
+    async def is_announced() -> bool:
         return await desk.bus.last(JOB_EV, subjects.event(job_id, "queued")) is not None
 
-    await wait_until(announced, f"{job_id} is announced")
+    await wait_until(is_announced, f"{job_id} is announced")
 
 
 async def state_in_view(bus: Bus, job_id: str) -> JobState | None:
@@ -96,10 +96,10 @@ async def test_events_that_are_deleted_under_running_services_leave_no_job_queue
             for job_id in ("j1", "j2"):
                 await desk.done(job_id)
 
-        async def viewed() -> bool:
+        async def is_viewed() -> bool:
             return [await state_in_view(desk.bus, job_id) for job_id in ("j1", "j2")] == [JobState.DONE] * 2
 
-        await wait_until(viewed, "the view has both ends")
+        await wait_until(is_viewed, "the view has both ends")
 
     assert (await desk.stored_events("j1"))[0].seq > before
 
@@ -155,10 +155,10 @@ async def test_a_replay_stays_a_replay_when_its_original_has_left_the_log(desk: 
         first = await desk.submit("j1")
         await desk.done("j1")
 
-        async def viewed() -> bool:
+        async def is_viewed() -> bool:
             return await state_in_view(desk.bus, "j1") is JobState.DONE
 
-        await wait_until(viewed, "the view has its end")
+        await wait_until(is_viewed, "the view has its end")
     await desk.bus.delete(JOB_LOG, first)
     again = await desk.submit("j1")
     async with desk.manager(compare_s=0.3), desk.worker():
@@ -176,10 +176,10 @@ async def test_junk_in_the_place_of_its_end_ends_no_job(desk: Desk, junk: bytes)
         async with desk.worker():
             await wait_until(lambda: job_events.has_ended(desk.bus, "j1"), "the job has ended")
 
-        async def viewed() -> bool:
+        async def is_viewed() -> bool:
             return await state_in_view(desk.bus, "j1") is JobState.DONE
 
-        await wait_until(viewed, "the view has its end")
+        await wait_until(is_viewed, "the view has its end")
 
     assert not await desk.cancel("j1")
 

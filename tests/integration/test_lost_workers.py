@@ -35,11 +35,11 @@ QUEUED = Queued(job_id="j1", user="u1", task=Task.REMOVAL, job_class=JobClass.BA
 STEP = Progress(job_id="j1", phase="processing", step=3, total_steps=9, fraction=0.3)
 
 
-def started(worker: str = "w1", attempt: int = 1) -> Started:
+def start_event(worker: str = "w1", attempt: int = 1) -> Started:
     return Started(job_id="j1", worker=worker, engine="e", attempt=attempt)
 
 
-def announced(
+def announcement(
     job_id: str | None = "j1", *, worker: str = "w1", state: Literal["ready", "stopped"] = "ready"
 ) -> StoredMessage:
     abilities = WorkerAbilities(worker=worker, engine="e", tasks={}, job=job_id, state=state)
@@ -67,8 +67,8 @@ async def reports(desk: Desk) -> list[Returned]:
 async def test_a_lost_workers_job_is_reported(desk: Desk) -> None:
     """The view shows a queued job with the reason, and the next worker does not report it once more."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started(), STEP)
-    watch.note(announced())
+    await publish(desk.bus, QUEUED, start_event(), STEP)
+    watch.note(announcement())
     await look(watch, 8)
     (report,) = await reports(desk)
     record = await job_events.load_record(desk.bus, "j1")
@@ -81,10 +81,10 @@ async def test_a_lost_workers_job_is_reported(desk: Desk) -> None:
 
 async def test_three_missed_announcements_are_a_loss(desk: Desk) -> None:
     """Not fewer; and two job managers report it once."""
-    await publish(desk.bus, QUEUED, started(), STEP)
+    await publish(desk.bus, QUEUED, start_event(), STEP)
     watches = [WorkerWatch(desk.bus, 3) for _ in range(2)]
     for watch in watches:
-        watch.note(announced())
+        watch.note(announcement())
         await look(watch, 3)
     early = await reports(desk)
     for watch in watches:
@@ -97,12 +97,12 @@ async def test_three_missed_announcements_are_a_loss(desk: Desk) -> None:
 async def test_a_worker_that_dies_between_two_announcements_is_known_by_its_start(desk: Desk) -> None:
     """Its last announcement names no job. One that never announced itself is of an older release, and left alone."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started())
-    watch.note_start(live(started()))
+    await publish(desk.bus, QUEUED, start_event())
+    watch.note_start(live(start_event()))
     await look(watch, 8)
     unknown = await reports(desk)
-    watch.note(announced(None))
-    watch.note_start(live(started()))
+    watch.note(announcement(None))
+    watch.note_start(live(start_event()))
     await look(watch, 8)
 
     assert unknown == []
@@ -112,11 +112,11 @@ async def test_a_worker_that_dies_between_two_announcements_is_known_by_its_star
 async def test_a_worker_that_was_restarted_has_lost_its_job(desk: Desk) -> None:
     """It announces itself under the same name, without the job."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started(), STEP)
-    watch.note(announced())
+    await publish(desk.bus, QUEUED, start_event(), STEP)
+    watch.note(announcement())
     for _ in range(8):
         await watch.look()
-        watch.note(announced(None))
+        watch.note(announcement(None))
 
     assert len(await reports(desk)) == 1
 
@@ -124,12 +124,12 @@ async def test_a_worker_that_was_restarted_has_lost_its_job(desk: Desk) -> None:
 async def test_a_frozen_worker_that_returns_goes_on(desk: Desk) -> None:
     """Its next step makes the job running again; a second freeze is not reported, and no attempt is counted twice."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started(), STEP)
-    watch.note(announced())
+    await publish(desk.bus, QUEUED, start_event(), STEP)
+    watch.note(announcement())
     await look(watch, 8)
     await publish(desk.bus, STEP.model_copy(update={"step": 4}))
     record = await job_events.load_record(desk.bus, "j1")
-    watch.note(announced())
+    watch.note(announcement())
     await look(watch, 8)
 
     assert record is not None
@@ -141,14 +141,14 @@ async def test_a_frozen_worker_that_returns_goes_on(desk: Desk) -> None:
 async def test_a_late_report_does_not_touch_the_next_attempt(desk: Desk) -> None:
     """Another worker has the job, or it has ended: nothing is reported. A report that comes late changes no view."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started(), STEP)
-    watch.note(announced())
-    await publish(desk.bus, started("w2", 2), STEP)
+    await publish(desk.bus, QUEUED, start_event(), STEP)
+    watch.note(announcement())
+    await publish(desk.bus, start_event("w2", 2), STEP)
     await look(watch, 8)
     not_reported = await reports(desk)
     await publish(desk.bus, Returned(job_id="j1", worker="w1", attempt=1, reason="vanished", message=LOST))
     record = await job_events.load_record(desk.bus, "j1")
-    watch.note(announced(worker="w2"))
+    watch.note(announcement(worker="w2"))
     await job_events.publish_end(desk.bus, Cancelled(job_id="j1"), msg_id="c")
     await look(watch, 8)
 
@@ -161,9 +161,9 @@ async def test_a_late_report_does_not_touch_the_next_attempt(desk: Desk) -> None
 async def test_a_worker_that_stops_is_not_lost(desk: Desk) -> None:
     """Its job was handed back, which is reported by the worker itself."""
     watch = WorkerWatch(desk.bus, 3)
-    await publish(desk.bus, QUEUED, started(), Returned(job_id="j1", worker="w1", attempt=1, reason="stopping"))
-    for last in (announced(), announced(state="stopped")):
-        watch.note(announced())
+    await publish(desk.bus, QUEUED, start_event(), Returned(job_id="j1", worker="w1", attempt=1, reason="stopping"))
+    for last in (announcement(), announcement(state="stopped")):
+        watch.note(announcement())
         watch.note(last)
         await look(watch, 8)
 
@@ -173,8 +173,8 @@ async def test_a_worker_that_stops_is_not_lost(desk: Desk) -> None:
 async def test_the_last_attempt_promises_no_other(desk: Desk) -> None:
     """The next worker that polls writes the dead letter, which has this attempt as vanished."""
     watch = WorkerWatch(desk.bus, 1)
-    await publish(desk.bus, QUEUED, started(), STEP)
-    watch.note(announced())
+    await publish(desk.bus, QUEUED, start_event(), STEP)
+    watch.note(announcement())
     await look(watch, 8)
 
     assert [each.message for each in await reports(desk)] == [None]
@@ -183,11 +183,11 @@ async def test_the_last_attempt_promises_no_other(desk: Desk) -> None:
 
 async def test_a_restart_of_the_broker_makes_no_worker_a_lost_one(desk: Desk, nats_server: NatsServer) -> None:
     """Announcements are missing on both sides of it, and workers need a moment to connect again."""
-    await publish(desk.bus, QUEUED, started(), STEP)
+    await publish(desk.bus, QUEUED, start_event(), STEP)
     async with own_bus(nats_server) as bus:
         watch = WorkerWatch(bus, 3)
         await watch.look()
-        watch.note(announced())
+        watch.note(announcement())
         await look(watch, 3)
         connects = bus.connects
         await nats_server.kill()

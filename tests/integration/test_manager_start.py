@@ -32,7 +32,7 @@ async def test_a_refusal_is_logged_once_with_the_brokers_words(
     await jetstream.delete_stream(JOB_DLQ)
     await jetstream.add_stream(name="other", subjects=["job.dlq.>"], max_bytes=1024)
 
-    async def declared() -> bool:
+    async def is_declared() -> bool:
         return JOB_DLQ in [info.config.name for info in await jetstream.streams_info()]
 
     async with (
@@ -44,7 +44,7 @@ async def test_a_refusal_is_logged_once_with_the_brokers_words(
         await wait_until(lambda: len(tries) >= 3, "it has tried three times")
         lines = [vars(record) for record in caplog.records if record.msg == "jobmanager.not-declared"]
         await jetstream.delete_stream("other")
-        await wait_until(declared, "the stream exists")
+        await wait_until(is_declared, "the stream exists")
         stop.set()
 
     assert [line["reason"] for line in lines] == [

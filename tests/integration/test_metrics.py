@@ -49,10 +49,10 @@ async def test_a_job_is_counted_by_all_who_see_it(desk: Desk) -> None:
             lambda: value("artmancer_jobs_ended_total", state="done") > 0, "the job manager has seen the end"
         )
 
-        def grown() -> dict[str, float]:
+        def measure_growth() -> dict[str, float]:
             return {name: value(name, **labels) - before[name] for name, labels in counted.items()}
 
-        await wait_until(lambda: set(grown().values()) == {1.0}, "each has counted one")
+        await wait_until(lambda: set(measure_growth().values()) == {1.0}, "each has counted one")
 
 
 async def test_the_queue_is_seen_as_it_is(desk: Desk) -> None:

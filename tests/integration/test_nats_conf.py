@@ -12,7 +12,7 @@ import pytest
 from shared import declaring
 from shared.bus import open_bus
 from shared.settings import StreamSettings
-from tests.keys import NATS_SERVER, Keys, locked
+from tests.keys import NATS_SERVER, Keys, run_locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ async def test_the_single_server_keeps_what_it_accepts(keys: Keys, tmp_path: Pat
     """On the disk before it is accepted, and with room for all that is declared by default."""
     settings = StreamSettings()
     async with (
-        locked(keys, tmp_path / "store") as node,
+        run_locked(keys, tmp_path / "store") as node,
         open_bus(keys.settings(node.url, "operator"), "operator") as bus,
         httpx.AsyncClient(base_url=node.monitor_url) as monitoring,
     ):

@@ -14,7 +14,7 @@ from shared.errors import BrokerUnavailable, ConfigError
 from shared.messages import JobClass, Task
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, build_topology
-from tests.keys import Keys, connected, locked, matches
+from tests.keys import Keys, connect, matches, run_locked
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def foreign(allowed: tuple[str, ...]) -> list[str]:
 @pytest.fixture
 async def node(keys: Keys, tmp_path: Path) -> AsyncIterator[Node]:
     """Start a locked broker with all streams, created by the job manager."""
-    async with locked(keys, tmp_path / "store") as node:
+    async with run_locked(keys, tmp_path / "store") as node:
         async with open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as bus:
             await declaring.declare_streams(bus, SETTINGS)
         yield node
 
 
-def refused(node: Node, kind: str) -> set[str]:
+def find_refused(node: Node, kind: str) -> set[str]:
     """Return the subjects that the broker refused to publish or subscribe."""
     lines = [line.partition(f"{kind} Violation")[2] for line in node.said]
     return {line.partition('Subject "')[2].partition('"')[0] for line in lines if line}
@@ -68,13 +68,13 @@ def refused(node: Node, kind: str) -> set[str]:
 async def test_a_service_says_nothing_but_what_it_must(keys: Keys, node: Node, service: str) -> None:
     """It is refused the subjects of all others, and JetStream's API for all other streams and consumers."""
     others = foreign(permissions(service).publish)
-    async with connected(keys, node, service) as bus:
+    async with connect(keys, node, service) as bus:
         for subject in others:
             await bus.emit(subject, b"{}")
         await bus.client.flush()
-        await wait_until(lambda: len(refused(node, "Publish")) >= len(others), "the broker has refused")
+        await wait_until(lambda: len(find_refused(node, "Publish")) >= len(others), "the broker has refused")
 
-    assert refused(node, "Publish") == set(others)
+    assert find_refused(node, "Publish") == set(others)
     assert len(others) > 200
 
 
@@ -84,24 +84,24 @@ async def test_a_service_hears_nothing_but_what_it_must(keys: Keys, node: Node, 
     wide = [">", "*", "_INBOX.>", "job.>", "svc.>", "$JS.>", "$KV.>", "$O.>", "live.>", "ctl.>", "*.*.>", "$SRV.>"]
     others = [inbox_of(user) for user in (*DUTIES, OPERATOR) if user != service]
     narrow = [subject for subject in foreign(permissions(service).subscribe) if " " not in subject]
-    async with connected(keys, node, service) as bus:
+    async with connect(keys, node, service) as bus:
         for subject in (*wide, *others, *narrow):
             await bus.client.subscribe(subject)
         await bus.client.flush()
         wanted = {*wide, *others, *narrow}
-        await wait_until(lambda: len(refused(node, "Subscription")) >= len(wanted), "the broker has refused")
+        await wait_until(lambda: len(find_refused(node, "Subscription")) >= len(wanted), "the broker has refused")
 
-    assert refused(node, "Subscription") == wanted
+    assert find_refused(node, "Subscription") == wanted
 
 
 @pytest.mark.parametrize("service", DUTIES)
 @pytest.mark.parametrize("stream", [JOB_LOG, JOB_Q, JOB_EV, "OBJ_inputs"])
 async def test_no_service_deletes_a_stream(keys: Keys, node: Node, service: str, stream: str) -> None:
     """Not even the one that makes them."""
-    async with connected(keys, node, service) as bus:
+    async with connect(keys, node, service) as bus:
         with pytest.raises(BrokerUnavailable):
             await bus.request(subjects.api("STREAM.DELETE", stream), timeout_s=0.3)
-    async with connected(keys, node, OPERATOR) as bus:
+    async with connect(keys, node, OPERATOR) as bus:
         assert str((await bus.client.jetstream().stream_info(stream)).config.name) == stream
 
 
@@ -109,9 +109,9 @@ async def test_a_worker_reads_no_replies_but_its_own(keys: Keys, node: Node) -> 
     """Only the gateway receives replies to the gateway."""
     heard: list[bytes] = []
     async with (
-        connected(keys, node, "a100worker") as worker,
-        connected(keys, node, "segmentation") as segmentation,
-        connected(keys, node, "gateway") as gateway,
+        connect(keys, node, "a100worker") as worker,
+        connect(keys, node, "segmentation") as segmentation,
+        connect(keys, node, "gateway") as gateway,
         worker.subscribe("_INBOX_gateway.>", lambda message: heard.append(message.data)),
         worker.subscribe(">", lambda message: heard.append(message.data)),
     ):
@@ -131,7 +131,7 @@ async def test_a_worker_reads_no_replies_but_its_own(keys: Keys, node: Node) -> 
 
 async def test_a_worker_submits_and_queues_nothing(keys: Keys, node: Node) -> None:
     """It may publish events of jobs, and end them; it cannot submit a job."""
-    async with connected(keys, node, "a100worker") as worker:
+    async with connect(keys, node, "a100worker") as worker:
         for subject in (
             subjects.submission("interactive", "u1", "j1"),
             subjects.queue_entry(JobClass.BATCH, Task.REMOVAL, "u1", "j1"),

@@ -59,7 +59,7 @@ def has_place(data: bytes) -> bool:
         return PLACE in picture.getexif() or b"GPSLatitude" in data
 
 
-async def signed(house: House, path: str) -> str:
+async def sign(house: House, path: str) -> str:
     """Return the signed URL of a path of Alice's."""
     answer = await house.alice.post("/v1/signed-urls", json={"path": path})
     assert answer.status_code == 201, answer.text
@@ -94,8 +94,8 @@ async def test_anothers_upload_gives_no_metadata(house: House, bus: Bus, images:
 async def test_a_signed_url_does_not_state_the_place(house: House, result: str) -> None:
     """Its holder may be anybody. The owner may ask for a URL that does."""
     owned = await house.alice.get(f"{result}?format=original")
-    shared = await house.nobody.get(await signed(house, f"{result}?format=original"))
-    asked = await house.nobody.get(await signed(house, f"{result}?format=original&gps=keep"))
+    shared = await house.nobody.get(await sign(house, f"{result}?format=original"))
+    asked = await house.nobody.get(await sign(house, f"{result}?format=original&gps=keep"))
 
     assert [answer.status_code for answer in (owned, shared, asked)] == [200, 200, 200]
     assert [has_place(answer.content) for answer in (owned, shared, asked)] == [True, False, True]
@@ -112,7 +112,7 @@ async def test_a_server_can_drop_the_place(house: House, result: str) -> None:
 
 async def test_a_signed_url_opens_the_format_that_was_signed(house: House, result: str) -> None:
     """No other one, whether by the query or by Accept."""
-    plain, chosen = await signed(house, result), await signed(house, f"{result}?format=jpeg&quality=70")
+    plain, chosen = await sign(house, result), await sign(house, f"{result}?format=jpeg&quality=70")
 
     by_accept = await house.nobody.get(plain, headers={"Accept": "image/webp"})
     refused = [
@@ -129,7 +129,7 @@ async def test_an_upload_can_be_shown_by_a_signed_url(house: House) -> None:
     """As the studio shows what its browser cannot."""
     photo = f"/v1/images/{await upload(house.alice, phone_photo.sample('heic'))}"
 
-    answer = await house.nobody.get(await signed(house, f"{photo}?format=jpeg"))
+    answer = await house.nobody.get(await sign(house, f"{photo}?format=jpeg"))
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
     assert (await house.alice.post("/v1/signed-urls", json={"path": f"{photo}?format=gif"})).status_code == 422

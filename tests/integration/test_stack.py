@@ -15,7 +15,7 @@ import pytest
 from services.stack.health import broker_answers
 from services.stack.stack import Options, Service, Stack, lock_data_folder
 from shared.errors import ConfigError
-from tests.keys import Keys, locked
+from tests.keys import Keys, run_locked
 from tests.ports import free_port
 from tests.waiting import gone, wait_until
 
@@ -248,7 +248,7 @@ async def test_waiting_for_the_broker_is_logged(tmp_path: Path) -> None:
 async def test_a_broker_behind_tls_is_found(tmp_path: Path) -> None:
     """It greets only after a handshake, for which only the services have a certificate."""
     keys = Keys.made(tmp_path / "keys")
-    async with locked(keys, tmp_path / "store") as node:
+    async with run_locked(keys, tmp_path / "store") as node:
         assert await broker_answers(node.url)
 
 

@@ -74,10 +74,10 @@ async def test_what_waits_for_a_worker_knows_its_trace(desk: Desk) -> None:
     async with desk.manager():
         await desk.submit("j1", traceparent=GIVEN)
 
-        async def queued() -> bool:
+        async def is_queued() -> bool:
             return bool(await desk.bus.subjects_in(JOB_Q, ">"))
 
-        await wait_until(queued, "the job waits for a worker")
+        await wait_until(is_queued, "the job waits for a worker")
         assert await traces_of(desk, JOB_Q, ">") == {TRACE}
         (stored,) = await desk.bus.history(JOB_Q, ">")
 

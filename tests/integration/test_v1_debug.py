@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.running import Desk
 
 
-async def edited(client: Client, desk: Desk, **fields: Any) -> str:
+async def edit_once(client: Client, desk: Desk, **fields: Any) -> str:
     """Return the id of a finished removal; `debug` is on by default."""
     async with desk.manager(), desk.worker("classical"):
         job_id = await client.submit(**{"enable_debug": True, **fields})
@@ -40,7 +40,7 @@ async def sessions(client: Client) -> dict[str, Any]:
 
 async def test_the_panel_gets_its_pictures(client: Client, desk: Desk) -> None:
     """The result has labels, sizes and inputs, and for a brush the dilated mask."""
-    job_id = await edited(client, desk, input_image=b64(png()))
+    job_id = await edit_once(client, desk, input_image=b64(png()))
 
     info = (await client.get(f"/api/generate/result/{job_id}")).json()["debug_info"]
 
@@ -53,7 +53,7 @@ async def test_the_panel_gets_its_pictures(client: Client, desk: Desk) -> None:
 
 async def test_without_debug_there_is_no_trace_of_it(client: Client, desk: Desk) -> None:
     """The client's panel opens for any debug_info."""
-    job_id = await edited(client, desk, enable_debug=False)
+    job_id = await edit_once(client, desk, enable_debug=False)
 
     assert "debug_info" not in (await client.get(f"/api/generate/result/{job_id}")).json()
     assert (await sessions(client))["sessions"] == []
@@ -61,7 +61,7 @@ async def test_without_debug_there_is_no_trace_of_it(client: Client, desk: Desk)
 
 async def test_a_session_that_has_expired_costs_no_result(client: Client, desk: Desk, bus: Bus) -> None:
     """Only debug_info is missing."""
-    job_id = await edited(client, desk)
+    job_id = await edit_once(client, desk)
     await bus.purge(SESSIONS, subjects.debug_sessions_of("local"))
 
     answer = await client.get(f"/api/generate/result/{job_id}")
@@ -71,7 +71,7 @@ async def test_a_session_that_has_expired_costs_no_result(client: Client, desk: 
 
 async def test_sessions_are_listed(client: Client, desk: Desk) -> None:
     """The list has the fields of the client's type."""
-    await edited(client, desk)
+    await edit_once(client, desk)
 
     listed = await sessions(client)
 
@@ -85,7 +85,7 @@ async def test_sessions_are_listed(client: Client, desk: Desk) -> None:
 
 async def test_a_session_shows_its_files(client: Client, desk: Desk) -> None:
     """Each file can be downloaded, alone and in one archive."""
-    await edited(client, desk)
+    await edit_once(client, desk)
     name = (await sessions(client))["sessions"][0]["session_name"]
 
     details = (await client.get(f"/api/debug/sessions/{name}")).json()
@@ -127,7 +127,7 @@ async def test_names_lead_nowhere_else(client: Client, path: str) -> None:
 @pytest.mark.parametrize("file", ["nope.png", "..%2f01_input_image.png", "metadata.json", "01_input_image"])
 async def test_an_unknown_file_is_404(client: Client, desk: Desk, file: str) -> None:
     """Only the listed files exist."""
-    await edited(client, desk)
+    await edit_once(client, desk)
     name = (await sessions(client))["sessions"][0]["session_name"]
 
     assert (await client.get(f"/api/debug/sessions/{name}/images/{file}")).status_code == 404
@@ -135,7 +135,7 @@ async def test_an_unknown_file_is_404(client: Client, desk: Desk, file: str) -> 
 
 async def test_the_status_has_the_size(client: Client, desk: Desk) -> None:
     """The response has the number of sessions and their size."""
-    await edited(client, desk)
+    await edit_once(client, desk)
 
     status = (await client.get("/api/debug/status")).json()
 
@@ -148,8 +148,8 @@ async def test_the_status_has_the_size(client: Client, desk: Desk) -> None:
 )
 async def test_a_cleanup_keeps_the_newest(client: Client, desk: Desk, how: dict[str, Any]) -> None:
     """The client's gateway sends the number in the body, its service reads it from the query."""
-    await edited(client, desk)
-    await edited(client, desk)
+    await edit_once(client, desk)
+    await edit_once(client, desk)
     newest = (await sessions(client))["sessions"][0]
 
     answer = await client.post("/api/debug/cleanup", **how)
@@ -160,7 +160,7 @@ async def test_a_cleanup_keeps_the_newest(client: Client, desk: Desk, how: dict[
 
 async def test_a_cleanup_without_a_number_keeps_fifty(client: Client, desk: Desk) -> None:
     """The default of the contract is fifty."""
-    await edited(client, desk)
+    await edit_once(client, desk)
 
     assert (await client.post("/api/debug/cleanup")).json() == {"enabled": True, "deleted": 0, "kept": 1}
 

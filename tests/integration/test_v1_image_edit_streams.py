@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shared.messages import Preview, Progress
 from shared.settings import NatsSettings
 from tests.gateway import Client, gateway, png
-from tests.openai_forms import PATH, SIZE, alpha_mask, parts, send, submitted
+from tests.openai_forms import PATH, SIZE, alpha_mask, parts, send, submit
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def advance(worker: WorkerByHand, job_id: str, step: int, steps: int = 10)
 async def test_previews_come_first_and_are_spread(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """Of ten previews two: the first one, and the first one of the second half. Then the result."""
     async with streaming(client, partial_images=2, user="user-1") as task:
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
         await worker.queue(job_id, steps=10)
         await worker.start(job_id)
         for step in range(1, 10):
@@ -73,7 +73,7 @@ async def test_previews_come_first_and_are_spread(client: Client, bus: Bus, work
 async def test_without_a_wish_there_are_no_previews(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """Images come in order, whichever ends first."""
     async with streaming(client, n=2) as task:
-        one, two = await submitted(bus, 2)
+        one, two = await submit(bus, 2)
         await worker.queue(two)
         await advance(worker, two, 1)
         await worker.finish(two, png("blue", SIZE))
@@ -87,7 +87,7 @@ async def test_without_a_wish_there_are_no_previews(client: Client, bus: Bus, wo
 async def test_a_failure_follows_the_results(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """A client ends at an error, so it has all results by then."""
     async with streaming(client, n=2) as task:
-        one, two = await submitted(bus, 2)
+        one, two = await submit(bus, 2)
         await worker.fail(one, "The engine could not finish this job.")
         await worker.finish(two, png("blue", SIZE))
         done, error = await task
@@ -120,7 +120,7 @@ async def test_a_photo_that_stays_as_it_is_needs_no_job(client: Client) -> None:
 async def test_who_hangs_up_cancels_the_jobs(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """The one that is streamed and the one that waits."""
     async with client.stream("POST", PATH, files=parts(stream="true", n=2)) as answer:
-        ids = await submitted(bus, 2)
+        ids = await submit(bus, 2)
         await worker.queue(ids[0])
         assert answer.status_code == 200
 
@@ -137,7 +137,7 @@ async def test_a_stopping_gateway_says_so(
         short = await before.enter_async_context(gateway(NatsSettings(url=nats_url), stream_settings, drain_s=0.1))
         async with Client(short.port) as client:
             task = group.create_task(send(client, stream="true"), name="edit")
-            (job_id,) = await submitted(bus)
+            (job_id,) = await submit(bus)
             await worker.queue(job_id)
             await before.aclose()
             answer = await task

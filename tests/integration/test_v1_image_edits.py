@@ -17,7 +17,7 @@ from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
 from tests.gateway import Client, WorkerByHand, gateway, png, saved
 from tests.keyed import WRITE, keyed_gateway
-from tests.openai_forms import PATH, SIZE, alpha_mask, parts, send, sending, submitted
+from tests.openai_forms import PATH, SIZE, alpha_mask, parts, send, sending, submit
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
     return error
 
 
-async def logged(bus: Bus, job_id: str) -> tuple[str, JobSubmit]:
+async def read_log(bus: Bus, job_id: str) -> tuple[str, JobSubmit]:
     """Return the class and the submission of a job."""
     (entry,) = await bus.history(JOB_LOG, subjects.submissions_of(job_id))
     return subjects.parse_submission(entry.subject).job_class, JobSubmit.model_validate_json(entry.data)
@@ -103,7 +103,7 @@ async def test_what_cannot_be_obeyed_is_refused(client: Client, bus: Bus) -> Non
         assert (answer.status_code, error["param"], error["code"]) == (400, param, code), fields
         assert error["type"] == "invalid_request_error"
         assert error["message"].endswith((".", "'."))
-    await submitted(bus, 0)
+    await submit(bus, 0)
 
 
 async def test_another_model_is_not_found(client: Client) -> None:
@@ -131,11 +131,11 @@ async def test_a_form_of_too_many_parts_is_refused(client: Client) -> None:
 async def test_an_edit_returns_the_result(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """As base64, with the size and the id of its job."""
     async with sending(client, user="user-1") as task:
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
         result = await worker.finish(job_id, png("red", SIZE))
         answer = await task
 
-    job_class, submission = await logged(bus, job_id)
+    job_class, submission = await read_log(bus, job_id)
     body = answer.json()
     assert answer.status_code == 200
     assert (body["size"], body["output_format"], body["safety_identifier"]) == ("64x48", "png", "user-1")
@@ -149,11 +149,11 @@ async def test_an_edit_returns_the_result(client: Client, bus: Bus, worker: Work
 async def test_a_mask_is_white_where_it_was_transparent(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """The worker gets one of ours."""
     async with sending(client) as task:
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
         await worker.finish(job_id)
         await task
 
-    _, submission = await logged(bus, job_id)
+    _, submission = await read_log(bus, job_id)
     mask = await client.get(f"/v1/images/{submission.mask}")
     assert mask.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(mask.content)).getbbox() == (10, 10, 30, 30)
@@ -162,14 +162,14 @@ async def test_a_mask_is_white_where_it_was_transparent(client: Client, bus: Bus
 async def test_failures_of_a_batch_are_reported_singly(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """Three images in order: the second has an error instead of a picture."""
     async with sending(client, n=3) as task:
-        ids = await submitted(bus, 3)
+        ids = await submit(bus, 3)
         await worker.finish(ids[2], png("blue", SIZE))
         await worker.fail(ids[1], "The engine could not finish this job.")
         await worker.finish(ids[0], png("red", SIZE))
         answer = await task
 
     data = answer.json()["data"]
-    submissions = [await logged(bus, job_id) for job_id in ids]
+    submissions = [await read_log(bus, job_id) for job_id in ids]
     assert [item["job_id"] for item in data] == ids
     assert [base64.b64decode(item["b64_json"] or "") for item in data] == [png("red", SIZE), b"", png("blue", SIZE)]
     assert data[1]["error"]["code"] == "engine_failed"
@@ -181,7 +181,7 @@ async def test_failures_of_a_batch_are_reported_singly(client: Client, bus: Bus,
 async def test_an_edit_that_failed_is_an_error(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """That the client shall not repeat: the job has had its attempts."""
     async with sending(client) as task:
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
         await worker.fail(job_id, "The engine could not finish this job.")
         answer = await task
 
@@ -192,7 +192,7 @@ async def test_an_edit_that_failed_is_an_error(client: Client, bus: Bus, worker:
 async def test_who_hangs_up_cancels_the_jobs(client: Client, bus: Bus, worker: WorkerByHand) -> None:
     """All of the batch: without an id their results could not be fetched."""
     async with sending(client, n=2):
-        ids = await submitted(bus, 2)
+        ids = await submit(bus, 2)
 
     for job_id in ids:
         await wait_until(partial(worker.ends, job_id), "the job has ended")
@@ -203,14 +203,14 @@ async def test_with_a_key_a_client_can_come_back(client: Client, bus: Bus, worke
     """The same key waits for the same job, which goes on without its client."""
     key = {"Idempotency-Key": "order-17"}
     async with sending(client, key):
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
 
     async with sending(client, key) as task:
         await worker.finish(job_id, png("red", SIZE))
         answer = await task
     again = await client.post(PATH, files=parts(), headers=key)
 
-    assert await submitted(bus) == [job_id]
+    assert await submit(bus) == [job_id]
     assert await worker.ends(job_id) == ["done"]
     assert answer.json()["data"] == again.json()["data"]
     assert answer.json()["data"][0]["job_id"] == job_id
@@ -223,7 +223,7 @@ async def test_a_wait_has_an_end(
     async with gateway(NatsSettings(url=nats_url), stream_settings, result_wait_s=0.1) as hasty:
         answer = await send(hasty)
 
-    (job_id,) = await submitted(bus)
+    (job_id,) = await submit(bus)
     assert (answer.status_code, error_of(answer)["code"]) == (504, "timeout")
     assert answer.headers["x-should-retry"] == "false"
     assert await worker.ends(job_id) == ["cancelled"]
@@ -240,7 +240,7 @@ async def test_a_waiting_edit_holds_no_memory_for_bodies(
         gateway(NatsSettings(url=nats_url), stream_settings, **limits) as small,
         sending(small, image=photo, mask=mask),
     ):
-        await submitted(bus)
+        await submit(bus)
         second = await small.post("/v1/images", content=photo, headers={"Content-Type": "image/png"})
 
     assert second.status_code in {200, 201}
@@ -255,7 +255,7 @@ async def test_a_mask_that_protects_everything_changes_nothing(client: Client, b
     picture = await client.get(linked.json()["data"][0]["url"])
     assert [item["job_id"] for item in data] == [None, None]
     assert base64.b64decode(data[0]["b64_json"]) == picture.content
-    await submitted(bus, 0)
+    await submit(bus, 0)
 
 
 async def test_a_key_that_is_revoked_during_the_wait_gets_no_picture(
@@ -266,7 +266,7 @@ async def test_a_key_that_is_revoked_during_the_wait_gets_no_picture(
         keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path) as house,
         sending(house.alice) as task,
     ):
-        (job_id,) = await submitted(bus)
+        (job_id,) = await submit(bus)
         keys.revoke(house.file, parse_key_id(house.keys["alice"]))
 
         async def is_refused() -> bool:
@@ -290,7 +290,7 @@ async def test_a_key_needs_both_scopes(
         async with writer:
             nobody, viewer, writing = [await send(each) for each in (house.nobody, house.viewer, writer)]
         async with sending(house.alice, response_format="url") as task:
-            (job_id,) = await submitted(bus)
+            (job_id,) = await submit(bus)
             worker = WorkerByHand(bus, images, "alice")
             await worker.queue(job_id)
             await worker.finish(job_id)

@@ -110,13 +110,13 @@ async def test_without_a_patch_it_is_the_whole_result(
 ) -> None:
     """Of a worker of an earlier release, and after the store has dropped the patch; at 0, 0."""
 
-    async def unneeded() -> bool:
+    async def is_unneeded() -> bool:
         return False
 
     old, dropped = await submit(client), await finished(client, worker, images)
     await worker.finish(old, dropped[1])
     ref = await images.put("results", dropped[2])
-    await images.remove("results", ref.sha256, unneeded)
+    await images.remove("results", ref.sha256, is_unneeded)
     answers = [await client.get(f"/v1/jobs/{job_id}/result?patch=true") for job_id in (old, dropped[0])]
 
     assert [(answer.status_code, answer.content) for answer in answers] == [(200, dropped[1])] * 2

@@ -56,7 +56,7 @@ async def finished(client: Client, worker: WorkerByHand, photo: bytes, **edit: A
     return job_id, result
 
 
-def opened(data: bytes) -> Image.Image:
+def open_picture(data: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
     return picture
@@ -69,7 +69,7 @@ def tables_of(picture: Any) -> dict[int, list[int]]:
 
 def outside(data: bytes) -> np.ndarray[Any, np.dtype[np.int16]]:
     """Return the colours outside the edited region and the blocks that it touches."""
-    pixels = np.asarray(opened(data).convert("RGB"), np.int16).copy()
+    pixels = np.asarray(open_picture(data).convert("RGB"), np.int16).copy()
     pixels[:32, :48] = 0
     return pixels
 
@@ -86,7 +86,7 @@ async def test_a_phones_photo_comes_back_as_it_came(client: Client, desk: Desk) 
         )
         await desk.done(job_id)
         answer = await client.get(f"/v1/jobs/{job_id}/result?format=original")
-    came, went = opened(photo), opened(answer.content)
+    came, went = open_picture(photo), open_picture(answer.content)
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
     assert went.size == phone_photo.SIZE
@@ -110,14 +110,14 @@ async def test_the_thumbnail_is_made_again(client: Client, worker: WorkerByHand)
     """It shows the edited picture, and stands in the place of the upload's."""
     job_id, result = await finished(client, worker, phone_photo.phone_jpeg())
     answer = await client.get(f"/v1/jobs/{job_id}/result?format=original")
-    exif = opened(answer.content).getexif()
+    exif = open_picture(answer.content).getexif()
     exif.get_ifd(0x8769)
     block = answer.content[answer.content.index(b"Exif\0\0") + 6 :]
     start = block.index(b"\xff\xd8\xff")
-    thumbnail = opened(block[start : block.index(b"\xff\xd9", start) + 2])
+    thumbnail = open_picture(block[start : block.index(b"\xff\xd9", start) + 2])
 
     assert answer.content.count(b"\xff\xd8\xff") == 2
-    wanted = opened(result).convert("RGB").resize(thumbnail.size)
+    wanted = open_picture(result).convert("RGB").resize(thumbnail.size)
     assert np.abs(np.asarray(thumbnail, np.int16) - np.asarray(wanted, np.int16)).mean() < 12
 
 
@@ -129,7 +129,7 @@ async def test_every_format_carries_the_metadata(client: Client, worker: WorkerB
     answer = await client.get(f"/v1/jobs/{job_id}/result?format={name}")
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, FORMATS[name])
-    went = opened(answer.content)
+    went = open_picture(answer.content)
     xmp = went.info.get("xmp") or went.info["XML:com.adobe.xmp"]
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     exif = went.getexif()
@@ -157,7 +157,7 @@ async def test_the_container_is_that_of_the_upload(
 
     answer = await client.get(f"/v1/jobs/{job_id}/result?format=original")
 
-    assert (answer.status_code, opened(answer.content).format) == (200, kind)
+    assert (answer.status_code, open_picture(answer.content).format) == (200, kind)
     difference = np.abs(outside(answer.content) - outside(result))
     lossless = kind in {"PNG", "TIFF", "BMP"} or "lossless" in options
     assert difference.max() == 0 if lossless else difference.mean() < 6
@@ -175,7 +175,7 @@ async def test_what_cannot_be_written_comes_in_the_nearest_format(
 
     answer = await client.get(f"/v1/jobs/{job_id}/result?format=original")
 
-    assert opened(answer.content).format == kind
+    assert open_picture(answer.content).format == kind
     assert word in answer.headers["x-notes"]
 
 
@@ -189,12 +189,12 @@ async def test_a_transparent_picture_lies_on_white_in_a_jpeg(client: Client, wor
 
     answers = {name: await client.get(f"/v1/jobs/{job_id}/result?format={name}&quality=100") for name in FORMATS}
 
-    alpha = np.asarray(opened(result).getchannel("A"), np.int16)
+    alpha = np.asarray(open_picture(result).getchannel("A"), np.int16)
     for name in ("png", "webp", "avif"):
-        kept = np.asarray(opened(answers[name].content).getchannel("A"), np.int16)
+        kept = np.asarray(open_picture(answers[name].content).getchannel("A"), np.int16)
         assert np.abs(kept - alpha).max() <= 3, name
     white = decode_photo(result).rgb.astype(np.int16)
-    assert np.abs(np.asarray(opened(answers["jpeg"].content), np.int16) - white).mean() < 3
+    assert np.abs(np.asarray(open_picture(answers["jpeg"].content), np.int16) - white).mean() < 3
     assert "white" in answers["jpeg"].headers["x-notes"]
 
 
@@ -209,7 +209,7 @@ async def test_a_second_edit_keeps_what_the_first_upload_had(
     answer = await client.get(f"/v1/jobs/{job_id}/result?format=original")
 
     assert answer.headers["content-type"] == "image/jpeg"
-    assert opened(answer.content).getexif()[0x010F] == phone_photo.MAKER
+    assert open_picture(answer.content).getexif()[0x010F] == phone_photo.MAKER
 
 
 async def test_a_deleted_upload_gives_nothing_away(client: Client, worker: WorkerByHand) -> None:
@@ -306,11 +306,11 @@ async def test_the_place_stays_or_goes(client: Client, worker: WorkerByHand) -> 
     dropped = await client.get(f"/v1/jobs/{job_id}/result?format=original&gps=drop")
 
     assert b"GPSLatitude" in kept.content
-    assert 0x8825 in opened(kept.content).getexif()
+    assert 0x8825 in open_picture(kept.content).getexif()
     assert b"GPSLatitude" not in dropped.content
     assert b"GpsLong" not in dropped.content
-    assert 0x8825 not in opened(dropped.content).getexif()
-    assert opened(dropped.content).getexif()[0x010F] == phone_photo.MAKER
+    assert 0x8825 not in open_picture(dropped.content).getexif()
+    assert open_picture(dropped.content).getexif()[0x010F] == phone_photo.MAKER
 
 
 @pytest.mark.parametrize("query", [
@@ -340,7 +340,7 @@ async def test_a_job_without_a_result_has_no_rendition(client: Client, worker: W
 # --- uploads ------------------------------------------------------------------------------------------------------
 
 
-async def shown(client: Client, data: bytes, query: str) -> httpx.Response:
+async def show(client: Client, data: bytes, query: str) -> httpx.Response:
     """Return an upload in another format."""
     return await client.get(f"/v1/images/{await upload(client, data)}?{query}")
 
@@ -349,20 +349,20 @@ async def test_a_heic_is_shown_as_a_jpeg(client: Client) -> None:
     """Upright, in the size that the upload's answer states."""
     data = phone_photo.sample("heic")
 
-    answer = await shown(client, data, "format=jpeg")
+    answer = await show(client, data, "format=jpeg")
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
     wanted = decode_photo(data).rgb
-    pixels = np.asarray(opened(answer.content), np.int16)
+    pixels = np.asarray(open_picture(answer.content), np.int16)
     assert pixels.shape == wanted.shape
     assert np.abs(pixels - wanted).mean() < 3
 
 
 async def test_a_turned_photo_is_shown_upright(client: Client) -> None:
     """Its metadata say so."""
-    answer = await shown(client, phone_photo.phone_jpeg(), "format=png")
+    answer = await show(client, phone_photo.phone_jpeg(), "format=png")
 
-    picture = opened(answer.content)
+    picture = open_picture(answer.content)
     assert (picture.size, picture.getexif()[0x0112]) == (phone_photo.SIZE, 1)
     assert np.array_equal(np.asarray(picture), decode_photo(phone_photo.phone_jpeg()).rgb)
 
@@ -386,4 +386,4 @@ async def test_an_upload_without_a_format_is_sent_byte_for_byte(client: Client) 
     answer = await client.get(f"/v1/images/{await upload(client, data)}", headers={"Accept": "image/webp"})
 
     assert answer.content == data
-    assert (await shown(client, png(), "format=original")).status_code == 422
+    assert (await show(client, png(), "format=original")).status_code == 422

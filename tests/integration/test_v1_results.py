@@ -238,12 +238,12 @@ async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
         second = await submit(client)
         await desk.done(second)
 
-        async def listed() -> bool:
+        async def is_listed() -> bool:
             page = (await client.get("/v1/jobs")).json()
             shown = [(job["id"], job["status"]) for job in page["jobs"]]
             return shown == [(second, "done"), (job_id, "cancelled")]
 
-        await wait_until(listed, "both are listed as they ended")
+        await wait_until(is_listed, "both are listed as they ended")
 
 
 async def test_the_next_edit_begins_from_a_result(client: Client, desk: Desk) -> None:

@@ -137,10 +137,10 @@ async def test_a_failed_call_is_repeated_with_the_same_id(house: House, receiver
 
     requests = await receiver.has(3)
 
-    async def logged() -> bool:
+    async def is_logged() -> bool:
         return len(await attempts(house.alice, endpoint)) == 3
 
-    await wait_until(logged, "three attempts are logged")
+    await wait_until(is_logged, "three attempts are logged")
     assert len({request.id for request in requests}) == 1
     assert all(request.verified(endpoint["secret"]) for request in requests)
     found = await attempts(house.alice, endpoint)
@@ -175,10 +175,10 @@ async def test_deliveries_survive_the_broker_and_the_job_manager(
         answer = await house.alice.post(f"/v1/webhooks/{endpoint['id']}/redeliver", json={"job_id": "j1"})
         assert answer.status_code == 202, answer.text
 
-        async def settled() -> bool:
+        async def is_settled() -> bool:
             return not await waits()
 
-        await wait_until(settled, "both were delivered")
+        await wait_until(is_settled, "both were delivered")
         first, again = (
             next(each.id for each in found if b'"job_id":"j1"' in each.body)
             for found in (receiver.received, receiver.received[::-1])
@@ -197,11 +197,11 @@ async def test_a_test_is_sent_on_request(house: House, receiver: Receiver) -> No
     assert request.verified(endpoint["secret"])["type"] == "webhook.test"
     CheckWebhook.model_validate_json(request.body)
 
-    async def logged() -> bool:
+    async def is_logged() -> bool:
         found = await attempts(house.alice, endpoint)
         return [each["outcome"] for each in found] == ["failed"]
 
-    await wait_until(logged, "the test is logged")
+    await wait_until(is_logged, "the test is logged")
     assert sent.json()["webhook_id"] == request.id
 
 
@@ -216,20 +216,20 @@ async def test_an_endpoint_that_is_gone_is_disabled_until_a_test_succeeds(
     await work.queue("j1")
     await work.finish("j1")
 
-    async def disabled() -> bool:
+    async def is_disabled() -> bool:
         return (await house.alice.get(path)).json()["disabled_at"] is not None
 
-    await wait_until(disabled, "the endpoint is disabled")
+    await wait_until(is_disabled, "the endpoint is disabled")
     note = (await house.alice.get(path)).json()["note"]
     await work.queue("j2")
     await work.finish("j2")
     receiver.answer = lambda _: OK
     await house.alice.post(f"{path}/test")
 
-    async def enabled() -> bool:
-        return not await disabled()
+    async def is_enabled() -> bool:
+        return not await is_disabled()
 
-    await wait_until(enabled, "the endpoint is enabled")
+    await wait_until(is_enabled, "the endpoint is enabled")
     assert note == "Disabled: the endpoint answered 410 Gone."
     assert all(b'"j2"' not in each.body for each in receiver.received)
 
@@ -247,10 +247,10 @@ async def test_an_endpoint_is_disabled_after_days_of_failure(
         async def noted() -> str:
             return str((await house.alice.get(f"/v1/webhooks/{endpoint['id']}")).json()["note"])
 
-        async def disabled() -> bool:
+        async def is_disabled() -> bool:
             return "no call has succeeded" in await noted()
 
-        await wait_until(disabled, "the endpoint is disabled")
+        await wait_until(is_disabled, "the endpoint is disabled")
     assert (await noted()).endswith("The endpoint answered 500.")
 
 
@@ -277,10 +277,10 @@ async def test_many_endpoints_are_called_at_once(house: House, receiver: Receive
     await work.finish("j1")
     await receiver.has(12)
 
-    async def logged() -> bool:
+    async def is_logged() -> bool:
         return len([each for endpoint in made for each in await attempts(house.alice, endpoint)]) >= 12
 
-    await wait_until(logged, "each call is logged")
+    await wait_until(is_logged, "each call is logged")
     found = [each for endpoint in made for each in await attempts(house.alice, endpoint)]
     assert {(each["attempt"], each["outcome"]) for each in found} == {(1, "delivered")}
 
@@ -355,16 +355,16 @@ async def test_a_deleted_job_is_not_sent_again(
         assert (await house.alice.delete("/v1/jobs/j1?purge=true")).status_code == 204
         await bus.publish(retry, WebhookDelivery(attempts=1))  # it is due at once
 
-        async def dropped() -> bool:
+        async def is_dropped() -> bool:
             return await bus.last(WEBHOOK_Q, retry) is None
 
-        await wait_until(dropped, "the retry is dropped")
+        await wait_until(is_dropped, "the retry is dropped")
         await work.queue("j2")
 
-        async def deleted() -> bool:
+        async def is_deleted() -> bool:
             return (await house.alice.delete("/v1/jobs/j2?purge=true")).status_code == 204
 
-        await wait_until(deleted, "the other job is known, and deleted")
+        await wait_until(is_deleted, "the other job is known, and deleted")
         requests = await receiver.has(2)
     assert [b'"job_id":"j1"' in each.body for each in requests] == [True, False]
     assert requests[1].verified(endpoint["secret"])["type"] == "job.cancelled"

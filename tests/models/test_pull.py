@@ -73,7 +73,7 @@ def models(hub: Hub, tmp_path: Path) -> Operator:
     return Operator(hub, tmp_path)
 
 
-def zipped(names: Sequence[str]) -> bytes:
+def zip_files(names: Sequence[str]) -> bytes:
     """Return an archive of weights, and of a file that no model names."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -85,9 +85,9 @@ def zipped(names: Sequence[str]) -> bytes:
 @pytest.mark.parametrize(
     ("archive", "reason"),
     [
-        (zipped(["sam2.1_hiera_tiny.encoder.onnx", "sam2.1_hiera_tiny.decoder.onnx"]), "onnx has another SHA-256"),
-        (zipped(["sam2.1_hiera_tiny.encoder.onnx"]), "is not the archive that was published"),
-        (zipped(["sam2.1_hiera_tiny.encoder.onnx"])[:-30], "is not the archive that was published"),
+        (zip_files(["sam2.1_hiera_tiny.encoder.onnx", "sam2.1_hiera_tiny.decoder.onnx"]), "onnx has another SHA-256"),
+        (zip_files(["sam2.1_hiera_tiny.encoder.onnx"]), "is not the archive that was published"),
+        (zip_files(["sam2.1_hiera_tiny.encoder.onnx"])[:-30], "is not the archive that was published"),
     ],
     ids=["other bytes", "a file is missing", "cut short"],
 )

@@ -20,7 +20,7 @@ from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import JobSubmit, Task
 from shared.settings import StreamSettings
-from tests.keys import Keys, locked
+from tests.keys import Keys, run_locked
 from tests.operations.conftest import CAT
 from tests.operations.recipes import Operator, recipes
 from tests.waiting import wait_until
@@ -40,7 +40,7 @@ async def test_an_operator_with_a_key_works_as_on_a_laptop(nats_command: Path, t
     keys = Keys.made(tmp_path / "keys")
     (tmp_path / "terminal").mkdir()
     async with (
-        locked(keys, tmp_path / "store") as node,
+        run_locked(keys, tmp_path / "store") as node,
         open_bus(keys.settings(node.url, "jobmanager"), "jobmanager") as manager,
         open_bus(keys.settings(node.url, OPERATOR), OPERATOR) as bus,
     ):
@@ -85,7 +85,7 @@ async def test_an_operator_with_a_key_sees_the_services_of_all_accounts(nats_com
     """By discovery, by name, by their health; each answers once."""
     keys = Keys.made(tmp_path / "keys")
     (tmp_path / "terminal").mkdir()
-    async with locked(keys, tmp_path / "store") as node, at_work(keys, node):
+    async with run_locked(keys, tmp_path / "store") as node, at_work(keys, node):
         operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)
 
         async def well() -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.permissions import OPERATOR
 from shared.topology import ADVISORY, JOB_LOG
-from tests.keys import Keys, locked
+from tests.keys import Keys, run_locked
 from tests.operations.recipes import PAGE, Operator, recipes
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 
-async def stored(bus: Bus) -> dict[str, dict[str, object]]:
+async def list_stored(bus: Bus) -> dict[str, dict[str, object]]:
     """Return what each stream holds."""
     infos = await bus.client.jetstream().streams_info()
     return {str(info.config.name): vars(info.state) for info in infos}
@@ -39,12 +39,12 @@ async def test_a_restore_into_a_running_system_changes_nothing(
     await operator.run("backup", FOLDER=operator.folder / "backup")
     if missing is not None:
         await bus.client.jetstream().delete_stream(missing)
-    before = await stored(bus)
+    before = await list_stored(bus)
 
     code, _, said = await operator.result(recipes()["restore"], FOLDER=operator.folder / "backup")
 
     assert JOB_LOG in before
-    assert await stored(bus) == before
+    assert await list_stored(bus) == before
     assert (code, said.count("exists already")) == (1, 1)
 
 
@@ -97,7 +97,7 @@ async def test_a_wrong_context_is_corrected_by_the_command_of_the_page(nats_comm
     keys = Keys.made(tmp_path / "keys")
     (tmp_path / "terminal").mkdir()
     (correction,) = re.findall("`(nats context select [a-z]+)`", PAGE.read_text())
-    async with locked(keys, tmp_path / "store") as node:
+    async with run_locked(keys, tmp_path / "store") as node:
         operator = Operator(nats_command, node.url, tmp_path / "terminal", keys.folder / OPERATOR)
         wrong = await operator.result("nats --context artmancr server list")
         after = await operator.result("nats server check connection")

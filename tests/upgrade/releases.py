@@ -19,7 +19,7 @@ from services.stack.process import ROOT, Process
 from shared import subjects
 from shared.probes import probe
 from shared.topology import JOB_EV, JOB_LOG, JOBS, OWNED, bucket_stream
-from tests.keys import HOST, Keys, Node, connected
+from tests.keys import HOST, Keys, Node, connect
 from tests.ports import free_ports
 from tests.waiting import wait_until
 
@@ -113,7 +113,7 @@ class Fleet:
         for number in (1, 2):
             self.broker.reload()
             await wait_until(lambda number=number: self._reloads() == number, "the broker has read its users")  # type: ignore[misc]
-        async with connected(self.keys, self.broker, _WEBHOOKS) as bus:  # an account that is new since 0.1.0
+        async with connect(self.keys, self.broker, _WEBHOOKS) as bus:  # an account that is new since 0.1.0
             await bus.first(JOBS, subjects.ALL_RECORDS)
 
     def _reloads(self) -> int:
@@ -170,7 +170,7 @@ class Fleet:
     async def look(self, text: str) -> str:
         """Return how many messages each stream has that name an image or a job of the text, by two ways of reading."""
         names = set(_NAMES.findall(text))
-        async with connected(self.keys, self.broker, OPERATOR) as bus:
+        async with connect(self.keys, self.broker, OPERATOR) as bus:
             found = [
                 f"{stream} {await bus.count(stream, of(name))}={len(await bus.history(stream, of(name)))}"
                 for name in sorted(names)

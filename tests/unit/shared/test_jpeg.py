@@ -21,17 +21,17 @@ PLAIN = save(PICTURE, "JPEG", quality=95)
 HEAD = 2 + 2 + int.from_bytes(PLAIN[4:6], "big")
 
 
-def tagged(*segments: bytes) -> bytes:
+def tag(*segments: bytes) -> bytes:
     return PLAIN[:HEAD] + b"".join(segments) + PLAIN[HEAD:]
 
 
 def profile(*parts: tuple[int, int, bytes]) -> bytes:
-    return tagged(*(segment(0xE2, b"ICC_PROFILE\0" + bytes([at, of]) + body) for at, of, body in parts))
+    return tag(*(segment(0xE2, b"ICC_PROFILE\0" + bytes([at, of]) + body) for at, of, body in parts))
 
 
 def test_metadata_is_kept_beside_the_pixels() -> None:
     """The pixels' file is the one without it, bit for bit."""
-    data = tagged(segment(0xE1, b"Exif\0\0" + exif(6)), segment(0xFE, b"a comment"), segment(0xED, b"Photoshop 3.0\0"))
+    data = tag(segment(0xE1, b"Exif\0\0" + exif(6)), segment(0xFE, b"a comment"), segment(0xED, b"Photoshop 3.0\0"))
 
     parts = jpeg.read(data)
 
@@ -41,7 +41,7 @@ def test_metadata_is_kept_beside_the_pixels() -> None:
 
 def test_the_first_exif_segment_counts() -> None:
     """Also if it is broken: browsers read no second one."""
-    data = tagged(segment(0xE1, b"Exif\0\0broken"), segment(0xE1, b"Exif\0\0" + exif(6)))
+    data = tag(segment(0xE1, b"Exif\0\0broken"), segment(0xE1, b"Exif\0\0" + exif(6)))
 
     assert jpeg.read(data).exif == b"broken"
 
@@ -84,7 +84,7 @@ def test_lost_image_data_shows_in_the_difference() -> None:
 SIZES = [(1, 1), (7, 3), (17, 33), (130, 70)]
 
 
-def coded(size: tuple[int, int], **options: Any) -> bytes:
+def encode(size: tuple[int, int], **options: Any) -> bytes:
     """Return a colour JPEG of noise at that width and height."""
     noise = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), np.uint8)
     return save(Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1)), "JPEG", **options)
@@ -108,7 +108,7 @@ def by_pillow(data: bytes) -> NDArray[np.uint8]:
 ])  # fmt: skip
 def test_the_pixels_are_those_of_pillow(size: tuple[int, int], sampling: str, options: dict[str, Any]) -> None:
     """Of every subsampling and size, bit for bit."""
-    data = coded(size, subsampling=sampling, **options)
+    data = encode(size, subsampling=sampling, **options)
 
     assert np.array_equal(unpack(data, size), by_pillow(data))
 
@@ -118,13 +118,13 @@ def test_the_pixels_are_upright(orientation: int) -> None:
     """As the EXIF data state, which the decoder does not get."""
     tags = Image.Exif()
     tags[0x0112] = orientation
-    data = coded((20, 12), exif=tags)
+    data = encode((20, 12), exif=tags)
 
     assert np.array_equal(unpack(jpeg.read(data).pixels, (20, 12), orientation), by_pillow(data))
 
 
 @pytest.mark.parametrize("damaged", [
-    coded((20, 12))[:-2], coded((20, 12)) + b"\0", b"\xff\xd8\xff\xd9", coded((20, 12))[:100] + b"\xff\xd9",
+    encode((20, 12))[:-2], encode((20, 12)) + b"\0", b"\xff\xd8\xff\xd9", encode((20, 12))[:100] + b"\xff\xd9",
 ])  # fmt: skip
 def test_pillow_decodes_or_refuses_what_has_no_clear_end(damaged: bytes) -> None:
     """It finds the missing pixels."""
@@ -135,7 +135,7 @@ def test_pillow_decodes_or_refuses_what_has_no_clear_end(damaged: bytes) -> None
 @given(st.data())
 def test_no_damage_shows_memory_of_the_process(data: st.DataObject) -> None:
     """Whatever lengths the segments between the scans state: the same file gives the same pixels, or none."""
-    file = bytearray(coded((64, 48), progressive=True))
+    file = bytearray(encode((64, 48), progressive=True))
     for _ in range(data.draw(st.integers(1, 4))):
         file[data.draw(st.integers(200, len(file) - 3))] = data.draw(st.integers(0, 255))
     cut = bytes(file[: data.draw(st.integers(400, len(file) - 2))]) + b"\xff\xd9"

@@ -12,7 +12,7 @@ from services.mcp import pictures
 from tests.gateway import saved
 
 
-def spotted(box: tuple[int, int, int, int], colour: tuple[int, ...], mode: str = "RGB") -> bytes:
+def draw_spot(box: tuple[int, int, int, int], colour: tuple[int, ...], mode: str = "RGB") -> bytes:
     """Return a black picture of 2000 x 1200 pixels with a box of another colour."""
     picture = Image.new(mode, (2000, 1200), (0, 0, 0, 255)[: len(mode)])
     picture.paste(colour, box)
@@ -21,14 +21,14 @@ def spotted(box: tuple[int, int, int, int], colour: tuple[int, ...], mode: str =
 
 def test_a_difference_of_one_step_in_one_channel_counts() -> None:
     """Over several bands of rows."""
-    found = pictures.compare(spotted((0, 0, 0, 0), (0, 0, 0)), spotted((30, 100, 40, 1100), (0, 0, 1)))
+    found = pictures.compare(draw_spot((0, 0, 0, 0), (0, 0, 0)), draw_spot((30, 100, 40, 1100), (0, 0, 1)))
 
     assert found == pictures.Difference(10_000, 10_000 / 2_400_000, (30, 100, 40, 1100))
 
 
 def test_transparency_counts() -> None:
     """Also against a picture without any."""
-    found = pictures.compare(spotted((0, 0, 0, 0), (0, 0, 0)), spotted((0, 0, 5, 4), (0, 0, 0, 254), "RGBA"))
+    found = pictures.compare(draw_spot((0, 0, 0, 0), (0, 0, 0)), draw_spot((0, 0, 5, 4), (0, 0, 0, 254), "RGBA"))
 
     assert (found.changed_pixels, found.box) == (20, (0, 0, 5, 4))
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(30)
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Client]:
+async def connect() -> AsyncIterator[Client]:
     """Connect a client to a server in this process, without a gateway. A fixture would close it in another task."""
     async with (
         AsyncClient("http://localhost:1", patience_s=0) as sdk,
@@ -47,7 +47,7 @@ async def refusal(client: Client, tool: str, arguments: dict[str, Any]) -> str:
 
 async def test_every_tool_refuses_an_unknown_argument() -> None:
     """Or a model would believe that its wish was obeyed. The sentence names the arguments of the tool."""
-    async with connected() as client:
+    async with connect() as client:
         for tool in await tools_of(client):
             properties = tool.input_schema["properties"]
             needed = dict.fromkeys(tool.input_schema.get("required", []), PICTURE)
@@ -81,13 +81,13 @@ async def test_every_tool_refuses_an_unknown_argument() -> None:
 )
 async def test_a_wrong_argument_is_a_sentence(tool: str, arguments: dict[str, Any], text: str) -> None:
     """Short, without types and addresses of the library."""
-    async with connected() as client:
+    async with connect() as client:
         assert await refusal(client, tool, arguments) == text
 
 
 async def test_the_arguments_keep_their_descriptions() -> None:
     """Models choose by them."""
-    async with connected() as client:
+    async with connect() as client:
         (remove,) = [tool for tool in await tools_of(client) if tool.name == "remove"]
 
     assert remove.input_schema["properties"].keys() == {"picture", "mask", "seed"}

@@ -128,7 +128,7 @@ async def test_two_prompts_on_a_new_picture_look_once() -> None:
     assert eye.computed == 1
 
 
-def stated(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
+def state(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
     """Return a stored array whose header states this shape."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": kind})
@@ -138,12 +138,12 @@ def stated(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        stated((10**12,), b""),
-        stated((2**31, 2**31), bytes(100)),
-        stated((-1, -100), bytes(100)),
-        stated((10,), bytes(9)),
-        stated((10**12,), b"", "|V0"),
-        stated((70 * 1024**2,), bytes(70 * 1024**2)),
+        state((10**12,), b""),
+        state((2**31, 2**31), bytes(100)),
+        state((-1, -100), bytes(100)),
+        state((10,), bytes(9)),
+        state((10**12,), b"", "|V0"),
+        state((70 * 1024**2,), bytes(70 * 1024**2)),
         zlib.compress(b"\x93NUMPY\x03\0"),
     ],
     ids=["huge", "huge in two axes", "negative", "cut short", "of nothing", "too many bytes", "another version"],

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 FILES = coloured_files.files() | odd_files.files()
 
 
-def decoded(photo: Photo) -> Decoded:
+def decode(photo: Photo) -> Decoded:
     """Return the inputs of a job without notes; the engine's own do not matter here."""
     return Decoded(WhiteBalanceInputs(image=photo.rgb, fetch_balanced=lambda: photo.rgb), photo, [])
 
 
-def edited(photo: Photo, region: Grey | None, seed: int = 1) -> Output:
+def edit_once(photo: Photo, region: Grey | None, seed: int = 1) -> Output:
     """Return the output of an edit that paints noise into a region."""
     painted = noise(photo.rgb.shape[0], photo.rgb.shape[1], seed)
     image = painted if region is None else blend(photo.rgb, painted, region)
-    return encode(Edit(image, region), decoded(photo), {})
+    return encode(Edit(image, region), decode(photo), {})
 
 
 def region_of(shape: tuple[int, ...], seed: int) -> Grey:
@@ -61,7 +61,7 @@ def raw(png: bytes) -> Rgb:
 def test_a_patch_over_the_photo_is_the_result(name: str, seed: int) -> None:
     """Colours, opacity and the meaning of both, upright."""
     photo = decode_photo(FILES[name], with_alpha=True, with_depth=True)
-    output = edited(photo, region_of(photo.rgb.shape, seed), seed)
+    output = edit_once(photo, region_of(photo.rgb.shape, seed), seed)
     assert output.patch is not None
     over, box = photo.pixels.copy(), output.changed_box
     over[box.slices] = raw(output.patch.png)
@@ -78,7 +78,7 @@ def test_a_patch_over_the_photo_is_the_result(name: str, seed: int) -> None:
 def test_a_result_is_kept_as_its_file_is_decoded(name: str, seed: int) -> None:
     """Pixels, colours and notes; one with opacity or 16 bits is decoded from its file."""
     photo = decode_photo(FILES[name], with_alpha=True, with_depth=True)
-    output = edited(photo, region_of(photo.rgb.shape, seed), seed)
+    output = edit_once(photo, region_of(photo.rgb.shape, seed), seed)
     fresh = decode_photo(output.result.png, with_alpha=True, with_depth=True)
 
     if photo.rgba is not None or photo.deep is not None:
@@ -98,7 +98,7 @@ def test_a_result_is_kept_as_its_file_is_decoded(name: str, seed: int) -> None:
 def test_a_patch_that_would_save_little_is_not_made(region: Grey | None) -> None:
     """The whole result serves."""
     photo = decode_photo(odd_files.save(Image.new("RGB", (120, 80)), "PNG"))
-    output = edited(photo, region)
+    output = edit_once(photo, region)
 
     assert output.patch is None
     assert output.changed_box == Box(0, 0, 120, 80)
@@ -110,7 +110,7 @@ def test_an_engine_that_changes_more_than_it_says_gives_no_patch() -> None:
     region = np.zeros((80, 120), np.uint8)
     region[10:20, 10:20] = 255
 
-    output = encode(Edit(noise(80, 120), region), decoded(photo), {})
+    output = encode(Edit(noise(80, 120), region), decode(photo), {})
 
     assert output.changed_outside_px > 0
     assert (output.patch, output.changed_box) == (None, Box(0, 0, 120, 80))
@@ -121,7 +121,7 @@ def test_a_result_states_what_its_photo_and_its_reference_are_made_of() -> None:
     photo, mark = decode_photo(FILES["jpeg"]), build_packet(SourceType.NETWORK)
     region = region_of(photo.rgb.shape, 1)
     edit = Edit(blend(photo.rgb, noise(*photo.rgb.shape[:2]), region), region)
-    pasted, masked = (encode(edit, decoded(photo), {"image": b"", name: mark}) for name in ("reference", "mask"))
+    pasted, masked = (encode(edit, decode(photo), {"image": b"", name: mark}) for name in ("reference", "mask"))
 
     assert pasted.patch is not None
     assert pasted.source_type == SourceType.COMPOSITE_WITH_NETWORK

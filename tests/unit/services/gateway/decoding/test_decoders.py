@@ -113,12 +113,12 @@ async def test_the_largest_masks_at_once_take_the_memory_of_one(decoders: Decode
     looks = [asyncio.create_task(decoders.describe_mask(largest_mask), name=f"look-{n}") for n in range(2)]
     peak = 0
 
-    def ended() -> bool:
+    def has_ended() -> bool:
         nonlocal peak
         peak = max(peak, resident_of(decoders))
         return all(look.done() for look in looks)
 
-    await wait_until(ended, "both masks are judged")
+    await wait_until(has_ended, "both masks are judged")
 
     assert [(await look)["empty"] for look in looks] == [True, True]
     assert peak < 350_000_000

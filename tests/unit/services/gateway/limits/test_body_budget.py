@@ -95,7 +95,7 @@ def budget(app: ASGIApp, **limits: Any) -> BodyBudget:
 
 
 @asynccontextmanager
-async def served(*exchanges: Exchange) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def serve(*exchanges: Exchange) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Serve the requests during the block."""
     tasks = [asyncio.create_task(exchange.run(), name="exchange") for exchange in exchanges]
     try:
@@ -123,7 +123,7 @@ async def test_a_second_one_waits_unread() -> None:
     app = App()
     limited = budget(app)
     first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
-    async with served(first, second) as tasks:
+    async with serve(first, second) as tasks:
         first.arrive(8 * MIB, more=False)
         second.arrive(8 * MIB, more=False)
         await wait_until(lambda: first.reads == 1, "the first body is read")
@@ -142,7 +142,7 @@ async def test_after_a_vain_wait_it_is_refused() -> None:
     first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
     second.arrive(4 * MIB, more=True)
     second.arrive(4 * MIB, more=False)
-    async with served(first):
+    async with serve(first):
         await wait_until(lambda: first.reads, "the first has its memory")
         await second.run()
         running = app.running
@@ -158,7 +158,7 @@ async def test_a_refused_body_that_does_not_come_is_not_awaited_for_long() -> No
     limited = budget(App(), wait_s=0.05, patience_s=0.1)
     first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
     first.arrive(8 * MIB, more=False)
-    async with served(first):
+    async with serve(first):
         await wait_until(lambda: first.reads, "the first has its memory")
         await second.run()
 
@@ -171,7 +171,7 @@ async def test_one_owner_leaves_memory_to_the_others() -> None:
     limited = budget(app)
     greedy = [Exchange(limited, ALICE, 4 * MIB) for _ in range(8)]
     modest = Exchange(limited, BOB, 2 * MIB)
-    async with served(*greedy):
+    async with serve(*greedy):
         await wait_until(lambda: app.running == 2, "two of them have their memory")
         modest.arrive(2 * MIB, more=False)
         app.finish.set()
@@ -186,7 +186,7 @@ async def test_small_bodies_wait_for_nothing() -> None:
     app = App()
     limited = budget(app)
     large, small = Exchange(limited, ALICE, 8 * MIB), Exchange(limited, ALICE, 300)
-    async with served(large):
+    async with serve(large):
         await wait_until(lambda: app.running, "the large one has its memory")
         small.arrive(300, more=False)
         app.finish.set()
@@ -200,7 +200,7 @@ async def test_a_body_of_unknown_length_counts_when_it_grows() -> None:
     app = App()
     limited = budget(app, wait_s=0.05)
     large, growing = Exchange(limited, ALICE, 7 * MIB), Exchange(limited, ALICE, None)
-    async with served(large):
+    async with serve(large):
         await wait_until(lambda: large.reads, "the large one has its memory")
         growing.arrive(MIB // 2, more=True)
         growing.arrive(MIB, more=True)
@@ -228,7 +228,7 @@ async def test_a_request_without_a_body_is_not_counted() -> None:
     app = App()
     limited = budget(app)
     large, empty = Exchange(limited, ALICE, 8 * MIB), Exchange(limited, ALICE, 0)
-    async with served(large):
+    async with serve(large):
         await wait_until(lambda: app.running, "the large one has its memory")
         empty.arrive(0, more=False)
         app.finish.set()

@@ -29,12 +29,12 @@ PIXELS = np.asarray(scene())
 STORED = encode_png(PIXELS, Colour(P3), SourceType.COMPOSITE)
 
 
-def made(kind: str, upload: bytes | None = None, stored: bytes = STORED, **options: Any) -> Rendition:
+def make(kind: str, upload: bytes | None = None, stored: bytes = STORED, **options: Any) -> Rendition:
     """Return a rendition of a stored result."""
     return encode_rendition([stored], upload, "JPEG" if upload else None, Wanted(kind, **options))
 
 
-def opened(rendition: Rendition) -> Image.Image:
+def open_picture(rendition: Rendition) -> Image.Image:
     picture = Image.open(io.BytesIO(rendition.data))
     picture.load()
     assert picture.size == (rendition.width, rendition.height)
@@ -58,7 +58,7 @@ def test_a_jpeg_has_the_tables_of_its_upload(sampling: int, quality: int) -> Non
     """And its subsampling. A quality in the request replaces the tables."""
     upload = jpeg(quality=quality, subsampling=sampling)
 
-    same, other = opened(made("JPEG", upload)), opened(made("JPEG", upload, quality=77))
+    same, other = open_picture(make("JPEG", upload)), open_picture(make("JPEG", upload, quality=77))
 
     came: Any = Image.open(io.BytesIO(upload))
     assert (same.quantization, same.layer) == (came.quantization, came.layer)  # type: ignore[attr-defined]
@@ -88,9 +88,9 @@ def test_tables_for_other_channels_are_not_used(mode: str) -> None:
     file = io.BytesIO()
     scene().convert(mode).save(file, "JPEG", quality=20, keep_rgb=True)
 
-    picture = opened(made("JPEG", file.getvalue()))
+    picture = open_picture(make("JPEG", file.getvalue()))
 
-    assert picture.quantization == opened(made("JPEG")).quantization  # type: ignore[attr-defined]
+    assert picture.quantization == open_picture(make("JPEG")).quantization  # type: ignore[attr-defined]
     assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
 
 
@@ -100,15 +100,15 @@ def test_a_grey_jpeg_stays_grey() -> None:
     file = io.BytesIO()
     scene().convert("L").save(file, "JPEG", quality=80)
 
-    assert opened(made("JPEG", file.getvalue(), grey)).mode == "L"
-    assert opened(made("JPEG", file.getvalue())).mode == "RGB"
-    assert opened(made("JPEG", upload, grey)).mode == "RGB"
+    assert open_picture(make("JPEG", file.getvalue(), grey)).mode == "L"
+    assert open_picture(make("JPEG", file.getvalue())).mode == "RGB"
+    assert open_picture(make("JPEG", upload, grey)).mode == "RGB"
 
 
 def test_a_progressive_jpeg_stays_progressive() -> None:
     """Browsers show it the same way."""
-    assert opened(made("JPEG", jpeg(progressive=True))).info.get("progressive")
-    assert not opened(made("JPEG", jpeg())).info.get("progressive")
+    assert open_picture(make("JPEG", jpeg(progressive=True))).info.get("progressive")
+    assert not open_picture(make("JPEG", jpeg())).info.get("progressive")
 
 
 # --- colours and depth --------------------------------------------------------------------------------------------
@@ -119,16 +119,16 @@ def test_colours_that_a_png_states_by_chunks_become_a_profile(kind: str) -> None
     """No other format has these chunks."""
     p3 = Colour(chunks={b"cICP": bytes([12, 13, 0, 1])})
 
-    assert opened(made(kind, stored=encode_png(PIXELS, p3))).info["icc_profile"] == p3.profile
-    assert "icc_profile" not in opened(made(kind, stored=encode_png(PIXELS, SRGB))).info
+    assert open_picture(make(kind, stored=encode_png(PIXELS, p3))).info["icc_profile"] == p3.profile
+    assert "icc_profile" not in open_picture(make(kind, stored=encode_png(PIXELS, SRGB))).info
 
 
 def test_light_beyond_white_is_noted() -> None:
     """No profile states it."""
     stored = encode_png(PIXELS, Colour(chunks={b"cICP": bytes([9, 16, 0, 1])}))
 
-    assert "light" in made("JPEG", stored=stored).notes[0]
-    assert made("PNG", stored=stored).notes == []
+    assert "light" in make("JPEG", stored=stored).notes[0]
+    assert make("PNG", stored=stored).notes == []
 
 
 def deep_png() -> tuple[bytes, np.ndarray[Any, np.dtype[np.uint16]]]:
@@ -145,12 +145,12 @@ def test_sixteen_bits_stay_in_png_and_tiff(order: str) -> None:
     upload = jpeg(segment(0xE1, b"Exif\0\0" + exif_block(1, order)))
 
     for kind in ("PNG", "TIFF"):
-        data = np.frombuffer(made(kind, upload, stored).data, np.uint8)
+        data = np.frombuffer(make(kind, upload, stored).data, np.uint8)
         back = cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)), cv2.COLOR_BGR2RGB)
         assert np.array_equal(back, values), kind
-    picture = opened(made("JPEG", stored=stored))
+    picture = open_picture(make("JPEG", stored=stored))
     assert np.abs(np.asarray(picture, np.int16) - PIXELS).mean() < 2
-    assert "16 bits" in made("WEBP", stored=stored).notes[0]
+    assert "16 bits" in make("WEBP", stored=stored).notes[0]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF"])
@@ -159,7 +159,7 @@ def test_opacity_stays(kind: str) -> None:
     rgba = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
     rgba[:20, :30, 3] = 40
 
-    picture = opened(made(kind, stored=encode_png(rgba), lossless=True))
+    picture = open_picture(make(kind, stored=encode_png(rgba), lossless=True))
 
     assert np.abs(np.asarray(picture.getchannel("A"), np.int16) - rgba[..., 3]).max() <= 2
 
@@ -167,7 +167,7 @@ def test_opacity_stays(kind: str) -> None:
 def test_equal_requests_give_equal_bytes() -> None:
     """So a download can be resumed after the cache has lost the file."""
     for kind in KINDS:
-        assert made(kind, phone_jpeg()).data == made(kind, phone_jpeg()).data, kind
+        assert make(kind, phone_jpeg()).data == make(kind, phone_jpeg()).data, kind
 
 
 # --- metadata from other containers -------------------------------------------------------------------------------
@@ -176,9 +176,9 @@ def test_equal_requests_give_equal_bytes() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "TIFF", "JPEG"])
 def test_what_one_format_carries_another_one_gets(kind: str) -> None:
     """A file of each format is the upload of a JPEG."""
-    first = made(kind, phone_jpeg())
+    first = make(kind, phone_jpeg())
 
-    picture = opened(encode_rendition([STORED], first.data, kind, Wanted("JPEG")))
+    picture = open_picture(encode_rendition([STORED], first.data, kind, Wanted("JPEG")))
 
     assert picture.getexif()[0x010F] == "A maker"
     assert picture.getexif().get_ifd(0x8825)[2] == (48.0, 8.0, 15.0)
@@ -197,7 +197,7 @@ def test_the_density_of_a_bmp_is_kept(stated: tuple[int, int], kept: tuple[int, 
     scene().save(file, "BMP", dpi=stated)
 
     found = [
-        opened(encode_rendition([STORED], file.getvalue(), "BMP", Wanted(kind))).info.get("dpi")
+        open_picture(encode_rendition([STORED], file.getvalue(), "BMP", Wanted(kind))).info.get("dpi")
         for kind in ("PNG", "JPEG", "BMP")
     ]
 
@@ -234,7 +234,7 @@ def test_a_picture_in_an_unknown_property_drops_the_packet(kind: str) -> None:
     )
     upload = jpeg(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + packet))
 
-    assert b"maker" not in made("JPEG", upload).data
+    assert b"maker" not in make("JPEG", upload).data
 
 
 @pytest.mark.parametrize("kind", HIDDEN)
@@ -246,7 +246,7 @@ def test_a_picture_in_a_comment_of_the_camera_is_dropped(kind: str) -> None:
         exif.get_ifd(0x8769)[0x9286] = bytes(8) + value
         upload = jpeg(segment(0xE1, b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")))
 
-        data = made("JPEG", upload).data
+        data = make("JPEG", upload).data
 
         assert MAKER.encode() in data
         assert value not in data
@@ -279,7 +279,7 @@ HOSTILE = {
 def test_no_metadata_fail_a_rendition(name: str) -> None:
     """It comes without them, and its pixels are right."""
     for kind in KINDS:
-        picture = opened(encode_rendition([STORED], HOSTILE[name], "JPEG", Wanted(kind))).convert("RGB")
+        picture = open_picture(encode_rendition([STORED], HOSTILE[name], "JPEG", Wanted(kind))).convert("RGB")
         assert np.abs(np.asarray(picture, np.int16) - PIXELS).mean() < 8, kind
 
 
@@ -291,10 +291,10 @@ def test_no_damage_fails_or_brings_an_old_picture(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 8))):
         upload[data.draw(st.integers(2, 6000))] = data.draw(st.integers(0, 255))
 
-    rendition = made("JPEG", bytes(upload))
+    rendition = make("JPEG", bytes(upload))
 
     assert UNEDITED not in rendition.data
-    assert opened(rendition).size == SIZE
+    assert open_picture(rendition).size == SIZE
 
 
 @settings(max_examples=200)
@@ -313,7 +313,7 @@ def test_an_upload_that_is_shown_may_have_any_profile() -> None:
     upload = phone_jpeg()
     rendition = encode_rendition([upload], upload, "JPEG", Wanted("PNG"), is_stored=False)
 
-    assert np.array_equal(np.asarray(opened(rendition)), decode_photo(upload).rgb)
+    assert np.array_equal(np.asarray(open_picture(rendition)), decode_photo(upload).rgb)
     for name in ("garbage profile", "garbage xmp", "huge count"):
         shown = encode_rendition([HOSTILE[name]], HOSTILE[name], "JPEG", Wanted("WEBP"), is_stored=False)
-        assert opened(shown).size == SIZE
+        assert open_picture(shown).size == SIZE
