@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from services.a100worker.job.results import File, drop_late_results, store_result
+from services.gateway.access.ownership import StoredOwnership
+from services.gateway.core.stores import Stores
 from shared import subjects
+from shared.errors import ImageNotFound
 from shared.marks import unmark_result
 from shared.messages import JobClass, JobSubmit, JobWork, Task
 from shared.settings import NatsSettings
@@ -131,6 +135,25 @@ async def test_a_deleted_result_begins_no_edit(house: House, bus: Bus, images: N
 
     assert (refused.status_code, refused.json()["code"]) == (422, "image_not_found")
     await goes(bus, "results", sha256)
+
+
+async def test_an_edit_and_a_deletion_at_the_same_time(bus: Bus, images: NatsImageStore) -> None:
+    """On two replicas: the edit is refused, or has its picture until it ends. Then nothing is left."""
+    deleting, submitting = [StoredOwnership(bus) for _ in range(2)]
+    one, other = Stores(bus, images, deleting, share=1.0), Stores(bus, images, submitting, share=1.0)
+    for number in range(20):
+        ref = await store_result(bus, images, work_of(f"first{number}"), File(RESULT, *SIZE))
+        order = JobSubmit(task=Task.WHITE_BALANCE, image=ref.sha256)
+        answers = await asyncio.gather(
+            other.keep_inputs("alice", f"next{number}", order),
+            one.remove_results("alice", f"first{number}", None),
+            return_exceptions=True,
+        )
+        assert [answer for answer in answers if not isinstance(answer, bool | ImageNotFound | None)] == []
+        if answers[0] is True:
+            assert await images.get("inputs", ref.sha256) == RESULT
+        await other.release_job("alice", f"next{number}")
+        await goes(bus, "results", ref.sha256)
 
 
 async def test_a_result_is_deleted_with_its_job_alone(house: House, bus: Bus, images: NatsImageStore) -> None:
