@@ -11,7 +11,7 @@ import numpy as np
 
 from services.segmentation import saliency
 from services.segmentation.backend import Outlined
-from services.segmentation.backends.grabcut import trimap
+from services.segmentation.backends.grabcut import details, trimap
 from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
 from services.segmentation.geometry import Frame, bounding_box, enclosing_box, square_box
 from services.segmentation.masks import binary
@@ -40,15 +40,21 @@ _HAZE = (38, 217)  # saliency .15 to .85
 _FIT = 0.6  # minimum mean saliency to take the whole image without closer views
 _MIN_SCORE = 0.45  # below, drafts from the drawing alone are better
 _ALTERNATIVE = 0.75  # minimum score of a second candidate
+_CLEAR, _UNCUT = 0.8, 0.1  # minimum score and maximum cut of a thing of its own in each of the two closest views
+_STABLE = 0.75  # minimum overlap of its boxes in both
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The salient object under the positive points in a window; `fits` if no closer view is needed."""
+    """The salient object under the positive points in a window; `fits` if no closer view is needed.
+
+    `cut` is how much of the window's border the object touches, 0 to 1.
+    """
 
     window: Box
     object_box: Box
     score: float
+    cut: float
     fits: bool
 
 
@@ -62,8 +68,30 @@ def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
             if wanted == 1 and view.fits:
                 break
     rated.sort(key=lambda view: -view.score)
+    detail = _find_detail(scene, hints)
+    if detail is not None:
+        rated = [detail, *(view for view in rated if view.window != detail.window)]
     good = [view for rank, view in enumerate(rated) if view.score >= (_ALTERNATIVE if rank else _MIN_SCORE)]
     return [_draft(scene, view, hints) for view in good[:wanted]]
+
+
+def _find_detail(scene: Scene, hints: Hints) -> View | None:
+    """Return the view of a thing that stays the same at two magnifications, for a first click on it.
+
+    A point inside a large object shows nothing whole in a close view, or something else at each magnification.
+    """
+    if hints.first is None or len(hints.clicks) > 1 or not details.stands_out(scene, hints.first):
+        return None
+    wider, closest = (2 * list(_windows(scene.limits, hints)))[-2:]  # a tiny image has only one
+    close = _rate(scene, closest, hints)
+    wide = _rate(scene, wider, hints) if _is_whole(close) else None
+    if close is None or wide is None or not _is_whole(wide):
+        return None
+    return close if close.object_box.measure_overlap(wide.object_box) >= _STABLE else None
+
+
+def _is_whole(view: View | None) -> bool:
+    return view is not None and view.score >= _CLEAR and view.cut <= _UNCUT
 
 
 def outline(limits: Box, click: Click, seen: SeenFeatures) -> Outlined | None:
@@ -115,9 +143,10 @@ def _rate(scene: Scene, window: Box, hints: Hints) -> View | None:
     doubts = _DEEP_COST * _negative_count(chosen, frame, hints.clicks) + _SIZE_COST * _oversize(
         object_box, hints.extent_px
     )
-    vague = _BORDER_COST * _cut_off(chosen, window, scene.limits) + _UNSURE_COST * _unsure(prior, chosen)
+    cut = _cut_off(chosen, window, scene.limits)
+    vague = _BORDER_COST * cut + _UNSURE_COST * _unsure(prior, chosen)
     score = sure - doubts - vague + _WHOLE_BONUS * is_whole
-    return View(window, object_box, float(score), fits=is_whole and not doubts and sure > _FIT)
+    return View(window, object_box, float(score), cut, fits=is_whole and not doubts and sure > _FIT)
 
 
 def _draft(scene: Scene, view: View, hints: Hints) -> Draft:

@@ -45,20 +45,43 @@ def test_one_click_takes_the_whole_object() -> None:
 
 
 @needs_weights
+@pytest.mark.parametrize(
+    ("image", "place", "thing"),
+    [(ASTRONAUT, (170, 385), PATCH), (CAT, (170, 110), EYE)],
+    ids=["patch", "eye"],
+)
+def test_one_click_on_a_distinct_part_takes_the_part(
+    image: np.ndarray, place: tuple[float, float], thing: np.ndarray
+) -> None:
+    """The patch and the eye look the same at two magnifications, so neither the astronaut nor the cat is meant."""
+    assert iou(find(image, click((*place, True))), thing) > 0.75
+
+
+@needs_weights
+def test_one_click_beside_a_part_takes_the_whole_object() -> None:
+    """The suit around the patch is a part of nothing smaller than the astronaut."""
+    mask = find(ASTRONAUT, click((200, 300, True)))
+
+    assert mask[385, 170] > INSIDE
+    assert np.count_nonzero(mask) > 0.4 * mask.size
+
+
+@needs_weights
 def test_a_negative_click_narrows_the_choice_to_a_part() -> None:
     """The suit is not meant, so the patch on it is."""
     assert iou(find(ASTRONAUT, click((170, 385, True), (200, 300, False))), PATCH) > 0.85
 
 
 @needs_weights
-def test_an_ambiguous_click_offers_parts_too() -> None:
-    """The cat, and the eye alone."""
+def test_an_ambiguous_click_offers_the_part_and_the_whole() -> None:
+    """The eye alone, and the cat."""
     found = load("grabcut", WITH_WEIGHTS).segment(
         CAT, click((170, 110, True), candidates=5), LocalFeatures(), never_cancel
     )
 
     assert len(found) >= 2
-    assert max(iou(candidate.mask, EYE) for candidate in found[1:]) > 0.7
+    assert iou(found[0].mask, EYE) > 0.7
+    assert max(np.count_nonzero(candidate.mask) for candidate in found) > 0.5 * CAT.shape[0] * CAT.shape[1]
     assert all(iou(one.mask, other.mask) <= 0.9 for rank, one in enumerate(found) for other in found[rank + 1 :])
 
 
