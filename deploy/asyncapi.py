@@ -23,6 +23,7 @@ from shared.messages import (
     Failed,
     HealthReply,
     HealthRequest,
+    ImageRef,
     ImageReply,
     JobRecord,
     JobSubmit,
@@ -141,6 +142,7 @@ def channels() -> list[Channel]:
         Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
         ),
+        Channel("storedPhoto", subjects.PHOTOS, "The gateway has stored an uploaded photo.", (ImageRef,)),
         Channel("workers", subjects.WORKERS, "Each worker repeats what it can do.", (WorkerAbilities,)),
         Channel(
             "drainWorker",

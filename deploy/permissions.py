@@ -109,6 +109,7 @@ DUTIES = {
             *SUBMITS,
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.SEG_CANCEL,
+            subjects.PHOTOS,
             subjects.ALL_OWNED,
             webhook_subjects.ALL_ENDPOINTS,
             webhook_subjects.ALL_DELIVERIES,  # tests, and what is sent again
@@ -123,7 +124,7 @@ DUTIES = {
     ),
     "segmentation": Duties(
         serves=(subjects.SEG_MASK, subjects.SEG_OUTLINE, subjects.SEG_SALIENCY, subjects.health("segmentation")),
-        subscribes=(subjects.SEG_CANCEL,),
+        subscribes=(subjects.SEG_CANCEL, subjects.PHOTOS),
         writes_images=("cache",),
         reads_images=("inputs", "results"),
     ),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from shared.settings import NatsSettings
 
+    Handle = Callable[["StoredMessage"], None]
+
 T = TypeVar("T")
 PUBLISH_S = 15.0  # the time for all attempts of a publish
 _WRONG_LAST_SEQUENCE = {10071, 10164}
@@ -258,8 +260,7 @@ class Bus(Connection):
 
     async def count(self, stream: str, pattern: str) -> int:
         """Return the number of messages on a subject pattern. Raises BrokerUnavailable."""
-        state = (await self.info(stream, {"subjects_filter": pattern}))["state"]
-        return sum((state.get("subjects") or {}).values())
+        return sum(((await self.info(stream, {"subjects_filter": pattern}))["state"].get("subjects") or {}).values())
 
     async def creation_time(self, stream: str) -> datetime:
         """Return the time at which the stream was created or created again. Raises BrokerUnavailable."""
@@ -280,10 +281,10 @@ class Bus(Connection):
         return dict(json.loads((await self._read_request(subject, json.dumps(query).encode())).data))
 
     @asynccontextmanager
-    async def subscribe(self, subject: str, handle: Callable[[StoredMessage], None]) -> AsyncIterator[None]:
-        """Call `handle` for each message from now on; `seq` is 0 unless a stream republished the message.
+    async def subscribe(self, subject: str, handle: Handle, group: str = "") -> AsyncIterator[None]:
+        """Call `handle` for each message from now on; of a `group` one subscriber receives each.
 
-        A message for which `handle` raises BadMessage is logged and skipped.
+        `seq` is 0 unless a stream republished the message. One for which `handle` raises BadMessage is logged.
         """
 
         async def receive(msg: Msg) -> None:
@@ -295,7 +296,7 @@ class Bus(Connection):
                 log_malformed(stored.subject, stored.seq, error.message)
 
         with translate_errors():
-            subscription = await self.client.subscribe(subject, cb=receive)
+            subscription = await self.client.subscribe(subject, queue=group, cb=receive)
         try:
             yield
         finally:

@@ -51,6 +51,8 @@ class PictureSlots:
         self._memory = MemoryBudget(memory_bytes)
         self._half_bytes = memory_bytes // 2
         self._return: asyncio.TimerHandle | None = None
+        self.entered = 0
+        """Requests inside `enter`: those that wait, and those that run."""
 
     @asynccontextmanager
     async def enter(self, *pictures: str | None, least_bytes: int = 0) -> AsyncIterator[bool]:
@@ -58,16 +60,20 @@ class PictureSlots:
 
         A picture of unknown size, as after `nats obj put`, counts as the largest. Raises BrokerUnavailable, TooLarge.
         """
-        async with self._slots:
-            refs = [await self._sizes.describe(sha256) for sha256 in pictures if sha256 is not None]
-            needed_bytes = max([least_bytes, *map(picture_bytes, refs)])
-            try:
-                async with self._memory.reserve(needed_bytes):
-                    if needed_bytes > _TRIMS_FROM_BYTES:
-                        give_back()  # an encoder before it may have left hundreds of megabytes in small blocks
-                    yield needed_bytes > self._half_bytes
-            finally:
-                self._return_soon()
+        self.entered += 1
+        try:
+            async with self._slots:
+                refs = [await self._sizes.describe(sha256) for sha256 in pictures if sha256 is not None]
+                needed_bytes = max([least_bytes, *map(picture_bytes, refs)])
+                try:
+                    async with self._memory.reserve(needed_bytes):
+                        if needed_bytes > _TRIMS_FROM_BYTES:
+                            give_back()  # an encoder before it may have left hundreds of megabytes in small blocks
+                        yield needed_bytes > self._half_bytes
+                finally:
+                    self._return_soon()
+        finally:
+            self.entered -= 1
 
     def _return_soon(self) -> None:
         """Return the memory after the answer, so that no caller waits for it."""

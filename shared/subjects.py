@@ -8,7 +8,7 @@ live.ev.>, live.q.>                             core      live copies of JOB_EV;
 svc.<service>.<verb>                            micro     request and reply
 svc.worker.<worker>.<verb>                      micro     a command of an operator to one worker
 ctl.<verb>.<id>                                 core      a command to every replica
-live.workers                                    core      what each worker can do, repeated
+live.workers, live.photos                       core      what each worker can do, repeated; an uploaded photo
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ LIVE_ENDS = f"live.ev.*.{TERMINAL}"
 EVERY_END = f"job.ev.*.{TERMINAL}"
 EVERY_QUEUED_EVENT = "job.ev.*.queued"
 WORKERS = "live.workers"
+PHOTOS = "live.photos"
 ALL_DRAINS = "svc.worker.*.drain"
 SEG_CANCEL = "ctl.seg-cancel.*"
 STREAM_DELETED = "$JS.EVENT.ADVISORY.STREAM.DELETED.*"
@@ -69,9 +70,8 @@ def acknowledgements(stream: str, consumer: str) -> str:
 
 def discovery(service: str) -> list[str]:
     """Return the discovery subjects of a nats.micro service: all services, its name, its instances."""
-    return [
-        f"$SRV.{verb}{scope}" for verb in ("PING", "INFO", "STATS") for scope in ("", f".{service}", f".{service}.*")
-    ]
+    scopes = ("", f".{service}", f".{service}.*")
+    return [f"$SRV.{verb}{scope}" for verb in ("PING", "INFO", "STATS") for scope in scopes]
 
 
 def inbox_prefix(user: str) -> str:

@@ -14,8 +14,8 @@ from cachetools import LRUCache
 
 from services.segmentation import masks, metrics, prompts
 from services.segmentation.backend import Outliner
+from services.segmentation.caches.image_cache import Origin
 from services.segmentation.geometry import resize, whole_image
-from services.segmentation.image_cache import Origin
 from shared import deadlines
 from shared.errors import BrokerUnavailable, ImageNotFound, NothingFound
 from shared.image_codec import encode_png
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Outlined, Prompt
+    from services.segmentation.caches.feature_cache import FeatureCache
+    from services.segmentation.caches.image_cache import FoundMasks, ImageCache
     from services.segmentation.cancellations import Cancellations
     from services.segmentation.engines import Engines
-    from services.segmentation.feature_cache import FeatureCache
     from services.segmentation.geometry import Box
-    from services.segmentation.image_cache import FoundMasks, ImageCache
     from services.segmentation.saliency import Saliency
     from shared.derived import Derived
     from shared.image_codec import Grey, Rgb

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from services.segmentation import saliency
+from services.segmentation.caches.feature_cache import FeatureCache
+from services.segmentation.caches.image_cache import FoundMasks, ImageCache
 from services.segmentation.cancellations import Cancellations
 from services.segmentation.engines import Engines
-from services.segmentation.feature_cache import FeatureCache
 from services.segmentation.handlers import Handlers
-from services.segmentation.image_cache import FoundMasks, ImageCache
+from services.segmentation.look_ahead import LookAhead
 from shared import declaring, rpc, subjects
 from shared.bus import StoredMessage, open_bus
 from shared.derived import Derived
@@ -25,8 +27,11 @@ from shared.messages import HealthReply, HealthRequest, MaskRequest, OutlineRequ
 from shared.picture_memory import PictureSlots
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from services.segmentation.saliency import Saliency
     from services.segmentation.settings import Settings
+    from shared.bus import Bus
     from shared.probes import Probes
 
 NAME = "segmentation"
@@ -58,12 +63,25 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)
         derived = Derived(bus, images)
         handlers = Handlers(slots, images, derived, photos, features, FoundMasks(images), cancelled)
+        ahead = LookAhead(slots, photos, features, derived, settings.model_dir)
         endpoints = _endpoints(settings, engines, saliency_network, handlers)
         named = {"instance": settings.instance, **engines.describe()}
         served = rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named)
-        async with bus.subscribe(subjects.SEG_CANCEL, cancel), served:
+        async with bus.subscribe(subjects.SEG_CANCEL, cancel), served, _looking_ahead(bus, settings, engines, ahead):
             probes.mark_started()
             await stop.wait()
+
+
+@asynccontextmanager
+async def _looking_ahead(bus: Bus, settings: Settings, engines: Engines, ahead: LookAhead) -> AsyncIterator[None]:
+    """Look at uploaded photos while the block runs, where the default engine begins with the saliency of a photo."""
+    if not settings.look_ahead_load or engines.choose("default")[0].name != "grabcut":
+        yield
+        return
+    async with bus.subscribe(subjects.PHOTOS, ahead.note, NAME), asyncio.TaskGroup() as group:
+        looking = group.create_task(ahead.run(settings.look_ahead_load), name="look-ahead")
+        yield
+        looking.cancel()
 
 
 def _endpoints(

@@ -30,6 +30,9 @@ class Settings(ServiceSettings):
     """Bytes of memory for the pictures of all requests that are processed; the default is one of the largest."""
     image_cache_bytes: int = Field(default=128_000_000, ge=0)
     """Maximum size in bytes of the decoded photos kept in memory, three bytes a pixel."""
+    look_ahead_load: float = Field(default=1.0, ge=0)
+    """Compute the saliency of a photo when it is uploaded, if the machine's load is below this many times its cores;
+    0: only when a request needs it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device for FastSAM and BiRefNet; `auto` uses CUDA where it works."""
     fastsam_file: str = "FastSAM-s.pt"

@@ -30,6 +30,7 @@ SUBJECTS = {
     subjects.image_ownership("ann", SHA): "ownership",
     subjects.debug_session("ann", "20261123_120000_00000001"): "debugSession",
     subjects.seg_cancel("r1"): "maskCancel",
+    subjects.PHOTOS: "storedPhoto",
     webhook_subjects.endpoint("ann", "wh_1"): "webhookEndpoint",
     webhook_subjects.state("ann", "wh_1"): "webhookState",
     webhook_subjects.delivery("ann", "wh_1", "end", "j1"): "webhookDelivery",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared import subjects
 from shared.errors import TooLarge, Unavailable
 from tests.waiting import wait_until
 
@@ -30,6 +31,23 @@ async def test_a_broker_that_is_away_is_told_of_once(
         assert describe() == times
         await nats_server.start()
         await wait_until(bus.up.is_set, "it is back")
+
+
+async def test_one_of_a_group_receives_a_message(bus: Bus) -> None:
+    """Which one, the broker decides; a subscriber without a group receives it too."""
+    group: list[bytes] = []
+    all_of_them: list[bytes] = []
+    async with (
+        bus.subscribe(subjects.PHOTOS, lambda message: group.append(message.data), "segmentation"),
+        bus.subscribe(subjects.PHOTOS, lambda message: group.append(message.data), "segmentation"),
+        bus.subscribe(subjects.PHOTOS, lambda message: all_of_them.append(message.data)),
+    ):
+        for body in (b"1", b"2", b"3"):
+            await bus.emit(subjects.PHOTOS, body)
+        await wait_until(lambda: min(len(group), len(all_of_them)) >= 3, "all three have arrived")
+        await bus.ping()  # what is still on its way arrives before the reply
+
+    assert sorted(group) == all_of_them == [b"1", b"2", b"3"]
 
 
 async def test_a_message_over_the_limit_never_reaches_the_broker(bus: Bus) -> None:

@@ -15,11 +15,15 @@ from starlette.formparsers import MultiPartParser
 from services.imageutils import service as imageutils
 from services.imageutils.settings import Settings
 from services.imageutils.white_balance import auto_gains
+from shared import subjects
 from shared.image_codec import decode_photo
 from shared.marks import mark_result
+from shared.messages import ImageRef
+from shared.reading import read
 from shared.settings import NatsSettings
 from tests.gateway import ORIGIN, mask_png, png, saved
 from tests.v1_client import UNKNOWN, beside, upload
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,6 +46,18 @@ NAME = hashlib.sha256(PHOTO).hexdigest()
 
 async def post(client: Client, data: bytes, kind: str | None = "image/png") -> httpx.Response:
     return await client.post("/v1/images", content=data, headers={"Content-Type": kind} if kind else {})
+
+
+async def test_a_new_photo_is_announced(client: Client, bus: Bus) -> None:
+    """Segmentation looks at it before the first click. Masks are PNG files, and a photo is announced once."""
+    heard: list[str] = []
+    photos = [saved(Image.new("RGB", (64, 48), colour), "JPEG") for colour in ("teal", "gold")]
+    async with bus.subscribe(subjects.PHOTOS, lambda message: heard.append(read(ImageRef, message.data).sha256)):
+        for data in (PHOTO, photos[0], photos[0], photos[1]):
+            (await post(client, data, None)).raise_for_status()
+        await wait_until(lambda: hashlib.sha256(photos[1]).hexdigest() in heard, "the last photo is announced")
+
+    assert heard == [hashlib.sha256(data).hexdigest() for data in photos]
 
 
 # --- upload -------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from services.segmentation import service as segmentation
-from services.segmentation.feature_cache import pack, unpack
+from services.segmentation.caches.feature_cache import pack, unpack
 from services.segmentation.masks import iou
 from shared.image_codec import decode_mask, encode_jpeg, encode_png
 from shared.settings import NatsSettings

@@ -107,3 +107,15 @@ async def test_a_request_for_most_of_the_memory_is_told_so() -> None:
     await visit_all(room, 1, ("10",), ("7000",))
 
     assert room.large == ["7000"]
+
+
+async def test_those_that_wait_have_entered_too() -> None:
+    """What runs while no request does must end for one that waits."""
+    room = Room(at_once=1)
+    async with asyncio.TaskGroup() as group:
+        for number in range(2):
+            group.create_task(room.visit("10"), name=f"visit.{number}")
+        await wait_until(lambda: room.slots.entered == 2 and room.inside, "one is inside and one waits")
+        room.leave.set()
+
+    assert room.slots.entered == 0

@@ -1,5 +1,6 @@
 """/v1/images and /v1/extractions: upload and download images, cut an object out of one, estimate its light."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -26,12 +27,13 @@ from services.gateway.v1.routes.rendition_queries import WantedImage
 from services.gateway.v1.schemas import ExtractionRequest, Image, WhiteBalanceEstimate
 from services.gateway.v1.submissions import require
 from shared import rpc, subjects
-from shared.errors import BadInput, ImageNotFound
+from shared.errors import BadInput, BrokerUnavailable, ImageNotFound
 from shared.messages import ExtractRequest, ImageRef, ImageReply, LightReply, LightRequest
 
 router = APIRouter(prefix="/v1", tags=["images"], generate_unique_id_function=function_name)
 ImageName = Annotated[str, Path(description="The SHA-256 of the image's bytes.")]
 ExtractionBody = Annotated[ExtractionRequest, Depends(json_body(ExtractionRequest))]
+_TYPE_OF_MASKS = "image/png"  # no camera writes it
 _FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": BYTES}}
 _UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -59,6 +61,9 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
     """Store an image, sent as the body or as the form field `file`."""
     upload = await deps.uploads.read_bytes(await _read_image(request), "Image")
     is_new = await deps.uploads.store_new(owner, upload)
+    if is_new and upload.ref.content_type != _TYPE_OF_MASKS:
+        with suppress(BrokerUnavailable):  # the photo is stored, and its first click is only slower
+            await deps.bus.emit(subjects.PHOTOS, upload.ref.model_dump_json(exclude_none=True).encode())
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = published(f"/v1/images/{upload.ref.sha256}")
     return image_of(upload.ref)

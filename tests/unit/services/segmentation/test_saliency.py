@@ -14,8 +14,8 @@ from services.segmentation import saliency
 from services.segmentation.geometry import Box, whole_image
 from services.segmentation.saliency import Saliency
 from services.stack.process import ROOT
-from shared.errors import ConfigError
-from tests.unit.services.segmentation.photos import MODELS, LocalFeatures, ball, needs_weights, photo
+from shared.errors import ConfigError, JobCancelled
+from tests.unit.services.segmentation.photos import MODELS, LocalFeatures, ball, needs_weights, never_cancel, photo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,33 @@ def test_each_window_is_looked_at_once(network: Saliency) -> None:
     assert network.predict(image, features, whole_image(image)) is everything
     assert not np.array_equal(network.predict(image, features, Box(0, 0, 100, 100)), everything)
     assert features.computed == 2
+
+
+@needs_weights
+def test_a_look_that_is_dropped_leaves_nothing(network: Saliency) -> None:
+    """It ends in the middle of the network, and the next one computes the map."""
+    (image, _), features, asked = ball(), LocalFeatures(), list[bool]()
+
+    def checkpoint() -> None:
+        asked.append(True)
+        if len(asked) > 1:  # the first time is before the run
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        network.predict(image, features, whole_image(image), checkpoint)
+
+    assert not features.arrays
+    assert network.predict(image, features, whole_image(image), never_cancel).any()
+
+
+@needs_weights
+def test_the_map_does_not_depend_on_the_threads(network: Saliency) -> None:
+    """Requests look with two, and the look ahead of them with one."""
+    image = photo("coffee")
+
+    alone = Saliency(WEIGHTS.read_bytes(), 1).predict(image, LocalFeatures(), whole_image(image))
+
+    assert np.array_equal(alone, network.predict(image, LocalFeatures(), whole_image(image)))
 
 
 @needs_weights

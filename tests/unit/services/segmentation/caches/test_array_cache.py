@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.segmentation.array_cache import ArrayCache
+from services.segmentation.caches.array_cache import ArrayCache
 
 
 def kilobyte(value: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from services.segmentation.feature_cache import FeatureCache, pack, unpack
+from services.segmentation.caches.feature_cache import FeatureCache, pack, unpack
 from shared.errors import BrokerUnavailable
 from tests.fakes import FakeImageStore
 

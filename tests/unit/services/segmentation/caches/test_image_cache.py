@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from services.segmentation.image_cache import FoundMasks, ImageCache, Origin
+from services.segmentation.caches.image_cache import FoundMasks, ImageCache, Origin
 from shared.errors import BadInput, ImageNotFound, StreamFull
 from shared.image_codec import encode_png
 from tests.fakes import FakeImageStore

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from services.segmentation.array_cache import ArrayCache
+from services.segmentation.caches.array_cache import ArrayCache
 from shared import metrics
 from shared.errors import ArtMancerError
 
