@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import cv2
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _SMALL_PX = 256  # GrabCut with few sure labels takes up to 3 s at 512
+_THREADS = 2  # of the cores of a laptop; the tries on four photos took 0.6 to 0.9 of the time of one thread
 _REACHES = (0.05, 0.1, 0.18)  # share of the long side: radius around the drawing that starts as object
 _RIM = 0.03  # share of the long side: width of the unsure band at the edge of the small mask
 _SIDES, _NO_WEIGHT = (9, 9), 1e-3  # pixels on either side of an edge that are compared
@@ -35,11 +37,9 @@ def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
     """Return up to `wanted` drafts, those with the clearest edge first."""
     frame = Frame.fit(scene.limits, _SMALL_PX)
     small = frame.crop(scene.image)
-    masks = []
-    for reach in _REACHES:
-        mask = _cut_small(scene, hints, frame, small, reach)
-        if 0 < np.count_nonzero(mask) < _ALL * mask.size:
-            masks.append((_rate(small, mask), mask))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        tries = list(threads.map(lambda reach: _cut_small(scene, hints, frame, small, reach), _REACHES))
+    masks = [(_rate(small, mask), mask) for mask in tries if 0 < np.count_nonzero(mask) < _ALL * mask.size]
     masks.sort(key=lambda rated: -rated[0])
     return [_draft(scene, hints, frame, mask, score) for score, mask in masks[:wanted]]
 
