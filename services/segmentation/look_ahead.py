@@ -70,7 +70,7 @@ class LookAhead:
                 await self._look(self._newest, thread)
         finally:
             self._stopped = True
-            thread.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(thread.shutdown)  # 50 ms for a running look, or the rest of a decoding
 
     async def _look(self, sha256: str, thread: ThreadPoolExecutor) -> None:
         try:
