@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from shared.bus import Bus
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 SAMPLES = Path(__file__).parents[2] / "services/gateway/static/samples"
 CAT = (SAMPLES / "cat.jpg").read_bytes()
 _RENEWED = ("inputs", "debug")
