@@ -58,6 +58,7 @@ def frame(seq: int, event: JobEvent, record: JobRecord) -> bytes:
     if isinstance(event, Done):
         facts["result"] = image_of(event.result).model_dump()
         facts["patch"] = event.patch and image_of(event.patch).model_dump()
+        facts |= {"windows": event.windows, "adapters": event.adapters}  # the message has none where they are empty
     facts |= {"status": record.state.value, "progress": progress_of(record)}
     data = pydantic_core.to_json(facts).decode()
     return ServerSentEvent(data, event=event.type, id=str(seq), sep="\n").encode()

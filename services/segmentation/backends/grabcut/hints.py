@@ -77,7 +77,7 @@ class Strokes:
     def __init__(self, strokes: Sequence[Stroke], limits: Box) -> None:
         self._strokes = strokes
         drawn = [point for stroke in strokes if stroke.positive for point in stroke.points]
-        length_px = enclosing_box(drawn).long_side if drawn else 0
+        length_px = min(enclosing_box(drawn).long_side, limits.long_side) if drawn else 0  # points may lie anywhere
         width_px = max((2 * stroke.radius_px for stroke in strokes if stroke.positive), default=0.0)
         is_line = length_px > max(width_px, _LINE_SHARE * limits.long_side)
         self.extent_px = _STROKE_EXTENT * length_px if is_line else 0.0

@@ -73,11 +73,13 @@ def test_points_of_a_stroke_spread_over_its_length() -> None:
     assert max(click.x for click in clicks) > 150
 
 
-def test_a_stroke_far_outside_is_no_error() -> None:
-    """Numbers that no drawing library takes are cut down."""
-    hints = Strokes([Stroke(points=[(20, 50), (1e300, 50)])], LIMITS)
+@pytest.mark.parametrize("far", [1e300, 1.7e308])
+def test_a_stroke_far_outside_is_no_error(far: float) -> None:
+    """Numbers that no drawing library takes are cut down, and an object is at most as long as the image."""
+    hints = Strokes([Stroke(points=[(-far, 50), (20, 50), (far, 50)])], LIMITS)
 
     assert hints.clicks
+    assert hints.extent_px == 1.5 * 200
 
 
 def test_the_rim_of_a_painting_is_not_sure() -> None:
