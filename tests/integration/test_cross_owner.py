@@ -291,6 +291,7 @@ class Ear:
     def __init__(self, house: House) -> None:
         self._bob = house.bob
         self._heard: list[str] = []
+        self._own: set[str] = set()
 
     def hear(self, word: StoredMessage) -> None:
         """Record one request; not the sizes of streams, which the gateway reads on its own, and which name no owner."""
@@ -299,17 +300,24 @@ class Ear:
 
     async def hears(self) -> bool:
         """Return whether the subscription is active; a new one may miss the first messages."""
-        await self._bob.head(f"/v1/images/{uuid4().hex * 2}")
+        await self._ask()
         return bool(self._heard)
+
+    async def _ask(self) -> str:
+        """Ask for a name that nothing has, and return it; the gateway reads it in several requests."""
+        name = uuid4().hex * 2
+        self._own.add(name)
+        await self._bob.head(f"/v1/images/{name}")
+        return name
 
     async def questions(self, method: str, path: str, body: Any) -> list[str]:
         """Return the broker requests of Bob's request, without names."""
-        names, last = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}|wh_[0-9a-f]+"), uuid4().hex * 2
+        names = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}|wh_[0-9a-f]+")
         self._heard.clear()
         await self._bob.request(method, path, json=body)
-        await self._bob.head(f"/v1/images/{last}")  # questions are heard in their order
+        last = await self._ask()  # questions are heard in their order
         await wait_until(lambda: last in "".join(self._heard), "all questions have been heard")
-        return sorted(names.sub("?", question) for question in self._heard if last not in question)
+        return sorted(names.sub("?", each) for each in self._heard if not self._own.intersection(names.findall(each)))
 
 
 async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, images: NatsImageStore) -> None:
