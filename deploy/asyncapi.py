@@ -124,20 +124,7 @@ def channels() -> list[Channel]:
         Channel(
             "debugSession", f"$KV.sessions.{owner}.{{session}}", "A worker stores a debug session.", (DebugSession,)
         ),
-        Channel(
-            "ownership", f"$KV.owned.{owner}.{{sha256}}", "The gateway marks an owner of an image. The body is free."
-        ),
-        Channel(
-            "resultMark",
-            f"$KV.owned.{owner}.results.{job}.{{sha256}}",
-            "A worker marks the result of a job as its owner's. The body is free.",
-        ),
-        Channel(
-            "reservation",
-            f"$KV.owned.{owner}.waiting.{job}",
-            "The gateway keeps the inputs of an unsettled job, and room for its result. The body is free.",
-        ),
-        Channel("deletedJob", f"$KV.owned.{owner}.purged.{job}", "The gateway notes a deleted job. The body is free."),
+        *_owned_channels(owner, job),
         *_webhook_channels(owner),
         Channel(
             "maskCancel", "ctl.seg-cancel.{request}", "The caller of a mask request cancels it. The body is empty."
@@ -152,6 +139,26 @@ def channels() -> list[Channel]:
             DrainReply,
         ),
         *_service_channels(),
+    ]
+
+
+def _owned_channels(owner: str, job: str) -> list[Channel]:
+    """Return the entries of the bucket `owned`."""
+    return [
+        Channel(
+            "ownership", f"$KV.owned.{owner}.{{sha256}}", "The gateway marks an owner of an image. The body is free."
+        ),
+        Channel(
+            "resultMark",
+            f"$KV.owned.{owner}.results.{job}.{{sha256}}",
+            "A worker marks the result of a job as its owner's. The body is free.",
+        ),
+        Channel(
+            "reservation",
+            f"$KV.owned.{owner}.waiting.{job}",
+            "The gateway keeps the inputs of an unsettled job, and room for its result. The body is free.",
+        ),
+        Channel("deletedJob", f"$KV.owned.{owner}.purged.{job}", "The gateway notes a deleted job. The body is free."),
     ]
 
 

@@ -36,9 +36,13 @@ class HealingClient(Client):
 
     def certificate_end(self) -> float:
         """Return the end of the validity of the broker's certificate in Unix seconds, 0 without TLS."""
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        writer = self._writer
         certificate = None if writer is None else writer.get_extra_info("peercert")
         return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else 0.0
+
+    @property
+    def _writer(self) -> asyncio.StreamWriter | None:
+        return getattr(self._transport, "_io_writer", None)
 
     async def _request_new_style(
         self,
@@ -119,8 +123,8 @@ class HealingClient(Client):
         await super()._process_pong()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002
-        # Wakes a task for each message. What one turn of the loop publishes is sent at its end, without one, as long as
-        # the socket takes it.
+        # Wakes a task for each message. While the socket is free, all messages of one turn of the loop leave at its end
+        # without a task.
         if not force_flush and self.is_connected and not self._is_socket_full():
             if not self._sends_soon:
                 self._sends_soon = True
@@ -135,7 +139,7 @@ class HealingClient(Client):
         return flushed
 
     def _is_socket_full(self) -> bool:
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        writer = self._writer
         return writer is None or bool(writer.transport.get_write_buffer_size())
 
     def _send_pending(self) -> None:

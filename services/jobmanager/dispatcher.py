@@ -87,7 +87,7 @@ class Dispatcher:
 
     def _apply_event(self, stored: StoredMessage) -> None:
         job_id = subjects.job_of_event(stored.subject)
-        if job_id not in self.board:  # a job of another class: to read its end, and to look for changes, is in vain
+        if job_id not in self.board:  # a job of another class changes nothing here
             return
         if subjects.kind_of_event(stored.subject) == subjects.TERMINAL:
             if is_end(stored):

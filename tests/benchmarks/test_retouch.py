@@ -42,8 +42,8 @@ def spot(number: int) -> Grey:
     return mask
 
 
-async def fill(bus: Bus, bucket: Bucket) -> int:
-    """Return the bytes of a bucket."""
+async def count_bytes(bus: Bus, bucket: Bucket) -> int:
+    """Return the bytes that a bucket stores."""
     stream = await bus.client.jetstream().stream_info(bucket_stream(bucket))
     return stream.state.bytes
 
@@ -52,7 +52,7 @@ async def test_twenty_spots(client: Client, desk: Desk, bus: Bus, images: NatsIm
     """Each removal begins from the result before it, named by its hash."""
     image = await upload(client, encode_jpeg(grainy_photo(12), 92))
     masks = [await upload(client, encode_png(spot(number))) for number in range(STROKES)]
-    before = {bucket: await fill(bus, bucket) for bucket in ("inputs", "results")}
+    before = {bucket: await count_bytes(bus, bucket) for bucket in ("inputs", "results")}
     submits, copies, copied = list[float](), list[float](), 0
     async with desk.manager(), desk.worker("classical"):
         for mask in masks:
@@ -66,7 +66,7 @@ async def test_twenty_spots(client: Client, desk: Desk, bus: Bus, images: NatsIm
             copies.append(1000 * (time.perf_counter() - began))
             copied += ref.size_bytes if mask is not masks[-1] else 0
             await images.remove("inputs", image, _is_needed)
-    inputs, results = [await fill(bus, bucket) - before[bucket] for bucket in ("inputs", "results")]
+    inputs, results = [await count_bytes(bus, bucket) - before[bucket] for bucket in ("inputs", "results")]
 
     submit_ms = median(submits[1:])
     table.row("submission of a stroke on a result", submit_ms, "ms", baseline=submit_ms + median(copies))

@@ -164,18 +164,24 @@ async def test_the_least_recently_used_result_makes_room(bus: Bus, images: NatsI
     assert [await images.head("results", ref.sha256) is not None for ref in refs] == [False, True, True, True, True]
 
 
-async def test_a_result_that_was_edited_again_makes_room_first(
-    bus: Bus, images: NatsImageStore, replica: Replica
-) -> None:
-    """Its bytes are there as the image of the next edit."""
-    await replica.uploads.store("alice", picture(3, MIB))
-    photo = await replica.uploads.store("alice", picture(9))
+async def store_results(bus: Bus, images: NatsImageStore) -> list[ImageRef]:
+    """Store five results of Alice's jobs old0 to old4, of one MiB each; the first was used longest ago."""
     refs = []
     for number in range(5):
         result = picture(number, MIB)
         ref = result.ref.model_copy(update={"bucket": "results"})
         await bus.publish(subjects.result_mark("alice", f"old{number}", ref.sha256), write_mark(MIB, 1000 + number))
         refs.append(await images.put("results", result.data, ref))
+    return refs
+
+
+async def test_a_result_that_was_edited_again_makes_room_first(
+    bus: Bus, images: NatsImageStore, replica: Replica
+) -> None:
+    """Its bytes are there as the image of the next edit."""
+    await replica.uploads.store("alice", picture(3, MIB))
+    photo = await replica.uploads.store("alice", picture(9))
+    refs = await store_results(bus, images)
     counting = Replica(bus, images)  # a count may be two seconds old
     for number in range(2):
         await submit(counting, "alice", f"new{number}", photo)
@@ -198,12 +204,7 @@ async def test_a_result_that_an_edit_replaces_makes_room_before_others(
 ) -> None:
     """A long chain displaces its own steps; what a waiting job begins from stays, however old it is."""
     photo = await replica.uploads.store("alice", picture(9))
-    refs = []
-    for number in range(5):
-        result = picture(number, MIB)
-        ref = result.ref.model_copy(update={"bucket": "results"})
-        await bus.publish(subjects.result_mark("alice", f"old{number}", ref.sha256), write_mark(MIB, 1000 + number))
-        refs.append(await images.put("results", result.data, ref))
+    refs = await store_results(bus, images)
     for number in (0, 3):
         await submit(replica, "alice", f"of{number}", refs[number].sha256)
     await replica.stores.release_job("alice", "of3")

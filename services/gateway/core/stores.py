@@ -130,7 +130,8 @@ class Stores:
         return waiting
 
     def _all_waiting(self) -> Ledger[Reservation]:
-        return self._waiting.get("") or self._waiting.setdefault("", waiting_ledger())
+        every = subjects.ALL_WAITING
+        return self._waiting.get(every) or self._waiting.setdefault(every, waiting_ledger())
 
     def _marks_of(self, owner: str) -> Ledger[Mark]:
         patterns = self._ownership.marks(owner)

@@ -82,7 +82,8 @@ def _find_detail(scene: Scene, hints: Hints) -> View | None:
     """
     if hints.first is None or len(hints.clicks) > 1 or not details.stands_out(scene, hints.first):
         return None
-    wider, closest = (2 * list(_windows(scene.limits, hints)))[-2:]  # a tiny image has only one
+    windows = list(_windows(scene.limits, hints))
+    closest, wider = windows[-1], windows[-2:][0]  # one and the same in a tiny image
     close = _rate(scene, closest, hints)
     wide = _rate(scene, wider, hints) if _is_whole(close) else None
     if close is None or wide is None or not _is_whole(wide):

@@ -101,7 +101,8 @@ def _fit(layout: Layout, level: Grey, meaning: Meaning, limits: Box) -> float:
     frame = Frame(limits, inside.shape[1], inside.shape[0])
     fit = _agreement(inside, frame, meaning.clicks)
     if meaning.box is not None:
-        fit *= _box_fit(frame.to_image(bounding_box(binary(inside)) or limits), meaning.box)
+        own = frame.to_image(bounding_box(binary(inside)) or limits)
+        fit *= max(0.01, own.measure_overlap(meaning.box))
     if meaning.area is not None:
         fit *= iou(binary(inside), frame.crop(meaning.area))
     return float(fit)
@@ -117,10 +118,3 @@ def _agreement(inside: NDArray[np.bool_], frame: Frame, clicks: Sequence[Click])
         column, row = min(max(0, int(x)), frame.width - 1), min(max(0, int(y)), frame.height - 1)
         held.append(bool(inside[row, column]) == click.positive)
     return max(0.01, sum(held) / len(held))
-
-
-def _box_fit(own: Box, drawn: Box) -> float:
-    across = max(0, min(own.x1, drawn.x1) - max(own.x0, drawn.x0))
-    down = max(0, min(own.y1, drawn.y1) - max(own.y0, drawn.y0))
-    shared = across * down
-    return max(0.01, shared / (own.width * own.height + drawn.width * drawn.height - shared))
