@@ -11,7 +11,7 @@ from services.gateway.webhooks.endpoints import Endpoints
 from services.jobmanager.webhooks.attempts import Attempts, RetryRules
 from services.jobmanager.webhooks.calls import open_caller
 from services.jobmanager.webhooks.directory import Directory
-from services.jobmanager.webhooks.network import SystemResolver
+from services.jobmanager.webhooks.look_up import SystemResolver
 from services.jobmanager.webhooks.schedule import Schedule
 from services.jobmanager.webhooks.sender import Sender
 from shared import webhook_subjects
@@ -36,7 +36,7 @@ async def sending(bus: Bus, schedule: Schedule) -> AsyncIterator[Directory]:
     resolver = SystemResolver()
     try:
         async with open_caller(resolver, allowed=LOOPBACK.networks, timeout_s=30, at_once=8, ca_file=None) as caller:
-            attempts = Attempts(bus, directory, caller, ends, RetryRules([60.0], 3600.0), "s1")
+            attempts = Attempts(bus, directory, caller.post, ends, RetryRules([60.0], 3600.0), "s1")
             running = asyncio.create_task(Sender(bus, schedule, attempts).run(), name="sender")
             try:
                 yield directory

@@ -282,7 +282,7 @@ def test_a_service_starts_without_heavy_libraries(service: str) -> None:
     code = f"import services.{service}.service, sys; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert not {"torch", "diffusers", "transformers", "ultralytics"} & set(loaded.stdout.split())
+    assert not {"torch", "diffusers", "transformers", "ultralytics", "c2pa", "httpcore"} & set(loaded.stdout.split())
 
 
 def test_the_gateway_opens_no_image_itself() -> None:

@@ -10,12 +10,12 @@ import logging
 import random
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from services.jobmanager import metrics
 from services.jobmanager.webhooks import payload
-from services.jobmanager.webhooks.calls import GONE
-from services.jobmanager.webhooks.network import OWNER
+from services.jobmanager.webhooks.look_up import OWNER
 from shared import subjects, webhook_subjects
 from shared.errors import WrongLastSequence
 from shared.messages import Cancelled, JobRecord
@@ -26,14 +26,17 @@ from shared.webhook_messages import WebhookAttempt, WebhookDelivery, WebhookStat
 from shared.webhooks import webhook_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from services.jobmanager.webhooks.calls import Caller, Outcome
+    from services.jobmanager.webhooks.calls import Outcome
     from services.jobmanager.webhooks.directory import Directory, Target
     from services.jobmanager.webhooks.schedule import Waiting
     from shared.bus import Bus
     from shared.messages import Terminal
     from shared.webhook_subjects import DeliveryAddress
+
+    Post = Callable[[str, dict[str, str], bytes], Awaitable[Outcome]]
+    """Posts a body with headers to a URL; raises no error."""
 
 _JITTER = 0.2
 _NOT_ENDED_S = 1.0
@@ -67,12 +70,12 @@ class Attempts:
     """Makes attempts. All methods raise BrokerUnavailable."""
 
     def __init__(
-        self, bus: Bus, directory: Directory, caller: Caller, ends: Mapping[str, Terminal], rules: RetryRules, name: str
+        self, bus: Bus, directory: Directory, post: Post, ends: Mapping[str, Terminal], rules: RetryRules, name: str
     ) -> None:
         """Take `ends`, some ends by job; the others are read from the view. `name` is that of this sender."""
         self.name = name
         self._bus = bus
-        self._caller = caller
+        self._post = post
         self._directory = directory
         self._ends = ends
         self._rules = rules
@@ -96,7 +99,7 @@ class Attempts:
         message_id = webhook_id(waiting.address.endpoint, waiting.address.kind, waiting.address.name)
         headers = payload.headers(target.endpoint, message_id, now, body)
         OWNER.set(waiting.address.owner)
-        outcome = await self._caller.post(target.endpoint.url, headers, body)
+        outcome = await self._post(target.endpoint.url, headers, body)
         return _Result(waiting, target, kind, outcome, now)
 
     async def settle(self, result: _Result) -> None:
@@ -158,7 +161,7 @@ class Attempts:
         """Return the seconds until the next attempt, None for no more."""
         outcome, attempts = result.outcome, result.waiting.attempts
         last = attempts >= len(self._rules.delays_s)
-        if outcome.is_success or outcome.status == GONE or result.is_test or last:
+        if outcome.is_success or outcome.status == HTTPStatus.GONE or result.is_test or last:
             return None
         jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (spreads calls)
         return max(self._rules.delays_s[attempts] * jitter, outcome.retry_after_s)
@@ -173,7 +176,7 @@ class Attempts:
         else:
             since = state.failing_since or now
             changed = WebhookState(failing_since=since)
-            if outcome.status == GONE:
+            if outcome.status == HTTPStatus.GONE:
                 changed = WebhookState(
                     failing_since=since, disabled_at=now, note="Disabled: the endpoint answered 410 Gone."
                 )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import httpcore
 
-from services.jobmanager.webhooks.network import ForbiddenAddress, GuardedBackend, UnknownHost
+from services.jobmanager.webhooks.look_up import UnknownHost
+from services.jobmanager.webhooks.network import ForbiddenAddress, GuardedBackend
 from shared import VERSION
 from shared.errors import ConfigError
 
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from services.jobmanager.webhooks.network import Resolver
+    from services.jobmanager.webhooks.look_up import Resolver
     from shared.webhooks import Network
 
-GONE = 410
 _ANSWER_S = 1.0  # after its status
 _IDLE_S = 15.0  # an idle connection is closed; the next call looks the name up again
 _LONGEST_WAIT_S = 3600.0  # that an endpoint may ask for
@@ -34,6 +34,7 @@ _REASONS: dict[type[Exception], str] = {
     httpcore.RemoteProtocolError: "The answer is not valid HTTP, or is too long.",
     httpcore.NetworkError: "The connection was lost.",
 }
+_FAILURES = UnknownHost, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Caller:
             error = f"There was no answer within {self._timeout_s:g} s." if status is None else _describe_status(status)
         except httpcore.UnsupportedProtocol:
             error = "The URL is not valid."
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, ssl.SSLError) as failure:
+        except _FAILURES as failure:
             error = _describe_failure(failure)
         except ValueError:  # h11 and the URL parser
             error = "The URL is not valid."

@@ -10,16 +10,15 @@ import contextlib
 import logging
 import secrets
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.jobmanager import metrics
 from services.jobmanager.webhooks.attempts import Attempts, RetryRules
-from services.jobmanager.webhooks.calls import open_caller
 from services.jobmanager.webhooks.directory import Directory
 from services.jobmanager.webhooks.fan_out import FanOut
-from services.jobmanager.webhooks.network import SystemResolver
+from services.jobmanager.webhooks.look_up import SystemResolver
 from services.jobmanager.webhooks.schedule import AT_ONCE, Schedule, Waiting
 from shared import declaring, webhook_subjects
 from shared.bus import open_bus
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from services.jobmanager.settings import Settings
-    from services.jobmanager.webhooks.network import Resolver
+    from services.jobmanager.webhooks.calls import Caller, Outcome
+    from services.jobmanager.webhooks.look_up import Resolver
     from shared.bus import Bus, StoredMessage
 
     Part = Callable[[], Awaitable[None]]
@@ -138,6 +138,38 @@ async def _until_done(bus: Bus, step: Callable[[], Awaitable[T]]) -> T:
             await bus.up.wait()
 
 
+class _LateCaller:
+    """Opens the HTTP client at the first call: it takes 0.1 s and 8 MB, and most systems send no webhook."""
+
+    def __init__(self, resolver: Resolver, settings: Settings, closing: AsyncExitStack) -> None:
+        self._resolver = resolver
+        self._settings = settings
+        self._closing = closing
+        self._lock = asyncio.Lock()
+        self._caller: Caller | None = None
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Outcome:
+        """See Caller."""
+        return await (await self.open()).post(url, headers, body)
+
+    async def open(self) -> Caller:
+        """Return the client. Raises ConfigError for a file that has no certificate."""
+        async with self._lock:
+            if self._caller is None:
+                from services.jobmanager.webhooks.calls import open_caller  # noqa: PLC0415 (see the class)
+
+                settings = self._settings
+                opened = open_caller(
+                    self._resolver,
+                    allowed=settings.webhooks.networks,
+                    timeout_s=settings.webhooks_timeout_s,
+                    at_once=AT_ONCE,
+                    ca_file=settings.webhooks_ca_file,
+                )
+                self._caller = await self._closing.enter_async_context(opened)
+            return self._caller
+
+
 @asynccontextmanager
 async def open_sender(settings: Settings, resolver: Resolver | None = None) -> AsyncIterator[dict[str, Part]]:
     """Yield the parts that send webhooks, by name; none on a broker with keys if the sender has no key.
@@ -153,21 +185,15 @@ async def open_sender(settings: Settings, resolver: Resolver | None = None) -> A
     schedule = Schedule()
     metrics.WEBHOOKS_WAITING.set_function(lambda: len(schedule))
     try:
-        async with (
-            open_bus(own, NAME, wait=False) as bus,
-            open_caller(
-                resolver or system,
-                allowed=settings.webhooks.networks,
-                timeout_s=settings.webhooks_timeout_s,
-                at_once=AT_ONCE,
-                ca_file=settings.webhooks_ca_file,
-            ) as caller,
-        ):
+        async with open_bus(own, NAME, wait=False) as bus, AsyncExitStack() as closing:
+            caller = _LateCaller(resolver or system, settings, closing)
+            if settings.webhooks_ca_file is not None:
+                await caller.open()  # a wrong file is an error of the start
             name = secrets.token_hex(4)
             directory = Directory(bus)
             fan_out = FanOut(bus, schedule, directory, name)
             rules = RetryRules(settings.webhook_delays_s, settings.webhooks_disable_after_s)
-            sender = Sender(bus, schedule, Attempts(bus, directory, caller, fan_out.ends, rules, name))
+            sender = Sender(bus, schedule, Attempts(bus, directory, caller.post, fan_out.ends, rules, name))
             yield {"webhooks-fan-out": fan_out.run, "webhooks-send": sender.run}
     finally:
         system.close()

@@ -15,7 +15,8 @@ import pytest
 
 from deploy import certificates
 from services.jobmanager.webhooks.calls import Caller, open_caller
-from services.jobmanager.webhooks.network import ANSWER_BYTES, OWNER, ShortAnswers, SystemResolver, UnknownHost
+from services.jobmanager.webhooks.look_up import OWNER, SystemResolver, UnknownHost
+from services.jobmanager.webhooks.network import ANSWER_BYTES, ShortAnswers
 from shared.errors import BadInput, ConfigError
 from shared.webhooks import check_url, is_allowed, parse_networks
 from tests.receiver import OK, Receiver, status
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from services.jobmanager.webhooks.network import Resolver
+    from services.jobmanager.webhooks.look_up import Resolver
     from shared.webhooks import Address
 
 LOOPBACK = parse_networks("127.0.0.0/8")
