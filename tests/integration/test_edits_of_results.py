@@ -171,6 +171,20 @@ async def test_a_result_is_deleted_with_its_job_alone(house: House, bus: Bus, im
     await goes(bus, "inputs", sha256)
 
 
+async def test_an_open_gateway_deletes_a_result_with_its_job_alone(
+    client: Client, bus: Bus, images: NatsImageStore
+) -> None:
+    """Its one owner has what nobody uploaded, but a result has a job."""
+    job_id, hand = await submit(client), WorkerByHand(bus, images)
+    await hand.queue(job_id)
+    ref = await store_result(bus, images, work_of(job_id), File(RESULT, *SIZE))
+    await hand.finish(job_id, RESULT)
+    refused = await client.delete(f"/v1/images/{ref.sha256}")
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert (await client.get(f"/v1/images/{ref.sha256}")).content == RESULT
+
+
 async def test_a_late_result_leaves_the_input_of_a_waiting_edit(house: House, bus: Bus, images: NatsImageStore) -> None:
     """A cancelled attempt has made the same bytes, and nobody else's mark keeps them."""
     first, sha256 = await edit_once(house, bus, images)

@@ -65,7 +65,7 @@ class Ownership(Protocol):
         """Do the same for an image that the owner never had; return False for one that the owner has or had."""
 
     async def remove_image(self, owner: str, sha256: str) -> bool:
-        """Make the owner no longer one of the image's owners; return whether the owner was."""
+        """Make the owner no longer one of the image's owners; return whether the owner was. A result is no upload."""
 
     def marks(self, owner: str) -> tuple[str, ...]:
         """Return the subject patterns of the owner's marks in the bucket `owned`."""
@@ -194,7 +194,10 @@ class _ImageMarks:
 
     async def remove_image(self, owner: str, sha256: str) -> bool:
         """See Ownership."""
-        was_owner = await self.still_owns_image(owner, sha256)
+        is_marked = await self._read(owner, sha256)
+        was_owner = bool(is_marked) or (
+            self.owns_unmarked and is_marked is None and not await self.owns_result(owner, sha256)
+        )
         if was_owner:
             self._known.pop((owner, sha256), None)
             await self._bus.publish(subjects.image_ownership(owner, sha256), REMOVED)
