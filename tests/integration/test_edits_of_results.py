@@ -185,6 +185,21 @@ async def test_an_open_gateway_deletes_a_result_with_its_job_alone(
     assert (await client.get(f"/v1/images/{ref.sha256}")).content == RESULT
 
 
+async def test_an_edit_that_ended_unseen_keeps_no_result(
+    house: House, bus: Bus, images: NatsImageStore, nats_url: str, stream_settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Its gateway was away when the edit ended, so its entry still names the result that is deleted now."""
+    first, sha256 = await edit_once(house, bus, images)
+    (tmp_path / "replica").mkdir()
+    async with keyed_gateway(NatsSettings(url=nats_url), stream_settings, tmp_path / "replica") as replica:
+        further = await submit(replica.alice, image=sha256)
+    await house.alice.delete(f"/v1/jobs/{further}")
+    deleted = await purge(house.alice, first)
+
+    assert deleted == 204
+    await goes(bus, "results", sha256)
+
+
 async def test_a_late_result_leaves_the_input_of_a_waiting_edit(house: House, bus: Bus, images: NatsImageStore) -> None:
     """A cancelled attempt has made the same bytes, and nobody else's mark keeps them."""
     first, sha256 = await edit_once(house, bus, images)

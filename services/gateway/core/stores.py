@@ -130,8 +130,7 @@ class Stores:
         return waiting
 
     def _all_waiting(self) -> Ledger[Reservation]:
-        every = subjects.ALL_WAITING
-        return self._waiting.get(every) or self._waiting.setdefault(every, waiting_ledger())
+        return self._waiting.setdefault(subjects.ALL_WAITING, waiting_ledger())
 
     def _marks_of(self, owner: str) -> Ledger[Mark]:
         patterns = self._ownership.marks(owner)
@@ -218,22 +217,20 @@ class Stores:
             if await self._ownership.owns_result(owner, sha256):
                 raise Conflict("This image is the result of a job; delete the job with its data instead.")
             raise ImageNotFound
-        waiting = await self._read_waiting()
-        naming = [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]
-        await self._release_ended(waiting, naming)
-        await self._remove("inputs", sha256)
+        await self._drop("inputs", sha256)
 
     async def remove_results(self, owner: str, job_id: str, named: str | None) -> None:
         """Take the marks of a job's results away; the bytes go with the last mark. Raises BrokerUnavailable.
 
         `named` is the result that the job's end names: a worker of release 0.1 writes no marks.
         """
+        hashes = set() if named is None else {named}
         for stored in await self._bus.history(OWNED, subjects.result_marks_of_job(owner, job_id)):
             if stored.data != REMOVED:
                 await self._bus.publish(stored.subject, REMOVED)
-            await self._remove("results", stored.subject.rpartition(".")[2])
-        if named is not None:
-            await self._remove("results", named)
+            hashes.add(stored.subject.rpartition(".")[2])
+        for sha256 in hashes:
+            await self._drop("results", sha256)
 
     async def remove_sessions(self, sessions: list[DebugSession]) -> None:
         """Delete debug sessions, and their images unless another session has them. Raises BrokerUnavailable."""
@@ -310,6 +307,12 @@ class Stores:
             marks.swept_at = time.monotonic()
             theirs = [key for key in waiting.entries if marks.owner in {None, subjects.owner_of_entry(key)}]
             await self._release_ended(waiting, theirs)
+
+    async def _drop(self, bucket: Kept, sha256: str) -> None:
+        """Delete an image that lost a mark, also where a job keeps it that ended unseen."""
+        waiting = await self._read_waiting()
+        await self._release_ended(waiting, [key for key, job in waiting.entries.items() if sha256 in job.inputs])
+        await self._remove(bucket, sha256)
 
     async def _release_ended(self, waiting: Ledger[Reservation], keys: list[str]) -> None:
         """Release the jobs that ended unseen by any gateway, for example during a restart."""
