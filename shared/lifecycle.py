@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from shared import settings as settings_module
 from shared import telemetry, tracing
@@ -28,7 +31,8 @@ log = logging.getLogger(__name__)
 def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
     """Run one service until SIGINT or SIGTERM, then exit.
 
-    The exit code is 0 after a stop, 78 for a wrong setting, 70 if a task or thread hangs, and 1 after a crash.
+    The exit code is 0 after a stop, 78 for a wrong setting, 70 if a task or an engine hangs, and 1 after a crash. A
+    thread that still computes after a stop is left behind: no caller waits for it, and none can end it.
 
     `run` gets the settings and an event that is set when the service should stop; it returns when it has drained.
     """
@@ -42,6 +46,7 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
         tracing.configure(settings.trace, name, settings.instance)
         gc.freeze()  # objects from imports live as long as the process
         asyncio.run(_until_stopped(name, run, settings))
+        _leave_threads(_TIDY_UP_S)
     except ConfigError as error:
         print(f"{name}: {error.message}", file=sys.stderr)  # noqa: T201
         sys.exit(EXIT_CONFIG)
@@ -94,14 +99,15 @@ async def _until_stopped(name: str, run: Callable[[S, asyncio.Event], Awaitable[
         task.cancel()
     await asyncio.wait({work}, timeout=_TIDY_UP_S)
     failure = _failure(work) if work.done() else EngineHung()
-    # Any other failure is raised below, even if its threads take long.
-    if isinstance(failure, EngineHung) or (failure is None and not await _threads_end(loop)):
+    if isinstance(failure, EngineHung) and not (stop.is_set() and work.done()):
         log.critical("service.hung", extra={"service": name})
-        logging.shutdown()
-        os._exit(EXIT_HUNG)  # the interpreter would wait forever for a thread that hangs
-    with contextlib.suppress(asyncio.CancelledError):
+        _leave(EXIT_HUNG)  # the interpreter would wait forever for a thread that hangs
+    if failure is None or isinstance(failure, EngineHung):
+        log.info("service.stopped", extra={"service": name})
+        if not await _threads_end(loop):
+            _leave(0)
+    with contextlib.suppress(asyncio.CancelledError, EngineHung):
         await work
-    log.info("service.stopped", extra={"service": name})
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:
@@ -112,6 +118,22 @@ async def _threads_end(loop: asyncio.AbstractEventLoop) -> bool:
     ending = asyncio.create_task(loop.shutdown_default_executor(), name="lifecycle.threads")
     await asyncio.wait({ending}, timeout=_TIDY_UP_S)
     return ending.done()
+
+
+def _leave_threads(within_s: float) -> None:
+    """End the process now if other threads still run after this time. The interpreter would wait for each of them."""
+    deadline = time.monotonic() + within_s
+    others = [each for each in threading.enumerate() if not each.daemon and each is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without its threads. What is registered for the exit runs: logs and spans are written."""
+    atexit._run_exitfuncs()  # noqa: SLF001 (the interpreter calls it only after all threads have ended)
+    os._exit(code)
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:

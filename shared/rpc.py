@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from shared import VERSION, deadlines, metrics, tracing, versions
 from shared.connection import translate_errors
 from shared.deadlines import Clocks
-from shared.errors import ArtMancerError, BadMessage, Busy, TooLarge, Unavailable, from_code
+from shared.errors import ArtMancerError, BadMessage, Busy, Stopping, TooLarge, Unavailable, from_code
 from shared.reading import read
 
 if TYPE_CHECKING:
@@ -275,6 +275,9 @@ async def _answer(endpoint: Endpoint[Any], request: Request, deadline: Deadline)
         return await _refuse(request, TooLarge("The reply does not fit into one message; ask for less."))
     except ArtMancerError as error:
         return await _refuse(request, error)
+    except asyncio.CancelledError:
+        await _refuse(request, Stopping())  # or its caller would wait until its timeout
+        raise
     except nats.errors.Error as error:
         log.warning("rpc.reply-lost", extra={"subject": endpoint.subject, "reason": type(error).__name__})
         return Unavailable("The reply was lost.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -199,6 +200,18 @@ class DeadlyEngine(_Weightless):
         """Exit without cleaning up."""
         del job, step
         os._exit(9)
+
+
+class DeafEngine(_Weightless):
+    """An engine in a step that no cancel reaches and that does not end. Only for a worker process."""
+
+    name = "deaf"
+
+    def edit(self, job: EditInputs, step: StepReporter) -> Edit:
+        """Take one step and stay in the next one."""
+        step(1, 2)
+        threading.Event().wait()
+        return Edit(job.image, None)
 
 
 class SulkingEngine(_Weightless):

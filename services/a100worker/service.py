@@ -120,7 +120,16 @@ class _Readiness:
 
 async def _work(settings: Settings, bus: Bus, engine: Engine, presence: Presence, stop: asyncio.Event) -> None:
     abilities = Abilities(presence, engine)
-    await race(_take_jobs(settings, bus, engine, abilities, presence, stop), abilities.announce(bus))
+    try:
+        await race(_take_jobs(settings, bus, engine, abilities, presence, stop), abilities.announce(bus))
+    except EngineHung:
+        if stop.is_set():  # its job is handed back, so the worker is not lost
+            await _announce_end(bus, abilities, presence)
+        raise
+    await _announce_end(bus, abilities, presence)
+
+
+async def _announce_end(bus: Bus, abilities: Abilities, presence: Presence) -> None:
     presence.end()
     await abilities.announce_once(bus)  # or the gateways would count it as lost
 

@@ -70,7 +70,8 @@ class LookAhead:
                 await self._look(self._newest, thread)
         finally:
             self._stopped = True
-            await asyncio.to_thread(thread.shutdown)  # 50 ms for a running look, or the rest of a decoding
+            # A running look ends within 50 ms, but a decoding may take long at the lowest priority.
+            thread.shutdown(wait=False, cancel_futures=True)
 
     async def _look(self, sha256: str, thread: ThreadPoolExecutor) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,10 @@ async def outlined(bus: Bus, image: str) -> str:
     return (await rpc.call(bus, subjects.SEG_OUTLINE, request, OutlineReply, timeout_s=30)).status
 
 
+def threads_of_looks() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("look-ahead")]
+
+
 @needs_weights
 async def test_a_stored_photo_is_looked_at_before_the_first_click(
     bus: Bus, images: NatsImageStore, settings: Settings, coffee: str
@@ -50,6 +55,8 @@ async def test_a_stored_photo_is_looked_at_before_the_first_click(
         assert await outlined(bus, coffee) == "not-seen"
         await announce(bus, images, coffee)
         await wait_until(is_found, "the photo is looked at")
+
+    await wait_until(lambda: not threads_of_looks(), "the thread has ended")  # the service does not wait for it
 
 
 @needs_weights

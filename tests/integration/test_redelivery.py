@@ -173,14 +173,20 @@ async def test_a_worker_that_stops_takes_no_new_job(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drain_s", "prompt", "attempts"),
-    [("20", script(20, interval_ms=30), [1]), ("0.1", ENDLESS, [1, 1])],
-    ids=["enough time", "too little time"],
+    ("backend", "drain_s", "prompt", "attempts"),
+    [
+        ("scripted", "20", script(20, interval_ms=30), [1]),
+        ("scripted", "0.1", ENDLESS, [1, 1]),
+        ("tests.fakes:DeafEngine", "0.1", "", [1, 1]),
+    ],
+    ids=["enough time", "too little time", "a step that does not end"],
 )
-async def test_sigterm_ends_a_worker_cleanly(desk: Desk, drain_s: str, prompt: str, attempts: list[int]) -> None:
+async def test_sigterm_ends_a_worker_cleanly(
+    desk: Desk, backend: str, drain_s: str, prompt: str, attempts: list[int]
+) -> None:
     """Exit code 0, and the job is done: by this worker if there is time, otherwise by the next one."""
     async with desk.manager():
-        async with desk.worker_process(A100WORKER_DRAIN_S=drain_s) as process:
+        async with desk.worker_process(backend, A100WORKER_DRAIN_S=drain_s) as process:
             await desk.submit("j1", prompt)
             await desk.started("j1")
             process.terminate()

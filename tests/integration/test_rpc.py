@@ -275,7 +275,7 @@ async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str
 
 
 async def test_what_is_not_finished_by_then_is_cancelled(bus: Bus) -> None:
-    """A stop has a time limit."""
+    """A stop has a time limit. Its caller learns it at once, and may ask another instance."""
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def hang(_: HealthRequest) -> HealthReply:
@@ -287,12 +287,12 @@ async def test_what_is_not_finished_by_then_is_cancelled(bus: Bus) -> None:
         return FINE
 
     async with cooking(bus, hang, drain_s=0.05):
-        asked = asyncio.gather(ask(bus, timeout_s=3), return_exceptions=True)
+        asked = asyncio.gather(ask(bus, timeout_s=60), return_exceptions=True)
         await begun.wait()
     (answer,) = await asked
 
     assert cancelled.is_set()
-    assert isinstance(answer, Unavailable)
+    assert getattr(answer, "code", "") == "stopping"
 
 
 async def test_instances_share_the_work(bus: Bus, nats_url: str) -> None:

@@ -17,6 +17,7 @@ from shared.errors import ArtMancerError, BrokerUnavailable, CardLost, EngineFai
 from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.jobs import is_end
+from shared.lifecycle import race
 from shared.messages import JobWork
 from shared.reading import read_or_skip
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from shared.image_store import CachedImageStore
     from shared.messages import Done
 
+_LEAST_STEP_S = 1.0  # of the engine, between a stop without a drain time and the hand-back
 log = logging.getLogger(__name__)
 
 
@@ -116,12 +118,12 @@ class Runner:
         """Run the attempt. Beside it, extend the lease, watch for a stop, prefetch the next job and publish events."""
         beside = [
             asyncio.create_task(self._extend_lease(delivery), name="job.lease"),
-            asyncio.create_task(self._cancel_at_stop(attempt.progress, stop), name="job.stop"),
             asyncio.create_task(self._prefetcher.run(delivery.seq), name="job.prefetch"),
         ]
         publishing = asyncio.create_task(attempt.progress.publish(), name="job.progress")
         try:
-            done = await attempt.run()
+            attempting, _ = await race(attempt.run(), self._cancel_at_stop(attempt.progress, stop))
+            done: Done = attempting.result()
             attempt.progress.finish()
             await publishing
             return done
@@ -140,10 +142,15 @@ class Runner:
                 log.warning("job.lease-not-extended")
 
     async def _cancel_at_stop(self, progress: ProgressPublisher, stop: asyncio.Event) -> None:
-        """Cancel the job at the end of the drain time, early enough to hand it back."""
+        """Cancel the job at the end of the drain time, early enough to hand it back.
+
+        Raises EngineHung if the engine does not end then: on a busy machine one step may take longer.
+        """
         await stop.wait()
         await asyncio.sleep(self._settings.drain_s - self._settings.hand_back_s)
         progress.cancel_flag.set()
+        await asyncio.sleep(max(self._settings.hand_back_s / 2, _LEAST_STEP_S))
+        raise EngineHung
 
 
 def _cancel_if_ended(progress: ProgressPublisher, stored: StoredMessage) -> None:

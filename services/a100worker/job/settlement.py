@@ -14,6 +14,7 @@ from shared.errors import (
     BadInput,
     BadMessage,
     EngineFailed,
+    EngineHung,
     JobCancelled,
     NotFound,
     TooManyAttempts,
@@ -99,7 +100,7 @@ class Settlement:
         # the service or the engine.
         if isinstance(error, JobCancelled) and not stopping:
             error = EngineFailed("The engine stopped before it finished this job.")
-        handed_back = isinstance(error, JobCancelled)
+        handed_back = isinstance(error, JobCancelled) or (stopping and isinstance(error, EngineHung))
         try:
             deadline_s = max(self._settings.hand_back_s, _MIN_DEADLINE_S) if stopping else PUBLISH_S
             await self._return(job_events.STOPPING if handed_back else error.code, deadline_s)
