@@ -85,6 +85,8 @@ class LookAhead:
             log.info("look-ahead.dropped", extra={"image": sha256})
         except ArtMancerError as error:  # a deleted photo, a broker that is away: the first click reports it
             log.info("look-ahead.failed", extra={"image": sha256, "reason": error.message})
+        except Exception:  # foreign libraries at the bytes of a client: a guess must not stop the service
+            log.exception("look-ahead.crashed", extra={"image": sha256})
 
     def _predict(self, sha256: str, image: Rgb) -> None:
         network = saliency.load(self._model_dir, 1)  # a second thread would have the priority of the service

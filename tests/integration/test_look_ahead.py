@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from services.segmentation.caches.feature_cache import FeatureCache
+from services.segmentation.caches.image_cache import ImageCache
+from services.segmentation.look_ahead import LookAhead
 from shared import rpc, subjects
+from shared.bus import StoredMessage
+from shared.derived import Derived
 from shared.errors import JobCancelled
-from shared.messages import OutlineReply, OutlineRequest
+from shared.messages import ImageRef, OutlineReply, OutlineRequest
+from shared.picture_memory import PictureSlots
+from tests.fakes import FakeImageStore
 from tests.integration.test_segmentation import ON_THE_CUP, Endless, ask, coffee, running, settings
 from tests.unit.services.segmentation.photos import MODELS, needs_weights
 from tests.waiting import wait_until
@@ -19,7 +27,7 @@ from tests.waiting import wait_until
 if TYPE_CHECKING:
     from services.segmentation.settings import Settings
     from shared.bus import Bus
-    from shared.image_store import NatsImageStore
+    from shared.image_store import Bucket, NatsImageStore
 
 __all__ = ["coffee", "settings"]
 
@@ -76,3 +84,35 @@ async def test_a_busy_service_looks_at_nothing(
         await bus.emit(subjects.seg_cancel("r1"))
         with pytest.raises(JobCancelled):
             await request
+
+
+class FaultyStore(FakeImageStore):
+    """A store with one photo whose bytes end a library with an error of its own."""
+
+    asked = 0
+
+    async def describe(self, sha256: str, bucket: Bucket = "inputs") -> ImageRef | None:
+        """See DescribedStore."""
+        return ImageRef(bucket=bucket, sha256=sha256, content_type="image/jpeg", width=4, height=3, size_bytes=9)
+
+    async def get(self, bucket: Bucket, sha256: str) -> bytes:
+        """Raise what a foreign library may raise."""
+        self.asked += 1
+        raise struct.error(f"{bucket} {sha256}")
+
+
+async def test_a_photo_that_breaks_a_library_ends_no_service(bus: Bus, settings: Settings) -> None:
+    """The look is a guess; a request for the same photo reports the failure."""
+    store = FaultyStore()
+    slots = PictureSlots(store, 1, 10**9)
+    ahead = LookAhead(slots, ImageCache(store, 0), FeatureCache(store, 0), Derived(bus, store), settings.model_dir)
+    looking = asyncio.create_task(ahead.run(1000.0), name="look-ahead")
+    ref = await store.describe("0" * 64)
+    assert ref is not None
+    for number in (1, 2):
+        ahead.note(StoredMessage(0, subjects.PHOTOS, ref.model_dump_json().encode()))
+        await wait_until(lambda number=number: store.asked == number, "it looks at the photo")  # type: ignore[misc]
+
+    assert not looking.done()
+    looking.cancel()
+    await asyncio.wait({looking})
