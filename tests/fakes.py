@@ -138,7 +138,7 @@ class FailingEngine(_Weightless):
 
 
 class CardLosingEngine(_Weightless):
-    """An engine whose card fails in every job."""
+    """An engine with a card that fails in every job."""
 
     name = "card-losing"
 

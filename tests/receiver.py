@@ -53,7 +53,7 @@ OK = status(204)
 
 @dataclass
 class Receiver:
-    """A server; `answer` decides what it sends (None: it cuts the connection), `received` has all requests in order."""
+    """A server; `answer` returns its response (None: it cuts the connection), `received` has all requests in order."""
 
     answer: Answer = lambda _: OK
     received: list[Received] = field(default_factory=list)

@@ -89,7 +89,7 @@ class Traveller:
         self._page = page
 
     async def take(self, name: str, data: bytes) -> Passage:
-        """Return what became of a picture."""
+        """Return the outcome of a picture."""
         passage = Passage(name)
         shown = await self._show(data)
         passage.shown = shown is not None

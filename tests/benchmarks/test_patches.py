@@ -63,7 +63,7 @@ async def test_the_download_of_a_patch(client: Client, desk: Desk, table: Table,
 
 @pytest.mark.parametrize("megapixels", [12, 48])
 def test_the_encoding_of_a_patch(table: Table, megapixels: int) -> None:
-    """What a patch adds to the worker's encoding of the whole result."""
+    """Measure the time that a patch adds to the worker's encoding of the whole result."""
     photo = Photo(grainy_photo(megapixels))
     inputs = Decoded(WhiteBalanceInputs(image=photo.rgb, fetch_balanced=lambda: photo.rgb), photo, [])
     edit = Edit(photo.rgb, spot(SIZES[megapixels], SPOT_PX))

@@ -252,7 +252,7 @@ def result_of(side: int, channels: int, *, deep: bool) -> bytes:
 
 
 async def render_all(client: Client, loads: list[Load]) -> AsyncIterator[Callable[[], Coroutine[None, None, None]]]:
-    """Store what a load needs, and yield its requests."""
+    """Store the pictures of a load, and yield its requests."""
     for load in loads:
         result = await client.images.put(
             "results", result_of(load.side_px, load.channels, deep=load.upload == "16 bits")

@@ -1,4 +1,4 @@
-"""What an open event stream costs the gateway, and ten thousand of them with an event a second each."""
+"""The cost of an open event stream for the gateway, and ten thousand of them with an event a second each."""
 
 from __future__ import annotations
 

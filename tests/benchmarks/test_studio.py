@@ -1,4 +1,4 @@
-"""The studio with a photo of 12 megapixels in Chromium: what a frame of brushing costs, and memory over many strokes.
+"""The studio with a photo of 12 megapixels in Chromium: the cost of a frame of brushing, and memory over many strokes.
 
 Processor time of the page's main thread, because frames on a busy machine measure the machine.
 """

@@ -1,4 +1,4 @@
-"""What a webhook costs the job manager: its processor time with an endpoint, less that without one."""
+"""The cost of a webhook for the job manager: its processor time with an endpoint, less that without one."""
 
 from __future__ import annotations
 

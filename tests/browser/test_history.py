@@ -206,7 +206,7 @@ async def test_an_earlier_edit_brings_its_settings_back(studio: Studio) -> None:
 
 
 async def test_a_mask_stays_with_its_photo(studio: Studio) -> None:
-    """What is drawn on one photo is not on another one of the strip, and is there again at the return."""
+    """A drawing on one photo is not on another one of the strip, and is there again at the return."""
     async with studio.page.expect_file_chooser() as dialog:
         await studio.button("Open photo").click()
     await (await dialog.value).set_files([SAMPLES / "cat.jpg", SAMPLES / "coffee.jpg", SAMPLES / "rocket.jpg"])

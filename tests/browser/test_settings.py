@@ -1,4 +1,4 @@
-"""The panel offers only what the engine that serves obeys, and sends nothing else."""
+"""The panel offers only the settings that the serving engine obeys, and sends no others."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _LONG = json.dumps({"steps": 200, "interval_ms": 50})
 _PATIENCE_S = 60.0
 _KINDS = {"bus": 60, "batch": 10, "http": 20, "cancelled": 4, "tricky": 3, "bad": 3}
 PICTURES = 20
-_NEW_PICTURES_S = 40.0  # the soak forgets what is two minutes old
+_NEW_PICTURES_S = 40.0  # the soak forgets a job after two minutes
 
 
 class Crowd:

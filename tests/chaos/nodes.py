@@ -41,7 +41,7 @@ _CATCH_UP_S = 300.0
 
 @dataclass
 class Report:
-    """What was counted."""
+    """The counts of a run."""
 
     acts: list[int] = field(default_factory=list)
     """How many brokers each act killed."""
@@ -154,7 +154,7 @@ async def _kill(bus: Bus, nodes: list[Node], syncs: Syncs, given: argparse.Names
 
 
 async def _describe(bus: Bus, nodes: list[Node], load: Load, late: AssertionError) -> None:
-    """Add what the brokers report to a wait that was in vain."""
+    """Add the brokers' reports to a wait that was in vain."""
     late.add_note(f"connected: {bus.is_connected}, refused: {load.errors[-3:]}")
     for node in nodes:
         late.add_note("\n".join([f"{node.name}:", *node.said[-25:]]))

@@ -185,7 +185,7 @@ class Flood:
 
 
 class Tenant:
-    """Somebody who orders now and then, and expects each picture."""
+    """A customer that orders now and then, and expects each picture."""
 
     def __init__(self, http: httpx.AsyncClient, bus: Bus, report: Report) -> None:
         self._http = http

@@ -50,7 +50,7 @@ _PATIENCE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What may be harmed: `disk` is the folder of the broker's store, `clocks` the one of the services' clocks."""
+    """The targets of harm: `disk` is the folder of the broker's store, `clocks` the one of the services' clocks."""
 
     parts: Parts
     bus: Bus

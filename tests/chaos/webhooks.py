@@ -45,7 +45,7 @@ _PICTURE = ImageRef(bucket="results", sha256="ab" * 32, content_type="image/png"
 
 @dataclass
 class Report:
-    """What happened, for the table."""
+    """The counts for the table."""
 
     ends: int
     kills: int = 0
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def lost(self) -> set[str]:
-        """Return the jobs whose end was not delivered."""
+        """Return the jobs with an end that was not delivered."""
         return self.wanted.keys() - self.delivered.keys()
 
     @property

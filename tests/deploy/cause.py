@@ -55,7 +55,7 @@ _FREEZES, _MASKS = 3, 8
 
 @dataclass
 class Scene:
-    """The running parts, and what the causes need of them."""
+    """The running parts, as the causes need them."""
 
     http: httpx.AsyncClient
     bus: Bus

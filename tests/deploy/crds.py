@@ -36,7 +36,7 @@ def schema_of(file: Path, version: str) -> dict[str, Any]:
 
 
 def check(manifest: dict[str, Any], folder: Path) -> None:
-    """Raise ValidationError if the object is not what its type declares; the rules in CEL are not run."""
+    """Raise ValidationError if the object differs from the declaration of its type; the rules in CEL are not run."""
     group, _, version = manifest["apiVersion"].partition("/")
     (file,) = folder.glob(f"{group}_{manifest['kind'].lower()}s.yaml")
     jsonschema.validate(manifest, schema_of(file, version), cls=jsonschema.Draft202012Validator)

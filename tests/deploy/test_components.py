@@ -27,7 +27,7 @@ COMPONENTS = sorted(folder.name for folder in (ROOT / "deploy/kubernetes/compone
 
 @pytest.fixture(scope="module")
 def built_with(kustomize: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[Manifest]]:
-    """Return what an overlay and a component give together, added as the component's file says."""
+    """Return the objects of an overlay with a component, added as the component's file says."""
     folder = tmp_path_factory.mktemp("components")
 
     @functools.cache

@@ -162,7 +162,9 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("service", ["gateway", "jobmanager", "imageutils"])  # engines import what their image has
+@pytest.mark.parametrize(
+    "service", ["gateway", "jobmanager", "imageutils"]
+)  # engines import the packages of their image
 def test_an_image_has_all_packages_that_its_code_imports(service: str) -> None:
     """Also inside functions: a package that is missing there stops the service in the middle of its work."""
     waiting = list((ROOT / "services" / service).rglob("*.py"))

@@ -1,4 +1,4 @@
-"""Photos with 16 bits a channel through the whole system, and what their receipts state."""
+"""Photos with 16 bits a channel through the whole system, and the statements of their receipts."""
 
 from __future__ import annotations
 

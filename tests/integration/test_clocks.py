@@ -189,7 +189,7 @@ def libfaketime() -> str:
 
 @asynccontextmanager
 async def service(name: str, clock: Path, **variables: str) -> AsyncIterator[None]:
-    """Run a service whose wall clock is off by what the file says at the time; its monotonic clock is right."""
+    """Run a service with a wall clock that is off by the present content of the file; its monotonic clock is right."""
     environment = {
         **os.environ,
         "LD_PRELOAD": libfaketime(),

@@ -1,4 +1,4 @@
-"""An edit begins from an earlier result without a copy: who reads it, what keeps it, and when it goes."""
+"""An edit begins from an earlier result without a copy: its readers, its marks, and its end."""
 
 from __future__ import annotations
 

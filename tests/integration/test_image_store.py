@@ -115,7 +115,7 @@ async def test_a_result_is_read_as_an_input(store: ImageStore) -> None:
 
 
 async def test_an_input_is_no_result(store: ImageStore) -> None:
-    """What made room in the results is gone there."""
+    """A result that made room is gone."""
     upload = await store.put("inputs", CAT)
 
     assert await store.head("results", upload.sha256) is None

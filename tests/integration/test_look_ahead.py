@@ -40,7 +40,7 @@ async def announce(bus: Bus, images: NatsImageStore, sha256: str) -> None:
 
 
 async def outlined(bus: Bus, image: str) -> str:
-    """Return whether the service has looked at a photo: outlines are computed from what it knows."""
+    """Return whether the service has looked at a photo: outlines are computed from its cache."""
     request = OutlineRequest(request_id="o1", image=image, point=(280, 90))
     return (await rpc.call(bus, subjects.SEG_OUTLINE, request, OutlineReply, timeout_s=30)).status
 

@@ -103,7 +103,7 @@ async def test_a_signed_url_does_not_state_the_place(house: House, result: str) 
 
 @pytest.mark.parametrize("house", [{"gps": "drop"}], indirect=True)
 async def test_a_server_can_drop_the_place(house: House, result: str) -> None:
-    """For everybody who does not ask for it."""
+    """For every reader that does not ask for it."""
     dropped = await house.alice.get(f"{result}?format=jpeg")
     asked = await house.alice.get(f"{result}?format=jpeg&gps=keep")
 

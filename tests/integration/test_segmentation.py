@@ -349,7 +349,7 @@ async def test_the_map_of_what_stands_out(bus: Bus, images: NatsImageStore, sett
 
 @pytest.mark.usefixtures("service")
 async def test_health_says_what_is_loaded(bus: Bus) -> None:
-    """For whoever wonders where masks come from."""
+    """It names the origin of masks."""
     reply = await rpc.call(bus, subjects.health(NAME), HealthRequest(), HealthReply, timeout_s=2)
 
     assert (reply.service, reply.status) == ("segmentation", "healthy")

@@ -111,7 +111,7 @@ async def test_the_copy_of_a_result_makes_room_before_a_photo(bus: Bus, replica:
 
 
 async def test_replicas_count_together(bus: Bus, images: NatsImageStore) -> None:
-    """Each sees what the other has stored; sizes are in the broker."""
+    """Each sees the other's images; sizes are in the broker."""
     replicas = [Replica(bus, images) for _ in range(2)]
     for number in range(8):
         await replicas[number % 2].uploads.store("alice", picture(number))

@@ -107,7 +107,7 @@ async def test_the_pages_have_no_address_outside(site: str) -> None:
 
 
 async def test_at_the_root_nothing_has_changed(house: House) -> None:
-    """Who calls the gateway itself gets the same paths as ever, also with a forged header beside a trusted address."""
+    """A direct call of the gateway gets the same paths as ever, also with a forged header beside a trusted address."""
     forged = {"X-Forwarded-Prefix": "//evil.example"}
     stored = await house.alice.post("/v1/images", content=(SAMPLES / "cat.jpg").read_bytes(), headers=forged)
     sha256 = stored.json()["sha256"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def balance_of(client: Client) -> dict[str, Any]:
-    """Return what a white balance can be made with now."""
+    """Return the present capabilities of a white balance."""
     answer = await client.get("/v1/capabilities")
     assert answer.status_code == 200
     balance: dict[str, Any] = answer.json()["tasks"]["white-balance"]

@@ -1,4 +1,4 @@
-"""A result as its changed rectangle: what a client that has the photo needs."""
+"""A result as its changed rectangle: enough for a client that has the photo."""
 
 from __future__ import annotations
 

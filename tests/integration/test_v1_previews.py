@@ -77,14 +77,14 @@ async def photo(bus: Bus, nats_url: str, stream_settings: StreamSettings, client
 
 
 async def hover(client: Client, image: str, x: float, y: float, **query: Any) -> httpx.Response:
-    """Ask what lies under the pointer."""
+    """Ask for the outline under the pointer."""
     return await client.post("/v1/masks/preview", json={"image": image, "point": [x, y], **query})
 
 
 async def test_the_outline_comes_in_pixels_of_the_image_and_nothing_is_stored(
     client: Client, bus: Bus, photo: str
 ) -> None:
-    """A click would select what lies inside."""
+    """A click would select the inside."""
     await client.post("/v1/masks", json={"image": photo, "points": [[5, 5, 1]]})
     before = len(await bus.history(OWNED, ">"))
 

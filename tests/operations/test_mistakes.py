@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 async def list_stored(bus: Bus) -> dict[str, dict[str, object]]:
-    """Return what each stream holds."""
+    """Return the messages of each stream."""
     infos = await bus.client.jetstream().streams_info()
     return {str(info.config.name): vars(info.state) for info in infos}
 

@@ -1,4 +1,4 @@
-"""`make help`: the way in for whoever has never been here."""
+"""`make help`: the way in for a newcomer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict of the soak: what is a leak, and what is not."""
+"""The verdict of the soak: leaks, and growth that is none."""
 
 from __future__ import annotations
 

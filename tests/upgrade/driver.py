@@ -60,7 +60,7 @@ NAMED = (
 
 
 class Account:
-    """Prints what is done, with the seconds since the start."""
+    """Prints each step, with the seconds since the start."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()

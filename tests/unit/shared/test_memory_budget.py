@@ -1,4 +1,4 @@
-"""The budget in bytes for what runs at once."""
+"""The budget in bytes for all work at once."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ async def test_requests_wait_for_memory(visits: list[tuple[str | None, ...]], at
 
 
 async def test_a_request_for_most_of_the_memory_is_told_so() -> None:
-    """Its service can then drop what it keeps."""
+    """Its service can then drop its pictures."""
     room = Room()
 
     await visit_all(room, 1, ("10",), ("7000",))

@@ -47,7 +47,7 @@ def test_a_chunk_with_a_wrong_checksum_is_left_out(kind: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [b"IDAT", b"PLTE", b"IHDR"])
 def test_damaged_pixels_are_refused(kind: bytes) -> None:
-    """Nobody can say what they were."""
+    """Their content is unknown."""
     with pytest.raises(BadImage, match="damaged"):
         png_chunks.read(with_chunks(chunk(kind, bytes(9), checksum=1)))
 

@@ -20,7 +20,7 @@ SECRET = "a-secret-prompt"  # noqa: S105 (a word to look for)
 
 @pytest.fixture(autouse=True)
 def nothing_logged_yet() -> Iterator[None]:
-    """Forget what other tests have logged."""
+    """Forget the logs of other tests."""
     log_malformed.cache_clear()
     yield
     log_malformed.cache_clear()

@@ -1,4 +1,4 @@
-"""What is transparent in an upload is so in the result, bit for bit."""
+"""Transparent pixels of an upload are the same in the result, bit for bit."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_an_opaque_photo_has_no_transparency() -> None:
 
 
 def test_own_colours_are_not_mixed_with_a_ground() -> None:
-    """What nobody sees is white."""
+    """Invisible pixels are white."""
     photo = decode_photo(encode_png(PIXELS), with_alpha=True)
 
     assert own_colours(photo).tolist() == [[[255, 255, 255], [10, 20, 30], [40, 50, 60], [70, 80, 90]]]
 
 
 def test_new_colours_get_the_old_opacity() -> None:
-    """What nobody sees keeps its colours."""
+    """Invisible pixels keep their colours."""
     new = np.full((1, 4, 3), 200, np.uint8)
 
     result = put_back(PIXELS, new)

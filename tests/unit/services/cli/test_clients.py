@@ -116,7 +116,7 @@ def test_patience_ends(answer: httpx.Response | Exception, error: type[ArtMancer
 
 
 def test_a_missing_key_is_named() -> None:
-    """The first request is a HEAD, whose answer has no body."""
+    """The first request is a HEAD, and its answer has no body."""
     with pytest.raises(ApiError, match="needs an API key") as caught:
         client(Script(httpx.Response(401))).upload(PHOTO)
 

@@ -88,7 +88,7 @@ def test_an_empty_mask_is_refused() -> None:
 
 @pytest.mark.parametrize("cut_out", [cut_out_in_place, cut_out_object])
 def test_an_object_may_be_hardly_visible(cut_out: Callable[[Photo, Grey], Rgba]) -> None:
-    """Its low opacity stays; only what cannot be seen at all is refused."""
+    """Its low opacity stays; only an invisible object is refused."""
     rgba = np.full((64, 64, 4), 90, np.uint8)
     rgba[:, :32, 3] = 0
     whole = np.full((64, 64), 255, np.uint8)

@@ -22,6 +22,6 @@ from services.jobmanager.history.retention import excess_by_owner
 def test_the_largest_owners_pay_down_to_an_equal_share(
     volumes: dict[str, int], goal: float, excess: dict[str, float]
 ) -> None:
-    """What remains fits into the goal."""
+    """The rest fits into the goal."""
     assert excess_by_owner(volumes, goal) == excess
     assert sum(volumes.values()) - sum(excess.values()) <= goal or not volumes

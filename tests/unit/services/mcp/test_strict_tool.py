@@ -1,4 +1,4 @@
-"""Tools refuse what they do not take."""
+"""Tools refuse arguments that they do not take."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def test_a_damaged_picture_is_refused(decoders: Decoders) -> None:
 
 @contextlib.contextmanager
 def owned_by(owner: str) -> Iterator[None]:
-    """Do what follows in the name of this owner."""
+    """Act in the name of this owner from here on."""
     token = CURRENT.set(Client(owner, never))
     yield
     CURRENT.reset(token)

@@ -25,7 +25,7 @@ ALICE, BOB = (Principal(owner=name, key_id=name, scopes=LOCAL.scopes) for name i
 
 
 class Exchange:
-    """A request by hand: the test sends its body, part by part, and sees what was read and answered."""
+    """A request by hand: the test sends its body, part by part, and sees the reads and the answer."""
 
     def __init__(self, app: ASGIApp, principal: Principal, length: int | None) -> None:
         header = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", str(length).encode())

@@ -1,4 +1,4 @@
-"""EXIF data for an edited picture: what is kept, what goes, and what broken data do."""
+"""EXIF data for an edited picture: the tags that stay, the tags that go, and broken data."""
 
 from __future__ import annotations
 

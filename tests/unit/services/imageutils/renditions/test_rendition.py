@@ -1,4 +1,4 @@
-"""Renditions as files: what each format gets, and uploads that were made to break them."""
+"""Renditions as files: the content of each format, and uploads that were made to break them."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ async def test_two_prompts_on_a_new_picture_look_once() -> None:
 
 
 def state(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
-    """Return a stored array whose header states this shape."""
+    """Return a stored array with this shape in its header."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": kind})
     return zlib.compress(file.getvalue() + values)
@@ -149,7 +149,7 @@ def state(shape: tuple[int, ...], values: bytes, kind: str = "|u1") -> bytes:
     ids=["huge", "huge in two axes", "negative", "cut short", "of nothing", "too many bytes", "another version"],
 )
 def test_an_array_of_another_size_than_its_header_states_is_none(data: bytes) -> None:
-    """Whoever writes to the bucket cannot make this service reserve terabytes."""
+    """A writer to the bucket cannot make this service reserve terabytes."""
     assert unpack(data) is None
 
 

@@ -1,4 +1,4 @@
-"""The square that the network gets, and what comes back."""
+"""The square that the network gets, and the picture that comes back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GREY = 128
 
 
 class Painter:
-    """Stands for the network: paints the mask grey, and keeps what it got."""
+    """Stands for the network: paints the mask grey, and keeps its inputs."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Rgb, Grey]] = []
