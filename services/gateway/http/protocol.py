@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -31,7 +31,45 @@ _CLOSE = (b"connection", b"close")
 _KEPT = ("type", "method", STREAM)  # of the scope, until a stream ends
 _STREAM_BUFFER_BYTES = 4096  # of frames that a slow client does not read; asyncio's default is 64 KiB
 _REPORT_EVERY_S = 60.0
+_HELD_BYTES = 64 * 1024
 _LINGER_S = 1.0  # after a stop, for one last request on each connection of a busy proxy
+
+
+class JoinedWrites:
+    """The transport of a connection, which sends two writes that follow each other as one.
+
+    uvicorn writes the head of a response and its body separately, and each system call costs as much as the parsing of
+    a request. What is not followed by another write leaves at the end of the loop's turn.
+    """
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send the data together with what is held, or hold it."""
+        if self._held or len(data) > _HELD_BYTES:
+            self._send(data)
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._send()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass all else on."""
+        return getattr(self._transport, name)
+
+    def _send(self, data: bytes = b"") -> None:
+        held, self._held = self._held, b""
+        if held or data:
+            self._transport.write(held + data if held and data else held or data)
 
 
 class TimeoutProtocol(H11Protocol):
@@ -54,7 +92,7 @@ class TimeoutProtocol(H11Protocol):
         if len(self.connections) >= self.max_connections:
             self._refuse(transport)
             return
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         self._start_timeout()
 
     def data_received(self, data: bytes) -> None:
