@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.gateway.core import listing
 from services.gateway.core.deletion import delete_job
@@ -19,6 +19,7 @@ from services.gateway.v1.openapi_responses import (
     json_can_fail,
     json_request,
 )
+from services.gateway.v1.plain_route import PlainRoute
 from services.gateway.v1.results.patches import patch_response, with_place
 from services.gateway.v1.routes.rendition_queries import RESULT_TYPES, WantedResult
 from services.gateway.v1.schemas import AcceptedJob, Job, JobPage, JobSubmission, Receipt
@@ -28,15 +29,15 @@ from shared.messages import Done, ImageRef, JobRecord, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], generate_unique_id_function=function_name)
 _read_submission = json_body(JobSubmission)
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="A text of your choice. The same submission with the same key is the same job.",
-    ),
-]
+_KEY = "Idempotency-Key"
+_LONGEST_KEY = 255
+_KEY_PARAMETER = {
+    "name": _KEY,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY},
+    "description": "A text of your choice. The same submission with the same key is the same job.",
+}
 WantsPatch = Annotated[
     bool,
     Query(
@@ -46,27 +47,40 @@ WantsPatch = Annotated[
 ]
 
 
-@router.post(
-    "",
-    status_code=202,
-    response_model=AcceptedJob,
-    response_description="The job is accepted.",
-    openapi_extra=json_request(JobSubmission),
-    responses={
-        200: {"model": AcceptedJob, "description": "The job that was submitted before with this key."},
-        **json_can_fail(410, 413, 422, 429, 503),
-        409: describe_error(409, FORGOTTEN),
-    },
-)
-async def submit_job(request: Request, key: IdempotencyKey = None) -> Response:
+async def submit_job(request: Request) -> Response:
     """Submit an edit. The job is stored before the response and runs to its end, also after the client disconnects."""
     deps, principal = deps_of(request), principal_of(request)
+    key = _read_key(request)
     submission = await _read_submission(request)
     job_id, is_new = await submit(deps.jobs, deps.uploads, principal.owner, key, submission)
     status = JobState.QUEUED if is_new else (await deps.jobs.find(principal.owner, job_id)).state
     links = links_of(job_id, deps.url_signer(principal))
     accepted = AcceptedJob(id=job_id, status=status, links=links).model_dump_json(by_alias=True)
     return Response(accepted, 202 if is_new else 200, {"Location": links.self_}, "application/json")
+
+
+def _read_key(request: Request) -> str | None:
+    key = request.headers.get(_KEY)
+    if key is not None and not 1 <= len(key) <= _LONGEST_KEY:
+        raise BadInput(f"The field {_KEY} is not valid: it must have 1 to {_LONGEST_KEY} characters.")
+    return key
+
+
+router.add_api_route(
+    "",
+    submit_job,
+    methods=["POST"],
+    status_code=202,
+    response_model=AcceptedJob,
+    response_description="The job is accepted.",
+    openapi_extra=json_request(JobSubmission) | {"parameters": [_KEY_PARAMETER]},
+    responses={
+        200: {"model": AcceptedJob, "description": "The job that was submitted before with this key."},
+        **json_can_fail(410, 413, 422, 429, 503),
+        409: describe_error(409, FORGOTTEN),
+    },
+    route_class_override=PlainRoute,
+)
 
 
 @router.get("", response_description="A page of jobs.", responses=can_fail(422, 503))
