@@ -9,6 +9,7 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,18 +70,19 @@ def is_bare_participle(name: str) -> bool:
     return "_" not in name and (name.endswith("ed") or name in IRREGULAR)
 
 
-def sources(tree: str) -> Iterator[str]:
-    """Yield the text of each module of a tree."""
-    for folder in TREES[tree]:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path.read_text(encoding="utf-8")
+@cache
+def read(tree: str) -> tuple[list[str], list[str]]:
+    """Return the docstrings and comments of a tree, and the names of its functions."""
+    files = chain.from_iterable(sorted((ROOT / folder).rglob("*.py")) for folder in TREES[tree])
+    sources = [path.read_text(encoding="utf-8") for path in files]
+    return list(chain.from_iterable(map(texts, sources))), list(chain.from_iterable(map(functions, sources)))
 
 
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize(("phrase", "limit"), LIMITS.items())
 def test_few_sentences_hang_on_such_words(phrase: str, limit: float, tree: str) -> None:
     """Write the sentence anew from the code: subject, verb, object."""
-    found = list(chain.from_iterable(texts(source) for source in sources(tree)))
+    found, _ = read(tree)
     hits = [text for text in found if re.search(phrase, text, re.IGNORECASE)]
 
     assert len(hits) <= limit * len(found), f"{len(hits)} of {len(found)}, such as: {hits[:5]}"
@@ -89,7 +91,7 @@ def test_few_sentences_hang_on_such_words(phrase: str, limit: float, tree: str) 
 @pytest.mark.parametrize("tree", TREES)
 def test_functions_are_named_by_verbs(tree: str) -> None:
     """`pad` and `load`, not `padded` and `loaded`."""
-    names = list(chain.from_iterable(functions(source) for source in sources(tree)))
+    _, names = read(tree)
     bare = sorted(filter(is_bare_participle, names))
 
     assert len(bare) <= PARTICIPLES * len(names), bare
