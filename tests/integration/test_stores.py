@@ -20,7 +20,7 @@ from services.gateway.core.workers import Workers
 from services.gateway.decoding.decoders import Decoders
 from shared import subjects
 from shared.errors import Busy, ImageNotFound, StreamFull
-from shared.marks import Reservation, mark_result, write_mark
+from shared.marks import NEVER, Reservation, mark_result, write_mark
 from shared.messages import Cancelled, ImageRef, JobSubmit, Queued, Task
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV, OWNED
@@ -212,6 +212,18 @@ async def test_a_result_that_an_edit_replaces_makes_room_before_others(
     await submit(counting, "alice", "new", photo)
 
     assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, True, False, True]
+
+
+async def test_a_result_makes_no_room_for_an_edit_of_it(bus: Bus, images: NatsImageStore, replica: Replica) -> None:
+    """It was edited before, so it would be the first to go; now another one does."""
+    photo = await replica.uploads.store("alice", picture(9))
+    refs = await store_results(bus, images)
+    await bus.publish(subjects.result_mark("alice", "old3", refs[3].sha256), write_mark(MIB, NEVER))
+    await submit(replica, "alice", "new0", photo)
+    counting = Replica(bus, images)  # a count may be two seconds old
+    await submit(counting, "alice", "new1", refs[3].sha256)
+
+    assert [await images.head("results", ref.sha256) is not None for ref in refs] == [False, True, True, True, True]
 
 
 async def test_a_job_is_refused_whose_result_could_not_be_kept(

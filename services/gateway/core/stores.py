@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cachetools import LRUCache, TTLCache
 
 from services.gateway.core.fullness import measure
-from services.gateway.limits.ledger import marks_ledger, read_waiting, waiting_ledger
+from services.gateway.limits.ledger import marks_ledger, order_for_eviction, read_waiting, waiting_ledger
 from shared import subjects
 from shared.derived import Derived
 from shared.errors import ArtMancerError, Busy, Conflict, ImageNotFound, WrongLastSequence
@@ -25,7 +25,7 @@ from shared.messages import Cancelled, Done, Failed
 from shared.topology import OWNED, SESSIONS, bucket_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from services.gateway.access.ownership import Ownership
     from services.gateway.limits.ledger import Kept, Ledger
@@ -93,8 +93,11 @@ class Stores:
         self._sizes: LRUCache[str, int] = LRUCache(_SIZES)  # the largest result of an edit of an image, by its hash
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
-    async def make_room(self, owner: str, bucket: Kept, size_bytes: int) -> None:
-        """Delete the owner's least recently used images until one of this size fits. Raises Busy, BrokerUnavailable."""
+    async def make_room(self, owner: str, bucket: Kept, size_bytes: int, kept: Collection[str] = ()) -> None:
+        """Delete the owner's least recently used images, but none of the hashes `kept`, until one of this size fits.
+
+        Raises Busy, BrokerUnavailable.
+        """
         if await self.has_ample_room(owner, bucket, size_bytes):
             return
         marks = self._marks_of(owner)
@@ -106,7 +109,8 @@ class Stores:
                 await self._sweep(marks, waiting)
                 need = await self._compute_need(marks, bucket, size_bytes, waiting)
             if not need.is_met:
-                await self._evict(marks, bucket, need, waiting)
+                named = {sha256 for job in waiting.entries.values() for sha256 in job.inputs}
+                await self._evict(marks, bucket, need, named.union(kept))
         if need.over_share > 0:
             raise Busy(_SHARE_FULL)
         if need.over_bucket > 0:
@@ -162,16 +166,13 @@ class Stores:
             self._fill[bucket] = await measure(self._bus, bucket_stream(bucket))
         return self._fill[bucket]
 
-    async def _evict(self, marks: Ledger[Mark], bucket: Kept, need: _Need, waiting: Ledger[Reservation]) -> None:
-        """Delete the least recently used images that no unsettled job names, and count down what is needed."""
-        named = {sha256 for job in waiting.entries.values() for sha256 in job.inputs}
-        spare = [each for each in _in_bucket(marks, bucket) if each[1].size_bytes and each[2] not in named]
+    async def _evict(self, marks: Ledger[Mark], bucket: Kept, need: _Need, kept: Collection[str]) -> None:
+        """Delete images that are not kept, and count down what is needed."""
+        spare = order_for_eviction(marks, bucket, kept)
         if sum(mark.size_bytes for _, mark, _ in spare) < max(need.over_share, need.over_bucket):
             return  # it would not help
         freed = 0
-        # First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo.
-        twice = {sha256 for _, _, sha256 in _in_bucket(marks, "results" if bucket == "inputs" else "inputs")}
-        for subject, mark, sha256 in sorted(spare, key=lambda each: (each[2] not in twice, each[1].used_at)):
+        for subject, mark, sha256 in spare:
             if need.is_met:
                 break
             await self._bus.publish(subject, REMOVED)
@@ -240,7 +241,8 @@ class Stores:
 
     async def make_room_for_result(self, owner: str, submission: JobSubmit) -> None:
         """Make room for the result of a job. Raises ImageNotFound, Busy, BrokerUnavailable."""
-        await self.make_room(owner, "results", await self._result_bytes(submission))
+        inputs = submission.image_hashes().values()  # a result that an edit begins from makes no room for it
+        await self.make_room(owner, "results", await self._result_bytes(submission), inputs)
 
     async def _result_bytes(self, submission: JobSubmit) -> int:
         if submission.image not in self._sizes:
@@ -342,9 +344,3 @@ class Stores:
         stored = await self._bus.first(OWNED, subjects.waiting_job(None, job_id))
         job = read_waiting(stored)
         return stored.subject if stored and job and job.by_hand else None
-
-
-def _in_bucket(marks: Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:
-    """Return the marks of the images in a bucket: subject, mark and hash."""
-    entries = marks.entries.items()
-    return [(key, mark, key.rpartition(".")[2]) for key, mark in entries if subjects.bucket_of_mark(key) == bucket]

@@ -14,7 +14,7 @@ from shared.reading import read_or_skip
 from shared.topology import OWNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from shared.bus import Bus, StoredMessage
 
@@ -78,6 +78,24 @@ def marks_ledger(patterns: tuple[str, ...]) -> Ledger[Mark]:
         return subjects.bucket_of_mark(subject), mark.size_bytes
 
     return Ledger(patterns, read, measure)
+
+
+def order_for_eviction(marks: Ledger[Mark], bucket: Kept, kept: Collection[str]) -> list[tuple[str, Mark, str]]:
+    """Return the marks of the images in a bucket that may make room, the first to go first: subject, mark and hash.
+
+    First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo. The others
+    by the time of their last use.
+    """
+    twice = {sha256 for *_, sha256 in _in_bucket(marks, "results" if bucket == "inputs" else "inputs")}
+    here = _in_bucket(marks, bucket)
+    spare = (each for each in here if each[1].size_bytes and each[2] not in kept)
+    return sorted(spare, key=lambda each: (each[2] not in twice, each[1].used_at))
+
+
+def _in_bucket(marks: Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:
+    """Return the marks of the images in a bucket: subject, mark and hash."""
+    entries = marks.entries.items()
+    return [(key, mark, key.rpartition(".")[2]) for key, mark in entries if subjects.bucket_of_mark(key) == bucket]
 
 
 def waiting_ledger() -> Ledger[Reservation]:
