@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from shared import VERSION, messages, subjects, topology
 from shared.messages import (
+    AssembleRequest,
     Cancelled,
     DeadLetter,
     DebugSession,
@@ -199,6 +200,7 @@ def _service_channels() -> list[Channel]:
         Channel("mask", subjects.SEG_MASK, "Find the mask of an object.", (MaskRequest,), MaskReply),
         Channel("outline", subjects.SEG_OUTLINE, "Outline the object at a point.", (OutlineRequest,), OutlineReply),
         Channel("saliency", subjects.SEG_SALIENCY, "Find the salient object.", (SaliencyRequest,), SaliencyReply),
+        Channel("assemble", subjects.IMG_ASSEMBLE, "Assemble a result.", (AssembleRequest,), ImageReply),
         Channel("extractObject", subjects.IMG_EXTRACT, "Cut an object out.", (ExtractRequest,), ImageReply),
         Channel(
             "rendition", subjects.IMG_RENDITION, "Encode a picture in a format.", (RenditionRequest,), RenditionReply

@@ -88,6 +88,7 @@ DISPATCH = tuple((JOB_LOG, consumer) for consumer in topology.DISPATCHERS.values
 PROJECT, REAP = (JOB_EV, topology.PROJECTOR), (ADVISORY, topology.REAPER)
 FAN_OUT = (JOB_EV, topology.FAN_OUT)
 IMAGE_VERBS = (
+    subjects.IMG_ASSEMBLE,
     subjects.IMG_EXTRACT,
     subjects.IMG_RENDITION,
     subjects.IMG_SHADOW,

@@ -491,6 +491,23 @@ class SaliencyReply(Message):
 # --- image utilities ----------------------------------------------------------------------------------------------
 
 
+class Patch(Message):
+    """The changed rectangle of an edit, at its place in the picture."""
+
+    image: ImageRef  # bucket results
+    x: Count
+    y: Count
+
+
+class AssembleRequest(Message):
+    """Make a result anew whose bytes made room: the picture before the edits, under their patches in order."""
+
+    type: Literal["img.assemble"] = "img.assemble"
+    result: ImageRef  # as the end of its job states it
+    base: ImageRef  # bucket inputs or results
+    patches: Annotated[list[Patch], Field(min_length=1, max_length=64)]
+
+
 class ExtractRequest(Message):
     """Cut an object out and fit it into a square."""
 
@@ -529,7 +546,7 @@ class LightRequest(Message):
     """Estimate the gains of the `auto` white balance, without making a picture."""
 
     type: Literal["img.estimate-light"] = "img.estimate-light"
-    image: ImageRef  # bucket inputs or results
+    image: ImageRef  # bucket inputs or results, or cache for an assembled result
 
 
 class LightReply(Message):
@@ -545,7 +562,7 @@ class RenditionRequest(Message):
     """
 
     type: Literal["img.rendition"] = "img.rendition"
-    image: ImageRef  # bucket results or inputs
+    image: ImageRef  # bucket results or inputs, or cache for an assembled result
     upload: Sha256 | None = None  # bucket inputs; None: it is no longer stored
     format: Literal["original", "png", "jpeg", "webp", "avif"]
     quality: Annotated[int, Field(ge=1, le=100)] | None = None  # default: as the upload, or nearly without loss

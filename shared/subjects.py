@@ -26,6 +26,7 @@ TOKEN = f"[A-Za-z0-9_-]{{1,{TOKEN_MAX}}}"
 SEG_MASK = "svc.seg.mask"
 SEG_SALIENCY = "svc.seg.saliency"
 SEG_OUTLINE = "svc.seg.outline"
+IMG_ASSEMBLE = "svc.img.assemble"
 IMG_EXTRACT = "svc.img.extract-object"
 IMG_RENDITION = "svc.img.rendition"
 IMG_SHADOW = "svc.img.shadow-preview"
@@ -70,8 +71,7 @@ def acknowledgements(stream: str, consumer: str) -> str:
 
 def discovery(service: str) -> list[str]:
     """Return the discovery subjects of a nats.micro service: all services, its name, its instances."""
-    scopes = ("", f".{service}", f".{service}.*")
-    return [f"$SRV.{verb}{scope}" for verb in ("PING", "INFO", "STATS") for scope in scopes]
+    return [f"$SRV.{verb}{part}" for verb in ("PING", "INFO", "STATS") for part in ("", f".{service}", f".{service}.*")]
 
 
 def inbox_prefix(user: str) -> str:

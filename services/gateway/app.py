@@ -28,6 +28,7 @@ from services.gateway.decoding.decoders import Decoders
 from services.gateway.deps import Deps
 from services.gateway.http import exception_handlers, static_files
 from services.gateway.limits.newest import NewestOnly
+from services.gateway.v1.results.assembly import Assembly
 from services.gateway.v1.results.chains import Chains
 from services.gateway.v1.results.renditions import Renditions
 from services.gateway.v1.routes import docs
@@ -90,9 +91,10 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
     feed = Feed(bus, partial(_note, admission, stores))
     webhooks = Endpoints(bus, settings.webhooks, None if authenticator is None else authenticator.signer)
     budget = None if authenticator is None else _budget(settings)
-    uploads = Uploads(store, ownership, stores, decoders)
     jobs = Jobs(bus, ownership, stores, admission, feed, settings.result_wait_s, budget)
     chains = Chains(bus, ownership, jobs)
+    assembly = Assembly(bus, store, ownership, chains, settings.rendition_timeout_s)
+    uploads = Uploads(store, ownership, stores, decoders, assembly)
     return Deps(
         settings=settings,
         bus=bus,

@@ -8,6 +8,7 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from services.imageutils.assembly import Assembler
 from services.imageutils.cut_out import cut_out_in_place
 from services.imageutils.extract import cut_out_object, extract_object
 from services.imageutils.renditions.requests import Renditions
@@ -25,6 +26,7 @@ from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import (
+    AssembleRequest,
     ExtractRequest,
     HealthReply,
     HealthRequest,
@@ -65,7 +67,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         slots = PictureSlots(images, settings.at_once, settings.memory_bytes)
         derived = Derived(bus, images)
         handlers = Handlers(images, derived, slots)
-        endpoints = _endpoints(handlers, Renditions(images, derived, slots, signer), settings, signer)
+        renditions, assembler = Renditions(images, derived, slots, signer), Assembler(images, derived, slots)
+        endpoints = _endpoints(handlers, renditions, assembler, settings, signer)
         named = {"instance": settings.instance}
         async with rpc.serve(bus, NAME, endpoints, drain_s=settings.drain_s, metadata=named):
             probes.mark_started()
@@ -171,7 +174,11 @@ def _encode(picture: Picture) -> tuple[bytes, ImageRef]:
 
 
 def _endpoints(
-    handlers: Handlers, renditions: Renditions, settings: Settings, signer: ManifestSigner | None
+    handlers: Handlers,
+    renditions: Renditions,
+    assembler: Assembler,
+    settings: Settings,
+    signer: ManifestSigner | None,
 ) -> list[rpc.Endpoint[Any]]:
     missing = report_missing_decoders()
 
@@ -184,6 +191,7 @@ def _endpoints(
     limit = settings.in_flight
     return [
         rpc.Endpoint(subjects.health(NAME), HealthRequest, health, everywhere=True),
+        rpc.Endpoint(subjects.IMG_ASSEMBLE, AssembleRequest, assembler.assemble, limit),
         rpc.Endpoint(subjects.IMG_EXTRACT, ExtractRequest, handlers.extract, limit),
         rpc.Endpoint(subjects.IMG_RENDITION, RenditionRequest, renditions.make, limit),
         rpc.Endpoint(subjects.IMG_SHADOW, ShadowRequest, handlers.shadow, limit),

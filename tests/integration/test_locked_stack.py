@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 from contextlib import asynccontextmanager
@@ -174,6 +176,17 @@ async def receive_webhooks(stack: LockedStack) -> None:
         (await stack.client.delete(path)).raise_for_status()
 
 
+async def assemble_one(stack: LockedStack, bus: Bus) -> None:
+    """Read the result of a removal whose bytes made room."""
+    photo, mask = await upload(stack.client, CAT), await upload(stack.client, mask_png((451, 300), (20, 20, 40, 40)))
+    job_id = await done(stack, task="removal", image=photo, mask=mask)
+    sha256 = (await stack.client.get(f"/v1/jobs/{job_id}")).json()["result"]["sha256"]
+    entry = subjects.object_entry("results", base64.urlsafe_b64encode(sha256.encode()).decode())
+    await bus.purge(bucket_stream("results"), entry)
+    answer = (await stack.client.get(f"/v1/images/{sha256}")).raise_for_status()
+    assert hashlib.sha256(answer.content).hexdigest() == sha256
+
+
 async def cancel_one(stack: LockedStack) -> None:
     await stack.client.post("/api/generate/async/cancel/" + (job_id := await stack.client.submit(input_image=b64(CAT))))
     assert await wait_for_end(stack, job_id) in {"cancelled", "done"}
@@ -306,6 +319,7 @@ async def test_everything_works_and_every_permission_is_needed(tmp_path: Path) -
     async with locked_stack(tmp_path) as stack, operating(stack) as bus:
         await announce_a_ghost(bus)
         await edit_everything(stack)
+        await assemble_one(stack, bus)
         await receive_webhooks(stack)
         await cancel_one(stack)
         await work_as_operator(stack, bus)

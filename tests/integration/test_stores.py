@@ -214,6 +214,22 @@ async def test_a_result_that_an_edit_replaces_makes_room_before_others(
     assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, True, False, True]
 
 
+async def test_a_step_with_a_patch_makes_room_before_one_without(
+    bus: Bus, images: NatsImageStore, replica: Replica
+) -> None:
+    """It can be assembled, and the one without is what later steps are assembled from."""
+    photo = await replica.uploads.store("alice", picture(9))
+    refs = await store_results(bus, images)
+    for number in (1, 2):
+        await bus.publish(subjects.result_mark("alice", f"old{number}", refs[number].sha256), write_mark(MIB, NEVER))
+    await mark_result(bus, "alice", "old2", picture(20, 64).ref)
+    counting = Replica(bus, images)  # a count may be two seconds old
+    for number in range(2):
+        await submit(counting, "alice", f"new{number}", photo)
+
+    assert [await images.head("results", ref.sha256) is not None for ref in refs] == [True, True, False, True, True]
+
+
 async def test_a_result_makes_no_room_for_an_edit_of_it(bus: Bus, images: NatsImageStore, replica: Replica) -> None:
     """It was edited before, so it would be the first to go; now another one does."""
     photo = await replica.uploads.store("alice", picture(9))

@@ -94,6 +94,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "OutlineReply": {"status": "nothing", "engine": "e"},
     "SaliencyRequest": {"image": SHA},
     "SaliencyReply": {},
+    "Patch": {"image": PICTURE, "x": 0, "y": 0},
+    "AssembleRequest": {"result": PICTURE, "base": PICTURE, "patches": [{"image": PICTURE, "x": 0, "y": 0}]},
     "ExtractRequest": {"image": SHA, "mask": SHA},
     "ShadowRequest": {"image": SHA},
     "WhiteBalanceRequest": {"image": SHA},

@@ -25,12 +25,13 @@ _PNG = "image/png"
 _PIECE_BYTES = 512 * 1024
 
 
-async def find_original(jobs: Jobs, images: StreamedStore, record: JobRecord) -> ImageRef:
-    """Return the upload of a job. Raises NotFound, ImageNotFound, BrokerUnavailable."""
+async def find_original(jobs: Jobs, uploads: Uploads, images: StreamedStore, owner: str, record: JobRecord) -> ImageRef:
+    """Return the image of a job, which may be an earlier result. Raises NotFound, ImageNotFound, BrokerUnavailable."""
     submission = await jobs.submission_of(record)
     if submission is None:
         raise NotFound("The submission of this job has expired.")
     ref = await images.head("inputs", submission.image)
+    ref = ref or await uploads.find_with_results(owner, submission.image)
     if ref is None:
         raise ImageNotFound
     return ref

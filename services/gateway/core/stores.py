@@ -232,6 +232,8 @@ class Stores:
             hashes.add(stored.subject.rpartition(".")[2])
         for sha256 in hashes:
             await self._drop("results", sha256)
+            if not await is_result_marked(self._bus, sha256):  # its bytes may have made room and been assembled
+                await self._derived.remove(sha256)
 
     async def remove_sessions(self, sessions: list[DebugSession]) -> None:
         """Delete debug sessions, and their images unless another session has them. Raises BrokerUnavailable."""

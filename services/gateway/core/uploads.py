@@ -43,6 +43,13 @@ class Room(Protocol):
         """Return whether much more than this size is free, by a count that is seconds old; if so, count it as used."""
 
 
+class Assembly(Protocol):
+    """Makes results anew whose bytes made room."""
+
+    async def assemble(self, owner: str, sha256: str) -> ImageRef | None:
+        """Return a result of the owner, assembled in the bucket `cache`; None if it cannot be. Raises Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A complete image within the limits, not stored yet."""
@@ -54,11 +61,19 @@ class Upload:
 class Uploads:
     """Reads uploads and stores them in the bucket `inputs`. `name` is the image's name in error texts."""
 
-    def __init__(self, images: DescribedStore, ownership: Ownership, stores: Room, decoders: Decoders) -> None:
+    def __init__(
+        self,
+        images: DescribedStore,
+        ownership: Ownership,
+        stores: Room,
+        decoders: Decoders,
+        assembly: Assembly | None = None,
+    ) -> None:
         self._images = images
         self._ownership = ownership
         self._stores = stores
         self._decoders = decoders
+        self._assembly = assembly
         # By hash, because users send the same image and mask again with another seed or prompt.
         self._known: FIFOCache[str, ImageRef] = FIFOCache(_REMEMBERED)
         self._empty: FIFOCache[str, bool] = FIFOCache(_REMEMBERED)  # whether the mask has no bright pixel
@@ -106,30 +121,40 @@ class Uploads:
         return await self._images.head("inputs", sha256)
 
     async def find_with_results(self, owner: str, sha256: str) -> ImageRef | None:
-        """Return the owner's image, or the result of one of the owner's jobs. Raises BrokerUnavailable."""
+        """Return the owner's image, or the result of one of the owner's jobs, assembled if its bytes made room.
+
+        Raises Busy, Unavailable, BrokerUnavailable.
+        """
         return await self.find(owner, sha256) or await self._find_result(owner, sha256)
 
     async def read_result(self, owner: str, result: ImageRef, read: Callable[[ImageRef], Awaitable[T]]) -> T:
-        """Return what `read` returns for the result of a job, or for its copy among the owner's images.
+        """Return what `read` returns for the result of a job.
 
-        The copy serves where the bytes of the result have made room. Raises ImageNotFound, BrokerUnavailable and the
-        errors of `read`.
+        Where its bytes have made room, its copy among the owner's images serves, or it is assembled. Raises
+        ImageNotFound, Busy, Unavailable, BrokerUnavailable and the errors of `read`.
         """
         try:
             return await read(result)
         except ImageNotFound:
-            copy = await self.find(owner, result.sha256)
+            copy = await self.find(owner, result.sha256) or await self._assemble(owner, result.sha256)
             if copy is None:
                 raise
             return await read(copy)
 
     async def has(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner has the image or the result, or had it a minute ago. Raises BrokerUnavailable."""
+        """Return whether the owner has the image or the result, or had the image a minute ago. Raises as `store`.
+
+        An assembled result becomes an image of the owner, because the services read the images of a request there.
+        """
         if self.had_lately(owner, sha256):
             return True
-        if await self.find_with_results(owner, sha256) is None:
+        ref = await self.find_with_results(owner, sha256)
+        if ref is None:
             return False
-        self._seen[owner, sha256] = True
+        if ref.bucket == "cache":
+            await self.adopt(owner, ref)
+        if ref.bucket != "results":  # a result that was edited further makes room first
+            self._seen[owner, sha256] = True
         return True
 
     def had_lately(self, owner: str, sha256: str) -> bool:
@@ -174,9 +199,13 @@ class Uploads:
         return upload
 
     async def _find_result(self, owner: str, sha256: str) -> ImageRef | None:
-        if not is_sha256(sha256) or not await self._ownership.owns_result(owner, sha256):
+        if not is_sha256(sha256):
             return None
-        return await self._images.head("results", sha256)
+        ref = await self._images.head("results", sha256) if await self._ownership.owns_result(owner, sha256) else None
+        return ref or await self._assemble(owner, sha256)
+
+    async def _assemble(self, owner: str, sha256: str) -> ImageRef | None:
+        return None if self._assembly is None else await self._assembly.assemble(owner, sha256)
 
     async def is_empty_mask(self, sha256: str) -> bool:
         """Return whether a stored mask has no bright pixel. Raises BadImage, ImageNotFound."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from shared import subjects
-from shared.marks import Mark, Reservation, read_mark
+from shared.marks import NEVER, Mark, Reservation, read_mark
 from shared.reading import read_or_skip
 from shared.topology import OWNED
 
@@ -83,13 +83,18 @@ def marks_ledger(patterns: tuple[str, ...]) -> Ledger[Mark]:
 def order_for_eviction(marks: Ledger[Mark], bucket: Kept, kept: Collection[str]) -> list[tuple[str, Mark, str]]:
     """Return the marks of the images in a bucket that may make room, the first to go first: subject, mark and hash.
 
-    First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo. The others
-    by the time of their last use.
+    First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo. Then
+    results that were edited further and have a patch: they can be assembled. The others by the time of their last use.
     """
     twice = {sha256 for *_, sha256 in _in_bucket(marks, "results" if bucket == "inputs" else "inputs")}
     here = _in_bucket(marks, bucket)
-    spare = (each for each in here if each[1].size_bytes and each[2] not in kept)
-    return sorted(spare, key=lambda each: (each[2] not in twice, each[1].used_at))
+    of_job = Counter(subject.rpartition(".")[0] for subject, *_ in here)
+
+    def rank(each: tuple[str, Mark, str]) -> tuple[bool, bool, int]:
+        subject, mark, sha256 = each
+        return sha256 not in twice, mark.used_at != NEVER or of_job[subject.rpartition(".")[0]] == 1, mark.used_at
+
+    return sorted((each for each in here if each[1].size_bytes and each[2] not in kept), key=rank)
 
 
 def _in_bucket(marks: Ledger[Mark], bucket: Kept) -> list[tuple[str, Mark, str]]:

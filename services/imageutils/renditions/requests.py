@@ -106,7 +106,7 @@ class Renditions:
         return RenditionReply(image=ref)
 
     def _signs(self, request: RenditionRequest) -> bool:
-        return self._signer is not None and not self._signer.problem and request.image.bucket == "results"
+        return self._signer is not None and not self._signer.problem and _is_result(request)
 
     def _name_signature(self, request: RenditionRequest) -> str:
         """Return the end of the name of a signed rendition: its signer, and the receipt that it names."""
@@ -141,14 +141,19 @@ def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | No
     """Make the rendition. It leaves the picture of `pictures`, so that its memory returns early."""
     image = request.image
     upload_kind = None if upload is None else format_of(upload)
-    header = png_file.read_header(pictures[0]) if image.bucket == "results" else None
+    header = png_file.read_header(pictures[0]) if _is_result(request) else None
     may_be_transparent = image.content_type != CONTENT_TYPES["JPEG"]
     picture = Picture(image.width, image.height, may_be_transparent) if header is None else header.picture
     lossless = upload is not None and upload_kind == "WEBP" and is_lossless_webp(upload)
     kind, notes = choose_kind(request.format, upload_kind, picture, lossless=lossless)
     wanted = Wanted(kind, request.quality, place=request.gps, lossless=lossless and request.format == "original")
-    made = encode_rendition(pictures, upload, upload_kind, wanted, is_stored=image.bucket == "results")
+    made = encode_rendition(pictures, upload, upload_kind, wanted, is_stored=_is_result(request))
     return replace(made, notes=[*notes, *made.notes])
+
+
+def _is_result(request: RenditionRequest) -> bool:
+    """Return whether a worker has encoded the picture. Of one that made room, a copy may be in `inputs` or `cache`."""
+    return request.receipt is not None or request.image.bucket != "inputs"
 
 
 def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:

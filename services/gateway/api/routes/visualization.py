@@ -17,7 +17,8 @@ router = APIRouter(prefix="/api/visualization", tags=["debug"])
 async def original(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> Response:
     """Return the upload."""
     record = await deps.jobs.find(owner, job_id)
-    return await png_response(deps.images, deps.decoders, await find_original(deps.jobs, deps.images, record))
+    found = await find_original(deps.jobs, deps.uploads, deps.images, owner, record)
+    return await png_response(deps.images, deps.decoders, found)
 
 
 @router.get("/{job_id}/generated", response_class=Response)
@@ -38,7 +39,7 @@ async def download(
     record = await deps.jobs.find(owner, job_id)
     done = require_done(record)
     refs = {
-        "original.png": await find_original(deps.jobs, deps.images, record),
+        "original.png": await find_original(deps.jobs, deps.uploads, deps.images, owner, record),
         "generated.png": await find_generated(deps.uploads, deps.images, owner, record),
     }
     images = {name: png_pieces(deps.images, deps.decoders, ref) for name, ref in refs.items()}

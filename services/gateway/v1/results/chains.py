@@ -53,7 +53,7 @@ class Chains:
         """Return the steps before an edit, the last one first, back to a picture that no job of the owner gave."""
         steps: list[Step] = []
         while submission is not None:
-            step = await self._find(owner, submission.image, record.created_at)
+            step = await self.find(owner, submission.image, record.created_at)
             if step is None:
                 break
             if len(steps) == MOST_EDITS:
@@ -65,7 +65,7 @@ class Chains:
             record, _, submission = step.known
         return steps
 
-    async def _find(self, owner: str, output: str, before: float) -> Step | None:
+    async def find(self, owner: str, output: str, before: float) -> Step | None:
         """Return the owner's edit with this result, submitted before that time; None if there was none.
 
         An edit that changes nothing has its own input as result, so one that was submitted later is no step. The mark
