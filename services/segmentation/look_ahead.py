@@ -1,6 +1,6 @@
 """Look at a photo as soon as it is stored, so that the first click on it finds it decoded and its saliency computed.
 
-The look takes time that nothing else needs: one thread of the lowest priority, on an idle machine, in a service without
+The look takes time that nothing else needs: one thread of a lower priority, on an idle machine, in a service without
 requests. Decision 0038 has the figures.
 """
 
@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from shared.picture_memory import PictureSlots
 
 log = logging.getLogger(__name__)
-_LOWEST_PRIORITY = 19
+_NICENESS = 5  # a third of the time of another thread; at 19 a request waits up to 7 s on a busy machine until it ends
 
 
 class LookAhead:
@@ -70,15 +69,14 @@ class LookAhead:
                 await self._look(self._newest, thread)
         finally:
             self._stopped = True
-            # A running look ends within 50 ms, but a decoding may take long at the lowest priority.
-            thread.shutdown(wait=False, cancel_futures=True)
+            thread.shutdown(wait=False, cancel_futures=True)  # a running look ends by itself
 
     async def _look(self, sha256: str, thread: ThreadPoolExecutor) -> None:
         try:
             async with self._slots.enter(sha256) as is_large:
                 if is_large:  # the memory of cached photos would have to make room for a guess
                     return
-                image = await self._photos.photo(sha256, thread)
+                image = await self._photos.photo(sha256)  # in a thread that does not yield, because it cannot be ended
                 await asyncio.get_running_loop().run_in_executor(thread, self._predict, sha256, image)
             await self._derived.drop_if_gone(("inputs", sha256))
         except JobCancelled:
@@ -94,11 +92,11 @@ class LookAhead:
             network.predict(image, self._features.for_image(sha256), whole_image(image), self._checkpoint)
 
     def _checkpoint(self) -> None:
-        """Raise JobCancelled if a request has come: it would wait for a thread that the others let run last."""
+        """Raise JobCancelled if a request has come: it would wait for a thread that yields to others."""
         if self._stopped or self._slots.entered > 1:
             raise JobCancelled
 
 
 def _yield_to_others() -> None:
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        os.nice(_NICENESS)

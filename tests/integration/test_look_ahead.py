@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import struct
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,11 +22,16 @@ from shared.errors import JobCancelled
 from shared.messages import ImageRef, OutlineReply, OutlineRequest
 from shared.picture_memory import PictureSlots
 from tests.fakes import FakeImageStore
-from tests.integration.test_segmentation import ON_THE_CUP, Endless, ask, coffee, running, settings
+from tests.integration.test_segmentation import COFFEE, ON_THE_CUP, Endless, ask, coffee, running, settings
 from tests.unit.services.segmentation.photos import MODELS, needs_weights
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from services.segmentation.backend import CachedFeatures
     from services.segmentation.settings import Settings
     from shared.bus import Bus
     from shared.image_store import Bucket, NatsImageStore
@@ -84,6 +91,41 @@ async def test_a_busy_service_looks_at_nothing(
         await bus.emit(subjects.seg_cancel("r1"))
         with pytest.raises(JobCancelled):
             await request
+
+
+class NotingFeatures(FeatureCache):
+    """Computes everything anew, and notes the niceness of the threads that do it."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeImageStore(), 0)
+        self.noted: list[int] = []
+
+    def for_image(self, image_id: str) -> CachedFeatures:
+        """See FeatureCache."""
+        return lambda name, compute: self._compute(f"{image_id}/{name}", compute)
+
+    def _compute(self, key: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        assert key
+        self.noted.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return compute()
+
+
+@needs_weights
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+async def test_a_look_yields_but_does_not_starve(bus: Bus) -> None:
+    """A request waits for its end: a thread of the lowest priority needs seconds for that on a busy machine."""
+    store, features = FakeImageStore(), NotingFeatures()
+    ref = await store.put("inputs", COFFEE)
+    slots, photos, derived = PictureSlots(store, 1, 10**9), ImageCache(store, 10**9), Derived(bus, store)
+    ahead = LookAhead(slots, photos, features, derived, MODELS)
+    looking = asyncio.create_task(ahead.run(1000.0), name="look-ahead")
+    ahead.note(StoredMessage(0, subjects.PHOTOS, ref.model_dump_json(exclude_none=True).encode()))
+    await wait_until(lambda: features.noted, "it looks at the photo")
+    looking.cancel()
+    await asyncio.wait({looking})
+    await wait_until(lambda: not threads_of_looks(), "its thread has ended")
+
+    assert features.noted == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)]
 
 
 class FaultyStore(FakeImageStore):

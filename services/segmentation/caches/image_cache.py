@@ -13,8 +13,6 @@ from shared.errors import ArtMancerError, BadInput, ImageNotFound
 from shared.image_codec import decode_mask, decode_photo
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from shared.image_codec import Grey, Rgb
     from shared.image_store import ImageStore, NamedStore
 
@@ -30,17 +28,13 @@ class ImageCache:
         self._images = images
         self._decoded = ArrayCache(cache_bytes)
 
-    async def photo(self, sha256: str, threads: Executor | None = None) -> Rgb:
-        """Return a decoded photo; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge.
-
-        It is decoded in one of `threads`, if given.
-        """
+    async def photo(self, sha256: str) -> Rgb:
+        """Return a decoded photo; the array is shared and read-only. Raises ImageNotFound, BadImage, TooLarge."""
         known = self._decoded.get(sha256)
         metrics.count_lookup("photo", hit=known is not None)
         if known is not None:
             return known
-        data = await self._bytes(sha256)
-        photo = await asyncio.get_running_loop().run_in_executor(threads, _decode, data)
+        photo = await asyncio.to_thread(_decode, await self._bytes(sha256))
         self._decoded.put(sha256, photo)
         return photo
 
