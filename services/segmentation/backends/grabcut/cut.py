@@ -1,4 +1,4 @@
-"""Run GrabCut in single iterations, so that it can be cancelled, and clean up its mask.
+"""Run GrabCut in single iterations, the last one alone on all pixels, and clean up its mask.
 
 Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", 2004.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.segmentation.masks import binary, fill_holes, keep_parts
+from services.segmentation.masks import binary, fill_holes, keep_parts, resize_nearest
 
 if TYPE_CHECKING:
     from services.segmentation.backend import Checkpoint
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 OBJECT = (cv2.GC_FGD, cv2.GC_PR_FGD)
 PROBABLE = (cv2.GC_PR_FGD, cv2.GC_PR_BGD)
 _ITERATIONS = 3
+_STEP = 2  # all iterations but the last look at every second pixel of every second row
+_LEAST_SIDE_PX, _LEAST_PIXELS = 100, 100  # of the thinned frame, and of object and background in it
 _SMOOTHING_PX = 5
 _SEED = 1
 _GRAIN = 3
 _NO_RECT = (0, 0, 0, 0)  # unused: the labels are given
 _MODEL_SIZE = (1, 65)  # five Gaussians of 13 numbers
-_RULES = 1  # raise it with each change of this module that changes masks: replicas of two releases share the cuts
+_RULES = 2  # raise it with each change of this module that changes masks: replicas of two releases share the cuts
 _DIGEST_BYTES = 16
 
 
@@ -47,16 +49,42 @@ def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
     is_object = np.isin(labels, OBJECT)
     if is_object.all() or not is_object.any() or not np.isin(labels, PROBABLE).any():
         return binary(is_object)
-    pixels = _add_grain(pixels)
-    cut = labels.copy()
-    background, foreground = np.zeros(_MODEL_SIZE), np.zeros(_MODEL_SIZE)
-    cv2.setRNGSeed(_SEED)  # per thread in OpenCV, so parallel requests are independent
-    for step in range(_ITERATIONS):
-        checkpoint()
-        mode = cv2.GC_INIT_WITH_MASK if step == 0 else cv2.GC_EVAL
-        cv2.grabCut(pixels, cut, _NO_RECT, background, foreground, 1, mode)
+    cut = _iterate(_add_grain(pixels), labels, checkpoint)
     smooth = np.asarray(cv2.medianBlur(binary(np.isin(cut, OBJECT)), _SMOOTHING_PX), np.uint8)
     return fill_holes(keep_parts(smooth, binary(labels == cv2.GC_FGD)), binary(labels == cv2.GC_BGD))
+
+
+def _iterate(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
+    """Return the labels after all iterations, the first ones on every fourth pixel.
+
+    They move the outline over long distances and learn the colours, which needs no full resolution. The last one puts
+    the outline on the edge. The masks of photos hardly change, and the time halves.
+    """
+    step = _STEP if _is_thinnable(labels[::_STEP, ::_STEP]) else 1
+    some, cut = (np.array(whole[::step, ::step], order="C") for whole in (pixels, labels))
+    models = np.zeros(_MODEL_SIZE), np.zeros(_MODEL_SIZE)
+    cv2.setRNGSeed(_SEED)  # per thread in OpenCV, so parallel requests are independent
+    for done in range(_ITERATIONS - 1):
+        checkpoint()
+        cv2.grabCut(some, cut, _NO_RECT, *models, 1, cv2.GC_EVAL if done else cv2.GC_INIT_WITH_MASK)
+    checkpoint()
+    cut = _enlarge(cut, labels)
+    cv2.grabCut(pixels, cut, _NO_RECT, *models, 1, cv2.GC_EVAL)
+    return cut
+
+
+def _is_thinnable(thin: Grey) -> bool:
+    """Return whether these labels are enough to learn both colour models; a small frame is quick anyway."""
+    objects = int(np.count_nonzero(np.isin(thin, OBJECT)))
+    return min(objects, thin.size - objects) >= _LEAST_PIXELS and max(thin.shape) >= _LEAST_SIDE_PX
+
+
+def _enlarge(cut: Grey, labels: Grey) -> Grey:
+    """Return the labels, the unsure ones as a cut of fewer pixels decided them."""
+    height, width = labels.shape
+    decided = np.isin(resize_nearest(cut, width, height), OBJECT)
+    unsure = np.where(decided, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_PR_BGD))
+    return np.where(np.isin(labels, PROBABLE), unsure, labels)
 
 
 def _add_grain(pixels: Rgb) -> Rgb:

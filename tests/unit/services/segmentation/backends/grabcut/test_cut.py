@@ -28,6 +28,33 @@ def test_the_object_is_cut_out() -> None:
     assert iou(run_grabcut(picture, rough_labels(truth), never_cancel), truth) > 0.98
 
 
+def cut_on_all_pixels(picture: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the object after three plain iterations of OpenCV."""
+    cut, models = labels.copy(), (np.zeros((1, 65)), np.zeros((1, 65)))
+    cv2.setRNGSeed(1)
+    cv2.grabCut(picture, cut, (0, 0, 0, 0), *models, 3, cv2.GC_INIT_WITH_MASK)
+    return np.where(np.isin(cut, (cv2.GC_FGD, cv2.GC_PR_FGD)), np.uint8(255), np.uint8(0))
+
+
+@pytest.mark.parametrize(("width", "height"), [(512, 384), (511, 383), (130, 512)])
+def test_iterations_on_fewer_pixels_give_the_same_mask(width: int, height: int) -> None:
+    """Only the last iteration looks at all pixels, also where the sides are odd."""
+    picture, truth = ball(width, height)
+
+    mask = run_grabcut(picture, rough_labels(truth), never_cancel)
+
+    assert iou(mask, cut_on_all_pixels(picture, rough_labels(truth))) > 0.995
+
+
+def test_an_object_between_the_pixels_that_are_looked_at_is_found() -> None:
+    """A line in a column that is skipped leaves nothing to learn from, so all iterations look at all pixels."""
+    picture, truth = ball(512, 384)
+    labels = np.where(truth > 0, np.uint8(cv2.GC_PR_BGD), np.uint8(cv2.GC_BGD))
+    labels[150:240, 257] = cv2.GC_FGD
+
+    assert iou(run_grabcut(picture, labels, never_cancel), truth) > 0.98
+
+
 def test_the_labels_are_left_alone() -> None:
     """GrabCut writes into its labels; the caller's stay."""
     picture, truth = ball()
