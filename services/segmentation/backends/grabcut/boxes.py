@@ -6,14 +6,14 @@ over a drawn side ends at the strongest edge near it, never at the side itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from services.segmentation.backends.grabcut import trimap
 from services.segmentation.backends.grabcut.salient_parts import find_salient_parts
-from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, components
+from services.segmentation.backends.grabcut.scene import SALIENT, WORK_PX, Draft, Ended, components
 from services.segmentation.geometry import Box, Frame
 from services.segmentation.masks import bbox, binary
 
@@ -84,13 +84,6 @@ def measure_fit(mask: Grey, box: Box) -> float:
     """Return the intersection over union, 0 to 1, of the mask's bounding box and a drawn box."""
     own = bbox(mask)
     return 0.0 if own is None else own.measure_overlap(box)
-
-
-class Ended(NamedTuple):
-    """A mask, and the share of its outline that lies near a drawn side, where the object runs on, 0 to 1."""
-
-    mask: Grey
-    cut: float
 
 
 def rate(ended: Ended, box: Box) -> float:

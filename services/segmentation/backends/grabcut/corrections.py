@@ -6,7 +6,7 @@ A click deep inside or far outside the mask may change which object is meant; th
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,14 +24,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.segmentation.backend import Click
-    from services.segmentation.backends.grabcut.scene import Scene
+    from services.segmentation.backends.grabcut.scene import Ended, Scene
     from shared.image_codec import Grey, Rgb
 
 _SHALLOW = 0.12  # share of the square root of the mask's area: the depth up to which a click edits the mask
+_BESIDE = 0.3  # the same share of a positive click: beside a small thing it means more of it, not all around it
 _REACH = 3.5  # depths: the radius of an edit
 _MIN_REACH, _MAX_REACH = 0.02, 0.25  # shares of the image's long side
 _CORE = 0.5  # share of the mask's largest depth: only a deeper negative click may reject the object
-_CONTAINS = 0.8  # share of the old mask that a new answer must contain after a positive click
+_IDLE = 0.5  # squared depths of the click: an edit that changes less shows no effect
+_CONTAINS = 0.9  # share of the old mask that a new answer must contain after a positive click
+_WITHIN = 0.8  # share of a new answer that must lie in the old mask after a negative click
+_REMAINS = 0.3  # share of the old mask that must remain after a negative click outside its core
+_CUT_OFF = 0.5  # cut from which an answer is no object
 _VIEW = 1.5  # radii: half the side of the window around an edit; its rim is the models' sure part
 _EDIT_PX = 256  # side of that window at work size
 _DOT_PX = 2  # radius of a click at work size
@@ -41,7 +46,7 @@ MAX_ANSWERS = 10  # clicks; later ones only edit, so that many clicks are answer
 def replay(
     scene: Scene,
     clicks: Sequence[Click],
-    answer: Callable[[Sequence[Click]], Grey | None],
+    answer: Callable[[Sequence[Click]], Ended | None],
     previous: Grey | None = None,
 ) -> Grey | None:
     """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew.
@@ -52,59 +57,85 @@ def replay(
     mask, done = previous, len(clicks) - 1
     if mask is None:
         done = next((number for number, click in enumerate(clicks, 1) if click.positive), len(clicks))
-        mask = answer(clicks[:done])
+        mask = _mask_of(answer(clicks[:done]))
     for count in range(done + 1, len(clicks) + 1):
         mask = _follow(scene, mask, clicks[:count], answer)
     return mask
 
 
+def _mask_of(answer: Ended | None) -> Grey | None:
+    return None if answer is None else answer.mask
+
+
 def _follow(
-    scene: Scene, mask: Grey | None, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Grey | None]
+    scene: Scene, mask: Grey | None, clicks: Sequence[Click], answer: Callable[[Sequence[Click]], Ended | None]
 ) -> Grey | None:
     """Return the mask after the last of these clicks, from the mask before it."""
     if mask is None:
-        mask = answer(clicks)
+        mask = _mask_of(answer(clicks))
         return mask if mask is None else enforce(scene, mask, clicks)
-    last, may_answer = clicks[-1], len(clicks) <= MAX_ANSWERS
-    if not contradicts(mask, last):
-        return enforce(scene, mask, clicks)
-    if may_answer and _may_change_object(scene, mask, last):
-        new = answer(clicks)
-        mask = new if new is not None and _replaces(new, mask, clicks) else mask
+    last = clicks[-1]
     edited = enforce(scene, mask, clicks)
-    if may_answer and _is_idle(scene, mask, edited, last):
+    if not contradicts(mask, last) or len(clicks) > MAX_ANSWERS:
+        return edited
+    contradiction = _measure_effect(scene, mask, edited, clicks)
+    if contradiction.may_change_object:
         new = answer(clicks)
-        return edited if new is None or contradicts(new, last) else enforce(scene, new, clicks)
+        if new is not None and _replaces(new, mask, contradiction):
+            return enforce(scene, new.mask, clicks)
     return edited
 
 
-def _is_idle(scene: Scene, before: Grey, after: Grey, click: Click) -> bool:
-    """Return whether an edit changed much less than the click's distance to the edge promised."""
-    frame, inside, depth = _measure(scene, before, click)
-    if not contradicts(before, click) or depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
-        return False
-    changed = np.count_nonzero((frame.crop(before) > INSIDE) != (frame.crop(after) > INSIDE))
-    return bool(changed < depth**2)
+class _Contradiction(NamedTuple):
+    """A click that the mask contradicts: its depth in the mask, and whether the edit there has an effect."""
+
+    click: Click
+    is_deep: bool
+    in_core: bool
+    is_idle: bool
+    has_rejected: bool
+    """Whether there is a negative click: then a positive one means more of this mask, not a larger thing."""
+
+    @property
+    def may_change_object(self) -> bool:
+        """Whether another object may be meant."""
+        if self.click.positive and self.has_rejected:
+            return False
+        return self.is_deep and (self.click.positive or self.in_core or self.is_idle)
 
 
-def _may_change_object(scene: Scene, mask: Grey, click: Click) -> bool:
-    """Return whether a click is so far from the mask's edge that another object may be meant."""
-    _, inside, depth = _measure(scene, mask, click)
-    if depth < _SHALLOW * math.sqrt(np.count_nonzero(inside)):
-        return False
+def _measure_effect(scene: Scene, before: Grey, after: Grey, clicks: Sequence[Click]) -> _Contradiction:
+    """Measure the last click by the mask before it and the edited mask."""
+    last = clicks[-1]
+    frame, inside, depth = _measure(scene, before, last)
     core = cv2.distanceTransform(
         cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, cv2.DIST_MASK_5
     )
-    return click.positive or depth > _CORE * float(core.max())
+    changed = np.count_nonzero((frame.crop(before) > INSIDE) != (frame.crop(after) > INSIDE))
+    return _Contradiction(
+        last,
+        is_deep=depth >= (_BESIDE if last.positive else _SHALLOW) * math.sqrt(np.count_nonzero(inside)),
+        in_core=depth > _CORE * float(core.max()),
+        is_idle=bool(changed < _IDLE * depth**2),
+        has_rejected=any(not click.positive for click in clicks),
+    )
 
 
-def _replaces(new: Grey, mask: Grey, clicks: Sequence[Click]) -> bool:
-    """Return whether a new answer agrees with the last click, and after a positive one also with the old mask."""
-    if contradicts(new, clicks[-1]):
+def _replaces(new: Ended, mask: Grey, asked: _Contradiction) -> bool:
+    """Return whether a new answer agrees with the click that asked for it.
+
+    A positive click asks for more than the mask, a negative one for a part of it. An answer that its view cut off is
+    no object; it replaces the mask only where the edit does nothing.
+    """
+    if contradicts(new.mask, asked.click):
         return False
-    old = mask > INSIDE
-    kept = np.count_nonzero(old & (new > INSIDE))
-    return not clicks[-1].positive or bool(kept >= _CONTAINS * np.count_nonzero(old))
+    old, answered = mask > INSIDE, new.mask > INSIDE
+    kept, size = np.count_nonzero(old & answered), np.count_nonzero(old)
+    if asked.click.positive:
+        return asked.is_idle or bool(kept >= _CONTAINS * size)
+    if kept < _WITHIN * np.count_nonzero(answered) or (new.cut > _CUT_OFF and not asked.is_idle):
+        return False
+    return asked.in_core or bool(kept >= _REMAINS * size)
 
 
 def contradicts(mask: Grey, click: Click) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 from services.segmentation import saliency
 from services.segmentation.backend import Candidate, Outlined, Prompt
 from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
-from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges
+from services.segmentation.backends.grabcut.boxes import end_at_edges
 from services.segmentation.backends.grabcut.cut import cut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
-from services.segmentation.backends.grabcut.scene import Scene
+from services.segmentation.backends.grabcut.scene import Ended, Scene
 from services.segmentation.geometry import Box
 from services.segmentation.masks import iou
 from shared.errors import BadInput, NothingFound
@@ -71,12 +71,9 @@ class GrabCut:
 def _replay(scene: Scene, prompt: Prompt) -> list[Candidate]:
     """Return the mask after all clicks. Its score is 1, because the clicks decided it and no network can rate that."""
 
-    def answer(known: Sequence[Click]) -> Grey | None:
-        for draft in _make_drafts(scene, Prompt(points=tuple(known))):
-            mask = _cut(scene, draft)
-            if mask is not None:
-                return mask
-        return None
+    def answer(known: Sequence[Click]) -> Ended | None:
+        ended = (_cut_and_end(scene, draft) for draft in _make_drafts(scene, Prompt(points=tuple(known))))
+        return next((one for one in ended if one is not None), None)
 
     mask = corrections.replay(scene, prompt.points, answer, prompt.previous)
     return [] if mask is None or not mask.any() else [Candidate(mask, 1.0)]
@@ -133,7 +130,7 @@ def _cut(scene: Scene, draft: Draft) -> Grey | None:
 
 
 def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
-    """Return the same with the share of the outline that was cut near the sides of a drawn box."""
+    """Return the same with how much of its outline was cut."""
     small = draft.frame.crop(scene.image)
     mask = cut(scene, draft.frame, small, draft.labels)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)
@@ -141,5 +138,5 @@ def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
     if taken < _MIN_AREA_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
-    hard = Ended(mask, 0.0) if draft.box is None else end_at_edges(small, mask, draft.frame, draft.box)
+    hard = Ended(mask, draft.cut) if draft.box is None else end_at_edges(small, mask, draft.frame, draft.box)
     return Ended(edges.refine(scene.image, draft.frame, small, hard.mask), hard.cut)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -53,8 +53,21 @@ class Draft:
     score: float
     box: Box | None = None
     """The drawn box. The mask ends in it or near its sides; see `boxes.end_at_edges`."""
+    cut: float = 0.0
+    """How much of the border of its view the object touches, 0 to 1."""
     spare: bool = False
     """Needed only where the drafts before it answer the drawn box badly."""
+
+
+class Ended(NamedTuple):
+    """A mask, and how much of its outline is no edge of the object, 0 to 1.
+
+    For a drawn box this is the share of the outline near a side where the object runs on, for clicks the `cut` of the
+    draft.
+    """
+
+    mask: Grey
+    cut: float
 
 
 def components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

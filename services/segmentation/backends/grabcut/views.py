@@ -158,7 +158,7 @@ def _draft(scene: Scene, view: View, hints: Hints) -> Draft:
     labels = trimap.from_saliency(prior, _under(prior, frame, hints.clicks))
     trimap.loosen_around(labels, frame, hints.clicks)
     hints.write(labels, frame)
-    return Draft(frame, labels, min(1.0, view.score))
+    return Draft(frame, labels, min(1.0, view.score), cut=view.cut)
 
 
 def _under(prior: Grey, frame: Frame, clicks: Sequence[Click]) -> Grey:

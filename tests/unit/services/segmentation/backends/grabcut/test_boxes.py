@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from services.segmentation.backends.grabcut.boxes import Ended, end_at_edges, make_drafts, measure_fit, rate
-from services.segmentation.backends.grabcut.scene import Draft, Scene
+from services.segmentation.backends.grabcut.boxes import end_at_edges, make_drafts, measure_fit, rate
+from services.segmentation.backends.grabcut.scene import Draft, Ended, Scene
 from services.segmentation.geometry import Box, Frame
 from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
 

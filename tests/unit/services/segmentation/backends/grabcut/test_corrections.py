@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from services.segmentation.backend import Click
-from services.segmentation.backends.grabcut.corrections import replay
-from services.segmentation.backends.grabcut.scene import Scene
+from services.segmentation.backends.grabcut.corrections import contradicts, replay
+from services.segmentation.backends.grabcut.scene import Ended, Scene
 from services.segmentation.masks import iou
 from tests.unit.services.segmentation.photos import LocalFeatures, ball, ellipse, never_cancel
 
@@ -26,14 +26,16 @@ CENTRE = Click(120, 90, positive=True)
 class Answers:
     """Stands for the engine: returns the same masks in order, and keeps the clicks of each call."""
 
-    def __init__(self, *masks: Grey | None) -> None:
+    def __init__(self, *masks: Grey | None, cut: float = 0.0) -> None:
         self.masks = list(masks)
+        self.cut = cut
         self.calls: list[tuple[Click, ...]] = []
 
-    def __call__(self, clicks: Sequence[Click]) -> Grey | None:
+    def __call__(self, clicks: Sequence[Click]) -> Ended | None:
         """Return the next mask."""
         self.calls.append(tuple(clicks))
-        return self.masks.pop(0)
+        mask = self.masks.pop(0)
+        return None if mask is None else Ended(mask, self.cut)
 
 
 def bump() -> Grey:
@@ -94,6 +96,70 @@ def test_a_deep_click_asks_again() -> None:
     np.testing.assert_array_equal(mask, other)
 
 
+def test_a_positive_click_beside_a_small_mask_extends_it() -> None:
+    """It means more of this thing; the engine, which may see a far larger one there, is not asked."""
+    first = ellipse(IMAGE, 120, 90, 16, 16)
+    answers = Answers(first)
+
+    mask = replay(SCENE, [CENTRE, Click(142, 90, positive=True)], answers)
+
+    assert mask is not None
+    assert answers.calls == [(CENTRE,)]
+    assert mask[90, 142] > 127
+    assert iou(mask, TRUTH) > iou(first, TRUTH)
+
+
+def test_after_a_negative_click_a_positive_one_extends_the_mask() -> None:
+    """The negative one rejected everything; far beside the rest, too, the engine is not asked for it again."""
+    small = ellipse(IMAGE, 30, 30, 10, 10)
+    clicks = [Click(30, 30, positive=True), Click(120, 90, positive=False), Click(60, 30, positive=True)]
+    answers = Answers(np.full_like(TRUTH, 255), small)
+
+    mask = replay(SCENE, clicks, answers)
+
+    assert mask is not None
+    assert answers.calls == [tuple(clicks[:1]), tuple(clicks[:2])]
+    assert not contradicts(mask, clicks[-1])
+
+
+def test_a_negative_click_asks_for_a_part() -> None:
+    """An answer of which more than a fifth lies outside the mask is another object, so the mask is edited."""
+    clicks = [Click(30, 30, positive=True), Click(120, 90, positive=False)]
+    elsewhere = np.maximum(ellipse(IMAGE, 30, 30, 20, 20), ellipse(IMAGE, 200, 150, 30, 30))
+    first = np.maximum(TRUTH, ellipse(IMAGE, 30, 30, 20, 20))
+
+    mask = replay(SCENE, clicks, Answers(first, elsewhere))
+
+    assert mask is not None
+    assert (mask <= first).all()
+
+
+@pytest.mark.parametrize(("cut", "is_taken"), [(0.0, True), (0.9, False)])
+def test_an_answer_that_its_view_cut_off_loses_to_an_edit(cut: float, *, is_taken: bool) -> None:
+    """A part with straight edges is no object, and the edit takes the ball away."""
+    other = ellipse(IMAGE, 30, 30, 20, 20)
+    half = other.copy()
+    half[:30] = 0
+    clicks = [Click(30, 35, positive=True), Click(120, 90, positive=False)]
+
+    mask = replay(SCENE, clicks, Answers(np.maximum(TRUTH, other), half, cut=cut))
+
+    assert mask is not None
+    assert np.array_equal(mask, half) == is_taken
+    assert (mask[15:25, 25:35] > 127).all() == (not is_taken)
+
+
+def test_a_negative_click_beside_the_core_takes_a_part_away() -> None:
+    """An answer with a tenth of the mask would take the object, so the mask is edited."""
+    clicks = [CENTRE, Click(120, 62, positive=False)]
+    tiny = ellipse(IMAGE, 120, 90, 12, 12)
+
+    mask = replay(SCENE, clicks, Answers(TRUTH, tiny))
+
+    assert mask is not None
+    assert np.count_nonzero(mask) > 0.5 * np.count_nonzero(TRUTH)
+
+
 def test_a_click_that_agrees_changes_nothing() -> None:
     """The mask is right there already."""
     answers = Answers(TRUTH)
@@ -145,9 +211,9 @@ def test_negative_clicks_alone_find_nothing() -> None:
 def masks_after_each(clicks: Sequence[Click], *, with_previous: bool) -> list[Grey]:
     """Return the masks after 1, 2, ... clicks; the engine answers each with a disc around its last positive click."""
 
-    def answer(known: Sequence[Click]) -> Grey:
+    def answer(known: Sequence[Click]) -> Ended:
         last = [click for click in known if click.positive][-1]
-        return np.maximum(TRUTH, ellipse(IMAGE, int(last.x), int(last.y), 12, 12))
+        return Ended(np.maximum(TRUTH, ellipse(IMAGE, int(last.x), int(last.y), 12, 12)), 0.0)
 
     masks: list[Grey] = []
     for count in range(1, len(clicks) + 1):
