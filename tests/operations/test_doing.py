@@ -327,11 +327,13 @@ async def test_forgetting_a_user_without_jobs_is_fine(operator: Operator, desk: 
 
 
 @pytest.mark.parametrize("owner", ["", "*", ">", "ann.>", "ann bob"])
-async def test_forgetting_refuses_a_name_that_is_none(operator: Operator, desk: Desk, owner: str) -> None:
-    """Otherwise an empty variable or a wildcard deletes the data of everyone."""
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+async def test_forgetting_refuses_a_name_that_is_none(operator: Operator, desk: Desk, shell: str, owner: str) -> None:
+    """Otherwise an empty variable or a wildcard deletes the data of everyone, in a shell that does not know a test."""
     await desk.submit("j1", user="ann")
+    (operator.folder / "recipe").write_text(recipes()["forget-user"])
 
-    code, _, error = await operator.result(recipes()["forget-user"], OWNER=owner)
+    code, _, error = await operator.result(f"{shell} recipe", OWNER=owner)
 
     assert (code, error) == (1, "Set OWNER to the name of one owner.\n")
     assert await desk.bus.get(JOB_LOG, 1) is not None
