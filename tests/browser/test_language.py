@@ -21,7 +21,7 @@ DROP = """
   const dataTransfer = new DataTransfer();
   for (const [name, text] of files) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    dataTransfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+    dataTransfer.items.add(new File([bytes], name, { type: name.endsWith(".jpg") ? "image/jpeg" : "text/plain" }));
   }
   canvas.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
 }
@@ -99,6 +99,15 @@ async def test_several_dropped_files_are_a_queue(studio: Studio) -> None:
     await studio.page.get_by_role("button", name="The original, coffee").click()
 
     await studio.shows("coffee")
+
+
+async def test_a_file_among_photos_that_is_no_image_is_counted(studio: Studio) -> None:
+    """It vanished without a word; the photo is opened as without it."""
+    photo = base64.b64encode((SAMPLES / "cat.jpg").read_bytes()).decode()
+    await studio.canvas().evaluate(DROP, [("notes.txt", "dGV4dA=="), ("cat.jpg", photo)])
+    await studio.shows("cat")
+
+    await studio.says("Files that this browser cannot show as images: 1.")
 
 
 async def test_a_click_on_nothing_is_a_hint(studio: Studio) -> None:

@@ -29,9 +29,9 @@ addEventListener("error", (event) => notices.fail(event.error));
 addEventListener("unhandledrejection", (event) => notices.fail(event.reason));
 
 const intake = new Intake(
-  ([file, ...others], on) => {
+  ([file, ...further], on, others) => {
     open(() => file, file.name || t("photo"), paneOf(on));
-    studio.queue(others);
+    studio.queue(further, others);
   },
   (error) => notices.fail(error),
 );

@@ -148,9 +148,10 @@ export class Studio extends EventTarget {
   /**
    * Keep further photos in the strip, in their order. They are opened one at a time: each takes its pixels' memory.
    * @param {File[]} files
+   * @param {number} others  files that came with them and are no images
    */
-  async queue(files) {
-    let failed = 0;
+  async queue(files, others) {
+    let failed = others;
     for (const file of files) {
       try {
         await this.timeline.queue(file);

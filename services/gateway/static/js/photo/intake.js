@@ -4,7 +4,7 @@ import { byId } from "../page/dom.js";
 import { PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
 
-/** Calls `take` with the files and, for a drop, the target element. */
+/** Calls `take` with the images, for a drop the target element, and the number of files that are no images. */
 export class Intake {
   #input = byId("file", HTMLInputElement);
   #target = byId("drop-target", HTMLElement);
@@ -13,7 +13,7 @@ export class Intake {
   #asker = null;
 
   /**
-   * @param {(files: File[], on: Element | null) => void} take
+   * @param {(images: File[], on: Element | null, others: number) => void} take
    * @param {(error: unknown) => void} fail
    */
   constructor(take, fail) {
@@ -71,7 +71,7 @@ export class Intake {
    */
   #accept(files, on) {
     const images = [...(files ?? [])].filter(({ type }) => !type || type.startsWith("image/"));
-    if (images.length) this.take(images, on);
+    if (images.length) this.take(images, on, (files?.length ?? 0) - images.length);
     else if (files?.length) this.fail(new PlainError(t("This file is not an image; choose a JPEG, PNG or WebP.")));
   }
 }
