@@ -81,6 +81,7 @@ async def remove(studio: Studio, y: int) -> None:
 
 async def is_version(studio: Studio, number: int) -> None:
     """Wait until this version is the photo to edit; 0 is the photo as it was opened."""
+    await expect(studio.page.locator("body")).to_have_attribute("data-view", "edit")
     await expect(studio.facts).to_contain_text(re.compile(rf"version {number}$" if number else r"\d$"))
 
 
@@ -123,6 +124,7 @@ async def test_an_edit_of_an_earlier_version_is_a_branch(studio: Studio) -> None
     await studio.originals.click()
     await is_version(studio, 0)
     await remove(studio, 320)
+    await expect(studio.facts).to_contain_text("version 3")  # its number, not that of what was edited
     await studio.shoot("branch")
 
     await expect(studio.film).to_have_count(3)

@@ -297,6 +297,7 @@ export class Studio extends EventTarget {
     this.workspace.setView(view);
     if (view !== "work") this.progress.hide();
     this.markFrame();
+    this.tellPhoto();
   }
 
   /** Mark what is on the stage in the strip. */
@@ -325,10 +326,11 @@ export class Studio extends EventTarget {
     }
   }
 
-  /** Show the name, size and version of the photo on the stage. */
+  /** Show the name, size and version of the photo on the stage, or of its result. */
   tellPhoto() {
     const { photo } = this.workspace.photo;
-    const { roll, entry } = this.timeline;
+    const { roll } = this.timeline;
+    const entry = this.view === "result" ? this.history.find(this.shown) : this.timeline.entry;
     if (!photo || !roll) return;
     const version = entry ? ` · ${t("version {number}", { number: entry.number })}` : "";
     for (const id of ["photo-facts", "stage-facts"]) {
