@@ -5,7 +5,7 @@ PY := $(BIN)/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup models mcp run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers tools lock
+.PHONY: help setup models mcp run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers lint tools lock
 
 help:
 	@echo "make setup           virtual environment and model weights"
@@ -15,6 +15,7 @@ help:
 	@echo "make run-https       the same, and https://localhost:8443 with HTTP/2"
 	@echo "make demo            edit the sample photos through the running system, results in demo-out/"
 	@echo "make test            lint, types and tests"
+	@echo "make lint            ruff and mypy"
 	@echo "make test-all        the same, the chaos tests, and the next two"
 	@echo "make test-models     the GPU engines on the CPU with tiny models; installs torch, several GB, into its own venv"
 	@echo "make test-containers build and run the images as compose.yaml says; on Debian 12 as root, without Docker"
@@ -55,19 +56,38 @@ run-https: .venv/.https
 demo: setup
 	@$(PY) -m services.demo $(ARGS)
 
-SUITES := unit contract integration operations deploy e2e browser
+# The suites that wait longest come first, and many short files last: they fill the gaps.
+SUITES := e2e browser operations integration contract deploy unit
 # Tests wait more than they compute. A file's tests stay in one process and in order.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
-test test-all: setup .venv/.dev tools
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+test: setup .venv/.dev tools lint
+	$(PY) -m pytest $(PARALLEL) --cov --cov-report= $(addprefix tests/,$(SUITES)) $(ARGS)
+	@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %"
+
+# The tests of the models compute while others wait, with the lowest priority. Containers have the machine to themselves.
+# When lint or the tests that wait fail, the others are stopped: the last line is the summary of the tests that failed.
+test-all: setup .venv/.dev tools
+	@log=$$(mktemp); $(MAKE) --no-print-directory test-beside >$$log 2>&1 & beside=$$!; \
+	trap "kill $$beside 2>/dev/null; rm $$log" EXIT; trap "exit 1" INT TERM; \
+	$(MAKE) --no-print-directory lint test-waiting || exit 1; \
+	wait $$beside || failed=1; cat $$log; exit $${failed:-0}
+	@$(MAKE) --no-print-directory test-containers
+
+lint: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PY) -m pytest $(PARALLEL) $(if $(filter test,$@),--cov --cov-report=) $(addprefix tests/,$(SUITES) $(if $(filter test-all,$@),chaos)) $(ARGS)
-	$(if $(filter test,$@),@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %")
-	$(if $(filter test-all,$@),@$(MAKE) --no-print-directory test-models test-containers)
 
+test-waiting: .venv/.dev
+	$(PY) -m pytest $(PARALLEL) tests/chaos $(addprefix tests/,$(SUITES)) $(ARGS)
+
+test-beside:
+	@nice -n 10 $(MAKE) --no-print-directory test-models MODELS_PARALLEL=
+	@nice -n 10 $(PY) -m tests.containers.driver --only-build
+
+MODELS_PARALLEL := -n 2 --dist loadfile
 test-models: setup .venv-models/.made
-	.venv-models/bin/python -m pytest -n 2 --dist loadfile tests/models $(ARGS)
+	.venv-models/bin/python -m pytest $(MODELS_PARALLEL) tests/models $(ARGS)
 
 test-containers: setup .venv/.dev
 	@$(PY) -m tests.containers.driver $(ARGS)

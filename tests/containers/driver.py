@@ -1,4 +1,4 @@
-"""Build the images and run the container tests: `python -m tests.containers.driver`.
+"""Build the images and run the container tests: `python -m tests.containers.driver`; `--only-build` runs no tests.
 
 The tests run in namespaces of their own, for mounts, network and processes: ports 80 and 443 are free in there, what
 they leave behind ends with them, and nothing of it can be seen from outside. Arguments go to pytest.
@@ -29,6 +29,7 @@ PACKAGES = {  # of Debian, each with a file by which it is known to be there
     "iptables": "/usr/sbin/iptables",
     "iproute2": "/bin/ip",
 }
+_ONLY_BUILD = "--only-build"
 _NAMESPACES = ("--mount", "--propagation=private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -72,16 +73,8 @@ def become(command: list[str], **variables: str) -> NoReturn:
     os.execvpe(command[0], command, {**os.environ, **variables})  # noqa: S606 (no shell is wanted)
 
 
-def main(arguments: list[str]) -> None:
-    """Prepare, then become pytest."""
-    tests = [sys.executable, "-m", "pytest", "tests/containers", *arguments]
-    os.chdir(ROOT)
-    if (why_not := obstacle()) is not None:
-        if os.environ.get("CI"):
-            sys.exit(why_not)
-        become(tests, CONTAINERS_OBSTACLE=why_not)
-    install()
-    claim()
+def build() -> None:
+    """Build what has changed since the last time."""
     engine = Engine()
     engine.configure()
     engine.clear()
@@ -89,6 +82,23 @@ def main(arguments: list[str]) -> None:
     say("Building the images, three minutes the first time")
     build_all(engine)
     say(f"Built in {time.monotonic() - began:.0f} s")
+
+
+def main(arguments: list[str]) -> None:
+    """Prepare, then become pytest."""
+    tests = [sys.executable, "-m", "pytest", "tests/containers", *arguments]
+    os.chdir(ROOT)
+    if (why_not := obstacle()) is not None:
+        if os.environ.get("CI"):
+            sys.exit(why_not)
+        if _ONLY_BUILD in arguments:
+            sys.exit(0)
+        become(tests, CONTAINERS_OBSTACLE=why_not)
+    install()
+    claim()
+    build()
+    if _ONLY_BUILD in arguments:
+        return
     # The names that Podman's DNS server knows are on a disk of their own: those of an earlier run would lead nowhere.
     # Whatever loses its parent becomes a child of catatonit, not of pytest, and is not left as a zombie.
     names = "mkdir -p /run/containers && mount -t tmpfs names /run/containers"
