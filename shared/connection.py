@@ -163,6 +163,9 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
     logged: set[str] = set()  # since the connection was lost: the client makes four attempts a second
 
     async def on_error(error: Exception) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # asyncio.wait_for lost it: it came with this error (Python < 3.12)
+            raise asyncio.CancelledError
         refusal = _refusal(error, settings)
         if refusal is not None and not was_accepted:
             raise ConfigError(refusal) from error  # ends the client's attempts

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared import subjects
+from shared.bus import open_bus
 from shared.errors import TooLarge, Unavailable
-from tests.waiting import wait_until
+from shared.settings import NatsSettings
+from tests.ports import HOST, free_port
+from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from services.stack.nats_server import NatsServer
@@ -31,6 +35,22 @@ async def test_a_broker_that_is_away_is_told_of_once(
         assert describe() == times
         await nats_server.start()
         await wait_until(bus.up.is_set, "it is back")
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_stop_ends_the_first_attempt_to_connect(turns: int) -> None:
+    """In whichever turn of the event loop it comes, also in that in which the broker's machine refuses."""
+    nobody = NatsSettings(url=f"nats://{HOST}:{free_port()}")
+
+    async with asyncio.timeout(PATIENCE_S):
+        async with open_bus(nobody, "test", wait=False) as bus:
+            for _ in range(turns):
+                turn = asyncio.get_running_loop().create_future()
+                asyncio.get_running_loop().call_soon(turn.set_result, None)
+                await turn
+
+    assert bus.opening is not None
+    assert bus.opening.cancelled()
 
 
 async def test_one_of_a_group_receives_a_message(bus: Bus) -> None:
