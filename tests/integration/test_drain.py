@@ -13,7 +13,7 @@ from shared.errors import Unavailable
 from shared.messages import DrainReply, DrainRequest, WorkerAbilities
 from shared.reading import read
 from tests.running import script
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 async def drain(bus: Bus, worker: str) -> DrainReply:
     """Drain a worker as an operator does."""
-    return await rpc.call(bus, subjects.drain(worker), DrainRequest(), DrainReply, timeout_s=5)
+    return await rpc.call(bus, subjects.drain(worker), DrainRequest(), DrainReply, timeout_s=PATIENCE_S)
 
 
 async def metadata(bus: Bus) -> dict[str, str]:
     """Return the metadata that `nats micro info` shows of the only worker."""
-    answer = await bus.request("$SRV.INFO.a100worker", b"", timeout_s=5, headers={})
+    answer = await bus.request("$SRV.INFO.a100worker", b"", timeout_s=PATIENCE_S, headers={})
     found: dict[str, str] = json.loads(answer.data)["metadata"]
     return found
 
@@ -102,6 +102,7 @@ async def test_a_worker_that_stops_is_not_a_lost_one(desk: Desk, bus: Bus) -> No
         workers.note(abilities)
 
     async with desk.manager(), bus.subscribe(subjects.WORKERS, receive):
+        await bus.client.flush()  # the worker publishes on another connection
         async with desk.worker(name="w1"):
             await wait_until(lambda: "ready" in heard, "the worker has announced itself")
             there = workers.instances()

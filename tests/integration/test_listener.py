@@ -163,7 +163,7 @@ async def test_a_start_that_waits_for_the_broker_has_nothing_to_drain(name: str)
     settings = settings_type(nats=nobody, probe=ProbeSettings(port=port), drain_s=3600)
     running = asyncio.create_task(service.run(settings, stop), name=name)
     try:
-        async with Prober(base_url=f"http://{HOST}:{port}", timeout=10) as prober:
+        async with Prober(base_url=f"http://{HOST}:{port}", timeout=PATIENCE_S) as prober:
             await prober.until("/startupz", STARTING)
         stop.set()
         await wait_until(running.done, "it has ended")
@@ -207,7 +207,7 @@ async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settin
 async def said_to(request: bytes) -> bytes:
     """Return the whole answer of a listener to these bytes."""
     port = free_port()
-    async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(10):
+    async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)
         writer.write_eof()
@@ -238,7 +238,7 @@ async def test_whatever_is_sent_is_answered(request_bytes: bytes, status: bytes)
 async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
     """A connection that only waits is cut when the service stops."""
     port = free_port()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(b"GET ")

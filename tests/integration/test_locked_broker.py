@@ -149,7 +149,7 @@ async def test_a_connection_to_a_silent_broker_is_closed(keys: Keys, node: Node)
             plain = bus.client._transport._bare_io_writer.transport  # type: ignore[union-attr]  # noqa: SLF001
             os.kill(node.pid, signal.SIGSTOP)
 
-        await wait_until(lambda: plain.get_extra_info("socket").fileno() == -1, "the socket is closed", timeout_s=5)
+        await wait_until(lambda: plain.get_extra_info("socket").fileno() == -1, "the socket is closed", timeout_s=25)
     finally:
         os.kill(node.pid, signal.SIGCONT)
 

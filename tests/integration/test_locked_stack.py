@@ -226,7 +226,7 @@ async def present(bus: Bus) -> set[str]:
     answers = await bus.client.subscribe(inbox)
     await bus.client.publish("$SRV.PING", b"", reply=inbox)
     while len(names) < sum(bool(duties.serves) for duties in DUTIES.values()):
-        names.add(json.loads((await answers.next_msg(5)).data)["name"])
+        names.add(json.loads((await answers.next_msg(PATIENCE_S)).data)["name"])
     await answers.unsubscribe()
     return names
 

@@ -143,6 +143,7 @@ async def test_who_moves_on_cancels_the_work(client: Client, bus: Bus, photo: st
         cancelled.append(message.subject)
 
     async with bus.subscribe(subjects.SEG_CANCEL, note):
+        await bus.client.flush()  # the gateway publishes on another connection
         body = json.dumps({"image": photo, "point": [60, 5]}).encode()
         _, writer = await asyncio.open_connection(HOST, client.port)
         head = b"POST /v1/masks/preview HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
