@@ -81,6 +81,25 @@ async def test_a_result_that_has_expired(edited: Studio) -> None:
     await expect(edited.film).to_have_attribute("data-status", "expired")
 
 
+async def test_a_result_that_expires_while_it_is_shown(edited: Studio) -> None:
+    """The page still has its pixels: the download is a PNG, with a sentence. So it is while the server is away."""
+    server = edited.page.context.request
+    (job,) = (await (await server.get(f"{edited.url}/v1/jobs?limit=1")).json())["jobs"]
+    assert (await server.delete(f"{edited.url}/v1/jobs/{job['id']}?purge=true")).status == 204
+    for away in (False, True):
+        await edited.page.context.set_offline(offline=away)
+        async with edited.page.expect_download() as download:
+            await edited.download.click()
+        saved = await download.value
+
+        assert saved.suggested_filename == "rocket-balanced.png"
+        with Image.open(await saved.path()) as picture:
+            assert (picture.format, picture.size) == ("PNG", (640, 427))
+        await edited.says("The server could not send the picture in this format; it was saved as PNG.")
+        await edited.button("Dismiss").click()
+    await edited.page.context.set_offline(offline=False)
+
+
 async def test_a_photo_that_the_server_has_lost(edited: Studio) -> None:
     """The photo on the stage does not change."""
     await remembers(edited, image=UNKNOWN_PHOTO)

@@ -2,7 +2,7 @@
 
 import { byId, create } from "../page/dom.js";
 import { t } from "../page/texts.js";
-import { readRendition } from "../server/api.js";
+import { ApiError, readRendition } from "../server/api.js";
 import { WORDS } from "../edit/tasks.js";
 
 /**
@@ -105,14 +105,29 @@ export class Download {
   /** @param {Entry} entry */
   async #fetchAndSave(entry) {
     try {
-      const bytes = this.#format.hidden
-        ? await (this.#shown?.read() ?? this.studio.vault.result(entry.id))
-        : await readRendition(entry.id, this.#format.value);
+      const bytes = await this.#read(entry);
       const url = URL.createObjectURL(bytes);
       create("a", { href: url, download: fileName(entry, bytes.type) }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser reads it after the click
     } catch (error) {
       this.studio.notices.fail(error);
+    }
+  }
+
+  /**
+   * The picture in the chosen format; as PNG if the server is away or has forgotten it, and the browser has it.
+   * @param {Entry} entry
+   */
+  async #read(entry) {
+    const own = () => this.#shown?.read() ?? this.studio.vault.result(entry.id);
+    if (this.#format.hidden) return own();
+    try {
+      return await readRendition(entry.id, this.#format.value);
+    } catch (error) {
+      if (!(error instanceof ApiError && (error.isGone || error.code === "offline"))) throw error;
+      const bytes = await own();
+      this.studio.notices.tell(t("The server could not send the picture in this format; it was saved as PNG."));
+      return bytes;
     }
   }
 

@@ -171,6 +171,8 @@ export const GERMAN = {
     "Dieser Browser behält hier keine Bearbeitungen; laden Sie herunter, was Sie brauchen, bevor Sie die Seite schließen.",
   "The browser has no room left; download what you need, or forget earlier edits.":
     "Der Browser hat keinen Platz mehr; laden Sie herunter, was Sie brauchen, oder vergessen Sie frühere Bearbeitungen.",
+  "The server could not send the picture in this format; it was saved as PNG.":
+    "Der Server konnte das Bild nicht in diesem Format senden; es wurde als PNG gespeichert.",
   "Files that this browser cannot show as images: {count}.": "Dateien, die dieser Browser nicht als Bilder zeigen kann: {count}.",
   "Photos that wait in the strip below: {count}.": "Fotos, die im Streifen unten warten: {count}.",
   "The edit has ended.": "Die Bearbeitung ist zu Ende.",
