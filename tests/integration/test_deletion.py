@@ -224,6 +224,24 @@ async def test_a_deleted_job_leaves_a_tombstone(house: House, worker: WorkerByHa
     await bytes_go(bus, "results")
 
 
+async def test_a_deletion_that_was_interrupted_is_finished_by_the_next(
+    house: House, worker: WorkerByHand, bus: Bus
+) -> None:
+    """The gateway was killed behind the tombstone: the owner is told that the job is deleted, and then it is."""
+    job_id = await submit(house.alice, prompt="the secret wish")
+    await worker.queue(job_id)
+    await worker.finish(job_id, RESULT)
+    await bus.publish(subjects.purged_job("alice", job_id), b"deleted")
+    path = f"/v1/jobs/{job_id}"
+    foreign = (await house.bob.delete(path, params={"purge": "true"})).status_code
+    stored = await chunks(bus, "results")
+    answer = await house.alice.delete(path, params={"purge": "true"})
+
+    assert (foreign, stored, answer.status_code) == (404, 1, 410)
+    assert await bus.first(JOB_LOG, subjects.submissions_of(job_id)) is None
+    await bytes_go(bus, "results")
+
+
 async def test_the_key_of_a_deleted_job_is_gone(house: House, worker: WorkerByHand) -> None:
     """It neither runs the job again nor stands for another one."""
     order, key = await removal(house.alice), {"Idempotency-Key": "k1"}

@@ -6,10 +6,12 @@ What remains for a week is a tombstone and, out of reach, the times and the hash
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.gateway.core.debug_sessions import list_sessions
 from shared import subjects
+from shared.errors import JobDeleted, NotFound
 from shared.job_events import load_submission
 from shared.messages import Done
 from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.core.jobs import Jobs
     from services.gateway.core.stores import Stores
     from shared.bus import Bus
+    from shared.messages import JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +30,24 @@ async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores,
     """Delete a job of this owner; one that has not ended is cancelled first.
 
     The tombstone is stored before anything is deleted: a submission with the same Idempotency-Key reads the log and
-    then the tombstone, so it finds one of them. Raises NotFound, JobDeleted, BrokerUnavailable.
+    then the tombstone, so it finds one of them. A deletion that was interrupted is finished by the next one. Raises
+    NotFound, JobDeleted, BrokerUnavailable.
     """
-    await jobs.cancel(owner, job_id)
-    record = await jobs.find(owner, job_id)
+    try:
+        await jobs.cancel(owner, job_id)
+        record = await jobs.find(owner, job_id)
+    except JobDeleted:
+        with suppress(NotFound):  # its record has expired, and its data before
+            await _delete_data(bus, ownership, stores, owner, await jobs.find(owner, job_id, even_deleted=True))
+        raise
     await bus.publish(subjects.purged_job(owner, job_id), b"deleted")
+    await _delete_data(bus, ownership, stores, owner, record)
+    log.info("job.deleted", extra={"job_id": job_id})
+
+
+async def _delete_data(bus: Bus, ownership: Ownership, stores: Stores, owner: str, record: JobRecord) -> None:
+    """Delete all that a job has stored; what is gone already is no error. Raises BrokerUnavailable."""
+    job_id = record.job_id
     await stores.remove_results(
         record.user, job_id, record.ended.result.sha256 if isinstance(record.ended, Done) else None
     )
@@ -42,4 +58,3 @@ async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores,
     submission = await load_submission(bus, record)
     if submission is not None:
         await bus.delete(JOB_LOG, submission.seq)
-    log.info("job.deleted", extra={"job_id": job_id})

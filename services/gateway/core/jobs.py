@@ -158,10 +158,10 @@ class Jobs:
         """Return the job's submission, None if it has expired in the log. Raises BrokerUnavailable."""
         return read_or_skip(JobSubmit, await load_submission(self._bus, record))
 
-    async def find(self, owner: str, job_id: str) -> JobRecord:
+    async def find(self, owner: str, job_id: str, *, even_deleted: bool = False) -> JobRecord:
         """Return the state of the owner's job.
 
-        Raises NotFound (also for a job of another owner), JobDeleted, BrokerUnavailable.
+        Raises NotFound (also for a job of another owner), JobDeleted unless `even_deleted`, BrokerUnavailable.
         """
         try:
             deleted, record = await asyncio.gather(
@@ -169,7 +169,7 @@ class Jobs:
             )
         except BadMessage:
             deleted, record = False, None
-        if deleted:
+        if deleted and not even_deleted:
             raise JobDeleted("You have deleted this job.")
         if record is None:
             raise NotFound("This job is unknown or has expired.")
