@@ -34,7 +34,7 @@ CACHED_S = 12.0  # a gateway looks at its streams every ten seconds
 
 @dataclass(frozen=True)
 class Cause:
-    """A cause of failures on the way back to 0.1.0 that docs/deploy.md names."""
+    """A cause of failures beside 0.1.0 that docs/deploy.md names."""
 
     sentence: str
     phase: str
@@ -56,6 +56,7 @@ NAMED = (
         "message broker is not available",
     ),
     Cause("a gateway of 0.1.0 cannot read the end of a job of a newer worker", "old", "409", "still running"),
+    Cause("the list is late beside two job managers", "jobmanager", "it lacks", "which is done"),
 )
 
 
