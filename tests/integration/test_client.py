@@ -72,6 +72,14 @@ async def hang(reader: StreamReader, writer: StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
+async def test_a_chunk_of_a_picture_is_read_in_few_steps() -> None:
+    """The client's own limit is 32 KiB."""
+    async with broker(answer_pings) as address, open_bus(settings(address), "reader") as bus:
+        reader: Any = vars(bus.client._transport)["_io_reader"]  # noqa: SLF001 (the client does not show it)
+
+    assert vars(reader)["_limit"] == 256 * 1024
+
+
 async def test_a_broker_that_refuses_is_hung_up_on() -> None:
     """Before it is asked again, though it keeps the connection open itself: else sockets would pile up."""
     callers: asyncio.Queue[StreamReader] = asyncio.Queue()
