@@ -17,6 +17,7 @@ from services.imageutils.settings import Settings
 from services.imageutils.signing import RECEIPT_LABEL
 from shared import rpc, subjects
 from shared.image_codec import encode_png
+from shared.marks import mark_result
 from shared.messages import HealthReply, HealthRequest
 from shared.settings import NatsSettings
 from shared.source_types import SourceType
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bus import Bus
+    from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
     from tests.gateway import Client, WorkerByHand
 
@@ -80,6 +82,31 @@ async def test_a_download_names_its_receipt_and_the_receipt_the_result(client: C
         assert again.content == answer.content
     assert plain.content == result
     assert b"c2pa" not in plain.content
+
+
+async def test_a_result_that_made_room_is_signed(
+    client: Client, worker: WorkerByHand, bus: Bus, images: NatsImageStore
+) -> None:
+    """Its copy among the images of the owner serves, and a result that is assembled."""
+
+    async def is_needed() -> bool:
+        return False
+
+    photo = np.random.default_rng(4).integers(0, 256, (48, 64, 3), np.uint8)
+    edited = photo.copy()
+    edited[5:15, 3:23] = 7
+    patch = await images.put("results", encode_png(edited[5:15, 3:23]))
+    for is_copied in (False, True):
+        job_id = await submit(client, image=await upload(client, encode_png(photo)))
+        result = await worker.finish(job_id, encode_png(edited), patch)
+        await mark_result(bus, "local", job_id, result)
+        if is_copied:
+            await upload(client, encode_png(edited))
+        await images.remove("results", result.sha256, is_needed)
+        answer = await client.get(f"/v1/jobs/{job_id}/result", params={"format": "png"})
+
+        assert answer.status_code == 200
+        assert read("image/png", answer.content)[0] == "Valid"
 
 
 async def test_health_states_the_end_of_the_certificate(bus: Bus) -> None:
