@@ -1,4 +1,4 @@
-"""Drafts for a drawn box: its salient part in two views, and GrabCut in the whole box.
+"""Drafts for a drawn box: its salient part in two views, in their mean, and GrabCut in the whole box.
 
 The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`rate`). A mask that runs
 over a drawn side ends at the strongest edge near it, never at the side itself.
@@ -30,6 +30,7 @@ _WIDE_MARGIN = 0.3  # the same for a wider view: a part of a thing may only be s
 _BACKGROUND = 0.05  # share of the box's long side beyond that margin: background for GrabCut's model
 _CORE = 0.93  # share of the box's sides: a mask that runs over a side ends between this core and the margin
 _OVAL = 0.85  # share of the box's sides: the ellipse that GrabCut starts from
+_SLACK = 0.1  # share of the box's sides: boxes are drawn too tight, so a mask that ends so near outside fits
 _ROUND = 8  # exponent of the superellipse that bounds core and margin: curved, and it contains the box's corners
 _CUT_COST = 0.25
 _NEAR = np.ones((3, 3), np.uint8)
@@ -40,7 +41,10 @@ _CENTRAL = 0.1  # share of each side outside the central box
 
 
 def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
-    """Yield the salient part in a close view and in a wider one, and GrabCut in the whole box."""
+    """Yield the salient part in a close view, in a wider one and in their mean, then GrabCut by colours alone.
+
+    These start from an ellipse in the box and from all of it.
+    """
     frame = Frame.fit(box.with_margin((_MARGIN + _BACKGROUND) * box.long_side + 2, scene.limits), WORK_PX)
     inside = _area(frame, box)
     if inside.all():  # leaves no background for GrabCut's model
@@ -50,7 +54,10 @@ def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
     yield from _draft_salient(scene, frame, box, close)
     if wide != close:
         yield from _draft_salient(scene, frame, box, wide)
-    yield Draft(frame, _label_oval(frame, box, _area(frame, close)), _PLAIN_SCORE, box=box, spare=True)
+    yield from _draft_mean(scene, frame, box, (close, wide))
+    yield Draft(frame, _label_oval(frame, box, _area(frame, close)), _PLAIN_SCORE, box=box, is_plain=True)
+    whole = np.where(inside, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_BGD))
+    yield Draft(frame, whole, _PLAIN_SCORE, box=box, is_plain=True, is_bounded=True)
 
 
 def _draft_salient(scene: Scene, frame: Frame, box: Box, view: Box) -> Iterator[Draft]:
@@ -62,6 +69,22 @@ def _draft_salient(scene: Scene, frame: Frame, box: Box, view: Box) -> Iterator[
         chosen = np.where(inside, chosen, _follow(chosen, prior))
         labels = trimap.from_saliency(prior, chosen)
         labels[~inside & (chosen == 0)] = cv2.GC_BGD
+        yield Draft(frame, labels, float(prior[chosen > 0].mean()) / 255, box=box)
+
+
+def _draft_mean(scene: Scene, frame: Frame, box: Box, views: tuple[Box, Box]) -> Iterator[Draft]:
+    """Yield the part that is salient on average, with an outline that may move through the whole close view.
+
+    Where the views see only a piece of the object, or too much, its colours decide.
+    """
+    close, wide = (scene.predict_saliency(view, frame) for view in views)
+    prior = np.asarray(cv2.addWeighted(close, 0.5, wide, 0.5, 0), np.uint8)
+    chosen = binary(_area(frame, box) & (prior > SALIENT))
+    if chosen.any():
+        near = _area(frame, views[0])
+        labels = trimap.from_saliency(prior, chosen)
+        labels[near & (labels == cv2.GC_BGD)] = cv2.GC_PR_BGD
+        labels[~near] = cv2.GC_BGD
         yield Draft(frame, labels, float(prior[chosen > 0].mean()) / 255, box=box)
 
 
@@ -81,9 +104,20 @@ def central_box(window: Box) -> Box:
 
 
 def measure_fit(mask: Grey, box: Box) -> float:
-    """Return the intersection over union, 0 to 1, of the mask's bounding box and a drawn box."""
+    """Return the intersection over union, 0 to 1, of the mask's bounding box and a drawn box.
+
+    Reaching over a side by up to a tenth costs nothing.
+    """
     own = bbox(mask)
-    return 0.0 if own is None else own.measure_overlap(box)
+    if own is None:
+        return 0.0
+    across, down = _SLACK * box.width, _SLACK * box.height
+    return Box(
+        box.x0 if 0 < box.x0 - own.x0 <= across else own.x0,
+        box.y0 if 0 < box.y0 - own.y0 <= down else own.y0,
+        box.x1 if 0 < own.x1 - box.x1 <= across else own.x1,
+        box.y1 if 0 < own.y1 - box.y1 <= down else own.y1,
+    ).measure_overlap(box)
 
 
 def rate(ended: Ended, box: Box) -> float:
@@ -107,6 +141,13 @@ def end_at_edges(pixels: Rgb, mask: Grey, frame: Frame, box: Box) -> Ended:
     outline = np.asarray(cv2.morphologyEx(ended, cv2.MORPH_GRADIENT, _NEAR))
     cut = cv2.bitwise_and(outline, cv2.erode(mask, _NEAR, iterations=2))
     return Ended(ended, cv2.countNonZero(cut) / max(1, cv2.countNonZero(outline)))
+
+
+def measure_contact(mask: Grey, frame: Frame, box: Box) -> float:
+    """Return the share of a mask's outline that lies along the sides of a box, 0 to 1."""
+    outline = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _NEAR))
+    sides = cv2.dilate(binary(~_area(frame, box)), _NEAR)
+    return cv2.countNonZero(cv2.bitwise_and(outline, sides)) / max(1, cv2.countNonZero(outline))
 
 
 def _flood(pixels: Rgb, markers: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -11,7 +11,6 @@ import numpy as np
 from services.segmentation import saliency
 from services.segmentation.backend import Candidate, Outlined, Prompt
 from services.segmentation.backends.grabcut import boxes, coarse, corrections, edges, salient_parts, views
-from services.segmentation.backends.grabcut.boxes import end_at_edges
 from services.segmentation.backends.grabcut.cut import cut
 from services.segmentation.backends.grabcut.hints import Clicks, Painting, Strokes
 from services.segmentation.backends.grabcut.scene import Ended, Scene
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 
 _COARSE = "The coarse method was used, because the weights of u2netp are not installed."
 _FITS = 0.9  # fit to the drawn box from which no further mask is computed
-_ANSWERS = 0.7  # rating from which the plain draft is not computed; it fills a cluttered box and so fits too well
-_PREFERENCE = 0.05  # an alternative must fit the drawn box better by this
+_PREFERENCE = 0.05  # an alternative to the first draft must fit better by this, one from colours alone by twice of it
 _SAME = 0.9  # IoU above which two masks are one answer
 _ALL = 0.97  # share of the allowed area: a larger mask separates nothing
 _MIN_AREA_PX = 12  # at work size
@@ -84,12 +82,10 @@ def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
     ratings: list[float] = []
     found: list[Candidate] = []
     for draft in boxes.make_drafts(scene, box):
-        if wanted == 1 and draft.spare and max(ratings, default=0.0) >= _ANSWERS:
-            break
         ended = _cut_and_end(scene, draft)
         if ended is not None:
             rating = boxes.rate(ended, box)
-            ratings.append(rating + (0.0 if found else _PREFERENCE))
+            ratings.append(rating + _PREFERENCE * ((not found) - draft.is_plain))
             found.append(Candidate(ended.mask, draft.score))
             if wanted == 1 and rating >= _FITS:
                 break
@@ -138,5 +134,14 @@ def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
     if taken < _MIN_AREA_PX or (taken >= _ALL * allowed and not has_model):
         return None
     scene.checkpoint()
-    hard = Ended(mask, draft.cut) if draft.box is None else end_at_edges(small, mask, draft.frame, draft.box)
+    hard = _end(draft, small, mask)
     return Ended(edges.refine(scene.image, draft.frame, small, hard.mask), hard.cut)
+
+
+def _end(draft: Draft, pixels: Rgb, mask: Grey) -> Ended:
+    """End the mask of a draft at the sides of the drawn box, if there is one."""
+    if draft.box is None:
+        return Ended(mask, draft.cut)
+    if draft.is_bounded:
+        return Ended(mask, boxes.measure_contact(mask, draft.frame, draft.box))
+    return boxes.end_at_edges(pixels, mask, draft.frame, draft.box)

@@ -55,8 +55,10 @@ class Draft:
     """The drawn box. The mask ends in it or near its sides; see `boxes.end_at_edges`."""
     cut: float = 0.0
     """How much of the border of its view the object touches, 0 to 1."""
-    spare: bool = False
-    """Needed only where the drafts before it answer the drawn box badly."""
+    is_plain: bool = False
+    """Whether it comes from colours alone; its mask fills a cluttered box and so fits too well."""
+    is_bounded: bool = False
+    """Whether the mask must end at the sides of the drawn box, also where no edge is."""
 
 
 class Ended(NamedTuple):

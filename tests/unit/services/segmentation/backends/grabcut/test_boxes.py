@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from services.segmentation.backends.grabcut.boxes import end_at_edges, make_drafts, measure_fit, rate
+from services.segmentation.backends.grabcut.boxes import end_at_edges, make_drafts, measure_contact, measure_fit, rate
+from services.segmentation.backends.grabcut.cut import run_grabcut
 from services.segmentation.backends.grabcut.scene import Draft, Ended, Scene
 from services.segmentation.geometry import Box, Frame
-from tests.unit.services.segmentation.photos import LocalFeatures, never_cancel
+from services.segmentation.masks import iou
+from tests.unit.services.segmentation.photos import LocalFeatures, ball, never_cancel
 
 if TYPE_CHECKING:
     from services.segmentation.saliency import Saliency
@@ -54,9 +56,43 @@ def test_a_part_that_only_a_wider_view_shows_is_drafted() -> None:
     """The close view has a margin of 15 pixels, and the wider one of 30; without either, the box alone is left."""
     seen, unseen = draft(Farsighted(150)), draft(Farsighted(200))
 
-    assert [one.spare for one in seen] == [False, True]
+    assert [one.is_plain for one in seen] == [False, False, True, True]
+    assert [one.is_bounded for one in seen] == [False, False, False, True]
     assert (seen[0].labels == cv2.GC_FGD).any()
-    assert [one.spare for one in unseen] == [True]
+    assert [one.is_plain for one in unseen] == [True, True]
+
+
+class HalfBlind:
+    """A network that sees the left half of the ball of `ball()` alone."""
+
+    def predict(self, image: np.ndarray, _cached: object, box: Box) -> np.ndarray:
+        """See Saliency.predict."""
+        seen = ball()[1]
+        seen[:, image.shape[1] // 2 :] = 0
+        return np.asarray(cv2.resize(seen[box.slices], (320, 320), interpolation=cv2.INTER_NEAREST))
+
+
+def test_colours_complete_an_object_that_is_half_seen() -> None:
+    """Of the drafts of the views none may leave the half; the one of their mean and the whole box may."""
+    image, truth = ball()
+    scene = Scene(image, cast("Saliency", HalfBlind()), LocalFeatures(), never_cancel)
+
+    drafts = list(make_drafts(scene, Box(74, 44, 167, 137)))
+
+    overlaps = [
+        iou(run_grabcut(one.frame.crop(image), one.labels, never_cancel), one.frame.crop(truth)) for one in drafts
+    ]
+    assert [overlap > 0.9 for overlap in overlaps] == [False, False, True, True, True]
+
+
+def test_an_outline_along_the_drawn_sides_is_no_edge() -> None:
+    """A mask that fills the box touches all sides of it, a disc hardly any."""
+    disc = np.zeros((400, 400), np.uint8)
+    cv2.circle(disc, (149, 149), 50, 255, -1)
+
+    assert measure_contact(fill(BOX), FRAME, BOX) > 0.9
+    assert measure_contact(disc[FRAME.window.slices], FRAME, BOX) < 0.3
+    assert measure_contact(fill(Box(120, 120, 180, 180)), FRAME, BOX) == 0
 
 
 def test_a_second_view_is_looked_at_only_when_it_is_asked_for() -> None:
@@ -71,7 +107,13 @@ def test_a_second_view_is_looked_at_only_when_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("own", "fit"),
-    [(BOX, 1.0), (Box(100, 100, 150, 200), 0.5), (Box(100, 100, 200, 225), 0.8), (Box(0, 0, 50, 50), 0.0)],
+    [
+        (BOX, 1.0),
+        (Box(100, 100, 150, 200), 0.5),
+        (Box(100, 100, 200, 225), 0.8),
+        (Box(0, 0, 50, 50), 0.0),
+        (Box(91, 95, 210, 200), 1.0),
+    ],
 )
 def test_the_fit_is_the_overlap_of_the_boxes(own: Box, fit: float) -> None:
     """A mask that fills half of the box fits by one half."""
