@@ -103,6 +103,9 @@ class PreviewQuery(Resource):
 class MaskPreview(Resource):
     """The outline of the object that a click would select. Nothing is stored.
 
+    The engine `grabcut` outlines the whole thing here: a first click on a small distinct part, such as an eye or a
+    badge, selects that part alone. The looks that find the part cost more than a preview may.
+
     `found`: there is one. `nothing`: no object is there. `not-seen`: the engine has not seen the image yet, or cannot
     outline; a mask request makes it see the image. `superseded`: a later request of the same owner took its place.
     """
