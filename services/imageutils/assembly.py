@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from shared import deadlines, png, png_chunks
+from shared.deep_pixels import KEPT
 from shared.errors import ImageNotFound
 from shared.image_codec import decode_photo
 from shared.image_store import digest
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from shared.derived import Derived
     from shared.image_codec import Rgb, Rgba
     from shared.image_store import ImageStore
-    from shared.messages import AssembleRequest, Patch
+    from shared.messages import AssembleRequest, ImageRef, Patch
     from shared.picture_memory import PictureSlots
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Assembler:
         async with self._locks.setdefault(ref.sha256, asyncio.Lock()):
             if await self._derived.has(ref.sha256):  # also where this request waited for another one
                 return ImageReply(png=ref)
-            async with self._slots.enter(least_bytes=picture_bytes(request.base)):
+            async with self._slots.enter(least_bytes=_estimate_bytes(request.base)):
                 deadlines.check()
                 data = await self._make(request)
                 # The patch goes with its job, and the picture with the patch.
@@ -71,6 +72,11 @@ class Assembler:
             log.warning("assembly.differs", extra={"sha256": result, "patches": len(request.patches)})
             raise ImageNotFound
         return made
+
+
+def _estimate_bytes(base: ImageRef) -> int:
+    """Return the memory that an assembly takes. A result does not state its depth, so it counts as one of 16 bits."""
+    return picture_bytes(base if base.bucket == "inputs" else base.model_copy(update={"notes": [KEPT]}))
 
 
 def _decode(data: bytes) -> Rgb | Rgba | Deep:

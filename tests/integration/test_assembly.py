@@ -17,7 +17,7 @@ from services.imageutils.service import NAME, run
 from services.imageutils.settings import Settings
 from shared import subjects
 from shared.derived import Derived
-from shared.errors import ImageNotFound
+from shared.errors import ImageNotFound, TooLarge
 from shared.image_codec import encode_png, probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.marks import mark_result, unmark_result
@@ -339,3 +339,14 @@ async def test_a_deletion_during_the_assembly_is_kept(bus: Bus, images: NatsImag
         await assembler.assemble(request)
 
     assert await made(bus) == 0
+
+
+async def test_a_result_takes_the_memory_of_sixteen_bits(bus: Bus, images: NatsImageStore) -> None:
+    """It does not state its depth, as an upload does; two of 24 megapixels beside each other took 1.1 GB."""
+    request = await parts(images)
+    result = await images.put("results", await images.get("inputs", request.base.sha256))
+    assembler = Assembler(images, Derived(bus, images), PictureSlots(images, 4, 100_000))
+    with pytest.raises(TooLarge):
+        await assembler.assemble(request.model_copy(update={"base": result}))
+
+    assert (await assembler.assemble(request)).png.sha256 == request.result.sha256
