@@ -64,7 +64,8 @@ test: setup .venv/.dev tools lint
 	$(PY) -m pytest $(PARALLEL) --cov --cov-report= $(addprefix tests/,$(SUITES)) $(ARGS)
 	@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %"
 
-# The tests of the models compute while others wait, with the lowest priority. Containers have the machine to themselves.
+# The tests of the models compute in one process while others wait: with a lower priority they would exceed their time-outs.
+# Containers have the machine to themselves.
 # When lint or the tests that wait fail, the others are stopped: the last line is the summary of the tests that failed.
 test-all: setup .venv/.dev tools
 	@log=$$(mktemp); $(MAKE) --no-print-directory test-beside >$$log 2>&1 & beside=$$!; \
@@ -82,8 +83,8 @@ test-waiting: .venv/.dev
 	$(PY) -m pytest $(PARALLEL) tests/chaos $(addprefix tests/,$(SUITES)) $(ARGS)
 
 test-beside:
-	@nice -n 10 $(MAKE) --no-print-directory test-models MODELS_PARALLEL=
-	@nice -n 10 $(PY) -m tests.containers.driver --only-build
+	@$(MAKE) --no-print-directory test-models MODELS_PARALLEL=
+	@$(PY) -m tests.containers.driver --only-build
 
 MODELS_PARALLEL := -n 2 --dist loadfile
 test-models: setup .venv-models/.made
