@@ -109,7 +109,7 @@ class RandomParts:
 
     def make(self, kind: Any, checkpoint: Checkpoint, name: str, **how: Any) -> Any:
         """Return a part as `assembly.read_part` does."""
-        del kind, checkpoint, how
+        del kind, checkpoint
         match name:
             case "scheduler":
                 return tiny_qwen.make_scheduler()
@@ -123,7 +123,7 @@ class RandomParts:
                 for weight in module.parameters():
                     if weight.dim() == 2:
                         weight.mul_(0.5)
-        return module.to(torch.bfloat16)
+        return module.to(how["dtype"])
 
     def _module(self, name: str, device: torch.device) -> Any:
         torch.set_default_dtype(torch.bfloat16)

@@ -38,12 +38,14 @@ def order(seed: int = 3, **changes: Any) -> PaintRequest:
 # --- the picture --------------------------------------------------------------------------------------------------
 
 
-def test_the_picture_is_the_library_s_own(qwen: Qwen) -> None:
+@pytest.mark.parametrize("name", ["qwen", "bfloat16_qwen"])
+def test_the_picture_is_the_library_s_own(name: str, request: pytest.FixtureRequest) -> None:
     """Byte for byte: the bare pipeline gives the same picture for the same arguments."""
+    engine: Qwen = request.getfixturevalue(name)
     asked = order(adapters=["removal"])
-    ours = qwen.painter.paint(asked, Recorder())
+    ours = engine.painter.paint(asked, Recorder())
 
-    bare = qwen.painter.pipeline
+    bare = engine.painter.pipeline
     theirs = bare(
         image=[Image.fromarray(picture) for picture in asked.images],
         prompt=asked.prompt,

@@ -48,11 +48,6 @@ def balance(engine: Qwen, steps: int = 3) -> Rgb:
     return edit(engine, edit_of(Task.WHITE_BALANCE, steps=steps), Recorder()).image
 
 
-def difference(first: Rgb, second: Rgb) -> float:
-    """Mean absolute difference, in levels of 255."""
-    return float(np.abs(first.astype(int) - second).mean())
-
-
 # --- starts -------------------------------------------------------------------------------------------------------
 
 
@@ -99,14 +94,13 @@ def test_text_encoder_and_tokenizer_in_the_files_of_older_libraries_are_read(own
         assert np.array_equal(balance(engine), balance(qwen))
 
 
-@pytest.mark.parametrize(("plan", "within"), [("offload", 0.0), ("cast", 12.0)])
-def test_a_smaller_plan_paints_the_same_or_nearly(qwen_models: Path, qwen: Qwen, plan: str, within: float) -> None:
-    """Weights in the machine's memory lose nothing; in eight bits a little. Adapters work in both."""
-    with open_engine(qwen_models, qwen_plan=plan) as engine:
+def test_weights_in_the_machine_s_memory_paint_the_same(qwen_models: Path, qwen: Qwen) -> None:
+    """They lose nothing on their way to the card. Adapters work on them."""
+    with open_engine(qwen_models, qwen_plan="offload") as engine:
         picture, again = balance(engine), balance(engine)
 
     assert np.array_equal(picture, again)
-    assert difference(picture, balance(qwen)) <= within
+    assert np.array_equal(picture, balance(qwen))
 
 
 @pytest.mark.parametrize("plan", ["cast", "offload"])

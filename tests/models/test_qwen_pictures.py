@@ -121,13 +121,17 @@ def still_request(free: np.ndarray[Any, Any], steps: int = 4) -> PaintRequest:
     return PaintRequest([shown], "a cat", " ", steps, 1.0, 3, [], photo=shown, paintable=free)
 
 
-def test_outside_the_mask_the_latents_are_the_photo_s_at_each_step_s_noise(qwen: Qwen) -> None:
+@pytest.mark.parametrize("name", ["qwen", "bfloat16_qwen"])
+def test_outside_the_mask_the_latents_are_the_photo_s_at_each_step_s_noise(
+    name: str, request: pytest.FixtureRequest
+) -> None:
     """Exactly; inside they are the model's. The mask reaches a cell of 8 px farther than it was drawn."""
-    pipeline, recorder = qwen.painter.pipeline, Recorder()
+    painter, recorder = request.getfixturevalue(name).painter, Recorder()
+    pipeline = painter.pipeline
     free = box_mask(SIZE, SIZE, (64, 64, 80, 80))
 
     with inputs_of(pipeline.transformer) as calls:
-        qwen.painter.paint(still_request(free), recorder)
+        painter.paint(still_request(free), recorder)
 
     tokens = (SIZE // 16) ** 2
     noise = calls[0]["hidden_states"][:, :tokens]

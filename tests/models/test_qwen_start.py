@@ -66,4 +66,4 @@ async def test_a_worker_starts_on_a_volume_without_adapters(
         return (reply.status, reply.instance) == ("healthy", "stock")
 
     async with desk.worker_process("qwen", **(variables | ON_THIS_MACHINE | own)):
-        await wait_until(healthy, "the worker is healthy", timeout_s=120)
+        await wait_until(healthy, "the worker is healthy", timeout_s=300)  # bfloat16, and libraries beside other tests
