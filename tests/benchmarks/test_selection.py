@@ -37,7 +37,7 @@ FOLDERS = (ROOT / "services/gateway/static/samples", Path(os.environ.get("SELECT
 SIDE_PX = 640
 BAND = 0.012  # of the long side: errors so near the outline are the outline's own
 WORSE = 0.05
-MOST_WORSE = 0.1  # of all corrections
+MOST_WORSE = 0.04  # of all corrections
 LONG, SHORT = 0.7, 0.35  # shares of the object that a stroke covers
 TARGETS = {  # of the set held back
     "box": 0.89,
