@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 _CACHED, _BATCH = 4096, 500
 _LINGER_S = 0.05  # so that the events of a short job become one write; readers of one job read its events, not the view
 _FIRST = 1
+_SHARED_S = 60.0  # after a sign of another projector, and after a start; longer than its lease
 log = logging.getLogger(__name__)
 
 
 class Projector:
-    """Writes one record for each job, with the revision that it was read at, so that two projectors do no harm."""
+    """Writes one record for each job, with the revision that it was read at.
+
+    Two projectors, as in an update, do no harm: each gets a part of the events, and reads those of the other itself.
+    """
 
     def __init__(self, bus: Bus, estimator: DurationEstimator) -> None:
         self._bus = bus
@@ -38,6 +43,9 @@ class Projector:
         self._newest = 0  # the highest revision written
         self._last: Delivery | None = None
         self._reset_to = 0  # the sequence of JOB_EV to read again from; 0: none
+        self._is_cut = False  # whether events went to a closed connection
+        self._connects = 0
+        self._shared_until = 0.0  # monotonic: the projector of another job manager reads events too
         self._past_until = 0  # the last sequence of JOB_EV when this reading began
 
     async def run(self) -> None:
@@ -50,7 +58,7 @@ class Projector:
             async with aclosing(consume(self._bus, JOB_EV, PROJECTOR, batch=_BATCH, linger_s=_LINGER_S)) as arriving:
                 async for arrived in arriving:
                     await self._settle(arrived)
-                    if self._reset_to:
+                    if self._reset_to or self._is_cut:
                         break
 
     async def _begin(self) -> None:
@@ -61,6 +69,8 @@ class Projector:
             await redeliver_from(self._bus, JOB_EV, PROJECTOR, self._reset_to)
         else:
             await redeliver_unsettled(self._bus, JOB_EV, PROJECTOR)
+        self._connects, self._is_cut = self._bus.connects, False
+        self._shared_until = time.monotonic() + _SHARED_S
         self._records.clear()
         self._steps.clear()
         self._newest, self._reset_to = await self._bus.last_sequence(JOBS), 0
@@ -94,9 +104,11 @@ class Projector:
     def _take_until_gap(self, arrived: list[Delivery]) -> list[Delivery]:
         for place, delivery in enumerate(arrived):
             if self._last is not None and delivery.consumer_seq != self._last.consumer_seq + 1:
-                # The missing events went to a closed connection. A fold would ignore them after this one.
-                self._reset_to = self._last.seq + 1
-                return arrived[:place]
+                if self._bus.connects != self._connects:
+                    self._is_cut = True  # a fold would ignore the missing events after this one
+                    return arrived[:place]
+                # They went to another projector. A reset would rob it of what it has not settled.
+                self._shared_until = time.monotonic() + _SHARED_S
             self._last = delivery
         return arrived
 
@@ -111,8 +123,10 @@ class Projector:
 
     async def _write(self, job_id: str, events: list[tuple[JobEvent, int]], newest: int, *, is_new: bool) -> bool:
         """Write the record with these events. Return False if another revision is stored than the cached one."""
-        before, revision = self._records.get(job_id) or ((None, 0) if is_new else await self._read(job_id, *events[0]))
-        record = before
+        is_shared = time.monotonic() < self._shared_until
+        known = None if is_shared else self._records.get(job_id)
+        before, revision = known or ((None, 0) if is_new else await self._read(job_id, *events[0]))
+        record = await self._catch_up(before, job_id, events[-1][1]) if is_shared else before
         for event, seq in events:
             record = jobs.fold(record, event, seq)
         if record is None or record is before:
@@ -134,6 +148,14 @@ class Projector:
             if before is None or seq > before.last_seq:
                 metrics.count(event, record)
         return True
+
+    async def _catch_up(self, record: JobRecord | None, job_id: str, until: int) -> JobRecord | None:
+        """Fold the events before a sequence that another projector has and may not have written."""
+        for stored in await self._bus.history(JOB_EV, subjects.events_of(job_id)):
+            event = jobs.parse_event(stored)
+            if event is not None and stored.seq < until:
+                record = jobs.fold(record, event, stored.seq)
+        return record
 
     def _learn(self, event: JobEvent, record: JobRecord, seq: int) -> None:
         if isinstance(event, Started | Done) and seq > self._past_until:  # its time is by the worker's clock
