@@ -35,7 +35,7 @@ _REPORT_EVERY_S = 60.0
 _HOSTS = {"1.0": (0, 1), "1.1": (1,)}  # how many a request names, by its version
 _CODINGS: tuple[list[bytes], ...] = ([], [b"chunked"])
 _HELD_BYTES = 64 * 1024
-_LONGEST_HEAD_BYTES = 16 * 1024
+_LONGEST_PART_BYTES = 16 * 1024  # of a head, of the fields behind a body, or of the line before a chunk
 _LINGER_S = 1.0  # after a stop, for one last request on each connection of a busy proxy
 
 
@@ -93,7 +93,7 @@ class TimeoutProtocol(HttpToolsProtocol):
     _lingering: asyncio.TimerHandle | None = None  # set by the stop
     _running: RequestResponseCycle | None = None
     _in_head = False
-    _head_bytes = 0  # of a head that has not ended
+    _part_bytes = 0  # received since the last head, piece of a body or end of a request
     _unparsed: int | None = None  # bytes of the body of a request that asks for an upgrade: httptools skips it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
@@ -105,23 +105,23 @@ class TimeoutProtocol(HttpToolsProtocol):
         self._start_timeout()
 
     def data_received(self, data: bytes) -> None:
-        """Pass the data on, and restart or cancel the timeout; refuse a head without an end."""
+        """Pass the data on, and restart or cancel the timeout."""
         self._unset_keepalive_if_required()
         if self._unparsed is None:
             self._parse(data)
         else:
             self._take_body(data)
-        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
-        if self._head_bytes > _LONGEST_HEAD_BYTES:  # the parser has no limit, and keeps all of it
-            self.send_400_response("The head of the request is too long.")
         if self._is_answered():
             self._start_timeout()
         else:
             self._cancel_timeout()
 
     def _parse(self, data: bytes) -> None:
+        self._part_bytes += len(data)
         try:
             self.parser.feed_data(data)
+            if self._part_bytes > _LONGEST_PART_BYTES:  # the parser has no limit, and keeps all of a field
+                self.send_400_response("A part of the request is too long.")
         except httptools.HttpParserUpgrade as upgrade:
             self._take_body(data[upgrade.args[0] :])
         except httptools.HttpParserError:
@@ -136,8 +136,16 @@ class TimeoutProtocol(HttpToolsProtocol):
         if not self._unparsed:
             super().on_message_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Add a piece of the body."""
+        self._part_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        """End the body, unless the parser has left it to us."""
+        """End the body, unless the parser has left it to us. Raises HttpParserError if a field behind it says close."""
+        self._part_bytes = 0
+        if self.cycle.keep_alive and not self.parser.should_keep_alive():  # it would skip all further requests
+            raise httptools.HttpParserError
         if self._unparsed is None:
             super().on_message_complete()
 
@@ -154,16 +162,19 @@ class TimeoutProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request. Raises HttpParserError for what a proxy in front may read differently.
 
-        That is HTTP 0.9, anything but exactly one host (RFC 9112, 3.2), and a transfer coding that is not ours.
+        That is HTTP 0.9, anything but exactly one host (RFC 9112, 3.2), a transfer coding that is not ours, and a
+        fragment, which uvicorn would cut off.
         """
         names = [name for name, _ in self.headers]
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if names.count(b"host") not in _HOSTS.get(self.parser.get_http_version(), ()) or codings not in _CODINGS:
             raise httptools.HttpParserError
-        if codings and self.parser.should_upgrade():
+        if b"#" in self.url or (codings and self.parser.should_upgrade()):
             raise httptools.HttpParserError
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # RFC 9110, 10.1.1: its clients take the 100 for the response
         super().on_headers_complete()
-        self._in_head = False
+        self._in_head, self._part_bytes = False, 0
         if self.parser.should_upgrade():
             self._unparsed = int(dict(self.headers).get(b"content-length", 0))
             self.cycle.keep_alive = False  # for the parser, all that follows is another protocol
@@ -193,7 +204,8 @@ class TimeoutProtocol(HttpToolsProtocol):
         """Respond 400 to bytes that are not HTTP; close silently if they are the rest of an answered request."""
         # In a head nothing may wait for its response, behind it the request itself, whose body is malformed.
         cycle = self._running
-        is_next = self._is_answered() if self._in_head else cycle is not None and not cycle.response_started
+        is_body_of_it = cycle is self.cycle is not None and not cycle.response_started
+        is_next = self._is_answered() if self._in_head else is_body_of_it
         if is_next:
             super().send_400_response(msg)
         else:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 POST = b"POST / HTTP/1.1\r\nHost: gateway\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
@@ -33,8 +34,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": seen})
 
 
-async def send_all(data: bytes) -> bytes:
-    """Send the bytes on one connection and return all that comes until it closes."""
+async def send_all(data: bytes, *later: bytes) -> bytes:
+    """Send the bytes on one connection, the later ones when some response has come, and return all that comes."""
     settings = Settings(port=0, patience_s=2.0)
     server = Server(echo, settings)
     with listen(settings) as listener:
@@ -42,7 +43,11 @@ async def send_all(data: bytes) -> bytes:
             tasks.create_task(server.serve([listener]), name="server")
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             writer.write(data)
-            answer = await reader.read()
+            answer = b""
+            for part in later:
+                answer += await reader.read(1)
+                writer.write(part)
+            answer += await reader.read()
             server.stop()
             writer.close()
     return answer
@@ -78,9 +83,11 @@ async def send_all(data: bytes) -> bytes:
         POST + b"X-Name\r\n\r\n",
         POST + b" folded: a\r\n\r\n",
         b"POST /\x80 HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"POST /#fragment HTTP/1.1\r\nHost: gateway\r\n\r\n",
         b"POST / HTTP/3.7\r\nHost: gateway\r\n\r\n",
         b"POST /\r\nHost: gateway\r\n\r\n",
         b"nonsense\r\n\r\n",
+        CHUNKED + b"3\r\none\r\n0\r\nConnection: close\r\n\r\n",
         POST + b"X-Long: " + b"x" * 100_000,
     ],
     ids=lambda data: repr(bytes(data))[2:60],
@@ -100,6 +107,39 @@ async def test_requests_that_come_together_are_answered_in_order() -> None:
 
     assert answer.count(b"HTTP/1.1 200 ") == 2
     assert answer.index(b'"one"') < answer.index(b'"/last"')
+
+
+@pytest.mark.parametrize("line", [b"0\r\nX-Long: ", b"3; name="])
+async def test_a_chunked_body_has_no_line_without_an_end(line: bytes) -> None:
+    """The parser keeps all of a field, and no piece of a body ends the wait."""
+    answer = await send_all(POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", line + b"x" * 20_000)
+
+    assert answer.startswith(b"HTTP/1.1 100 ")
+    assert b"HTTP/1.1 400 " in answer
+
+
+async def test_only_a_head_that_has_not_ended_is_too_long() -> None:
+    """What came with the beginning of the last head, requests and their bodies, does not count."""
+    many, size = (GET[:-2] + b"X-Name: " + b"x" * 300 + b"\r\n\r\n") * 60, b"%d" % 20_000
+    for first in (many, POST + b"Content-Length: " + size + b"\r\n\r\n" + b"x" * 20_000):
+        answer = await send_all(first + LAST[:20], LAST[20:])
+
+        assert b" 400 " not in answer
+        assert b'"/last"' in answer
+
+
+async def test_a_malformed_body_does_not_answer_the_request_before_it() -> None:
+    """The request before it runs, so a 400 would say that it had no effect."""
+    answer = await send_all(GET + CHUNKED + b"zz\r\n" + LAST)
+
+    assert answer == b""
+
+
+async def test_a_client_of_the_first_version_gets_no_100() -> None:
+    """RFC 9110, 10.1.1: it would take it for the response."""
+    answer = await send_all(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\none")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_an_upgrade_is_declined_by_an_answer() -> None:
