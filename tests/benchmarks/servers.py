@@ -69,20 +69,8 @@ def plain_server(app: str, folder: Path | None = None) -> Iterator[tuple[str, ps
 
 
 def uvicorn(app: str, port: int, *options: str) -> list[str]:
-    """Return the command line. The parser is the one of a plain `pip install uvicorn`, as in all earlier figures."""
-    return [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        app,
-        "--port",
-        str(port),
-        "--log-level",
-        "error",
-        "--http",
-        "h11",
-        *options,
-    ]
+    """Return the command line."""
+    return [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "error", *options]
 
 
 def await_answer(port: int, path: str) -> None:
