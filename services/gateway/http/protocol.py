@@ -129,6 +129,9 @@ class TimeoutProtocol(H11Protocol):
             super().send_400_response(msg)
         else:
             self.transport.close()
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation lacks the None
+        if cycle is not None:
+            cycle.disconnected = True  # its response would follow the 400: an error in h11, with a traceback in the log
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
