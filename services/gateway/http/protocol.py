@@ -32,6 +32,8 @@ _KEPT = ("type", "method", STREAM)  # of the scope, until a stream ends
 _STREAM_BUFFER_BYTES = 4096  # of frames that a slow client does not read; asyncio's default is 64 KiB
 _REPORT_EVERY_S = 60.0
 _HELD_BYTES = 64 * 1024
+_READ_BYTES = 64 * 1024  # at once, of asyncio's 256 KiB: tiny chunks cost h11 6 us each, and all other requests wait
+_LENGTHS = {b"content-length", b"transfer-encoding"}
 _LINGER_S = 1.0  # after a stop, for one last request on each connection of a busy proxy
 
 
@@ -92,6 +94,7 @@ class TimeoutProtocol(H11Protocol):
         if len(self.connections) >= self.max_connections:
             self._refuse(transport)
             return
+        cast("Any", transport).max_size = _READ_BYTES
         super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         self._start_timeout()
 
@@ -105,11 +108,11 @@ class TimeoutProtocol(H11Protocol):
             self._cancel_timeout()
 
     def handle_events(self) -> None:
-        """Start the received request; after a stop it is the last one."""
+        """Start the received request; after a stop, or with two lengths (RFC 9112, section 6.1), it is the last one."""
         super().handle_events()
         if self.scope is not None:
             cast("dict[str, object]", self.scope)[CONNECTION] = self  # before the request's task runs
-        if self._lingering is not None:
+        if self._lingering is not None or {name for name, _ in self.headers or ()} >= _LENGTHS:
             self._announce_close()
 
     def shutdown(self) -> None:
