@@ -50,7 +50,10 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> list[st
         "LOG_LEVEL": "WARNING",
         "STREAMS_PICTURE_BYTES": str(STREAMS.picture_bytes),
         "COUNTED_FOLDER": str(counted),
-        "GATEWAY_RESULTS_IN_MEMORY_BYTES": str(1024**2),  # full after the warm-up, also on a slow machine
+        # Full after the warm-up, also on a slow machine.
+        "GATEWAY_RESULTS_IN_MEMORY_BYTES": str(1024**2),
+        "A100WORKER_INPUTS_IN_MEMORY_BYTES": str(1024**2),
+        "A100WORKER_PHOTOS_IN_MEMORY_BYTES": str(1024**2),
     }
     launch = "-m", "tests.chaos.counted"
     async with parts.running(folder, chosen.workers, environment, clock.note, launch) as system:
