@@ -6,8 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import os
-import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,11 +20,13 @@ from shared import subjects
 from shared.messages import Cancelled, Done, Failed, Progress, Queued, Started, Task
 from shared.topology import JOB_EV
 from tests.ports import free_port
+from tests.running import service_process
 from tests.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from shared.bus import Bus
     from shared.image_store import ImageStore
@@ -126,22 +126,9 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
             stop.set()
 
 
-@asynccontextmanager
-async def gateway_process(descriptors: int | None = None, /, **variables: str) -> AsyncIterator[Process]:
-    """`python -m services.gateway`, stopped at the end of the test if it still runs. It may have few `descriptors`."""
-    limit = "" if descriptors is None else f"ulimit -n {descriptors} && "
-    started = await asyncio.create_subprocess_exec(
-        *("/bin/sh", "-c", f'{limit}exec "$0" -m services.gateway', sys.executable),
-        cwd=ROOT,
-        env=os.environ | variables,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
+def gateway_process(descriptors: int | None = None, /, **variables: str) -> AbstractAsyncContextManager[Process]:
+    """Run `python -m services.gateway` while the block runs. It may have few `descriptors`."""
+    return service_process("gateway", descriptors, **variables)
 
 
 async def healthy(client: Client, word: str = "healthy") -> None:

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from services.gateway import keys
 from services.gateway.access.principal import KeyScope
+from services.imageutils.service import NAME, run
+from services.imageutils.settings import Settings as ImageSettings
+from shared.settings import NatsSettings
 from tests.gateway import Client, gateway
+from tests.v1_client import beside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from shared.settings import NatsSettings, StreamSettings
+    from shared.bus import Bus
+    from shared.settings import StreamSettings
 
 READ, WRITE, ADMIN = KeyScope.READ, KeyScope.WRITE, KeyScope.ADMIN
 
@@ -56,3 +61,16 @@ async def keyed_gateway(
     async with gateway(nats, streams, **chosen) as nobody, AsyncExitStack() as clients:
         people = {name: await clients.enter_async_context(Client(nobody.port, key)) for name, key in made.items()}
         yield House(file, made, nobody, **people)
+
+
+@asynccontextmanager
+async def keyed_images(
+    bus: Bus, nats_url: str, streams: StreamSettings, folder: Path, **settings: Any
+) -> AsyncIterator[House]:
+    """Run the image utilities and a gateway with four keys in this event loop."""
+    nats = NatsSettings(url=nats_url)
+    async with (
+        beside(bus, NAME, run, ImageSettings(nats=nats, streams=streams)),
+        keyed_gateway(nats, streams, folder, **settings) as house,
+    ):
+        yield house

@@ -195,6 +195,26 @@ class Desk:
         return WorkerProcess({**os.environ, **own, **variables})
 
 
+@asynccontextmanager
+async def service_process(
+    service: str, descriptors: int | None = None, /, **variables: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m services.<service>` while the block runs. It may have few `descriptors`; its log is piped."""
+    limit = "" if descriptors is None else f"ulimit -n {descriptors} && "
+    started = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'{limit}exec "$0" -m services.{service}', sys.executable),
+        cwd=ROOT,
+        env=os.environ | variables,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
 class WorkerProcess:
     """`python -m services.a100worker`; at the end of the block it is gone."""
 

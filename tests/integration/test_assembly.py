@@ -13,8 +13,6 @@ import pytest
 from PIL import Image
 
 from services.imageutils.assembly import Assembler
-from services.imageutils.service import NAME, run
-from services.imageutils.settings import Settings
 from shared import subjects
 from shared.derived import Derived
 from shared.errors import ImageNotFound, TooLarge
@@ -23,12 +21,11 @@ from shared.image_store import NatsImageStore
 from shared.marks import mark_result, unmark_result
 from shared.messages import AssembleRequest, Patch
 from shared.picture_memory import PictureSlots
-from shared.settings import NatsSettings
 from shared.topology import JOB_LOG, bucket_stream
 from tests import phone_photo
 from tests.gateway import WorkerByHand, mask_png, png, saved
-from tests.keyed import keyed_gateway
-from tests.v1_client import beside, submit, upload
+from tests.keyed import keyed_images
+from tests.v1_client import submit, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -98,12 +95,7 @@ class Step:
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """Run the image utilities and a gateway that requires keys."""
-    assert bus.is_connected
-    nats = NatsSettings(url=nats_url)
-    async with (
-        beside(bus, NAME, run, Settings(nats=nats, streams=stream_settings)),
-        keyed_gateway(nats, stream_settings, tmp_path, result_wait_s=0.3) as house,
-    ):
+    async with keyed_images(bus, nats_url, stream_settings, tmp_path, result_wait_s=0.3) as house:
         yield house
 
 

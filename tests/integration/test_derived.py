@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.imageutils.service import NAME, run
-from services.imageutils.settings import Settings
 from shared import subjects
 from shared.derived import Derived
 from shared.errors import ImageNotFound
 from shared.image_codec import decode_photo, encode_png
 from shared.marks import mark_result
-from shared.settings import NatsSettings
 from shared.topology import bucket_stream
 from tests import phone_photo
 from tests.fakes import FakeImageStore
 from tests.gateway import WorkerByHand, mask_png, png
-from tests.keyed import keyed_gateway
-from tests.v1_client import beside, submit, upload
+from tests.keyed import keyed_images
+from tests.v1_client import submit, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,12 +36,7 @@ CACHE = bucket_stream("cache")
 @pytest.fixture
 async def house(bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path) -> AsyncIterator[House]:
     """Run the image utilities and a gateway that requires keys."""
-    assert bus.is_connected
-    nats = NatsSettings(url=nats_url)
-    async with (
-        beside(bus, NAME, run, Settings(nats=nats, streams=stream_settings)),
-        keyed_gateway(nats, stream_settings, tmp_path) as house,
-    ):
+    async with keyed_images(bus, nats_url, stream_settings, tmp_path) as house:
         yield house
 
 

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from services.imageutils.service import NAME, run
-from services.imageutils.settings import Settings
 from shared.image_codec import decode_photo, encode_png
-from shared.settings import NatsSettings
 from tests import phone_photo
 from tests.gateway import WorkerByHand, mask_png
-from tests.keyed import keyed_gateway
-from tests.v1_client import beside, submit, upload
+from tests.keyed import keyed_images
+from tests.v1_client import submit, upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,11 +32,7 @@ async def house(
     bus: Bus, nats_url: str, stream_settings: StreamSettings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[House]:
     """Run the image utilities and a gateway that requires keys; a test may pass settings."""
-    nats = NatsSettings(url=nats_url)
-    async with (
-        beside(bus, NAME, run, Settings(nats=nats, streams=stream_settings)),
-        keyed_gateway(nats, stream_settings, tmp_path, **getattr(request, "param", {})) as house,
-    ):
+    async with keyed_images(bus, nats_url, stream_settings, tmp_path, **getattr(request, "param", {})) as house:
         yield house
 
 

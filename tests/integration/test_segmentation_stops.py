@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from services.segmentation.service import NAME
-from services.stack.process import ROOT
 from shared import rpc, subjects
 from shared.errors import Stopping, Unavailable
 from shared.messages import HealthReply, HealthRequest, MaskReply, MaskRequest
 from tests.integration.test_segmentation import ON_THE_CUP, coffee
+from tests.running import service_process
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from services.segmentation.backend import CachedFeatures, Candidate, Checkpoint, Prompt
@@ -49,23 +45,6 @@ class Deaf:
         return []
 
 
-@asynccontextmanager
-async def segmentation_process(**variables: str) -> AsyncIterator[Process]:
-    """Run `python -m services.segmentation` while the block runs."""
-    started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.segmentation"),
-        cwd=ROOT,
-        env=os.environ | variables,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
-
-
 async def is_served(bus: Bus) -> bool:
     """Return whether the service answers."""
     try:
@@ -80,7 +59,7 @@ async def test_a_stop_does_not_wait_for_an_engine(bus: Bus, nats_url: str, coffe
     os.mkfifo(tmp_path / "begun")
     variables = {"MODEL_DIR": str(tmp_path), "SEGMENTATION_BACKENDS": f"{__name__}:Deaf", "SEGMENTATION_DRAIN_S": "0.1"}
     request = MaskRequest(request_id="r1", image=coffee, points=[ON_THE_CUP])
-    async with segmentation_process(NATS_URL=nats_url, **variables) as process:
+    async with service_process(NAME, NATS_URL=nats_url, **variables) as process:
         await wait_until(lambda: is_served(bus), "segmentation is healthy")
         asked = asyncio.create_task(rpc.call(bus, subjects.SEG_MASK, request, MaskReply, timeout_s=60), name="ask")
         await asyncio.to_thread((tmp_path / "begun").read_bytes)

@@ -71,7 +71,7 @@ class JoinedWrites:
     def _send(self, data: bytes = b"") -> None:
         held, self._held = self._held, b""
         if held or data:
-            self._transport.write(held + data if held and data else held or data)
+            self._transport.write(held + data)
 
 
 class TimeoutProtocol(H11Protocol):

@@ -54,9 +54,9 @@ class GrabCut:
             found = _replay(scene, prompt)
         if len(found) < prompt.candidates:
             for draft in _make_drafts(scene, prompt):
-                mask = _cut(scene, draft)
-                if mask is not None and all(iou(mask, other.mask) <= _SAME for other in found):
-                    found.append(Candidate(mask, draft.score))
+                ended = _cut_and_end(scene, draft)
+                if ended is not None and all(iou(ended.mask, other.mask) <= _SAME for other in found):
+                    found.append(Candidate(ended.mask, draft.score))
         if not found:
             raise NothingFound
         return found[: prompt.candidates]
@@ -85,7 +85,8 @@ def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
         ended = _cut_and_end(scene, draft)
         if ended is not None:
             rating = boxes.rate(ended, box)
-            ratings.append(rating + _PREFERENCE * ((not found) - draft.is_plain))
+            first, plain = 0.0 if found else _PREFERENCE, _PREFERENCE if draft.is_plain else 0.0
+            ratings.append(rating + first - plain)
             found.append(Candidate(ended.mask, draft.score))
             if wanted == 1 and rating >= _FITS:
                 break
@@ -119,14 +120,8 @@ def _make_hints(prompt: Prompt, limits: Box) -> Hints:
     raise BadInput("The prompt is empty.")
 
 
-def _cut(scene: Scene, draft: Draft) -> Grey | None:
-    """Return the mask of a draft at the image's size, or None if GrabCut separates nothing."""
-    ended = _cut_and_end(scene, draft)
-    return None if ended is None else ended.mask
-
-
 def _cut_and_end(scene: Scene, draft: Draft) -> Ended | None:
-    """Return the same with how much of its outline was cut."""
+    """Return the mask of a draft at the image's size, or None if GrabCut separates nothing."""
     small = draft.frame.crop(scene.image)
     mask = cut(scene, draft.frame, small, draft.labels)
     taken, allowed = np.count_nonzero(mask), np.count_nonzero(draft.labels != cv2.GC_BGD)

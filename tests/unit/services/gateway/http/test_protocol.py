@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from services.gateway.http.server import Server, listen
-from services.gateway.settings import Settings
+from tests.app_server import app_server
 
 if TYPE_CHECKING:
     import pytest
@@ -35,17 +33,9 @@ async def count(_scope: Scope, receive: Receive, send: Send) -> None:
 
 async def send_all(app: ASGIApp, data: bytes) -> bytes:
     """Send the bytes on one connection and return all that comes until it closes."""
-    settings = Settings(port=0)
-    server = Server(app, settings)
-    with listen(settings) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve([listener]), name="server")
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
-            writer.write(data)
-            answer = await reader.read()
-            server.stop()
-            writer.close()
-    return answer
+    async with app_server(app) as (_, reader, writer):
+        writer.write(data)
+        return await reader.read()
 
 
 async def test_a_malformed_body_has_one_response_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.gateway.http.server import Server, listen
+from services.gateway.http.server import listen
 from services.gateway.settings import Settings
 from shared.errors import ConfigError
+from tests.app_server import app_server
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from services.gateway.http.server import Server
 
 
 async def test_connections_send_small_answers_at_once() -> None:
@@ -59,18 +62,9 @@ def test_a_taken_port_is_a_wrong_setting() -> None:
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[tuple[Server, asyncio.StreamReader, asyncio.StreamWriter]]:
     """Start a server with the app; yield it and a connection after its first response."""
-    settings = Settings(port=0)
-    server = Server(app, settings)
-    with listen(settings) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(server.serve([listener]), name="server")
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
-            assert b"connection: close" not in await post(reader, writer)
-            try:
-                yield server, reader, writer
-            finally:
-                server.stop()
-                writer.close()
+    async with app_server(app) as (server, reader, writer):
+        assert b"connection: close" not in await post(reader, writer)
+        yield server, reader, writer
 
 
 async def post(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
