@@ -65,7 +65,7 @@ TINY: dict[str, dict[str, Any]] = {
         **PUBLISHED["vision"], "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
         "out_hidden_size": 32, "fullatt_block_indexes": [1],
     },
-    "vae": {"base_dim": 8, "num_res_blocks": 1},
+    "vae": {"base_dim": 2, "num_res_blocks": 1},
 }  # fmt: skip
 
 
