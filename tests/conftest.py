@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from shared.bus import Bus, open_bus
 from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
+from tests.chromium import find_chromium
 from tests.gateway import SAMPLES, WorkerByHand, gateway
 from tests.keys import Keys
 from tests.running import Desk
@@ -83,11 +83,11 @@ def _children() -> set[psutil.Process]:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Where the browser is. Without one, browser tests are skipped; in CI they fail."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = find_chromium()
     if found is None and os.environ.get("CI"):
         pytest.fail("Chromium is missing: `.ci/install-system-packages` installs it.")
     if found is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium).")
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium-headless-shell).")
     return found
 
 

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import io
 import json
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -37,6 +36,7 @@ from shared.image_codec import decode_photo
 from tests.benchmarks.servers import running_stack
 from tests.browser.conftest import SWITCHES
 from tests.browser.shown import show_on
+from tests.chromium import find_chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,11 +198,10 @@ class Record:
 
 async def travel(url: str, pictures: Iterator[tuple[str, bytes]], record: Record) -> None:
     """Take all pictures, two at once."""
-    chromium = shutil.which("chromium")
     async with (
         async_playwright() as playwright,
         httpx.AsyncClient(base_url=url, timeout=_PATIENCE_S) as client,
-        await playwright.chromium.launch(executable_path=chromium, args=SWITCHES) as browser,
+        await playwright.chromium.launch(executable_path=find_chromium(), args=SWITCHES) as browser,
     ):
 
         async def take_all() -> None:

@@ -7,15 +7,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright, expect
 
 from tests.browser.studio import Studio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
-    import pytest
     from playwright.async_api import Browser
 
     from tests.stack import RunningStack
@@ -28,7 +28,18 @@ SWITCHES = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
+FAILED = pytest.StashKey[bool]()
+
 expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note whether the test failed, before its browser closes."""
+    report = yield
+    if report.when != "teardown":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -75,8 +86,9 @@ async def visit(
             return studios[-1]
 
         yield visit
-        for studio in studios:
-            await studio.shoot("end")
+        if request.node.stash[FAILED]:
+            for studio in studios:
+                await studio.shoot("end")
     assert [problem for studio in studios for problem in studio.problems] == []
 
 

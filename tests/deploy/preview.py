@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import httpx
 from playwright.sync_api import sync_playwright
+
+from tests.chromium import find_chromium
 
 ROOT = Path(__file__).parents[2]
 SPAN_S, STEP_S, RATE = 600, 4, "30s"
@@ -117,7 +118,7 @@ def main(address: str, picture: Path) -> None:
         text, empty = page(prometheus, dashboard)
     lowest = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 24 * COLUMN_PX, "height": lowest * ROW_PX})
         tab.set_content(text)
         tab.screenshot(path=picture)
