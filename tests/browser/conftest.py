@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
 AT_LEISURE = "localStorage.getItem('artmancer.quick') ?? localStorage.setItem('artmancer.quick', 'off')"
+WITHOUT_WORKER = "delete Navigator.prototype.serviceWorker"  # as in some private windows
 PATIENCE_MS = 60_000  # of a loaded machine with two cores
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
@@ -58,7 +59,7 @@ async def visit(
     """Open the studio as a new visitor; the options are those of a browser context.
 
     `beside` opens another tab of the same browser instead. `quick` leaves the removal at the release of the brush to
-    the page; else it is off.
+    the page; else it is off. `worker` lets the page start its service worker, which fetches all its files once more.
     """
     name = re.sub(r"\W+", "-", request.node.name).strip("-")
     studios: list[Studio] = []
@@ -66,7 +67,12 @@ async def visit(
     async with AsyncExitStack() as contexts:
 
         async def visit(
-            url: str = stack.http_url, *, beside: Studio | None = None, quick: bool = False, **options: Any
+            url: str = stack.http_url,
+            *,
+            beside: Studio | None = None,
+            quick: bool = False,
+            worker: bool = False,
+            **options: Any,
         ) -> Studio:
             if beside is not None:
                 context = beside.page.context
@@ -81,6 +87,8 @@ async def visit(
                 contexts.push_async_callback(context.close)
                 if not quick:
                     await context.add_init_script(AT_LEISURE)
+                if not worker:
+                    await context.add_init_script(WITHOUT_WORKER)
                 context.set_default_timeout(PATIENCE_MS)
             studios.append(Studio(await context.new_page(), url, ARTIFACTS / f"{name}-{len(studios) + 1}"))
             return studios[-1]

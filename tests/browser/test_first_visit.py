@@ -61,7 +61,7 @@ async def test_the_page_is_small(visit: Callable[..., Awaitable[Studio]]) -> Non
 
 async def test_everything_comes_from_the_gateway(visit: Callable[..., Awaitable[Studio]]) -> None:
     """No script, font or image of another server."""
-    studio = await visit()
+    studio = await visit(worker=True)
     asked: list[str] = []
     studio.page.on("request", lambda request: asked.append(request.url))
     await studio.open()
@@ -84,7 +84,7 @@ async def test_every_sample_can_be_opened(studio: Studio) -> None:
 
 async def test_a_first_visit_logs_no_error(visit: Callable[..., Awaitable[Studio]]) -> None:
     """Not even a 404 for a sample that nobody has uploaded yet."""
-    studio = await visit()
+    studio = await visit(worker=True)
     logged: list[str] = []
     studio.page.on("console", lambda message: logged.append(message.text))
     await studio.open()
@@ -96,7 +96,7 @@ async def test_a_first_visit_logs_no_error(visit: Callable[..., Awaitable[Studio
 
 async def test_the_page_opens_without_a_server(visit: Callable[..., Awaitable[Studio]]) -> None:
     """Its own files come from the browser, and the last photo with its mask; no answer of the API is kept."""
-    studio = await visit()
+    studio = await visit(worker=True)
     await studio.open()
     await studio.brush((120, 120), (320, 120))
     await studio.is_marked()

@@ -49,7 +49,7 @@ LISTEN = """
 @pytest_asyncio.fixture(loop_scope="session")
 async def secure(visit: Callable[..., Awaitable[Studio]], stack: RunningStack) -> Studio:
     """Return the studio over HTTPS."""
-    studio = await visit(stack.https_url)
+    studio = await visit(stack.https_url, worker=True)
     await studio.open()
     return studio
 

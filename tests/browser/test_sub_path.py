@@ -29,7 +29,7 @@ async def test_an_edit_below_a_sub_path(
 ) -> None:
     """Photo, mask, run, events, result; nothing is asked for outside, and the page opens without a server."""
     async with sub_path(tmp_path, urlsplit(stack.http_url).netloc) as site:
-        studio = await visit(f"{site}{PREFIX}/")
+        studio = await visit(f"{site}{PREFIX}/", worker=True)
         asked: set[str] = set()
         studio.page.on("request", lambda sent: asked.add(sent.url))
         await studio.open()
