@@ -8,7 +8,8 @@
  */
 
 const BREATH_MS = 1600;
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+/** Whether the person wants no motion. */
+export const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
  * @param {() => CanvasImageSource | null} picture

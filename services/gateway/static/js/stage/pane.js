@@ -6,7 +6,7 @@ import { Crosshair } from "./crosshair.js";
 import { inside } from "../page/dom.js";
 import { Gestures } from "./gestures.js";
 import { HoverOutline } from "./hover.js";
-import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
+import { clicksLayer, maskLayer, pictureLayer, still } from "./layers.js";
 import { Mask, NOTHING } from "../marking/mask.js";
 import { Pen } from "../marking/pen.js";
 import { exportMask, Raster } from "../marking/raster.js";
@@ -239,7 +239,7 @@ export class Pane extends EventTarget {
 
   #look() {
     const working = this.mode === "work";
-    if (working) setTimeout(() => this.stage.repaint(), FRAME_MS);
+    if (working && !still.matches) setTimeout(() => this.stage.repaint(), FRAME_MS);
     return { opacity: this.hidesMask || this.mode === "look" ? 0 : this.opacity, working };
   }
 
