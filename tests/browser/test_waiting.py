@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 LOST = "The connection was lost; your edit continues"
+COUNT_PAINTS = """
+() => new Promise((resolve) => {
+  const { clearRect } = CanvasRenderingContext2D.prototype;
+  let paints = 0;
+  let frames = 0;
+  CanvasRenderingContext2D.prototype.clearRect = function (...area) { paints++; clearRect.apply(this, area); };
+  const next = () => (++frames < 30 ? requestAnimationFrame(next) : resolve(paints));
+  requestAnimationFrame(next);
+})
+"""
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +58,21 @@ async def test_cancel(studio: Studio, large_photo: Path, stack: RunningStack) ->
         await expect(studio.film).to_have_attribute("data-status", "cancelled")
 
     await expect(studio.run).to_be_visible()
+
+
+async def test_nothing_is_painted_where_motion_is_unwanted(
+    visit: Callable[..., Awaitable[Studio]], large_photo: Path, stack: RunningStack
+) -> None:
+    """The mask does not pulse while an edit runs, and the processor is the edit's."""
+    studio = await visit(reduced_motion="reduce")
+    await studio.open()
+    await begin(studio, large_photo)
+    async with stack.paused("a100worker"):
+        paints = await studio.page.evaluate(COUNT_PAINTS)
+        await studio.cancel.click()
+        await expect(studio.progress).to_be_hidden()
+
+    assert paints <= 1  # one may be under way
 
 
 async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: RunningStack) -> None:
