@@ -150,7 +150,7 @@ class Studio:
         await self.page.mouse.move(*on_screen[0])
         await self.page.mouse.down()
         for place in on_screen[1:]:
-            await self.page.mouse.move(*place, steps=10)
+            await self.page.mouse.move(*place, steps=4)
         await self.page.mouse.up()
 
     async def brush(self, *places: Place, size: int = 120) -> None:

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 ROCKET = (330, 200)
+COUNT_SCALING = """
+() => {
+  globalThis.scaled = 0;
+  const { drawImage } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.drawImage = function (picture, ...place) {
+    if (place.length === 4 && this.imageSmoothingQuality === "high") globalThis.scaled++;
+    drawImage.call(this, picture, ...place);
+  };
+}
+"""
 
 
 async def test_a_click_finds_the_object(studio: Studio) -> None:
@@ -82,6 +92,23 @@ async def test_brush_and_eraser_do_as_the_hand_does(studio: Studio) -> None:
 
     assert 0 < await studio.share() < painted
     assert [url for url in asked if url.endswith("/masks")] == []
+
+
+async def test_a_photo_is_scaled_once_for_all_frames_of_a_stroke(studio: Studio) -> None:
+    """Without a GPU that takes longer than all other layers together. The copy has the pixels of the photo."""
+    await studio.brush((120, 120), (140, 120))
+    await studio.press("Control+z", "c")
+    await studio.page.mouse.move(5, 5)
+    before = await studio.read_stage()
+    await studio.press("b")
+    await studio.page.evaluate(COUNT_SCALING)
+    await studio.drag((120, 120), (220, 160), (320, 120), (420, 160))
+    await studio.is_marked()
+    await studio.press("Control+z", "c")
+    await studio.page.mouse.move(5, 5)
+
+    assert await studio.read_stage() == before
+    assert await studio.page.evaluate("scaled") <= 6  # tool, mask and undo may change the size of the stage
 
 
 async def test_the_main_object_is_found_without_pointing(studio: Studio) -> None:

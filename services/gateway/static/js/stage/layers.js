@@ -1,5 +1,7 @@
 /** The layers of a stage, from the bottom up. Each function creates one layer. */
 
+import { coloursOf, drawing } from "../page/dom.js";
+
 /**
  * @typedef {import("./stage.js").Layer} Layer
  * @typedef {import("../photo/photo.js").Photo} Photo
@@ -12,19 +14,50 @@ const BREATH_MS = 1600;
 export const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
+ * A photo. It is scaled once for all frames of a view: without a GPU that takes longer than the other layers together.
  * @param {() => CanvasImageSource | null} picture
+ * @param {() => boolean} [isLive]  whether its pixels change
  * @returns {Layer}
  */
-export function pictureLayer(picture) {
+export function pictureLayer(picture, isLive = () => false) {
+  /** @type {unknown[]} */
+  let last = [];
+  /** @type {HTMLCanvasElement | null} */
+  let copy = null;
   return (context, view) => {
     const source = picture();
     if (!source) return;
-    const { x, y, width, height } = view.frame;
-    lift(context, view);
-    context.imageSmoothingEnabled = view.zoom < 6;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(source, x, y, width, height);
+    const { width, height } = context.canvas;
+    const now = [source, width, height, ...Object.values(view.frame)];
+    const isSame = !isLive() && now.every((value, index) => value === last[index]);
+    last = now;
+    if (!isSame) {
+      copy = null; // a view that moves would need another one for each frame
+      paintPicture(context, view, source);
+      return;
+    }
+    if (!copy) {
+      const paper = drawing(width, height, coloursOf(context));
+      paper.setTransform(context.getTransform());
+      paintPicture(paper, view, source);
+      copy = paper.canvas;
+    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(copy, 0, 0);
   };
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {import("./view.js").View} view
+ * @param {CanvasImageSource} source
+ */
+function paintPicture(context, view, source) {
+  const { x, y, width, height } = view.frame;
+  lift(context, view);
+  context.imageSmoothingEnabled = view.zoom < 6;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, x, y, width, height);
 }
 
 /**

@@ -96,7 +96,10 @@ export class Pane extends EventTarget {
     };
     /** @type {import("./stage.js").Layer[]} */
     this.layers = [
-      pictureLayer(() => this.live ?? this.photo?.preview ?? null),
+      pictureLayer(
+        () => this.live ?? this.photo?.preview ?? null,
+        () => !!this.live,
+      ),
       maskLayer(
         () => this.raster,
         () => this.#look(),
@@ -228,10 +231,7 @@ export class Pane extends EventTarget {
     this.#setBusy(false);
   }
 
-  repaint() {
-    this.stage.repaint();
-  }
-
+  repaint = () => this.stage.repaint();
   #tool() {
     if (this.#cover) return this.#cover.tool;
     return this.photo && this.mode === "mark" ? this.tools[this.toolName] : null;
