@@ -4,6 +4,9 @@ BIN := .venv/bin
 PY := $(BIN)/python
 ARGS ?=
 
+# Without byte code on disk each process of pytest rewrites the assertions of all test files again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup models mcp run run-https demo test test-models test-all bench chaos soak openapi asyncapi settings credentials secrets test-containers lint tools lock
 
