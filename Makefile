@@ -89,6 +89,8 @@ test-beside:
 	@$(MAKE) --no-print-directory test-models MODELS_PARALLEL=
 	@$(PY) -m tests.containers.driver --only-build
 
+# On two cores, the threads of numpy's and torch's libraries mostly wait for one another, in child processes too.
+test-models: export OMP_NUM_THREADS := 1
 MODELS_PARALLEL := -n 2 --dist loadfile
 test-models: setup .venv-models/.made
 	.venv-models/bin/python -m pytest $(MODELS_PARALLEL) tests/models $(ARGS)

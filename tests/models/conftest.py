@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -27,16 +28,20 @@ ON_THE_CPU: dict[str, Any] = {**BFLOAT16_ON_THE_CPU, "qwen_dtype": "float32"}
 
 
 @pytest.fixture(scope="session")
-def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def qwen_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a MODEL_DIR with a tiny checkpoint of 2509 and its three adapters. Copy it before you change it."""
+    import cv2  # noqa: PLC0415 (only the engines' tests need it)
     import torch  # noqa: PLC0415 (ten seconds of imports)
 
     from tests.models import tiny_qwen  # noqa: PLC0415
 
     torch.set_num_threads(1)  # several wait for one another; on a busy machine that is most of the time
+    cv2.setNumThreads(1)
+    gc.freeze()  # each engine that closes collects garbage, and would look through all that the libraries made: 0.2 s
     models = tmp_path_factory.mktemp("models")
     tiny_qwen.build(models / "qwen")
-    return models
+    yield models
+    gc.unfreeze()  # or libraries report leaks when the process ends
 
 
 @pytest.fixture(scope="session")
