@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.a100worker.settings import Settings
+    from shared.image_codec import Rgb
 
 SIZE = 128
 
@@ -187,9 +188,16 @@ def test_the_colours_of_latents_keep_nothing_for_a_gradient(qwen: Qwen) -> None:
 # --- cancel -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def first_insertion(qwen_settings: Settings) -> Rgb:
+    """Return the picture that a new engine paints as its first job."""
+    with closing(Qwen(qwen_settings, lambda _: None)) as fresh:
+        return edit(fresh, edit_of(Task.INSERTION), Recorder()).image
+
+
 @pytest.mark.parametrize("at_block", [1, 2, 7])
 def test_a_cancel_ends_the_step_it_comes_in(
-    qwen: Qwen, qwen_settings: Settings, before_blocks: Callable[[Callable[[int], None]], None], at_block: int
+    qwen: Qwen, first_insertion: Rgb, before_blocks: Callable[[Callable[[int], None]], None], at_block: int
 ) -> None:
     """Two blocks, two passes a step: the seventh run is inside the second step. The next job is as on a new engine."""
     recorder, seen = Recorder(), []
@@ -205,9 +213,7 @@ def test_a_cancel_ends_the_step_it_comes_in(
 
     assert seen[-1] <= at_block + 1
     assert recorder.steps[-1] == ((at_block - 1) // 4, 3)
-    after = edit(qwen, edit_of(Task.INSERTION), Recorder()).image
-    with closing(Qwen(qwen_settings, lambda _: None)) as fresh:
-        assert np.array_equal(after, edit(fresh, edit_of(Task.INSERTION), Recorder()).image)
+    assert np.array_equal(edit(qwen, edit_of(Task.INSERTION), Recorder()).image, first_insertion)
 
 
 # --- a lost card ------------------------------------------------------------------------------------------------
