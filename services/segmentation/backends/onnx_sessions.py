@@ -20,8 +20,9 @@ CANCEL_POLL_S = 0.05
 
 
 def make_options() -> Any:
-    """Return options of a session that keeps no memory between runs."""
+    """Return options of a session that keeps no memory between runs, and no core busy."""
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would use both cores
     options.enable_cpu_mem_arena = False  # the arena keeps its memory between runs
     options.enable_mem_pattern = False  # planned in one block, the activations of SAM 2.1 take 110 MB more
     options.log_severity_level = 3

@@ -11,6 +11,7 @@ import pytest
 
 from services.segmentation.backend import Click, Prompt, load
 from services.segmentation.backends.birefnet import Fallback, Network, Region
+from services.segmentation.backends.onnx_sessions import make_options
 from services.segmentation.geometry import Box, whole_image
 from services.segmentation.masks import iou
 from shared.errors import ConfigError, EngineFailed, JobCancelled, NothingFound
@@ -232,6 +233,11 @@ def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
     with pytest.raises(JobCancelled):
         network.predict(white, checkpoint)
     assert cancelled.is_set()
+
+
+def test_threads_that_wait_use_no_core() -> None:
+    """Between two pictures, and while another operator computes: by default they spin."""
+    assert make_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_a_gpu_that_cannot_be_used_is_a_wrong_setting(own_models: Path) -> None:

@@ -156,7 +156,6 @@ def _open(volume: Volume, model: str, name: str) -> Any:
     options = make_options()
     options.intra_op_num_threads = _THREADS
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would use both cores
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[CPU])
     except Exception as error:  # onnxruntime's exceptions have no common base class
