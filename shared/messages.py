@@ -32,9 +32,9 @@ Box = tuple[float, float, float, float]
 
 
 class Message(BaseModel):
-    """Base of all messages."""
+    """Base of all messages. No service reads all of them: the schema of one is built at its first use."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)  # JSON has no NaN
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False, defer_build=True)  # JSON has no NaN
 
     v: Literal[1] = 1
 
