@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _LOOK_EVERY_S = 0.01
+SELDOM_S = 0.5  # for a look that starts a program: every 10 ms it would take a core from what is waited for
 PATIENCE_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
 
 
-async def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = PATIENCE_S) -> None:
+async def wait_until(
+    predicate: Callable[[], object],
+    description: str,
+    timeout_s: float = PATIENCE_S,
+    *,
+    look_every_s: float = _LOOK_EVERY_S,
+) -> None:
     """Return once the predicate, plain or async, is truthy; a broker that does not answer is asked again.
 
     Fails with the description.
@@ -27,7 +34,7 @@ async def wait_until(predicate: Callable[[], object], description: str, timeout_
     try:
         async with asyncio.timeout(timeout_s):
             while not await _answer(predicate):  # noqa: ASYNC110 (the predicate may depend on another process)
-                await asyncio.sleep(_LOOK_EVERY_S)
+                await asyncio.sleep(look_every_s)
     except TimeoutError:
         raise AssertionError(f"Waited {timeout_s:g} s in vain until {description}.") from None
 

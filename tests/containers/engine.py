@@ -107,6 +107,8 @@ class Engine:
     def clear(self) -> None:
         """Remove the containers and volumes of earlier runs; the images stay."""
         self.attempt("rm", "--all", "--force", "--time", "0")
+        # The containers of a build that was interrupted; Podman does not count them as its own.
+        subprocess.run(["buildah", "rm", "--all"], env=self.environment, capture_output=True, check=False)
         self.attempt("network", "prune", "--force")
         self.attempt("volume", "prune", "--force")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tests.containers.engine import ROOT
-from tests.waiting import wait_until
+from tests.waiting import SELDOM_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from tests.containers.engine import Engine
 
 COMPOSE = Path(sys.executable).parent / "docker-compose"
-_LOOK_EVERY_S, _LOOK_AGAIN_EVERY = 0.4, 12
+_LOOK_EVERY_S, _LOOK_AGAIN_EVERY = 1.0, 5
 _START_S = 25.0  # less than any start_period; failed probes do not count in that time
 
 
@@ -81,7 +80,8 @@ class Project:
 
     def containers(self, service: str = "") -> list[Container]:
         """Return the containers of a service, or all."""
-        found = json.loads(self.engine.podman("ps", "--all", "--format", "json"))
+        with _api(self.engine) as api:
+            found = api.get("/containers/json", params={"all": True}).raise_for_status().json()
         containers = [_container(entry) for entry in found]
         wanted = [each for each in containers if not service or each.name.startswith(f"artmancer-{service}-")]
         return sorted(wanted, key=lambda each: each.name)
@@ -98,7 +98,7 @@ class Project:
     async def wait_until_healthy(self, timeout_s: float = 120) -> None:
         """Wait until all containers are healthy or have ended well; fails with the logs of those that are not."""
         try:
-            await wait_until(lambda: not self.ill(), "all containers are healthy", timeout_s)
+            await wait_until(lambda: not self.ill(), "all containers are healthy", timeout_s, look_every_s=SELDOM_S)
         except AssertionError as error:
             logs = (f"{name}: {self.logs(name)[-2000:]}" for name in self.ill())
             raise AssertionError("\n".join([str(error), *logs])) from None
@@ -113,12 +113,19 @@ class Project:
         return self.engine.attempt("exec", name, "python", "-m", "shared.probes").returncode == 0
 
 
+def _api(engine: Engine) -> httpx.Client:
+    """Return a client of Podman's own API; an answer costs a hundredth of a start of its command."""
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(engine.socket)), base_url="http://podman/v4.0.0/libpod", timeout=10
+    )
+
+
 def _container(entry: dict[str, Any]) -> Container:
     return Container(
         name=entry["Names"][0],
         pid=entry["Pid"],
         running=entry["State"] == "running",
-        healthy="(healthy)" in entry["Status"],
+        healthy=entry["Status"] == "healthy",
         exit_code=entry["ExitCode"],
     )
 
@@ -138,14 +145,13 @@ def health_checked(engine: Engine) -> Iterator[None]:
 
 def _check_until(engine: Engine, ended: threading.Event) -> None:
     """Poll often while a container starts, and seldom afterwards. A third failure ends the wait."""
-    transport = httpx.HTTPTransport(uds=str(engine.socket))
     rounds = 0
-    with httpx.Client(transport=transport, base_url="http://podman/v4.0.0/libpod", timeout=10) as api:
+    with _api(engine) as api:
         while not ended.wait(_LOOK_EVERY_S):
             rounds += 1
             try:
                 for container in api.get("/containers/json").json():
-                    starts = "(healthy)" not in container["Status"] and time.time() - container["StartedAt"] < _START_S
+                    starts = container["Status"] != "healthy" and time.time() - container["StartedAt"] < _START_S
                     if starts or rounds % _LOOK_AGAIN_EVERY == 0:
                         api.get(f"/containers/{container['Id']}/healthcheck")
             except (httpx.HTTPError, ValueError):

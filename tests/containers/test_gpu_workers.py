@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.containers import gpu_stand_in
-from tests.waiting import wait_until
+from tests.waiting import SELDOM_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def test_a_worker_starts_on_a_volume_without_adapters(project: Project, na
         assert container.running, project.logs(name)[-3000:]
         return await asyncio.to_thread(project.ready, name)
 
-    await wait_until(has_started, f"{name} is ready", timeout_s=240)
+    await wait_until(has_started, f"{name} is ready", timeout_s=240, look_every_s=SELDOM_S)
 
     log = project.logs(name)
     assert gpu_stand_in.facts_of(log, "engine.ready")["engine"] == expected

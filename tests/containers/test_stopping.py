@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.containers.edits import PHOTO, SPOON_BOX, events, good, order, remove_the_spoon, upload, wait_for_end
-from tests.waiting import wait_until
+from tests.waiting import SELDOM_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +38,11 @@ async def stop(project: Project, name: str) -> None:
 async def start(project: Project, name: str) -> None:
     """Start it again, and return when it takes work."""
     await asyncio.to_thread(project.engine.podman, "start", name)
-    await wait_until(lambda: asyncio.to_thread(project.ready, name), f"{name} takes work", timeout_s=60)
+
+    async def ready() -> bool:
+        return await asyncio.to_thread(project.ready, name)
+
+    await wait_until(ready, f"{name} takes work", timeout_s=60, look_every_s=SELDOM_S)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.containers.engine import ROOT
 from tests.containers.images import NATS
 from tests.containers.project import COMPOSE
 from tests.operations.recipes import PAGE, recipes
-from tests.waiting import wait_until
+from tests.waiting import SELDOM_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,8 @@ async def test_a_job_is_replayed_and_a_dead_letter_redriven(host: Host, client: 
 
     seq = host.shell(f'nats stream get JOB_LOG --last-for "job.submit.*.*.*.{job}" --json | jq .seq').strip()
     replayed = host.run("replay", FROM=seq, TO=seq)
-    await wait_until(lambda: ".lost" in letter(), "the job without an image is a dead letter", timeout_s=60)
+    is_dead = "the job without an image is a dead letter"
+    await wait_until(lambda: ".lost" in letter(), is_dead, timeout_s=60, look_every_s=SELDOM_S)
     redriven = host.run("redrive", JOB="lost")
 
     assert '"new_job_id"' in replayed
