@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
     from playwright.async_api import ConsoleMessage, Locator, Page
 
+_COUNT_PAINTS = """
+() => new Promise((resolve) => {
+  const { clearRect } = CanvasRenderingContext2D.prototype;
+  const began = performance.now();
+  let paints = 0;
+  let frames = 0;
+  CanvasRenderingContext2D.prototype.clearRect = function (...area) { paints++; clearRect.apply(this, area); };
+  const next = () => {
+    if (++frames < 30) return requestAnimationFrame(next);
+    CanvasRenderingContext2D.prototype.clearRect = clearRect;
+    resolve([paints, (performance.now() - began) / 1000]);
+  };
+  requestAnimationFrame(next);
+})
+"""
 _SIZE = re.compile(r"(\d+) \D (\d+)")
 Place = tuple[float, float]
 SAMPLES = {"astronaut": (512, 512), "cat": (451, 300), "coffee": (600, 400), "rocket": (640, 427)}
@@ -167,6 +182,11 @@ class Studio:
     async def is_marked(self, share: str | re.Pattern[str] = "of the photo") -> None:
         """Wait until something is marked."""
         await expect(self.mask_facts).to_contain_text(share)
+
+    async def count_paints(self) -> tuple[int, float]:
+        """Return how often the stage is painted during 30 frames of the screen, and how many seconds they take."""
+        paints, seconds = await self.page.evaluate(_COUNT_PAINTS)
+        return paints, seconds
 
     async def read_stage(self) -> str:
         """Return the stage's pixels after all changes are painted."""

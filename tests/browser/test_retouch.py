@@ -72,6 +72,23 @@ async def test_strokes_queue_while_earlier_ones_run(quick: Studio, stack: Runnin
     await expect(quick.page.locator(".branch")).to_have_count(0)
 
 
+async def test_waiting_strokes_do_not_pulse_where_motion_is_unwanted(
+    visit: Callable[..., Awaitable[Studio]], stack: RunningStack
+) -> None:
+    """Nothing is painted while they wait, and the processor is the edit's."""
+    studio = await visit(quick=True, reduced_motion="reduce")
+    await studio.open()
+    await studio.page.get_by_label("Remove at once").check()
+    async with stack.paused("a100worker"):
+        for x in (60, 120):
+            await spot(studio, x, 60)
+        await expect(studio.hint).to_have_text("Removing… one more stroke waits.")
+        paints, _ = await studio.count_paints()
+    await is_version(studio, 2)
+
+    assert paints <= 1  # one may be under way
+
+
 async def test_each_stroke_is_one_undo(quick: Studio) -> None:
     """Back to the original and forward again."""
     original = await quick.read_stage()

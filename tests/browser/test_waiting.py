@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 LOST = "The connection was lost; your edit continues"
-COUNT_PAINTS = """
-() => new Promise((resolve) => {
-  const { clearRect } = CanvasRenderingContext2D.prototype;
-  let paints = 0;
-  let frames = 0;
-  CanvasRenderingContext2D.prototype.clearRect = function (...area) { paints++; clearRect.apply(this, area); };
-  const next = () => (++frames < 30 ? requestAnimationFrame(next) : resolve(paints));
-  requestAnimationFrame(next);
-})
-"""
 
 
 @pytest.fixture(scope="session")
@@ -68,11 +58,27 @@ async def test_nothing_is_painted_where_motion_is_unwanted(
     await studio.open()
     await begin(studio, large_photo)
     async with stack.paused("a100worker"):
-        paints = await studio.page.evaluate(COUNT_PAINTS)
+        paints, _ = await studio.count_paints()
         await studio.cancel.click()
         await expect(studio.progress).to_be_hidden()
 
     assert paints <= 1  # one may be under way
+
+
+async def test_the_pulse_keeps_its_pace_after_the_photo_has_moved(
+    studio: Studio, large_photo: Path, stack: RunningStack
+) -> None:
+    """At most 20 paints a second: each of another cause begins no second pulse."""
+    await begin(studio, large_photo)
+    async with stack.paused("a100worker"):
+        await studio.page.mouse.move(640, 400)
+        for _ in range(20):
+            await studio.page.mouse.wheel(0, -20)
+        paints, seconds = await studio.count_paints()
+        await studio.cancel.click()
+        await expect(studio.progress).to_be_hidden()
+
+    assert 1 <= paints <= 20 * seconds + 2
 
 
 async def test_cancel_by_keyboard(studio: Studio, large_photo: Path, stack: RunningStack) -> None:

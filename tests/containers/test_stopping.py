@@ -38,11 +38,9 @@ async def stop(project: Project, name: str) -> None:
 async def start(project: Project, name: str) -> None:
     """Start it again, and return when it takes work."""
     await asyncio.to_thread(project.engine.podman, "start", name)
-
-    async def ready() -> bool:
-        return await asyncio.to_thread(project.ready, name)
-
-    await wait_until(ready, f"{name} takes work", timeout_s=60, look_every_s=SELDOM_S)
+    await wait_until(
+        lambda: asyncio.to_thread(project.ready, name), f"{name} takes work", timeout_s=60, look_every_s=SELDOM_S
+    )
 
 
 @pytest.fixture

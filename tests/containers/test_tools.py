@@ -98,8 +98,12 @@ async def test_a_job_is_replayed_and_a_dead_letter_redriven(host: Host, client: 
 
     seq = host.shell(f'nats stream get JOB_LOG --last-for "job.submit.*.*.*.{job}" --json | jq .seq').strip()
     replayed = host.run("replay", FROM=seq, TO=seq)
-    is_dead = "the job without an image is a dead letter"
-    await wait_until(lambda: ".lost" in letter(), is_dead, timeout_s=60, look_every_s=SELDOM_S)
+    await wait_until(
+        lambda: ".lost" in letter(),
+        "the job without an image is a dead letter",
+        timeout_s=60,
+        look_every_s=SELDOM_S,
+    )
     redriven = host.run("redrive", JOB="lost")
 
     assert '"new_job_id"' in replayed

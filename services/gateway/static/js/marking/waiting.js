@@ -8,8 +8,6 @@ import { Raster } from "./raster.js";
  * @typedef {import("../photo/photo.js").Photo} Photo
  */
 
-const FRAME_MS = 50; // while they pulse: slow enough to leave the processor to the edit
-
 /** One layer for all of them. */
 export class WaitingStrokes {
   /** @type {Raster | null} */
@@ -17,13 +15,14 @@ export class WaitingStrokes {
 
   /**
    * @param {() => number} opacity
-   * @param {() => void} repaint
+   * @param {import("../stage/stage.js").Stage} stage
    */
-  constructor(opacity, repaint) {
-    this.repaint = repaint;
+  constructor(opacity, stage) {
+    this.stage = stage;
     this.layer = maskLayer(
       () => this.#raster,
-      () => this.#look(opacity()),
+      () => ({ opacity: opacity(), working: true }),
+      () => stage.animate(),
     );
   }
 
@@ -38,12 +37,6 @@ export class WaitingStrokes {
       this.#raster ??= new Raster(photo);
       this.#raster.renderAll(states);
     }
-    this.repaint();
-  }
-
-  /** @param {number} opacity */
-  #look(opacity) {
-    if (this.#raster) setTimeout(() => this.repaint(), FRAME_MS);
-    return { opacity: this.#raster ? opacity : 0, working: true };
+    this.stage.repaint();
   }
 }

@@ -10,8 +10,7 @@ import { coloursOf, drawing } from "../page/dom.js";
  */
 
 const BREATH_MS = 1600;
-/** Whether the person wants no motion. */
-export const still = matchMedia("(prefers-reduced-motion: reduce)");
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
  * A photo. It is scaled once for all frames of a view: without a GPU that takes longer than the other layers together.
@@ -61,18 +60,21 @@ function paintPicture(context, view, source) {
 }
 
 /**
- * The tinted mask. It pulses while an edit runs.
+ * The tinted mask. It pulses while an edit runs, unless the person wants no motion.
  * @param {() => Raster | null} raster
  * @param {() => {opacity: number, working: boolean}} look
+ * @param {() => void} animate  schedules the next frame of the pulse
  * @returns {Layer}
  */
-export function maskLayer(raster, look) {
+export function maskLayer(raster, look, animate) {
   return (context, view) => {
     const shown = raster();
     const { opacity, working } = look();
     if (!shown || opacity === 0) return;
     const { x, y, width, height } = view.frame;
-    const breath = working && !still.matches ? 0.6 + 0.4 * Math.cos((performance.now() / BREATH_MS) * 2 * Math.PI) : 1;
+    const pulses = working && !still.matches;
+    if (pulses) animate();
+    const breath = pulses ? 0.6 + 0.4 * Math.cos((performance.now() / BREATH_MS) * 2 * Math.PI) : 1;
     context.globalAlpha = opacity * breath;
     context.drawImage(shown.tint.canvas, x, y, width, height);
     context.globalAlpha = Math.min(1, opacity + 0.35);

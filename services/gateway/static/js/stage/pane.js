@@ -6,7 +6,7 @@ import { Crosshair } from "./crosshair.js";
 import { inside } from "../page/dom.js";
 import { Gestures } from "./gestures.js";
 import { HoverOutline } from "./hover.js";
-import { clicksLayer, maskLayer, pictureLayer, still } from "./layers.js";
+import { clicksLayer, maskLayer, pictureLayer } from "./layers.js";
 import { Mask, NOTHING } from "../marking/mask.js";
 import { Pen } from "../marking/pen.js";
 import { exportMask, Raster } from "../marking/raster.js";
@@ -30,7 +30,6 @@ import { Upload, withStored } from "../server/upload.js";
  */
 
 const CANDIDATES = 3;
-const FRAME_MS = 50; // while the mask pulses: slow enough to leave the processor to the edit
 
 /** Fires `change` (photo or mask), `found`, `busy`, `note`, `failure` (detail), and `stroke` after a first stroke. */
 export class Pane extends EventTarget {
@@ -79,10 +78,7 @@ export class Pane extends EventTarget {
     this.read = read;
     this.stage = new Stage(inside(element, "canvas", HTMLCanvasElement));
     const tool = () => this.#tool();
-    this.waiting = new WaitingStrokes(
-      () => this.opacity,
-      () => this.stage.repaint(),
-    );
+    this.waiting = new WaitingStrokes(() => this.opacity, this.stage);
     this.gestures = new Gestures(this.stage, tool);
     this.crosshair = new Crosshair(this.stage, () => (this.#cover ? null : tool()), say);
     const stroke = () => this.dispatchEvent(new Event("stroke"));
@@ -103,6 +99,7 @@ export class Pane extends EventTarget {
       maskLayer(
         () => this.raster,
         () => this.#look(),
+        () => this.stage.animate(),
       ),
       this.waiting.layer,
       (context, view) => this.#hover.paint(context, view),
@@ -231,16 +228,17 @@ export class Pane extends EventTarget {
     this.#setBusy(false);
   }
 
-  repaint = () => this.stage.repaint();
+  repaint() {
+    this.stage.repaint();
+  }
+
   #tool() {
     if (this.#cover) return this.#cover.tool;
     return this.photo && this.mode === "mark" ? this.tools[this.toolName] : null;
   }
 
   #look() {
-    const working = this.mode === "work";
-    if (working && !still.matches) setTimeout(() => this.stage.repaint(), FRAME_MS);
-    return { opacity: this.hidesMask || this.mode === "look" ? 0 : this.opacity, working };
+    return { opacity: this.hidesMask || this.mode === "look" ? 0 : this.opacity, working: this.mode === "work" };
   }
 
   #clicks() {

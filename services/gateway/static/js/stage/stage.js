@@ -2,6 +2,7 @@
 
 import { View } from "./view.js";
 
+const PULSE_MS = 50; // between frames of a slow animation: the processor is the edit's
 const MAX_DENSITY = 2; // a higher density is not visible and costs memory
 
 /** @typedef {(context: CanvasRenderingContext2D, view: View) => void} Layer  paints in CSS pixels of the stage */
@@ -12,6 +13,7 @@ export class Stage extends EventTarget {
   /** @type {Layer[]} */
   layers = [];
   #asked = 0;
+  #later = 0;
   #density = 1;
 
   /** @param {HTMLCanvasElement} canvas */
@@ -37,6 +39,14 @@ export class Stage extends EventTarget {
   /** Schedule one repaint, also for several calls. */
   repaint() {
     this.#asked ||= requestAnimationFrame(() => this.#paint());
+  }
+
+  /** Schedule the next frame of a slow animation, one also for several calls. */
+  animate() {
+    this.#later ||= setTimeout(() => {
+      this.#later = 0;
+      this.repaint();
+    }, PULSE_MS);
   }
 
   /** Fire `view` and repaint. */
