@@ -68,7 +68,7 @@ async def test_nothing_is_painted_where_motion_is_unwanted(
 async def test_the_pulse_keeps_its_pace_after_the_photo_has_moved(
     studio: Studio, large_photo: Path, stack: RunningStack
 ) -> None:
-    """At most 20 paints a second: each of another cause begins no second pulse."""
+    """At most 20 paints a second: a paint for another reason begins no second pulse."""
     await begin(studio, large_photo)
     async with stack.paused("a100worker"):
         await studio.page.mouse.move(640, 400)
