@@ -1,4 +1,4 @@
-# `make setup` once, then `make run`. Every target installs what it needs; a second run installs nothing.
+# `make setup` once, then `make run`. Every target installs its packages; a second run installs nothing.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PY := $(BIN)/python
@@ -67,7 +67,7 @@ test: setup .venv/.dev tools lint
 	$(PY) -m pytest $(PARALLEL) --cov --cov-report= $(addprefix tests/,$(SUITES)) $(ARGS)
 	@echo "Coverage without the processes that tests start: $$($(PY) -m coverage report --format=total) %"
 
-# The tests of the models compute in one process while others wait: with a lower priority they would exceed their time-outs.
+# The tests of the models compute in one process while others wait. With a lower priority they would exceed their timeouts.
 # Containers have the machine to themselves.
 # When lint or the tests that wait fail, the others are stopped: the last line is the summary of the tests that failed.
 test-all: setup .venv/.dev tools
@@ -110,7 +110,7 @@ credentials: .venv/.credentials
 soak: setup .venv/.dev
 	@$(PY) -m tests.chaos.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-# Make what compose.yaml mounts. The first API key is printed once, here; `python -m services.gateway.keys` makes more.
+# Make the files that compose.yaml mounts. The first API key is printed once, here; `python -m services.gateway.keys` makes more.
 SECRETS ?= deploy/secrets
 secrets: .venv/.credentials
 	@$(PY) -m deploy.credentials $(SECRETS) --for-containers $(ARGS)
