@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.benchmarks.meter import Table
+from tests.benchmarks.measuring.meter import Table
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter

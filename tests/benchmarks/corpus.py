@@ -33,7 +33,7 @@ from PIL import Image
 from playwright.async_api import Error, async_playwright
 
 from shared.image_codec import decode_photo
-from tests.benchmarks.servers import running_stack
+from tests.benchmarks.measuring.servers import running_stack
 from tests.browser.conftest import SWITCHES
 from tests.browser.shown import show_on
 from tests.chromium import find_chromium

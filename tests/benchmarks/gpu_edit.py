@@ -38,9 +38,9 @@ from services.a100worker.settings import Settings
 from shared.image_codec import decode_photo
 from shared.messages import Task
 from shared.settings import load
-from tests.benchmarks import gpu_passes, gpu_sweep, recipe_sheet
-from tests.benchmarks.gpu_passes import Figure
-from tests.benchmarks.meter import Table
+from tests.benchmarks.measuring import gpu_passes, gpu_sweep, recipe_sheet
+from tests.benchmarks.measuring.gpu_passes import Figure
+from tests.benchmarks.measuring.meter import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -296,7 +296,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def random_engine(scratch: Path) -> Callable[[Settings, PhaseReporter], Qwen]:
     """Return a function that makes the engine without weights."""
-    from tests.benchmarks.random_qwen import RandomQwen  # noqa: PLC0415 (only with --random)
+    from tests.benchmarks.measuring.random_qwen import RandomQwen  # noqa: PLC0415 (only with --random)
 
     return partial(RandomQwen, scratch=scratch)
 

@@ -19,7 +19,7 @@ from tests.unit.services.segmentation.photos import MODELS, WITH_WEIGHTS, LocalF
 if TYPE_CHECKING:
     from services.segmentation.backend import Engine
     from shared.image_codec import Rgb
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = [pytest.mark.timeout(600), needs_weights]
 SIZE = (3000, 4000)

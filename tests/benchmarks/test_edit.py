@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.image_codec import Grey, Rgb
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(600)
 ROUNDS = 5
@@ -108,7 +108,7 @@ def test_the_removal_of_a_large_square(table: Table, megapixels: int) -> None:
 def test_the_memory_of_a_removal(table: Table) -> None:
     """The peak of a new process over its memory before the photo, for each megapixel of the largest size."""
     height, width = SIZES[48]
-    command = [sys.executable, "-m", "tests.benchmarks.edit_peak", str(height), str(width)]
+    command = [sys.executable, "-m", "tests.benchmarks.measuring.edit_peak", str(height), str(width)]
     spot_mb, large_mb = (
         float(subprocess.run([*command, str(side_px)], check=True, capture_output=True, text=True).stdout)
         for side_px in (SPOT_PX, round((LARGE_SHARE * height * width) ** 0.5))

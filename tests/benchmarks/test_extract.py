@@ -17,15 +17,15 @@ from fastapi import FastAPI
 from PIL import Image
 from pydantic import BaseModel
 
-from tests.benchmarks.meter import Cpu
-from tests.benchmarks.photos import base64_of, distinct, mask, photo
-from tests.benchmarks.prober import probed_ms
-from tests.benchmarks.servers import Stack, plain_server, running_stack
+from tests.benchmarks.measuring.meter import Cpu
+from tests.benchmarks.measuring.photos import base64_of, distinct, mask, photo
+from tests.benchmarks.measuring.prober import probed_ms
+from tests.benchmarks.measuring.servers import Stack, plain_server, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 ROUTE = "/api/image-utils/extract-object"

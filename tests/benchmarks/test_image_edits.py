@@ -12,14 +12,14 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.benchmarks.meter import Cpu
-from tests.benchmarks.photos import distinct, mask, photo
-from tests.benchmarks.servers import Stack, running_stack
+from tests.benchmarks.measuring.meter import Cpu
+from tests.benchmarks.measuring.photos import distinct, mask, photo
+from tests.benchmarks.measuring.servers import Stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 SIDE_PX, EDITS = 1024, 40

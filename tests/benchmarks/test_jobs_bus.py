@@ -19,8 +19,8 @@ from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.messages import JobClass, JobSubmit, Task
 from shared.settings import NatsSettings
-from tests.benchmarks.photos import photo
-from tests.benchmarks.servers import Stack, running_stack
+from tests.benchmarks.measuring.photos import photo
+from tests.benchmarks.measuring.servers import Stack, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nats.js.client import JetStreamContext
 
     from shared.bus import StoredMessage
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 SUBMITS, AT_ONCE = 2000, 64

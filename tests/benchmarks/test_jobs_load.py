@@ -21,9 +21,9 @@ from shared import subjects
 from shared.bus import Bus, open_bus
 from shared.messages import JobClass, JobSubmit, Task
 from shared.settings import NatsSettings
-from tests.benchmarks.meter import Cpu
-from tests.benchmarks.photos import mask, photo
-from tests.benchmarks.servers import Stack, plain_server, running_stack
+from tests.benchmarks.measuring.meter import Cpu
+from tests.benchmarks.measuring.photos import mask, photo
+from tests.benchmarks.measuring.servers import Stack, plain_server, running_stack
 from tests.benchmarks.test_jobs_bus import submit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import psutil
 
     from shared.bus import StoredMessage
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(600)
 SUBMITS, JOBS, AT_ONCE = 1000, 600, 16

@@ -13,15 +13,15 @@ import psutil
 import pytest
 from fastapi import FastAPI
 
-from tests.benchmarks.meter import resident_mb
-from tests.benchmarks.photos import base64_of, distinct, mask, photo
-from tests.benchmarks.servers import plain_server, running_stack
+from tests.benchmarks.measuring.meter import resident_mb
+from tests.benchmarks.measuring.photos import base64_of, distinct, mask, photo
+from tests.benchmarks.measuring.servers import plain_server, running_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(600)
 SIDE_PX = 1024

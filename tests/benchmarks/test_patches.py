@@ -20,7 +20,7 @@ from tests.v1_client import upload
 
 if TYPE_CHECKING:
     from shared.image_codec import Rgb
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
     from tests.gateway import Client
     from tests.running import Desk
 

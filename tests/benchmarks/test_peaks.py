@@ -40,7 +40,7 @@ from shared.messages import (
 )
 from shared.settings import NatsSettings
 from shared.topology import JOB_EV
-from tests.benchmarks.servers import running_stack
+from tests.benchmarks.measuring.servers import running_stack
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     import psutil
 
     from shared.bus import Bus
-    from tests.benchmarks.meter import Table
-    from tests.benchmarks.servers import Stack
+    from tests.benchmarks.measuring.meter import Table
+    from tests.benchmarks.measuring.servers import Stack
 
 Rendered: TypeAlias = Literal["original", "png", "jpeg", "webp", "avif"]
 

@@ -16,15 +16,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from tests.benchmarks.meter import Cpu
-from tests.benchmarks.photos import base64_of, mask, photo
-from tests.benchmarks.servers import Stack, plain_server, running_stack
-from tests.benchmarks.watcher import open_watchers
+from tests.benchmarks.measuring.meter import Cpu
+from tests.benchmarks.measuring.photos import base64_of, mask, photo
+from tests.benchmarks.measuring.servers import Stack, plain_server, running_stack
+from tests.benchmarks.measuring.watcher import open_watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 STREAM = "/api/generate/stream"
@@ -140,7 +140,7 @@ async def watch_streams(
 @asynccontextmanager
 async def crew(stack: Stack) -> AsyncIterator[tuple[list[str], Callable[[], None]]]:
     """Yield two hundred jobs, and the function that starts their events."""
-    command = ["-m", "tests.benchmarks.crew", stack.broker, str(MANY), str(STEPS), str(INTERVAL_MS / 1000)]
+    command = ["-m", "tests.benchmarks.measuring.crew", stack.broker, str(MANY), str(STEPS), str(INTERVAL_MS / 1000)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=pipe, stdout=pipe, limit=2**20)
     entrance, announced = process.stdin, process.stdout

@@ -19,13 +19,13 @@ from fastapi import FastAPI, Response
 from PIL import Image
 from pydantic import BaseModel
 
-from tests.benchmarks.photos import base64_of, mask
-from tests.benchmarks.servers import plain_server, running_stack
+from tests.benchmarks.measuring.photos import base64_of, mask
+from tests.benchmarks.measuring.servers import plain_server, running_stack
 
 if TYPE_CHECKING:
     import psutil
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(120)
 ROUTE = "/api/generate/async"

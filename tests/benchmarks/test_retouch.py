@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.image_codec import Grey
     from shared.image_store import Bucket, NatsImageStore
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
     from tests.gateway import Client
     from tests.running import Desk
 

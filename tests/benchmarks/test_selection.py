@@ -29,7 +29,7 @@ from tests.unit.services.segmentation.photos import ROOT, WITH_WEIGHTS, LocalFea
 if TYPE_CHECKING:
     from services.segmentation.backend import Engine
     from shared.image_codec import Grey, Rgb
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = [pytest.mark.timeout(1800), needs_weights]
 TRUTHS = json.loads((Path(__file__).parent / "selection_truths.json").read_text())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 SMALL_MS, LARGE_MS, MANIFEST_BYTES = 10.0, 60.0, 6_000
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.benchmarks.servers import HOST, await_answer, running_stack, uvicorn
+from tests.benchmarks.measuring.servers import HOST, await_answer, running_stack, uvicorn
 from tests.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 GATEWAY = [sys.executable, "-m", "services.gateway"]

@@ -17,17 +17,17 @@ import pytest
 from fastapi import FastAPI
 from sse_starlette import EventSourceResponse
 
-from tests.benchmarks.meter import Cpu, resident_mb
-from tests.benchmarks.servers import Stack, plain_server, running_stack
-from tests.benchmarks.watcher import open_watchers
+from tests.benchmarks.measuring.meter import Cpu, resident_mb
+from tests.benchmarks.measuring.servers import Stack, plain_server, running_stack
+from tests.benchmarks.measuring.watcher import open_watchers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
-    from tests.benchmarks.meter import Table
-    from tests.benchmarks.watcher import Watcher
+    from tests.benchmarks.measuring.meter import Table
+    from tests.benchmarks.measuring.watcher import Watcher
 
 pytestmark = pytest.mark.timeout(600)
 STREAM = "/api/generate/stream"
@@ -112,7 +112,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @asynccontextmanager
 async def crew(stack: Stack, steps: int) -> AsyncIterator[tuple[list[str], Callable[[], None]]]:
     """Yield jobs by hand, and the function that starts their events."""
-    command = ["-m", "tests.benchmarks.crew", stack.broker, str(JOBS), str(steps), str(INTERVAL_S)]
+    command = ["-m", "tests.benchmarks.measuring.crew", stack.broker, str(JOBS), str(steps), str(INTERVAL_S)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=pipe, stdout=pipe, limit=2**20)
     assert process.stdin is not None

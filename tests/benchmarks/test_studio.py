@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from shared.image_codec import encode_jpeg
-from tests.benchmarks.meter import resident_mb
+from tests.benchmarks.measuring.meter import resident_mb
 from tests.benchmarks.test_edit import SIZES
 from tests.benchmarks.test_patches import grainy_photo
 from tests.browser.conftest import SWITCHES
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import CDPSession
 
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
     from tests.stack import RunningStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]

@@ -15,8 +15,8 @@ from shared.messages import Done, ImageRef, JobClass, Queued, Task
 from shared.settings import NatsSettings
 from shared.topology import FAN_OUT, JOB_EV, WEBHOOK_Q
 from shared.webhook_messages import WebhookEvent
-from tests.benchmarks.meter import Cpu
-from tests.benchmarks.servers import running_stack
+from tests.benchmarks.measuring.meter import Cpu
+from tests.benchmarks.measuring.servers import running_stack
 from tests.receiver import LOOPBACK, Receiver
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.bus import Bus
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 pytestmark = pytest.mark.timeout(300)
 ENDS = 1000

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from shared import subjects
 from shared.messages import JobClass
-from tests.benchmarks.photos import distinct
+from tests.benchmarks.measuring.photos import distinct
 from tests.chaos.orders import TRICKY, bad_bodies
 from tests.chaos.parts import happens
 from tests.chaos.pictures import noise

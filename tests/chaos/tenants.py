@@ -33,7 +33,7 @@ from shared import subjects
 from shared.bus import open_bus
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
-from tests.benchmarks.photos import distinct
+from tests.benchmarks.measuring.photos import distinct
 from tests.chaos import bombs, parts
 from tests.chaos.driver import Clock
 from tests.chaos.pictures import noise

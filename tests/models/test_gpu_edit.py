@@ -14,11 +14,11 @@ from services.a100worker.backends.qwen.memory.plans import Plan
 from services.a100worker.settings import Settings
 from shared.image_codec import encode_png
 from shared.messages import Task
-from tests.benchmarks import gpu_sweep
 from tests.benchmarks.gpu_edit import Steps, Watch, measure, write_table
-from tests.benchmarks.gpu_passes import Figure
-from tests.benchmarks.random_qwen import TINY, RandomQwen
-from tests.benchmarks.recipe_sheet import draw_sheet, usable
+from tests.benchmarks.measuring import gpu_sweep
+from tests.benchmarks.measuring.gpu_passes import Figure
+from tests.benchmarks.measuring.random_qwen import TINY, RandomQwen
+from tests.benchmarks.measuring.recipe_sheet import draw_sheet, usable
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import MASK, piece
 from tests.unit.services.a100worker.recorder import Recorder, balance

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from services.segmentation.settings import Settings
     from shared.bus import Bus
     from shared.settings import StreamSettings
-    from tests.benchmarks.meter import Table
+    from tests.benchmarks.measuring.meter import Table
 
 SCENE = scene(3)
 PHOTO = resize(SCENE.image, 1024, 768)

@@ -14,7 +14,12 @@ _EVERY_S = 0.02
 async def probed_ms(port: int, duration_s: float) -> list[float]:
     """How long each answer to GET /api/health took while the duration passed."""
     prober = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.prober", str(port), str(duration_s), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "tests.benchmarks.measuring.prober",
+        str(port),
+        str(duration_s),
+        stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await prober.communicate()
     return [float(took_ms) for took_ms in json.loads(output)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shared.errors import ConfigError
-from tests.benchmarks import gpu_passes
-from tests.benchmarks.gpu_passes import Figure
+from tests.benchmarks.measuring import gpu_passes
+from tests.benchmarks.measuring.gpu_passes import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-_SAMPLE = Path(__file__).parents[2] / "services/gateway/static/samples/astronaut.jpg"
+_SAMPLE = Path(__file__).parents[3] / "services/gateway/static/samples/astronaut.jpg"
 _TAIL_BYTES = 12  # IEND
 
 

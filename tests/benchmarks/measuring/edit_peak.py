@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.edit_peak HEIGHT WIDTH SIDE`: print the MB that a removal takes at its peak."""
+"""`python -m tests.benchmarks.measuring.edit_peak HEIGHT WIDTH SIDE`: print the MB that a removal takes at its peak."""
 
 from __future__ import annotations
 
