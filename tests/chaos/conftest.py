@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos import ledger
-from tests.chaos.pictures import picture
+from tests.chaos.load.pictures import picture
+from tests.chaos.verdict import ledger
 from tests.running import Desk
 from tests.waiting import wait_until
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
     from shared.settings import StreamSettings
-    from tests.chaos.ledger import Story
+    from tests.chaos.verdict.ledger import Story
 
 
 @pytest.fixture

@@ -31,20 +31,22 @@ from shared.errors import BrokerUnavailable
 from shared.image_codec import probe_in_thread
 from shared.image_store import NatsImageStore
 from shared.settings import NatsSettings, StreamSettings
-from tests.chaos import clocks, engine, ledger, parts
-from tests.chaos.account import Account
-from tests.chaos.customers import Customers
-from tests.chaos.disk import STORE_BYTES, CannotMount, small_disk
-from tests.chaos.orders import Orders
-from tests.chaos.pictures import picture
-from tests.chaos.violence import Targets, Violence
+from tests.chaos import parts
+from tests.chaos.faults import clocks, engine
+from tests.chaos.faults.disk import STORE_BYTES, CannotMount, small_disk
+from tests.chaos.faults.violence import Targets, Violence
+from tests.chaos.load.customers import Customers
+from tests.chaos.load.orders import Orders
+from tests.chaos.load.pictures import picture
+from tests.chaos.verdict import ledger
+from tests.chaos.verdict.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STREAMS = StreamSettings(lease_s=engine.LEASE_S, picture_bytes=1024**3)
 ENVIRONMENT = {
-    "A100WORKER_BACKEND": "tests.chaos.engine:Hostile",
+    "A100WORKER_BACKEND": "tests.chaos.faults.engine:Hostile",
     "A100WORKER_IDLE_POLL_S": "0.2",
     "A100WORKER_RETRY_DELAY_S": "0.2",
     "STREAMS_LEASE_S": str(STREAMS.lease_s),

@@ -25,9 +25,10 @@ from services.stack.nats_server import HOST
 from services.stack.stack import ALLOCATOR
 from shared.bus import Bus, open_bus
 from shared.settings import NatsSettings, StreamSettings
-from tests.chaos import ledger, parts, plot, samples
-from tests.chaos.crowd import Crowd
+from tests.chaos import parts
 from tests.chaos.driver import Clock, dice
+from tests.chaos.load.crowd import Crowd
+from tests.chaos.verdict import ledger, plot, samples
 
 if TYPE_CHECKING:
     from tests.chaos.parts import Parts
@@ -55,7 +56,7 @@ async def run(chosen: argparse.Namespace, folder: Path, clock: Clock) -> list[st
         "A100WORKER_INPUTS_IN_MEMORY_BYTES": str(1024**2),
         "A100WORKER_PHOTOS_IN_MEMORY_BYTES": str(1024**2),
     }
-    launch = "-m", "tests.chaos.counted"
+    launch = "-m", "tests.chaos.verdict.counted"
     async with parts.running(folder, chosen.workers, environment, clock.note, launch) as system:
         clock.say(f"ready, gateway on port {system.port}, logs in {folder}")
         limits = httpx.Limits(max_connections=200)

@@ -34,9 +34,10 @@ from shared.bus import open_bus
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
 from tests.benchmarks.measuring.photos import distinct
-from tests.chaos import bombs, parts
+from tests.chaos import parts
 from tests.chaos.driver import Clock
-from tests.chaos.pictures import noise
+from tests.chaos.load import bombs
+from tests.chaos.load.pictures import noise
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -15,7 +15,7 @@ from shared.bus import open_bus
 from shared.errors import BrokerUnavailable
 from shared.settings import NatsSettings
 from shared.topology import JOB_LOG
-from tests.chaos.disk import STORE_BYTES, CannotMount, fill_disk, small_disk
+from tests.chaos.faults.disk import STORE_BYTES, CannotMount, fill_disk, small_disk
 from tests.running import script
 from tests.waiting import wait_until
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from shared.bus import Bus
     from shared.settings import StreamSettings
-    from tests.chaos.ledger import Story
+    from tests.chaos.verdict.ledger import Story
     from tests.running import Desk
 
 SMALL_MB = 64

@@ -19,9 +19,9 @@ from shared.messages import JobClass, JobRecord, RedriveRequest, ReplayReply, St
 from shared.rpc import call
 from shared.settings import StreamSettings
 from shared.topology import DISPATCHERS, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
-from tests.chaos import engine
-from tests.chaos.orders import bad_bodies
-from tests.chaos.pictures import noise
+from tests.chaos.faults import engine
+from tests.chaos.load.orders import bad_bodies
+from tests.chaos.load.pictures import noise
 from tests.ports import free_port
 from tests.running import script
 from tests.waiting import PATIENCE_S, wait_until
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from shared.bus import Bus
     from shared.image_store import NatsImageStore
-    from tests.chaos.ledger import Story
+    from tests.chaos.verdict.ledger import Story
     from tests.running import Desk
 
 CheckAllKept: TypeAlias = "Callable[[], Awaitable[dict[str, Story]]]"
-HOSTILE = "tests.chaos.engine:Hostile"
+HOSTILE = "tests.chaos.faults.engine:Hostile"
 short_leases = pytest.mark.parametrize(
     "stream_settings", [StreamSettings(lease_s=engine.LEASE_S, picture_bytes=1024**3)], ids=["short leases"]
 )

@@ -33,7 +33,7 @@ from services.stack.process import ROOT, Process, ProcessGroup
 from shared import subjects
 from shared.messages import JobSubmit, Task
 from shared.object_buckets import ObjectBuckets, digest
-from tests.chaos.engine import THROW
+from tests.chaos.faults.engine import THROW
 from tests.keys import HOST, Keys, connect, run_locked
 from tests.ports import free_ports
 from tests.upgrade.visitors import SIDE, mask, photo
@@ -232,7 +232,7 @@ def variables(keys: Keys, node: Node, ports: dict[str, int], name: str) -> dict[
         **keys.variables(node.url, name),
         "GATEWAY_PORT": str(ports["http"]),
         "JOBMANAGER_WEBHOOKS_NKEY_FILE": str(keys.folder / "webhooks" / "nats.nk"),
-        "A100WORKER_BACKEND": "tests.chaos.engine:Hostile",
+        "A100WORKER_BACKEND": "tests.chaos.faults.engine:Hostile",
         "A100WORKER_RETRY_DELAY_S": "0.2",
         "SEGMENTATION_BACKENDS": "grabcut",
         "STREAMS_PICTURE_BYTES": str(PICTURE_BYTES),

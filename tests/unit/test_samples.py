@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.chaos.samples import Sample, judge
+from tests.chaos.verdict.samples import Sample, judge
 
 MINUTES = 30
 

@@ -13,7 +13,7 @@ from shared.deliveries import pull
 from shared.image_store import CachedImageStore
 from shared.messages import JobClass, JobSubmit, JobWork, Started, Task
 from shared.topology import JOB_Q, bucket_stream, worker_consumer
-from tests.chaos.pictures import noise
+from tests.chaos.load.pictures import noise
 from tests.fakes import FakeImageStore
 from tests.running import script
 from tests.waiting import wait_until

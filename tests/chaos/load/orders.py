@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos import engine
+from tests.chaos.faults import engine
 
 if TYPE_CHECKING:
     from random import Random

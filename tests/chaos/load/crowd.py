@@ -11,9 +11,9 @@ from uuid import uuid4
 from shared import subjects
 from shared.messages import JobClass
 from tests.benchmarks.measuring.photos import distinct
-from tests.chaos.orders import TRICKY, bad_bodies
+from tests.chaos.load.orders import TRICKY, bad_bodies
+from tests.chaos.load.pictures import noise
 from tests.chaos.parts import happens
-from tests.chaos.pictures import noise
 
 if TYPE_CHECKING:
     from random import Random

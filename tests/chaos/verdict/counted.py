@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.counted services.<name>`: a service that records its numbers of tasks and objects.
+"""`python -m tests.chaos.verdict.counted services.<name>`: a service that records its numbers of tasks and objects.
 
 Only the process itself can count them. A line of JSON goes to `$COUNTED_FOLDER/<pid>` every few seconds.
 """

@@ -6,11 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.chaos import ledger
+from tests.chaos.verdict import ledger
 
 if TYPE_CHECKING:
-    from tests.chaos.customers import Promise
-    from tests.chaos.ledger import Story
+    from tests.chaos.load.customers import Promise
+    from tests.chaos.verdict.ledger import Story
 
 _SHOWN = 5  # histories of each kind of fault
 

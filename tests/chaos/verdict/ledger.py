@@ -118,7 +118,7 @@ def broken(stories: dict[str, Story]) -> dict[str, list[Story]]:
         if not story.ends:
             found["stuck"].append(story)
         last = [stored for stored, _ in story.events if subjects.kind_of_event(stored.subject) == subjects.TERMINAL]
-        ends = [stored for stored in last if jobs.is_end(stored)]  # not the garbage of tests/chaos/violence.py
+        ends = [stored for stored in last if jobs.is_end(stored)]  # not the garbage of tests/chaos/faults/violence.py
         if len(ends) > 1 or len(story.ends) > 1:
             found["doubled"].append(story)
         if story.end.startswith("failed") and len(story.letters) != 1:

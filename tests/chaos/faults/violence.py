@@ -13,10 +13,10 @@ import nats.errors
 
 from shared import subjects, topology
 from shared.errors import BrokerUnavailable
-from tests.chaos import bombs
-from tests.chaos.clocks import SKEWS_S, skew
-from tests.chaos.disk import fill_disk
-from tests.chaos.engine import PAST_THE_LEASE_S
+from tests.chaos.faults.clocks import SKEWS_S, skew
+from tests.chaos.faults.disk import fill_disk
+from tests.chaos.faults.engine import PAST_THE_LEASE_S
+from tests.chaos.load import bombs
 from tests.chaos.parts import happens
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from shared.bus import Bus
-    from tests.chaos.orders import Order, Orders
+    from tests.chaos.load.orders import Order, Orders
 
 _PATIENCE_S = 20.0  # of one request; the gateway answers or dies
 _AGAIN_S = 0.2
