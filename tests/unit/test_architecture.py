@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.source import ROOT, SERVICES, Module, starts
+from tests.unit.source import ROOT, SERVICES, Module, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

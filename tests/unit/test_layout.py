@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.source import Module, read_modules
+from tests.unit.source import Module, read_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

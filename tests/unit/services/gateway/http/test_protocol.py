@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.app_server import app_server
+from tests.unit.services.gateway.http.app_server import app_server
 
 if TYPE_CHECKING:
     import pytest

@@ -12,7 +12,7 @@ import pytest
 from services.gateway.http.server import listen
 from services.gateway.settings import Settings
 from shared.errors import ConfigError
-from tests.app_server import app_server
+from tests.unit.services.gateway.http.app_server import app_server
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
