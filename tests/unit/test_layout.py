@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MOST_MODULES = 15
+MOST_TEST_MODULES = 29
+UNLIMITED = {"tests/unit/shared"}  # mirrors shared/, which is one folder
 TWINS = (
     "schemas",
     "submissions",
@@ -44,12 +46,15 @@ _OTHERS = 4
 
 
 def full_folders(modules: list[Module]) -> Iterator[str]:
-    counts = Counter(
-        module.path.rpartition("/")[0]
-        for module in modules
-        if module.path.startswith("services/") and not module.path.endswith("/__init__.py")
-    )
-    yield from (folder for folder, count in counts.items() if count > MOST_MODULES)
+    for folder, count in count_modules(modules).items():
+        if f"{folder}/".startswith(("services/", "tests/integration/")) and count > MOST_MODULES:
+            yield folder
+
+
+def full_test_folders(modules: list[Module]) -> Iterator[str]:
+    for folder, count in count_modules(modules).items():
+        if f"{folder}/".startswith("tests/") and folder not in UNLIMITED and count > MOST_TEST_MODULES:
+            yield folder
 
 
 def upward_imports(modules: list[Module]) -> Iterator[str]:
@@ -83,10 +88,16 @@ def circles(modules: list[Module]) -> Iterator[str]:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
+def count_modules(modules: list[Module]) -> Counter[str]:
+    """Count the modules of each folder."""
+    return Counter(module.path.rpartition("/")[0] for module in modules if not module.path.endswith("/__init__.py"))
+
+
 def edges(modules: list[Module]) -> Iterator[tuple[Module, Module]]:
-    """Every import of one of the modules by another, also inside functions and under TYPE_CHECKING."""
-    known = {module.name: module for module in modules}
-    for module in modules:
+    """Every import of one of the product's modules by another, also inside functions and under TYPE_CHECKING."""
+    product = [module for module in modules if not module.in_tests]
+    known = {module.name: module for module in product}
+    for module in product:
         for _, name in module.imports():
             imported = known.get(name) or known.get(name.rpartition(".")[0])
             if imported is not None and imported is not module:
@@ -124,8 +135,10 @@ class Law:
 
 
 LAWS = [
-    Law("No folder under services/ holds more than 15 modules",
+    Law("No folder under services/ or tests/integration/ holds more than 15 modules",
         full_folders, [Module(f"services/gateway/core/m{number}.py", "") for number in range(16)]),
+    Law("No folder under tests/ holds more than 29 modules",
+        full_test_folders, [Module(f"tests/chaos/m{number}.py", "") for number in range(30)]),
     Law("No module imports from a higher rank of its service",
         upward_imports, [Module("services/jobmanager/job/x.py", "from services.jobmanager import service"),
                          Module("services/jobmanager/service.py", "")]),
@@ -140,8 +153,8 @@ LAWS = [
 
 @pytest.fixture(scope="module")
 def modules() -> list[Module]:
-    """Parse the source of the product once for all laws."""
-    return read_modules("shared", "services", "deploy")
+    """Read the source once for all laws."""
+    return read_modules("shared", "services", "deploy", "tests")
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.find.__name__)
