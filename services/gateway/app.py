@@ -34,7 +34,7 @@ from services.gateway.v1.results.renditions import Renditions
 from services.gateway.v1.routes import docs
 from services.gateway.v1.routes import jobs as v1_jobs
 from services.gateway.webhooks.endpoints import Endpoints
-from services.gateway.webhooks.keeper import Keeper
+from services.gateway.webhooks.key_watch import KeyWatch
 from shared import VERSION
 from shared.bus import open_bus
 from shared.image_formats import report_missing_decoders
@@ -115,7 +115,7 @@ def create_deps(settings: Settings, bus: Bus, authenticator: Authenticator | Non
         newest_previews=NewestOnly(),
         stream_limits=StreamLimits(total=settings.streams_at_once, per_key=settings.key_streams_at_once),
         webhooks=webhooks,
-        webhook_keeper=Keeper(bus, webhooks, authenticator),
+        webhook_key_watch=KeyWatch(bus, webhooks, authenticator),
         authenticator=authenticator,
         declared=asyncio.Event(),
     )

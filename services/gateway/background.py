@@ -33,7 +33,7 @@ async def run_background_tasks(deps: Deps) -> AsyncIterator[None]:
         "stores": deps.stores.run(),
         "fullness": deps.fullness.run(),
         "workers": deps.workers.run(),
-        "webhooks": deps.webhook_keeper.run(),
+        "webhooks": deps.webhook_key_watch.run(),
         "count": _count_queue(deps.bus, deps.admission),
     }
     async with asyncio.TaskGroup() as group:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from services.gateway.v1.results.chains import Chains
     from services.gateway.v1.results.renditions import Renditions
     from services.gateway.webhooks.endpoints import Endpoints
-    from services.gateway.webhooks.keeper import Keeper
+    from services.gateway.webhooks.key_watch import KeyWatch
     from shared.bus import Bus
     from shared.image_store import StreamedStore
 
@@ -61,7 +61,7 @@ class Deps:
     newest_previews: NewestOnly
     stream_limits: StreamLimits
     webhooks: Endpoints
-    webhook_keeper: Keeper
+    webhook_key_watch: KeyWatch
     authenticator: Authenticator | None
     """None on an open gateway."""
     declared: asyncio.Event

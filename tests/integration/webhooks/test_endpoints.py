@@ -11,7 +11,7 @@ from services.gateway.access.authentication import create_authenticator
 from services.gateway.access.principal import Principal
 from services.gateway.settings import Settings as GatewaySettings
 from services.gateway.webhooks.endpoints import Endpoints
-from services.gateway.webhooks.keeper import GRACE_S, Keeper
+from services.gateway.webhooks.key_watch import GRACE_S, KeyWatch
 from shared import webhook_subjects
 from shared.settings import NatsSettings
 from shared.topology import WEBHOOKS
@@ -84,7 +84,7 @@ async def test_an_endpoint_ends_with_its_key(house: House, bus: Bus, tmp_path: P
     assert authenticator is not None
     now = 0.0
     endpoints = Endpoints(bus, LOOPBACK, authenticator.signer)
-    keeper = Keeper(bus, endpoints, authenticator, lambda: now)
+    watch = KeyWatch(bus, endpoints, authenticator, lambda: now)
     made = await make(house.alice, "https://example.com/")
     stranger = Principal("carol", "0123456789ab", frozenset())
     await endpoints.create(stranger, "https://example.com/", list(WebhookEvent), "http://here")
@@ -93,14 +93,14 @@ async def test_an_endpoint_ends_with_its_key(house: House, bus: Bus, tmp_path: P
         stored = await bus.history(WEBHOOKS, webhook_subjects.ALL_ENDPOINTS)
         return sorted(each.subject.split(".")[2] for each in stored)
 
-    await keeper.look()
+    await watch.look()
     assert await left() == ["alice", "carol"]
     keys.revoke(house.file, made["key_id"])
     await authenticator.keys.refresh()
-    await keeper.look()
+    await watch.look()
     assert await left() == ["carol"]
     now = GRACE_S
-    await keeper.look()
+    await watch.look()
     assert await left() == []
 
 
@@ -120,6 +120,6 @@ async def test_result_addresses_follow_a_new_signing_secret(house: House, bus: B
         GatewaySettings(access="keys", keys_file=house.file, signing_key_file=tmp_path / "signing-key")
     )
     assert authenticator is not None
-    await Keeper(bus, Endpoints(bus, LOOPBACK, authenticator.signer), authenticator).look()
+    await KeyWatch(bus, Endpoints(bus, LOOPBACK, authenticator.signer), authenticator).look()
 
     assert await address_key() == authenticator.signer.address_key("alice", made["key_id"], made["id"]) != before

@@ -1,4 +1,4 @@
-"""Removes the endpoints of keys that are gone, and renews the keys that sign their result addresses."""
+"""Removes the endpoints of removed or expired keys, and renews the keys that sign their result addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRACE_S = 600.0
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class KeyWatch:
     """Keeps the endpoints equal to the files of keys and of signing secrets."""
 
     def __init__(
