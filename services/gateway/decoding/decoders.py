@@ -1,7 +1,7 @@
 """Decodes the files of clients in child processes, within a budget of memory and CPU time.
 
 A file of 200 kB can have 64 megapixels, and a decoder can crash or hang at a file that was made for it. So this
-process never opens a picture. There are two lanes: most files need little memory and go to the quick children. The
+process never opens a picture. There are two pools: most files need little memory and go to the quick children. The
 others go to one larger child, so that they take as much memory as one of them, and delay only each other.
 """
 
@@ -51,8 +51,8 @@ class Decoders:
     async def __aenter__(self) -> Self:
         read_end, self._write_end = os.pipe()
         self._warnings, _ = await asyncio.get_running_loop().connect_read_pipe(_Warnings, os.fdopen(read_end, "rb"))
-        self._quick = _Lane(self._quick_children, QUICK_BYTES, self._write_end)
-        self._large = _Lane(1, LARGE_BYTES, self._write_end)
+        self._quick = _Pool(self._quick_children, QUICK_BYTES, self._write_end)
+        self._large = _Pool(1, LARGE_BYTES, self._write_end)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -64,7 +64,7 @@ class Decoders:
     @property
     def pids(self) -> list[int]:
         """The ids of the running children."""
-        return [child.pid for lane in (self._quick, self._large) for child in lane.children if child.is_alive()]
+        return [child.pid for pool in (self._quick, self._large) for child in pool.children if child.is_alive()]
 
     async def describe(self, data: bytes) -> dict[str, Any]:
         """Return width, height, content type and notes of an image. Raises BadImage, TooLarge, ClientDisconnect."""
@@ -123,7 +123,7 @@ class Decoders:
         return content
 
 
-class _Lane:
+class _Pool:
     """Children with the same limit. Each owner has one file at a time waiting for them, so that owners take turns."""
 
     def __init__(self, children: int, limit_bytes: int, stderr: int) -> None:

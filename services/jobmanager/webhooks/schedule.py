@@ -39,7 +39,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _EndpointQueue:
     """The deliveries to one endpoint that are due."""
 
     owner: str
@@ -66,7 +66,7 @@ class Schedule:
         self._clock = clock
         self._known: dict[str, Waiting] = {}
         self._later: list[tuple[float, int, str]] = []
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._queues: dict[tuple[str, str], _EndpointQueue] = {}
         self._startable: dict[tuple[str, str], None] = {}  # in the order of their last call
         self._running: dict[str, Waiting] = {}
         self._calls: Counter[str] = Counter()  # that run, by owner
@@ -89,7 +89,7 @@ class Schedule:
         self._known[waiting.subject] = waiting
         if running is None:
             heapq.heappush(self._later, (waiting.due, waiting.seq, waiting.subject))
-        if (key := _lane_of(waiting)) in self._lanes:
+        if (key := _queue_of(waiting)) in self._queues:
             self._update(key)
 
     def has_room(self, owner: str) -> bool:
@@ -101,7 +101,7 @@ class Schedule:
         for waiting in list(self._known.values()):
             if waiting.address.owner == owner and waiting.address.endpoint not in endpoints:
                 self._forget(waiting)
-                if (key := _lane_of(waiting)) in self._lanes:
+                if (key := _queue_of(waiting)) in self._queues:
                     self._update(key)
 
     def take(self) -> Waiting | None:
@@ -109,12 +109,12 @@ class Schedule:
         self._wake()
         if len(self._running) >= self._at_once or not self._startable:
             return None
-        key = min(self._startable, key=lambda lane: self._calls[lane[0]])
+        key = min(self._startable, key=lambda queue: self._calls[queue[0]])
         del self._startable[key]
-        lane = self._lanes[key]
-        waiting = lane.ready.popleft()
-        lane.running += 1
-        self._calls[lane.owner] += 1
+        queue = self._queues[key]
+        waiting = queue.ready.popleft()
+        queue.running += 1
+        self._calls[queue.owner] += 1
         self._forget(waiting)
         self._running[waiting.subject] = waiting
         self._update(key)
@@ -122,14 +122,14 @@ class Schedule:
 
     def finish(self, waiting: Waiting, *, has_failed: bool) -> None:
         """End the call of a delivery."""
-        key = _lane_of(waiting)
-        lane = self._lanes[key]
-        lane.running -= 1
-        lane.failures = lane.failures + 1 if has_failed else 0
+        key = _queue_of(waiting)
+        queue = self._queues[key]
+        queue.running -= 1
+        queue.failures = queue.failures + 1 if has_failed else 0
         del self._running[waiting.subject]
-        self._calls[lane.owner] -= 1
-        if not self._calls[lane.owner]:
-            del self._calls[lane.owner]
+        self._calls[queue.owner] -= 1
+        if not self._calls[queue.owner]:
+            del self._calls[queue.owner]
         if (again := self._known.get(waiting.subject)) is not None:
             heapq.heappush(self._later, (again.due, again.seq, again.subject))
         self._update(key)
@@ -139,8 +139,8 @@ class Schedule:
         self._known.clear()
         self._later.clear()
         self._waiting.clear()
-        for key, lane in list(self._lanes.items()):
-            lane.ready.clear()
+        for key, queue in list(self._queues.items()):
+            queue.ready.clear()
             self._update(key)
 
     def wait_s(self) -> float | None:
@@ -148,15 +148,15 @@ class Schedule:
         return max(0.0, self._later[0][0] - self._clock()) if self._later else None
 
     def _wake(self) -> None:
-        """Move due deliveries to their lanes."""
+        """Move due deliveries to their queues."""
         now = self._clock()
         while self._later and self._later[0][0] <= now:
             _, seq, subject = heapq.heappop(self._later)
             waiting = self._known.get(subject)
             if waiting is not None and waiting.seq == seq and subject not in self._running:
-                key = _lane_of(waiting)
-                lane = self._lanes.setdefault(key, _Lane(waiting.address.owner))
-                lane.ready.append(waiting)
+                key = _queue_of(waiting)
+                queue = self._queues.setdefault(key, _EndpointQueue(waiting.address.owner))
+                queue.ready.append(waiting)
                 self._update(key)
 
     def _forget(self, waiting: Waiting) -> None:
@@ -166,18 +166,18 @@ class Schedule:
             del self._waiting[waiting.address.owner]
 
     def _update(self, key: tuple[str, str]) -> None:
-        lane = self._lanes[key]
-        while lane.ready and self._known.get(lane.ready[0].subject) is not lane.ready[0]:
-            lane.ready.popleft()  # replaced meanwhile
-        if lane.ready and lane.running < (1 if lane.failures >= FAILING else self._per_endpoint):
+        queue = self._queues[key]
+        while queue.ready and self._known.get(queue.ready[0].subject) is not queue.ready[0]:
+            queue.ready.popleft()  # replaced meanwhile
+        if queue.ready and queue.running < (1 if queue.failures >= FAILING else self._per_endpoint):
             self._startable.setdefault(key)
         else:
             self._startable.pop(key, None)
-        if not lane.ready and not lane.running and not lane.failures:
-            del self._lanes[key]
+        if not queue.ready and not queue.running and not queue.failures:
+            del self._queues[key]
 
 
-def _lane_of(waiting: Waiting) -> tuple[str, str]:
+def _queue_of(waiting: Waiting) -> tuple[str, str]:
     return waiting.address.owner, waiting.address.endpoint
 
 
