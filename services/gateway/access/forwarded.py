@@ -35,17 +35,17 @@ class ForwardedMiddleware(ProxyHeadersMiddleware):
         await super().__call__(scope, receive, send)
 
 
-def published(path: str) -> str:
+def public_path(path: str) -> str:
     """Return the address of a path as the client of this request has to call it."""
     return _prefix.get() + path
 
 
 def own_path(path: str) -> str:
-    """Return the gateway's path of an address that `published` returned; another path as it is."""
+    """Return the gateway's path of an address that `public_path` returned; another path as it is."""
     prefix = _prefix.get()
     return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def origin_of(request: Request) -> str:
-    """Return scheme and host, to stand before a published path."""
+    """Return scheme and host, to stand before a public path."""
     return str(request.base_url).rstrip("/")

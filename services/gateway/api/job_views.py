@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.api.schemas import JobMetadata, ResultImage, Status
 from shared.messages import Failed, JobState
 
@@ -48,10 +48,10 @@ def metadata_of(record: JobRecord, done: Done) -> JobMetadata:
         ),
         duration_ms=done.duration_ms,
         links={
-            "self": published(f"/v1/jobs/{record.job_id}"),
-            "events": published(f"/v1/jobs/{record.job_id}/events"),
-            "result": published(f"/v1/jobs/{record.job_id}/result"),
-            "receipt": published(f"/v1/jobs/{record.job_id}/receipt"),
+            "self": public_path(f"/v1/jobs/{record.job_id}"),
+            "events": public_path(f"/v1/jobs/{record.job_id}/events"),
+            "result": public_path(f"/v1/jobs/{record.job_id}/result"),
+            "receipt": public_path(f"/v1/jobs/{record.job_id}/receipt"),
         },
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.v1.schemas import EarlierEdit, Image, Job, JobError, Links, Receipt
 from shared.messages import Cancelled, Done, Failed, Task
 
@@ -31,8 +31,8 @@ def image_of(ref: ImageRef) -> Image:
 def links_of(job_id: str, sign: Callable[[str], str] = str) -> Links:
     """Return the job's links; `sign` makes a path work for browser elements that cannot send a key."""
     path = f"/v1/jobs/{job_id}"
-    events, result = published(sign(f"{path}/events")), published(sign(f"{path}/result"))
-    return Links(self_=published(path), events=events, result=result, receipt=published(f"{path}/receipt"))
+    events, result = public_path(sign(f"{path}/events")), public_path(sign(f"{path}/result"))
+    return Links(self_=public_path(path), events=events, result=result, receipt=public_path(f"{path}/receipt"))
 
 
 def job_of(record: JobRecord, sign: Callable[[str], str] = str) -> Job:

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.http.server import Server, listen
 from services.gateway.settings import Settings
 from services.stack.caddy import HTTPS_HOST, Caddy
@@ -50,7 +50,7 @@ class App:
 
     async def _seen(self, request: Request) -> JSONResponse:
         client = request.client and request.client.host
-        return JSONResponse({"scheme": request.url.scheme, "client": client, "prefix": published("")})
+        return JSONResponse({"scheme": request.url.scheme, "client": client, "prefix": public_path("")})
 
     async def _eat(self, request: Request) -> JSONResponse:
         return JSONResponse({"bytes": len(await request.body())})

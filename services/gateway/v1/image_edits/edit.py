@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.gateway.access.authentication import WRONG_KEY
-from services.gateway.access.forwarded import origin_of, published
+from services.gateway.access.forwarded import origin_of, public_path
 from services.gateway.access.principal import KeyScope
 from services.gateway.http.client import release_body
 from services.gateway.http.disconnect import cancel_on_disconnect
@@ -91,6 +91,6 @@ async def _answer(
 
     def url_of(job_id: str | None, result: ImageRef) -> str:
         path = f"/v1/jobs/{job_id}/result" if job_id else f"/v1/images/{result.sha256}"
-        return origin_of(request) + published(sign(path + rendering.query()))
+        return origin_of(request) + public_path(sign(path + rendering.query()))
 
     return answer_urls(url_of, fields, size, outcomes)

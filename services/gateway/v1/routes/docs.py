@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Response
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.v1.openapi import build_document
 from services.gateway.v1.routes import events, image_edits, images, jobs, masks, signed_urls, system, webhooks
 
@@ -19,7 +19,7 @@ ROUTERS = tuple(module.router for module in (images, image_edits, masks, jobs, e
 @router.get("/openapi.json")
 async def openapi() -> Response:
     """Return the OpenAPI document of /v1."""
-    prefix = published("")
+    prefix = public_path("")
     written = await asyncio.to_thread(document_below, prefix) if prefix else await asyncio.to_thread(document)
     return Response(written, media_type="application/json")
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.core.uploads import is_sha256
 from services.gateway.deps import CurrentOwner, Deps, InjectedDeps
 from services.gateway.http.image_response import image_headers, image_response
@@ -65,7 +65,7 @@ async def upload_image(request: Request, response: Response, deps: InjectedDeps,
         with suppress(BrokerUnavailable):  # the photo is stored, and its first click is only slower
             await deps.bus.emit(subjects.PHOTOS, upload.ref.model_dump_json(exclude_none=True).encode())
     response.status_code = 201 if is_new else 200
-    response.headers["Location"] = published(f"/v1/images/{upload.ref.sha256}")
+    response.headers["Location"] = public_path(f"/v1/images/{upload.ref.sha256}")
     return image_of(upload.ref)
 
 
@@ -149,7 +149,7 @@ async def extract_object(
     request = ExtractRequest(image=extraction.image, mask=extraction.mask, transparent=True, in_place=in_place)
     reply = await rpc.call(deps.bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=deps.settings.image_timeout_s)
     extracted = await deps.uploads.adopt(owner, reply.png)
-    response.headers["Location"] = published(f"/v1/images/{extracted.ref.sha256}")
+    response.headers["Location"] = public_path(f"/v1/images/{extracted.ref.sha256}")
     return image_of(extracted.ref)
 
 

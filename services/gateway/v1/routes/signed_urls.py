@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from services.gateway.access.forwarded import own_path, published
+from services.gateway.access.forwarded import own_path, public_path
 from services.gateway.access.signed_urls import drop_place, is_signable
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import json_body
@@ -35,6 +35,6 @@ async def sign_url(request: RequestBody, deps: InjectedDeps, principal: CurrentP
             raise BadInput("The query in the field path may have only format, quality and gps, each once.")
         raise BadInput("The field path must be the path of an image, a result or an event stream.")
     if deps.authenticator is None:
-        return SignedUrl(url=published(drop_place(path)), expires_at=None)
+        return SignedUrl(url=public_path(drop_place(path)), expires_at=None)
     url, expires = deps.authenticator.signer.sign(principal, path, request.lifetime_s)
-    return SignedUrl(url=published(url), expires_at=datetime.fromtimestamp(expires, UTC))
+    return SignedUrl(url=public_path(url), expires_at=datetime.fromtimestamp(expires, UTC))

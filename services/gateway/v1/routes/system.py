@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import APIRouter
 
-from services.gateway.access.forwarded import published
+from services.gateway.access.forwarded import public_path
 from services.gateway.access.principal import KeyScope
 from services.gateway.deps import CurrentPrincipal, InjectedDeps
 from services.gateway.v1 import samples
@@ -35,4 +35,4 @@ async def read_capabilities(deps: InjectedDeps) -> Capabilities:
 async def list_samples() -> list[Sample]:
     """List the sample photos of the studio page."""
     known = await asyncio.to_thread(samples.load_samples)
-    return [sample.model_copy(update={"url": published(sample.url)}) for sample in known]
+    return [sample.model_copy(update={"url": public_path(sample.url)}) for sample in known]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from services.gateway.access.forwarded import origin_of, published
+from services.gateway.access.forwarded import origin_of, public_path
 from services.gateway.core.jobs import require_ended
 from services.gateway.deps import CurrentOwner, CurrentPrincipal, InjectedDeps
 from services.gateway.http.json_body import json_body
@@ -39,9 +39,9 @@ async def create_webhook(
     submission: SubmissionBody, request: Request, response: Response, deps: InjectedDeps, principal: CurrentPrincipal
 ) -> NewWebhook:
     """Make an endpoint. It receives the ends of the owner's jobs from now on. A key has at most 20."""
-    base_url = origin_of(request) + published("")
+    base_url = origin_of(request) + public_path("")
     endpoint = await deps.webhooks.create(principal, submission.url, submission.events, base_url)
-    response.headers["Location"] = published(f"/v1/webhooks/{endpoint.id}")
+    response.headers["Location"] = public_path(f"/v1/webhooks/{endpoint.id}")
     webhook = _webhook(KnownEndpoint(endpoint, WebhookState()))
     return NewWebhook(**webhook.model_dump(), secret=endpoint.secret)
 

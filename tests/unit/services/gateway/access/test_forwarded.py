@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from services.gateway.access.forwarded import ForwardedMiddleware, own_path, published
+from services.gateway.access.forwarded import ForwardedMiddleware, own_path, public_path
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -21,7 +21,7 @@ async def address_of(*prefixes: str, client: tuple[str, int] | None = PROXY, tru
     seen: list[str] = []
 
     async def app(_: Scope, __: Receive, ___: Send) -> None:
-        seen.append(published(PATH))
+        seen.append(public_path(PATH))
 
     headers = [(b"x-forwarded-prefix", prefix.encode("latin-1")) for prefix in prefixes]
     scope: Any = {"type": "http", "client": client, "scheme": "http", "headers": headers}
@@ -64,4 +64,4 @@ async def test_the_next_request_begins_anew() -> None:
 
 def test_without_a_proxy_a_path_is_its_address() -> None:
     """In both directions."""
-    assert (published(PATH), own_path(PATH)) == (PATH, PATH)
+    assert (public_path(PATH), own_path(PATH)) == (PATH, PATH)
