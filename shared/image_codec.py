@@ -18,8 +18,8 @@ from shared import deep_pixels, jpeg, png
 from shared.colour import SRGB, Colour, converter, fit
 from shared.errors import BadImage
 from shared.image_formats import CONTENT_TYPES
+from shared.image_notes import list_notes
 from shared.image_source import open_source
-from shared.picture_notes import list_notes
 from shared.source_types import build_png_chunks
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from shared.bus import open_bus
 from shared.errors import BrokerUnavailable, EngineHung
 from shared.image_codec import probe_in_thread
 from shared.image_formats import report_missing_decoders
+from shared.image_memory import give_back
 from shared.image_store import CachedImageStore, NatsImageStore
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest
-from shared.picture_memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

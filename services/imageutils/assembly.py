@@ -17,17 +17,17 @@ from shared import deadlines, png, png_chunks
 from shared.deep_pixels import KEPT
 from shared.errors import ImageNotFound
 from shared.image_codec import decode_photo
+from shared.image_memory import picture_bytes
 from shared.image_store import digest
 from shared.messages import ImageReply
-from shared.picture_memory import picture_bytes
 
 if TYPE_CHECKING:
     from shared.deep_pixels import Deep
     from shared.derived import Derived
     from shared.image_codec import Rgb, Rgba
+    from shared.image_memory import ImageSlots
     from shared.image_store import ImageStore
     from shared.messages import AssembleRequest, ImageRef, Patch
-    from shared.picture_memory import PictureSlots
 
 log = logging.getLogger(__name__)
 _COLOUR_TYPE, _RGBA = 9, 6  # the place of the colour type in the header of a PNG, and its value
@@ -37,7 +37,7 @@ _COLOURS, _WITH_ALPHA = 3, 4  # channels
 class Assembler:
     """Assembles results and keeps them in `cache`. Not for results that are stored."""
 
-    def __init__(self, images: ImageStore, derived: Derived, slots: PictureSlots) -> None:
+    def __init__(self, images: ImageStore, derived: Derived, slots: ImageSlots) -> None:
         self._images = images
         self._derived = derived
         self._slots = slots

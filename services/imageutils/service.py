@@ -22,6 +22,7 @@ from shared.derived import Derived
 from shared.errors import BadImage
 from shared.image_codec import decode_mask, decode_photo, encode_png, probe_in_thread
 from shared.image_formats import report_missing_decoders
+from shared.image_memory import ImageSlots, picture_bytes
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
@@ -38,7 +39,6 @@ from shared.messages import (
     ShadowRequest,
     WhiteBalanceRequest,
 )
-from shared.picture_memory import PictureSlots, picture_bytes
 from shared.transparency import own_colours, put_back
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await run_unless_stopped(stop, declaring.wait_until_declared(bus))
         images = NatsImageStore(bus, probe_in_thread)
-        slots = PictureSlots(images, settings.at_once, settings.memory_bytes)
+        slots = ImageSlots(images, settings.at_once, settings.memory_bytes)
         derived = Derived(bus, images)
         handlers = Handlers(images, derived, slots)
         renditions, assembler = Renditions(images, derived, slots, signer), Assembler(images, derived, slots)
@@ -78,7 +78,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 class Handlers:
     """Handles requests within the number and the memory of `slots`. All methods raise ImageNotFound."""
 
-    def __init__(self, images: ImageStore, derived: Derived, slots: PictureSlots) -> None:
+    def __init__(self, images: ImageStore, derived: Derived, slots: ImageSlots) -> None:
         self._images = images
         self._derived = derived
         self._slots = slots

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.picture_memory import LARGEST_BYTES
+from shared.image_memory import LARGEST_BYTES
 from shared.settings import ServiceSettings
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from services.segmentation.saliency import Saliency
     from shared.derived import Derived
     from shared.image_codec import Grey, Rgb
+    from shared.image_memory import ImageSizes, ImageSlots
     from shared.messages import MaskRequest, OutlineRequest, SaliencyRequest
-    from shared.picture_memory import PictureSizes, PictureSlots
 
 log = logging.getLogger(__name__)
 _SIZES = 1024  # of images, of which the next hover need not ask the store
@@ -45,8 +45,8 @@ class Handlers:
 
     def __init__(
         self,
-        slots: PictureSlots,
-        images: PictureSizes,
+        slots: ImageSlots,
+        images: ImageSizes,
         derived: Derived,
         cache: ImageCache,
         features: FeatureCache,

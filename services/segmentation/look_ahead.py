@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.bus import StoredMessage
     from shared.derived import Derived
     from shared.image_codec import Rgb
-    from shared.picture_memory import PictureSlots
+    from shared.image_memory import ImageSlots
 
 log = logging.getLogger(__name__)
 _NICENESS = 5  # a third of the time of another thread; at 19 a request waits up to 7 s on a busy machine until it ends
@@ -37,7 +37,7 @@ class LookAhead:
     """Looks at the newest stored photo. Not for masks, and not for engines that look with another network."""
 
     def __init__(
-        self, slots: PictureSlots, photos: ImageCache, features: FeatureCache, derived: Derived, model_dir: Path
+        self, slots: ImageSlots, photos: ImageCache, features: FeatureCache, derived: Derived, model_dir: Path
     ) -> None:
         self._slots = slots
         self._photos = photos

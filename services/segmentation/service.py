@@ -20,11 +20,11 @@ from shared.bus import StoredMessage, open_bus
 from shared.derived import Derived
 from shared.image_codec import probe_in_thread
 from shared.image_formats import report_missing_decoders
+from shared.image_memory import ImageSlots
 from shared.image_store import NatsImageStore
 from shared.lifecycle import run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, MaskRequest, OutlineRequest, SaliencyRequest
-from shared.picture_memory import PictureSlots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +60,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
         images = NatsImageStore(bus, probe_in_thread)
         features = FeatureCache(images, settings.evidence_cache_bytes)
         photos = ImageCache(images, settings.image_cache_bytes)
-        slots = PictureSlots(images, settings.concurrency, settings.memory_bytes)
+        slots = ImageSlots(images, settings.concurrency, settings.memory_bytes)
         derived = Derived(bus, images)
         handlers = Handlers(slots, images, derived, photos, features, FoundMasks(images), cancelled)
         ahead = LookAhead(slots, photos, features, derived, settings.model_dir)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.picture_memory import LARGEST_BYTES
+from shared.image_memory import LARGEST_BYTES
 from shared.settings import ServiceSettings
 
 

@@ -32,8 +32,8 @@ SHARED = {"subjects", "messages", "jobs", "topology", "settings", "client", "con
           "image_codec", "errors", "telemetry", "lifecycle", "probes", "listener", "tracing", "metrics",
           "volumes", "safetensors_header", "png", "job_events", "declaring", "tasks", "deadlines",
           "versions", "reading", "memory_budget", "image_formats", "file_structure", "image_source", "jpeg",
-          "png_chunks", "isobmff", "orientation", "colour_tables", "picture_memory", "colour", "icc",
-          "transparency", "foreground", "xmp", "source_types", "deep_pixels", "picture_notes",
+          "png_chunks", "isobmff", "orientation", "colour_tables", "image_memory", "colour", "icc",
+          "transparency", "foreground", "xmp", "source_types", "deep_pixels", "image_notes",
           "webhooks", "webhook_subjects", "webhook_messages"}  # fmt: skip
 NATS_ADAPTERS = {
     f"shared/{name}.py" for name in ("client", "connection", "bus", "deliveries", "rpc", "topology", "declaring")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from shared.deep_pixels import KEPT
 from shared.errors import TooLarge
 from shared.image_formats import CONTENT_TYPES
-from shared.picture_memory import LARGEST_BYTES
+from shared.image_memory import LARGEST_BYTES
 
 if TYPE_CHECKING:
     from shared.messages import ImageRef
@@ -17,7 +17,7 @@ _PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 30, "AVIF": 50, "TIFF": 10,
 _LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and its copy when the file is closed
 _DEEP_PIXEL_BYTES: Final = 8  # with 16 bits a channel
 _MORE_DEEP_PIXEL_BYTES: Final = 8  # OpenCV holds them twice while it reads a PNG
-_REDUCING_PIXEL_BYTES: Final = 24  # with 16 bits, with 8, and on white, as `shared/picture_memory.py` counts them
+_REDUCING_PIXEL_BYTES: Final = 24  # with 16 bits, with 8, and on white, as `shared/image_memory.py` counts them
 _LOADING_FILES: Final = 2  # the file, and its part without metadata
 MAX_AVIF_PX: Final = 16_777_216
 MAX_LOSSLESS_WEBP_PX: Final = 16_777_216  # 5 s on one core

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from services.imageutils.renditions.rendition import Rendition
     from services.imageutils.signing import ManifestSigner
     from shared.derived import Derived
+    from shared.image_memory import ImageSlots
     from shared.image_store import NatsImageStore
     from shared.messages import RenditionRequest
-    from shared.picture_memory import PictureSlots
     from shared.source_types import SourceType
 
 _BUCKET: Final = "cache"
@@ -39,7 +39,7 @@ class Renditions:
     """Makes renditions. All methods raise ImageNotFound, BrokerUnavailable."""
 
     def __init__(
-        self, images: NatsImageStore, derived: Derived, slots: PictureSlots, signer: ManifestSigner | None = None
+        self, images: NatsImageStore, derived: Derived, slots: ImageSlots, signer: ManifestSigner | None = None
     ) -> None:
         """With a signer, renditions of results are signed."""
         self._images = images

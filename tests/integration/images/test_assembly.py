@@ -17,10 +17,10 @@ from shared import subjects
 from shared.derived import Derived
 from shared.errors import ImageNotFound, TooLarge
 from shared.image_codec import encode_png, probe_in_thread
+from shared.image_memory import ImageSlots
 from shared.image_store import NatsImageStore
 from shared.marks import mark_result, unmark_result
 from shared.messages import AssembleRequest, Patch
-from shared.picture_memory import PictureSlots
 from shared.topology import JOB_LOG, bucket_stream
 from tests import phone_photo
 from tests.gateway import WorkerByHand, mask_png, png, saved
@@ -286,7 +286,7 @@ async def parts(images: NatsImageStore, at: tuple[int, int] = (3, 5), **patch: A
 async def test_two_readers_wait_for_one_assembly(bus: Bus, images: NatsImageStore) -> None:
     """Each part is read once, and the second reader gets what the first one made."""
     request, counted = await parts(images), CountedStore(bus)
-    assembler = Assembler(counted, Derived(bus, counted), PictureSlots(counted, 4, 10**9))
+    assembler = Assembler(counted, Derived(bus, counted), ImageSlots(counted, 4, 10**9))
     replies = await asyncio.gather(*(assembler.assemble(request) for _ in range(3)))
 
     assert counted.reads == [request.base.sha256, request.patches[0].image.sha256]
@@ -308,7 +308,7 @@ async def test_a_patch_that_does_not_fit_is_refused(
 ) -> None:
     """It cannot be of this picture."""
     request = await parts(images, at, data=data)
-    assembler = Assembler(images, Derived(bus, images), PictureSlots(images, 4, 10**9))
+    assembler = Assembler(images, Derived(bus, images), ImageSlots(images, 4, 10**9))
     with pytest.raises(ImageNotFound):
         await assembler.assemble(request)
 
@@ -326,7 +326,7 @@ async def test_a_deletion_during_the_assembly_is_kept(bus: Bus, images: NatsImag
             return data
 
     request, store = await parts(images), Deleting(bus)
-    assembler = Assembler(store, Derived(bus, store), PictureSlots(store, 4, 10**9))
+    assembler = Assembler(store, Derived(bus, store), ImageSlots(store, 4, 10**9))
     with pytest.raises(ImageNotFound):
         await assembler.assemble(request)
 
@@ -337,7 +337,7 @@ async def test_a_result_takes_the_memory_of_sixteen_bits(bus: Bus, images: NatsI
     """It does not state its depth, as an upload does; two of 24 megapixels beside each other took 1.1 GB."""
     request = await parts(images)
     result = await images.put("results", await images.get("inputs", request.base.sha256))
-    assembler = Assembler(images, Derived(bus, images), PictureSlots(images, 4, 100_000))
+    assembler = Assembler(images, Derived(bus, images), ImageSlots(images, 4, 100_000))
     with pytest.raises(TooLarge):
         await assembler.assemble(request.model_copy(update={"base": result}))
 

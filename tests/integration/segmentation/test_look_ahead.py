@@ -19,8 +19,8 @@ from shared import rpc, subjects
 from shared.bus import StoredMessage
 from shared.derived import Derived
 from shared.errors import JobCancelled
+from shared.image_memory import ImageSlots
 from shared.messages import ImageRef, OutlineReply, OutlineRequest
-from shared.picture_memory import PictureSlots
 from tests.fakes import FakeImageStore
 from tests.integration.segmentation.test_service import COFFEE, ON_THE_CUP, Endless, ask, coffee, running, settings
 from tests.unit.services.segmentation.photos import MODELS, needs_weights
@@ -116,7 +116,7 @@ async def test_a_look_yields_but_does_not_starve(bus: Bus) -> None:
     """A request waits for its end: a thread of the lowest priority needs seconds for that on a busy machine."""
     store, features = FakeImageStore(), NotingFeatures()
     ref = await store.put("inputs", COFFEE)
-    slots, photos, derived = PictureSlots(store, 1, 10**9), ImageCache(store, 10**9), Derived(bus, store)
+    slots, photos, derived = ImageSlots(store, 1, 10**9), ImageCache(store, 10**9), Derived(bus, store)
     ahead = LookAhead(slots, photos, features, derived, MODELS)
     looking = asyncio.create_task(ahead.run(1000.0), name="look-ahead")
     ahead.note(StoredMessage(0, subjects.PHOTOS, ref.model_dump_json(exclude_none=True).encode()))
@@ -146,7 +146,7 @@ class FaultyStore(FakeImageStore):
 async def test_a_photo_that_breaks_a_library_ends_no_service(bus: Bus, settings: Settings) -> None:
     """The look is a guess; a request for the same photo reports the failure."""
     store = FaultyStore()
-    slots = PictureSlots(store, 1, 10**9)
+    slots = ImageSlots(store, 1, 10**9)
     ahead = LookAhead(slots, ImageCache(store, 0), FeatureCache(store, 0), Derived(bus, store), settings.model_dir)
     looking = asyncio.create_task(ahead.run(1000.0), name="look-ahead")
     ref = await store.describe("0" * 64)

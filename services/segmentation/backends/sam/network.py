@@ -15,7 +15,7 @@ import onnxruntime
 from services.segmentation.backends.onnx_sessions import CANCEL_POLL_S, CPU, cancellable_by, make_options
 from services.segmentation.backends.sam.layouts import MAP_PX, recognise
 from shared.errors import ConfigError, EngineFailed
-from shared.picture_memory import give_back
+from shared.image_memory import give_back
 from shared.volumes import Volume
 
 if TYPE_CHECKING:

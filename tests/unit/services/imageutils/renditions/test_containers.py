@@ -8,8 +8,8 @@ from services.imageutils.renditions.containers import Picture, choose_kind, esti
 from shared.deep_pixels import KEPT, MOST_PIXELS
 from shared.errors import TooLarge
 from shared.image_formats import FORMATS, MAX_PIXELS
+from shared.image_memory import LARGEST_BYTES
 from shared.messages import ImageRef
-from shared.picture_memory import LARGEST_BYTES
 
 SMALL, LARGE = Picture(600, 400, transparent=False), Picture(8192, 8192, transparent=False)
 CLEAR, LARGE_CLEAR = Picture(600, 400, transparent=True), Picture(8192, 8192, transparent=True)

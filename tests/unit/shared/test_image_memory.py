@@ -8,18 +8,18 @@ import pytest
 
 from shared.deep_pixels import KEPT
 from shared.image_formats import MAX_PIXELS
+from shared.image_memory import LARGEST_BYTES, ImageSlots
 from shared.messages import ImageRef
-from shared.picture_memory import LARGEST_BYTES, PictureSlots
 from tests.waiting import wait_until
 
 SIDE_PX = int(MAX_PIXELS**0.5)
 
 
 class Sizes:
-    """PictureSizes of which the names are sides in pixels; `?` is a picture without a stated size."""
+    """ImageSizes of which the names are sides in pixels; `?` is a picture without a stated size."""
 
     async def describe(self, sha256: str) -> ImageRef | None:
-        """See PictureSizes."""
+        """See ImageSizes."""
         if sha256 == "?":
             return None
         kind, _, side = sha256.rpartition(":")
@@ -38,7 +38,7 @@ class Room:
     """Requests that stay inside their slot until they are let out."""
 
     def __init__(self, at_once: int = 4) -> None:
-        self.slots = PictureSlots(Sizes(), at_once, LARGEST_BYTES)
+        self.slots = ImageSlots(Sizes(), at_once, LARGEST_BYTES)
         self.inside: list[str] = []
         self.large: list[str] = []
         self.most = 0

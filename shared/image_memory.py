@@ -32,20 +32,20 @@ _C_LIBRARY = ctypes.CDLL(None)
 _HAS_TRIM = hasattr(_C_LIBRARY, "malloc_trim")  # not on macOS and in Alpine Linux
 
 
-class PictureSizes(Protocol):
+class ImageSizes(Protocol):
     """States the sizes of stored pictures without their bytes."""
 
     async def describe(self, sha256: str) -> ImageRef | None:
         """Return the facts in the entry of an image in `inputs`; None without one. Raises BrokerUnavailable."""
 
 
-class PictureSlots:
+class ImageSlots:
     """Admits requests within a number and a memory budget, and returns the memory when none runs.
 
     A request must decode its pictures one after another, masks first.
     """
 
-    def __init__(self, sizes: PictureSizes, at_once: int, memory_bytes: int) -> None:
+    def __init__(self, sizes: ImageSizes, at_once: int, memory_bytes: int) -> None:
         self._sizes = sizes
         self._slots = asyncio.Semaphore(at_once)
         self._memory = MemoryBudget(memory_bytes)
