@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class AsyncClient:
     """A client of one server for asyncio, with the methods of `Client`. Use it as a context manager, or close it.
 
-    Every method retries for `patience_s` seconds while the server is busy or away, and raises ApiError, or Unreachable.
+    Every method retries for `retry_s` seconds while the server is busy or away, and raises ApiError, or Unreachable.
     An image is the path of a file, its bytes, or the SHA-256 of a stored image.
     """
 
@@ -34,11 +34,11 @@ class AsyncClient:
         url: str = DEFAULT_URL,
         key: str | None = None,
         *,
-        patience_s: float = 60.0,
+        retry_s: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._http = httpx.AsyncClient(**http_options(url, key), transport=transport)
-        self._patience_s = patience_s
+        self._retry_s = retry_s
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,14 +123,14 @@ class AsyncClient:
 
     async def events(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of a job up to its last one, over lost connections too. Raises Unreachable, ApiError."""
-        retries = Retries(self._patience_s)
+        retries = Retries(self._retry_s)
         while True:
             try:
                 async with aclosing(self._stream(job_id, after, retries)) as events:
                     async for event in events:
                         if event is None:
                             return
-                        after, retries = event.id, Retries(self._patience_s)
+                        after, retries = event.id, Retries(self._retry_s)
                         yield event
                         if event.is_last:
                             return
@@ -176,7 +176,7 @@ class AsyncClient:
             return value
 
     async def _send(self, call: Call) -> httpx.Response:
-        retries = Retries(self._patience_s)
+        retries = Retries(self._retry_s)
         while True:
             try:
                 response = await self._http.request(

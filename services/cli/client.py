@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Client:
     """A client of one server. Use it as a context manager, or close it.
 
-    Every method retries for `patience_s` seconds while the server is busy or away, and raises ApiError, or Unreachable.
+    Every method retries for `retry_s` seconds while the server is busy or away, and raises ApiError, or Unreachable.
     An image is the path of a file, its bytes, or the SHA-256 of a stored image.
     """
 
@@ -34,11 +34,11 @@ class Client:
         url: str = DEFAULT_URL,
         key: str | None = None,
         *,
-        patience_s: float = 60.0,
+        retry_s: float = 60.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = httpx.Client(**http_options(url, key), transport=transport)
-        self._patience_s = patience_s
+        self._retry_s = retry_s
 
     def __enter__(self) -> Self:
         return self
@@ -122,13 +122,13 @@ class Client:
 
     def events(self, job_id: str, after: int = 0) -> Generator[Event, None, None]:
         """Yield the events of a job up to its last one, over lost connections too. Raises Unreachable, ApiError."""
-        retries = Retries(self._patience_s)
+        retries = Retries(self._retry_s)
         while True:
             try:
                 for event in self._stream(job_id, after, retries):
                     if event is None:
                         return
-                    after, retries = event.id, Retries(self._patience_s)
+                    after, retries = event.id, Retries(self._retry_s)
                     yield event
                     if event.is_last:
                         return
@@ -174,7 +174,7 @@ class Client:
             return value
 
     def _send(self, call: Call) -> httpx.Response:
-        retries = Retries(self._patience_s)
+        retries = Retries(self._retry_s)
         while True:
             try:
                 response = self._http.request(

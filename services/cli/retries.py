@@ -24,9 +24,9 @@ log = logging.getLogger("artmancer")
 class Retries:
     """The retries of one request. Every request of /v1 may be sent again: jobs carry an idempotency key."""
 
-    def __init__(self, patience_s: float) -> None:
-        """Give up `patience_s` seconds after the first failure."""
-        self._patience_s = patience_s
+    def __init__(self, retry_s: float) -> None:
+        """Give up `retry_s` seconds after the first failure."""
+        self._retry_s = retry_s
         self._pause_s = _FIRST_S
         self._ends_at: float | None = None
 
@@ -49,9 +49,9 @@ class Retries:
     def _wait(self, asked: str | None, error: ArtMancerError) -> float:
         now = time.monotonic()
         if self._ends_at is None:
-            self._ends_at = now + self._patience_s
-            if self._patience_s > 0:
-                log.warning("%s Trying again for %g s.", error, self._patience_s)
+            self._ends_at = now + self._retry_s
+            if self._retry_s > 0:
+                log.warning("%s Trying again for %g s.", error, self._retry_s)
         wait_s = float(asked) if asked and asked.isdigit() else self._pause_s * random.uniform(0.5, 1)  # noqa: S311
         self._pause_s = min(2 * self._pause_s, _LONGEST_S)
         if now + wait_s > self._ends_at:

@@ -47,9 +47,9 @@ class Script:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
 
-def client(script: Script, patience_s: float = 30.0) -> Client:
+def client(script: Script, retry_s: float = 30.0) -> Client:
     """Return a client of the scripted server."""
-    return Client(URL, "am_key", patience_s=patience_s, transport=httpx.MockTransport(script))
+    return Client(URL, "am_key", retry_s=retry_s, transport=httpx.MockTransport(script))
 
 
 def ok(body: Any, status: int = 200) -> httpx.Response:
@@ -109,10 +109,10 @@ def test_a_busy_server_is_asked_again() -> None:
         (problem(429, "queue_full", **{"Retry-After": "3600"}), ApiError, "A sentence."),
     ],
 )
-def test_patience_ends(answer: httpx.Response | Exception, error: type[ArtMancerError], words: str) -> None:
+def test_retries_end(answer: httpx.Response | Exception, error: type[ArtMancerError], words: str) -> None:
     """The error is that of the last try."""
     with pytest.raises(error, match=words):
-        client(Script(answer), patience_s=0).job("j1")
+        client(Script(answer), retry_s=0).job("j1")
 
 
 def test_a_missing_key_is_named() -> None:

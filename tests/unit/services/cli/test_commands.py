@@ -156,7 +156,7 @@ class Server:
 
 async def run(server: Server, *given: str) -> list[batch.Outcome]:
     """Run a command against the server."""
-    async with AsyncClient("http://gateway", transport=httpx.MockTransport(server), patience_s=0) as client:
+    async with AsyncClient("http://gateway", transport=httpx.MockTransport(server), retry_s=0) as client:
         return await batch.run(client, arguments.parse(list(given)), JsonReporter())
 
 

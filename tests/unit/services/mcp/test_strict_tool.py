@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(30)
 async def connect() -> AsyncIterator[Client]:
     """Connect a client to a server in this process, without a gateway. A fixture would close it in another task."""
     async with (
-        AsyncClient("http://localhost:1", patience_s=0) as sdk,
+        AsyncClient("http://localhost:1", retry_s=0) as sdk,
         Client(build_server(sdk, Files(None))) as client,
     ):
         yield client
