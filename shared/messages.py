@@ -500,7 +500,7 @@ class Patch(Message):
 
 
 class AssembleRequest(Message):
-    """Make a result anew whose bytes made room: the picture before the edits, under their patches in order."""
+    """Make a result again whose bytes made room: the picture before the edits, under their patches in order."""
 
     type: Literal["img.assemble"] = "img.assemble"
     result: ImageRef  # as the end of its job states it

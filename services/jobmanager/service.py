@@ -100,7 +100,7 @@ class _Complaints:
             log.warning(self._event, extra={**self._facts, "reason": error.message})
 
     def end(self) -> None:
-        """Log each reason anew from now on."""
+        """Log each reason again from now on."""
         self._logged.clear()
 
 

@@ -46,7 +46,8 @@ async def start(project: Project, name: str) -> None:
 @pytest.fixture
 async def scripted_worker(project: Project, client: httpx.AsyncClient) -> AsyncIterator[None]:
     """Provide one worker with jobs of a given length. At a stop, it hands back a job that needs 7 s more."""
-    alone = ("--no-deps", "a100worker")  # or Compose, which takes Podman's answers amiss, makes the broker anew as well
+    # `--no-deps`: Compose, which misreads Podman's answers, would make the broker again as well.
+    alone = ("--no-deps", "a100worker")
     project.up(*alone, A100WORKER_BACKEND="scripted", A100WORKER_DRAIN_S="10")  # of which 3 s are for giving it back
     await project.wait_until_healthy()
     yield

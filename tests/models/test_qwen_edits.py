@@ -219,7 +219,7 @@ async def test_a_job_that_cannot_be_done_fails_alone(desk: Desk, images: NatsIma
 
 
 async def test_a_worker_whose_card_is_lost_ends_and_its_job_is_done_by_another(desk: Desk, qwen_models: Path) -> None:
-    """The process could do no later job either; one that is started anew can."""
+    """The process could do no later job either; one that is started again can."""
     variables = {f"A100WORKER_{name.upper()}": str(value) for name, value in ON_THE_CPU.items()}
     async with desk.manager():
         await desk.submit("j1", steps=2)

@@ -81,7 +81,7 @@ def read(tree: str) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize(("phrase", "limit"), LIMITS.items())
 def test_few_sentences_hang_on_such_words(phrase: str, limit: float, tree: str) -> None:
-    """Write the sentence anew from the code: subject, verb, object."""
+    """Write the sentence again from the code: subject, verb, object."""
     found, _ = read(tree)
     hits = [text for text in found if re.search(phrase, text, re.IGNORECASE)]
 

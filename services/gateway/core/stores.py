@@ -199,7 +199,7 @@ class Stores:
     async def _leave_to_job(self, sha256: str) -> bool:
         """Leave an image without marks to a waiting job that names it; return whether there is one.
 
-        Its entry is written anew, so that the gateway that releases the job looks for the marks of its inputs.
+        Its entry is written again, so that the gateway that releases the job looks for the marks of its inputs.
         """
         waiting = await self._read_waiting()
         for subject in [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]:

@@ -44,7 +44,7 @@ class Room(Protocol):
 
 
 class Assembly(Protocol):
-    """Makes results anew whose bytes made room."""
+    """Makes results again whose bytes made room."""
 
     async def assemble(self, owner: str, sha256: str) -> ImageRef | None:
         """Return a result of the owner, assembled in the bucket `cache`; None if it cannot be. Raises Unavailable."""
@@ -174,7 +174,7 @@ class Uploads:
         while True:
             if force and not is_marked_now:
                 await self._stores.make_room(owner, "inputs", size_bytes)
-                # The mark goes first, and the bytes are written anew: so a deletion at the same time spares them.
+                # The mark goes first, and the bytes are written again: so a deletion at the same time spares them.
                 await self._ownership.add_image(owner, sha256, size_bytes)
             is_marked_now = False
             await self._images.put("inputs", upload.data, upload.ref, force=force)

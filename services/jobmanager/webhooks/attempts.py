@@ -1,6 +1,6 @@
 """One attempt at a delivery: read the endpoint, call it, then delete the delivery or store when it is due again.
 
-The endpoint is read anew after each change of it, and after a few seconds, so a deleted one is not called again.
+The endpoint is read again after each change of it, and after a few seconds, so a deleted one is not called again.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Schedule:
         self._update(key)
 
     def clear(self) -> None:
-        """Forget all that waits, to read it anew; calls that run stay."""
+        """Forget all that waits, to read it again; calls that run stay."""
         self._known.clear()
         self._later.clear()
         self._waiting.clear()

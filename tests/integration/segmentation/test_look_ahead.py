@@ -94,7 +94,7 @@ async def test_a_busy_service_looks_at_nothing(
 
 
 class NotingFeatures(FeatureCache):
-    """Computes everything anew, and notes the niceness of the threads that do it."""
+    """Computes everything again, and notes the niceness of the threads that do it."""
 
     def __init__(self) -> None:
         super().__init__(FakeImageStore(), 0)

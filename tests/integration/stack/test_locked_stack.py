@@ -216,7 +216,7 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     async def there() -> bool:
         return queue in [info.name for info in await bus.client.jetstream().consumers_info(JOB_Q)]
 
-    await wait_until(there, "the consumer is made anew")
+    await wait_until(there, "the consumer is made again")
 
 
 async def present(bus: Bus) -> set[str]:

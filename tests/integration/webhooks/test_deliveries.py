@@ -129,7 +129,7 @@ async def test_a_failed_and_a_cancelled_job_are_sent_to_those_who_want_them(
 
 @pytest.mark.usefixtures("manager")
 async def test_a_failed_call_is_repeated_with_the_same_id(house: House, receiver: Receiver, work: WorkerByHand) -> None:
-    """Each attempt is signed anew and stands in the log; at its success the endpoint counts as well again."""
+    """Sign and log each attempt; a success makes the endpoint count as well again."""
     receiver.answer = lambda _: OK if len(receiver.received) > 2 else status(503)
     endpoint = await make(house.alice, receiver.url)
     await work.queue("j1")

@@ -49,7 +49,7 @@ def replay(
     answer: Callable[[Sequence[Click]], Ended | None],
     previous: Grey | None = None,
 ) -> Grey | None:
-    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks anew.
+    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks again.
 
     `previous` is the mask before the last click. Each click depends only on the mask before it and on the clicks up to
     it, so the result is the same with and without.

@@ -75,7 +75,7 @@ def test_a_delivery_that_is_ready_can_be_replaced(clock: Clock) -> None:
 
 
 def test_a_delivery_is_not_sent_twice_at_once(clock: Clock) -> None:
-    """One that is stored anew during its call follows after it."""
+    """One that is stored again during its call follows after it."""
     schedule = Schedule(clock=clock)
     schedule.put(waiting("ann", "e1", "j", seq=1))
     running = schedule.take()

@@ -30,7 +30,7 @@ def test_labels_are_as_sure_as_the_saliency() -> None:
 
 
 def test_a_click_that_agrees_changes_nothing() -> None:
-    """There is nothing to decide anew."""
+    """There is nothing to decide again."""
     labels = blank()
 
     loosen_around(labels, FRAME, [Click(50, 50, positive=False)])
