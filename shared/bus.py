@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import nats.errors
 
 from shared import subjects, tracing
-from shared.connection import ATTEMPT_S, Connection, connect, into, status_of, translate_errors
+from shared.connection import ATTEMPT_S, Connection, connect, enqueue_in, status_of, translate_errors
 from shared.errors import BadMessage, BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.reading import log_malformed
 
@@ -219,7 +219,7 @@ class Bus(Connection):
         inbox = self.client.new_inbox()
         found: list[StoredMessage] = []
         with translate_errors():
-            subscription = await self.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
+            subscription = await self.client.subscribe(inbox, cb=enqueue_in(replies), pending_bytes_limit=-1)
             try:
                 await self.client.publish(subjects.api("DIRECT.GET", stream), json.dumps(query).encode(), reply=inbox)
                 while True:

@@ -37,11 +37,11 @@ _CODED_PRIMARIES = {
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 _CODED_CURVES: Mapping[int, Callable[[float], float]] = {
-    1: lambda value: _bent(value, 0.081, 4.5, 0.099, 1 / 0.45),
+    1: lambda value: _linearise(value, 0.081, 4.5, 0.099, 1 / 0.45),
     4: lambda value: value**2.2,
-    6: lambda value: _bent(value, 0.081, 4.5, 0.099, 1 / 0.45),
+    6: lambda value: _linearise(value, 0.081, 4.5, 0.099, 1 / 0.45),
     8: lambda value: value,
-    13: lambda value: _bent(value, 0.04045, 12.92, 0.055, 2.4),
+    13: lambda value: _linearise(value, 0.04045, 12.92, 0.055, 2.4),
 }
 
 
@@ -184,5 +184,5 @@ def _measured_profile(gamma: bytes, chromaticities: bytes | None) -> bytes | Non
         return None
 
 
-def _bent(value: float, knee: float, slope: float, offset: float, power: float) -> float:
+def _linearise(value: float, knee: float, slope: float, offset: float, power: float) -> float:
     return value / slope if value < knee else ((value + offset) / (1 + offset)) ** power

@@ -102,7 +102,7 @@ class Connection:
         replies: asyncio.Queue[Msg] = asyncio.Queue()
         inbox = self.client.new_inbox()
         with translate_errors():
-            subscription = await self.client.subscribe(inbox, cb=into(replies))
+            subscription = await self.client.subscribe(inbox, cb=enqueue_in(replies))
             try:
                 await self.client.publish(subject, body, reply=inbox, headers=headers)
                 async with asyncio.timeout(timeout_s):
@@ -300,7 +300,7 @@ def status_of(msg: Msg) -> str:
     return (msg.headers or {}).get("Status", "")
 
 
-def into(queue: asyncio.Queue[Msg]) -> Callable[[Msg], Awaitable[None]]:
+def enqueue_in(queue: asyncio.Queue[Msg]) -> Callable[[Msg], Awaitable[None]]:
     """Return a subscription callback that fills a queue (cheaper than the client's own iterator)."""
 
     async def receive(msg: Msg) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import nats.errors
 
 from shared import metrics, subjects
-from shared.connection import ATTEMPT_S, into, status_of, translate_errors
+from shared.connection import ATTEMPT_S, enqueue_in, status_of, translate_errors
 from shared.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ async def _inbox(bus: Bus) -> AsyncIterator[tuple[str, asyncio.Queue[Msg]]]:
     inbox = bus.client.new_inbox()
     bus.require_connection()
     with translate_errors():
-        subscription = await bus.client.subscribe(inbox, cb=into(replies), pending_bytes_limit=-1)
+        subscription = await bus.client.subscribe(inbox, cb=enqueue_in(replies), pending_bytes_limit=-1)
     try:
         yield inbox, replies
     finally:

@@ -144,7 +144,7 @@ class Projector:
         self._newest = max(self._newest, revision)
         self._records[job_id] = (record, revision)
         for event, seq in events:
-            self._learn(event, record, seq)
+            self._estimate_from(event, record, seq)
             if before is None or seq > before.last_seq:
                 metrics.count(event, record)
         return True
@@ -157,7 +157,7 @@ class Projector:
                 record = jobs.fold(record, event, stored.seq)
         return record
 
-    def _learn(self, event: JobEvent, record: JobRecord, seq: int) -> None:
+    def _estimate_from(self, event: JobEvent, record: JobRecord, seq: int) -> None:
         if isinstance(event, Started | Done) and seq > self._past_until:  # its time is by the worker's clock
             self._estimator.see_worker(event.worker)
         if isinstance(event, Done) and record.task is not None:

@@ -59,7 +59,7 @@ def compare(before: bytes, after: bytes) -> Difference:
     mode = "RGBA" if "RGBA" in {first.mode, second.mode} else "RGB"
     changed, box = 0, None
     for top, left_band, right_band in _bands(first, second):
-        mark = _differing(left_band.convert(mode), right_band.convert(mode))
+        mark = _mark_differences(left_band.convert(mode), right_band.convert(mode))
         changed += mark.histogram()[255]
         box = _unite(box, mark.getbbox(), top)
     return Difference(changed, changed / (first.width * first.height), box)
@@ -85,7 +85,7 @@ def _bands(first: Image.Image, second: Image.Image) -> Iterator[tuple[int, Image
         yield top, first.crop(part), second.crop(part)
 
 
-def _differing(first: Image.Image, second: Image.Image) -> Image.Image:
+def _mark_differences(first: Image.Image, second: Image.Image) -> Image.Image:
     """Return a picture that is 255 where any channel differs."""
     mark = Image.new("L", first.size)
     for channel in ImageChops.difference(first, second).split():

@@ -87,7 +87,7 @@ def _bring(
         return sources.copy(model, origin, arrivals)
     if renew:
         return sources.fetch(model, arrivals, "", set())
-    whole = {name for name, facts in _files_of(model, locked).items() if _flaw(home, name, facts) is None}
+    whole = {name for name, facts in _files_of(model, locked).items() if _find_flaw(home, name, facts) is None}
     return sources.fetch(model, arrivals, _locked_source(model, locked), whole)
 
 
@@ -226,11 +226,11 @@ def problem(model: Model, folder: Path, *, read: bool = True) -> str | None:
         return "missing"
     pinned = (file for file in model.files if file.sha256)
     flaws = [f"damaged ({file.name})" for file in pinned if locked[file.name].sha256 != file.sha256]
-    flaws += [flaw for name, facts in locked.items() if (flaw := _flaw(home, name, facts, read=read))]
+    flaws += [flaw for name, facts in locked.items() if (flaw := _find_flaw(home, name, facts, read=read))]
     return flaws[0] if flaws else None
 
 
-def _flaw(home: Path, name: str, facts: FileFacts, *, read: bool = True) -> str | None:
+def _find_flaw(home: Path, name: str, facts: FileFacts, *, read: bool = True) -> str | None:
     path = home / name
     if not path.is_file():
         return f"missing ({name})"

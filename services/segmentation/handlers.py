@@ -97,7 +97,7 @@ class Handlers:
             async with self._outlining:
                 checkpoint()
                 deadlines.check()
-                seen = self._features.seen(request.image)
+                seen = self._features.reader_of(request.image)
                 found = await asyncio.to_thread(engine.outline, width, height, click, seen)
         return _outline_reply(found, width, height, engine.name)
 

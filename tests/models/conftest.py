@@ -85,7 +85,7 @@ def resident_stock_qwen(qwen_models: Path, tmp_path_factory: pytest.TempPathFact
 def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
     """Lend the engine without adapters to one test."""
     yield resident_stock_qwen
-    resident_stock_qwen.known_sizes.forget()
+    resident_stock_qwen.known_sizes.clear()
     resident_stock_qwen.filler.close()
 
 
@@ -93,7 +93,7 @@ def stock_qwen(resident_stock_qwen: Qwen) -> Iterator[Qwen]:
 def bfloat16_qwen(resident_bfloat16_qwen: Qwen) -> Iterator[Qwen]:
     """Lend the engine in bfloat16 to one test."""
     yield resident_bfloat16_qwen
-    resident_bfloat16_qwen.known_sizes.forget()
+    resident_bfloat16_qwen.known_sizes.clear()
     resident_bfloat16_qwen.filler.close()
 
 
@@ -101,7 +101,7 @@ def bfloat16_qwen(resident_bfloat16_qwen: Qwen) -> Iterator[Qwen]:
 def qwen(resident_qwen: Qwen) -> Iterator[Qwen]:
     """Lend the engine to one test; after each job it must be as new, and the tests check that."""
     yield resident_qwen
-    resident_qwen.known_sizes.forget()
+    resident_qwen.known_sizes.clear()
     resident_qwen.filler.close()  # its child process; the next fill starts another
 
 

@@ -48,7 +48,7 @@ def test_a_card_too_small_takes_one_fallback_after_the_other(
     assert shortages(recorder.messages) == [fallback.sentence for fallback in Fallback if 0 < fallback <= failures]
     assert finished.region is not None
     assert np.array_equal(finished.image[finished.region == 0], piece()[finished.region == 0])
-    qwen.known_sizes.forget()
+    qwen.known_sizes.clear()
     assert np.array_equal(edit(qwen, edit_of(Task.REMOVAL), Recorder()).image, undisturbed)
 
 

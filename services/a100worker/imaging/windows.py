@@ -74,7 +74,7 @@ def leaves_no_context(mask: Grey) -> bool:
 
 def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[int, int] | None:
     for first, second in permutations(range(len(windows)), 2):
-        if any(_meet(windows[first].box, region) for region in windows[second].regions):
+        if any(_overlap(windows[first].box, region) for region in windows[second].regions):
             return first, second
     pairs = list(combinations(range(len(windows)), 2))
     costs = [_extra_pixels(windows[first], windows[second], shape) for first, second in pairs]
@@ -128,7 +128,7 @@ def _hull(boxes: Sequence[Box]) -> Box:
     return Box(left, top, right - left, bottom - top)
 
 
-def _meet(first: Box, second: Box) -> bool:
+def _overlap(first: Box, second: Box) -> bool:
     across = first.x < second.x + second.width and second.x < first.x + first.width
     return across and first.y < second.y + second.height and second.y < first.y + first.height
 

@@ -22,8 +22,8 @@ def confine(edit: Edit, photo: Rgb, mask: Grey) -> Edit:
     An edit of the whole image is confined to the mask, too. Its arrays are changed in place where that works: copies
     of 64 megapixels are 256 MB.
     """
-    image = _own(edit.image)
-    region = np.full_like(mask, 255) if edit.region is None else _own(edit.region)
+    image = _writable(edit.image)
+    region = np.full_like(mask, 255) if edit.region is None else _writable(edit.region)
     for top in range(0, len(mask), _BAND_ROWS):
         rows = slice(top, top + _BAND_ROWS)
         outside = mask[rows] <= MASK_THRESHOLD
@@ -32,5 +32,5 @@ def confine(edit: Edit, photo: Rgb, mask: Grey) -> Edit:
     return replace(edit, image=image, region=region)
 
 
-def _own(array: Grey | Rgb) -> Grey | Rgb:
+def _writable(array: Grey | Rgb) -> Grey | Rgb:
     return array if array.flags.writeable else array.copy()

@@ -46,7 +46,7 @@ class WorkerWatch:
 
     async def run(self) -> None:
         """Look every two seconds until cancelled. Raises BrokerUnavailable."""
-        self._forgive()
+        self._reset_counts()
         subscribe = self._bus.subscribe
         async with (
             subscribe(subjects.WORKERS, self.note),
@@ -61,7 +61,7 @@ class WorkerWatch:
         """Count an announcement as missed for each job, and report those with too many. Raises BrokerUnavailable."""
         await self._bus.ping()  # a broker that hangs makes all workers silent
         if self._bus.connects != self._connect:
-            self._forgive()
+            self._reset_counts()
         self._silent = {name: looks + 1 for name, looks in self._silent.items() if looks < _FORGOTTEN}
         for job_id, held in list(self._held.items()):
             held.missed += 1
@@ -91,8 +91,8 @@ class WorkerWatch:
         if is_end(stored):
             self._held.pop(subjects.job_of_event(stored.subject), None)
 
-    def _forgive(self) -> None:
-        """Forget what was missed: after a restart of the broker the workers have to connect again too."""
+    def _reset_counts(self) -> None:
+        """Reset the counts: after a restart of the broker the workers have to connect again too."""
         self._connect = self._bus.connects
         for held in self._held.values():
             held.missed = 0

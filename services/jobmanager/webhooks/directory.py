@@ -55,8 +55,8 @@ class Directory:
         self._changes += 1
         self._known.pop(stored.subject.rsplit(".", 3)[-3], None)
 
-    def forget(self) -> None:
-        """Forget all: live copies were missed."""
+    def clear(self) -> None:
+        """Drop all copies, because changes to them may have been missed."""
         self._changes += 1
         self._known.clear()
 

@@ -53,7 +53,7 @@ class FanOut:
             self._bus.subscribe(webhook_subjects.LIVE_ENDPOINTS, self._note_endpoint),
             asyncio.TaskGroup() as group,
         ):
-            self._directory.forget()
+            self._directory.clear()
             self._has_endpoints = await self._bus.first(WEBHOOKS, webhook_subjects.ALL_ENDPOINTS) is not None
             group.create_task(self._end_when_reconnected(connect), name="webhooks.reconnect")
             await redeliver_unsettled(self._bus, JOB_EV, FAN_OUT)

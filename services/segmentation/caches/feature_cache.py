@@ -52,7 +52,7 @@ class FeatureCache:
         """Return the cache of one image. Equal ids mean equal pixels."""
         return partial(self._get, image_id)
 
-    def seen(self, image_id: str) -> SeenFeatures:
+    def reader_of(self, image_id: str) -> SeenFeatures:
         """Return the look-up in the cache of one image, which computes nothing and waits for no other request."""
         return partial(self._look_up, image_id)
 

@@ -78,7 +78,7 @@ async def test_an_endpoint_that_is_deleted_during_a_call_leaves_nothing(bus: Bus
             await endpoints.send_again(OWNER, endpoint.id, "j1")
             await silent.has(1)
             await endpoints.delete(OWNER, endpoint.id)
-            directory.forget()
+            directory.clear()
         subject = webhook_subjects.delivery(OWNER, endpoint.id, "end", "j1")
         await wait_until(lambda: subject not in schedule, "the call has ended")
 

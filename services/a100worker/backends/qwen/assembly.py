@@ -137,7 +137,7 @@ def _pin_exact_sizes() -> None:
     torch._C._accelerator_setAllocatorSettings(",".join(filter(None, (settings, _PIN_EXACTLY))))  # noqa: SLF001
 
 
-def attentions(settings: Settings) -> list[str]:
+def attention_backends(settings: Settings) -> list[str]:
     """Return the attention backends to try on this machine, the fastest first."""
     if settings.qwen_attention != "auto":
         return [settings.qwen_attention]
@@ -147,7 +147,7 @@ def attentions(settings: Settings) -> list[str]:
     return ["_flash_3", "flash", "native"] if hopper else ["flash", "native"]
 
 
-def attend(transformer: Any, name: str) -> bool:
+def use_attention(transformer: Any, name: str) -> bool:
     """Use an attention backend from now on; return False where the machine does not support it."""
     try:
         transformer.set_attention_backend(name)

@@ -33,8 +33,8 @@ def cases(settings: Settings) -> Iterator[tuple[Task, tuple[int, int]]]:
 def choose_attention(painter: Painter, settings: Settings, requests: Sequence[PaintRequest]) -> None:
     """Use the fastest attention that paints all requests. Raises ConfigError, with the cause, where none does."""
     cause = "no kind of attention that was tried is available"
-    for attention in assembly.attentions(settings):
-        if not assembly.attend(painter.pipeline.transformer, attention):
+    for attention in assembly.attention_backends(settings):
+        if not assembly.use_attention(painter.pipeline.transformer, attention):
             continue
         try:
             for request in requests:

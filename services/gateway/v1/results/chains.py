@@ -49,7 +49,7 @@ class Chains:
         self._ownership = ownership
         self._jobs = jobs
 
-    async def before(self, owner: str, record: JobRecord, submission: JobSubmit | None) -> list[Step]:
+    async def steps_before(self, owner: str, record: JobRecord, submission: JobSubmit | None) -> list[Step]:
         """Return the steps before an edit, the last one first, back to a picture that no job of the owner gave."""
         steps: list[Step] = []
         while submission is not None:

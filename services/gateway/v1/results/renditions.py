@@ -43,7 +43,7 @@ class Renditions:
     async def of_result(self, owner: str, record: JobRecord, done: Done, wanted: Wanted) -> RenditionReply:
         """Return the rendition of a result, with the metadata of the photo that was uploaded."""
         submission = await self._jobs.submission_of(record)
-        earlier = await self._chains.before(owner, record, submission)
+        earlier = await self._chains.steps_before(owner, record, submission)
         receipt = write_receipt(record, done, submission, earlier)
         upload = await self._find_upload(owner, submission, earlier)
         return await self._request(done.result, upload, wanted, hashlib.sha256(receipt).hexdigest())

@@ -169,7 +169,7 @@ async def read_receipt(job_id: str, deps: InjectedDeps, owner: CurrentOwner) -> 
     """Return the hashes of inputs and result, the pixels changed outside the edited region, and the edits before it."""
     record = await deps.jobs.find(owner, job_id)
     done, submission = _done_of(record), await deps.jobs.submission_of(record)
-    earlier = await deps.chains.before(owner, record, submission)
+    earlier = await deps.chains.steps_before(owner, record, submission)
     body = write_receipt(record, done, submission, earlier)
     return Response(body, media_type="application/json")
 

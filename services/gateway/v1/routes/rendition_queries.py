@@ -40,7 +40,7 @@ async def _want_result(
 ) -> Wanted | None:
     # A signed URL opens the format that was signed, and no other one.
     chosen = wanted or (None if principal.signed else accepted_format(request.headers))
-    return _want(deps, principal, chosen, quality, gps)
+    return _wanted_rendition(deps, principal, chosen, quality, gps)
 
 
 async def _want_image(
@@ -53,7 +53,7 @@ async def _want_image(
     quality: Quality = None,
     gps: Gps = None,
 ) -> Wanted | None:
-    return _want(deps, principal, wanted, quality, gps)
+    return _wanted_rendition(deps, principal, wanted, quality, gps)
 
 
 WantedResult = Annotated[Wanted | None, Depends(_want_result)]
@@ -74,7 +74,7 @@ def accepted_format(headers: Headers) -> Encoded | None:
     return _BY_TYPE.get(name.strip().lower())
 
 
-def _want(
+def _wanted_rendition(
     deps: InjectedDeps, principal: CurrentPrincipal, chosen: Format | None, quality: int | None, gps: str | None
 ) -> Wanted | None:
     if chosen is None:

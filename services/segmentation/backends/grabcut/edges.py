@@ -82,7 +82,7 @@ def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
     step_x, step_y = lines.shape[1] / width, lines.shape[0] / height
     for rows in _tiles(height):
         for columns in _tiles(width):
-            near = lines[_covering(rows, step_y), _covering(columns, step_x)]
+            near = lines[_source_of(rows, step_y), _source_of(columns, step_x)]
             if near[..., 3].max() - near[..., 3].min() < _FLAT and np.abs(near[..., :3]).max() < _FLAT / _BYTE:
                 out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # most tiles of a large image
                 continue
@@ -105,7 +105,7 @@ def _tiles(length: int) -> Iterator[slice]:
         yield slice(start, min(length, start + _TILE_PX))
 
 
-def _covering(tile: slice, step: float) -> slice:
+def _source_of(tile: slice, step: float) -> slice:
     """Return the small pixels that the interpolation needs for a range of full pixels."""
     return slice(max(0, int(tile.start * step) - 1), math.ceil(tile.stop * step) + 1)
 

@@ -145,7 +145,7 @@ def _rate(scene: Scene, window: Box, hints: Hints) -> View | None:
         object_box, hints.extent_px
     )
     cut = _cut_off(chosen, window, scene.limits)
-    vague = _BORDER_COST * cut + _UNSURE_COST * _unsure(prior, chosen)
+    vague = _BORDER_COST * cut + _UNSURE_COST * _uncertainty(prior, chosen)
     score = sure - doubts - vague + _WHOLE_BONUS * is_whole
     return View(window, object_box, float(score), cut, fits=is_whole and not doubts and sure > _FIT)
 
@@ -207,6 +207,6 @@ def _cut_off(chosen: Grey, window: Box, limits: Box) -> float:
     return min(1.0, _CUT * float((np.concatenate(inner) > 0).mean())) if inner else 0.0
 
 
-def _unsure(prior: Grey, chosen: Grey) -> float:
+def _uncertainty(prior: Grey, chosen: Grey) -> float:
     haze = np.count_nonzero((prior > _HAZE[0]) & (prior < _HAZE[1]))
     return min(1.0, haze / np.count_nonzero(chosen))

@@ -23,7 +23,7 @@ class KnownSizes:
         """Return the fallbacks to try for a size, in this order."""
         return [fallback for fallback in Fallback if fallback >= self._needed.get(size, Fallback.NONE)]
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let every size start without a fallback again."""
         self._needed.clear()
 
