@@ -45,17 +45,17 @@ def initial_record(stored: StoredMessage) -> JobRecord | None:
     except BadMessage as error:
         log_malformed(stored.subject, stored.seq, error.message)
         return None
-    submit = read_or_skip(JobSubmit, stored)
-    at = submit.submitted_at if submit else time.time()
+    submission = read_or_skip(JobSubmit, stored)
+    at = submission.submitted_at if submission else time.time()
     return JobRecord(
         job_id=address.job_id,
         user=address.user,
         state=JobState.QUEUED,
-        task=submit.task if submit else None,
+        task=submission.task if submission else None,
         job_class=JobClass(address.job_class),
-        debug=submit.debug if submit else False,
+        debug=submission.debug if submission else False,
         log_seq=stored.seq,
-        total_steps=submit.steps if submit else None,
+        total_steps=submission.steps if submission else None,
         created_at=at,
         updated_at=at,
         last_seq=0,

@@ -68,14 +68,14 @@ class Replay:
             address = subjects.parse_submission(stored.subject)
         except BadMessage as error:
             return ReplayedJob(log_seq=stored.seq, job_id=subjects.unnamed_id(stored.seq), problem=error.message)
-        submit = read_or_skip(JobSubmit, stored)
-        if submit is None:
+        submission = read_or_skip(JobSubmit, stored)
+        if submission is None:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id, problem=BadMessage().message)
         if dry_run:
             return ReplayedJob(log_seq=stored.seq, job_id=address.job_id)
         subject = subjects.submission(job_class or address.job_class, address.user, address.job_id)
         # A new trace, linked to that of the submission: its header has priority over the traceparent in the body.
-        with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submit.traceparent))):
+        with tracing.span("job.replay", links=tracing.link_to(tracing.extract(None, submission.traceparent))):
             seq = await self._bus.publish(subject, stored.data, msg_id=msg_id, verify_in=JOB_LOG)
         new_id = subjects.replay_id(address.job_id, seq)
         log.info("job.replayed", extra={"job_id": address.job_id, "new_job_id": new_id})

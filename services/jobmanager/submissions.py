@@ -84,10 +84,10 @@ class SubmissionExaminer:
                 await self._refuse(job_id, delivery, error)
             return None
 
-    async def _keep_inputs(self, submit: JobSubmit) -> tuple[int | None, bool]:
+    async def _keep_inputs(self, submission: JobSubmit) -> tuple[int | None, bool]:
         """Keep the inputs; return the number of pixels of the image if that is known, and whether one was copied."""
         is_copied = False
-        for name, sha256 in submit.image_hashes().items():
+        for name, sha256 in submission.image_hashes().items():
             try:
                 size, is_copy = await self._images.keep(sha256)
             except ImageNotFound as error:

@@ -66,10 +66,10 @@ class ServiceCalls:
         """Return the saliency map of an image, or None if there is none. Raises JobCancelled."""
         return self._wait_for(_fetch_saliency(self._bus, self._images, sha256))
 
-    def fetch_balanced(self, submit: JobSubmit, image: Rgb, colour: Colour) -> Rgb:
+    def fetch_balanced(self, submission: JobSubmit, image: Rgb, colour: Colour) -> Rgb:
         """Return the job's image, white-balanced in its own colour space. Raises JobCancelled, Unavailable."""
         small = base64.b64encode(encode_png(to_srgb(shrink(image), colour))).decode()
-        reply = self._wait_for(_fetch_balanced(self._bus, self._images, submit, small))
+        reply = self._wait_for(_fetch_balanced(self._bus, self._images, submission, small))
         if reply.shape != _TABLE:
             return reply  # of an image service of the release before, which balances the image itself
         self._balanced = apply_table(image, reply[0]), reply[0]
@@ -89,34 +89,34 @@ class ServiceCalls:
                 raise JobCancelled from error
 
 
-async def fetch_files(submit: JobSubmit, images: ImageStore) -> Files:
+async def fetch_files(submission: JobSubmit, images: ImageStore) -> Files:
     """Fetch all images of a job at once. Raises BadInput, ImageNotFound, BrokerUnavailable."""
-    require_images(submit.task, mask=submit.mask, reference=submit.reference)
-    hashes = submit.image_hashes()
+    require_images(submission.task, mask=submission.mask, reference=submission.reference)
+    hashes = submission.image_hashes()
     files = await asyncio.gather(*(images.get("inputs", sha256) for sha256 in hashes.values()))
     return dict(zip(hashes, files, strict=True))
 
 
-def decode(submit: JobSubmit, files: Files, calls: ServiceCalls, photos: DecodedPhotos) -> Decoded:
+def decode(submission: JobSubmit, files: Files, calls: ServiceCalls, photos: DecodedPhotos) -> Decoded:
     """Decode all images of a job. Blocks: call it from the engine's thread. Raises BadImage."""
-    photo = photos.get(submit.image, files["image"])
+    photo = photos.get(submission.image, files["image"])
     notes = list(photo.notes)
-    return Decoded(_inputs(submit, photo, files, calls, notes), photo, notes)
+    return Decoded(_inputs(submission, photo, files, calls, notes), photo, notes)
 
 
-def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls, notes: list[str]) -> TaskInputs:
+def _inputs(submission: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls, notes: list[str]) -> TaskInputs:
     """Return the inputs of the job's task, and add the notes on further images."""
-    options = submit.model_dump(include=_OPTIONS)
+    options = submission.model_dump(include=_OPTIONS)
     image = photo.rgb
-    match submit.task:
+    match submission.task:
         case Task.REMOVAL:
             return RemovalInputs(
                 image=image,
                 mask=_resize_mask(decode_mask(files["mask"]), image),
-                exact_mask=submit.exact_mask or False,
-                variant=submit.variant or 0,
-                mask_tool=submit.mask_tool,
-                fetch_saliency=lambda: calls.fetch_saliency(submit.image),
+                exact_mask=submission.exact_mask or False,
+                variant=submission.variant or 0,
+                mask_tool=submission.mask_tool,
+                fetch_saliency=lambda: calls.fetch_saliency(submission.image),
                 **options,
             )
         case Task.INSERTION:
@@ -126,18 +126,18 @@ def _inputs(submit: JobSubmit, photo: Photo, files: Files, calls: ServiceCalls, 
                 mask=_resize_mask(decode_mask(files["mask"]), image),
                 reference=reference,
                 reference_mask=reference_mask,
-                fetch_reference_saliency=lambda: calls.fetch_saliency(submit.reference),
+                fetch_reference_saliency=lambda: calls.fetch_saliency(submission.reference),
                 **options,
             )
         case Task.WHITE_BALANCE:
             colours = own_colours(photo)
             return WhiteBalanceInputs(
                 image=colours,
-                strength=submit.strength,
-                fetch_balanced=lambda: calls.fetch_balanced(submit, colours, photo.colour),
+                strength=submission.strength,
+                fetch_balanced=lambda: calls.fetch_balanced(submission, colours, photo.colour),
                 **options,
             )
-    assert_never(submit.task)
+    assert_never(submission.task)
 
 
 def _decode_reference(files: Files, colour: Colour, notes: list[str]) -> tuple[Rgb, Grey | None]:
@@ -173,10 +173,10 @@ async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> G
     return await asyncio.to_thread(decode_mask, data)
 
 
-async def _fetch_balanced(bus: Bus, images: ImageStore, submit: JobSubmit, small: str) -> Rgb:
+async def _fetch_balanced(bus: Bus, images: ImageStore, submission: JobSubmit, small: str) -> Rgb:
     """Return the table by which the image is balanced, of shape (1, 256, 3). Raises Unavailable."""
     request = WhiteBalanceRequest(
-        image=submit.image, small_png=small, strength=submit.strength, temperature=submit.temperature or 0.0
+        image=submission.image, small_png=small, strength=submission.strength, temperature=submission.temperature or 0.0
     )
     reply = await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=_TIMEOUT_S / 2)
     data = await images.get("cache", reply.png.sha256)

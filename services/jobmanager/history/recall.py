@@ -114,15 +114,15 @@ class Recall:
         logged = await job_events.load_submission(self._bus, record)
         if logged is None:
             return await self._end_unless_running(record)
-        submit = read_or_skip(JobSubmit, logged)
-        if submit is not None:
+        submission = read_or_skip(JobSubmit, logged)
+        if submission is not None:
             work = JobWork(
                 job_id=job_id,
                 user=record.user,
                 job_class=self._class,
                 log_seq=logged.seq,
                 replay_of=record.replay_of,
-                submit=submit,
+                submit=submission,
             )
             self._board.recall(work)
         return True

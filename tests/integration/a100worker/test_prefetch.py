@@ -30,8 +30,8 @@ async def put(
     bus: Bus, job_id: str, task: Task = Task.WHITE_BALANCE, job_class: JobClass = JobClass.INTERACTIVE
 ) -> None:
     """Queue a job, as the dispatcher does."""
-    submit = JobSubmit(task=task, image=SHA)
-    work = JobWork(job_id=job_id, user="u1", job_class=job_class, log_seq=1, submit=submit)
+    submission = JobSubmit(task=task, image=SHA)
+    work = JobWork(job_id=job_id, user="u1", job_class=job_class, log_seq=1, submit=submission)
     await bus.publish(subjects.queue_entry(job_class, task, "u1", job_id), work)
 
 

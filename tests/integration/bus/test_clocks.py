@@ -49,8 +49,8 @@ SKEWS_S = [-3 * 86_400, -600, 600, 3 * 86_400]
 
 
 def work_on(job_id: str, log_seq: int, photo: str) -> JobWork:
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=photo)
-    return JobWork(job_id=job_id, user="u1", job_class=JobClass.INTERACTIVE, log_seq=log_seq, submit=submit)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image=photo)
+    return JobWork(job_id=job_id, user="u1", job_class=JobClass.INTERACTIVE, log_seq=log_seq, submit=submission)
 
 
 async def start(bus: Bus, work: JobWork, skew_s: float, worker: str = "w1") -> None:

@@ -132,10 +132,10 @@ async def test_white_is_balanced_by_itself(bus: Bus, images: NatsImageStore) -> 
 async def test_a_worker_balances_its_image_by_a_table(bus: Bus, images: NatsImageStore) -> None:
     """The image utilities see a small copy, and not the photo, which need not even be stored."""
     photo = np.asarray(cv2.resize(decode_photo(PHOTO).rgb, (902, 600)), np.uint8)
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7, temperature=30)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image=UNKNOWN, strength=0.7, temperature=30)
     calls = ServiceCalls(bus, images, CancelFlag())
 
-    balanced = await asyncio.to_thread(calls.fetch_balanced, submit, photo, SRGB)
+    balanced = await asyncio.to_thread(calls.fetch_balanced, submission, photo, SRGB)
 
     np.testing.assert_array_equal(balanced, apply_table(photo, auto_table(photo, 0.7, temperature=30)))
 

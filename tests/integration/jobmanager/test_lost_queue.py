@@ -111,8 +111,8 @@ async def test_jobs_that_were_lost_without_a_manager_come_back(desk: Desk, strea
 
 async def test_an_ended_job_does_not_stay_in_the_queue(desk: Desk) -> None:
     """After a full disk a broker may have the acknowledgement and still keep the message."""
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=desk.photo)
-    work = JobWork(job_id="j1", user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image=desk.photo)
+    work = JobWork(job_id="j1", user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submission)
     await desk.bus.publish_first(JOB_EV, subjects.end("j1"), Cancelled(job_id="j1"), msg_id="cancel")
     async with desk.manager():
         await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", "j1"), work)
@@ -140,11 +140,11 @@ async def test_a_job_that_an_operator_purged_stays_purged(desk: Desk) -> None:
 )
 async def test_an_advisory_of_a_lost_queue_ends_no_other_job(desk: Desk, stream_settings: StreamSettings) -> None:
     """The new stream counts from one, so the sequence in the advisory belongs to another job now."""
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=desk.photo)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image=desk.photo)
     queue = worker_consumer(JobClass.INTERACTIVE, Task.WHITE_BALANCE)
 
     async def put(job_id: str) -> int:
-        work = JobWork(job_id=job_id, user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
+        work = JobWork(job_id=job_id, user="u1", job_class=JobClass.INTERACTIVE, log_seq=1, submit=submission)
         return await desk.bus.publish(subjects.queue_entry("interactive", Task.WHITE_BALANCE, "u1", job_id), work)
 
     async def given_up() -> bool:

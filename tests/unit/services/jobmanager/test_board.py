@@ -16,8 +16,8 @@ PHOTO = "0" * 64
 
 
 def work(job_id: str, owner: str = "u1") -> JobWork:
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image=PHOTO)
-    return JobWork(job_id=job_id, user=owner, job_class=JobClass.INTERACTIVE, log_seq=1, submit=submit)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image=PHOTO)
+    return JobWork(job_id=job_id, user=owner, job_class=JobClass.INTERACTIVE, log_seq=1, submit=submission)
 
 
 def job(job_id: str, owner: str = "u1") -> WaitingJob:

@@ -20,8 +20,8 @@ OWNERS = st.sampled_from(["u1", "u2"])
 
 
 def make_job(job_id: str, owner: str, log_seq: int = 0) -> WaitingJob:
-    submit = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
-    work = JobWork(job_id=job_id, user=owner, job_class=JobClass.BATCH, log_seq=log_seq, submit=submit)
+    submission = JobSubmit(task=Task.WHITE_BALANCE, image="0" * 64)
+    work = JobWork(job_id=job_id, user=owner, job_class=JobClass.BATCH, log_seq=log_seq, submit=submission)
     return WaitingJob(work, cast("Delivery", None), expected_ms=None)  # the board never uses a delivery
 
 

@@ -29,8 +29,8 @@ def insertion(photo_colour: Colour = SRGB, **more: bytes) -> InsertionInputs:
     files: Files = {
         "image": encode_png(PHOTO, photo_colour), "mask": encode_png(MASK), "reference": encode_png(RED), **more
     }  # fmt: skip
-    submit = JobSubmit(task=Task.INSERTION, **dict.fromkeys(files, NAME))
-    decoded = decode(submit, files, cast("ServiceCalls", None), DecodedPhotos(0)).inputs
+    submission = JobSubmit(task=Task.INSERTION, **dict.fromkeys(files, NAME))
+    decoded = decode(submission, files, cast("ServiceCalls", None), DecodedPhotos(0)).inputs
     assert isinstance(decoded, InsertionInputs)
     return decoded
 
