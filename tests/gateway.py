@@ -22,7 +22,7 @@ from shared.messages import Cancelled, Done, Failed, Progress, Queued, Started, 
 from shared.topology import JOB_EV
 from tests.ports import free_port
 from tests.running import service_process
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -51,7 +51,7 @@ class Client(httpx.AsyncClient):
         super().__init__(
             base_url=f"http://{HOST}:{port}",
             headers={"Origin": ORIGIN, **self.access},
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
             verify=NO_AUTHORITIES,
         )
         self.port = port
@@ -88,7 +88,7 @@ class Wire:
 
     async def chunk(self) -> bytes:
         """Return the next chunk of the body, or nothing at its end."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             size = int(await self._reader.readline(), 16)
             data = await self._reader.readexactly(size + 2)
         return data[:-2]
@@ -122,7 +122,7 @@ async def gateway(nats: NatsSettings, streams: StreamSettings, **settings: Any) 
         async def listening() -> bool:
             try:
                 return bool((await client.get("/api/health")).json()["status"] == "healthy")
-            except httpx.TransportError:  # it is not there yet, or begins with so little patience that it hung up
+            except httpx.TransportError:  # it is not there yet, or its short timeout ended the request
                 return False
 
         await wait_until(listening, "the gateway is healthy")

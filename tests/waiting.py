@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.01
 SELDOM_S = 0.5  # for a look that starts a program: every 10 ms it would take a core from what is waited for
-PATIENCE_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
+TIMEOUT_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
 
 
 async def wait_until(
     predicate: Callable[[], object],
     description: str,
-    timeout_s: float = PATIENCE_S,
+    timeout_s: float = TIMEOUT_S,
     *,
     look_every_s: float = _LOOK_EVERY_S,
 ) -> None:

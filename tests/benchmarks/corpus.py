@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from tests.browser.shown import Shown
 
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 _AT_ONCE = 2
 _REFUSED = 400
 _ROUNDING = 2.5  # levels: two decoders
@@ -200,7 +200,7 @@ async def travel(url: str, pictures: Iterator[tuple[str, bytes]], record: Record
     """Take all pictures, two at once."""
     async with (
         async_playwright() as playwright,
-        httpx.AsyncClient(base_url=url, timeout=_PATIENCE_S) as client,
+        httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S) as client,
         await playwright.chromium.launch(executable_path=find_chromium(), args=SWITCHES) as browser,
     ):
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
 AT_LEISURE = "localStorage.getItem('artmancer.quick') ?? localStorage.setItem('artmancer.quick', 'off')"
 WITHOUT_WORKER = "delete Navigator.prototype.serviceWorker"  # as in some private windows
-PATIENCE_MS = 60_000  # of a loaded machine with two cores
+TIMEOUT_MS = 60_000  # of a loaded machine with two cores
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -31,7 +31,7 @@ SWITCHES = (
 
 FAILED = pytest.StashKey[bool]()
 
-expect.set_options(timeout=PATIENCE_MS)
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -89,7 +89,7 @@ async def visit(
                     await context.add_init_script(AT_LEISURE)
                 if not worker:
                     await context.add_init_script(WITHOUT_WORKER)
-                context.set_default_timeout(PATIENCE_MS)
+                context.set_default_timeout(TIMEOUT_MS)
             studios.append(Studio(await context.new_page(), url, ARTIFACTS / f"{name}-{len(studios) + 1}"))
             return studios[-1]
 

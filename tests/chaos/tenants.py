@@ -48,7 +48,7 @@ _SLOW, _QUICK = (json.dumps({"steps": steps, "interval_ms": 100}) for steps in (
 _LONG_PROMPT = json.dumps({"steps": 10, "interval_ms": 100, "padding": "x" * 9_000})
 _PHOTO_PX, _LARGE_PX = 256, 400  # 200 photos of the tenant stay within its own share
 _STREAMS, _PAUSE_S, _STREAM_PAUSE_S = 256, 0.2, 20.0
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 _NUMBERS = count()
 _KIND = {"Content-Type": "image/png"}
 
@@ -219,7 +219,7 @@ class Tenant:
             return
         job = answer.json()["id"]
         self._report.jobs[job] = photo
-        async with self._http.stream("GET", f"/v1/jobs/{job}/events", timeout=_PATIENCE_S) as events:
+        async with self._http.stream("GET", f"/v1/jobs/{job}/events", timeout=_TIMEOUT_S) as events:
             await events.aread()
         self._report.jobs_s.append(time.monotonic() - began)
 
@@ -248,7 +248,7 @@ async def _clients(port: int, *secrets: str) -> AsyncIterator[list[httpx.AsyncCl
         httpx.AsyncClient(
             base_url=f"http://{HOST}:{port}",
             headers={"Authorization": f"Bearer {secret}"},
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             limits=limits,
             trust_env=False,
         )

@@ -24,7 +24,7 @@ from tests.chaos.load.orders import bad_bodies
 from tests.chaos.load.pictures import noise
 from tests.ports import free_port
 from tests.running import script
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -183,7 +183,7 @@ async def test_a_result_that_cannot_be_stored_whole_is_not_there(desk: Desk, ima
         stored = await desk.bus.subjects_in(results, subjects.object_entry("results", "*"))
         await change(desk.bus, results, max_bytes=1024**3)
         request = RedriveRequest(job_id="j1")
-        (again,) = (await call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=PATIENCE_S)).jobs
+        (again,) = (await call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=TIMEOUT_S)).jobs
         done = await desk.done(str(again.new_job_id))
 
     assert (end.code, stored) == ("busy", [])
@@ -333,7 +333,7 @@ async def test_a_stream_continues_after_the_gateway_died(
     command = [sys.executable, "-m", "services.gateway"]
     async with (
         ProcessGroup() as group,
-        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=PATIENCE_S) as http,
+        httpx.AsyncClient(base_url=f"http://{HOST}:{port}", timeout=TIMEOUT_S) as http,
         desk.manager(),
         desk.worker(),
     ):

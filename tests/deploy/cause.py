@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 NAMES = ("jobmanager", "gateway", "imageutils", "segmentation", "a100worker")
 PICTURE_BYTES = 256 * 1024**2
 _SCRAPE = "2s"
-_PATIENCE_S = 180.0
+_TIMEOUT_S = 180.0
 _FREEZE_S = 5.0  # longer than the threshold of slow masks
 _FREEZES, _MASKS = 3, 8
 
@@ -169,7 +169,7 @@ async def main(prometheus: Path, chosen: list[str]) -> int:
                 await cause(scene)
                 began = time.monotonic()
                 try:
-                    await wait_until(lambda alert=alert: fires(scene, alert), f"{alert} fires", _PATIENCE_S)  # type: ignore[misc]
+                    await wait_until(lambda alert=alert: fires(scene, alert), f"{alert} fires", _TIMEOUT_S)  # type: ignore[misc]
                 except AssertionError as late:
                     silent.append(alert)
                     print(late, flush=True)  # noqa: T201

@@ -19,7 +19,7 @@ from shared.messages import Done, Failed, HealthReply, HealthRequest, Progress, 
 from tests.models.conftest import ON_THE_CPU
 from tests.models.edits import HEIGHT, MASK, WIDTH, piece
 from tests.v1_client import read_events, upload
-from tests.waiting import PATIENCE_S
+from tests.waiting import TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -120,7 +120,7 @@ async def test_an_insertion_with_a_reference_mask_follows_its_outline(site: Clie
 @pytest.mark.usefixtures("site")
 async def test_health_names_the_recipe_of_each_task(desk: Desk) -> None:
     """An operator sees which tasks have an adapter."""
-    reply = await rpc.call(desk.bus, subjects.health("a100worker"), HealthRequest(), HealthReply, timeout_s=PATIENCE_S)
+    reply = await rpc.call(desk.bus, subjects.health("a100worker"), HealthRequest(), HealthReply, timeout_s=TIMEOUT_S)
 
     loaded = {"engine": "qwen", "model": "Qwen-Image-Edit-2509", "device": "cpu"}
     shown = {name: text for name, text in reply.detail.items() if name != "missing_formats"}  # of the machine

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 SIDE = 256
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 _PAUSE_S = 0.2
 _AGAIN_S = 0.2
 _NOT_FOUND = {404, 422}
@@ -68,7 +68,7 @@ class Visitors:
     ) -> None:
         """`look` returns what the broker has of the images and jobs that a text names."""
         self._http = httpx.AsyncClient(
-            base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=_PATIENCE_S, trust_env=False
+            base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
         )
         self._phase = phase
         self._look = look
@@ -164,7 +164,7 @@ class Visitors:
     async def _follow(self, name: str, path: str, field: str) -> str | None:
         """Read an event stream to its end, as a browser does: open it again where it breaks off."""
         self.counts[name] += 1
-        seen, deadline = "", time.monotonic() + _PATIENCE_S
+        seen, deadline = "", time.monotonic() + _TIMEOUT_S
         while time.monotonic() < deadline:
             try:
                 headers = {"Last-Event-ID": seen} if seen else {}

@@ -40,7 +40,7 @@ def add_middleware(shell: StartupShell, settings: Settings, authenticator: Authe
         limit_bytes=settings.max_body_bytes,
         at_once=settings.bodies_at_once,
         wait_s=settings.body_wait_s,
-        patience_s=settings.patience_s,
+        pause_timeout_s=settings.patience_s,
         rate_bytes_per_s=settings.body_rate_bytes_per_s,
     )
     limited = BodyLimit(budgeted, settings.max_body_bytes)

@@ -37,11 +37,18 @@ class BodyBudget:
     """ASGI middleware. It responds 429 after a vain wait, and raises HTTPException (408) for a slow body."""
 
     def __init__(
-        self, app: ASGIApp, *, limit_bytes: int, at_once: float, wait_s: float, patience_s: float, rate_bytes_per_s: int
+        self,
+        app: ASGIApp,
+        *,
+        limit_bytes: int,
+        at_once: float,
+        wait_s: float,
+        pause_timeout_s: float,
+        rate_bytes_per_s: int,
     ) -> None:
         """One owner may have one body of `limit_bytes` or many small ones; all owners together `at_once` times that.
 
-        A body must arrive with this rate on average, and pause for `patience_s` seconds at most.
+        A body must arrive with this rate on average, and pause for `pause_timeout_s` seconds at most.
         """
         self._app = app
         self._limit_bytes = limit_bytes
@@ -49,7 +56,7 @@ class BodyBudget:
         self._total = MemoryBudget(math.ceil(self._share_bytes * at_once))
         self._shares: WeakValueDictionary[str, MemoryBudget] = WeakValueDictionary()
         self._wait_s = wait_s
-        self._patience_s = patience_s
+        self._pause_timeout_s = pause_timeout_s
         self._rate_bytes_per_s = rate_bytes_per_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +78,7 @@ class BodyBudget:
     async def _discard(self, receive: Receive) -> None:
         """Read and drop the body for a while: a client that still sends at the close never sees the response."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._pause_timeout_s):
                 while (await receive()).get("more_body"):
                     pass
 
@@ -90,12 +97,12 @@ class BodyBudget:
 
     def deadline_s(self, length: int | None) -> float:
         """Return the seconds that a body of this length may take."""
-        return self._patience_s + (self._limit_bytes if length is None else length) / self._rate_bytes_per_s
+        return self._pause_timeout_s + (self._limit_bytes if length is None else length) / self._rate_bytes_per_s
 
     @property
-    def patience_s(self) -> float:
+    def pause_timeout_s(self) -> float:
         """Seconds that a body may pause."""
-        return self._patience_s
+        return self._pause_timeout_s
 
     @property
     def limit_bytes(self) -> int:
@@ -128,7 +135,7 @@ class _Body:
         """Return the next part; raise HTTPException (408) if it is late, (429) if there is no memory for more."""
         if self._client.body_read:
             return await self._client.receive()
-        latest = min(self._until, asyncio.get_running_loop().time() + self._budget.patience_s)
+        latest = min(self._until, asyncio.get_running_loop().time() + self._budget.pause_timeout_s)
         try:
             async with asyncio.timeout_at(latest):
                 message = await self._client.receive()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _LOOK_EVERY_S = 0.002
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def uvicorn(app: str, port: int, *options: str) -> list[str]:
 
 def await_answer(port: int, path: str) -> None:
     """Return when a GET is answered with 200. Raises AssertionError."""
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _TIMEOUT_S
     while not _answers(port, path):
         assert time.monotonic() < until, f"Nobody answers at {path}."
         time.sleep(_LOOK_EVERY_S)
@@ -83,7 +83,7 @@ def await_answer(port: int, path: str) -> None:
 
 def _answers(port: int, path: str) -> bool:
     try:
-        with socket.create_connection((HOST, port), _PATIENCE_S) as connection:
+        with socket.create_connection((HOST, port), _TIMEOUT_S) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
             return b" 200 " in connection.recv(64)
     except ConnectionError:

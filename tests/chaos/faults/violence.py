@@ -45,7 +45,7 @@ _EXPENDABLE = (topology.JOB_Q, topology.JOB_Q, topology.JOBS, topology.SESSIONS,
 _RESULTS = topology.bucket_stream("results")
 _FULL_S = 1.5
 _BOMBS_AT_ONCE = 3
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Violence:
     async def _upload_bombs(self, kind: str) -> None:
         """Send some bombs at once. The gateway may be down, but it must not answer that it failed."""
         data = await asyncio.to_thread(bombs.build, kind, self._dice)
-        sent = (self._http.post("/v1/images", content=data, timeout=_PATIENCE_S) for _ in range(_BOMBS_AT_ONCE))
+        sent = (self._http.post("/v1/images", content=data, timeout=_TIMEOUT_S) for _ in range(_BOMBS_AT_ONCE))
         for answer in await asyncio.gather(*sent, return_exceptions=True):
             if isinstance(answer, httpx.Response) and answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
                 self.bad_answers.append(f"{kind}: {answer.status_code} {answer.text[:200]}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NOTHING = json.dumps({"steps": 0, "interval_ms": 0})
 _FEW_STEPS = json.dumps({"steps": 5, "interval_ms": 10})
 _LONG = json.dumps({"steps": 200, "interval_ms": 50})
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 _KINDS = {"bus": 60, "batch": 10, "http": 20, "cancelled": 4, "tricky": 3, "bad": 3}
 PICTURES = 20
 _NEW_PICTURES_S = 40.0  # the soak forgets a job after two minutes
@@ -80,7 +80,7 @@ class Crowd:
         body = self._dice.choice(bad_bodies(self._pictures[0])) if kind == "bad" else self._body(kind)
         user = f"u{self._dice.randint(1, 20)}"
         await self._bus.publish(subjects.submission(job_class, user, job_id), body, msg_id=job_id)
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             await ended
 
     def _body(self, kind: str, prompt: str = _NOTHING) -> bytes:
@@ -93,7 +93,7 @@ class Crowd:
     async def _over_http(self, kind: str) -> None:
         """Submit, follow the events to the end, fetch the result."""
         job_id = await self._order(self._body(kind, self._dice.choice([_NOTHING, _FEW_STEPS])))
-        async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", timeout=_PATIENCE_S) as answer:
+        async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", timeout=_TIMEOUT_S) as answer:
             async for _ in answer.aiter_bytes():
                 pass
         (await self._http.get(f"/v1/jobs/{job_id}/result")).raise_for_status()

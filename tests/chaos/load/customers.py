@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
     from tests.chaos.load.orders import Order, Orders
 
-_PATIENCE_S = 20.0  # of one request; the gateway answers or dies
+_TIMEOUT_S = 20.0  # of one request; the gateway answers or dies
 _AGAIN_S = 0.2
 _WORDS = {"done": "done", "error": "failed", "cancelled": "cancelled"}
 
@@ -74,7 +74,7 @@ class Customers:
     async def _order(self, order: Order) -> Promise | None:
         body = {"prompt": order.prompt, "input_image": self._photo, "mask_image": self._mask, "task_type": "removal"}
         try:
-            answer = await self._http.post("/api/generate/async", json=body, timeout=_PATIENCE_S)
+            answer = await self._http.post("/api/generate/async", json=body, timeout=_TIMEOUT_S)
         except httpx.HTTPError:
             return None
         if answer.status_code != httpx.codes.OK:
@@ -94,7 +94,7 @@ class Customers:
     async def _cancel(self, promise: Promise, after_s: float) -> None:
         await happens(asyncio.Event(), after_s)
         try:
-            answer = await self._http.post(f"/api/generate/async/cancel/{promise.job_id}", timeout=_PATIENCE_S)
+            answer = await self._http.post(f"/api/generate/async/cancel/{promise.job_id}", timeout=_TIMEOUT_S)
         except httpx.HTTPError:
             return
         if answer.status_code == httpx.codes.OK:
@@ -110,7 +110,7 @@ class Customers:
                 await happens(asyncio.Event(), _AGAIN_S)
 
     async def _stream(self, promise: Promise) -> AsyncIterator[str]:
-        async with self._http.stream("GET", f"/api/generate/stream/{promise.job_id}", timeout=_PATIENCE_S) as answer:
+        async with self._http.stream("GET", f"/api/generate/stream/{promise.job_id}", timeout=_TIMEOUT_S) as answer:
             answer.raise_for_status()
             promise.streams += 1
             async for line in answer.aiter_lines():

@@ -13,7 +13,7 @@ from shared.errors import Unavailable
 from shared.messages import DrainReply, DrainRequest, WorkerAbilities
 from shared.reading import read
 from tests.running import script
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 async def drain(bus: Bus, worker: str) -> DrainReply:
     """Drain a worker as an operator does."""
-    return await rpc.call(bus, subjects.drain(worker), DrainRequest(), DrainReply, timeout_s=PATIENCE_S)
+    return await rpc.call(bus, subjects.drain(worker), DrainRequest(), DrainReply, timeout_s=TIMEOUT_S)
 
 
 async def metadata(bus: Bus) -> dict[str, str]:
     """Return the metadata that `nats micro info` shows of the only worker."""
-    answer = await bus.request("$SRV.INFO.a100worker", b"", timeout_s=PATIENCE_S, headers={})
+    answer = await bus.request("$SRV.INFO.a100worker", b"", timeout_s=TIMEOUT_S, headers={})
     found: dict[str, str] = json.loads(answer.data)["metadata"]
     return found
 

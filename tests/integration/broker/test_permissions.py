@@ -15,7 +15,7 @@ from shared.messages import JobClass, Task
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q, build_topology
 from tests.keys import Keys, connect, matches, run_locked
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -148,7 +148,7 @@ async def test_nobody_is_let_in_without_a_key(keys: Keys, node: Node) -> None:
     for user in (NatsSettings(), NatsSettings(user="gateway", password="guessed")):  # noqa: S106
         stranger = user.model_copy(update={"url": node.url, "ca_file": keys.folder / "ca.crt"})
         with pytest.raises(ConfigError):
-            async with asyncio.timeout(PATIENCE_S), open_bus(stranger, "stranger"):
+            async with asyncio.timeout(TIMEOUT_S), open_bus(stranger, "stranger"):
                 pass
 
 
@@ -156,8 +156,8 @@ async def test_the_operator_sees_the_broker_itself(keys: Keys, node: Node) -> No
     """With the key of the system account, which no service has, and which in turn sees no job."""
     system = keys.settings(node.url, OPERATOR).model_copy(update={"nkey_file": keys.folder / OPERATOR / "system.nk"})
     async with open_bus(system, OPERATOR) as bus:
-        told = await bus.request("$SYS.REQ.SERVER.PING", timeout_s=PATIENCE_S)
-        jobs = await bus.request(subjects.api("STREAM.INFO", JOB_LOG), timeout_s=PATIENCE_S)
+        told = await bus.request("$SYS.REQ.SERVER.PING", timeout_s=TIMEOUT_S)
+        jobs = await bus.request(subjects.api("STREAM.INFO", JOB_LOG), timeout_s=TIMEOUT_S)
 
     assert b'"artmancer"' in told.data
     assert b"not enabled for account" in jobs.data

@@ -20,7 +20,7 @@ from shared.messages import JobClass, JobSubmit, JobWork, Task
 from shared.settings import StreamSettings
 from shared.topology import JOB_EV, JOB_LOG, OWNED, bucket_stream, build_topology
 from tests.keys import Keys, connect, matches, run_locked
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -141,7 +141,7 @@ async def test_no_reply_is_a_command(keys: Keys, node: Node, service: str) -> No
     """No reply deletes, purges, changes, adds or acknowledges."""
     async with connect(keys, node, service) as bus, connect(keys, node, OPERATOR) as operator:
         taken = await (await operator.client.jetstream().pull_subscribe_bind(DISPATCHER, JOB_LOG)).fetch(
-            timeout=PATIENCE_S
+            timeout=TIMEOUT_S
         )
         messages = forbidden_messages(service, list(commands()))
         before = await state(operator)
@@ -236,7 +236,7 @@ async def test_a_question_is_answered_once(keys: Keys, node: Node) -> None:
         inbox = gateway.client.new_inbox()
         answers = await gateway.client.subscribe(inbox)
         await gateway.client.publish(subjects.api("STREAM.NAMES"), b"", reply=inbox)
-        first = json.loads((await answers.next_msg(PATIENCE_S)).data)
+        first = json.loads((await answers.next_msg(TIMEOUT_S)).data)
         await gateway.request(subjects.api("STREAM.LIST"))
 
         assert sorted(first["streams"]) == sorted(STREAMS)

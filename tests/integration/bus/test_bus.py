@@ -15,7 +15,7 @@ from shared.errors import BrokerUnavailable, StreamFull, WrongLastSequence
 from shared.messages import Cancelled, Started
 from shared.settings import NatsSettings, StreamSettings
 from shared.topology import JOB_DLQ, JOB_EV, JOB_Q, bucket_stream
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -238,7 +238,7 @@ async def test_a_cancel_is_never_lost(bus: Bus) -> None:
     for loop in loops:
         await bus.last(JOB_EV, subjects.end("j1"))
         loop.cancel()
-    _, running = await asyncio.wait(loops, timeout=PATIENCE_S)
+    _, running = await asyncio.wait(loops, timeout=TIMEOUT_S)
     for loop in running:
         loop.cancel()
 

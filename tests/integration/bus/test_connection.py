@@ -12,7 +12,7 @@ from shared.bus import open_bus
 from shared.errors import TooLarge, Unavailable
 from shared.settings import NatsSettings
 from tests.ports import HOST, free_port
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from services.stack.nats_server import NatsServer
@@ -42,7 +42,7 @@ async def test_a_stop_ends_the_first_attempt_to_connect(turns: int) -> None:
     """In whichever turn of the event loop it comes, also in that in which the broker's machine refuses."""
     nobody = NatsSettings(url=f"nats://{HOST}:{free_port()}")
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async with open_bus(nobody, "test", wait=False) as bus:
             for _ in range(turns):
                 turn = asyncio.get_running_loop().create_future()

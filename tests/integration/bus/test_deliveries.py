@@ -15,7 +15,7 @@ from shared.errors import BrokerUnavailable
 from shared.messages import JobClass, Task
 from shared.settings import StreamSettings
 from shared.topology import ADVISORY, DISPATCHERS, JOB_LOG, JOB_Q, REAPER, worker_consumer
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from services.stack.nats_server import NatsServer
@@ -263,7 +263,7 @@ async def test_a_consumer_that_is_deleted_is_an_error(bus: Bus) -> None:
         await wait_until(lambda: reader.read, "the reader has begun")
         await bus.client.jetstream().delete_consumer(JOB_LOG, DISPATCHER)
 
-    outcome, _ = await asyncio.gather(asyncio.wait_for(reader.run(), PATIENCE_S), delete_soon(), return_exceptions=True)
+    outcome, _ = await asyncio.gather(asyncio.wait_for(reader.run(), TIMEOUT_S), delete_soon(), return_exceptions=True)
 
     assert isinstance(outcome, BrokerUnavailable)
 

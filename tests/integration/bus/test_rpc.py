@@ -16,7 +16,7 @@ from shared.errors import ArtMancerError, BadMessage, BrokerUnavailable, Busy, N
 from shared.messages import HealthReply, HealthRequest, QueueQuery, QueueReport, SaliencyReply, SaliencyRequest
 from shared.rpc import Endpoint, serve
 from shared.settings import NatsSettings
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -173,7 +173,7 @@ async def test_a_wrong_question_is_refused_by_name(bus: Bus) -> None:
     async with cooking(bus, fine):
         with pytest.raises(BadMessage, match=r"^The field type is not valid: input should be 'health'\.$"):
             await rpc.call(
-                bus, SUBJECT, SaliencyRequest(image="ab" * 32, type="seg.saliency"), HealthReply, timeout_s=PATIENCE_S
+                bus, SUBJECT, SaliencyRequest(image="ab" * 32, type="seg.saliency"), HealthReply, timeout_s=TIMEOUT_S
             )
 
 
@@ -181,7 +181,7 @@ async def test_a_wrong_question_is_refused_by_name(bus: Bus) -> None:
 async def test_noise_is_refused(bus: Bus, body: bytes) -> None:
     """Whatever arrives, the answer is a sentence."""
     async with cooking(bus, fine):
-        answer = await bus.client.request(SUBJECT, body, timeout=PATIENCE_S)
+        answer = await bus.client.request(SUBJECT, body, timeout=TIMEOUT_S)
 
     assert (answer.headers or {})["Nats-Service-Error-Code"] == "bad_message"
 
@@ -189,7 +189,7 @@ async def test_noise_is_refused(bus: Bus, body: bytes) -> None:
 async def test_a_question_of_a_newer_release_is_not_called_wrong(bus: Bus) -> None:
     """The service is too old, so the caller may try another one. The handler is not called."""
     async with cooking(bus, fine):
-        answer = await bus.client.request(SUBJECT, b'{"v": 2, "type": "health", "how": "quickly"}', timeout=PATIENCE_S)
+        answer = await bus.client.request(SUBJECT, b'{"v": 2, "type": "health", "how": "quickly"}', timeout=TIMEOUT_S)
 
     assert (answer.headers or {})["Nats-Service-Error-Code"] == "unavailable"
     assert (answer.headers or {})["Nats-Service-Error"].startswith("The service cook is of an older release than its ")
@@ -226,7 +226,7 @@ async def test_a_question_that_came_too_late_is_not_worked_on(bus: Bus) -> None:
 async def test_a_strange_deadline_is_an_error(bus: Bus, header: str) -> None:
     """A header that no client of ours writes gets an answer, not silence."""
     async with cooking(bus, fine):
-        answer = await bus.client.request(SUBJECT, b"{}", timeout=PATIENCE_S, headers={header: "soon"})
+        answer = await bus.client.request(SUBJECT, b"{}", timeout=TIMEOUT_S, headers={header: "soon"})
 
     assert (answer.headers or {})["Nats-Service-Error-Code"] == "bad_message"
 
@@ -263,7 +263,7 @@ async def test_what_is_on_its_way_at_the_end_is_answered(bus: Bus, nats_url: str
     question = HealthRequest().model_dump_json().encode()
     asked = f"PUB {SUBJECT} answers {len(question)}\r\n".encode() + question + b"\r\n"
     reply, answered = FINE.model_dump_json(exclude_none=True).encode() + b"\r\n", 0
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async with cooking(bus, fine):
             writer.write(b"CONNECT {}\r\nSUB answers 1\r\n" + asked * 50 + b"PING\r\n")
             while (line := await reader.readline()) != b"PONG\r\n":
@@ -320,7 +320,7 @@ async def test_instances_share_the_work(bus: Bus, nats_url: str) -> None:
 async def test_operators_find_the_service(bus: Bus) -> None:
     """`nats micro ls` shows it, with its endpoint."""
     async with cooking(bus, fine):
-        info = json.loads((await bus.client.request("$SRV.INFO.cook", b"", timeout=PATIENCE_S)).data)
+        info = json.loads((await bus.client.request("$SRV.INFO.cook", b"", timeout=TIMEOUT_S)).data)
 
     assert info["name"] == "cook"
     assert [endpoint["subject"] for endpoint in info["endpoints"]] == [SUBJECT]
@@ -339,8 +339,8 @@ async def test_the_figures_that_operators_see_are_true(bus: Bus) -> None:
     async with cooking(bus, work):
         await asyncio.gather(ask(bus), ask(bus))
         with pytest.raises(BadMessage):
-            await rpc.call(bus, SUBJECT, SaliencyRequest(image="ab" * 32), HealthReply, timeout_s=PATIENCE_S)
-        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=PATIENCE_S)).data)["endpoints"]
+            await rpc.call(bus, SUBJECT, SaliencyRequest(image="ab" * 32), HealthReply, timeout_s=TIMEOUT_S)
+        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=TIMEOUT_S)).data)["endpoints"]
 
     assert (stats["num_requests"], stats["num_errors"]) == (3, 1)
     assert stats["processing_time"] >= 2 * worked_s * 1e9
@@ -362,7 +362,7 @@ async def test_a_refused_request_counts_as_an_error(bus: Bus) -> None:
         await running.wait()
         with pytest.raises(Busy):
             await ask(bus)
-        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=PATIENCE_S)).data)["endpoints"]
+        (stats,) = json.loads((await bus.client.request("$SRV.STATS.cook", b"", timeout=TIMEOUT_S)).data)["endpoints"]
         release.set()
 
     assert (stats["num_requests"], stats["num_errors"], stats["last_error"].split(":")[0]) == (1, 1, "busy")
@@ -394,7 +394,7 @@ async def test_one_service_answers_on_many_subjects(bus: Bus) -> None:
     async with serve(bus, "cook", endpoints):
         answers = [
             await ask(bus),
-            await rpc.call(bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=PATIENCE_S),
+            await rpc.call(bus, subjects.JOB_QUEUE, QueueQuery(), QueueReport, timeout_s=TIMEOUT_S),
         ]
 
     assert answers == [FINE, QueueReport(queued={"u1": ["j1"]})]

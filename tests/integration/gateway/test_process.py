@@ -15,7 +15,7 @@ from shared.settings import NatsSettings
 from tests.gateway import HOST, Client, edit, gateway, healthy
 from tests.gateway import gateway_process as process
 from tests.ports import free_port, free_ports
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def test_a_signal_ends_open_streams_and_then_the_process(bus: Bus, nats_ur
 
 async def test_a_taken_port_is_said_and_ends_the_process() -> None:
     """The exit code is that of wrong settings, so a supervisor does not restart it forever."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         server = await asyncio.start_server(lambda *_: None, HOST, 0)
         async with server, process(GATEWAY_PORT=str(server.sockets[0].getsockname()[1]), NATS_URL=NOBODY) as running:
             _, said = await running.communicate()
@@ -161,7 +161,7 @@ async def test_who_asks_first_is_refused_before_sending(small: Client) -> None:
     writer.write(
         b"POST /api/generate/async HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n"
     )
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         status = await reader.readline()
         await reader.read()
     writer.close()

@@ -18,7 +18,7 @@ from shared.settings import NatsSettings
 from tests.caddy import caddy
 from tests.gateway import HOST, ORIGIN, Client, edit, event_of, gateway, gateway_process, healthy
 from tests.ports import free_port
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ class Page:
 def browser(address: str) -> httpx.AsyncClient:
     """Return a browser; like one, it follows redirects and waits long."""
     return httpx.AsyncClient(
-        base_url=address, headers={"Origin": ORIGIN}, timeout=PATIENCE_S, follow_redirects=True, trust_env=False
+        base_url=address, headers={"Origin": ORIGIN}, timeout=TIMEOUT_S, follow_redirects=True, trust_env=False
     )
 
 

@@ -13,7 +13,7 @@ from shared.settings import NatsSettings
 from tests.gateway import HOST, SAMPLES
 from tests.integration.keyed import keyed_gateway
 from tests.sub_path import PREFIX, sub_path
-from tests.waiting import PATIENCE_S
+from tests.waiting import TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ async def site(house: House, tmp_path: Path) -> AsyncIterator[str]:
 def person(site: str, key: str = "") -> httpx.AsyncClient:
     """Return a client of the site's host, with a key or without."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.AsyncClient(base_url=site, headers=headers, timeout=PATIENCE_S)
+    return httpx.AsyncClient(base_url=site, headers=headers, timeout=TIMEOUT_S)
 
 
 async def test_every_address_works_as_it_stands(site: str, house: House) -> None:

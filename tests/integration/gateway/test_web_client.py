@@ -21,7 +21,7 @@ from tests.caddy import CADDY, caddy
 from tests.gateway import HOST, edit
 from tests.integration.keyed import keyed_gateway
 from tests.ports import free_port
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -94,7 +94,7 @@ async def site(house: House, hashed: str, log: list[str], tmp_path: Path) -> Asy
 
 def browser(site: str, name: str = "") -> httpx.AsyncClient:
     """Provide a browser, signed in or not."""
-    return httpx.AsyncClient(base_url=site, auth=(name, PASSWORD) if name else None, timeout=PATIENCE_S)
+    return httpx.AsyncClient(base_url=site, auth=(name, PASSWORD) if name else None, timeout=TIMEOUT_S)
 
 
 async def test_who_has_signed_in_edits_as_their_owner(site: str, house: House) -> None:

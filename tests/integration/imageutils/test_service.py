@@ -37,7 +37,7 @@ from shared.messages import (
     WhiteBalanceRequest,
 )
 from shared.settings import NatsSettings
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ async def service(bus: Bus, nats_url: str, stream_settings: StreamSettings) -> A
 
 async def ask(bus: Bus, images: NatsImageStore, subject: str, request: Message) -> Photo:
     """Ask the service and fetch the picture that it made."""
-    reply = await rpc.call(bus, subject, request, ImageReply, timeout_s=PATIENCE_S)
+    reply = await rpc.call(bus, subject, request, ImageReply, timeout_s=TIMEOUT_S)
     assert reply.png.bucket == "cache"
     photo = decode_photo(await images.get("cache", reply.png.sha256))
     assert (reply.png.height, reply.png.width) == photo.rgb.shape[:2]
@@ -146,7 +146,7 @@ async def test_a_small_copy_that_is_no_picture_is_refused(bus: Bus, small: str) 
     request = WhiteBalanceRequest(image=UNKNOWN, small_png=small)
 
     with pytest.raises(BadImage, match=r"small copy|readable image"):
-        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=PATIENCE_S)
+        await rpc.call(bus, subjects.IMG_WHITE_BALANCE, request, ImageReply, timeout_s=TIMEOUT_S)
 
 
 async def test_white_is_balanced_by_hand(bus: Bus, images: NatsImageStore) -> None:
@@ -186,7 +186,7 @@ async def test_an_unknown_picture_is_not_found(bus: Bus) -> None:
     """An unknown or expired hash is an error of its own."""
     with pytest.raises(ImageNotFound):
         await rpc.call(
-            bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=UNKNOWN), ImageReply, timeout_s=PATIENCE_S
+            bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=UNKNOWN), ImageReply, timeout_s=TIMEOUT_S
         )
 
 
@@ -197,7 +197,7 @@ async def test_an_empty_mask_is_refused(bus: Bus, images: NatsImageStore) -> Non
     request = ExtractRequest(image=image.sha256, mask=mask.sha256)
 
     with pytest.raises(BadInput, match="mask is empty"):
-        await rpc.call(bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=PATIENCE_S)
+        await rpc.call(bus, subjects.IMG_EXTRACT, request, ImageReply, timeout_s=TIMEOUT_S)
 
 
 async def test_what_is_no_picture_is_refused(bus: Bus, images: NatsImageStore) -> None:
@@ -209,5 +209,5 @@ async def test_what_is_no_picture_is_refused(bus: Bus, images: NatsImageStore) -
 
     with pytest.raises(BadImage):
         await rpc.call(
-            bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=sha256), ImageReply, timeout_s=PATIENCE_S
+            bus, subjects.IMG_WHITE_BALANCE, WhiteBalanceRequest(image=sha256), ImageReply, timeout_s=TIMEOUT_S
         )

@@ -24,7 +24,7 @@ from shared.messages import (
 from shared.settings import StreamSettings
 from shared.topology import JOB_DLQ, JOB_LOG, JOB_Q, JOBS, bucket_stream, worker_consumer
 from tests.running import script
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from shared.bus import Bus
@@ -318,7 +318,7 @@ async def test_a_dead_letter_can_be_replayed(desk: Desk) -> None:
             await desk.failed("j1")
         async with desk.worker():
             reply = await rpc.call(
-                desk.bus, subjects.JOB_REDRIVE, RedriveRequest(job_id="j1"), ReplayReply, timeout_s=PATIENCE_S
+                desk.bus, subjects.JOB_REDRIVE, RedriveRequest(job_id="j1"), ReplayReply, timeout_s=TIMEOUT_S
             )
             (again,) = reply.jobs
             await desk.done(str(again.new_job_id))

@@ -11,7 +11,7 @@ from shared import rpc, subjects
 from shared.errors import BadInput
 from shared.messages import JobClass, Queued, RedriveRequest, ReplayReply, ReplayRequest, Task
 from shared.topology import JOB_DLQ, JOB_LOG
-from tests.waiting import PATIENCE_S
+from tests.waiting import TIMEOUT_S
 
 if TYPE_CHECKING:
     from tests.running import Desk
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 async def replay(desk: Desk, **fields: object) -> ReplayReply:
     request = ReplayRequest.model_validate(fields)
-    return await rpc.call(desk.bus, subjects.JOB_REPLAY, request, ReplayReply, timeout_s=PATIENCE_S)
+    return await rpc.call(desk.bus, subjects.JOB_REPLAY, request, ReplayReply, timeout_s=TIMEOUT_S)
 
 
 async def redrive(desk: Desk, **fields: object) -> ReplayReply:
     request = RedriveRequest.model_validate(fields)
-    return await rpc.call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=PATIENCE_S)
+    return await rpc.call(desk.bus, subjects.JOB_REDRIVE, request, ReplayReply, timeout_s=TIMEOUT_S)
 
 
 async def count_logged(desk: Desk) -> int:

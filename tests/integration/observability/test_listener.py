@@ -25,7 +25,7 @@ from shared.errors import ConfigError
 from shared.listener import serve_probes
 from shared.settings import NatsSettings, ProbeSettings, StreamSettings
 from tests.ports import free_port, free_ports
-from tests.waiting import PATIENCE_S, frozen, wait_until
+from tests.waiting import TIMEOUT_S, frozen, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -83,7 +83,7 @@ async def running(name: str, nats_url: str, stream_settings: StreamSettings, **s
     chosen = settings_type(
         nats=NatsSettings(url=nats_url), streams=stream_settings, probe=ProbeSettings(port=port), **settings
     )
-    async with asyncio.TaskGroup() as group, Prober(base_url=f"http://{HOST}:{port}", timeout=PATIENCE_S) as prober:
+    async with asyncio.TaskGroup() as group, Prober(base_url=f"http://{HOST}:{port}", timeout=TIMEOUT_S) as prober:
         group.create_task(service.run(chosen, stop), name=name)
         try:
             yield prober
@@ -163,7 +163,7 @@ async def test_a_start_that_waits_for_the_broker_has_nothing_to_drain(name: str)
     settings = settings_type(nats=nobody, probe=ProbeSettings(port=port), drain_s=3600)
     running = asyncio.create_task(service.run(settings, stop), name=name)
     try:
-        async with Prober(base_url=f"http://{HOST}:{port}", timeout=PATIENCE_S) as prober:
+        async with Prober(base_url=f"http://{HOST}:{port}", timeout=TIMEOUT_S) as prober:
             await prober.until("/startupz", STARTING)
         stop.set()
         await wait_until(running.done, "it has ended")
@@ -207,7 +207,7 @@ async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settin
 async def said_to(request: bytes) -> bytes:
     """Return the whole answer of a listener to these bytes."""
     port = free_port()
-    async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(PATIENCE_S):
+    async with serve_probes(ProbeSettings(port=port), asyncio.Event()), asyncio.timeout(TIMEOUT_S):
         reader, writer = await asyncio.open_connection(HOST, port)
         writer.write(request)
         writer.write_eof()
@@ -238,7 +238,7 @@ async def test_whatever_is_sent_is_answered(request_bytes: bytes, status: bytes)
 async def test_who_says_nothing_does_not_hold_up_the_end() -> None:
     """A connection that only waits is cut when the service stops."""
     port = free_port()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async with serve_probes(ProbeSettings(port=port), asyncio.Event()):
             reader, writer = await asyncio.open_connection(HOST, port)
             writer.write(b"GET ")

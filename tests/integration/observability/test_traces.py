@@ -17,7 +17,7 @@ from shared.messages import JobWork, ReplayReply, ReplayRequest
 from shared.topology import JOB_EV, JOB_LOG, JOB_Q
 from tests.gateway import HOST, Client, edit
 from tests.ports import free_port
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -90,7 +90,7 @@ async def test_a_replay_is_a_trace_of_its_own(desk: Desk) -> None:
         await desk.submit("j1", traceparent=GIVEN)
         await desk.done("j1")
         reply = await rpc.call(
-            desk.bus, subjects.JOB_REPLAY, ReplayRequest(from_seq=1), ReplayReply, timeout_s=PATIENCE_S
+            desk.bus, subjects.JOB_REPLAY, ReplayRequest(from_seq=1), ReplayReply, timeout_s=TIMEOUT_S
         )
         (job,) = reply.jobs
         await desk.done(str(job.new_job_id))

@@ -24,7 +24,7 @@ from shared.messages import ImageRef, OutlineReply, OutlineRequest
 from tests.fakes import FakeImageStore
 from tests.integration.segmentation.test_service import COFFEE, ON_THE_CUP, Endless, ask, coffee, running, settings
 from tests.unit.services.segmentation.photos import MODELS, needs_weights
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ async def announce(bus: Bus, images: NatsImageStore, sha256: str) -> None:
 async def outlined(bus: Bus, image: str) -> str:
     """Return whether the service has looked at a photo: outlines are computed from its cache."""
     request = OutlineRequest(request_id="o1", image=image, point=(280, 90))
-    return (await rpc.call(bus, subjects.SEG_OUTLINE, request, OutlineReply, timeout_s=PATIENCE_S)).status
+    return (await rpc.call(bus, subjects.SEG_OUTLINE, request, OutlineReply, timeout_s=TIMEOUT_S)).status
 
 
 def threads_of_looks() -> list[str]:

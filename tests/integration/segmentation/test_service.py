@@ -19,7 +19,7 @@ from shared.image_codec import decode_mask, encode_png
 from shared.messages import HealthReply, HealthRequest, MaskReply, MaskRequest, SaliencyReply, SaliencyRequest, Stroke
 from shared.settings import NatsSettings
 from tests.unit.services.segmentation.photos import ball
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,7 +108,7 @@ async def coffee(images: NatsImageStore) -> str:
 async def ask(bus: Bus, image: str, request_id: str = "r1", **fields: Any) -> MaskReply:
     """Ask for masks."""
     request = MaskRequest(request_id=request_id, image=image, **fields)
-    return await rpc.call(bus, subjects.SEG_MASK, request, MaskReply, timeout_s=PATIENCE_S)
+    return await rpc.call(bus, subjects.SEG_MASK, request, MaskReply, timeout_s=TIMEOUT_S)
 
 
 async def mask_of(images: NatsImageStore, reply: MaskReply) -> Grey:
@@ -330,7 +330,7 @@ async def test_a_stop_does_not_wait_for_what_never_ends(bus: Bus, settings: Sett
 async def test_without_weights_there_is_no_map(bus: Bus, coffee: str) -> None:
     """The asker then does without."""
     reply = await rpc.call(
-        bus, subjects.SEG_SALIENCY, SaliencyRequest(image=coffee), SaliencyReply, timeout_s=PATIENCE_S
+        bus, subjects.SEG_SALIENCY, SaliencyRequest(image=coffee), SaliencyReply, timeout_s=TIMEOUT_S
     )
 
     assert reply.png is None
@@ -341,7 +341,7 @@ async def test_the_map_of_what_stands_out(bus: Bus, images: NatsImageStore, sett
     """With weights: of the picture's size, bright on the cup and dark on the table."""
     async with running(bus, settings.model_copy(update={"model_dir": MODELS})):
         reply = await rpc.call(
-            bus, subjects.SEG_SALIENCY, SaliencyRequest(image=coffee), SaliencyReply, timeout_s=PATIENCE_S
+            bus, subjects.SEG_SALIENCY, SaliencyRequest(image=coffee), SaliencyReply, timeout_s=TIMEOUT_S
         )
 
     assert reply.png is not None

@@ -36,7 +36,7 @@ from tests.integration.stack.locked_stack import LockedStack, locked_stack
 from tests.keys import matches
 from tests.receiver import OK, Receiver, status
 from tests.v1_client import upload
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import TIMEOUT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -196,10 +196,10 @@ async def work_as_operator(stack: LockedStack, bus: Bus) -> None:
     """Read, replay, submit an invalid job, and delete a consumer, which is created again."""
     assert await present(bus) == {service for service in DUTIES if DUTIES[service].serves}
     for service in sorted(service for service in DUTIES if DUTIES[service].serves):
-        reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=PATIENCE_S)
+        reply = await rpc.call(bus, subjects.health(service), HealthRequest(), HealthReply, timeout_s=TIMEOUT_S)
         assert reply.status == "healthy"
     again = ReplayRequest(from_seq=1, job_class=JobClass.BATCH)
-    replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=PATIENCE_S)
+    replayed = await rpc.call(bus, subjects.JOB_REPLAY, again, ReplayReply, timeout_s=TIMEOUT_S)
     assert await wait_for_end(stack, str(replayed.jobs[0].new_job_id)) == "done"
     await bus.publish(subjects.submission("interactive", "local", "nonsense"), b"no job")
 
@@ -226,7 +226,7 @@ async def present(bus: Bus) -> set[str]:
     answers = await bus.client.subscribe(inbox)
     await bus.client.publish("$SRV.PING", b"", reply=inbox)
     while len(names) < sum(bool(duties.serves) for duties in DUTIES.values()):
-        names.add(json.loads((await answers.next_msg(PATIENCE_S)).data)["name"])
+        names.add(json.loads((await answers.next_msg(TIMEOUT_S)).data)["name"])
     await answers.unsubscribe()
     return names
 
@@ -255,14 +255,14 @@ async def lose_a_worker(stack: LockedStack, bus: Bus) -> None:
     await wait_until(has_started, "the worker is at it")
     (worker,) = (await stack.client.get("/v1/health")).json()["services"]["generation"]["instances"]
     drain = subjects.drain(worker["instance"])
-    reply = await rpc.call(bus, drain, DrainRequest(), DrainReply, timeout_s=PATIENCE_S)
+    reply = await rpc.call(bus, drain, DrainRequest(), DrainReply, timeout_s=TIMEOUT_S)
     assert reply.worker == worker["instance"]
     stack.programs["a100worker"].terminate()
     await stack.programs["a100worker"].wait()
     await stack.programs["a100worker"].start()
     assert await wait_for_end(stack, job_id) == "failed"
     redriven = await rpc.call(
-        bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=PATIENCE_S
+        bus, subjects.JOB_REDRIVE, RedriveRequest(job_id=job_id), ReplayReply, timeout_s=TIMEOUT_S
     )
     assert await wait_for_end(stack, str(redriven.jobs[0].new_job_id)) == "done"
 

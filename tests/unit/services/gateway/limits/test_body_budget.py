@@ -90,7 +90,7 @@ class App:
 
 
 def budget(app: ASGIApp, **limits: Any) -> BodyBudget:
-    chosen = {"limit_bytes": 8 * MIB, "at_once": 1.5, "wait_s": 60.0, "patience_s": 60.0, "rate_bytes_per_s": 1024}
+    chosen = {"limit_bytes": 8 * MIB, "at_once": 1.5, "wait_s": 60.0, "pause_timeout_s": 60.0, "rate_bytes_per_s": 1024}
     return BodyBudget(app, **{**chosen, **limits})
 
 
@@ -154,8 +154,8 @@ async def test_after_a_vain_wait_it_is_refused() -> None:
 
 
 async def test_a_refused_body_that_does_not_come_is_not_awaited_for_long() -> None:
-    """The response follows after the patience for a pause."""
-    limited = budget(App(), wait_s=0.05, patience_s=0.1)
+    """The response follows after the timeout of a pause."""
+    limited = budget(App(), wait_s=0.05, pause_timeout_s=0.1)
     first, second = (Exchange(limited, ALICE, 8 * MIB) for _ in range(2))
     first.arrive(8 * MIB, more=False)
     async with serve(first):
@@ -211,7 +211,7 @@ async def test_a_body_of_unknown_length_counts_when_it_grows() -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"patience_s": 0.05}, {"patience_s": 0.05, "rate_bytes_per_s": 10**9}], ids=["pause", "rate"]
+    "limits", [{"pause_timeout_s": 0.05}, {"pause_timeout_s": 0.05, "rate_bytes_per_s": 10**9}], ids=["pause", "rate"]
 )
 async def test_a_slow_body_is_refused(limits: dict[str, Any]) -> None:
     """Because it keeps memory from others."""
