@@ -110,7 +110,7 @@ class HealingClient(Client):
                 await super()._close(status, do_cbs)
         except TimeoutError:
             self._status = status
-            self._hang_up()
+            self._disconnect()
             for subscription in self._subs.values():
                 subscription._stop_processing()  # noqa: SLF001
 
@@ -161,7 +161,7 @@ class HealingClient(Client):
 
     async def _attempt_reconnect(self) -> None:
         # Waits for a hung broker to close the connection: 30 s with TLS, without a limit otherwise.
-        self._hang_up()
+        self._disconnect()
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: Srv) -> None:
@@ -169,7 +169,7 @@ class HealingClient(Client):
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None:
                 task.cancel()
-        self._hang_up()
+        self._disconnect()
         await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
@@ -182,7 +182,7 @@ class HealingClient(Client):
             ]
         await super()._process_info(info, initial_connection)
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         # Not the TLS transport: it waits 30 s for the broker's close, and some Python versions cannot abort it by then.
         writer: asyncio.StreamWriter | None = getattr(self._transport, "_bare_io_writer", None)
         if writer is not None:

@@ -30,11 +30,11 @@ __all__ = [
     "CHUNK_BYTES",
     "Bucket",
     "CachedImageStore",
-    "ImageKeeper",
     "ImageRemover",
     "ImageStore",
     "NamedStore",
     "NatsImageStore",
+    "StoredImages",
     "digest",
 ]
 _VERIFIED = 4096  # copies
@@ -247,13 +247,13 @@ class NatsImageStore:
         return await self._objects.remove(bucket, sha256, is_needed)
 
 
-class ImageKeeper:
-    """Keeps the images of waiting jobs and deletes images. For a service that never reads pixels."""
+class StoredImages:
+    """Renews the images of waiting jobs so that they stay, and deletes images. For a service that reads no pixels."""
 
     def __init__(self, bus: Bus) -> None:
         self._objects = ObjectBuckets(bus)
 
-    async def keep(self, sha256: str) -> tuple[int | None, bool]:
+    async def renew(self, sha256: str) -> tuple[int | None, bool]:
         """Store an old input again; an old result becomes an input, which no mark keeps.
 
         Return the number of pixels, None for an image without a size, and whether this is such a copy of a result.

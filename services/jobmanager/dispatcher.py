@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.jobmanager.board import WaitingJob
     from services.jobmanager.durations import DurationEstimator
     from services.jobmanager.settings import Settings
-    from services.jobmanager.submissions import Keeper
+    from services.jobmanager.submissions import StoredInputs
     from shared.bus import Bus, StoredMessage
     from shared.deliveries import Delivery
     from shared.messages import JobClass, JobWork
@@ -35,7 +35,7 @@ class Dispatcher:
     """Dispatches the jobs of one class, fairly between owners. JOB_Q holds few unstarted jobs: one for each worker."""
 
     def __init__(
-        self, bus: Bus, images: Keeper, job_class: JobClass, estimator: DurationEstimator, settings: Settings
+        self, bus: Bus, images: StoredInputs, job_class: JobClass, estimator: DurationEstimator, settings: Settings
     ) -> None:
         self.board = Board()
         self._bus = bus

@@ -23,7 +23,7 @@ from services.jobmanager.webhooks.sender import open_sender
 from shared import declaring, rpc, subjects
 from shared.bus import Bus, StoredMessage, open_bus
 from shared.errors import BrokerUnavailable, ConfigError, first_of
-from shared.image_store import ImageKeeper
+from shared.image_store import StoredImages
 from shared.lifecycle import race, run_unless_stopped
 from shared.listener import serve_probes
 from shared.messages import HealthReply, HealthRequest, JobClass, QueueQuery, QueueReport, RedriveRequest, ReplayRequest
@@ -58,7 +58,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
         probes.require(bus.ping)
         await run_unless_stopped(stop, _declare_when_possible(bus, settings.streams))
         estimator = DurationEstimator()
-        projector, reaper, images = Projector(bus, estimator), Reaper(bus), ImageKeeper(bus)
+        projector, reaper, images = Projector(bus, estimator), Reaper(bus), StoredImages(bus)
         dispatchers = {job_class: Dispatcher(bus, images, job_class, estimator, settings) for job_class in JobClass}
         for job_class, dispatcher in dispatchers.items():
             metrics.watch(job_class, dispatcher.board)
@@ -169,7 +169,7 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
             not_declared.log(error)
 
 
-def _shares(bus: Bus, images: ImageKeeper) -> dict[str, Callable[[], Awaitable[None]]]:
+def _shares(bus: Bus, images: StoredImages) -> dict[str, Callable[[], Awaitable[None]]]:
     """Return the parts that keep the owners' shares in the streams that drop their oldest."""
     holdings: dict[str, Holdings] = {
         "records": Records(bus),

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Keeper(Protocol):
-    """See `shared.image_store.ImageKeeper`."""
+class StoredInputs(Protocol):
+    """See `shared.image_store.StoredImages`."""
 
-    async def keep(self, sha256: str) -> tuple[int | None, bool]:
-        """Keep an input. Return its number of pixels if that is known, and whether it became a copy without a mark.
+    async def renew(self, sha256: str) -> tuple[int | None, bool]:
+        """Renew an input. Return its number of pixels if that is known, and whether it became a copy without a mark.
 
         Raises ImageNotFound, BrokerUnavailable.
         """
@@ -42,7 +42,7 @@ class Keeper(Protocol):
 class SubmissionExaminer:
     """Examines the submissions of one class."""
 
-    def __init__(self, bus: Bus, images: Keeper, job_class: JobClass, estimator: DurationEstimator) -> None:
+    def __init__(self, bus: Bus, images: StoredInputs, job_class: JobClass, estimator: DurationEstimator) -> None:
         self._bus = bus
         self._images = images
         self._class = job_class
@@ -89,7 +89,7 @@ class SubmissionExaminer:
         is_copied = False
         for name, sha256 in submission.image_hashes().items():
             try:
-                size, is_copy = await self._images.keep(sha256)
+                size, is_copy = await self._images.renew(sha256)
             except ImageNotFound as error:
                 message = f"The {name.replace('_', ' ')} of this job is unknown or has expired."
                 raise ImageNotFound(message) from error

@@ -92,7 +92,7 @@ class ChildProcess:
             raise ChildDiedError from error
         return asking.result() if not asking.cancelled() else _raise_died()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Close the socket; the child ends after the file at hand."""
         self._channel.close()
 

@@ -15,7 +15,7 @@ from shared.topology import JOB_DLQ, JOB_EV, JOB_LOG, JOBS, SESSIONS, bucket_str
 
 if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
-    from shared.image_store import ImageKeeper
+    from shared.image_store import StoredImages
 
 _OPEN = tuple(f'"state":"{state}"'.encode() for state in (JobState.QUEUED, JobState.RUNNING))
 
@@ -137,7 +137,7 @@ class Sessions:
 
     streams = (SESSIONS, bucket_stream("debug"))
 
-    def __init__(self, bus: Bus, images: ImageKeeper) -> None:
+    def __init__(self, bus: Bus, images: StoredImages) -> None:
         self._bus = bus
         self._images = images
 

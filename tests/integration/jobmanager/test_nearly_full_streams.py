@@ -11,7 +11,7 @@ from services.jobmanager.history.holdings import Events, Letters, Records, Sessi
 from services.jobmanager.history.shares import Shares
 from shared import job_events, subjects
 from shared.errors import ImageNotFound, WrongLastSequence
-from shared.image_store import ImageKeeper
+from shared.image_store import StoredImages
 from shared.messages import (
     Cancelled,
     DeadLetter,
@@ -176,7 +176,7 @@ async def test_debug_pictures_of_the_largest_owner_go_first(bus: Bus, images: Na
     for number in range(1, 11):
         await write_session(bus, images, "ann", number, shared, number.to_bytes(1, "big") * 200_000)
     assert await fill_of(bus, bucket_stream("debug")) > 0.75
-    made = await Shares(bus, Sessions(bus, ImageKeeper(bus))).make_room()
+    made = await Shares(bus, Sessions(bus, StoredImages(bus))).make_room()
 
     assert made
     assert await fill_of(bus, bucket_stream("debug")) < 0.7

@@ -66,8 +66,8 @@ class CancellingStore:
         self._desk = desk
         self._job_id = job_id
 
-    async def keep(self, sha256: str) -> tuple[int | None, bool]:
-        """See Keeper."""
+    async def renew(self, sha256: str) -> tuple[int | None, bool]:
+        """See StoredInputs."""
         del sha256
         await self._desk.cancel(self._job_id)
         return 12, False

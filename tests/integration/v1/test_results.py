@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared import subjects
-from shared.image_store import ImageKeeper
+from shared.image_store import StoredImages
 from shared.marks import mark_result
 from shared.messages import ImageRef
 from shared.topology import bucket_stream
@@ -56,7 +56,7 @@ async def test_a_copy_serves_where_the_result_has_made_room(client: Client, work
     """At every address of the result."""
     job_id, picture = await finished(client, worker)
     sha256 = await upload(client, picture)
-    await ImageKeeper(bus).remove("results", sha256, _nobody)
+    await StoredImages(bus).remove("results", sha256, _nobody)
     paths = (
         f"/v1/jobs/{job_id}/result", f"/v1/jobs/{job_id}/result?patch=true", f"/api/generate/result-image/{job_id}",
         f"/api/visualization/{job_id}/generated",
@@ -116,7 +116,7 @@ async def test_a_result_that_made_room_is_read_from_its_copy(bus: Bus, client: C
     """The next edit has a copy of it. Without one it is gone."""
     job_id, picture = await finished(client, worker)
     sha256 = await upload(client, picture)
-    await ImageKeeper(bus).remove("results", sha256, _nobody)
+    await StoredImages(bus).remove("results", sha256, _nobody)
     copied = [await client.get(f"/v1/jobs/{job_id}/result{query}") for query in ("", "?patch=true")]
     await client.delete(f"/v1/images/{sha256}")
     gone = await client.get(f"/v1/jobs/{job_id}/result")

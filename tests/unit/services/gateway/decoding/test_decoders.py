@@ -93,7 +93,7 @@ async def test_children_end_when_their_gateway_is_gone(tmp_path: Path) -> None:
     with (tmp_path / "warnings").open("wb") as warnings:
         child = await ChildProcess.start(QUICK_BYTES, warnings.fileno())
         await child.ask("describe", png())
-        child.hang_up()
+        child.disconnect()
 
         await child.wait()
     assert gone(child.pid)

@@ -41,7 +41,7 @@ class Exchange:
         """Let a part of the body arrive."""
         self._parts.put_nowait({"type": "http.request", "body": bytes(size), "more_body": more})
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Disconnect."""
         self._parts.put_nowait({"type": "http.disconnect"})
 
@@ -263,7 +263,7 @@ async def test_work_ends_when_the_client_hangs_up() -> None:
 
     exchange = Exchange(budget(App(work=lambda: unless_disconnected(work()))), ALICE, 10)
     exchange.arrive(10, more=False)
-    exchange.hang_up()
+    exchange.disconnect()
 
     with pytest.raises(ClientDisconnect):
         await exchange.run()
