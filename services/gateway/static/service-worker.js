@@ -13,14 +13,14 @@ self.addEventListener("fetch", (event) => {
   const { pathname, origin } = new URL(event.request.url);
   const isOurs = origin === self.location.origin && (pathname === BASE || pathname.startsWith(`${BASE}static/`));
   if (event.request.method !== "GET" || !isOurs || pathname.startsWith(`${BASE}static/samples/`)) return;
-  event.respondWith(fetch(event.request).catch(() => kept(pathname)));
+  event.respondWith(fetch(event.request).catch(() => readKept(pathname)));
   if (event.request.mode === "navigate") event.waitUntil(fill().catch(() => {})); // offline: the kept files stand
 });
 
 /** Keep every file of the list, and nothing else. Rejects if one does not fit to its hash. */
 async function fill() {
-  const told = await (await fetch(LIST, { cache: "no-store" })).json();
-  const list = Object.fromEntries(Object.entries(told).map(([path, hash]) => [BASE + path.slice(1), hash]));
+  const hashes = await (await fetch(LIST, { cache: "no-store" })).json();
+  const list = Object.fromEntries(Object.entries(hashes).map(([path, hash]) => [BASE + path.slice(1), hash]));
   const cache = await caches.open(CACHE);
   await Promise.all(Object.entries(list).map(([path, hash]) => keep(cache, path, hash)));
   await cache.put(LIST, new Response(JSON.stringify(list)));
@@ -53,7 +53,7 @@ async function keep(cache, path, hash) {
  * @param {string} path
  * @returns {Promise<Response>}
  */
-async function kept(path) {
+async function readKept(path) {
   const cache = await caches.open(CACHE);
   const list = await (await cache.match(LIST))?.json();
   const found = list?.[path] && (await cache.match(nameOf(path, list[path])));

@@ -17,10 +17,10 @@ import { Timeline } from "./edit/timeline.js";
 import { Vault } from "./kept/vault.js";
 import { Workspace } from "./edit/workspace.js";
 import { byId } from "./page/dom.js";
-import { expired, jobSentence } from "./page/failures.js";
+import { expirySentence, jobSentence } from "./page/failures.js";
 import { Notices } from "./page/notices.js";
 import { t } from "./page/texts.js";
-import { callBack } from "./page/title.js";
+import { notify } from "./page/title.js";
 import { Photo } from "./photo/photo.js";
 import { Hold } from "./result/hold.js";
 import { Result } from "./result/result.js";
@@ -56,7 +56,7 @@ export class Studio extends EventTarget {
    * @type {string | null} */
   shown = null;
   result = new Result(this);
-  progress = new Progress((text) => this.notices.say(text));
+  progress = new Progress((text) => this.notices.announce(text));
   hold = new Hold(this);
   #film = new Filmstrip(this);
   #runButton = new RunButton();
@@ -74,18 +74,18 @@ export class Studio extends EventTarget {
     this.capabilities.addEventListener("change", () => this.workspace.refresh());
     this.capabilities.refresh();
     this.#watchStore();
-    this.runs.addEventListener("change", (event) => this.#advanced(of(event).job));
-    this.runs.addEventListener("end", (event) => this.#ended(of(event).job));
+    this.runs.addEventListener("change", (event) => this.#showProgress(of(event).job));
+    this.runs.addEventListener("end", (event) => this.#finish(of(event).job));
     this.runs.addEventListener("preview", (event) => this.#preview(of(event).job));
     this.runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
   }
 
   /** Tell once that the browser keeps nothing, or nothing more. */
   #watchStore() {
-    const tell = (/** @type {string} */ event, /** @type {string} */ text) =>
-      this.store.addEventListener(event, () => this.notices.tell(text), { once: true });
-    tell("blocked", t("This browser keeps no edits here; download what you need before you close the page."));
-    tell("full", t("The browser has no room left; download what you need, or forget earlier edits."));
+    const informOnce = (/** @type {string} */ event, /** @type {string} */ text) =>
+      this.store.addEventListener(event, () => this.notices.inform(text), { once: true });
+    informOnce("blocked", t("This browser keeps no edits here; download what you need before you close the page."));
+    informOnce("full", t("The browser has no room left; download what you need, or forget earlier edits."));
   }
 
   /** Show what was on the stage before a reload, or an edit that runs. Returns whether there is a photo now. */
@@ -137,7 +137,7 @@ export class Studio extends EventTarget {
     this.timeline.begin(photo, blob);
     this.toEditing();
     this.workspace.show(photo, this.workspace.photo);
-    this.tellPhoto();
+    this.showPhotoFacts();
     // Upload early, so that the first click does not wait. A failure is shown when the upload is needed.
     photo.upload.send().then(
       (sha256) => this.timeline.identify(photo, sha256),
@@ -162,7 +162,7 @@ export class Studio extends EventTarget {
     if (failed)
       this.notices.warn(t("Files that this browser cannot show as images: {count}.", { count: failed }));
     else if (files.length)
-      this.notices.tell(t("Photos that wait in the strip below: {count}.", { count: files.length }));
+      this.notices.inform(t("Photos that wait in the strip below: {count}.", { count: files.length }));
   }
 
   /**
@@ -179,7 +179,7 @@ export class Studio extends EventTarget {
       this.timeline.ahead = ahead;
       if (isOpen(entry)) this.watch(this.runs.follow(entry.id));
       else if (entry.status === "done") await this.#showResult(entry);
-      else await this.#tellWhy(entry);
+      else await this.#showCause(entry);
     } catch (error) {
       this.notices.fail(error);
     }
@@ -208,21 +208,21 @@ export class Studio extends EventTarget {
   watch(job) {
     this.shown = job.id;
     this.#setView("work");
-    this.#advanced(job);
+    this.#showProgress(job);
     this.#preview(job);
   }
 
   /** @param {Job} job */
-  #advanced(job) {
+  #showProgress(job) {
     this.#film.advance(job.id, job.standing.progress);
     if (job.id === this.shown && job.isOpen) this.progress.show(job.standing, this.workspace.task);
   }
 
   /** @param {Job} job */
-  async #ended(job) {
+  async #finish(job) {
     const { status, error } = job.standing;
     const { task } = this.history.find(job.id) ?? {};
-    if (task && !this.retouch.runs(job.id)) callBack(status === "done" ? WORDS[task].done : t("The edit has ended."));
+    if (task && !this.retouch.runs(job.id)) notify(status === "done" ? WORDS[task].done : t("The edit has ended."));
     if (status === "done" && !this.retouch.runs(job.id)) this.timeline.keepThumbnail(job.id);
     if (job.id !== this.shown) return;
     const entry = this.history.find(job.id);
@@ -233,9 +233,9 @@ export class Studio extends EventTarget {
     }
     this.toEditing();
     if (status === "cancelled") {
-      this.notices.say(t("Cancelled."));
+      this.notices.announce(t("Cancelled."));
     } else {
-      this.offerAgain(status === "failed" ? jobSentence(error) : expired());
+      this.offerAgain(status === "failed" ? jobSentence(error) : expirySentence());
     }
   }
 
@@ -243,10 +243,10 @@ export class Studio extends EventTarget {
    * The cause of an earlier edit's missing result.
    * @param {Entry} entry
    */
-  async #tellWhy(entry) {
+  async #showCause(entry) {
     this.#film.mark(entry.id);
     if (entry.status === "failed") this.offerAgain(jobSentence((await readJob(entry.id)).error));
-    if (entry.status === "expired") this.offerAgain(expired());
+    if (entry.status === "expired") this.offerAgain(expirySentence());
   }
 
   /** @param {string} reason */
@@ -284,7 +284,7 @@ export class Studio extends EventTarget {
     this.notices.clear(); // failures during the run, such as a failed cancel, no longer matter
     this.#setView("result");
     const done = WORDS[entry.task].done;
-    this.notices.say(t("{done}. The arrow keys move the divider between before and after.", { done }));
+    this.notices.announce(t("{done}. The arrow keys move the divider between before and after.", { done }));
     await this.result.show(entry, before, after);
   }
 
@@ -297,7 +297,7 @@ export class Studio extends EventTarget {
     this.workspace.setView(view);
     if (view !== "work") this.progress.hide();
     this.markFrame();
-    this.tellPhoto();
+    this.showPhotoFacts();
   }
 
   /** Mark what is on the stage in the strip. */
@@ -327,7 +327,7 @@ export class Studio extends EventTarget {
   }
 
   /** Show the name, size and version of the photo on the stage, or of its result. */
-  tellPhoto() {
+  showPhotoFacts() {
     const { photo } = this.workspace.photo;
     const { roll } = this.timeline;
     const entry = this.view === "result" ? this.history.find(this.shown) : this.timeline.entry;

@@ -34,7 +34,7 @@ export class Filmstrip {
     this.studio = studio;
     this.#forget.addEventListener("click", () => this.#forgetAll());
     studio.history.addEventListener("change", () => this.render());
-    studio.history.addEventListener("trimmed", (event) => this.#tellTrimmed(/** @type {CustomEvent} */ (event).detail));
+    studio.history.addEventListener("trimmed", (event) => this.#reportTrimmed(/** @type {CustomEvent} */ (event).detail));
     this.render();
   }
 
@@ -149,15 +149,15 @@ export class Filmstrip {
       removed.length === 1
         ? t("One edit was forgotten.")
         : t("{count} edits were forgotten.", { count: count(removed.length) });
-    notices.tell(text, { label: t("Undo"), act: () => history.bringBack(removed) });
+    notices.inform(text, { label: t("Undo"), act: () => history.bringBack(removed) });
   }
 
   /** @param {number} number */
-  #tellTrimmed(number) {
+  #reportTrimmed(number) {
     const text =
       number === 1
         ? t("The oldest edit has left the list, which keeps 200.")
         : t("The oldest edits have left the list, which keeps 200.");
-    this.studio.notices.tell(text);
+    this.studio.notices.inform(text);
   }
 }

@@ -2,7 +2,7 @@
 
 import { byId, inside } from "../page/dom.js";
 import { language, t } from "../page/texts.js";
-import { announce, mayAsk } from "../page/title.js";
+import { mayAsk, showInTitle } from "../page/title.js";
 import { WORDS } from "./tasks.js";
 
 /**
@@ -10,7 +10,7 @@ import { WORDS } from "./tasks.js";
  * @typedef {import("../server/api.js").Task} Task
  */
 
-const SPOKEN_EVERY = 0.25;
+const ANNOUNCED_EVERY = 0.25;
 const MOST_PERCENT = 99; // before the result is there
 const OVERDUE_MS = -4000; // an estimate that is exceeded by more than this was wrong
 
@@ -24,13 +24,13 @@ export class Progress {
   #bar = inside(this.#track, "span", HTMLElement);
   #notify = byId("notify", HTMLButtonElement);
   #clock = 0;
-  #spoken = 0;
+  #announced = 0;
   /** @type {Standing | null} */
   #standing = null;
 
-  /** @param {(text: string) => void} say */
-  constructor(say) {
-    this.say = say;
+  /** @param {(text: string) => void} announce */
+  constructor(announce) {
+    this.announce = announce;
     this.#notify.addEventListener("click", async () => {
       await Notification.requestPermission();
       this.#notify.hidden = true;
@@ -51,12 +51,12 @@ export class Progress {
     this.#track.setAttribute("aria-valuenow", String(percent));
     this.#track.setAttribute("aria-valuetext", t("{percent} percent. {step}", { percent, step: position(standing) }));
     this.#card.dataset.status = standing.status;
-    announce(`${percent} %`);
+    showInTitle(`${percent} %`);
     this.#bar.style.transform = `scaleX(${percent / 100})`;
-    this.#speak(standing, begins);
-    this.#tell();
+    this.#announceProgress(standing, begins);
+    this.#showTimeLeft();
     this.#notify.hidden = !mayAsk();
-    if (begins) this.#clock = setInterval(() => this.#tell(), 1000);
+    if (begins) this.#clock = setInterval(() => this.#showTimeLeft(), 1000);
   }
 
   /**
@@ -80,13 +80,13 @@ export class Progress {
 
   hide() {
     this.#card.hidden = true;
-    announce("");
+    showInTitle("");
     this.#standing = null;
-    this.#spoken = 0;
+    this.#announced = 0;
     clearInterval(this.#clock);
   }
 
-  #tell() {
+  #showTimeLeft() {
     const ends = this.#standing?.endsAt;
     this.#left.textContent = ends ? timeLeft(ends - Date.now()) : "";
   }
@@ -96,10 +96,10 @@ export class Progress {
    * @param {Standing} standing
    * @param {boolean} begins
    */
-  #speak(standing, begins) {
-    const part = Math.floor(standing.progress / SPOKEN_EVERY);
-    if (begins || part > this.#spoken) this.say(`${this.#title.textContent}. ${position(standing)}`);
-    this.#spoken = part;
+  #announceProgress(standing, begins) {
+    const part = Math.floor(standing.progress / ANNOUNCED_EVERY);
+    if (begins || part > this.#announced) this.announce(`${this.#title.textContent}. ${position(standing)}`);
+    this.#announced = part;
   }
 }
 

@@ -1,8 +1,8 @@
 /** Makes a result again that browser and server have lost: the same stroke on the same photo gives the same picture. */
 
-import { expired, jobSentence, PlainError } from "../page/failures.js";
+import { expirySentence, jobSentence, PlainError } from "../page/failures.js";
 import { submitJob } from "../server/api.js";
-import { ended, Job } from "../server/job.js";
+import { Job, waitForEnd } from "../server/job.js";
 import { randomKey } from "../server/runs.js";
 import { Upload, withStored } from "../server/upload.js";
 
@@ -21,14 +21,14 @@ import { Upload, withStored } from "../server/upload.js";
  * @returns {Promise<string>}
  */
 export async function remake({ task, mask, settings }, before, vault) {
-  if (!mask) throw new PlainError(expired());
+  if (!mask) throw new PlainError(expirySentence());
   const order = { task, ...settings, mask_tool: "brush", class: "interactive" };
   const { id, links } = await withStored([before.upload, new Upload(() => vault.image(mask), mask)], (image, masked) =>
     submitJob({ ...order, image, mask: masked }, randomKey()),
   );
   const job = new Job(id, links.events);
   job.follow();
-  await ended(job);
+  await waitForEnd(job);
   if (!job.standing.result) throw new PlainError(jobSentence(job.standing.error));
   return job.standing.result;
 }

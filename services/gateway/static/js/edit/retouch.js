@@ -3,9 +3,9 @@
 import { NOTHING } from "../marking/mask.js";
 import { exportMask } from "../marking/raster.js";
 import { byId } from "../page/dom.js";
-import { expired, jobSentence, PlainError } from "../page/failures.js";
+import { expirySentence, jobSentence, PlainError } from "../page/failures.js";
 import { t } from "../page/texts.js";
-import { ended } from "../server/job.js";
+import { waitForEnd } from "../server/job.js";
 import { Upload, withStored } from "../server/upload.js";
 
 /**
@@ -158,9 +158,9 @@ export class Retouch {
     };
     const job = (this.#job = await withStored([base.photo.upload, mask], submit));
     mask.blob().then((blob) => vault.keep(mask.sha256, blob));
-    await ended(job);
+    await waitForEnd(job);
     if (job.standing.status === "cancelled") return;
-    if (job.standing.status === "expired") throw new PlainError(expired());
+    if (job.standing.status === "expired") throw new PlainError(expirySentence());
     if (job.standing.status !== "done") throw new PlainError(jobSentence(job.standing.error));
     const result = await timeline.photoOf(job.id, base.roll);
     history.update(job.id, { thumb: result.thumbnail() });
@@ -170,7 +170,7 @@ export class Retouch {
     if (!isOnStage) return;
     timeline.go(base.roll, job.id);
     workspace.photo.replace(result);
-    this.studio.tellPhoto();
+    this.studio.showPhotoFacts();
   }
 
   /**

@@ -119,14 +119,14 @@ export class Runner {
   async #send(uploads, use) {
     const [photo] = uploads;
     const bytes = photo.source instanceof Blob ? photo.source.size : 0;
-    const tell = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes, photo.isWaiting);
-    photo.addEventListener("progress", tell);
-    tell(); // it may have begun when the photo was opened
+    const showShare = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes, photo.isWaiting);
+    photo.addEventListener("progress", showShare);
+    showShare(); // it may have begun when the photo was opened
     this.#uploads = uploads;
     try {
       return await withStored(uploads, use);
     } finally {
-      photo.removeEventListener("progress", tell);
+      photo.removeEventListener("progress", showShare);
       this.#uploads = [];
       this.studio.progress.hide();
       for (const { source, sha256 } of uploads) if (sha256 && source instanceof Blob) this.studio.vault.keep(sha256, source);

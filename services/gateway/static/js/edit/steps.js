@@ -26,7 +26,7 @@ export class Steps {
     this.studio.timeline.go(roll, entry.parent);
     this.studio.settings.restore(entry.settings);
     await this.studio.workspace.restore(entry, photo, this.studio.timeline.madeWith(entry.id));
-    this.studio.tellPhoto();
+    this.studio.showPhotoFacts();
   }
 
   /**
@@ -45,7 +45,7 @@ export class Steps {
       this.studio.workspace.show(photo, this.studio.workspace.photo);
       const left = this.studio.timeline.left();
       if (left) this.studio.workspace.photo.mask.restore(left);
-      this.studio.tellPhoto();
+      this.studio.showPhotoFacts();
     } catch (error) {
       this.studio.notices.fail(error);
     }
@@ -86,7 +86,7 @@ export class Steps {
         (error) => this.studio.notices.fail(error),
       );
       if (entry.quick) this.studio.workspace.photo.mask.reset();
-      this.studio.notices.say(t("Undone: {edit}.", { edit: WORDS[entry.task].done }));
+      this.studio.notices.announce(t("Undone: {edit}.", { edit: WORDS[entry.task].done }));
     }
     this.studio.workspace.refresh();
   }

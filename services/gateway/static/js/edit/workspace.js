@@ -52,9 +52,9 @@ export class Workspace extends EventTarget {
     super();
     this.notices = notices;
     this.toolbox = new Toolbox(() => this.active);
-    const say = (/** @type {string} */ text) => notices.say(text);
-    this.photo = new Pane(byId("photo-pane", HTMLElement), this.toolbox.options, read, say);
-    this.reference = new Pane(byId("reference-pane", HTMLElement), this.toolbox.options, read, say);
+    const announce = (/** @type {string} */ text) => notices.announce(text);
+    this.photo = new Pane(byId("photo-pane", HTMLElement), this.toolbox.options, read, announce);
+    this.reference = new Pane(byId("reference-pane", HTMLElement), this.toolbox.options, read, announce);
     /** @type {Pane} */
     this.active = this.photo;
     for (const pane of [this.photo, this.reference]) this.#listen(pane);
@@ -239,14 +239,14 @@ export class Workspace extends EventTarget {
     pane.element.addEventListener("focusin", use);
     pane.addEventListener("change", () => this.refresh());
     pane.addEventListener("busy", () => this.refresh());
-    pane.addEventListener("note", (event) => this.notices.say(String(/** @type {CustomEvent} */ (event).detail)));
+    pane.addEventListener("note", (event) => this.notices.announce(String(/** @type {CustomEvent} */ (event).detail)));
     pane.addEventListener("found", () => {
       const share = percent(pane);
-      this.notices.say(t("Marked, {share} % of the photo.", { share }));
+      this.notices.announce(t("Marked, {share} % of the photo.", { share }));
     });
     pane.addEventListener("failure", (event) => {
       const error = /** @type {CustomEvent} */ (event).detail;
-      if (error instanceof ApiError && error.code === "nothing_found") this.notices.tell(sentence(error));
+      if (error instanceof ApiError && error.code === "nothing_found") this.notices.inform(sentence(error));
       else this.notices.fail(error);
     });
   }

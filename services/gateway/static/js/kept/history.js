@@ -143,7 +143,7 @@ export class History extends EventTarget {
     const removed = this.entries.filter((entry) => !isOpen(entry));
     this.#changes++;
     for (const roll of this.rolls.values()) if (roll.waits) this.#keepRoll({ ...roll, waits: false });
-    for (const { id } of removed) this.store.remove("versions", id).then(() => this.#tell());
+    for (const { id } of removed) this.store.remove("versions", id).then(() => this.#notifyTabs());
     this.#show(this.entries.filter(isOpen));
     return removed;
   }
@@ -224,10 +224,10 @@ export class History extends EventTarget {
   /** @param {Entry} entry */
   #save(entry) {
     this.#changes++;
-    this.store.put("versions", entry.id, entry).then(() => this.#tell());
+    this.store.put("versions", entry.id, entry).then(() => this.#notifyTabs());
   }
 
-  #tell() {
+  #notifyTabs() {
     this.#channel?.postMessage("");
   }
 

@@ -76,7 +76,7 @@ export class Store extends EventTarget {
     const database = await this.#database;
     if (!database) return otherwise;
     try {
-      return await ended(ask(database.transaction(name).objectStore(name)));
+      return await resultOf(ask(database.transaction(name).objectStore(name)));
     } catch {
       return otherwise; // the browser has deleted the database, or its disk fails
     }
@@ -112,7 +112,7 @@ async function open() {
   opening.onupgradeneeded = () => {
     for (const name of NAMES) opening.result.createObjectStore(name);
   };
-  return ended(opening);
+  return resultOf(opening);
 }
 
 /**
@@ -120,7 +120,7 @@ async function open() {
  * @param {IDBRequest<T>} request
  * @returns {Promise<T>}
  */
-function ended(request) {
+function resultOf(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);

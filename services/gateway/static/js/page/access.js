@@ -7,7 +7,7 @@ const NAME = "artmancer.key";
 const ASK = t("Ask the operator of this studio for a key. It stays in this tab until you close the tab.");
 const WRONG = t("This key is wrong, incomplete or expired.");
 
-let key = stored();
+let key = readKey();
 /** @type {Promise<boolean> | null} */
 let asking = null;
 
@@ -61,7 +61,7 @@ function keep(entered) {
   return key !== "";
 }
 
-function stored() {
+function readKey() {
   try {
     return sessionStorage.getItem(NAME) ?? "";
   } catch {

@@ -33,7 +33,7 @@ const BY_CODE = {
 };
 
 /** An edit that the server has forgotten. */
-export function expired() {
+export function expirySentence() {
   return t("This edit is unknown to the server or has expired; run it again.");
 }
 
@@ -44,7 +44,7 @@ const FOR_PROGRAMS = /\bfields?\b/i;
 const BY_STATUS = {
   401: t("This studio requires a key; try again and enter it."),
   403: t("Your key does not allow this; ask the operator of this studio for another key."),
-  404: expired(),
+  404: expirySentence(),
   409: t("This edit is not finished yet; wait a moment and try again."),
   410: t("This edit has no result; run it again."),
   413: t("This photo is too large for the server; make it smaller and open it again."),

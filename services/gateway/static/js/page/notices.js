@@ -40,7 +40,7 @@ export class Notices {
    * @param {string} text
    * @param {Action} [action]
    */
-  tell(text, action) {
+  inform(text, action) {
     this.#show(text, "status", action);
   }
 
@@ -85,7 +85,7 @@ export class Notices {
   }
 
   /** @param {string} text */
-  say(text) {
+  announce(text) {
     this.#announcer.textContent = text;
   }
 }

@@ -12,7 +12,7 @@ let table = {};
 const isFinger = matchMedia("(pointer: coarse)").matches;
 
 /** The language on screen. */
-export const language = chosen();
+export const language = chooseLanguage();
 
 /** Use another language from now on. The page is loaded again, which loses nothing. */
 export function switchLanguage() {
@@ -54,7 +54,7 @@ export function count(value) {
 }
 
 /** @returns {string} */
-function chosen() {
+function chooseLanguage() {
   let stored = null;
   try {
     stored = localStorage.getItem(KEY);

@@ -4,7 +4,7 @@ const KEY = "artmancer.theme";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /** @returns {string | null} */
-function chosen() {
+function readChoice() {
   try {
     return localStorage.getItem(KEY);
   } catch {
@@ -31,8 +31,8 @@ export function toggleTheme() {
     if (next === preferred) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, next);
   } catch {
-    // storage is blocked: see chosen()
+    // storage is blocked: see readChoice()
   }
 }
 
-apply(chosen());
+apply(readChoice());

@@ -6,14 +6,14 @@ let lasting = "";
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   lasting = "";
-  announce("");
+  showInTitle("");
 });
 
 /**
  * Show a short state in the tab's title.
  * @param {string} state  or an empty string
  */
-export function announce(state) {
+export function showInTitle(state) {
   const shown = state || lasting;
   document.title = shown ? `${shown} · ${TITLE}` : TITLE;
 }
@@ -22,10 +22,10 @@ export function announce(state) {
  * Tell a person who looks elsewhere that an edit has ended.
  * @param {string} text
  */
-export function callBack(text) {
+export function notify(text) {
   if (!document.hidden) return;
   lasting = text;
-  announce("");
+  showInTitle("");
   if (canNotify() && Notification.permission === "granted")
     new Notification(TITLE, { body: text, icon: "static/icon.svg" });
 }

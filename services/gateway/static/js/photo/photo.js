@@ -47,7 +47,7 @@ export class Photo {
     const { width, height } = bitmap;
     const scale = Math.min(1, PREVIEW_PX / Math.max(width, height));
     const { colorSpace, isTransparent } = factsOf(bitmap);
-    const preview = scaled(bitmap, width * scale, height * scale, ground, colorSpace);
+    const preview = drawScaled(bitmap, width * scale, height * scale, ground, colorSpace);
     bitmap.close();
     const photo = new Photo(new Upload(blob, sha256), name.replace(/\.[^.]+$/, "") || "photo", width, height, preview);
     return Object.assign(photo, { isTransparent });
@@ -122,7 +122,7 @@ async function decodeOnServer(blob, name, error) {
  * @param {string | null} ground
  * @param {PredefinedColorSpace} colorSpace
  */
-function scaled(bitmap, width, height, ground, colorSpace) {
+function drawScaled(bitmap, width, height, ground, colorSpace) {
   const context = drawing(Math.max(1, Math.round(width)), Math.max(1, Math.round(height)), { colorSpace });
   context.fillStyle = ground ?? "transparent";
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);

@@ -33,7 +33,7 @@ export class Download {
     this.#link.addEventListener("click", (event) => this.#click(event));
     this.#link.addEventListener("dragstart", (event) => this.#drag(event));
     this.#copy.addEventListener("click", () => this.copy());
-    this.#format.addEventListener("change", () => keep(this.#format.value));
+    this.#format.addEventListener("change", () => keepFormat(this.#format.value));
     this.#copy.hidden = typeof ClipboardItem === "undefined" || !navigator.clipboard?.write; // over plain HTTP there is none
     studio.capabilities.addEventListener("change", () => this.#offer());
   }
@@ -75,7 +75,7 @@ export class Download {
     if (!read || this.#copy.hidden) return;
     try {
       await navigator.clipboard.write([new ClipboardItem({ "image/png": read() })]);
-      notices.tell(t("The picture is in the clipboard."));
+      notices.inform(t("The picture is in the clipboard."));
     } catch {
       notices.warn(t("The browser did not allow the copy; download the picture instead."));
     }
@@ -88,7 +88,7 @@ export class Download {
     this.#format.hidden = known.length < 2;
     const options = known.map((type) => create("option", { value: FORMATS[type] }, FORMATS[type].toUpperCase()));
     this.#format.replaceChildren(create("option", { value: ORIGINAL }, t("As photo")), ...options);
-    this.#format.value = kept();
+    this.#format.value = readFormat();
     if (!this.#format.value) this.#format.value = ORIGINAL;
   }
 
@@ -126,7 +126,7 @@ export class Download {
     } catch (error) {
       if (!(error instanceof ApiError && (error.isGone || error.code === "offline"))) throw error;
       const bytes = await own();
-      this.studio.notices.tell(t("The server could not send the picture in this format; it was saved as PNG."));
+      this.studio.notices.inform(t("The server could not send the picture in this format; it was saved as PNG."));
       return bytes;
     }
   }
@@ -155,7 +155,7 @@ function fileName({ name, task, number }, type) {
 }
 
 /** @param {string} format */
-function keep(format) {
+function keepFormat(format) {
   try {
     localStorage.setItem(KEY, format);
   } catch {
@@ -163,7 +163,7 @@ function keep(format) {
   }
 }
 
-function kept() {
+function readFormat() {
   try {
     return localStorage.getItem(KEY) ?? ORIGINAL;
   } catch {

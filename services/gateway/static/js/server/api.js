@@ -110,35 +110,35 @@ export async function hasImage(sha256) {
 /**
  * Store an image. Throws ApiError, also with the code "stopped" after the signal.
  * @param {Blob} blob
- * @param {(share: number) => void} tell  how much is sent, 0 to 1
+ * @param {(share: number) => void} report  how much is sent, 0 to 1
  * @param {AbortSignal} signal
  * @returns {Promise<StoredImage>}
  */
-export async function storeImage(blob, tell, signal) {
+export async function storeImage(blob, report, signal) {
   const key = currentKey();
-  const { status, answer, wait } = await sendBytes(blob, key, tell, signal);
-  if (status === 401 && (await askForKey(key))) return storeImage(blob, tell, signal);
+  const { status, answer, wait } = await sendBytes(blob, key, report, signal);
+  if (status === 401 && (await askForKey(key))) return storeImage(blob, report, signal);
   if (status < 200 || status > 299)
     throw new ApiError(status, String(answer.code ?? ""), String(answer.detail ?? ""), wait);
   return answer;
 }
 
 /**
- * Send bytes with an XMLHttpRequest, because `fetch` does not tell how much is sent.
+ * Send bytes with an XMLHttpRequest, because `fetch` does not report how much is sent.
  * @param {Blob} blob
  * @param {string} key
- * @param {(share: number) => void} tell
+ * @param {(share: number) => void} report
  * @param {AbortSignal} signal
  * @returns {Promise<{status: number, answer: any, wait: number | null}>}
  */
-function sendBytes(blob, key, tell, signal) {
+function sendBytes(blob, key, report, signal) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
     sending.open("POST", "v1/images");
     sending.responseType = "json";
     sending.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
     if (key) sending.setRequestHeader("Authorization", `Bearer ${key}`);
-    sending.upload.onprogress = ({ loaded, total }) => tell(total ? loaded / total : 0);
+    sending.upload.onprogress = ({ loaded, total }) => report(total ? loaded / total : 0);
     sending.onload = () => {
       const wait = Number(sending.getResponseHeader("Retry-After")) || null;
       resolve({ status: sending.status, answer: sending.response ?? {}, wait });

@@ -95,12 +95,12 @@ export class Job extends EventTarget {
     this.#source?.close();
     const source = (this.#source = listen(this.#events, this.#lastEvent));
     for (const name of EVENTS) source.addEventListener(name, (event) => this.#take(name, event));
-    source.onopen = () => this.#opened();
-    source.onerror = () => this.#lost();
+    source.onopen = () => this.#confirmConnection();
+    source.onerror = () => this.#retryLater();
   }
 
   /** Use our own back-off instead of the browser's: the browser gives up after an error status without a notice. */
-  #lost() {
+  #retryLater() {
     this.#source?.close();
     if (this.#left) return;
     const wait = WAITS_MS[Math.min(this.#attempts, WAITS_MS.length - 1)];
@@ -109,7 +109,7 @@ export class Job extends EventTarget {
     this.#timer = setTimeout(() => this.#look(), wait);
   }
 
-  #opened() {
+  #confirmConnection() {
     if (this.#attempts > 1) this.dispatchEvent(new CustomEvent("connection", { detail: true }));
     this.#watch();
   }
@@ -130,7 +130,7 @@ export class Job extends EventTarget {
       if (this.isOpen) this.#connect();
     } catch (error) {
       if (error instanceof ApiError && error.isGone) this.#change({ status: "expired" });
-      else this.#lost();
+      else this.#retryLater();
     }
   }
 
@@ -154,7 +154,7 @@ export class Job extends EventTarget {
       progress: facts.progress ?? this.standing.progress,
       step: facts.step ?? null,
       totalSteps: facts.total_steps ?? this.standing.totalSteps,
-      message: said(name, facts),
+      message: messageOf(name, facts),
       ahead: facts.ahead ?? null,
       engine: facts.engine ?? this.standing.engine,
       result: facts.result?.sha256 ?? null,
@@ -207,7 +207,7 @@ export class Job extends EventTarget {
  * @param {string} name  of the event
  * @param {{message?: string | null, reason?: string, attempt?: number}} facts
  */
-function said(name, { message = null, reason, attempt = 1 }) {
+function messageOf(name, { message = null, reason, attempt = 1 }) {
   if (name === "progress") return message;
   if (name === "returned" && reason === "stopping")
     return t("The machine is being restarted; your edit waits for the next one.");
@@ -220,7 +220,7 @@ function said(name, { message = null, reason, attempt = 1 }) {
  * @param {Job} job
  * @returns {Promise<void>}
  */
-export function ended(job) {
+export function waitForEnd(job) {
   if (!job.isOpen) return Promise.resolve();
   return new Promise((resolve) => job.addEventListener("end", () => resolve(), { once: true }));
 }

@@ -98,8 +98,8 @@ export class Runs extends EventTarget {
    */
   #begin(id, events) {
     const job = new Job(id, events);
-    job.addEventListener("change", () => this.#changed(job));
-    job.addEventListener("end", () => this.#ended(job));
+    job.addEventListener("change", () => this.#record(job));
+    job.addEventListener("end", () => this.#remove(job));
     for (const name of ["preview", "connection"]) {
       job.addEventListener(name, (event) => {
         const { detail } = /** @type {CustomEvent} */ (event);
@@ -111,7 +111,7 @@ export class Runs extends EventTarget {
   }
 
   /** @param {Job} job */
-  #changed(job) {
+  #record(job) {
     const { status, engine, result } = job.standing;
     const known = this.history.find(job.id);
     if (known && known.status !== status) {
@@ -121,7 +121,7 @@ export class Runs extends EventTarget {
   }
 
   /** @param {Job} job */
-  #ended(job) {
+  #remove(job) {
     this.#jobs.delete(job.id);
     this.dispatchEvent(new CustomEvent("end", { detail: { job } }));
     this.resume();

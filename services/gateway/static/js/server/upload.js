@@ -88,7 +88,7 @@ export class Upload extends EventTarget {
     const blob = await this.blob();
     const sha256 = await digest(blob);
     // Look only for what was sent before: a look for a new image would be an error in the browser's console.
-    if (sha256 && sent().includes(sha256) && (await hasImage(sha256))) return sha256;
+    if (sha256 && readSent().includes(sha256) && (await hasImage(sha256))) return sha256;
     const { signal } = (this.#sending = new AbortController());
     this.#hasBegun = false;
     try {
@@ -100,7 +100,7 @@ export class Upload extends EventTarget {
       }
       throw new ApiError(0, "offline");
     } finally {
-      this.#tell(null);
+      this.#reportShare(null);
     }
   }
 
@@ -112,20 +112,20 @@ export class Upload extends EventTarget {
    */
   async #store(blob, signal, wait) {
     try {
-      return await storeImage(blob, (share) => this.#tell(share), signal);
+      return await storeImage(blob, (share) => this.#reportShare(share), signal);
     } catch (error) {
       // Once a part was sent: a server that was never there is told at once.
       const isLost = error instanceof ApiError && error.code === "offline" && this.#hasBegun;
       if (!isLost || !wait) throw error;
       this.isWaiting = true;
-      this.#tell(0);
+      this.#reportShare(0);
       await connection(wait, signal).finally(() => (this.isWaiting = false));
       return null;
     }
   }
 
   /** @param {number | null} share */
-  #tell(share) {
+  #reportShare(share) {
     this.share = share;
     this.#hasBegun ||= Boolean(share);
     this.dispatchEvent(new Event("progress"));
@@ -181,7 +181,7 @@ function connection(ms, signal) {
 
 /** The names of the images that this browser has sent.
  * @returns {string[]} */
-function sent() {
+function readSent() {
   try {
     return JSON.parse(localStorage.getItem(SENT) ?? "[]");
   } catch {
@@ -191,12 +191,12 @@ function sent() {
 
 /** @param {string} sha256 */
 function noteSent(sha256) {
-  keepSent([...sent().filter((name) => name !== sha256), sha256].slice(-SENT_KEPT));
+  keepSent([...readSent().filter((name) => name !== sha256), sha256].slice(-SENT_KEPT));
 }
 
 /** @param {string} sha256 */
 function forgetSent(sha256) {
-  keepSent(sent().filter((name) => name !== sha256));
+  keepSent(readSent().filter((name) => name !== sha256));
 }
 
 /** @param {string[]} names */

@@ -12,7 +12,7 @@ import { strokeVisibly } from "./layers.js";
 const STEP_PX = 8;
 const FAR_PX = 48;
 const FINE_PX = 1;
-const SPOKEN_AFTER_MS = 500;
+const QUIET_MS = 500;
 
 /** @type {Record<string, [number, number]>} */
 const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -28,12 +28,12 @@ export class Crosshair {
   /**
    * @param {Stage} stage
    * @param {() => Tool | null} tool
-   * @param {(text: string) => void} say
+   * @param {(text: string) => void} announce
    */
-  constructor(stage, tool, say) {
+  constructor(stage, tool, announce) {
     this.stage = stage;
     this.tool = tool;
-    this.say = say;
+    this.announce = announce;
     stage.canvas.addEventListener("keydown", (event) => this.#key(event));
     stage.canvas.addEventListener("pointerdown", () => this.#hide());
     stage.canvas.addEventListener("blur", () => this.#hide());
@@ -91,7 +91,7 @@ export class Crosshair {
     this.at = this.stage.view.toPhoto(x + dx * step, y + dy * step);
     if (this.#pressed) this.tool()?.move(this.#touch(false));
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.say(`${Math.round(this.at[0])}, ${Math.round(this.at[1])}`), SPOKEN_AFTER_MS);
+    this.#timer = setTimeout(() => this.announce(`${Math.round(this.at[0])}, ${Math.round(this.at[1])}`), QUIET_MS);
   }
 
   /**
@@ -103,14 +103,14 @@ export class Crosshair {
     if (!this.#pressed) tool.down(this.#touch(opposite));
     if (this.#pressed || !tool.drags) tool.up(this.#touch(opposite));
     this.#pressed = tool.drags && !this.#pressed;
-    if (tool.drags) this.say(this.#pressed ? t("Started; Enter ends it.") : t("Ended."));
+    if (tool.drags) this.announce(this.#pressed ? t("Started; Enter ends it.") : t("Ended."));
   }
 
   /** @param {Tool} tool */
   #drop(tool) {
     tool.cancel();
     this.#pressed = false;
-    this.say(t("Stopped."));
+    this.announce(t("Stopped."));
   }
 
   #hide() {

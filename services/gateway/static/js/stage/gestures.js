@@ -29,7 +29,7 @@ export class Gestures {
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
     canvas.addEventListener("pointerup", (event) => this.#up(event));
-    canvas.addEventListener("pointercancel", (event) => this.#lost(event));
+    canvas.addEventListener("pointercancel", (event) => this.#cancel(event));
     canvas.addEventListener("pointerleave", () => this.#leave());
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
   }
@@ -64,7 +64,7 @@ export class Gestures {
   }
 
   /** @param {PointerEvent} event */
-  #lost(event) {
+  #cancel(event) {
     this.#fingers.delete(event.pointerId);
     if (this.#fingers.size === 0) this.#panning = false;
     this.tool()?.cancel();

@@ -70,9 +70,9 @@ export class Pane extends EventTarget {
    * @param {HTMLElement} element
    * @param {ToolOptions} options
    * @param {(sha256: string) => Promise<Blob>} read  an image of the server
-   * @param {(text: string) => void} say
+   * @param {(text: string) => void} announce
    */
-  constructor(element, options, read, say) {
+  constructor(element, options, read, announce) {
     super();
     this.element = element;
     this.read = read;
@@ -80,7 +80,7 @@ export class Pane extends EventTarget {
     const tool = () => this.#tool();
     this.waiting = new WaitingStrokes(() => this.opacity, this.stage);
     this.gestures = new Gestures(this.stage, tool);
-    this.crosshair = new Crosshair(this.stage, () => (this.#cover ? null : tool()), say);
+    this.crosshair = new Crosshair(this.stage, () => (this.#cover ? null : tool()), announce);
     const stroke = () => this.dispatchEvent(new Event("stroke"));
     const pen = (/** @type {boolean} */ erase) => new Pen(this.mask, () => this.raster, erase, stroke);
     /** @type {Record<ToolName, Tool>} */
@@ -272,7 +272,7 @@ export class Pane extends EventTarget {
    */
   #find(prompt, changes) {
     const asked = this.#ask(prompt, changes);
-    asked.then((found) => found && this.#wonder(prompt, found));
+    asked.then((found) => found && this.#findMore(prompt, found));
     this.#finding = asked;
     return asked;
   }
@@ -282,7 +282,7 @@ export class Pane extends EventTarget {
    * @param {Prompt} prompt
    * @param {Candidate} found
    */
-  async #wonder(prompt, found) {
+  async #findMore(prompt, found) {
     const { photo } = this;
     const { candidates } = this.mask.state;
     if (!photo || prompt.box || candidates[0] !== found) return;
