@@ -1,4 +1,4 @@
-/** Shows /v1/openapi.json with Swagger UI, whose bundle is loaded before this. */
+/** Shows /v1/openapi.json with Swagger UI. The page loads the bundle of Swagger UI before this file. */
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#docs",

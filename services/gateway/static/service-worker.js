@@ -14,10 +14,10 @@ self.addEventListener("fetch", (event) => {
   const isOurs = origin === self.location.origin && (pathname === BASE || pathname.startsWith(`${BASE}static/`));
   if (event.request.method !== "GET" || !isOurs || pathname.startsWith(`${BASE}static/samples/`)) return;
   event.respondWith(fetch(event.request).catch(() => readKept(pathname)));
-  if (event.request.mode === "navigate") event.waitUntil(fill().catch(() => {})); // offline: the kept files stand
+  if (event.request.mode === "navigate") event.waitUntil(fill().catch(() => {})); // offline: the cache keeps its files
 });
 
-/** Keep every file of the list, and nothing else. Rejects if one does not fit to its hash. */
+/** Keep every file of the list, and nothing else. Rejects if a file does not match its hash. */
 async function fill() {
   const hashes = await (await fetch(LIST, { cache: "no-store" })).json();
   const list = Object.fromEntries(Object.entries(hashes).map(([path, hash]) => [BASE + path.slice(1), hash]));

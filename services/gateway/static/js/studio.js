@@ -80,7 +80,7 @@ export class Studio extends EventTarget {
     this.runs.addEventListener("connection", (event) => this.#connection(of(event).job, Boolean(of(event).value)));
   }
 
-  /** Tell once that the browser keeps nothing, or nothing more. */
+  /** Inform the person once if the browser keeps nothing, or has no room left. */
   #watchStore() {
     const informOnce = (/** @type {string} */ event, /** @type {string} */ text) =>
       this.store.addEventListener(event, () => this.notices.inform(text), { once: true });
@@ -88,7 +88,7 @@ export class Studio extends EventTarget {
     informOnce("full", t("The browser has no room left; download what you need, or forget earlier edits."));
   }
 
-  /** Show what was on the stage before a reload, or an edit that runs. Returns whether there is a photo now. */
+  /** Show the stage as it was before a reload, or an edit that runs. Returns whether there is a photo now. */
   async resume() {
     await this.history.ready;
     this.runs.resume();
@@ -146,7 +146,7 @@ export class Studio extends EventTarget {
   }
 
   /**
-   * Keep further photos in the strip, in their order. They are opened one at a time: each takes its pixels' memory.
+   * Keep further photos in the strip, in their order. Open one at a time, because each one needs memory for its pixels.
    * @param {File[]} files
    * @param {number} others  files that came with them and are no images
    */
@@ -228,7 +228,7 @@ export class Studio extends EventTarget {
     const entry = this.history.find(job.id);
     if (status === "done" && entry) {
       await this.#showResult(entry).catch((failure) => this.notices.fail(failure));
-      if (job.id === this.shown && this.view === "work") this.toEditing(); // not earlier: the object would flash up
+      if (job.id === this.shown && this.view === "work") this.toEditing(); // not earlier: the object would flicker
       return;
     }
     this.toEditing();
@@ -300,7 +300,7 @@ export class Studio extends EventTarget {
     this.showPhotoFacts();
   }
 
-  /** Mark what is on the stage in the strip. */
+  /** Mark the version on the stage in the strip. */
   markFrame() {
     this.#film.mark(this.shown ?? this.timeline.at ?? this.timeline.roll?.id ?? null);
   }

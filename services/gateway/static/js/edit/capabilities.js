@@ -1,4 +1,7 @@
-/** What the engines that serve now obey. Until that is known, nothing is offered that might be ignored. */
+/**
+ * The parameters that the running engines obey. Before the server answers, the page hides every setting that an engine
+ * might ignore.
+ */
 
 import { access } from "../page/access.js";
 import { readCapabilities } from "../server/api.js";
@@ -11,7 +14,7 @@ import { readCapabilities } from "../server/api.js";
 const FRESH_MS = 30_000;
 const QUICK_S = 10;
 
-/** Fires `change`. While no worker answers, the last known engines stand. */
+/** Fires `change`. While no worker answers, it keeps the engines of the last answer. */
 export class Capabilities extends EventTarget {
   /** @type {Partial<Record<Task, TaskCapability>>} */
   #tasks = {};
@@ -56,7 +59,7 @@ export class Capabilities extends EventTarget {
   }
 
   /**
-   * Read them again, unless that was done a moment ago.
+   * Read the capabilities again, unless the last reading is fresh.
    * @param {number} [fresh]  milliseconds
    */
   async refresh(fresh = FRESH_MS) {

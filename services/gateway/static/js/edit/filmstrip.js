@@ -101,7 +101,7 @@ export class Filmstrip {
   }
 
   /**
-   * A version; a branch begins where one was not made from the one before it.
+   * A version. It starts a branch if it was not made from the version before it.
    * @param {Entry} entry
    * @param {string | null} before
    */

@@ -1,4 +1,4 @@
-/** Reads what is on the stage for the desk, and shows it again after a reload. */
+/** Collects the content of the stage for the desk, and shows it again after a reload. */
 
 import { Photo } from "../photo/photo.js";
 import { revivedSteps, storedSteps } from "../kept/desk.js";
@@ -9,7 +9,7 @@ import { revivedSteps, storedSteps } from "../kept/desk.js";
  */
 
 /**
- * What is on the stage, or nothing while there is no photo.
+ * The content of the stage, or nothing while there is no photo.
  * @param {Studio} studio
  * @returns {Layout | null}
  */
@@ -36,7 +36,7 @@ export function layoutOf({ timeline, workspace, settings, shown, retouch }) {
 }
 
 /**
- * Show it again. Throws ApiError if the photo is nowhere.
+ * Show a layout again. Throws ApiError if neither browser nor server has the photo.
  * @param {Studio} studio
  * @param {Layout} layout
  */

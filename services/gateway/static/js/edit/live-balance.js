@@ -1,4 +1,4 @@
-/** A white balance while its sliders move: the server's gains for the photo, applied here as the engine would. */
+/** The white balance while its sliders move. It applies the server's gains to the photo, as the engine does. */
 
 import { byId, coloursOf, drawing } from "../page/dom.js";
 import { BACKGROUND, Photo } from "../photo/photo.js";
@@ -14,24 +14,24 @@ import { withStored } from "../server/upload.js";
 const LEVELS = 256;
 const WARMER = [0.5, 0, -0.5]; // as in services/imageutils/white_balance.py: the logarithms of the gains at the slider's end
 const LUMA = [0.2126, 0.7152, 0.0722];
-const SMALL_PX = 256; // of the copy that the mean is taken of
+const SMALL_PX = 256; // side of the copy from which the mean is computed
 
-/** What each level is in linear light. */
+/** The linear light of each level. */
 const LINEAR = Float64Array.from({ length: LEVELS }, (_, level) => {
   const share = level / (LEVELS - 1);
   return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
 });
 
-/** How likely a level is clipped, 0 to 1: such a channel follows the brightest one, so that white stays white. */
+/** How likely a level is clipped, 0 to 1. It then follows the brightest channel, so that white stays white. */
 const CLIPPED = LINEAR.map((value) => Math.min(1, Math.max(0, (value - 0.8) / 0.2)));
 
-/** Follows the photo on the stage. Only where an engine obeys a temperature: others do not balance by gains. */
+/** Follows the photo on the stage, if an engine obeys a temperature. Other engines do not balance by gains. */
 export class LiveBalance {
   /** @type {Photo | null} */
   #photo = null;
   /** @type {{gains: Triple, mean: Triple, pixels: ImageData} | null} */
   #known = null;
-  /** What is shown.
+  /** The shown picture and its canvas.
    * @type {{context: CanvasRenderingContext2D, image: ImageData} | null} */
   #shown = null;
   #sliders = "";
@@ -79,11 +79,11 @@ export class LiveBalance {
       this.#sliders = "";
       this.studio.workspace.refresh();
     } catch {
-      // without a preview the job still balances, and says what is wrong
+      // the job still balances without a preview, and reports the cause if it fails
     }
   }
 
-  /** Once a frame, and only after a change. */
+  /** Paint once a frame, and only after a change. */
   #paintSoon() {
     this.#frame ||= requestAnimationFrame(() => this.#paint());
   }
@@ -118,7 +118,7 @@ export class LiveBalance {
 }
 
 /**
- * What each level of each channel becomes. The mean brightness stays.
+ * The new value of each level of each channel. The mean brightness stays the same.
  * @param {Triple} gains  at full strength
  * @param {Triple} mean  of the photo, in linear light
  * @param {number} strength
@@ -153,7 +153,7 @@ function apply([red, green, blue], from, to) {
 }
 
 /**
- * The photo's own colours, as the engine balances them. The ground behind a transparent photo is none of them.
+ * The photo's own colours, as the engine balances them, without the ground behind a transparent photo.
  * @param {Photo} photo
  */
 async function withoutGround({ isTransparent, name, preview, upload }) {

@@ -92,7 +92,7 @@ export class Progress {
   }
 
   /**
-   * Announce the start and every quarter instead of every step.
+   * Announce the start and every quarter: an announcement of every step would disturb.
    * @param {Standing} standing
    * @param {boolean} begins
    */
@@ -104,7 +104,7 @@ export class Progress {
 }
 
 /**
- * What goes on: in the engine's own words, if it has some.
+ * The text for the present step: the message of the engine, if there is one.
  * @param {Standing} standing
  */
 function position({ status, ahead, step, totalSteps, message }) {

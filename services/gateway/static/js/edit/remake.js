@@ -16,7 +16,7 @@ import { Upload, withStored } from "../server/upload.js";
  * Run a removal at the release of the brush again, and return the name of its result on the server.
  * Throws ApiError or PlainError.
  * @param {Entry} entry
- * @param {Photo} before  that it began from, which may be made again, too
+ * @param {Photo} before  that the edit began from; it may also be made again
  * @param {Vault} vault
  * @returns {Promise<string>}
  */

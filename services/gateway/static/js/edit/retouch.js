@@ -22,9 +22,9 @@ import { Upload, withStored } from "../server/upload.js";
 
 const KEY = "artmancer.quick";
 
-/** On by default where an edit is quick; the person's choice is kept. */
+/** The switch is on by default if an edit is quick. The browser keeps the choice of the person. */
 export class Retouch {
-  /** The first one runs.
+  /** The first stroke runs, the others wait.
    * @type {Stroke[]} */
   #strokes = [];
   /** @type {Job | null} */
@@ -42,7 +42,7 @@ export class Retouch {
     this.#switch.addEventListener("change", () => this.#choose(this.#switch.checked));
   }
 
-  /** Whether a stroke is removed at its end. */
+  /** Whether the end of a stroke starts its removal. */
   get isOn() {
     return this.studio.workspace.task === "removal" && this.studio.view === "edit" && this.#switch.checked;
   }
@@ -95,7 +95,7 @@ export class Retouch {
     return { state, past: [NOTHING], future: [] };
   }
 
-  /** Take what is marked as a stroke. */
+  /** Take the marked area as a stroke. */
   #take() {
     const { workspace, timeline } = this.studio;
     const { photo, mask } = workspace.photo;
@@ -142,7 +142,7 @@ export class Retouch {
     };
     const chosen = settings.chosenFor("removal");
     const submit = (/** @type {string} */ image, /** @type {string} */ masked) => {
-      // Done before, when the connection was lost before its pixels came.
+      // The same stroke may be done already: the connection was lost before its pixels arrived.
       const done = history.entries.find(
         (entry) =>
           entry.quick &&
@@ -174,7 +174,7 @@ export class Retouch {
   }
 
   /**
-   * After a failure all strokes are marked again, so that one click tries once more.
+   * Mark all strokes again after a failure, so that the person can try again with one click.
    * @param {unknown} error
    */
   #giveBack(error) {

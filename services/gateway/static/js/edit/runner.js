@@ -1,4 +1,4 @@
-/** Starts the edit on the stage: uploads what is missing, submits, and stops on request. */
+/** Starts the edit on the stage: uploads the missing images, submits the job, and stops it on request. */
 
 import { cutOut } from "../server/api.js";
 import { randomKey } from "../server/runs.js";
@@ -12,10 +12,10 @@ import { WORDS } from "./tasks.js";
 
 const SEEDS = 2 ** 31;
 
-/** One submission at a time. */
+/** Sends one submission at a time. */
 export class Runner {
   isSending = false;
-  /** What goes on without a job. */
+  /** The text for an edit that runs without a job. */
   doing = "";
   /** @type {Upload[]} */
   #uploads = [];
@@ -99,10 +99,10 @@ export class Runner {
     });
     timeline.noteMade(entry.id, steps);
     if (turn === this.studio.turn) await this.studio.reopen(entry);
-    timeline.keepThumbnail(entry.id); // not earlier: the picture would be read twice
+    timeline.keepThumbnail(entry.id); // not earlier: the page would read the picture twice
   }
 
-  /** Of the photo on the stage, for the history. */
+  /** The facts about the photo on the stage, for the history. */
   #facts() {
     const { roll, at } = this.studio.timeline;
     const { photo } = this.studio.workspace.photo;
@@ -111,7 +111,7 @@ export class Runner {
   }
 
   /**
-   * Upload what is missing, and use it.
+   * Upload the missing images, and call `use` with the names of all.
    * @template T
    * @param {Upload[]} uploads  the first one is that of the photo
    * @param {(...names: string[]) => Promise<T>} use
@@ -121,7 +121,7 @@ export class Runner {
     const bytes = photo.source instanceof Blob ? photo.source.size : 0;
     const showShare = () => photo.share !== null && this.studio.progress.showSending(photo.share, bytes, photo.isWaiting);
     photo.addEventListener("progress", showShare);
-    showShare(); // it may have begun when the photo was opened
+    showShare(); // the upload may have begun when the photo was opened
     this.#uploads = uploads;
     try {
       return await withStored(uploads, use);

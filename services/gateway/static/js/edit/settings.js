@@ -5,7 +5,7 @@ import { byId } from "../page/dom.js";
 /**
  * @typedef {import("./capabilities.js").Capabilities} Capabilities
  * @typedef {import("../server/api.js").Task} Task
- * @typedef {Record<string, string | number>} Chosen  by the name of the API's field; only what the engine obeys
+ * @typedef {Record<string, string | number>} Chosen  by the name of the API's field; only fields that the engine obeys
  */
 
 const SEEDS = 2 ** 31;
@@ -99,7 +99,7 @@ export class Settings {
   }
 
   /**
-   * Show the settings of an earlier edit; what it did not set gets its standard.
+   * Show the settings of an earlier edit. A field that it did not set gets the default value.
    * @param {Chosen} chosen
    */
   restore(chosen) {

@@ -17,7 +17,7 @@ export class Steps {
   }
 
   /**
-   * Show the photo, the mask and the settings that an edit was made with. Throws ApiError if the photo is nowhere.
+   * Show the photo, the mask and the settings of an edit. Throws ApiError if neither browser nor server has the photo.
    * @param {Entry} entry
    */
   async showBefore(entry) {
@@ -30,7 +30,7 @@ export class Steps {
   }
 
   /**
-   * Show a version as the photo to edit; nothing: as it was opened.
+   * Show a version as the photo to edit. Without a version, show the photo as it was opened.
    * @param {Roll} roll
    * @param {string | null} at
    */
@@ -102,7 +102,7 @@ export class Steps {
     const entry = this.studio.history.find(next);
     const { roll } = this.studio.timeline;
     if (!entry || !roll)
-      this.studio.timeline.ahead = further; // forgotten meanwhile
+      this.studio.timeline.ahead = further; // the browser has forgotten it meanwhile
     else if (entry.quick) await this.showVersion(roll, entry.id).then(() => (this.studio.timeline.ahead = further));
     else await this.studio.reopen(entry, further);
     this.studio.workspace.refresh();

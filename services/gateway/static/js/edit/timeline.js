@@ -14,9 +14,9 @@ import { Upload } from "../server/upload.js";
  * @typedef {import("../marking/mask.js").Steps} Steps
  */
 
-const PHOTOS_KEPT = 3; // decoded, at 13 MB each: undo and redo of the last edits are immediate
+const PHOTOS_KEPT = 3; // decoded photos of 13 MB each, so that undo and redo of the last edits are immediate
 
-/** Knows versions by their id; the photo as it was opened has none. */
+/** Finds versions by their id. The photo as it was opened has no id. */
 export class Timeline {
   /** @type {Roll | null} */
   roll = null;
@@ -84,7 +84,7 @@ export class Timeline {
   }
 
   /**
-   * Note the hash of a photo that was opened, which may be one that is known.
+   * Note the hash of an opened photo. The strip may have a photo with this hash already.
    * @param {Photo} photo
    * @param {string} sha256
    */
@@ -105,7 +105,7 @@ export class Timeline {
   }
 
   /**
-   * The photo of a version. Throws ApiError if its bytes are nowhere.
+   * The photo of a version. Throws ApiError if its bytes are lost.
    * @param {string | null} at
    * @param {Roll | null} [roll]
    * @returns {Promise<Photo>}
@@ -163,7 +163,7 @@ export class Timeline {
   }
 
   /**
-   * Remember what was drawn on a version.
+   * Remember the mask that was drawn on a version.
    * @param {Steps} steps
    * @param {{roll: Roll | null, at: string | null}} [version]  nothing: the one on the stage
    */
@@ -172,7 +172,7 @@ export class Timeline {
   }
 
   /**
-   * What was drawn before on a version.
+   * The mask that was drawn earlier on a version.
    * @param {{roll: Roll | null, at: string | null}} [version]  nothing: the one on the stage
    */
   left({ roll, at } = this) {
@@ -180,7 +180,7 @@ export class Timeline {
   }
 
   /**
-   * The photo that an edit began from, and the roll that it belongs to. Throws ApiError if its bytes are nowhere.
+   * The photo that an edit began from, and the roll of this photo. Throws ApiError if its bytes are lost.
    * @param {Entry} entry
    * @returns {Promise<{photo: Photo, roll: Roll}>}
    */

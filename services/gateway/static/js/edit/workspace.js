@@ -30,7 +30,7 @@ const GROWTH_UNIT = 0.001; // of the photo's long side
 export class Workspace extends EventTarget {
   /** @type {Task} */
   task = "removal";
-  /** What goes on beside the marking. */
+  /** The text for work beside the marking. */
   busyText = "";
   /** @type {View} */
   #view = "edit";
@@ -106,7 +106,7 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Show a photo in a pane. The object of an object photo is found at once.
+   * Show a photo in a pane. The page finds the object of an object photo at once.
    * @param {Photo} photo
    * @param {Pane} pane
    */
@@ -304,7 +304,7 @@ function signed(px) {
 }
 
 /**
- * What a person waits for after a click.
+ * The text for the wait after a click.
  * @param {Pane} pane
  */
 function finding({ photo }) {

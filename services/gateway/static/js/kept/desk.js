@@ -1,4 +1,4 @@
-/** What is on the stage of this tab, kept after every change, so that a reload shows it again. */
+/** Keeps the content of this tab's stage after every change, so that a reload shows it again. */
 
 import { Candidate } from "../marking/candidate.js";
 import { NOTHING } from "../marking/mask.js";
@@ -51,7 +51,7 @@ export class Desk {
   }
 
   /**
-   * What was on the stage of this tab before it was loaded again.
+   * The content of this tab's stage before the reload.
    * @returns {Promise<Layout | null>}
    */
   async read() {
@@ -68,7 +68,7 @@ export class Desk {
   touch() {
     if (!this.#isOn) return;
     const layout = this.layout();
-    // At once and not only with the rest: the page may be left before the database has written.
+    // Save the place at once, not only with the rest: the person may leave the page before the database has written.
     if (layout) keepPlace({ roll: layout.roll, at: layout.at, shown: layout.shown, task: layout.task });
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#save(), PAUSE_MS);
@@ -101,7 +101,7 @@ export function storedSteps({ state, past, future }) {
 }
 
 /**
- * Read the steps of a mask again. A found mask that is nowhere any more is left out; what was drawn stays.
+ * Read the steps of a mask again. A found mask that no longer exists is left out. Drawn marks stay.
  * @param {StoredSteps} steps
  * @param {Photo} photo
  * @param {(sha256: string) => Promise<Blob>} read

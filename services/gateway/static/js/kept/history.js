@@ -43,7 +43,7 @@ export function isOpen(entry) {
   return entry.status === "queued" || entry.status === "running";
 }
 
-/** Fires `change`, and `trimmed` (detail: how many) when old versions have left. */
+/** Fires `change`, and `trimmed` (detail: their number) when old versions are removed. */
 export class History extends EventTarget {
   /** Newest first, of the present key only.
    * @type {readonly Entry[]} */
@@ -55,7 +55,7 @@ export class History extends EventTarget {
   /** The photos that were opened since the page was loaded.
    * @type {Set<string>} */
   #opened = new Set();
-  #changes = 0; // of what this page keeps
+  #changes = 0; // their number shows whether a reading is out of date
 
   /** @param {Store} store */
   constructor(store) {
@@ -112,7 +112,8 @@ export class History extends EventTarget {
    */
   add(entry) {
     const number = 1 + Math.max(0, ...this.versionsOf(entry.roll).map((version) => version.number));
-    const at = Math.max(entry.at, 1 + (this.entries[0]?.at ?? 0)); // a clock may be set back, and the oldest are forgotten
+    // A clock may be set back: the history would then remove the new version as the oldest one.
+    const at = Math.max(entry.at, 1 + (this.entries[0]?.at ?? 0));
     const added = { ...entry, at, number, owner: this.#owner };
     const entries = [added, ...this.entries.filter(({ id }) => id !== entry.id)];
     this.#save(added);
@@ -180,13 +181,13 @@ export class History extends EventTarget {
   async #readAll() {
     const changes = this.#changes;
     const [versions, rolls] = await Promise.all([this.store.all("versions"), this.store.all("photos")]);
-    if (changes !== this.#changes) return this.#readAll(); // what was read is older than what is shown
+    if (changes !== this.#changes) return this.#readAll(); // a change made them out of date
     const mine = (/** @type {{owner: string}} */ { owner }) => owner === this.#owner;
     this.rolls = new Map(rolls.filter(mine).map((roll) => [roll.id, roll]));
     this.#show(versions.filter(mine).sort((one, other) => other.at - one.at));
   }
 
-  /** Another key is another person, except that the first key of this page belongs to what was opened before it. */
+  /** Another key is another person. But photos opened before the first key of this page belong to that key. */
   async #changeOwner() {
     const before = this.#owner;
     this.#owner = keyId();

@@ -1,4 +1,4 @@
-/** The bytes of photos, masks and results that this browser has seen: they need no server for a while. */
+/** Keeps the bytes of photos, masks and results in the browser, so that the page shows them without the server. */
 
 import { readImage, readPatch, readResult } from "../server/api.js";
 
@@ -9,7 +9,7 @@ import { readImage, readPatch, readResult } from "../server/api.js";
 
 const MOST_BYTES = 300_000_000;
 
-/** Forgets what was used longest ago. */
+/** Forgets the least recently used bytes first. */
 export class Vault {
   /** @type {Map<string, {bytes: number, at: number}>} */
   #sizes = new Map();
@@ -42,7 +42,7 @@ export class Vault {
   }
 
   /**
-   * What a job has changed; nothing if the whole result is to be read. Throws ApiError.
+   * The changed rectangle of a result; nothing if the whole result is needed. Throws ApiError.
    * @param {string} id
    * @returns {Promise<Patch | null>}
    */
@@ -58,7 +58,7 @@ export class Vault {
   }
 
   /**
-   * Whether the browser has what a job has changed, and not the whole result.
+   * Whether the browser has only the changed rectangle of a result.
    * @param {string} id
    */
   async hasOnlyPatch(id) {

@@ -23,7 +23,7 @@ export function keyId() {
 
 /**
  * Ask the user for a key, once for all waiting requests. Returns whether there is a new key to try.
- * @param {string} refused  what the server did not take
+ * @param {string} refused  the key that the server refused
  */
 export async function askForKey(refused) {
   if (key !== refused) return true; // another request has received a new key meanwhile

@@ -19,6 +19,6 @@ export function offerInstallation() {
     button.hidden = true;
     await offer?.prompt?.();
   });
-  const register = () => navigator.serviceWorker.register("service-worker.js").catch(() => {}); // a mere comfort
+  const register = () => navigator.serviceWorker.register("service-worker.js").catch(() => {}); // optional
   setTimeout(() => navigator.onLine && register(), LATER_MS);
 }

@@ -18,7 +18,7 @@ export class Notices {
   }
 
   /**
-   * Show a failure as a sentence. A fault of the page itself is also logged in the console.
+   * The sentence for a failure. A fault of the page itself is also logged in the console.
    * @param {unknown} error
    */
   reason(error) {
@@ -27,7 +27,7 @@ export class Notices {
   }
 
   /**
-   * Show that something went wrong.
+   * Show a failure.
    * @param {string} text
    * @param {Action} [action]
    */
@@ -36,7 +36,7 @@ export class Notices {
   }
 
   /**
-   * Show what has happened, where nothing went wrong.
+   * Show a message that is no failure.
    * @param {string} text
    * @param {Action} [action]
    */

@@ -37,7 +37,7 @@ export class Sheet {
     if (!this.#handle.hasPointerCapture(event.pointerId)) return;
     const up = this.#from - event.clientY;
     if (Math.abs(up) < SWIPE_PX) return;
-    this.#swiped = true; // the click that follows is not a tap
+    this.#swiped = true; // the next click belongs to the swipe and is no tap
     this.set(up > 0);
   }
 }

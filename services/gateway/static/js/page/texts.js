@@ -14,13 +14,13 @@ const isFinger = matchMedia("(pointer: coarse)").matches;
 /** The language on screen. */
 export const language = chooseLanguage();
 
-/** Use another language from now on. The page is loaded again, which loses nothing. */
+/** Use another language from now on. The page reloads without a loss, because the desk keeps the stage. */
 export function switchLanguage() {
   const next = LANGUAGES[(LANGUAGES.indexOf(language) + 1) % LANGUAGES.length];
   try {
     localStorage.setItem(KEY, next);
   } catch {
-    // storage is blocked: the browser's language stands
+    // storage is blocked: the browser's language remains
   }
   location.reload();
 }
@@ -59,7 +59,7 @@ function chooseLanguage() {
   try {
     stored = localStorage.getItem(KEY);
   } catch {
-    // storage is blocked: the browser's language stands
+    // storage is blocked: the browser's language remains
   }
   const wanted = [stored, ...navigator.languages.map((name) => name.slice(0, 2))];
   return wanted.find((name) => name !== null && LANGUAGES.includes(name)) ?? "en";

@@ -1,4 +1,4 @@
-/** The tab's title and, if they are allowed, notifications: for a person who works in another tab meanwhile. */
+/** The tab's title and, if the person allows them, notifications. Both serve people in another tab. */
 
 const TITLE = document.title;
 let lasting = "";
@@ -19,7 +19,7 @@ export function showInTitle(state) {
 }
 
 /**
- * Tell a person who looks elsewhere that an edit has ended.
+ * Notify a person in another tab that an edit has ended.
  * @param {string} text
  */
 export function notify(text) {

@@ -9,9 +9,9 @@ import { Upload } from "../server/upload.js";
 const PREVIEW_PX = 2048; // long side: sharp on large screens, and a 12-megapixel photo needs 13 MB instead of 48
 const THUMB_PX = 112;
 const ON_SERVER = /(hei[cf]|tiff?)$/i; // formats that Chromium cannot show, by type, or by name where the type is empty
-const SEARCHED_PX = 128; // side of the copy in which colours beyond sRGB are looked for
-const BEYOND = 3; // levels of Display P3 that a colour loses in sRGB: less is rounding
-export const BACKGROUND = "#fff"; // of transparent images, as the server has it
+const SEARCHED_PX = 128; // side of the copy in which the page looks for colours beyond sRGB
+const BEYOND = 3; // levels of Display P3 that a colour loses in sRGB; a smaller loss is rounding
+export const BACKGROUND = "#fff"; // behind transparent images, as on the server
 
 /** @typedef {{blob: Blob, x: number, y: number}} Patch  a picture and its place, in pixels of the photo */
 
@@ -40,7 +40,7 @@ export class Photo {
    * @param {Blob} blob
    * @param {string} name
    * @param {string} [sha256]
-   * @param {string | null} [ground]  nothing: what is transparent stays so
+   * @param {string | null} [ground]  without it, transparent parts stay transparent
    */
   static async open(blob, name, sha256, ground = BACKGROUND) {
     const bitmap = await decode(blob).catch((error) => decodeOnServer(blob, name, error));

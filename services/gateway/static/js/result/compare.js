@@ -8,7 +8,7 @@ import { compareLayer } from "../stage/layers.js";
  * @typedef {import("../stage/pane.js").Pane} Pane
  * @typedef {import("../photo/photo.js").Photo} Photo
  * @typedef {import("../marking/tools.js").Touch} Touch
- * @typedef {{preview: CanvasImageSource}} Shown  as large as it need be on the screen
+ * @typedef {{preview: CanvasImageSource}} Shown  as large as the screen needs it
  */
 
 const KEY_STEP = 0.02;
@@ -55,8 +55,8 @@ export class Compare {
   /**
    * @param {Photo} before
    * @param {Shown} after
-   * @param {number} at  where the divider is at first, 0 to 1
-   * @param {string} name  of what is on the right
+   * @param {number} at  the first position of the divider, 0 to 1
+   * @param {string} name  of the picture on the right
    */
   show(before, after, at, name = t("After")) {
     this.#pair = { before, after };

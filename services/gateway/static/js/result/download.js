@@ -1,4 +1,4 @@
-/** The way of a result out of the page: download in a format of choice, the clipboard, and dragging. */
+/** Takes a result out of the page: download in a chosen format, clipboard, and dragging. */
 
 import { byId, create } from "../page/dom.js";
 import { t } from "../page/texts.js";
@@ -34,7 +34,7 @@ export class Download {
     this.#link.addEventListener("dragstart", (event) => this.#drag(event));
     this.#copy.addEventListener("click", () => this.copy());
     this.#format.addEventListener("change", () => keepFormat(this.#format.value));
-    this.#copy.hidden = typeof ClipboardItem === "undefined" || !navigator.clipboard?.write; // over plain HTTP there is none
+    this.#copy.hidden = typeof ClipboardItem === "undefined" || !navigator.clipboard?.write; // no clipboard over plain HTTP
     studio.capabilities.addEventListener("change", () => this.#offer());
   }
 

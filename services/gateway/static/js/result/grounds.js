@@ -22,7 +22,7 @@ export class Grounds {
   #chosen = "none";
   /** @type {{entry: Entry, photo: Photo, extent: number} | null} */
   #shown = null;
-  /** What is on the stage. */
+  /** The picture on the stage. */
   #after = { preview: drawing(1, 1).canvas };
   #colour = create("input", { type: "color", value: "#ffffff", className: "ground-colour", ariaLabel: t("Colour") });
   /** @type {[Ground, string][]} */
@@ -49,7 +49,7 @@ export class Grounds {
   }
 
   /**
-   * Offer the grounds. Returns what to show.
+   * Offer the grounds. Returns the picture to show.
    * @param {Entry} entry
    * @param {Photo} photo
    */

@@ -169,7 +169,7 @@ export async function readImage(sha256, signal) {
 }
 
 /**
- * An image as a format that every browser shows, upright.
+ * An upright image in a format that every browser shows.
  * @param {string} sha256
  */
 export async function readShown(sha256) {
@@ -188,7 +188,7 @@ export async function findMasks(image, prompt, candidates, signal) {
 }
 
 /**
- * The outline of what a click would select. A missing key is an ApiError, because nobody has asked for anything.
+ * The outline of the object that a click would select. A missing key is an ApiError: a dialog would disturb here.
  * @param {string} image
  * @param {[number, number]} point
  * @param {AbortSignal} signal
@@ -273,7 +273,7 @@ export async function readPatch(id) {
 
 /**
  * Open the event stream of a job.
- * @param {string} link  of the job, fresh: where a key is asked for, it is signed for some minutes only
+ * @param {string} link  of the job; if the server requires a key, the link is signed and expires after some minutes
  * @param {string} after  the last event that was seen, or nothing
  */
 export function listen(link, after) {
@@ -283,7 +283,7 @@ export function listen(link, after) {
 }
 
 /**
- * What each task can be done with now. A missing key is an ApiError, because the page works without this answer.
+ * The engines and parameters of each task now. A missing key is an ApiError, because the page works without them.
  * @returns {Promise<Record<Task, TaskCapability>>}
  */
 export async function readCapabilities() {

@@ -20,7 +20,7 @@ import { ApiError, cancelJob, listen, readJob } from "./api.js";
  */
 
 const EVENTS = ["queued", "started", "returned", "progress", "preview", "done", "failed", "cancelled"];
-const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last one repeats
+const WAITS_MS = [0, 500, 1000, 2000, 4000, 8000, 15_000]; // between attempts to connect; the last wait repeats
 const PACED_STEPS = 8; // with fewer steps, a single step can take nearly all the time
 const RECHECK_MS = 40_000; // after this time without data the connection may be dead: check the job
 
@@ -53,7 +53,7 @@ export class Job extends EventTarget {
 
   /**
    * @param {string} id
-   * @param {string} [events]  where they are told, if that has just been learnt
+   * @param {string} [events]  the link to its events, if the server has just sent it
    */
   constructor(id, events = "") {
     super();
@@ -99,7 +99,7 @@ export class Job extends EventTarget {
     source.onerror = () => this.#retryLater();
   }
 
-  /** Use our own back-off instead of the browser's: the browser gives up after an error status without a notice. */
+  /** Use our own back-off: the browser stops without a notice after an error status. */
   #retryLater() {
     this.#source?.close();
     if (this.#left) return;
@@ -164,8 +164,8 @@ export class Job extends EventTarget {
   }
 
   /**
-   * When the job should be done: as the server says, from its own pace where its steps are many and so much alike,
-   * else as was thought before.
+   * The expected end of the job: from the estimate of the server; else from the pace of the steps, if the job has many
+   * similar ones; else the earlier estimate.
    * @param {{eta_ms?: number | null, step?: number | null, total_steps?: number | null, at?: number}} facts
    */
   #end({ eta_ms: left, step, total_steps: total, at }) {
@@ -203,7 +203,7 @@ export class Job extends EventTarget {
 }
 
 /**
- * What the engine does now, or what has happened to the worker.
+ * The message of an event: the present work of the engine, or a fault of the worker.
  * @param {string} name  of the event
  * @param {{message?: string | null, reason?: string, attempt?: number}} facts
  */

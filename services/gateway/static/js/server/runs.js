@@ -43,7 +43,7 @@ export class Runs extends EventTarget {
   }
 
   /**
-   * Start a job of a submission whose images are stored.
+   * Start a job of a submission. The server must have its images.
    * @param {Record<string, unknown>} submission
    * @param {{roll: string, parent: string | null, name: string, thumb: string, quick: boolean}} facts
    */
@@ -79,7 +79,7 @@ export class Runs extends EventTarget {
   /**
    * Follow a job. Above the limit the job that was used least recently is paused until `resume`.
    * @param {string} id
-   * @param {string} [events]  where they are told, if that has just been learnt
+   * @param {string} [events]  the link to its events, if the server has just sent it
    */
   follow(id, events) {
     const job = this.#jobs.get(id) ?? this.#begin(id, events);

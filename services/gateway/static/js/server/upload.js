@@ -5,14 +5,14 @@ import { ApiError, hasImage, storeImage } from "./api.js";
 
 const SENT = "artmancer.sent";
 const SENT_KEPT = 300;
-const WAITS_MS = [1000, 2000, 4000, 8000, 15_000, 0]; // until a photo is sent once more, after the connection was lost
+const WAITS_MS = [1000, 2000, 4000, 8000, 15_000, 0]; // before the next attempt, after the connection was lost
 
 /** One image or mask to upload. Fires `progress` while it is sent. */
 export class Upload extends EventTarget {
   /** How much of it is sent, 0 to 1.
    * @type {number | null} */
   share = null;
-  /** The connection was lost in the middle, and is awaited. */
+  /** The connection was lost in the middle, and the upload waits for it. */
   isWaiting = false;
   #hasBegun = false;
   /** @type {AbortController | null} */
@@ -64,7 +64,7 @@ export class Upload extends EventTarget {
     return this.#sent;
   }
 
-  /** Stop sending. Whoever waits for it gets an ApiError with the code "stopped". */
+  /** Stop sending. Callers that wait for `send` get an ApiError with the code "stopped". */
   stop() {
     this.#sending?.abort();
   }
@@ -87,7 +87,7 @@ export class Upload extends EventTarget {
   async #send() {
     const blob = await this.blob();
     const sha256 = await digest(blob);
-    // Look only for what was sent before: a look for a new image would be an error in the browser's console.
+    // Ask the server only for images that were sent before: a missing image logs an error in the browser's console.
     if (sha256 && readSent().includes(sha256) && (await hasImage(sha256))) return sha256;
     const { signal } = (this.#sending = new AbortController());
     this.#hasBegun = false;
@@ -114,7 +114,7 @@ export class Upload extends EventTarget {
     try {
       return await storeImage(blob, (share) => this.#reportShare(share), signal);
     } catch (error) {
-      // Once a part was sent: a server that was never there is told at once.
+      // Wait only if a part was sent. If the server never answered, fail at once.
       const isLost = error instanceof ApiError && error.code === "offline" && this.#hasBegun;
       if (!isLost || !wait) throw error;
       this.isWaiting = true;
@@ -150,7 +150,7 @@ export async function withStored(uploads, use) {
 }
 
 /**
- * The names of uploads. One after the other: where the photo waits for the connection, a mask would give up.
+ * The names of uploads. Send them one after the other: while the photo waits for the connection, a mask would fail.
  * @param {Upload[]} uploads
  */
 async function sendAll(uploads) {

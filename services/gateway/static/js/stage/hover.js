@@ -8,10 +8,10 @@ import { strokeVisibly } from "./layers.js";
  * @typedef {import("./view.js").View} View
  */
 
-const PAUSE_MS = 60; // of the mouse: the server works on the newest request only
+const PAUSE_MS = 60; // without a move of the mouse: the server works on the newest request only
 const REST_MS = 30_000; // after a failure, for example of a server without outlines
 
-/** Only for the click tool, outside of what is marked. */
+/** Works only with the click tool, and only outside the marked area. */
 export class HoverOutline {
   /** @type {[number, number][][]} */
   #polygons = [];
@@ -81,7 +81,7 @@ export class HoverOutline {
       this.#polygons = outline;
       this.pane.repaint();
     } catch {
-      if (asking !== this.#asking) return; // another one was asked for, or none is wanted
+      if (asking !== this.#asking) return; // a newer request runs, or the page needs no outline
       this.#restsUntil = performance.now() + REST_MS;
       this.clear();
     }

@@ -50,7 +50,7 @@ export class Pane extends EventTarget {
   busy = false;
   /** @type {CanvasImageSource | null} shown instead of the photo's own pixels */
   live = null;
-  /** Whether a click at a point is used by somebody else.
+  /** Whether other code has used a click at this point.
    * @type {(point: Point) => boolean} */
   isTakenBy = () => false;
   /** Shown and used instead of photo, mask and tools.

@@ -2,7 +2,7 @@
 
 import { View } from "./view.js";
 
-const PULSE_MS = 50; // between frames of a slow animation: the processor is the edit's
+const PULSE_MS = 50; // between frames of a slow animation: the edit needs the processor
 const MAX_DENSITY = 2; // a higher density is not visible and costs memory
 
 /** @typedef {(context: CanvasRenderingContext2D, view: View) => void} Layer  paints in CSS pixels of the stage */
