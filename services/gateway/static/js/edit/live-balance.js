@@ -161,8 +161,8 @@ async function withoutGround({ isTransparent, name, preview, upload }) {
 }
 
 /**
- * The colours that the numbers in the photo's file mean, because the engine multiplies those. Of Display P3 and sRGB
- * the nearer ones.
+ * The colour space of the numbers in the photo's file, because the engine multiplies these numbers. It is the nearer
+ * one of Display P3 and sRGB.
  * @param {Photo} photo
  * @returns {Promise<Colours>}
  */

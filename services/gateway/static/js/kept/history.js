@@ -11,7 +11,7 @@ import { access, keyId } from "../page/access.js";
  *   waits?: boolean}} Roll  a photo as it was opened; `sha256` is empty until it is known; `waits`: it is in the strip also
  *   before its first edit
  * @typedef {object} Entry  a version of a photo: one edit
- * @property {string} id  of its job; of its own for a cut-out, which is none
+ * @property {string} id  the id of its job; a cut-out has no job and gets a random id
  * @property {string} roll  of which photo
  * @property {string | null} parent  the version that was edited; nothing: the photo as it was opened
  * @property {number} number  1 for the first version of the photo

@@ -140,7 +140,7 @@ function render(context, state, found, scale, paint) {
   const image = context.getImageData(0, 0, width, height);
   grow(image, radius);
   context.putImageData(image, 0, 0);
-  colour(context, paint); // pixels that were empty have none yet
+  colour(context, paint); // new pixels have no colour yet
 }
 
 /**
@@ -160,7 +160,7 @@ function draw(context, mark, scale, paint) {
   const [first, ...rest] = mark.points;
   context.beginPath();
   if (rest.every(([x, y]) => x === first[0] && y === first[1])) {
-    // A browser strokes no line without length.
+    // A browser does not draw a line without length.
     context.arc(first[0] * scale, first[1] * scale, mark.radius * scale, 0, 2 * Math.PI);
     context.fill();
     return;

@@ -15,9 +15,9 @@ export const BACKGROUND = "#fff"; // behind transparent images, as on the server
 
 /** @typedef {{blob: Blob, x: number, y: number}} Patch  a picture and its place, in pixels of the photo */
 
-/** Not for masks: those have no colours and no bytes of their own. */
+/** Not for masks, because a mask has no colours and no bytes of its own. */
 export class Photo {
-  /** Whether the preview shows a ground that the photo has not. */
+  /** Whether the preview shows a ground that the photo does not have. */
   isTransparent = false;
 
   /**
@@ -132,19 +132,19 @@ function drawScaled(bitmap, width, height, ground, colorSpace) {
 }
 
 /**
- * Whether a picture has colours that sRGB has not, and whether it has transparent parts. Colours that sRGB has stay
- * there, where they are exact.
+ * Whether a picture has colours outside sRGB, and whether it has transparent parts. A picture without such colours stays
+ * in sRGB, because its colours are exact there.
  * @param {ImageBitmap} bitmap
  * @returns {{colorSpace: PredefinedColorSpace, isTransparent: boolean}}
  */
 function factsOf(bitmap) {
   const [whole, cut] = /** @type {PredefinedColorSpace[]} */ (["display-p3", "srgb"]).map((colorSpace) => {
     const context = drawing(SEARCHED_PX, SEARCHED_PX, { colorSpace, willReadFrequently: true });
-    context.imageSmoothingEnabled = false; // a mean of two colours differs between the two
+    context.imageSmoothingEnabled = false; // a mean of two colours depends on the colour space
     context.drawImage(bitmap, 0, 0, SEARCHED_PX, SEARCHED_PX);
     return context.getImageData(0, 0, SEARCHED_PX, SEARCHED_PX, { colorSpace: "display-p3" }).data;
   });
-  const isOpaque = (/** @type {number} */ at) => whole[at | 3] === 255; // the numbers of the others are not exact
+  const isOpaque = (/** @type {number} */ at) => whole[at | 3] === 255; // transparent pixels have inexact numbers
   const isWide = whole.some((level, at) => Math.abs(level - cut[at]) > BEYOND && isOpaque(at));
   const isTransparent = !whole.every((_, at) => isOpaque(at));
   return { colorSpace: isWide ? "display-p3" : "srgb", isTransparent };

@@ -31,7 +31,7 @@ export function pictureLayer(picture, isLive = () => false) {
     const isSame = !isLive() && now.every((value, index) => value === last[index]);
     last = now;
     if (!isSame) {
-      copy = null; // a view that moves would need another one for each frame
+      copy = null; // a moving view would need a new copy for each frame
       paintPicture(context, view, source);
       return;
     }

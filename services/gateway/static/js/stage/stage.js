@@ -20,7 +20,7 @@ export class Stage extends EventTarget {
   constructor(canvas) {
     super();
     this.canvas = canvas;
-    // Wider than the screen it would cost accuracy.
+    // A colour space wider than that of the screen would cost accuracy.
     const context = canvas.getContext("2d", { colorSpace: matchMedia("(color-gamut: p3)").matches ? "display-p3" : "srgb" });
     if (!context) throw new Error("This browser cannot draw.");
     this.context = context;
