@@ -75,10 +75,9 @@ class Bus(Connection):
     ) -> int:
         """Store a message and return its sequence after the broker's acknowledgement.
 
-        `msg_id` makes retries idempotent within the stream's duplicate window. `expect_last` is the sequence of the
-        newest message on the subject, or on `expect_on`, that the broker must find; 0 means no message. With
-        `verify_in`, the stream, a duplicate of a deleted message is stored. Raises WrongLastSequence, StreamFull,
-        TooLarge, BrokerUnavailable.
+        `msg_id` makes retries idempotent within the stream's duplicate window. `expect_last` is the required sequence
+        of the newest message on the subject, or on `expect_on`; 0 means no message. With `verify_in`, the stream, a
+        duplicate of a deleted message is stored. Raises WrongLastSequence, StreamFull, TooLarge, BrokerUnavailable.
         """
         body = message if isinstance(message, bytes) else message.model_dump_json(exclude_none=True).encode()
         sent = {**(headers or {}), **({} if msg_id is None else {"Nats-Msg-Id": msg_id})}

@@ -74,7 +74,7 @@ class HealingClient(Client):
             del self._asked[token]
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # Puts each reply into a queue, from which a task takes it: a quarter of the CPU time of a request.
+        # Puts each reply into a queue, and a task takes it from there: a quarter of the CPU time of a request.
         if not self._replies or not subject.startswith(self._replies):
             await super()._process_msg(sid, subject, reply, data, headers)
             return
@@ -134,7 +134,7 @@ class HealingClient(Client):
                 self._sends_soon = True
                 asyncio.get_running_loop().call_soon(self._send_pending)
             return None
-        # Swallows a cancellation by a timeout; the request then waits for its reply without a limit.
+        # Ignores a cancellation by a timeout; the request then waits for its reply without a limit.
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
         flushed = await super()._flush_pending(force_flush)
@@ -165,7 +165,7 @@ class HealingClient(Client):
         await super()._attempt_reconnect()
 
     async def _connect_to_server(self, s: Srv) -> None:
-        # Leaks the socket of a broker that refused the client, and the tasks of one that fell silent.
+        # Leaks the socket if the broker refused the client, and the tasks if the broker stopped responding.
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None:
                 task.cancel()
@@ -173,7 +173,7 @@ class HealingClient(Client):
         await super()._connect_to_server(s)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:  # noqa: FBT001, FBT002
-        # Adds the servers of a cluster and never removes one: it would try each former pod for two seconds.
+        # Adds the servers of a cluster and never removes one: the client would try each deleted pod for two seconds.
         if listed := info.get("connect_urls"):
             self._server_pool = [
                 each

@@ -1,7 +1,7 @@
-"""The meaning of a picture's values: which profile fits them, and how they move from one colour space to another.
+"""Describes what an image's values mean: finds the profile that fits them, and converts them between colour spaces.
 
-Pixels stay in the space of their file wherever an RGB result can state that space. Grey and CMYK pictures with a
-profile of their own cannot, so they are converted to sRGB: perceptual, with black point compensation, as browsers do.
+Pixels stay in the colour space of their file if an RGB result can state that space. Grey and CMYK images with a profile
+are converted to sRGB: perceptual, with black point compensation, as browsers do.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SRGB = Colour()
 
 
 def fit(mode: str, colour: Colour) -> Colour:
-    """Return the meaning of the RGB values that a picture of this mode becomes. A profile that does not fit is dropped.
+    """Return the meaning of the RGB values of an image of this mode. A profile that does not fit is dropped.
 
     `mode` is Pillow's. A grey or CMYK picture with a profile becomes sRGB: see `converter`.
     """
@@ -95,7 +95,7 @@ def converter(mode: str, colour: Colour) -> Callable[[Image.Image], Image.Image]
 
 
 def to_srgb(pixels: Pixels, colour: Colour) -> Pixels:
-    """Return (h, w, 3) values of this meaning as sRGB: for engines that were made for it."""
+    """Return (h, w, 3) values of this meaning as sRGB, for engines that need sRGB."""
     return to_space(pixels, colour, SRGB)
 
 
@@ -172,7 +172,7 @@ def _coded_profile(primaries: int, transfer: int) -> bytes | None:
 
 @lru_cache(32)
 def _measured_profile(gamma: bytes, chromaticities: bytes | None) -> bytes | None:
-    """Return the profile of the chunks gAMA and cHRM; None if they make no sense."""
+    """Return the profile of the chunks gAMA and cHRM; None if they are invalid."""
     (exponent,) = struct.unpack(">I", gamma)
     numbers = (0,) * 8 if chromaticities is None else struct.unpack(">8I", chromaticities)
     white, *points = ((x / _UNIT, y / _UNIT) for x, y in zip(numbers[::2], numbers[1::2], strict=True))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from shared.image_codec import Rgb
 
 SMALL_SIDE_PX = 384
-"""The long side of the copy that a colour cast is estimated from; more pixels do not improve the estimate."""
-_CLIPPING_FROM = 0.8  # in linear light: from here to 1 a channel is more and more likely clipped
-_BAND_ROWS = 32  # of a photo of 48 megapixels 150 ms of processor time; with 256 rows, which leave the cache, 185
+"""The long side of the copy for the estimate of a colour cast; more pixels do not improve the estimate."""
+_CLIPPING_FROM = 0.8  # in linear light: from here to 1 the probability rises that a channel is clipped
+_BAND_ROWS = 32  # 150 ms of CPU time for a photo of 48 megapixels; 256 rows do not fit in the cache and take 185
 _MOST_THREADS = 4  # OpenCV and numpy release the interpreter lock
 _CODES = np.arange(256) / 255
 # IEC 61966-2-1
@@ -46,8 +46,8 @@ def shrink(image: Rgb) -> Rgb:
 def apply_table(image: Rgb, table: Rgb) -> Rgb:
     """Return the image in the colours of a table of shape (256, 3); white stays white.
 
-    A clipped channel was at least as bright as its value. Without the highlights restored, its gain would turn them
-    mint or pink.
+    A clipped channel was at least as bright as its value. So highlights are restored first; otherwise the gain would
+    turn them mint or pink.
     """
     balanced, tops = np.empty_like(image), range(0, len(image), _BAND_ROWS)
     apply_band = partial(_apply_in_band, image, table, balanced)

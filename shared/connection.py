@@ -1,4 +1,4 @@
-"""A connection to the broker that reconnects by itself: requests, unstored messages, and errors of our own tree."""
+"""A connection to the broker that reconnects by itself. Sends requests and unstored messages; raises our errors."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.25,  # type: ignore[arg-type]  # seconds; the annotation says int
         ping_interval=10,
-        flusher_queue_size=0,  # no limit: with one, the ping that detects a hung broker would itself wait
+        flusher_queue_size=0,  # no limit: with a limit, the ping that detects a hung broker would wait, too
         **_authentication(settings),
     )
     was_accepted = True
@@ -207,7 +207,7 @@ async def connect(connection: Connection, settings: NatsSettings, name: str) -> 
 
 
 def _log_error(refusal: str | None, reason: str, logged: set[str], *, once: bool) -> None:
-    """Log the refusal or else the reason, unless it is in `logged`; with `once`, add it there."""
+    """Log the refusal, or else the reason, unless it is in `logged`; with `once`, add it to `logged`."""
     text = refusal or reason
     if text not in logged:
         if refusal is None:
@@ -223,7 +223,7 @@ def _authentication(settings: NatsSettings) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if settings.tls:
         options["tls"] = _tls_context(settings.ca_file)
-        options["tls_handshake_first"] = True  # or an attacker between us could claim that the broker has no TLS
+        options["tls_handshake_first"] = True  # otherwise an attacker could claim that the broker has no TLS
     if settings.nkey_file is not None:
         options["nkeys_seed_str"] = _read_seed(settings.nkey_file)
     return options
@@ -279,7 +279,7 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
 
 def _reason(error: Exception, settings: NatsSettings) -> str:
     text = str(error)
-    # A broker that waits for a TLS handshake sends no greeting, and closes the connection about when we do.
+    # A broker that waits for a TLS handshake sends no greeting, and closes the connection when we do.
     if "empty response" in text or (isinstance(error, TimeoutError) and not text):
         hint = "" if settings.tls else "; if it requires TLS, start NATS_URL with tls://"
         return f"The broker does not respond{hint}"

@@ -1,4 +1,7 @@
-"""The time that a caller waits for its reply. It travels as the time that is left: two hosts' clocks need not agree."""
+"""The time that a caller waits for its reply.
+
+Requests carry the remaining time, so two hosts' clocks need not agree.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def headers_for(timeout_s: float) -> dict[str, str]:
 def receive(subject: str, headers: Mapping[str, str] | None, clocks: Clocks) -> Deadline:
     """Return the deadline of a request that has just arrived. Raises BadMessage.
 
-    The time on its way is not counted: it is short, and no clock of this host measures it.
+    The transport time is not counted: it is short, and no clock of this host measures it.
     """
     sent = headers or {}
     try:

@@ -1,4 +1,4 @@
-"""Create the declared streams and consumers on the broker, wait for them, and find those kept less safely.
+"""Create the declared streams and consumers on the broker, wait for them, and find those that are less safe.
 
 `declare_streams` adds and updates; it never deletes, and it raises ConfigError on a stream whose storage or retention
 cannot be changed to the declared one. Only the job manager may run it; all other services call `wait_until_declared`.
@@ -61,7 +61,7 @@ _COUNTED = {JOB_LOG, JOB_EV}  # records contain their sequences
 
 
 async def declare_streams(bus: Bus, settings: StreamSettings, *, force: bool = False) -> None:
-    """Create or update all streams and consumers. With `force`, delete what cannot be changed, with its messages.
+    """Create or update all streams and consumers. With `force`, delete unchangeable ones with their messages.
 
     Raises BrokerUnavailable, or ConfigError if the broker cannot.
     """
@@ -79,7 +79,7 @@ async def declare_streams(bus: Bus, settings: StreamSettings, *, force: bool = F
 
 @contextmanager
 def _name_refused(what: str) -> Iterator[None]:
-    """Raise BrokerUnavailable with the broker's own words from its error."""
+    """Raise BrokerUnavailable with the description from the broker's error."""
     with translate_errors():
         try:
             yield
@@ -140,8 +140,8 @@ class _Declaration:
             if differences(wanted, live):
                 await self._jetstream.update_stream(wanted)
         elif name in _COUNTED and await self._find(JOBS) is not None:
-            # Records and open event streams have sequences of the stream that is gone; the new one must not repeat
-            # them. Its events would be taken for old ones, and a job would get another job's submission.
+            # Records and open event streams contain sequences of the deleted stream. The new stream must not repeat
+            # them: readers would skip its events as old ones, and a job would get another job's submission.
             await self._jetstream.add_stream(replace(wanted, first_seq=time.time_ns() // 1000))
         else:
             await self._jetstream.add_stream(wanted)
@@ -168,7 +168,7 @@ class _Declaration:
         return None
 
     async def ensure_consumer(self, stream: str, wanted: ConsumerConfig) -> None:
-        """Create or update one consumer; replace one that the broker cannot change, where that is safe."""
+        """Create or update one consumer; replace one that the broker cannot change, if that is safe."""
         name = str(wanted.durable_name)
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -179,15 +179,15 @@ class _Declaration:
             reason = error.description or ""
         else:
             return
-        # A deletion removes the folder last, so it can remove that of a consumer which was just created again. The
-        # broker then answers each update with this error.
+        # A deletion removes the folder last. If the consumer was created again meanwhile, it loses its folder, and the
+        # broker answers each update with this error.
         if _FOLDER_IS_GONE not in reason and not self._forced and await self._is_at_work(stream, name):
             raise ConfigError(
                 f"The consumer {name} of the stream {stream} is not as declared ({reason}), and workers run jobs that "
                 f"it delivered; stop the workers, then {self._delete_by(f'nats consumer rm {stream} {name} -f')}."
             )
         log.warning("streams.consumer-replaced", extra={"stream": stream, "consumer": name, "reason": reason})
-        # The streams keep their messages, and a new consumer delivers all of them: every reader skips what is settled.
+        # The streams keep their messages. A new consumer delivers all of them, and every reader skips settled ones.
         async with asyncio.timeout(_ANSWER_S):
             await self._jetstream.delete_consumer(stream, name)
             await self._jetstream.add_consumer(stream, config=wanted)

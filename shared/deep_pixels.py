@@ -1,4 +1,4 @@
-"""Pixels with 16 bits a channel: which files keep them, how they are read, and how they become 8 bits.
+"""Reads files with 16 bits per channel and reduces them to 8 bits.
 
 Pillow reads 16-bit colours as 8 bits and ignores a colour key among them, so OpenCV reads these files. All engines work
 on 8 bits; the result of an edit has the photo's 16 bits wherever nothing was painted.
@@ -109,7 +109,7 @@ def read(source: Source) -> Deep | None:
 
 
 def to_eight_bits(deep: Deep) -> NDArray[np.uint8]:
-    """Return the pixels with 8 bits, rounded down: of grey those of its 65,536 steps, of colours the upper byte."""
+    """Return the pixels with 8 bits, rounded down: grey from its 65,536 steps, colours by their upper byte."""
     import numpy as np  # noqa: PLC0415
 
     shallow = np.empty(deep.shape, np.uint8)
@@ -119,9 +119,9 @@ def to_eight_bits(deep: Deep) -> NDArray[np.uint8]:
 
 
 def take_key(image: Image.Image, source: Source) -> list[int] | None:
-    """Take the colour key away from a PNG with 16 bits, which Pillow would compare with 8 bits, without numpy.
+    """Remove the colour key from a PNG with 16 bits: Pillow would compare it with 8 bits. Works without numpy.
 
-    Return the 8-bit level of each value of grey, in which the key is black; None for colours, which count as opaque.
+    Return the 8-bit level of each value of grey, with the key as black; None for colours, which count as opaque.
     """
     if source.format != "PNG" or not is_deep(source):
         return None
@@ -136,8 +136,8 @@ def take_key(image: Image.Image, source: Source) -> list[int] | None:
 def curves_of(table: NDArray[np.uint8]) -> Deep:
     """Return the curves (3, 65536) for 16 bits of a table (256, 3).
 
-    Each runs through the middles of the table's steps, so that it has no steps itself: it differs from the table by
-    less than one level, and keeps the values that the table keeps.
+    Each curve runs through the middles of the table's steps, so it is smooth. It differs from the table by less than
+    one level, and keeps each value that the table keeps.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -150,9 +150,9 @@ def curves_of(table: NDArray[np.uint8]) -> Deep:
 
 
 def to_levels(image: Image.Image, source: Source) -> Image.Image:
-    """Return grey of 32 bits as grey of 8: fractions from 0 to 1 by that range, all others by their own.
+    """Return grey of 32 bits as grey of 8: scale fractions from 0 to 1 by that range, all others by their own range.
 
-    All other pictures are returned as they are, but those of 16 bits where 0 is white. Raises BadImage.
+    All other images are returned unchanged, except those of 16 bits with 0 as white. Raises BadImage.
     """
     negative = _is_negative(source)
     if image.mode not in _NUMBERS and not negative:
@@ -177,7 +177,7 @@ def check_numbers(image: Image.Image) -> None:
 
     for top in range(0, image.height, _BAND_ROWS):
         band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
-        if not np.isfinite(np.asarray(band)).all():  # Pillow's range leaves out what is no number
+        if not np.isfinite(np.asarray(band)).all():  # Pillow's range ignores values that are not finite
             raise BadImage("The image has values that are not finite numbers; save it with 8 or 16 bits a channel.")
 
 
@@ -193,7 +193,7 @@ def to_result(
     import numpy as np  # noqa: PLC0415
 
     if source.format == "TIFF" and upright.mode == "RGB" and deep.shape[2:] == (_WITH_ALPHA,):
-        deep = np.ascontiguousarray(deep[..., :3])  # the fourth channel means nothing
+        deep = np.ascontiguousarray(deep[..., :3])  # the fourth channel has no meaning
     if source.format == "TIFF" and not _is_equal(upright, deep):
         return None
     if deep.ndim == 2:  # noqa: PLR2004 (grey)
@@ -221,12 +221,12 @@ def _is_equal(upright: Image.Image, deep: Deep) -> bool:
 
 
 def _is_negative(source: Source) -> bool:
-    """Return whether 0 is white in a TIFF of more than 8 bits, which Pillow and OpenCV read as it is stored."""
+    """Return whether 0 is white in a TIFF of more than 8 bits: Pillow and OpenCV do not invert these."""
     return source.format == "TIFF" and source.image.mode in _GREY_MODES and _tag(source, _PHOTOMETRIC_TAG, 1) == 0
 
 
 def _without_sign(image: Image.Image, source: Source) -> Image.Image:
-    """Return whole numbers from 2^31 on, which Pillow reads as negative ones, as fractions."""
+    """Return whole numbers as fractions; Pillow reads those from 2^31 on as negative numbers."""
     if image.mode != "I" or source.format != "TIFF" or not _is_unsigned(source) or image.getextrema()[0] >= 0:  # type: ignore[operator]  # one channel
         return image
     import numpy as np  # noqa: PLC0415
@@ -245,7 +245,7 @@ def _is_unsigned(source: Source) -> bool:
 
 
 def _on_canvas(deep: Deep, source: Source) -> Deep:
-    """Return the first frame of an animation at its place on a transparent canvas, and all else as it is."""
+    """Return the first frame of an animation at its place on a transparent canvas; return other images unchanged."""
     import numpy as np  # noqa: PLC0415
 
     if source.frame is None:

@@ -1,4 +1,4 @@
-"""Messages that are pulled from a consumer and must be settled: one at a time, or as a stream of batches."""
+"""Pulls messages from a consumer, one at a time or as a stream of batches. Each message must be settled."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Delivery:
     async def hand_back(self, deadline_s: float) -> None:
         """Return the message and wait for the broker's confirmation, also over its restart.
 
-        Without the confirmation the message could wait for its lease. Raises BrokerUnavailable after the deadline.
+        If the broker loses the reply, the message waits until its lease ends. Raises BrokerUnavailable after the
+        deadline.
         """
         with translate_errors():
             async with asyncio.timeout(deadline_s):
@@ -78,7 +79,7 @@ class Delivery:
 
     async def _is_handed_back(self) -> bool:
         client = self._msg._client  # noqa: SLF001
-        if not client.is_connected:  # the client would send it after its reconnect, perhaps to end a later delivery
+        if not client.is_connected:  # the client would send it after its reconnect, and could end a later delivery
             return False
         with contextlib.suppress(TimeoutError, nats.errors.Error, ConnectionError):
             async with asyncio.timeout(_CONFIRM_S):
@@ -115,7 +116,7 @@ class Puller:
     async def pull(self, stream: str, consumer: str, *, wait_s: float = 0.0) -> Delivery | None:
         """Pull one message if there is one within `wait_s`.
 
-        A consumer can deliver a message only a moment after it is stored, so wait for a message that must exist.
+        A consumer delivers a message a moment after it is stored, so set `wait_s` for a message that must exist.
         Raises BrokerUnavailable, also when the consumer does not exist.
         """
         if not self._clean:  # a late reply to the last pull must not count as a reply to this one
@@ -141,7 +142,7 @@ async def consume(
 ) -> AsyncGenerator[list[Delivery], None]:
     """Yield batches of messages without end, also after reconnects; a batch ends `linger_s` after its first message.
 
-    A pull never ends by itself when its server dies. So it requests heartbeats, and is repeated when three are missing.
+    A pull does not end when its server dies. So it requests heartbeats, and is repeated after three missing ones.
     Raises BrokerUnavailable when the consumer no longer exists.
     """
     request = {"batch": batch, "expires": int(_PULL_S * 1e9), "idle_heartbeat": int(_HEARTBEAT_S * 1e9)}
@@ -168,7 +169,8 @@ async def consume(
 async def redeliver_unsettled(bus: Bus, stream: str, consumer: str) -> None:
     """Deliver all unsettled messages again at once. Raises BrokerUnavailable.
 
-    The single reader of a consumer calls it at its start; otherwise its predecessor's messages wait for their leases.
+    The single reader of a consumer calls it at its start; otherwise the messages of its predecessor wait until their
+    leases end.
     """
     await _reset(bus, stream, consumer)
 

@@ -1,8 +1,8 @@
-"""What was made from images, in the bucket `cache`: masks, cut-outs, renditions, features.
+"""Data derived from images, in the bucket `cache`: masks, cut-outs, renditions, features.
 
-It is deleted with its sources, and no list has to be kept: an object that was derived from an image is named
-`<sha256>/…`, so its entry lies below that of the image (`shared/object_buckets.py`). An image that was made has an
-empty object below each source, which names it.
+It is deleted with its sources. No list is needed: an object derived from an image is named `<sha256>/…`, so its entry
+lies below the entry of the image (`shared/object_buckets.py`). A derived image has an empty object below each source;
+the metadata of that object name the image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _IMAGE = "image"
 
 
 class Derived:
-    """Stores images that were made from others, and deletes them with those. All methods raise BrokerUnavailable."""
+    """Stores images derived from others, and deletes them with their sources. All methods raise BrokerUnavailable."""
 
     def __init__(self, bus: Bus, images: ImageStore) -> None:
         self._objects = ObjectBuckets(bus)
@@ -33,7 +33,7 @@ class Derived:
     async def put(self, data: bytes, ref: ImageRef | None, *sources: Source) -> ImageRef:
         """Store an image in `cache`. Raises ImageNotFound if a source was deleted meanwhile, and as ImageStore.put."""
         sha256 = await digest(data)
-        # These go first, and the sources are looked for last: a deletion meanwhile finds the one, or is found.
+        # Write these first and check the sources last: then a deletion meanwhile finds these, or the check finds it.
         for _, source in sources:
             await self._objects.write(_BUCKET, f"{source}/{sha256}", b"", await digest(b""), {_IMAGE: sha256})
         stored = await self._images.put(_BUCKET, data, ref)
@@ -43,7 +43,7 @@ class Derived:
         return stored
 
     async def drop_if_gone(self, *sources: Source) -> None:
-        """Delete what was made from a source that was deleted meanwhile; raise ImageNotFound then."""
+        """If a source was deleted meanwhile, delete its derived data and raise ImageNotFound."""
         for bucket, sha256 in sources:
             if not await self._is_stored(bucket, sha256):
                 await self.remove(sha256)
@@ -55,9 +55,9 @@ class Derived:
         return entry is not None and await self._objects.count_chunks(_BUCKET, entry) == entry.chunks
 
     async def remove(self, sha256: str) -> None:
-        """Delete all that was made from an image, and a copy of the image itself in `cache`.
+        """Delete all data derived from an image, and a copy of the image itself in `cache`.
 
-        Call it after the image is deleted. An owner of an equal image loses no more than time.
+        Call it after the image is deleted. The owner of an equal image loses only time: the data is computed again.
         """
         for entry in await self._objects.remove_below(_BUCKET, sha256):
             if made := (entry.metadata or {}).get(_IMAGE):

@@ -71,7 +71,7 @@ def check_structure(data: bytes) -> None:
         try:
             count(data)
         except (struct.error, IndexError):
-            return  # cut short: the decoder's error says so
+            return  # cut short: the decoder reports it
 
 
 def _find_counter(data: bytes) -> Callable[[bytes], None] | None:

@@ -1,4 +1,4 @@
-"""The formats of image files and their limits, for processes that read image files and for those that only name them.
+"""The formats of image files and their limits, for processes that read image files or only name formats.
 
 It imports no image library.
 """

@@ -47,7 +47,10 @@ def _count_frames(source: Source, data: bytes) -> int:
 
 
 def _seek_to_the_end(source: Source) -> int:
-    """Return the number of readable frames. It opens the file again: what is broken later must not cost the first."""
+    """Return the number of readable frames.
+
+    It opens the file again: a broken later frame must not make the first one unreadable.
+    """
     count = 1
     try:
         with Image.open(io.BytesIO(source.pixels), formats=(source.format,)) as image:

@@ -1,4 +1,4 @@
-"""The one reader of image files: it decides format, size, orientation, colour and completeness, before any pixel.
+"""The only reader of image files: it finds format, size, orientation, colour and completeness before any decoding.
 
 The gateway's answer to an upload and every decoder use it, so that they never disagree. Orientation, frames and broken
 metadata are read as browsers read them (docs/pictures.md); a test compares them with Chromium, file by file.
@@ -106,7 +106,7 @@ def open_source(data: bytes) -> Iterator[Source]:
         _check_size(*source.size)
         if file.format in {"AVIF", "HEIF"}:
             check_sizes(data, file.format)
-        if not file.ended and file.format != "PNG":  # of a PNG the pixels decide: some lack nothing but the end
+        if not file.ended and file.format != "PNG":  # a PNG may lack only its end, so its pixels decide
             raise BadImage("The image is incomplete.")
         yield source
     except BROKEN as error:

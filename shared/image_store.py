@@ -1,7 +1,7 @@
 """Images by the SHA-256 of their bytes, and derived data by name, in the object buckets of the broker.
 
-Existence means content: an entry without its bytes counts as no image, and the next upload replaces it. What is not in
-`inputs` is read from `results`: an edit begins from an earlier result without a copy (decision 0039).
+Existence means content: an entry without its bytes counts as no image, and the next upload replaces it. An image that
+is missing in `inputs` is read from `results`: an edit of an earlier result needs no copy (decision 0039).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class NatsImageStore:
         self._probe = probe
         self._objects = ObjectBuckets(bus)
         self._verifies = verifies
-        self._verified: LRUCache[str, bool] = LRUCache(_VERIFIED)  # by nuid: copies of which the hash was right
+        self._verified: LRUCache[str, bool] = LRUCache(_VERIFIED)  # nuids of copies whose hash was correct
 
     async def put(self, bucket: Bucket, data: bytes, ref: ImageRef | None = None, *, force: bool = False) -> ImageRef:
         """See ImageStore. With `ref`, the image is not probed: for a caller that has just encoded it."""
@@ -132,8 +132,8 @@ class NatsImageStore:
             may_exist = True  # another writer was first, and its copy serves too
         self._verified[nuid] = True
         if force or before.entry is not None:
-            # Or else forced copies of one image would fill the bucket. Of an image that did not exist the name is a
-            # free one, so that neither the requests nor their time show whether it existed.
+            # Otherwise forced copies of one image would fill the bucket. For a new image delete under an unused name,
+            # so that neither the requests nor their duration reveal whether it existed.
             await self._objects.drop_chunks(bucket, before.entry.nuid if before.entry else nuid + "-")
         return ref
 

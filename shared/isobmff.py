@@ -51,9 +51,9 @@ def is_whole(data: bytes) -> bool:
 
 
 def hide_metadata(data: bytes) -> bytes:
-    """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them, nor fails at it.
+    """Return the file with its EXIF and XMP under an unknown type, so that no decoder reads them or fails on them.
 
-    So are items with a type that is no text: pi-heif 1.4 crashes at them.
+    Items with a type that is no text are hidden, too: pi-heif 1.4 crashes on them.
     """
     hidden = bytearray(data)
     for _, kind, at in items_of(data):

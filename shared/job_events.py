@@ -169,7 +169,7 @@ def count_used_attempts(attempts: list[Attempt]) -> int:
 
 
 def ended_unreported(attempts: list[Attempt]) -> bool:
-    """Return whether the worker of the last attempt was lost, and no event says so."""
+    """Return whether the worker of the last attempt was lost without an event about the loss."""
     return bool(attempts) and attempts[-1].outcome == VANISHED and attempts[-1].ended_at is None
 
 

@@ -35,7 +35,7 @@ _END = b"\xff\xd9"
 # to bottom, 1 from left to right, -1 both.
 _TRANSPOSED = frozenset({5, 6, 7, 8})
 _FLIPPED = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
-# Read as image data in place of what is missing: never the zeros that a decoder fills in itself.
+# Read as image data in place of missing data; it differs from the zeros that a decoder fills in.
 _FILLER = bytes(1 + number * 37 % 251 for number in range(64 * 1024))
 
 # Behind the file: a segment has at most 65,535 bytes, so the decoder finds an end behind any length. Without

@@ -32,7 +32,7 @@ def main(name: str, settings_type: type[S], run: Callable[[S, asyncio.Event], Aw
     """Run one service until SIGINT or SIGTERM, then exit.
 
     The exit code is 0 after a stop, 78 for a wrong setting, 70 if a task or an engine hangs, and 1 after a crash. A
-    thread that still computes after a stop is left behind: no caller waits for it, and none can end it.
+    thread that still computes after a stop is abandoned: no caller waits for it, and Python cannot end it.
 
     `run` gets the settings and an event that is set when the service should stop; it returns when it has drained.
     """
@@ -131,7 +131,7 @@ def _leave_threads(within_s: float) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process without its threads. What is registered for the exit runs: logs and spans are written."""
+    """End the process without its threads. Exit handlers still run, so logs and spans are written."""
     atexit._run_exitfuncs()  # noqa: SLF001 (the interpreter calls it only after all threads have ended)
     os._exit(code)
 

@@ -1,4 +1,4 @@
-"""A budget in bytes: what runs at once in a process together takes no more memory than its container has."""
+"""A budget in bytes: the concurrent work of a process takes no more memory than its container has."""
 
 from __future__ import annotations
 

@@ -500,7 +500,7 @@ class Patch(Message):
 
 
 class AssembleRequest(Message):
-    """Make a result again whose bytes made room: the picture before the edits, under their patches in order."""
+    """Assemble a result whose bytes were evicted: lay the patches in order over the image before the edits."""
 
     type: Literal["img.assemble"] = "img.assemble"
     result: ImageRef  # as the end of its job states it

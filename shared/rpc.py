@@ -125,7 +125,7 @@ def _write(request: Message, timeout_s: float) -> tuple[bytes, dict[str, str]]:
 
 @contextlib.contextmanager
 def _naming(subject: str) -> Iterator[None]:
-    """Raise Unavailable with the name of the service where nobody listens or answers in time."""
+    """Raise Unavailable with the name of the service if no instance runs or answers in time."""
     try:
         yield
     except ArtMancerError as error:

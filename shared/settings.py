@@ -154,7 +154,7 @@ class ServiceSettings(BaseSettings):
 
 
 def find_obsolete(settings: BaseSettings) -> dict[str, str]:
-    """Return the variables that were set and have no effect any more, each with what counts instead.
+    """Return the variables that were set and have no effect any more, each with its replacement.
 
     A setting that is removed or renamed stays as a field with `deprecated`, so that an operator learns of it.
     """

@@ -249,7 +249,7 @@ def result_mark(owner: str, job_id: str, sha256: str) -> str:
 
 
 def result_marks_of_job(owner: str, job_id: str) -> str:
-    """Match the keys of the results of one job; it has more than one if an attempt came too late."""
+    """Match the keys of the results of one job; it has several if a late attempt stored another result."""
     return f"$KV.owned.{token(owner)}.results.{token(job_id)}.*"
 
 

@@ -103,7 +103,7 @@ def webhook_id(endpoint_id: str, kind: str, name: str) -> str:
 
 
 def derive_address_key(secret: bytes, owner: str, key_id: str, endpoint_id: str) -> str:
-    """Return the key with which the sender signs result addresses of one endpoint: it opens nothing of other owners."""
+    """Return the key with which the sender signs result addresses of one endpoint. It cannot sign for other owners."""
     text = f"artmancer-webhook-1\n{owner}\n{key_id}\n{endpoint_id}"
     return hmac.digest(secret, text.encode(), hashlib.sha256).hex()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     Removal = Callable[[str, str], bool]
-    """Returns for the namespace and the name of a property whether it is to go."""
+    """Returns whether to remove the property with this namespace and name."""
 
 LONGEST_BYTES = 65_502
 """The longest packet that is read or written: what one segment of a JPEG holds (ISO 16684-3)."""
@@ -77,7 +77,7 @@ def build_png_text(packet: bytes) -> bytes:
 
 
 def merge(packet: bytes | None, values: Mapping[Property, str], *removals: Removal) -> bytes:
-    """Return the packet without what a removal marks, at any depth, and with these values in place of its own.
+    """Return the packet without the properties that `removal` selects, at any depth, and with these values set.
 
     A packet that is None or unusable gives a new one with the values; b"" if there are none either. Equal inputs give
     equal bytes.
