@@ -63,7 +63,7 @@ def create_app(deps: Deps) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it would see the images
     )
     app.state.deps = deps
-    # The budget of the bodies counts a form, too. On a disk in memory it would cost as much, in a folder that is small.
+    # The budget of the bodies counts a form, too. A disk in memory would cost as much, and its folder is small.
     MultiPartParser.spool_max_size = deps.settings.max_body_bytes
     exception_handlers.install(app)
     # A request is compared with one route after the other, so the frequent ones come first. Not `include_router`: it
@@ -133,7 +133,7 @@ def _note(admission: Admission, stores: Stores, event: JobEvent) -> None:
 
 @asynccontextmanager
 async def open_app(settings: Settings, authenticator: Authenticator | None) -> AsyncIterator[FastAPI]:
-    """Yield the app at once; it connects to the broker as soon as there is one. Raises ConfigError."""
+    """Yield the app at once; it connects to the broker as soon as one responds. Raises ConfigError."""
     report_missing_decoders()
     async with open_bus(settings.nats, NAME, wait=False) as bus, Decoders(settings.reads_at_once) as decoders:
         deps = create_deps(settings, bus, authenticator, decoders)

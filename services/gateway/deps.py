@@ -92,7 +92,7 @@ class Deps:
         return self.bus.up.is_set() and self.declared.is_set()
 
     async def check(self) -> None:
-        """Raise Unavailable if the broker would lose an accepted job, or keep it less safely than declared."""
+        """Raise Unavailable if the broker could lose an accepted job or store it less safely than declared."""
         await self.bus.ping()
         if not self.declared.is_set():  # first, because `weaknesses` would cache missing streams for ten seconds
             raise Unavailable("The streams are missing; start the job manager, which creates them.")

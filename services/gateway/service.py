@@ -66,7 +66,7 @@ async def wait_for_broker(declared: asyncio.Event, stop: asyncio.Event, wait_s: 
 
 
 async def _drain(serving: asyncio.Task[None], feed: Feed, drain_s: float) -> None:
-    """Let the requests end by themselves, then end all that wait for a job."""
+    """Let the requests finish, then end those that wait for a job."""
     await asyncio.wait({serving}, timeout=drain_s)
     feed.close()
     await serving

@@ -34,7 +34,7 @@ class Authenticator:
     signer: Signer
     limits: KeyLimits
     preview_limits: KeyLimits
-    """Of POST /v1/masks/preview, which a pointer sends at every move: they leave the other requests alone."""
+    """The limits of POST /v1/masks/preview, which a pointer sends at every move. Other requests do not count here."""
     refusal_limits: RefusalLimits
 
     async def identify(self, method: str, path: str, query: str, authorization: Sequence[str]) -> tuple[Principal, str]:

@@ -1,4 +1,4 @@
-"""Authorizes requests: every address requires a key unless it is listed here, so a new address starts closed."""
+"""Authorizes requests. Every path requires a key unless it is listed here, so a new path is closed by default."""
 
 from __future__ import annotations
 

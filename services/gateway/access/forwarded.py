@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _HEADER = b"x-forwarded-prefix"
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")  # no dot segment, and never `//`, which names a host
 _LONGEST = 200
-# Not the scope's root_path: by it a path would begin with the prefix, and authorization decides by path.
+# Not the scope's root_path: it would add the prefix to each path, and authorization decides by path.
 _prefix: ContextVar[str] = ContextVar("prefix", default="")
 
 

@@ -1,7 +1,7 @@
 """The form of an API key: `am_<id>_<secret>`.
 
-A secret is 256 random bits, so there is no dictionary to try, and one SHA-256 is as good as a slow hash, which would
-cost each request 50 ms. The id is for the look-up and for logs; it is no secret.
+A secret has 256 random bits, so no dictionary attack is possible, and one SHA-256 is as safe as a slow hash, which
+would cost each request 50 ms. The id is for the look-up and for logs; it is not secret.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Protects a gateway without keys from web pages.
 
 A browser sends any page's requests to loopback, so a foreign page could submit, upload and cancel: its Origin is
-checked. A page whose host name resolves to this machine (DNS rebinding) has an Origin that looks like ours, and could
-also read: so Host is checked first.
+checked. With DNS rebinding, a foreign page's host name resolves to this machine. Its Origin then looks like ours, and
+it could also read: so Host is checked first.
 """
 
 from __future__ import annotations

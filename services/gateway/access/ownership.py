@@ -1,6 +1,6 @@
-"""Decides which images, jobs, debug sessions and requests belong to an owner.
+"""Decides which images, jobs, debug sessions and requests an owner has.
 
-Images are named by their content, so a name alone must open nothing. The broker keeps an entry for each owner and
+Images are named by their hash, so the name alone must not give access. The broker keeps an entry for each owner and
 image under the owner's subject. An image or job of another owner therefore costs the same reads as one that does not
 exist, and neither the response nor its time shows the difference.
 """
@@ -52,7 +52,7 @@ class Ownership(Protocol):
     async def still_has(self, owner: str, sha256: str) -> bool:
         """Return whether the owner has the input of a new job, as an image or as a result, from the broker.
 
-        A result that is edited further counts as never used: where room is short, it goes before those that are not.
+        A result that is edited further counts as never used: it is evicted before other results.
         """
 
     def cached_seq(self, owner: str, sha256: str) -> int:
@@ -107,7 +107,7 @@ class _ImageMarks:
     def __init__(
         self, bus: Bus, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """`clock` gives seconds since the epoch; `monotonic` gives the age of what is cached."""
+        """`clock` gives seconds since the epoch; `monotonic` gives the age of cached entries."""
         self._bus = bus
         self._clock = clock
         # By owner and hash: the sequence of the mark.

@@ -66,7 +66,7 @@ def is_signable(path: str) -> bool:
 
 
 def drop_place(path: str) -> str:
-    """Return the path of a rendition with `gps=drop`, unless it says something about the place; others as they are."""
+    """Return the path of a rendition with `gps=drop` unless it has `gps`; return other paths unchanged."""
     sent = dict(parse_qsl(path.partition("?")[2]))
     return f"{path}&gps=drop" if "format" in sent and "gps" not in sent else path
 

@@ -42,7 +42,7 @@ async def find_generated(uploads: Uploads, images: StreamedStore, owner: str, re
 
     async def read(ref: ImageRef) -> ImageRef:
         async with aclosing(images.stream(ref.bucket, ref.sha256)) as pieces:
-            await anext(pieces)  # an archive must not break off because it is missing
+            await anext(pieces)  # a missing result must not cut off an archive
         return ref
 
     return await uploads.read_result(owner, require_done(record).result, read)

@@ -76,6 +76,6 @@ def _extra_labels(session: DebugSession) -> dict[str, str]:
 
 
 async def _load(images: StreamedStore, pictures: Pictures, bucket: Bucket, names: dict[str, str]) -> dict[str, str]:
-    # One that is missing must not cost the others: `head` finds only pictures with all their bytes.
+    # A missing image must not hide the others: `head` finds only images with all their bytes.
     found = await asyncio.gather(*(images.head(bucket, sha256) for sha256 in names.values()))
     return {key: pictures.place(ref) for key, ref in zip(names, found, strict=True) if ref is not None}

@@ -129,12 +129,12 @@ def metadata_of(session: DebugSession) -> dict[str, Any]:
 async def find_images(images: StreamedStore, session: DebugSession) -> dict[str, ImageRef]:
     """Return all images by file name, each with all its bytes. Raises ImageNotFound, BrokerUnavailable."""
     async with aclosing(images.stream(session.result.bucket, session.result.sha256)) as pieces:
-        await anext(pieces)  # an archive must not break off because the result is missing
+        await anext(pieces)  # a missing result must not cut off an archive
     return {file.name: await find_image(images, session, file) for file in files_of(session)}
 
 
 async def find_image(images: StreamedStore, session: DebugSession, file: SessionFile) -> ImageRef:
-    """Return the image of a file; that of a result is not looked for. Raises ImageNotFound, BrokerUnavailable."""
+    """Return the image of a file without checking that a result exists. Raises ImageNotFound, BrokerUnavailable."""
     # `head` would store an old result again, and results are the workers'.
     ref = session.result if file.bucket == "results" else await images.head(file.bucket, file.sha256)
     if ref is None:

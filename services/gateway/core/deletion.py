@@ -1,6 +1,6 @@
 """Deletes a job and its data for its owner: the result, previews, debug sessions, dead letters and the submission.
 
-What remains for a week is a tombstone and, out of reach, the times and the hashes of the job.
+A tombstone remains for a week, as do the times and the hashes of the job, which the API does not return.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def delete_job(bus: Bus, ownership: Ownership, jobs: Jobs, stores: Stores,
 
 
 async def _delete_data(bus: Bus, ownership: Ownership, stores: Stores, owner: str, record: JobRecord) -> None:
-    """Delete all that a job has stored; what is gone already is no error. Raises BrokerUnavailable."""
+    """Delete all data of a job. Data that is already deleted is no error. Raises BrokerUnavailable."""
     job_id = record.job_id
     await stores.remove_results(
         record.user, job_id, record.ended.result.sha256 if isinstance(record.ended, Done) else None

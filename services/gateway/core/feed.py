@@ -80,7 +80,7 @@ class Feed:
                     return
 
     def drop(self, job_id: str, follower: Follower) -> None:
-        """Forget a follower. Called by its `close`."""
+        """Remove a follower. Called by its `close`."""
         followers = self._followers.get(job_id, set())
         followers.discard(follower)
         if not followers:

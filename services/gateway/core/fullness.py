@@ -33,7 +33,7 @@ class Fullness:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self.sentences: list[str] = []
-        """A sentence for each store that is filled by four fifths or more."""
+        """A sentence for each store that is at least four fifths full."""
 
     async def run(self) -> None:
         """Measure every fifteen seconds until cancelled; after a failure the last sizes stand for a second."""
@@ -53,5 +53,5 @@ class Fullness:
             FILL.labels(store).set(filled / capacity)
             if filled >= _WARNING * capacity:
                 full = f"The store {store} is {filled / capacity:.0%} full"
-                sentences.append(f"{full}; raise STREAMS_PICTURE_BYTES or delete what nobody needs.")
+                sentences.append(f"{full}; raise STREAMS_PICTURE_BYTES or delete images that are no longer needed.")
         self.sentences = sentences

@@ -207,9 +207,9 @@ class Jobs:
         return await has_ended(self._bus, job_id)
 
     async def with_broker(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `work`; repeat it while the broker is away, as it is at the start of a gateway.
+        """Return the result of `work`; repeat it while the broker is away, for example at the start.
 
-        Raises BrokerUnavailable after `result_wait_s` seconds, Stopping, and what `work` raises.
+        Raises BrokerUnavailable after `result_wait_s` seconds, Stopping, and the errors of `work`.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + self._result_wait_s
@@ -236,7 +236,7 @@ class Jobs:
         return record
 
     async def result(self, owner: str, job_id: str, use: Callable[[JobRecord, Done], Awaitable[T]]) -> T:
-        """Wait for the broker and for the job's result, at most `result_wait_s` seconds; return what `use` returns.
+        """Wait for the broker and for the job's result, at most `result_wait_s` seconds; return the result of `use`.
 
         Raises JobFailed, JobCancelled, Conflict if the job still runs, and as `wait_ended`.
         """

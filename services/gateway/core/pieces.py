@@ -31,14 +31,14 @@ _JSON = "application/json"
 
 
 class Pictures:
-    """The stored pictures of a body. A text that nobody can guess stands for each, until the body is sent."""
+    """The stored pictures of a body. A random placeholder stands for each, until the body is sent."""
 
     def __init__(self, images: StreamedStore) -> None:
         self._images = images
         self._placed: dict[str, ImageRef] = {}
 
     def place(self, ref: ImageRef) -> str:
-        """Return the text that stands for the base64 of a picture."""
+        """Return the placeholder for the base64 of a picture."""
         text = f"picture-{uuid4().hex}"
         self._placed[text] = ref
         return text

@@ -1,6 +1,6 @@
 """The owners' shares of the image buckets: makes room for uploads and results, keeps inputs of jobs, deletes images.
 
-What an owner has is counted from the marks in the bucket `owned`, so all replicas count the same.
+An owner's images are counted from the marks in the bucket `owned`, so all replicas count the same.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Stores:
             return
         marks = self._marks_of(owner)
         waiting = self._all_waiting()
-        async with marks.lock:  # two that make room at once would both count on the same bytes
+        async with marks.lock:  # two evictions at once would count the same bytes twice
             await asyncio.gather(waiting.refresh(self._bus), marks.refresh(self._bus))
             need = await self._compute_need(marks, bucket, size_bytes, waiting)
             if not need.is_met and bucket == "results":
@@ -167,7 +167,7 @@ class Stores:
         return self._fill[bucket]
 
     async def _evict(self, marks: Ledger[Mark], bucket: Kept, need: _Need, kept: Collection[str]) -> None:
-        """Delete images that are not kept, and count down what is needed."""
+        """Delete images that are not in `kept`, and subtract their bytes from the need."""
         spare = order_for_eviction(marks, bucket, kept)
         if sum(mark.size_bytes for _, mark, _ in spare) < max(need.over_share, need.over_bucket):
             return  # it would not help
@@ -199,18 +199,18 @@ class Stores:
     async def _leave_to_job(self, sha256: str) -> bool:
         """Leave an image without marks to a waiting job that names it; return whether there is one.
 
-        Its entry is written again, so that the gateway that releases the job looks for the marks of its inputs.
+        Its entry is rewritten, so that the gateway that releases the job looks for the marks of its inputs.
         """
         waiting = await self._read_waiting()
         for subject in [subject for subject, job in waiting.entries.items() if sha256 in job.inputs]:
             while (stored := await self._bus.last(OWNED, subject)) and stored.data:
-                with contextlib.suppress(WrongLastSequence):  # released, or left to by another deletion
+                with contextlib.suppress(WrongLastSequence):  # released, or rewritten by another deletion
                     await self._bus.publish(subject, stored.data, expect_last=stored.seq)
                     return True
         return False
 
     async def remove_image(self, owner: str, sha256: str) -> None:
-        """Take the owner's mark of an upload away; the bytes go with the last mark. Raises ImageNotFound, Conflict.
+        """Remove the owner's mark of an upload, and the bytes with the last mark. Raises ImageNotFound, Conflict.
 
         An unsettled job keeps the bytes of its inputs until it ends.
         """
@@ -221,9 +221,9 @@ class Stores:
         await self._drop("inputs", sha256)
 
     async def remove_results(self, owner: str, job_id: str, named: str | None) -> None:
-        """Take the marks of a job's results away; the bytes go with the last mark. Raises BrokerUnavailable.
+        """Remove the marks of a job's results, and the bytes with the last mark. Raises BrokerUnavailable.
 
-        `named` is the result that the job's end names: a worker of release 0.1 writes no marks.
+        `named` is the result in the job's terminal event: a worker of release 0.1 writes no marks.
         """
         hashes = set() if named is None else {named}
         for stored in await self._bus.history(OWNED, subjects.result_marks_of_job(owner, job_id)):
@@ -232,7 +232,7 @@ class Stores:
             hashes.add(stored.subject.rpartition(".")[2])
         for sha256 in hashes:
             await self._drop("results", sha256)
-            if not await is_result_marked(self._bus, sha256):  # its bytes may have made room and been assembled
+            if not await is_result_marked(self._bus, sha256):  # it may have been evicted and assembled
                 await self._derived.remove(sha256)
 
     async def remove_sessions(self, sessions: list[DebugSession]) -> None:
@@ -243,7 +243,7 @@ class Stores:
 
     async def make_room_for_result(self, owner: str, submission: JobSubmit) -> None:
         """Make room for the result of a job. Raises ImageNotFound, Busy, BrokerUnavailable."""
-        inputs = submission.image_hashes().values()  # a result that an edit begins from makes no room for it
+        inputs = submission.image_hashes().values()  # do not evict a result that this job edits
         await self.make_room(owner, "results", await self._result_bytes(submission), inputs)
 
     async def _result_bytes(self, submission: JobSubmit) -> int:
@@ -257,8 +257,8 @@ class Stores:
     async def keep_inputs(self, owner: str, job_id: str, submission: JobSubmit) -> bool:
         """Keep a job's inputs, and room for its result, until it ends. Return whether the owner still has the inputs.
 
-        They are looked for after they are kept: a deletion at the same time either finds this job and leaves the bytes,
-        or it has taken the mark away before. Raises BrokerUnavailable.
+        The check follows the keeping. So a deletion at the same time either finds this job and leaves the bytes, or it
+        has removed the mark before the check. Raises BrokerUnavailable.
         """
         inputs = sorted(set(submission.image_hashes().values()))
         job = Reservation(inputs=inputs, result_bytes=await self._result_bytes(submission))
@@ -273,8 +273,9 @@ class Stores:
     async def _store_waiting(self, owner: str, subject: str, job: Reservation) -> tuple[int, str | None]:
         """Store the entry of a waiting job; return its sequence and the input that the owner certainly had then.
 
-        The broker stores it only if the mark of that input is the one that was seen last, which saves a read. A
-        cluster refuses a second entry with this condition while the first one is on its way, so there it has none.
+        The broker stores it only if the mark of that input has not changed since it was read, which saves a read. A
+        cluster refuses a second entry with this condition while the first one is in progress, so a cluster gets no
+        condition.
         """
         seqs = {sha256: self._ownership.cached_seq(owner, sha256) for sha256 in job.inputs}
         seen = next((sha256 for sha256, seq in seqs.items() if seq), None)
@@ -289,7 +290,7 @@ class Stores:
         await self.release(subjects.waiting_job(owner, job_id))
 
     async def _release_ours(self, entry: _Entry) -> None:
-        """Release a job that this gateway has submitted, by one write unless an image was left to it."""
+        """Release a job of this gateway with one write, or with `release` if a deletion rewrote its entry."""
         self._all_waiting().set(entry.subject, None)
         try:
             await self._bus.publish(entry.subject, REMOVED, expect_last=entry.seq, headers=_RELEASED)
@@ -297,7 +298,7 @@ class Stores:
             await self.release(entry.subject)
 
     async def release(self, subject: str) -> None:
-        """Keep the inputs of a job no longer, and delete those without a mark. Raises BrokerUnavailable."""
+        """Stop keeping the inputs of a job, and delete those without a mark. Raises BrokerUnavailable."""
         job = read_waiting(await self._bus.last(OWNED, subject))
         self._all_waiting().set(subject, None)
         await self._bus.publish(subject, REMOVED, headers=_RELEASED)
@@ -313,13 +314,13 @@ class Stores:
             await self._release_ended(waiting, theirs)
 
     async def _drop(self, bucket: Kept, sha256: str) -> None:
-        """Delete an image that lost a mark, also where a job keeps it that ended unseen."""
+        """Release the ended jobs that still keep an image, and delete the image unless it is needed."""
         waiting = await self._read_waiting()
         await self._release_ended(waiting, [key for key, job in waiting.entries.items() if sha256 in job.inputs])
         await self._remove(bucket, sha256)
 
     async def _release_ended(self, waiting: Ledger[Reservation], keys: list[str]) -> None:
-        """Release the jobs that ended unseen by any gateway, for example during a restart."""
+        """Release the ended jobs whose end no gateway received, for example during a restart."""
         for subject in keys:
             record = await load_record(self._bus, subject.rpartition(".")[2])
             if record is not None and record.ended is not None:
@@ -327,12 +328,12 @@ class Stores:
         await waiting.refresh(self._bus)
 
     def note(self, event: JobEvent) -> None:
-        """Release a job after its end: one that this gateway has submitted, or one by hand."""
+        """Release a job after its end, if this gateway submitted it, or no gateway."""
         if isinstance(event, Done | Failed | Cancelled):
             self._ended.put_nowait(event.job_id)
 
     async def run(self) -> None:
-        """Release the jobs that end, until cancelled. One that the broker does not take is found when room is short."""
+        """Release the jobs that end, until cancelled. If a release fails, a sweep repeats it later."""
         while True:
             job_id = await self._ended.get()
             with contextlib.suppress(ArtMancerError):
@@ -342,7 +343,7 @@ class Stores:
                     await self.release(subject)
 
     async def _find_by_hand(self, job_id: str) -> str | None:
-        """Return the subject of a job that no gateway has submitted: its job manager may delete no image."""
+        """Return the subject of a job that no gateway has submitted: the job manager may not delete its images."""
         stored = await self._bus.first(OWNED, subjects.waiting_job(None, job_id))
         job = read_waiting(stored)
         return stored.subject if stored and job and job.by_hand else None

@@ -1,6 +1,6 @@
 """The budget of each owner for submissions, in number and in bytes. A cancelled job is not paid back.
 
-Without it, an owner who submits and cancels in turn never reaches the limit of waiting jobs and fills the log of all.
+Without a budget, an owner who submits and cancels in turn stays below the limit of waiting jobs and fills the log.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _SERVICES = {  # the client's name: the service's name on the bus
 }
 _VALID_S = 1.0
 _MORE_S = 0.1  # after the first reply; the instances reply at once
-_CONCERN = ("degraded", "healthy", "starting")  # an instance that starts is no reason for an alarm beside another one
+_CONCERN = ("degraded", "healthy", "starting")  # a starting instance raises no alarm if another one is ready
 
 
 class SystemHealth:
@@ -71,7 +71,7 @@ class SystemHealth:
         return {"status": "healthy" if healthy else "degraded", "services": services, "streams": weak}
 
     def _add_workers(self, generation: dict[str, Any]) -> None:
-        """List every worker. One that takes no job is no reason for an alarm while another one does."""
+        """List every worker. A worker that takes no job raises no alarm while another one does."""
         instances = self._workers.instances()
         if instances:
             generation["instances"] = instances

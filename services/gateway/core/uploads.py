@@ -1,6 +1,6 @@
 """Checks and stores the images that clients upload. Stored images are named by their SHA-256.
 
-Files are opened in child processes only (services/gateway/decoding); what they found is remembered by hash.
+Only child processes open files (services/gateway/decoding); their findings are cached by hash.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Room(Protocol):
 
 
 class Assembly(Protocol):
-    """Makes results again whose bytes made room."""
+    """Assembles evicted results."""
 
     async def assemble(self, owner: str, sha256: str) -> ImageRef | None:
         """Return a result of the owner, assembled in the bucket `cache`; None if it cannot be. Raises Unavailable."""
@@ -121,16 +121,16 @@ class Uploads:
         return await self._images.head("inputs", sha256)
 
     async def find_with_results(self, owner: str, sha256: str) -> ImageRef | None:
-        """Return the owner's image, or the result of one of the owner's jobs, assembled if its bytes made room.
+        """Return the owner's image, or the result of one of the owner's jobs, assembled if it was evicted.
 
         Raises Busy, Unavailable, BrokerUnavailable.
         """
         return await self.find(owner, sha256) or await self._find_result(owner, sha256)
 
     async def read_result(self, owner: str, result: ImageRef, read: Callable[[ImageRef], Awaitable[T]]) -> T:
-        """Return what `read` returns for the result of a job.
+        """Call `read` with the result of a job and return its value.
 
-        Where its bytes have made room, its copy among the owner's images serves, or it is assembled. Raises
+        If the result was evicted, use its copy among the owner's images, or assemble it. Raises
         ImageNotFound, Busy, Unavailable, BrokerUnavailable and the errors of `read`.
         """
         try:
@@ -142,7 +142,7 @@ class Uploads:
             return await read(copy)
 
     async def has(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner has the image or the result, or had the image a minute ago. Raises as `store`.
+        """Return whether the owner has the image or result, or had the image in the last minute. Raises as `store`.
 
         An assembled result becomes an image of the owner, because the services read the images of a request there.
         """
@@ -153,12 +153,12 @@ class Uploads:
             return False
         if ref.bucket == "cache":
             await self.adopt(owner, ref)
-        if ref.bucket != "results":  # a result that was edited further makes room first
+        if ref.bucket != "results":  # a result that was edited further is evicted first
             self._seen[owner, sha256] = True
         return True
 
     def had_lately(self, owner: str, sha256: str) -> bool:
-        """Return whether the owner was found to have the image within the last minute."""
+        """Return whether a check within the last minute found the owner's image."""
         return (owner, sha256) in self._seen
 
     async def store(self, owner: str, upload: Upload) -> str:
@@ -174,17 +174,17 @@ class Uploads:
         while True:
             if force and not is_marked_now:
                 await self._stores.make_room(owner, "inputs", size_bytes)
-                # The mark goes first, and the bytes are written again: so a deletion at the same time spares them.
+                # Write the mark first, then the bytes again: then a deletion at the same time leaves them.
                 await self._ownership.add_image(owner, sha256, size_bytes)
             is_marked_now = False
             await self._images.put("inputs", upload.data, upload.ref, force=force)
-            # A deletion before this read has taken the mark away; one after it is a later one.
+            # A deletion before this read has removed the mark; a deletion after it counts as later.
             if await self._ownership.is_marked(owner, sha256, cached=False):
                 return is_new
             force = True
 
     async def _mark_first(self, owner: str, ref: ImageRef) -> bool:
-        """Mark an image that the owner never had, without a read; return False for others, or if room is scarce."""
+        """Mark an image that the owner never had, without a read; return False for others, or if space is low."""
         has_room = await self._stores.has_ample_room(owner, "inputs", ref.size_bytes)
         return has_room and await self._ownership.add_first(owner, ref.sha256, ref.size_bytes)
 
@@ -214,7 +214,7 @@ class Uploads:
         return await self._judge(sha256, await self._images.get("inputs", sha256))
 
     async def _judge(self, sha256: str, data: bytes) -> bool:
-        """Return whether the mask is empty, and remember what the same look at the file found."""
+        """Return whether the mask is empty, and cache all findings of this decoding."""
         if sha256 not in self._empty:
             found = await self._decoders.describe_mask(data)
             self._known[sha256] = _ref(sha256, data, found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORKERS = Gauge("artmancer_workers", "Workers, by the state in their last announcement", ("state",))
 _FORGOTTEN_S = 10.0  # five announcements: a worker with a busy processor is late
-_LOST_S = 600.0  # for so long a worker that fell silent without a stop is reported
+_LOST_S = 600.0  # how long a worker is reported that disappeared without a stop
 _COUNT_S = 2.0
 _FIRST_S = 2.5  # until every worker has announced itself to a gateway that has just started
 
@@ -41,7 +41,7 @@ class Workers:
         async with self._bus.subscribe(subjects.WORKERS, self._receive):
             while True:
                 self._count()
-                await asyncio.sleep(_COUNT_S)  # silence is no event
+                await asyncio.sleep(_COUNT_S)  # a missing announcement is no event
 
     async def present(self) -> list[WorkerAbilities]:
         """Return the abilities of the workers that take jobs, by name. Waits a moment if none is known yet."""

@@ -1,4 +1,4 @@
-"""A child process that decodes the files of clients, one at a time: a file in, a verdict out.
+"""A child process that decodes the files of clients, one at a time, and replies with a verdict.
 
 Its standard input is a socket to the gateway (wire.py); it ends when the socket closes.
 """

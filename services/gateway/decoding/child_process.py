@@ -1,4 +1,4 @@
-"""One decoding child, as the gateway sees it. It may die at any file; then another one takes its place."""
+"""One decoding child, as the gateway sees it. It may die at any file; then a new child replaces it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChildProcess:
     async def start(cls, limit_bytes: int, stderr: int, own_bytes: int = OWN_BYTES) -> ChildProcess:
         """Start a child whose works may take `limit_bytes` of memory. It writes its warnings to `stderr`.
 
-        It is killed when it has more than these and its own.
+        It is killed above that amount and its own memory.
         """
         ours, theirs = socket.socketpair()
         with theirs:

@@ -31,7 +31,7 @@ QUICK_BYTES = 20_000_000
 LARGE_BYTES = 272_000_000
 """Memory for one file in the larger child: four bytes for each of 67 million pixels, the most that is accepted."""
 _PNGS_BYTES = 128 * 1024**2  # of converted pictures that are being sent
-_PNG_SHARE_BYTES = 96 * 1024**2  # of one owner, who may read slowly; a larger picture counts as this
+_PNG_SHARE_BYTES = 96 * 1024**2  # for one owner, in case of slow reading; a larger picture counts as this
 _PNG_WAIT_S = 15.0
 _BUSY = "The server is sending too many large pictures at the moment; please try again in a few seconds."
 _WARNINGS_PER_S, _WARNINGS = 1.0, 20
@@ -172,7 +172,7 @@ class _Pool:
 
 
 class _Warnings(asyncio.Protocol):
-    """Logs what decoders print, which is text about files of clients: not much of it, and not much at a time."""
+    """Logs the output of decoders. Clients' files cause this output, so its amount and its rate are limited."""
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(_WARNINGS_PER_S, _WARNINGS, asyncio.get_running_loop().time())

@@ -1,4 +1,4 @@
-"""How the gateway and a decoding child talk over their socket.
+"""The protocol between the gateway and a decoding child on their socket.
 
 A request is a work's name (one byte: its length), the size of the file in eight bytes, and the file. A reply is its
 kind in one byte, its size in eight bytes, and its content.

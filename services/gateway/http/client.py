@@ -1,4 +1,4 @@
-"""The client of the current request, for code that works for it without knowing about HTTP."""
+"""The client of the current request, for code that does not depend on HTTP."""
 
 from __future__ import annotations
 

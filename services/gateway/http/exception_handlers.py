@@ -44,7 +44,7 @@ STATUS = {
     "broker_unavailable": 503,
     "stopping": 503,
 }
-_BROKER_AWAY = "The service is not available at the moment, please try again."  # for users, who know no broker
+_BROKER_AWAY = "The service is not available at the moment, please try again."  # users do not know the term broker
 _V1_STATUS = {"job_failed": 410, "cancelled": 410, "deleted": 410}  # the job failed, not this request
 _SENTENCES = {404: "There is nothing at this address.", 405: "This address does not take this method."}
 _UNEXPECTED = "Something went wrong. Try again; if it happens again, report the request id (X-Request-Id)."

@@ -1,4 +1,4 @@
-"""The gateway's own health, without imports, because it is asked for before anything else is loaded."""
+"""The gateway's own health, without imports, because probes request it before anything else is loaded."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ _LINGER_S = 1.0  # after a stop, for one last request on each connection of a bu
 
 
 class JoinedWrites:
-    """The transport of a connection, which sends two writes that follow each other as one.
+    """The transport of a connection: it sends two consecutive writes as one.
 
     uvicorn writes the head of a response and its body separately, and each system call costs as much as the parsing of
-    a request. What is not followed by another write leaves at the end of the loop's turn.
+    a request. A write without a second one is sent at the end of the loop's turn.
     """
 
     __slots__ = ("_held", "_loop", "_transport")
@@ -52,7 +52,7 @@ class JoinedWrites:
         self._held = b""
 
     def write(self, data: bytes) -> None:
-        """Send the data together with what is held, or hold it."""
+        """Send the data together with the held write, or hold it."""
         if self._held or len(data) > _HELD_BYTES:
             self._send(data)
         elif data:
@@ -60,7 +60,7 @@ class JoinedWrites:
             self._loop.call_soon(self._send)
 
     def close(self) -> None:
-        """Send what is held, and close."""
+        """Send the held write, and close."""
         self._send()
         self._transport.close()
 
@@ -154,7 +154,7 @@ class TimeoutProtocol(H11Protocol):
         self._on_lost = on_lost
         scope, self.headers = cast("dict[str, object]", self.scope), []
         kept = {key: scope[key] for key in _KEPT if key in scope}
-        scope.clear()  # the request's headers, and what FastAPI found out about it
+        scope.clear()  # removes the request's headers and FastAPI's data about it
         scope.update(kept)
         self.transport.set_write_buffer_limits(high=_STREAM_BUFFER_BYTES)
         if self.transport.is_closing():

@@ -117,7 +117,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def close(self) -> None:
-        """Free what the stream holds. Must follow, also if `run` was not called or failed."""
+        """Free the stream's resources. Must follow, also if `run` was not called or failed."""
         self._reader.limits.release(self._reader.key_id)
         if self._connection is not None:
             self._connection.end_stream()

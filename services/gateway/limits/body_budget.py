@@ -34,7 +34,7 @@ _SLOW = "The request's body came too slowly."
 
 
 class BodyBudget:
-    """ASGI middleware. It responds 429 after a vain wait, and raises HTTPException (408) for a slow body."""
+    """ASGI middleware. It responds 429 if the wait fails, and raises HTTPException (408) for a slow body."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class BodyBudget:
                     pass
 
     async def reserve(self, key: str, size_bytes: int, held: AsyncExitStack) -> bool:
-        """Reserve the memory for a body and return True; return False after a vain wait."""
+        """Reserve the memory for a body and return True; return False if the wait fails."""
         share = self._shares.setdefault(key, MemoryBudget(self._share_bytes))
         cost = min(_cost(size_bytes), self._share_bytes)
         try:
@@ -179,7 +179,7 @@ def _is_large(start: Message) -> bool:
 
 
 def _announced_length(headers: Headers) -> int | None:
-    """Return the length of the body; None if only its end will show it."""
+    """Return the announced length of the body; None if it is unknown."""
     if "chunked" in headers.get("transfer-encoding", "").lower():
         return None
     length = headers.get("content-length", "0")

@@ -1,7 +1,7 @@
 """File descriptors: as many as the system allows, and fewer connections than that.
 
 Without a free descriptor asyncio cannot accept a connection, tries again at once, and writes a log line each time:
-160,000 lines in 18 s, in which it served nobody.
+160,000 lines in 18 s, without one answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def raise_descriptor_limit() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-        except (OSError, ValueError):  # macOS allows fewer than its hard limit says
+        except (OSError, ValueError):  # macOS allows fewer than its hard limit
             log.warning("http.descriptors_limited", extra={"descriptors": soft})
     descriptors = wanted if soft == resource.RLIM_INFINITY else soft
     connections = max(_FEWEST, descriptors - _RESERVED)

@@ -1,4 +1,4 @@
-"""The entries of the bucket `owned`, counted by owner and bucket: what an owner has, and what waiting jobs keep."""
+"""The entries of the bucket `owned`, counted by owner and bucket: images of owners, and reservations of jobs."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def marks_ledger(patterns: tuple[str, ...]) -> Ledger[Mark]:
 
 
 def order_for_eviction(marks: Ledger[Mark], bucket: Kept, kept: Collection[str]) -> list[tuple[str, Mark, str]]:
-    """Return the marks of the images in a bucket that may make room, the first to go first: subject, mark and hash.
+    """Return the marks of the images in a bucket that may be evicted, in that order: subject, mark and hash.
 
-    First what is stored twice, as a result and for the next edit of it: a chain of edits displaces no photo. Then
-    results that were edited further and have a patch: they can be assembled. The others by the time of their last use.
+    First come images that are stored twice, as a result and as an input: so a chain of edits evicts no photo. Then come
+    results that were edited further and have a patch: they can be assembled. The others follow by last use.
     """
     twice = {sha256 for *_, sha256 in _in_bucket(marks, "results" if bucket == "inputs" else "inputs")}
     here = _in_bucket(marks, bucket)

@@ -1,4 +1,4 @@
-"""Work of which an owner wants only the newest: each piece takes the place of the one before it."""
+"""Runs only the newest work of each owner: new work replaces the work before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class NewestOnly:
-    """Counts for this gateway alone. Use it for work that a later piece makes worthless."""
+    """Runs the newest work of each owner, in this gateway alone. Use it if new work makes older work useless."""
 
     def __init__(self) -> None:
         self._newest: dict[str, asyncio.Event] = {}

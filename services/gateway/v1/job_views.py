@@ -86,7 +86,7 @@ def _earlier_of(step: Step) -> EarlierEdit:
 
 
 def _facts_of(record: JobRecord, done: Done, submission: JobSubmit | None) -> dict[str, Any]:
-    """Return what an edit's own receipt and the receipts of later edits state of it."""
+    """Return the facts about an edit, for its own receipt and for the receipts of later edits."""
     balance = submission if submission and submission.task is Task.WHITE_BALANCE else None
     return {
         "id": record.job_id,

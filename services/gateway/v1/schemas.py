@@ -171,7 +171,7 @@ class JobPage(Resource):
 
 
 class EarlierEdit(Resource):
-    """An edit that led to the image of another one. Of a deleted or expired edit only the output is known."""
+    """An edit that led to the image of another one. For a deleted or expired edit only `output` is known."""
 
     model_config = with_examples(examples.EARLIER_EDIT)
 
@@ -293,7 +293,7 @@ class Health(Resource):
 
 
 class TaskCapability(Resource):
-    """What the present workers can do in one task, together."""
+    """The combined abilities of the present workers in one task."""
 
     engines: list[str] = Field(description="Empty if no worker answers at the moment.")
     parameters: list[str] = Field(
@@ -306,7 +306,7 @@ class TaskCapability(Resource):
 
 
 class Capabilities(Resource):
-    """What can be edited now, by task, and the image formats that can be uploaded."""
+    """The tasks that are available now, and the image formats for uploads."""
 
     model_config = with_examples(examples.CAPABILITIES)
 

@@ -41,7 +41,7 @@ async def submit(
     job_id = str(uuid4() if key is None else uuid5(_KEYS, f"{owner}/{key}"))
     message = message_of(submission, job_id)
     if key is not None:
-        has_run = await jobs.is_known(owner, job_id)  # before the log, which has every job first
+        has_run = await jobs.is_known(owner, job_id)  # read before the log, which stores every job first
         if await _is_known(jobs, owner, job_id, message, submission):
             return job_id, False
         if has_run:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 10.0  # polling: neither the file of keys nor that of the signing secrets has events
 GRACE_S = 600.0
-"""Seconds before an endpoint is removed of which the key was never known here: the file of another gateway is newer."""
+"""Seconds before an endpoint with an unknown key is removed: the file of another gateway may be newer."""
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +71,7 @@ class KeyWatch:
         """Return whether the key of an endpoint was removed or has expired."""
         key_id = endpoint.key_id
         if self._authenticator is None:
-            return False  # the gateway may be open for a while only, and nobody else reads the endpoints
+            return False  # the gateway may be open only for a while, and no other client reads the endpoints
         principal = self._authenticator.keys.find_by_id(key_id) if key_id else None
         if principal is not None and principal.owner == endpoint.owner:
             self._seen.add(key_id)

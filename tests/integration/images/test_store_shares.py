@@ -305,7 +305,7 @@ async def test_a_full_store_is_reported(bus: Bus, images: NatsImageStore) -> Non
 
     assert before == []
     assert fullness.sentences == [
-        "The store results is 94% full; raise STREAMS_PICTURE_BYTES or delete what nobody needs."
+        "The store results is 94% full; raise STREAMS_PICTURE_BYTES or delete images that are no longer needed."
     ]
     assert fullness.sentences[0] in report["streams"]
     assert report["status"] == "degraded"

@@ -1,4 +1,4 @@
-"""Reads the multipart form of an edit. Whatever is not understood is refused."""
+"""Reads the multipart form of an edit, and refuses unknown fields."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _SERVER_ERROR = 500
 
 
 class Refused(Exception):
-    """A request that is not obeyed. `param` names the field at fault, `code` is a word for programs."""
+    """A refused request. `param` names the field at fault, `code` is a word for programs."""
 
     def __init__(self, code: str, sentence: str, param: str | None = None, status: int = 400) -> None:
         super().__init__(sentence)
@@ -29,7 +29,7 @@ class Refused(Exception):
         self.status = status
 
     def response(self) -> Response:
-        """Return the answer. A failed edit is not worth the client's own retries: the job has had three attempts."""
+        """Return the answer. A failed edit needs no retries by the client: the job has had three attempts."""
         headers = _NO_RETRY if self.status >= _SERVER_ERROR else None
         return error_response(EDITS_PATH, self.status, self.sentence, self.code, headers, self.param)
 

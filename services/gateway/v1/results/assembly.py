@@ -1,4 +1,4 @@
-"""Finds the parts of a result whose bytes made room, and requests its assembly. The gateway opens no picture itself."""
+"""Finds the parts of an evicted result, and requests its assembly. The gateway opens no picture itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """Assembles results of an owner from what the same owner still has. A deleted job gives no part."""
+    """Assembles results of an owner from the owner's stored images. A deleted job gives no part."""
 
     def __init__(
         self, bus: Bus, images: DescribedStore, ownership: Ownership, chains: Chains, timeout_s: float

@@ -1,4 +1,4 @@
-"""The edits before an edit: a photo is edited again from its last result, and the receipt names all the steps."""
+"""Finds the edits before an edit: a further edit starts from the last result, and the receipt names all steps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An edit by the hash of its result. `note` says why no more is known, of this one or of those before it."""
+    """An edit by the hash of its result. `note` is the reason if this edit or those before it are not known."""
 
     output: str
     known: Known | None = None
@@ -69,7 +69,7 @@ class Chains:
         """Return the owner's edit with this result, submitted before that time; None if there was none.
 
         An edit that changes nothing has its own input as result, so one that was submitted later is no step. The mark
-        of a result stays when its bytes made room for others, and when its job is deleted.
+        of a result stays after its eviction and after the deletion of its job.
         """
         lost = ""
         for mark in await self._bus.history(OWNED, self._ownership.result_marks(owner, output)):
@@ -81,7 +81,7 @@ class Chains:
         return Step(output, note=lost) if lost else None
 
     async def _load(self, owner: str, job_id: str) -> Known | str:
-        """Return a finished edit, or the reason that it is not known, which is empty for one without a result."""
+        """Return a finished edit, or the reason why it is not known; the reason is empty for a job without a result."""
         try:
             record = await self._jobs.find(owner, job_id)
         except JobDeleted:

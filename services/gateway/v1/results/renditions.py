@@ -23,7 +23,7 @@ Format = Literal["original", Encoded]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The rendition that a client wants; `gps` says whether GPS data stay in it."""
+    """The requested rendition; with `gps` it keeps GPS data."""
 
     format: Format
     quality: int | None
@@ -65,8 +65,8 @@ class Renditions:
     async def _find_upload(self, owner: str, submission: JobSubmit | None, earlier: list[Step]) -> str | None:
         """Return the photo that a client uploaded first; None if the owner has it no more.
 
-        A photo that is edited again is uploaded as the PNG of its last result. Its format and metadata are those of the
-        upload before all its edits, as far as the owner still has these.
+        A photo that is edited again is uploaded as the PNG of its last result. So its format and metadata come from the
+        earliest image in the chain of edits that the owner still has.
         """
         edits = [submission, *(step.known.submission for step in earlier if step.known)]
         for edit in reversed(edits):
