@@ -30,7 +30,7 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("artmancer: Interrupted. The jobs go on; repeat the command to fetch their results.\n")
         return _INTERRUPTED
-    except (BrokenPipeError, ExceptionGroup) as error:  # of the tasks that edit photos
+    except (BrokenPipeError, ExceptionGroup) as error:  # for the tasks that edit photos
         if isinstance(error, ExceptionGroup) and error.split(BrokenPipeError)[1] is not None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at its end

@@ -1,4 +1,4 @@
-"""A command on many photos: some at once, each result written as soon as it is there, failures counted."""
+"""Runs a command on many photos: some at once. Writes each result when it is ready, and counts failures."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def submit(task: Task, images: Mapping[str, Source | None], key: str | None, opt
         if source is not None:
             fields[name] = yield from upload(source)
     fields |= {name: value for name, value in options.items() if value is not None}
-    # A key of its own also makes a retry safe: the server may have stored the job before the connection broke.
+    # A new key makes a retry safe: the server may have stored the job before the connection was lost.
     answer = yield Call("POST", "/v1/jobs", json=fields, headers={"Idempotency-Key": key or uuid.uuid4().hex})
     return _parse(Job, answer)
 
@@ -150,7 +150,7 @@ def read_ended(job_id: str) -> Flow[Job]:
 
 
 def _parse(model: type[M], response: httpx.Response) -> M:
-    """Return the body as a model. Raises ArtMancerError for the answer of another program."""
+    """Return the body as a model. Raises ArtMancerError if another program answered."""
     try:
         return model.model_validate_json(response.content)
     except ValidationError:

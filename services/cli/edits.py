@@ -91,7 +91,7 @@ async def _edit(
         try:
             job = await client.submit(task, **fields, key=f"cli-{key}-{number}", **extra)
             if job.status in {"failed", "cancelled"}:
-                continue  # of an earlier run: a new job never has ended yet
+                continue  # from an earlier run: a new job has not ended yet
             return await _result_of(client, job, options.format, on_event)
         except ApiError as error:
             if error.status not in {_GONE, 404} or number == _TRIES:

@@ -93,7 +93,10 @@ class Event(_Answer):
 
 
 class EarlierEdit(BaseModel):
-    """An edit before another one. Of a deleted or expired edit only the output is known, and the note says why."""
+    """An edit before another one.
+
+    For a deleted or expired edit, only `output` and the `note` with the reason are set.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -1,4 +1,4 @@
-"""Retries: which failures are worth another try, and how long to wait before it."""
+"""Retries: decides which failures to retry, and how long to wait before the next try."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Retries:
 
 
 def _has_no_tls(error: BaseException | None) -> bool:
-    """Return whether the certificate or the protocol of the server is wrong: it will be at the next try."""
+    """Return whether the certificate or the protocol of the server is wrong: a retry cannot help."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return True

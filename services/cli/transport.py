@@ -31,7 +31,7 @@ def http_options(url: str, key: str | None) -> dict[str, Any]:
     if key and not (key.isascii() and key.isprintable()):
         raise WrongArguments("The API key must consist of printable ASCII characters, without line breaks.")
     headers = {"User-Agent": "artmancer-python", **({"Authorization": f"Bearer {key}"} if key else {})}
-    # OpenAI's clients take the address with /v1, so people have it at hand.
+    # Accept an address with /v1 at its end, because OpenAI's clients use this form.
     return {"base_url": url.rstrip("/").removesuffix("/v1"), "headers": headers, "timeout": TIMEOUT}
 
 
@@ -41,7 +41,7 @@ def resume_headers(after: int) -> dict[str, str]:
 
 
 def event_of(sent: ServerSentEvent) -> Event | None:
-    """Return an event of the stream; None for anything else in it."""
+    """Return an event of the stream; None for any other content."""
     if not sent.id.isdigit() or not sent.data:
         return None
     return Event(id=int(sent.id), name=sent.event, data=json.loads(sent.data))

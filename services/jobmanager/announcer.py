@@ -34,7 +34,7 @@ class Announcer:
         self._announced: dict[str, int] = {}
 
     def note_change(self) -> None:
-        """Have the places compared again, at the next update."""
+        """Request a comparison of the places at the next update."""
         self._changed.set()
 
     async def run(self) -> None:

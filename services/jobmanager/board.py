@@ -1,4 +1,4 @@
-"""The state of all jobs of one class: which wait, which are open in JOB_Q and which of those run.
+"""The state of all jobs of one class: waiting, open in JOB_Q, or running.
 
 The board does no I/O. Its callers do, and an event may move any job between two calls, so every method also accepts
 a job that has moved on or left.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.deliveries import Delivery
     from shared.messages import JobWork
 
-_QUANTUM_MS = 1_000.0  # the turn of one owner, which all others have to wait for
+_QUANTUM_MS = 1_000.0  # the turn of one owner; all other owners wait for its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Board:
         self.forget_waiting()
 
     def forget_waiting(self) -> None:
-        """Forget all that the log delivers again. Open jobs stay, because JOB_Q may have lost them."""
+        """Forget all jobs that the log delivers again. Open jobs stay, because JOB_Q may have lost them."""
         self._waiting: FairQueue[WaitingJob] = FairQueue(_QUANTUM_MS)
         self._held: set[str] = set()  # waiting jobs with an announcement in flight
         self._publishing: set[str] = set()  # open jobs that JOB_Q may not hold yet
@@ -163,7 +163,7 @@ class Board:
         return job_id in self._open and job_id not in self._publishing
 
     def is_unstarted(self, job_id: str) -> bool:
-        """Return whether an open job is still to be started."""
+        """Return whether an open job has not started yet."""
         return job_id in self._unstarted
 
     def expected_in_queue(self) -> dict[str, JobWork]:

@@ -68,7 +68,7 @@ class Dispatcher:
             group.create_task(self._end_when_reconnected(connect), name=f"dispatch.reconnect-{self._class}")
 
     def search_lost_jobs(self) -> None:
-        """Search for jobs that a stream has lost, at the next comparison: one was created again."""
+        """Search for lost jobs at the next comparison, because a stream was created again."""
         self._reconciler.recall.search_again()
 
     async def waiting(self) -> list[tuple[str, str]]:
@@ -116,8 +116,8 @@ class Dispatcher:
             for job in examined:
                 seq = job.work.log_seq
                 if self.board.is_open(job.job_id):
-                    # Its ack was lost. To publish it here could run it twice: if JOB_Q has lost it, the reconciler
-                    # queues it again. A publish that is under way settles it.
+                    # Its ack was lost. Publishing it here could run it twice: if JOB_Q has lost it, the reconciler
+                    # queues it again. A running publish settles it.
                     if self.board.is_queued(job.job_id):
                         await job.delivery.ack_nowait()
                 elif (ahead := self.board.add(job)) is not None:

@@ -62,7 +62,7 @@ class DurationEstimator:
 def _at(size: int, means: dict[int, float]) -> float:
     """Return the mean duration at a size, a power of two: between two measured ones, or beyond the nearest.
 
-    Larger photos take longer, but never more than in proportion; with a single measured size, by the root of it.
+    The duration grows with the size, at most in proportion; with a single measured size, with the square root.
     """
     if size in means:
         return means[size]

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 class Projector:
     """Writes one record for each job, with the revision that it was read at.
 
-    Two projectors, as in an update, do no harm: each gets a part of the events, and reads those of the other itself.
+    Two projectors, as during an update, are safe: each receives a part of the events, and reads the other's events
+    itself.
     """
 
     def __init__(self, bus: Bus, estimator: DurationEstimator) -> None:
@@ -107,7 +108,7 @@ class Projector:
                 if self._bus.connects != self._connects:
                     self._is_cut = True  # a fold would ignore the missing events after this one
                     return arrived[:place]
-                # They went to another projector. A reset would rob it of what it has not settled.
+                # Another projector got them. A reset would take its unsettled events away.
                 self._shared_until = time.monotonic() + _SHARED_S
             self._last = delivery
         return arrived
@@ -168,7 +169,7 @@ class Projector:
         """Return the stored record with its revision, or else the events before a sequence, folded, and None."""
         stored = await self._bus.first(JOBS, subjects.job_record_anywhere(job_id))
         record = read_or_skip(JobRecord, stored)
-        # A record by hand may lie under another key, where no revision would ever fit.
+        # An operator may have stored a record under another key, where no revision would match.
         if (
             record is not None
             and stored is not None

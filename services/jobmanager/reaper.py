@@ -42,7 +42,7 @@ class Reaper:
 
     async def _settle(self, delivery: Delivery) -> None:
         advisory = read_or_skip(_Advisory, delivery)
-        # One from a deleted JOB_Q is skipped too: its sequence may belong to another job now.
+        # Skip an advisory about a deleted JOB_Q, too: its sequence may belong to another job now.
         if advisory is not None and advisory.timestamp >= await self._bus.creation_time(JOB_Q):
             stored = await self._bus.get(JOB_Q, advisory.stream_seq)
             if stored is not None:

@@ -52,7 +52,7 @@ class Reconciler:
     async def start(self) -> None:
         """Compare once; `run` then also searches for lost jobs. Raises BrokerUnavailable."""
         self.recall = self._create_recall()
-        self._events.keep(set())  # while the connection was lost, a living worker could not publish either
+        self._events.keep(set())  # while the connection was lost, live workers could not publish either
         await self.compare()
 
     def _create_recall(self) -> Recall:
@@ -121,7 +121,7 @@ class Reconciler:
             await self._publish_again(work)
 
     async def _end_at_second_sight(self, record: JobRecord) -> None:
-        """End a job without a submission, unless an operator who deletes an owner's jobs deletes its record next."""
+        """End a job without a submission at the second comparison: an operator may delete its record first."""
         if record.job_id in self._unlogged:
             await fail_lost_job(self._bus, record)
             self._board.remove(record.job_id)

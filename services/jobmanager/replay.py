@@ -1,4 +1,4 @@
-"""Runs logged jobs and dead letters again. A replay is a new job: the same body, logged again under the same id."""
+"""Runs logged jobs and dead letters again. A replay is a new job: the same body is logged again under the same id."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NAME = "jobmanager"
 _STEADY_S = 30.0  # a part that ran so long had recovered
-_PAUSE_S = 0.5  # before a part restarts that lost the broker or its consumer
+_PAUSE_S = 0.5  # before the restart of a part that lost the broker or its consumer
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +86,7 @@ async def _run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 class _Complaints:
-    """Logs each reason once, until `end`: a part that cannot work tries again twice a second."""
+    """Logs each reason once, until `end`: a failed part tries again twice a second."""
 
     def __init__(self, event: str, **facts: object) -> None:
         self._event = event
@@ -127,7 +127,10 @@ class _Declaration:
         self._connect = bus.connects
 
     async def run(self) -> None:
-        """Declare after each deletion and each reconnect: it may be another broker. Raises BrokerUnavailable."""
+        """Declare after each deletion, and after each reconnect, which may reach another broker.
+
+        Raises BrokerUnavailable.
+        """
         subscribe = self._bus.subscribe
         async with subscribe(subjects.STREAM_DELETED, self._note), subscribe(subjects.CONSUMER_DELETED, self._note):
             while True:
@@ -170,7 +173,7 @@ async def _restart(name: str, part: Callable[[], Awaitable[None]], bus: Bus, set
 
 
 def _shares(bus: Bus, images: StoredImages) -> dict[str, Callable[[], Awaitable[None]]]:
-    """Return the parts that keep the owners' shares in the streams that drop their oldest."""
+    """Return the parts that keep the owners' shares in the streams that drop their oldest messages."""
     holdings: dict[str, Holdings] = {
         "records": Records(bus),
         "events": Events(bus),

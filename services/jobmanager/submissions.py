@@ -101,7 +101,7 @@ class SubmissionExaminer:
     async def _reserve(self, work: JobWork, pixels: int) -> None:
         """Keep the inputs, and room for the result, as a gateway does for the jobs that it submits.
 
-        At the end of the job a gateway looks for the marks of these inputs, and deletes those without.
+        At the end of the job a gateway deletes the inputs without a mark.
         """
         inputs = sorted(set(work.submit.image_hashes().values()))
         job = Reservation(inputs=inputs, result_bytes=Reservation.largest_result_bytes(pixels), by_hand=True)
@@ -166,7 +166,10 @@ def _context_of_delivery(delivery: Delivery) -> Context:
 
 
 def _is_from_gateway(delivery: Delivery, job_id: str) -> bool:
-    """Return whether a gateway has stored this submission: it has kept the inputs. Not a replay, nor one by hand."""
+    """Return whether a gateway has stored this submission: it has kept the inputs.
+
+    Not a replay, and not one that an operator stored.
+    """
     msg_id = delivery.headers.get("Nats-Msg-Id", "")
     return msg_id == job_id or msg_id.startswith(f"{job_id}.")
 

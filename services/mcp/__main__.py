@@ -27,7 +27,7 @@ async def run(options: Namespace) -> None:
 
 
 def main() -> int:
-    """Run the server. Return 0, 2 for an address or a key that cannot be, or 130 after Ctrl-C."""
+    """Run the server. Return 0, 2 for an invalid address or key, or 130 after Ctrl-C."""
     try:
         asyncio.run(run(arguments.parse()))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The local files that tools may read: pictures below one folder, which the user names. Without it none."""
+"""The local files that tools may read: pictures below one folder that the user chooses. Without it, none."""
 
 from __future__ import annotations
 

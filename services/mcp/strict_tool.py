@@ -1,4 +1,4 @@
-"""A tool that refuses wrong arguments in sentences, unknown ones included: the MCP library ignores those."""
+"""A tool that refuses wrong and unknown arguments with a sentence; the MCP library ignores unknown ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_NAMES = 3
 
 
 class StrictTool(Tool):
-    """A tool without arguments beside its own. Its schema says so, too. Make one with `strict_tool`."""
+    """A tool that refuses unknown arguments, also by its schema. Make one with `strict_tool`."""
 
     async def run(self, arguments: dict[str, Any], context: Any, convert_result: bool = False) -> Any:  # noqa: FBT001, FBT002 (the library's signature)
         """Run the tool. Raises ToolError with a sentence for each argument that is wrong."""

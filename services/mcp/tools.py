@@ -136,7 +136,7 @@ class Tools:
         try:
             ended = await _answer(self._follow(ctx, job.id))
         except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):  # nobody waits for the result
+            with anyio.CancelScope(shield=True):  # no client waits for the result
                 await self._cancel(job.id)
             raise
         if ended.status != "done":
@@ -182,7 +182,7 @@ class Tools:
             async with self._opening:
                 jpeg = await asyncio.to_thread(pictures.preview_of, data)
         except ToolError:
-            pass  # such as HEIC: the gateway reads it, and this process cannot
+            pass  # for example HEIC: the gateway can read it, this process cannot
         else:
             blocks.append(ImageContent(data=base64.b64encode(jpeg).decode(), mime_type="image/jpeg"))
         return CallToolResult(content=blocks, structured_content=answer.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""The volume of each owner in the streams that drop their oldest message when full, and the spare part."""
+"""The volume of each owner in the streams that drop their oldest message when full, and its removable part."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Holding:
 
 
 class Holdings(Protocol):
-    """One kind of what owners have. All methods raise BrokerUnavailable."""
+    """One kind of owners' data. All methods raise BrokerUnavailable."""
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Records:
         if submission is not None:
             same_id = subjects.submissions_of(submission.subject.rpartition(".")[2])
             if await self._bus.first(JOB_LOG, same_id, submission.seq) is not None:
-                return  # a later one is a replay only while this one is there
+                return  # a later submission counts as a replay only while this one exists
             await self._bus.delete(JOB_LOG, submission.seq)
         await self._bus.purge(JOBS, holding.key)
 
@@ -80,7 +80,7 @@ def _record(stored: StoredMessage) -> Holding:
 
 
 class Events:
-    """The events of jobs. Of a job that has ended the end stays: no second one may be stored."""
+    """The events of jobs. For an ended job the terminal event stays, so that no second one is stored."""
 
     streams = (JOB_EV,)
 
@@ -96,7 +96,7 @@ class Events:
             for stored in page:
                 job_id, size = stored.subject.split(".")[2], len(stored.data) + len(stored.subject)
                 sizes[job_id] = sizes.get(job_id, 0) + size
-                ends.pop(job_id, None)  # nothing valid follows an end
+                ends.pop(job_id, None)  # no valid event follows the terminal event
                 if subjects.kind_of_event(stored.subject) == subjects.TERMINAL and is_end(stored):
                     ends[job_id] = size
         return [

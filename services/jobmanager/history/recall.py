@@ -1,6 +1,6 @@
-"""Finds the open jobs that only their events or records still show: JOB_Q or the log lost them.
+"""Finds open jobs by their events or records, because JOB_Q or the log has lost them.
 
-Without a submission a job cannot run. It ends as failed, so that nobody waits for it.
+Without a submission a job cannot run. It ends as failed, so that no client waits for it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ log = logging.getLogger(__name__)
 class RecentEvents:
     """Remembers when each job last had a new event, to find the jobs that probably still run.
 
-    The times in events are by the clocks of other hosts. So an event counts from the look that first finds it.
+    The times in events are by the clocks of other hosts. So the age of an event counts from the read that first finds
+    it.
     """
 
     def __init__(self, lease_s: float, clock: Callable[[], float]) -> None:
-        """Take a job for lost if its worker sent nothing for `lease_s`."""
+        """Treat a job as lost if its worker sent no event for `lease_s`."""
         self._lease_s = lease_s
         self._clock = clock
         self._last: dict[str, tuple[int, float]] = {}
@@ -65,7 +66,7 @@ class Recall:
         self._watched: set[str] = set()  # without a submission, but perhaps still at a worker
 
     def search_again(self) -> None:
-        """Have the next `run` search all events and records."""
+        """Make the next `run` search all events and records."""
         self._due = True
 
     async def run(self) -> None:
@@ -103,7 +104,7 @@ class Recall:
         return (record.job_class or JobClass.INTERACTIVE) is self._class
 
     async def _recall(self, job_id: str) -> bool:
-        """Recall or end one job. Return False if it must be looked at again."""
+        """Recall or end one job. Return False if it must be checked again."""
         stored = await self._bus.last(JOB_EV, subjects.event(job_id, "queued"))
         queued = None if stored is None else parse_event(stored)
         if isinstance(queued, Queued) and queued.job_class is not self._class:  # one read for each job of the others
@@ -130,7 +131,7 @@ class Recall:
     async def _end_unless_running(self, record: JobRecord) -> bool:
         if record.state is JobState.RUNNING and self._events.has_one(record):
             return False
-        if record.job_id not in self._board:  # it may have come during the reads
+        if record.job_id not in self._board:  # the board may have received it during the reads
             await fail_lost_job(self._bus, record)
         return True
 

@@ -90,7 +90,7 @@ class Retention:
         except BadMessage:
             return False
         if await self._bus.first(JOB_LOG, subjects.submissions_of(address.job_id), stored.seq) is not None:
-            return False  # a later one of the same id is a replay only while this one is there
+            return False  # a later one with this id counts as a replay only while this one exists
         job_id, _, has_ended = await identify(self._bus, address, stored.seq)
         if not has_ended and not await self._is_forgotten(address, job_id, stored.seq):
             return False
@@ -106,7 +106,7 @@ class Retention:
 
 
 def excess_by_owner(volumes: dict[str, int], goal: float) -> dict[str, float]:
-    """Return the bytes that each owner has above an equal share, chosen so that the rest of all fits into `goal`.
+    """Return each owner's bytes above an equal share; the shares of all owners together fit into `goal`.
 
     An owner with less than an equal share of the goal has no excess (max-min fairness).
     """

@@ -1,6 +1,6 @@
-"""Keeps room in the streams that drop their oldest message when they are full, so that no owner pays for another one.
+"""Keeps room in the streams that drop their oldest message when they are full, so that no owner harms another one.
 
-Only the owners with the largest volume lose something, the oldest first: what `holdings` lists as spare.
+Only the owners with the largest volume lose data: the spare part of their `holdings`, the oldest first.
 """
 
 from __future__ import annotations

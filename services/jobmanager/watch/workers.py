@@ -31,9 +31,9 @@ class _Held:
 
 
 class WorkerWatch:
-    """Knows which worker runs which job: a job is lost if its worker is silent, or names it no more after a restart.
+    """Tracks the job of each worker. A job is lost if its worker is silent, or restarted without it.
 
-    It counts looks, not seconds: after a freeze of this process announcements wait to be read.
+    It counts looks, not seconds: after a freeze this process still has announcements to read.
     """
 
     def __init__(self, bus: Bus, max_deliver: int) -> None:
@@ -54,18 +54,18 @@ class WorkerWatch:
             subscribe(subjects.LIVE_ENDS, self.note_end),
         ):
             while True:
-                await asyncio.sleep(_EVERY_S)  # silence is no event
+                await asyncio.sleep(_EVERY_S)  # a missing announcement is no event
                 await self.look()
 
     async def look(self) -> None:
         """Count an announcement as missed for each job, and report those with too many. Raises BrokerUnavailable."""
-        await self._bus.ping()  # a broker that hangs makes all workers silent
+        await self._bus.ping()  # while a broker hangs, no announcement arrives
         if self._bus.connects != self._connect:
             self._reset_counts()
         self._silent = {name: looks + 1 for name, looks in self._silent.items() if looks < _FORGOTTEN}
         for job_id, held in list(self._held.items()):
             held.missed += 1
-            if held.missed > _MISSED:  # one more than are missing: the first may be on its way
+            if held.missed > _MISSED:  # one more than are missing: the first may still arrive
                 await self._report(job_id, held)
 
     def note(self, stored: StoredMessage) -> None:
@@ -82,7 +82,7 @@ class WorkerWatch:
     def note_start(self, stored: StoredMessage) -> None:
         """Note that a worker has a job: it may die before it announces itself again."""
         event = parse_event(stored)
-        # A worker of an older release does not announce itself, so its silence means nothing.
+        # A worker of an older release sends no announcements, so a missing one means nothing.
         if isinstance(event, Started) and event.worker in self._silent:
             self._held[event.job_id] = _Held(event.worker)
 
@@ -92,7 +92,7 @@ class WorkerWatch:
             self._held.pop(subjects.job_of_event(stored.subject), None)
 
     def _reset_counts(self) -> None:
-        """Reset the counts: after a restart of the broker the workers have to connect again too."""
+        """Reset the missed announcements: after a restart of the broker the workers have to reconnect, too."""
         self._connect = self._bus.connects
         for held in self._held.values():
             held.missed = 0

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """When a failed delivery is tried again, and when its endpoint is given up."""
+    """The delays of retries, and the time after which a failing endpoint is disabled."""
 
     delays_s: Sequence[float]
     disable_after_s: float
@@ -154,7 +154,7 @@ class Attempts:
     async def _store(self, waiting: Waiting, delay_s: float) -> None:
         """Store when a delivery is due again, unless it was replaced or deleted meanwhile."""
         again = WebhookDelivery(attempts=waiting.attempts + 1, due_at=time.time() + delay_s, by=self.name)
-        with contextlib.suppress(WrongLastSequence):  # this is also the answer to our own first try that was lost
+        with contextlib.suppress(WrongLastSequence):  # or our own first try is stored and its ack was lost
             await self._bus.publish(waiting.subject, again, expect_last=waiting.seq)
 
     def _delay_s(self, result: _Result) -> float | None:
@@ -214,13 +214,13 @@ class Attempts:
             error=outcome.error,
             next_at=None if delay_s is None else time.time() + delay_s,
         )
-        # Not confirmed: a line that is lost with the broker is no reason to call again.
+        # Without confirmation: a log line that the broker loses does not justify another call.
         body = attempt.model_dump_json(exclude_none=True).encode()
         await self._bus.emit(webhook_subjects.attempts_at(address.owner, address.endpoint), body)
 
 
 async def log_dropped(bus: Bus, address: DeliveryAddress, kind: str) -> None:
-    """Note in the log of an endpoint that a delivery is never sent. Raises BrokerUnavailable."""
+    """Record in the log of an endpoint that a delivery is never sent. Raises BrokerUnavailable."""
     metrics.WEBHOOKS.labels("dropped").inc()
     log.warning("webhook.dropped", extra={"endpoint": address.endpoint, "owner": address.owner, "id": address.name})
     dropped = WebhookAttempt(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ANSWER_S = 1.0  # after its status
 _IDLE_S = 15.0  # an idle connection is closed; the next call looks the name up again
-_LONGEST_WAIT_S = 3600.0  # that an endpoint may ask for
+_LONGEST_WAIT_S = 3600.0  # that an endpoint may request
 _SUCCESS, _REDIRECT = range(200, 300), range(300, 400)
 _REASONS: dict[type[Exception], str] = {
     ForbiddenAddress: "The host leads to an address that is not allowed.",

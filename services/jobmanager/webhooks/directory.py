@@ -16,7 +16,7 @@ from shared.webhook_messages import WebhookEndpoint, WebhookState
 if TYPE_CHECKING:
     from shared.bus import Bus, StoredMessage
 
-_KEPT_S = 5.0  # an operator may purge the bucket, of which nothing is sent
+_KEPT_S = 5.0  # an operator may purge the bucket, and a purge sends no live copies
 _OWNERS = 1024
 
 
@@ -56,7 +56,7 @@ class Directory:
         self._known.pop(stored.subject.rsplit(".", 3)[-3], None)
 
     def clear(self) -> None:
-        """Drop all copies, because changes to them may have been missed."""
+        """Forget all endpoints, because live copies were missed."""
         self._changes += 1
         self._known.clear()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.webhook_messages import WebhookEndpoint
 
 _CACHED_ENDS = 4096
-_FULL_S = 1.0  # the sender deletes what exceeds an owner's share
+_FULL_S = 1.0  # the sender deletes deliveries above an owner's share
 _RECORD_S, _RECORD_DELIVERIES = 0.25, 20  # the view follows the events within a moment
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class FanOut:
                         batch.create_task(self._settle(delivery), name=f"webhooks.fan-out-{delivery.seq}")
 
     async def _end_when_reconnected(self, connect: int) -> None:
-        """Start over: an endpoint that was made meanwhile was not noted, and acks were lost."""
+        """Start over: endpoints created meanwhile were missed, and acks were lost."""
         await self._bus.next_connect(connect)
         raise BrokerUnavailable
 
@@ -123,7 +123,7 @@ class FanOut:
 
 
 def _shorten(end: Terminal) -> Terminal:
-    """Return the end with an error that a webhook can show whole: thousands of ends are kept."""
+    """Return the terminal event with an error as short as in a webhook: thousands of events are kept."""
     if isinstance(end, Failed):
         return end.model_copy(update={"message": end.message[:MESSAGE_CHARACTERS]})
     return end

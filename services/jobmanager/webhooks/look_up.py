@@ -81,7 +81,7 @@ class SystemResolver:
         try:
             return [ip_address(each[4][0]) for each in self._look_up(host, port, type=socket.SOCK_STREAM)]
         except (OSError, UnicodeError):
-            return []  # raised here, it would be logged where all callers have given up
+            return []  # if it were raised here, asyncio would log it after all callers have timed out
 
     def _end(self, key: tuple[str, str, int], places: asyncio.Semaphore) -> None:
         del self._running[key]

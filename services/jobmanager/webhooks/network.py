@@ -1,4 +1,4 @@
-"""Opens connections to endpoints: only to allowed addresses, to the very address that was checked, for short answers.
+"""Opens connections to endpoints: only to allowed addresses, to the address that was checked, for short answers.
 
 A name could lead to another address at a second look-up (DNS rebinding), so each connection has one look-up.
 """

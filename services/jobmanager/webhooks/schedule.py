@@ -1,7 +1,7 @@
-"""Which delivery is sent next. It does no I/O.
+"""Selects the next delivery to send. It does no I/O.
 
-Each endpoint has a few calls at once, one while it fails, so that a slow or dead endpoint delays nobody. If all places
-are taken, the owner with the fewest calls is next.
+Each endpoint has a few calls at once, one while it fails, so that a slow or dead endpoint delays no other. If all
+places are taken, the owner with the fewest calls is next.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ class Schedule:
             self._update(key)
 
     def has_room(self, owner: str) -> bool:
-        """Return whether one more delivery of this owner fits: an owner has no more than is left for others."""
+        """Return whether one more delivery of this owner fits: its share is at most the free space."""
         return self._waiting[owner] < self._room - len(self._known)
 
     def keep(self, owner: str, endpoints: Collection[str]) -> None:
-        """Forget what waits for other endpoints of this owner: the broker has deleted it with them."""
+        """Forget the deliveries to other endpoints of this owner: the broker has deleted them, too."""
         for waiting in list(self._known.values()):
             if waiting.address.owner == owner and waiting.address.endpoint not in endpoints:
                 self._forget(waiting)
@@ -135,7 +135,7 @@ class Schedule:
         self._update(key)
 
     def clear(self) -> None:
-        """Forget all that waits, to read it again; calls that run stay."""
+        """Forget all waiting deliveries before they are read again; running calls stay."""
         self._known.clear()
         self._later.clear()
         self._waiting.clear()

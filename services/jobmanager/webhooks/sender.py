@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NAME = "webhooks"
 _PAUSE_S = 0.5
-_OTHERS_S = 60.0  # during an update two job managers may run: the other one waits so long
-_LONGEST_WAIT_S = 86_400.0  # whatever the clock of an earlier job manager was
+_OTHERS_S = 60.0  # during an update two job managers may run: the second one waits this long
+_LONGEST_WAIT_S = 86_400.0  # even if the clock of an earlier job manager was wrong
 log = logging.getLogger(__name__)
 
 
@@ -107,13 +107,13 @@ class Sender:
             self._changed.set()
 
     async def _drop(self) -> None:
-        """Delete tests and repetitions beyond the share of their owner, which would take the room of others."""
+        """Delete tests and repetitions beyond the share of their owner, which would use the space of others."""
         while True:
             waiting = await self._surplus.get()
             await _until_done(self._bus, partial(self._attempts.drop, waiting))
 
     async def _send(self, waiting: Waiting) -> None:
-        """Make one attempt and settle it, also over a restart of the broker: a call that was made is not repeated."""
+        """Make one attempt and settle it, also over a restart of the broker: a finished call is not repeated."""
         has_failed = False
         try:
             result = await _until_done(self._bus, lambda: self._attempts.call(waiting))
