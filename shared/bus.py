@@ -281,9 +281,9 @@ class Bus(Connection):
 
     @asynccontextmanager
     async def subscribe(self, subject: str, handle: Handle, group: str = "") -> AsyncIterator[None]:
-        """Call `handle` for each message from now on; of a `group` one subscriber receives each.
+        """Call `handle` for each message from now on; one subscriber of a `group` receives each.
 
-        `seq` is 0 unless a stream republished the message. One for which `handle` raises BadMessage is logged.
+        `seq` is 0 unless a stream republished the message. A message is logged if `handle` raises BadMessage.
         """
 
         async def receive(msg: Msg) -> None:

@@ -1,6 +1,6 @@
 """Separates an object from its background: a soft opacity, and the object's own colours without the background's.
 
-Insertion and extraction use the same two functions, so that an object looks the same on both ways.
+Insertion and extraction use the same two functions, so that an object looks the same in both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EPSILON = 1e-5  # of the guided filter, for values 0..1
 _STRETCH = (0.08, 0.92)
 _FUSION_PX = (90, 6)
 COLOUR_REACH_PX = sum(_FUSION_PX) // 2
-"""How far from a pixel its own colour is looked for."""
+"""The radius of the search for a pixel's own colour."""
 
 
 def soften(image: Floats, solid: Floats, radius_px: int | None = None) -> Floats:

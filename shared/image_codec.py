@@ -89,7 +89,7 @@ class Photo:
 def probe(data: bytes, look: Callable[[Source], None] = lambda _: None) -> ImageInfo:
     """Read the header, check the limits, and check that the file is complete, without decoding all pixels.
 
-    `look` sees the opened file before that, and may refuse it. Raises BadImage or TooLarge.
+    `look` gets the opened file before that, and may refuse it. Raises BadImage or TooLarge.
     """
     with open_source(data) as source:
         look(source)

@@ -50,7 +50,7 @@ async def _from_log_or_view(bus: Bus, job_id: str) -> JobRecord | None:
 
 
 async def load_submission(bus: Bus, record: JobRecord) -> StoredMessage | None:
-    """Return the log entry of a job, None if the log has it no more. Raises BrokerUnavailable."""
+    """Return the log entry of a job, None if the log no longer has it. Raises BrokerUnavailable."""
     if record.log_seq is None:
         return await bus.first(JOB_LOG, subjects.submissions_by(record.user, record.job_id))
     return await find_submission(bus, record.log_seq, record.user, record.replay_of or record.job_id)

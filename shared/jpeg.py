@@ -1,4 +1,4 @@
-"""The segments of a JPEG: those for its pixels, and the metadata beside them (ITU-T T.81, annex B); and its pixels.
+"""Reads the pixels of a JPEG and its segments, those for the pixels and those with metadata (ITU-T T.81, annex B).
 
 OpenCV decodes colour files to the same values as Pillow, in half to two thirds of the time and less than half of the
 memory: Pillow keeps four bytes a pixel, and a copy with three is made of them.

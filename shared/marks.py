@@ -31,7 +31,7 @@ _RESULT_EXTRA = 64 * 1024
 NEVER = 0
 """The time of use of a result that was edited further."""
 REMOVED = b""
-"""The body of a mark that was taken away."""
+"""The body of a removed mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def write_mark(size_bytes: int, now: float | None = None) -> bytes:
 
 
 def read_mark(body: bytes) -> Mark | None:
-    """Return the mark; None for one that was taken away. A mark of release 0.1 has no size."""
+    """Return the mark; None for a removed one. A mark of release 0.1 has no size."""
     found = _MARK.fullmatch(body)
     return Mark(int(found[1]), int(found[2] or 0)) if found else None
 
@@ -81,7 +81,7 @@ async def mark_result(bus: Bus, owner: str, job_id: str, ref: ImageRef) -> None:
 
 
 async def unmark_result(bus: Bus, owner: str, job_id: str, sha256: str) -> None:
-    """Take the mark of a job's result away. Raises BrokerUnavailable."""
+    """Remove the mark of a job's result. Raises BrokerUnavailable."""
     await bus.publish(subjects.result_mark(owner, job_id, sha256), REMOVED)
 
 

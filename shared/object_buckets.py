@@ -152,7 +152,7 @@ class ObjectBuckets:
         return True
 
     async def remove_below(self, bucket: Bucket, name: str) -> list[Entry]:
-        """Delete the objects that are named `<name>/…` without a trace, and return them. Raises BrokerUnavailable."""
+        """Purge the objects that are named `<name>/…`, and return them. Raises BrokerUnavailable."""
         stream, removed = bucket_stream(bucket), list[Entry]()
         for stored in await self._bus.history(stream, f"{_meta(bucket, name)}.>"):
             entry = read_or_skip(Entry, stored)

@@ -204,7 +204,7 @@ async def serve(
 
 
 class _DrainingClient:
-    """A client for nats.micro that drains. Unsubscribing, as nats.micro does, loses the requests on their way."""
+    """A client for nats.micro that drains. Unsubscribing, as nats.micro does, loses requests in transit."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

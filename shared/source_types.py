@@ -41,7 +41,7 @@ _MARKS = (
 def find_source_type(file: bytes) -> SourceType | None:
     """Return the source type that a file of any format states in plain text; None without one of these.
 
-    Of several, as of a picture and of its parts, it is the one with the most from networks beside other sources.
+    If it states several, for itself and its parts, the order of `_MARKS` decides: mixtures with networks come first.
     """
     return next((kind for mark, kind in _MARKS if mark in file), None)
 
@@ -49,7 +49,7 @@ def find_source_type(file: bytes) -> SourceType | None:
 def combine(painted: SourceType | None, sources: Iterable[SourceType | None]) -> SourceType | None:
     """Return the source type of an edit that was `painted` so, from the pictures `sources`; the edited one is first.
 
-    An edit hides no network that worked before it. One that paints nothing (None) keeps the type of its picture.
+    An edit does not hide the use of networks in its sources. An edit that paints nothing (None) keeps the type.
     """
     found = list(sources)
     if painted is None:

@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
         self._origin = {"service": service, "instance": instance}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line. Of an error it has the type, and at DEBUG the stack, but never the text."""
+        """Return one line. For an error it has the type, and at DEBUG the stack, but never the text."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line: dict[str, object] = {"time": at, "level": record.levelname, **_event(record), **self._origin}
         if (running := tracing.current_ids()) is not None:
@@ -99,10 +99,10 @@ def configure(
 def log_native_output() -> None:
     """Log the lines of C libraries and child processes on standard error: decoders warn there of the files of clients.
 
-    The last words of a library that aborts this process may be lost; its exit code is not. Call it after `configure`,
+    The last output of a library that aborts this process may be lost; the exit code is kept. Call it after `configure`,
     once in a process.
     """
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")  # for Python's own last words
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")  # for Python's own last output
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(sys.stderr)
@@ -163,7 +163,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _event(record: logging.LogRecord) -> dict[str, object]:
-    """Return the event of our loggers; of a library the name and the text, without folders of this machine."""
+    """Return the event of our loggers; for a library its name and the text, without folders of this machine."""
     if _is_ours(record):
         return {"event": record.getMessage()}
     return {"event": record.name, "message": _FOLDERS.sub("", record.getMessage())}

@@ -1,7 +1,7 @@
 """Compares the size that a HEIC or AVIF states with the sizes of its coded pictures, before any pixel is decoded.
 
-The decoders find such a contradiction only when they have decoded the pictures, which is too late for the answer to an
-upload. ISO/IEC 23008-12, 6.6.2.3 (grids); MIAF, ISO/IEC 23000-22, 7.3.11.4; HEVC, ITU-T H.265, 7.3.2.2 (SPS).
+The decoders find such a contradiction only after the decoding, too late for the answer to an upload. ISO/IEC 23008-12,
+6.6.2.3 (grids); MIAF, ISO/IEC 23000-22, 7.3.11.4; HEVC, ITU-T H.265, 7.3.2.2 (SPS).
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def check_sizes(data: bytes, kind: str) -> None:
     for number in (primary, *_find_transparency(items, primary)):
         fits = _grid_fits(items, number, kind) if items.kinds.get(number) == b"grid" else _coded_fits(items, number)
         if not fits or (kind == "HEIF" and not _crop_fits(items, number)):
-            raise BadImage(f"The {kind} states another size than its picture has; save it again, as PNG or JPEG.")
+            raise BadImage(f"The {kind} and its picture have different sizes; save it again, as PNG or JPEG.")
 
 
 def _find_transparency(items: _Items, primary: int) -> list[int]:
-    """Return the numbers of the pictures with the opacity. Of other auxiliary ones, as a depth map, nothing is read."""
+    """Return the numbers of the pictures with the opacity; ignore other auxiliary pictures such as a depth map."""
     auxiliary = [number for (name, number), to in items.references.items() if name == b"auxl" and primary in to]
     return [number for number in auxiliary if _ALPHA.search(items.property_of(number, b"auxC") or b"")]
 
@@ -91,14 +91,14 @@ def _read_halves(coding: bytes | None) -> tuple[bool, bool]:
 
 
 def _coded_fits(items: _Items, number: int) -> bool:
-    """Return whether a picture of HEVC is as large as it states. An AVIF decoder scales to the stated size."""
+    """Return whether an HEVC picture has its stated size. An AVIF decoder scales to the stated size."""
     stated, coding = items.size_of(number), items.property_of(number, b"hvcC")
     coded = None if coding is None else _read_coded_size(coding[:_LONGEST_CODING])
     return stated is None or coded is None or stated == coded
 
 
 def _crop_fits(items: _Items, number: int) -> bool:
-    """Return whether the part of a picture that is to be shown lies inside of it (ISO 14496-12, 12.1.4)."""
+    """Return whether the visible part of a picture lies inside it (ISO 14496-12, 12.1.4)."""
     crop, size = items.property_of(number, b"clap"), items.size_of(number)
     if crop is None or size is None:
         return True
@@ -171,7 +171,7 @@ class _Bits:
     """Reads single bits and codes of Exp-Golomb (ITU-T H.265, 9.2); beyond the end they are 0."""
 
     def __init__(self, nal: bytes) -> None:
-        payload = nal[2:].replace(b"\0\0\3", b"\0\0")  # without the bytes that keep start codes out
+        payload = nal[2:].replace(b"\0\0\3", b"\0\0")  # without the emulation prevention bytes
         self._bits = "".join(f"{byte:08b}" for byte in payload)
         self._at = 0
 
@@ -186,7 +186,7 @@ class _Bits:
         return (1 << zeros) - 1 + self.take(zeros)
 
 
-@lru_cache(maxsize=4)  # of a picture all tiles have one
+@lru_cache(maxsize=4)  # the same in all tiles of a picture
 def _read_coded_size(coding: bytes) -> Size | None:
     """Return the size of the pictures of a decoder configuration (ISO/IEC 14496-15, 8.3.3); None without one."""
     reader = Numbers(coding[22:])

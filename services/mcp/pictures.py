@@ -20,7 +20,7 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 _PREVIEW_PX, _PREVIEW_QUALITY = 512, 80
 _BAND_PIXELS = 1_000_000
 _UNREADABLE = "This picture cannot be opened here; PNG, JPEG and WebP can."
-_OTHER_SIZES = "The pictures have other sizes: {} x {} and {} x {} pixels."
+_OTHER_SIZES = "The pictures have different sizes: {} x {} and {} x {} pixels."
 
 
 @dataclass(frozen=True, slots=True)

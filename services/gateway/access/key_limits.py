@@ -13,7 +13,7 @@ from shared.errors import Busy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BUSY_S = 1.0  # a guess: the end of a running request cannot be foreseen
+_BUSY_S = 1.0  # an estimate: the end of a running request is unknown
 
 
 @dataclass(slots=True)

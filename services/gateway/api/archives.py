@@ -40,7 +40,7 @@ async def _write(images: Entries, metadata: dict[str, Any]) -> AsyncGenerator[by
 
 
 class _Written:
-    """A file that cannot seek, and gives its bytes away."""
+    """A write-only file without seeking; `take` returns its bytes."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -81,7 +81,7 @@ class Jobs:
     ) -> None:
         """`result_wait_s` limits each wait, for a job that still runs or for a broker that is away.
 
-        Without `budget` owners may submit without one.
+        Without `budget`, submissions have no such limit.
         """
         self._bus = bus
         self._ownership = ownership
@@ -121,7 +121,7 @@ class Jobs:
         return job_id
 
     async def _store(self, subject: str, body: bytes, owner: str, job_id: str, submission: JobSubmit) -> None:
-        """Store the submission and, side by side, keep its inputs; a job without them is cancelled at once."""
+        """Store the submission and keep its inputs at the same time; cancel the job at once if one is missing."""
         stored, kept = await asyncio.gather(
             self._bus.publish(subject, body, msg_id=job_id, verify_in=JOB_LOG),
             self._stores.keep_inputs(owner, job_id, submission),

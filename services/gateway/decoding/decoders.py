@@ -1,8 +1,8 @@
 """Decodes the files of clients in child processes, within a budget of memory and CPU time.
 
-A file of 200 kB can have 64 megapixels, and a decoder can crash or hang at a file that was made for it. So this
-process never opens a picture. There are two pools: most files need little memory and go to the quick children. The
-others go to one larger child, so that they take as much memory as one of them, and delay only each other.
+A file of 200 kB can have 64 megapixels, and a decoder can crash or hang at a file that was made for it. So this process
+never opens a picture. There are two pools: most files need little memory and go to the quick children. The others go to
+one larger child, one at a time: they take the memory of one file, and delay only each other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The works of a decoding child, and the memory that each takes, estimated from the header of the file."""
+"""The operations of a decoding child, and an estimate of the memory of each from the header of the file."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _SERVER_ERROR = 500
 
 @dataclass(slots=True)
 class Exchange:
-    """A request and its response, as far as it has come."""
+    """A request and its response so far."""
 
     method: str
     route: str = "unmatched"

@@ -1,4 +1,4 @@
-"""A route that FastAPI describes but does not run: the solving of parameters takes a tenth of a submission."""
+"""A route that FastAPI describes but does not run: resolving parameters takes a tenth of a submission."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Endpoints:
         return await self._send(owner, endpoint_id, "test", secrets.token_hex(_ID_BYTES))
 
     async def send_again(self, owner: str, endpoint_id: str, job_id: str) -> str:
-        """Store a delivery of the end of a job and return its webhook-id, that of the first time.
+        """Store a delivery of the end of a job again and return its webhook-id, which is the same each time.
 
         The caller checks that the job is the owner's and has ended. Raises NotFound, StreamFull.
         """

@@ -128,9 +128,9 @@ class Attempts:
         return target
 
     async def _end_of(self, waiting: Waiting) -> Terminal | None:
-        """Return the end of the job; None for a job that is gone, or that has not ended in the view yet.
+        """Return the end of the job; None for an unknown job, or one that has not ended in the view yet.
 
-        A job that its owner has deleted is gone, except that its cancellation is sent: it has no data of the job.
+        A deleted job counts as unknown, but its cancellation is sent, because it has no data of the job.
         """
         address = waiting.address
         end = self._ends.get(address.name) or await self._read_end(waiting)

@@ -66,7 +66,10 @@ class SystemResolver:
         return addresses
 
     def _begin(self, key: tuple[str, str, int], places: asyncio.Semaphore) -> None:
-        """Start a look-up. Its thread runs on after a timeout of its callers, so its own end gives the place back."""
+        """Start a look-up.
+
+        Its thread continues after a timeout of its callers, so the end of the thread frees the place.
+        """
         loop = asyncio.get_running_loop()
 
         def note_end(_: object) -> None:

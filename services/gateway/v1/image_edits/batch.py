@@ -28,7 +28,7 @@ _CANCELLED = "The edit was cancelled."
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one job, or the status and the error of its failure. Without a job nothing was to edit."""
+    """The result of one job, or the status and the error of its failure. Without a job, there was nothing to edit."""
 
     job_id: str | None = None
     result: ImageRef | None = None
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The jobs of one request, in order. With a key of its client they go on without it, so that it can come back."""
+    """The jobs of one request, in order. With an idempotency key they run on after a disconnect."""
 
     owner: str
     job_ids: Sequence[str]

@@ -28,7 +28,7 @@ _NO_MASK = (
 
 @dataclass(frozen=True, slots=True)
 class PreparedEdit:
-    """An edit with stored pictures. Without a submission nothing is to edit, and `unchanged` is the result."""
+    """An edit with stored pictures. Without a submission there is nothing to edit: `unchanged` is the result."""
 
     width: int
     height: int

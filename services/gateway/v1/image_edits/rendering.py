@@ -1,4 +1,4 @@
-"""Gives the results of an edit in the format that its client wants."""
+"""Converts the results of an edit to the format that the client requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Rendering:
     keeps_gps: bool
 
     async def render(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with its picture in the wanted format, or as a failure if that cannot be made."""
+        """Return the outcome with its picture in the requested format, or a failure if the conversion fails."""
         if outcome.result is None or self.fields.output_format == "png":
             return outcome
         wanted = Wanted(self.fields.output_format, max(1, self.fields.output_compression), self.keeps_gps)

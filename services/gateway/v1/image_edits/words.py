@@ -1,4 +1,4 @@
-"""Decides from the prompt which words reach the engine, and refuses words that it would ignore."""
+"""Chooses the prompt for the engine, and refuses words that the engine would ignore."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WORDS = {
 async def choose_words(workers: Workers, task: Task, prompt: str) -> str:
     """Return the prompt for the engine, "" for the words that only name the task.
 
-    Raises Refused if one of the living workers obeys no other words, Unavailable if no worker lives.
+    Raises Refused for other words if a present worker ignores them, Unavailable without a worker.
     """
     if " ".join(prompt.casefold().strip(" .!\t\r\n").split()) in {"", *_WORDS[task]}:
         return ""
     present = await workers.present()
     if not present:
-        raise Unavailable("No worker is running that could obey these words, please try again in a moment.")
+        raise Unavailable("No worker is running, please try again in a moment.")
     if not all(task in worker.tasks and "prompt" in worker.tasks[task].parameters for worker in present):
         allowed = ", ".join(_WORDS[task])
         raise Refused(

@@ -1,4 +1,4 @@
-"""The queries for renditions: which format a request wants, by its query or by its header Accept."""
+"""Finds the requested format of a rendition in the query or in the header Accept."""
 
 import re
 from typing import Annotated, Literal

@@ -43,7 +43,7 @@ def test_equal_pictures_have_no_box() -> None:
 @pytest.mark.parametrize("other", [saved(Image.new("RGB", (9, 8))), b"no picture"])
 def test_what_cannot_be_compared_is_refused(other: bytes) -> None:
     """With a sentence."""
-    with pytest.raises(ToolError, match=r"other sizes|cannot be opened"):
+    with pytest.raises(ToolError, match=r"different sizes|cannot be opened"):
         pictures.compare(saved(Image.new("RGB", (9, 9))), other)
 
 
