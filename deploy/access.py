@@ -15,7 +15,7 @@ from pathlib import Path
 from services.gateway import keys
 from shared.errors import EXIT_CONFIG, ConfigError
 
-_READABLE = 0o644  # the user of the container reads them; the parent folder of OUT is closed to other users
+_READABLE = 0o644  # the container's user must read them; other users cannot enter the parent folder of OUT
 
 
 def make(root: Path) -> None:

@@ -36,7 +36,7 @@ class AccountImport:
     def has_many_replies(self) -> bool:
         """Return whether a request may have several replies; the broker must then keep its reply subject longer."""
         verb = self.subject.removeprefix("$JS.API.")
-        is_batch = verb.startswith("DIRECT.GET.") and not verb.endswith(".>")  # by subject it reads one message
+        is_batch = verb.startswith("DIRECT.GET.") and not verb.endswith(".>")  # a request by subject reads one message
         is_for_all = self.subject == _DISCOVERY or self.subject in map(subjects.health, DUTIES)
         return self.is_request and (is_batch or verb.startswith("CONSUMER.MSG.NEXT.") or is_for_all)
 

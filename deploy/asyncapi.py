@@ -93,7 +93,7 @@ _PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One kind of subject: who publishes to it, and the messages on it."""
+    """One kind of subject: its publishers and its messages."""
 
     name: str
     address: str
@@ -258,7 +258,7 @@ def document() -> dict[str, Any]:
 def page() -> str:
     """Return docs/asyncapi.yaml."""
     head = "# Made by `make asyncapi` from shared/messages.py, subjects.py and topology.py. Do not edit it by hand.\n"
-    plain = json.loads(json.dumps(document()))  # without shared objects, which YAML would write as aliases
+    plain = json.loads(json.dumps(document()))  # copies shared objects, which YAML would write as aliases
     return head + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -344,7 +344,7 @@ def _schemas(found: list[Channel]) -> dict[str, Any]:
 
 
 def _name_discriminators(node: Any) -> Any:
-    """Replace each discriminator of OpenAPI's form by the field's name, the form of AsyncAPI."""
+    """Replace each discriminator in OpenAPI's form by the field's name, as in AsyncAPI."""
     if isinstance(node, list):
         return [_name_discriminators(value) for value in node]
     if not isinstance(node, dict):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 AUTHORITY_LIFE, SERVER_LIFE = timedelta(days=3650), timedelta(days=730)
 RENEW_BEFORE = timedelta(days=180)
-_CLOCK_SKEW = timedelta(hours=1)  # between this machine and a client that checks a new certificate
+_CLOCK_SKEW = timedelta(hours=1)  # possible clock difference to a client that checks a new certificate
 
 
 def new_key() -> bytes:
@@ -90,7 +90,7 @@ def begin_certificate(
 
 
 def limit_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """Return the key usage of an authority, or that of a key for signatures only."""
+    """Return the key usage of an authority, or of a key that only makes signatures."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

@@ -56,7 +56,7 @@ class Folder:
         """Return the public key of an owner; create the seed if there is none."""
         path = self.root / owner / name
         if owner in self._rotate or not path.exists():
-            mode = _PRIVATE if owner == OPERATOR else self.key_mode  # the container of operators runs as their own user
+            mode = _PRIVATE if owner == OPERATOR else self.key_mode  # the operators' container runs as their own user
             self.write(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER) + b"\n", mode)
         return str(nkeys.from_seed(bytearray(path.read_bytes().strip())).public_key.decode())
 

@@ -113,14 +113,14 @@ DUTIES = {
             subjects.PHOTOS,
             subjects.ALL_OWNED,
             webhook_subjects.ALL_ENDPOINTS,
-            webhook_subjects.ALL_DELIVERIES,  # tests, and what is sent again
+            webhook_subjects.ALL_DELIVERIES,  # test deliveries and repeated deliveries
         ),
         reads=(JOB_LOG, JOB_EV, JOBS, SESSIONS, OWNED, WEBHOOKS, WEBHOOK_LOG),
         inspects=(SESSIONS, JOB_EV, bucket_stream("results")),
         purges=(SESSIONS, JOB_EV, JOB_DLQ, WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG),  # a user deletes a job or an endpoint
         deletes_from=(JOB_LOG,),
         writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
-        removes_images=("results", "cache"),  # what was made from a deleted image goes with it
+        removes_images=("results", "cache"),  # images made from a deleted image are deleted with it
         lists_streams=True,
     ),
     "segmentation": Duties(
@@ -147,11 +147,11 @@ DUTIES = {
             *SUBMITS,  # a replay is a new job
             *(subjects.queue_entries_in(job_class, task) for job_class in JobClass for task in Task),
             subjects.events_of_kind("queued"),
-            subjects.events_of_kind("returned"),  # in the name of a lost worker
+            subjects.events_of_kind("returned"),  # on behalf of a lost worker
             subjects.events_of_kind(subjects.TERMINAL),
             subjects.ALL_DEAD,
             subjects.ALL_RECORDS,
-            subjects.ALL_WAITING,  # of jobs by hand and replays
+            subjects.ALL_WAITING,  # for replays and jobs that no gateway submitted
         ),
         reads=(JOB_LOG, JOB_Q, JOB_EV, JOB_DLQ, JOBS, SESSIONS),
         inspects=(JOB_Q,),
@@ -161,11 +161,11 @@ DUTIES = {
         rewinds=(*DISPATCH, PROJECT),
         writes_images=("inputs",),  # an old image is stored again when a job names it
         removes_images=("debug",),  # when the store is nearly full
-        reads_images=("results",),  # that a job begins from
+        reads_images=("results",),  # the results that a job starts from
         declares=True,
     ),
-    # A part of the job manager with a key of its own, because it calls hosts of strangers. It reads no image, no
-    # submission and no event but the ends of jobs, and changes no job. In OWNED it looks for deleted jobs.
+    # A part of the job manager with its own key, because it calls hosts of third parties. It reads no image, no
+    # submission and only the terminal events of jobs, and changes no job. In OWNED it looks for deleted jobs.
     "webhooks": Duties(
         subscribes=(webhook_subjects.LIVE_DELIVERIES, webhook_subjects.LIVE_ENDPOINTS),
         publishes=(
@@ -194,7 +194,7 @@ DUTIES = {
             subjects.WORKERS,
         ),
         reads=(JOB_EV, JOB_Q, OWNED),  # the queue, to prefetch the inputs of the next job
-        inspects=(JOB_Q,),  # which queues hold jobs
+        inspects=(JOB_Q,),  # to list the queues with jobs
         consumes=WORK,
         writes_images=("results", "debug"),
         reads_images=("inputs", "cache"),
@@ -230,7 +230,7 @@ def _publish_subjects(duties: Duties) -> Iterator[str]:
     yield from _read_subjects(duties)
     yield from _consume_subjects(duties)
     for bucket in duties.writes_images:
-        below = ">" if bucket == "cache" else "*"  # what was made from an image is named below it
+        below = ">" if bucket == "cache" else "*"  # the name of a derived image begins with that of its source
         yield from (subjects.object_chunks(bucket, "*"), subjects.object_entry(bucket, below))
         yield from (subjects.api(verb, bucket_stream(bucket)) for verb in ("STREAM.INFO", "STREAM.PURGE"))
     for bucket in duties.removes_images:
@@ -260,7 +260,7 @@ def _read_subjects(duties: Duties) -> Iterator[str]:
     ):
         yield subjects.api("DIRECT.GET", stream)
         yield subjects.api("DIRECT.GET", stream, ">")
-        yield subjects.api("STREAM.MSG.GET", stream)  # a copy may be behind, so the leader is read too
+        yield subjects.api("STREAM.MSG.GET", stream)  # a replica may be out of date, so the leader is read too
 
 
 def _consume_subjects(duties: Duties) -> Iterator[str]:
@@ -277,7 +277,7 @@ def _declare_subjects() -> Iterator[str]:
     for stream_name, consumer in declared.consumers:
         name = str(consumer.durable_name)
         yield subjects.api("CONSUMER.DURABLE.CREATE", stream_name, name)
-        yield subjects.api("CONSUMER.DELETE", stream_name, name)  # one that cannot be changed is replaced
+        yield subjects.api("CONSUMER.DELETE", stream_name, name)  # a consumer that cannot be changed is replaced
         # A consumer with a running job is not replaced, settled submissions may leave the log, and a pause is reported.
         yield subjects.api("CONSUMER.INFO", stream_name, name)
 

@@ -1,7 +1,7 @@
 """Set registry and version of all images in the Kubernetes overlays: `python -m deploy.release REGISTRY VERSION`.
 
-`kustomize edit set image` sets one image at a time, and drops its tag where it is given a registry alone.
-With `--digests FILE` each image is pinned to its content too; its lines are `REGISTRY/NAME:TAG ANY@sha256:DIGEST`.
+`kustomize edit set image` sets one image at a time, and drops its tag if it gets only a registry. With `--digests FILE`
+each image is pinned to its content too; its lines are `REGISTRY/NAME:TAG ANY@sha256:DIGEST`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     OUT/signing.crt    the chain                     (IMAGEUTILS_SIGNING_CERTIFICATE_FILE)
     OUT/signing.key    secret of the signer          (IMAGEUTILS_SIGNING_KEY_FILE)
 
-Readers show its signatures as valid, but of an unknown signer. For the public, buy a certificate of an authority on the
+Readers show its signatures as valid, with an unknown signer. For the public, buy a certificate of an authority on the
 C2PA trust list. A second run makes a new pair.
 """
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real nats-server for each test that asks for one, and proof that nothing is left behind."""
+"""Fixtures for all tests: a real nats-server for each test that uses one, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("without deadline", hypothesis_settings(), deadline=None)
 hypothesis_settings.load_profile("without deadline")
 
-# A shell ignores Ctrl-C for what it starts in the background, and every process below inherits that.
+# A shell ignores Ctrl-C for its background processes, and all their children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

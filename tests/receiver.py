@@ -1,4 +1,4 @@
-"""An endpoint of webhooks for tests: a small HTTP server that answers as the test wants and keeps what it received."""
+"""An endpoint of webhooks for tests: a small HTTP server with configurable answers that records its requests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Receiver:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Listen during the block; what is connected then is cut."""
+        """Listen during the block, and close open connections at its end."""
         writers: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Waiting in tests, with a deadline and a sentence: the one place that may sleep."""
+"""Waiting in tests, with a deadline and an error text: the only place that may sleep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _LOOK_EVERY_S = 0.01
-SELDOM_S = 0.5  # for a look that starts a program: every 10 ms it would take a core from what is waited for
+SELDOM_S = 0.5  # for a check that starts a program: every 10 ms it would take a core from the program under test
 TIMEOUT_S = 60.0  # only a failure takes so long; a loaded machine may take some of it, the lease of a job half
 
 

@@ -1,4 +1,4 @@
-"""The abilities of this worker, announced to the gateways, which list them for clients."""
+"""Announces the abilities of this worker to the gateways, which list them for clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.bus import Bus
 
 _LAST_JOBS = 20
-_EVERY_S = 2.0  # a gateway that has just started knows every worker after this time
+_EVERY_S = 2.0  # a new gateway lists every worker after this time
 
 
 class Abilities:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     PhaseReporter: TypeAlias = Callable[[str], None]
     """Reports the phase of loading that begins. May raise, to end the loading."""
 
-BACKENDS = {  # name → import path; nothing heavy is imported until chosen
+BACKENDS = {  # name → import path; an engine's libraries are imported only when it is chosen
     "classical": "services.a100worker.backends.classical.engine:Classical",
     "qwen": "services.a100worker.backends.qwen.opening:open_engine",
     "scripted": "services.a100worker.backends.scripted:Scripted",
@@ -62,7 +62,7 @@ class EditInputs:
     steps: int = DEFAULT_STEPS
     guidance: float = DEFAULT_GUIDANCE
     flow_match: bool = False
-    debug: bool = False  # without it, `Edit.conditions` is not used
+    debug: bool = False  # False: `Edit.conditions` is not used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class RemovalInputs(EditInputs):
     """The inputs of a removal."""
 
     mask: Grey  # of the image's size; where to edit
-    exact_mask: bool = False  # the worker restores what is outside the mask; an engine may then end its fill there
-    variant: int = 0  # 1: another try, which differs; an engine with seeds may ignore it
+    exact_mask: bool = False  # the worker restores the pixels outside the mask; a fill may then end at the mask
+    variant: int = 0  # 1: the result should differ from that of 0; an engine with seeds may ignore it
     mask_tool: str | None = None
     fetch_saliency: Callable[[], Grey | None] = _no_saliency  # of the image, in its size
 
@@ -90,7 +90,7 @@ class InsertionInputs(EditInputs):
 class WhiteBalanceInputs(EditInputs):
     """The inputs of a white balance."""
 
-    fetch_balanced: Callable[[], Rgb]  # the image, white-balanced by the image utilities, as warm as wanted
+    fetch_balanced: Callable[[], Rgb]  # the image, white-balanced by the image utilities at the requested warmth
     strength: float = 1.0  # 0 leaves the image as it is
 
 
@@ -114,18 +114,18 @@ class Edit:
     region: Grey | None  # 0 where the image is byte-identical to the input; None: everything may differ
     conditions: tuple[tuple[str, Rgb], ...] = ()  # labelled images that the engine worked from, for debugging
     provenance: Provenance | None = None
-    by_network: bool = False  # a trained network painted at least a part of it, or chose its colours
+    by_network: bool = False  # a trained network painted a part of the edit, or chose its colours
 
     @property
     def source_type(self) -> SourceType | None:
-        """Return what the engine's work makes of a photo; None if it painted nothing, as in a white balance."""
+        """Return the source type of the edited photo; None if nothing was painted, as in a white balance."""
         if self.by_network:
             return SourceType.COMPOSITE_WITH_NETWORK
         return None if self.region is None else SourceType.COMPOSITE
 
 
 class StepReporter(Protocol):
-    """Reports the steps of one job. An engine calls it often, because a cancel is raised from it."""
+    """Reports the steps of one job. Engines must call it often: only this call raises a cancel in the engine."""
 
     @property
     def cancel_flag(self) -> CancelFlag:
@@ -139,7 +139,7 @@ class StepReporter(Protocol):
 
 
 class Engine(Protocol):
-    """Edits images, one at a time: one method a task. Its constructor takes the worker's settings and a PhaseReporter.
+    """Edits images, one at a time, with a method for each task. The constructor takes the settings and a PhaseReporter.
 
     The same inputs give the same image. Each method raises BadInput, EngineFailed or JobCancelled.
     """
@@ -170,7 +170,7 @@ def facts_of(engine: Engine) -> Mapping[str, str]:
 
 
 def parameters_of(engine: Engine, task: Task) -> frozenset[str]:
-    """Return the parameters that an engine obeys in a task. Its attribute `obeys` is optional; without it, all."""
+    """Return the parameters that an engine obeys in a task: all of them, if it lacks the optional attribute `obeys`."""
     obeyed: Mapping[Task, frozenset[str]] = getattr(engine, "obeys", PARAMETERS)
     return obeyed.get(task, frozenset()) & PARAMETERS[task]
 

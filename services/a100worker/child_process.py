@@ -52,7 +52,7 @@ class ChildProcess:
         if self._child is None:
             return
         self._child.kill()
-        with suppress(OSError):  # closing flushes bytes that the child no longer reads
+        with suppress(OSError):  # closing flushes the buffer, which fails if the child no longer reads
             self._child.__exit__(None, None, None)
         self._child.wait()
         self._child = None

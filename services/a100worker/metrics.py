@@ -31,7 +31,7 @@ STEP_SECONDS = Histogram(
 )
 
 _OUTCOMES = ("done", "too-late", "cancelled", "refused", "returned")
-# Start each series at zero: Prometheus sees no increase in a series that begins with its first event.
+# Start each series at zero: in a series that begins with its first event, Prometheus finds no increase.
 for _task in Task:
     for _outcome in _OUTCOMES:
         ATTEMPTS.labels(_task, _outcome)

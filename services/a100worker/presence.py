@@ -1,4 +1,4 @@
-"""Keeps the name, engine, state and job of this worker, and takes it out when an operator asks."""
+"""Keeps the name, engine, state and job of this worker, and drains it at an operator's request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Presence:
         self._show()
 
     def note_engine(self, engine: Engine) -> None:
-        """Record the engine that was loaded. A worker that was drained meanwhile stays so."""
+        """Record the engine that was loaded. A worker that was drained meanwhile stays drained."""
         facts = facts_of(engine)
         self.model, self.device = facts.get("model"), facts.get("device", _CPU)
         self.metadata |= {"engine": engine.name, "model": self.model or "", "device": self.device}

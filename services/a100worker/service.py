@@ -90,14 +90,14 @@ class _Readiness:
         self._missing = report_missing_decoders()
 
     def report_phase(self, phase: str) -> None:
-        """Record the phase that begins, from the engine's thread. Raises after a stop, to end the loading."""
+        """Record the phase that begins; called from the engine's thread. Raises after a stop, to end the loading."""
         self._begin_phase(phase)
         log.info("engine.loading", extra={"engine": self.engine, "phase": phase})
         if self._stop.is_set():
             raise _StoppedWhileLoading
 
     def mark_loaded(self, engine: str, facts: Mapping[str, str]) -> None:
-        """Record that the engine can work, with the facts that it reports about itself."""
+        """Record that the engine is ready, with the facts that it reports about itself."""
         self._begin_phase(None)
         self.engine, self._facts = engine, dict(facts)
         metrics.ENGINE.labels(engine).set(1)
@@ -123,7 +123,7 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, presence: Presence
     try:
         await race(_take_jobs(settings, bus, engine, abilities, presence, stop), abilities.announce(bus))
     except EngineHung:
-        if stop.is_set():  # its job is handed back, so the worker is not lost
+        if stop.is_set():  # the job was handed back, so announce the end: gateways must not count the worker as lost
             await _announce_end(bus, abilities, presence)
         raise
     await _announce_end(bus, abilities, presence)
@@ -131,7 +131,7 @@ async def _work(settings: Settings, bus: Bus, engine: Engine, presence: Presence
 
 async def _announce_end(bus: Bus, abilities: Abilities, presence: Presence) -> None:
     presence.end()
-    await abilities.announce_once(bus)  # or the gateways would count it as lost
+    await abilities.announce_once(bus)  # otherwise the gateways would count it as lost
 
 
 async def _take_jobs(
@@ -147,7 +147,7 @@ async def _take_jobs(
             try:
                 delivery = await poller.receive(stop, presence.drained)
                 if delivery is not None and presence.drained.is_set():
-                    await delivery.retry()  # the drain came while the broker was sending the job
+                    await delivery.retry()  # the worker was drained while the broker was sending the job
                 elif delivery is not None:
                     await runner.run(delivery, stop)
                     give_back()
@@ -157,7 +157,7 @@ async def _take_jobs(
 
 
 async def _wait_for_broker(settings: Settings, bus: Bus, stop: asyncio.Event) -> None:
-    """Wait until the broker is connected. The job manager restores its streams if they are lost."""
+    """Wait until the broker is connected. The job manager creates lost streams again."""
     await race(bus.up.wait(), stop.wait(), timeout_s=settings.idle_poll_s)
     if bus.is_connected and not stop.is_set():
         await asyncio.sleep(_RETRY_DELAY_S)

@@ -20,7 +20,7 @@ _FIRST_PROCESS = 1
 
 
 def choose_name(pid: int, host: str) -> str:
-    """Return the host's name in a container or pod, where that is its own name; on other machines a random one."""
+    """Return the host's name in a container or pod, where it is unique; elsewhere a random name."""
     if pid == _FIRST_PROCESS:
         return re.sub(r"[^A-Za-z0-9_-]", "-", host)[:TOKEN_MAX] or "worker"
     return f"w{pid}-{secrets.token_hex(3)}"

@@ -1,6 +1,6 @@
-"""Assembles a result whose bytes made room: lays the patches of its edits over the picture before them, and encodes.
+"""Assembles a result whose file was deleted to free space: lays its edits' patches over the base picture and encodes.
 
-The bytes are the worker's own, or nothing is answered: the hash decides.
+The reply has exactly the worker's bytes, which the hash verifies; otherwise the request fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.messages import AssembleRequest, ImageRef, Patch
 
 log = logging.getLogger(__name__)
-_COLOUR_TYPE, _RGBA = 9, 6  # the place of the colour type in the header of a PNG, and its value
+_COLOUR_TYPE, _RGBA = 9, 6  # the offset of the colour type in the header of a PNG, and its value for RGBA
 _COLOURS, _WITH_ALPHA = 3, 4  # channels
 
 
@@ -50,12 +50,12 @@ class Assembler:
         """
         ref = request.result.model_copy(update={"bucket": "cache"})
         async with self._locks.setdefault(ref.sha256, asyncio.Lock()):
-            if await self._derived.has(ref.sha256):  # also where this request waited for another one
+            if await self._derived.has(ref.sha256):  # true also if another request made it while this one waited
                 return ImageReply(png=ref)
             async with self._slots.enter(least_bytes=_estimate_bytes(request.base)):
                 deadlines.check()
                 data = await self._make(request)
-                # The patch goes with its job, and the picture with the patch.
+                # The patch is deleted with its job, and the picture with the patch.
                 await self._derived.put(data, ref, ("results", request.patches[-1].image.sha256))
         return ImageReply(png=ref)
 
@@ -98,9 +98,9 @@ def _lay(canvas: Rgb | Rgba | Deep, data: bytes, place: Patch) -> None:
 
 
 def _encode(canvas: Rgb | Rgba | Deep, patch: bytes) -> bytes:
-    """Encode the canvas with the channels and the statements of its last patch: a worker gives both to the two files.
+    """Encode the canvas with the channels and metadata of its last patch; a worker writes both equal in the two files.
 
-    A picture that an edit before made opaque has no fourth channel from then on.
+    After an edit that made the picture opaque, it has no fourth channel.
     """
     header, *behind = png_chunks.find_chunks(patch)
     channels = _WITH_ALPHA if header.body[_COLOUR_TYPE] == _RGBA else _COLOURS

@@ -1,4 +1,4 @@
-"""Bands of rows: work on one after another takes no copy of a whole photo."""
+"""Bands of rows: work band by band needs no copy of a whole photo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cut an object out of a photo at full size: it stays at its place in the frame, and all else is transparent."""
+"""Cut an object out of a photo at full size: it stays at its place in the frame, and the rest is transparent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Photo, Rgb, Rgba
 
-_RADIUS = 0.008  # of the object's longer side, as on a square
-_MOST_RADIUS_PX = 32  # a soft edge is hardly wider, and the reach of a tile grows with it
+_RADIUS = 0.008  # share of the object's longer side, as in a cutout on a square
+_MOST_RADIUS_PX = 32  # soft edges are hardly wider, and a larger radius needs a wider rim around each tile
 _TILE_PX = 512
 _SOLID = 255
 
@@ -25,8 +25,8 @@ _SOLID = 255
 def cut_out_in_place(photo: Photo, mask: Grey) -> Rgba:
     """Return the photo with all but the masked object transparent, as uint8 RGBA of the photo's size.
 
-    The rim is that of `extract.cut_out_object`. Invisible pixels are black, so that nothing of the background is in the
-    file. Takes over `photo.rgba`. Raises BadInput if the mask is empty.
+    The rim is that of `extract.cut_out_object`. Invisible pixels are black, so that the file contains no background.
+    Changes `photo.rgba`, which it may return. Raises BadInput if the mask is empty.
     """
     colours = own_colours(photo)
     marked = stretch(mask, colours)

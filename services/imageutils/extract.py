@@ -39,7 +39,7 @@ def cut_out_object(photo: Photo, mask: Grey) -> Rgba:
     """Return the masked object in the same place on a transparent square, as uint8 RGBA, without the background's rim.
 
     The opacity follows the object's outline, and the colours of its soft edge are the object's own, as in an insertion.
-    Transparent parts of the photo stay so. Raises BadInput if the mask is empty.
+    Transparent parts of the photo stay transparent. Raises BadInput if the mask is empty.
     """
     opacity = None if photo.rgba is None else visible(photo.rgba, mask)
     cut, (left, top), side = _fit(own_colours(photo), mask, opacity)
@@ -59,9 +59,9 @@ def visible(rgba: Rgba, mask: Grey) -> Grey:
 
 
 def _fit(image: Rgb, mask: Grey, opacity: Grey | None = None) -> tuple[Image.Image, tuple[int, int], int]:
-    """Return the object's scaled box with its opacity as fourth channel, its place in the square, and its side.
+    """Return the object's scaled box with its opacity as channel 4, its place in the square, and the square's side.
 
-    Without an `opacity` it is that of the mask.
+    If `opacity` is None, the mask is the opacity.
     """
     stretched = stretch(mask, image)
     left, top, right, bottom = bounds(stretched, opacity)
@@ -85,7 +85,7 @@ def stretch(mask: Grey, image: Rgb | Rgba) -> Grey:
 def bounds(mask: Grey, opacity: Grey | None = None) -> tuple[int, int, int, int]:
     """Return left, top, right, bottom of the pixels inside; right and bottom are exclusive.
 
-    With an `opacity`, which may be low, they are those that can be seen. Raises BadInput if there are none.
+    With an `opacity`, which may be low, they are those of all visible pixels. Raises BadInput if there are none.
     """
     inside = mask > _INSIDE if opacity is None else (mask > _INSIDE) & (opacity > 0)
     columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))

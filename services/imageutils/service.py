@@ -84,7 +84,7 @@ class Handlers:
         self._slots = slots
 
     async def extract(self, request: ExtractRequest) -> ImageReply:
-        """Cut an object out: in a square, white or transparent, or where it stood."""
+        """Cut an object out: in a square, white or transparent, or at its place in the photo."""
         return await self._make(partial(_extract, request), request.image, request.mask)
 
     async def shadow(self, request: ShadowRequest) -> ImageReply:
@@ -93,7 +93,7 @@ class Handlers:
         return await self._make(partial(_add_shadow, shadow), request.image, request.mask, least_bytes=_SHADOW_BYTES)
 
     async def white_balance(self, request: WhiteBalanceRequest) -> ImageReply:
-        """Correct the colour cast, or return the table that does it."""
+        """Correct the colour cast, or return the table that corrects it."""
         if request.small_png is not None:
             return await self._make(partial(_make_table, request.small_png, request.strength, request.temperature))
         return await self._make(partial(_balance, request), request.image)
@@ -119,7 +119,7 @@ class Handlers:
 
 
 def _extract(request: ExtractRequest, image: bytes, mask: bytes) -> Picture:
-    grey = decode_mask(mask)  # first: it is the smaller one while the other is decoded
+    grey = decode_mask(mask)  # first, because the decoded mask is smaller than the photo
     photo = decode_photo(image, with_alpha=request.transparent or bool(request.in_place))
     if request.in_place:
         return cut_out_in_place(photo, grey), photo.colour
@@ -136,7 +136,7 @@ def _add_shadow(shadow: Shadow, image: bytes, mask: bytes | None) -> Picture:
 def _balance(request: WhiteBalanceRequest, image: bytes) -> Picture:
     photo = decode_photo(image, with_alpha=True)
     colours, rgba, colour = own_colours(photo), photo.rgba, photo.colour
-    del photo  # its third copy of the image
+    del photo  # frees a third copy of the image
     if request.method == "auto":
         balanced = balance_auto(colours, request.strength, colour)
     else:

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     """(height, width), 0..1."""
 
 _MAX_SIDE_PX = 2048
-_GROUND = 245.0  # of all three channels: #F5F5F5
+_GROUND = 245.0  # the value of all three channels: #F5F5F5
 _WHITE = 255.0
 _ALMOST_WHITE = 250  # without a mask, a pixel below this in any channel is object
 _HIGHLIGHT = 0.01  # share of the object's area
 _INSIDE = 127
 _EDGE_PX = 6  # depth inside the object up to which white can be mixed in
-_FOOT_PX = 12  # the same, measured from where the white ends
+_FOOT_PX = 12  # the same, measured from the end of the white
 _SPREAD_PX = 19  # search range for the object's own colour, beyond the edge
 _TRUST_IN_MASK = 48.0**2  # squared contrast to white at which colour and mask weigh the same
 

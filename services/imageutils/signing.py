@@ -1,7 +1,7 @@
-"""Signs delivered pictures with a C2PA manifest, which states how each was made (C2PA specification 2.2).
+"""Signs delivered pictures with a C2PA manifest, which states how a picture was made (C2PA specification 2.2).
 
-The signature covers the whole file, so a changed byte is found. c2pa-python is imported only where an operator gives a
-certificate. Nothing here opens a network connection: a manifest in an upload may name an address.
+The signature covers the whole file, so readers detect a changed byte. c2pa-python is imported only where an operator
+gives a certificate. Nothing here opens a network connection: a manifest in an upload may name an address.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SIGNABLE: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/avi
 """The content types that can carry a manifest."""
 RECEIPT_LABEL: Final = "org.artmancer.receipt"
 _PARENT: Final = "upload"
-_LONGEST_MANIFEST_BYTES: Final = 4 * 1024**2  # of an upload: a longer one is not carried over
-# Assertions with pictures of before the edit, and those that may state the place of the camera.
+_LONGEST_MANIFEST_BYTES: Final = 4 * 1024**2  # of an upload's manifest: a longer one is left out
+# Assertions with pictures from before the edit, and assertions that may contain the camera's place.
 _PICTURES: Final = ("c2pa.thumbnail", "c2pa.embedded-data", "c2pa.databoxes")
 _PLACES: Final = ("stds.", "c2pa.metadata", "cawg.metadata", "exif", "com.")
 _OFFLINE: Final = {"remote_manifest_fetch": False, "ocsp_fetch": False}
@@ -48,12 +48,12 @@ class Origin:
     source_type: SourceType | None = None
     upload: bytes | None = None
     upload_type: str = "image/jpeg"
-    place: bool = True  # whether a manifest of the upload may keep what states a place
+    place: bool = True  # whether assertions on the place are kept in the upload's manifest
 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """A certificate chain and its key, as PEM, and the end of its time in seconds since the epoch."""
+    """A certificate chain and its key, as PEM, and its expiry in seconds since the epoch."""
 
     chain: bytes
     key: bytes
@@ -94,20 +94,20 @@ class ManifestSigner:
 
     @property
     def expiry(self) -> str:
-        """Return the date of the certificate's end, for operators."""
+        """Return the date on which the certificate expires, for operators."""
         return datetime.fromtimestamp(self._identity.expires_at, UTC).date().isoformat()
 
     @property
     def problem(self) -> str:
-        """Return why nothing can be signed now; empty if it can."""
+        """Return the reason why signing is impossible now; empty if it is possible."""
         return self.problem_at(time.time())
 
     def problem_at(self, now: float) -> str:
-        """Return the same for a time in seconds since the epoch."""
+        """Return the `problem` at a time in seconds since the epoch."""
         return "" if now < self._identity.expires_at else "The signing certificate has expired."
 
     def sign(self, data: bytes, content_type: str, origin: Origin) -> bytes | None:
-        """Return the file with a manifest; its pixels and metadata do not change. None if it cannot be signed.
+        """Return the file with a manifest, and with the same pixels and metadata; None if it cannot be signed.
 
         A manifest of the upload is kept as that of the parent, without its pictures. One that is broken or long is
         left out.
@@ -203,11 +203,15 @@ def _read_identity(certificate_file: Path, key_file: Path) -> _Identity:
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except ValueError as error:
-        raise ConfigError("IMAGEUTILS_SIGNING_CERTIFICATE_FILE: this is no certificate chain in PEM.") from error
+        raise ConfigError(
+            "IMAGEUTILS_SIGNING_CERTIFICATE_FILE: the file has no certificate chain in PEM. Use another file."
+        ) from error
     try:
         private = load_pem_private_key(key, None)
     except (ValueError, TypeError) as error:
-        raise ConfigError("IMAGEUTILS_SIGNING_KEY_FILE: this is no key in PEM without a password.") from error
+        raise ConfigError(
+            "IMAGEUTILS_SIGNING_KEY_FILE: the file has no key in PEM without a password. Use another file."
+        ) from error
     if private.public_key() != leaf.public_key():
         raise ConfigError("IMAGEUTILS_SIGNING_KEY_FILE: the key does not belong to the first certificate of the chain.")
     return _Identity(chain, key, _algorithm_of(private), leaf.not_valid_after_utc.timestamp())
@@ -221,7 +225,7 @@ def _read(setting: str, file: Path) -> bytes:
 
 
 def _algorithm_of(key: object) -> str:
-    """Return the name of the signature that a key makes (C2PA specification, 13.2.1). Raises ConfigError."""
+    """Return the name of a key's signature algorithm (C2PA specification, 13.2.1). Raises ConfigError."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
 
     if isinstance(key, ec.EllipticCurvePrivateKey):

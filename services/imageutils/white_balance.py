@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     """(3,): R, G, B of a light, or the natural logarithms of three gains."""
 
 _MINKOWSKI = 6  # van de Weijer et al. 2007, their best exponent for edges
-_CLIPPED = 0.95  # in linear light: a channel above may be clipped
+_CLIPPED = 0.95  # in linear light: a channel above this may be clipped
 _BRIGHT_QUANTILE = 0.99
 _PCA_TAILS = 0.035  # Cheng et al. 2014: the darkest and the brightest 3.5 %
 _GREYEST = 0.001  # Yang et al. 2015: the greyest 0.1 % of the pixels
 _MIN_DOUBT = 0.05  # in log chroma: the error of the best single estimate
 _FARTHEST_LIGHT = 1.5  # in log chroma, a 2700 K lamp: farther estimates are object colours
 # Log R/G and B/G of black bodies of 2300, 2700, 3500, 4500, 6500, 9000, 14000 and 25000 K in linear sRGB: the locus by
-# Kim et al. 2002. Lamps, the sun and the sky lie near it; light of another colour is rare.
+# Kim et al. 2002. Lamps, the sun and the sky are near it; light of another colour is rare.
 _LOCUS = np.array([
     [1.115, -2.090], [0.874, -1.428], [0.561, -0.790], [0.318, -0.370],
     [0.058, 0.051], [-0.094, 0.301], [-0.220, 0.518], [-0.306, 0.669],
@@ -58,7 +58,7 @@ def balance_auto(image: Rgb, strength: float = 1.0, colour: Colour = SRGB) -> Rg
 
 
 def auto_table(image: Rgb, strength: float = 1.0, colour: Colour = SRGB, temperature: float = 0.0) -> Table:
-    """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) has the same one.
+    """Return the table of `balance_auto`; a small copy of the image (`colour_tables.shrink`) gives the same table.
 
     `colour` is the meaning of the values: the cast is estimated from them in sRGB. `temperature` is that of
     `balance_manual`, added to the correction.

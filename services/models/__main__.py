@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; return the exit code."""
     given = _parser().parse_args(arguments)
     folder = Path(os.environ.get("MODEL_DIR", ".models"))
-    # Read by the hub's library when it is imported. Plain HTTP passes any mirror and keeps no cache beside the volume.
+    # The hub's library reads it at its import. Plain HTTP works with any mirror and keeps no cache outside the volume.
     os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     commands: dict[str, Callable[[argparse.Namespace, Path], None]] = {
         "list": _list, "pull": _pull, "verify": _verify, "add": _add,
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(error.message, EXIT_CONFIG)
     except ArtMancerError as error:
         return _fail(error.message)
-    except OSError as error:  # above all a full disk, and that error names no file
+    except OSError as error:  # mostly a full disk, whose error contains no file name
         where = error.filename or f"{folder}, which MODEL_DIR names"
         return _fail(f"{given.command.capitalize()} ended at {where}: {error.strerror}.")
     except KeyboardInterrupt:

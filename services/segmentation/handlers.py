@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from shared.messages import MaskRequest, OutlineRequest, SaliencyRequest
 
 log = logging.getLogger(__name__)
-_SIZES = 1024  # of images, of which the next hover need not ask the store
+_SIZES = 1024  # images whose size is kept, so that the next hover needs no request to the store
 
 
 class Handlers:
@@ -86,7 +86,8 @@ class Handlers:
     async def outline(self, engines: Engines, request: OutlineRequest) -> OutlineReply:
         """Outline the object at a point if the engine has seen the image. Raises ImageNotFound, BadInput, JobCancelled.
 
-        One request is worked on at a time, and it needs no slot of a mask request, so neither waits long for the other.
+        Outlines are computed one at a time, without the slots of mask requests, so that neither waits long for the
+        other.
         """
         engine, _ = engines.choose(request.engine)
         if not isinstance(engine, Outliner):
@@ -121,7 +122,7 @@ class Handlers:
 
     @asynccontextmanager
     async def _turn(self, *pictures: str | None) -> AsyncIterator[None]:
-        """Wait for a slot and for memory. A picture that needs most of it gets that of the cached photos too."""
+        """Wait for a slot and for memory. The cached photos are dropped for a picture that needs most of it."""
         async with self._slots.enter(*pictures) as is_large:
             deadlines.check()
             if is_large:
@@ -150,8 +151,8 @@ class Handlers:
     async def _read_previous(self, request: MaskRequest) -> tuple[Grey | None, bool]:
         """Return the previous mask if its last point can correct it, and whether the points alone give the same mask.
 
-        A mask that was found by points is replaced by its points if it is missing here, was shaped, or if the last
-        point takes an earlier one back.
+        The points replace a mask that was found by points if it is not stored, if it was grown or feathered, or if the
+        last point takes back an earlier one.
         """
         if request.previous is None:
             return None, bool(request.points)

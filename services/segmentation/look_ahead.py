@@ -1,7 +1,7 @@
-"""Look at a photo as soon as it is stored, so that the first click on it finds it decoded and its saliency computed.
+"""Decode a photo and compute its saliency as soon as it is stored, so that the first click does not wait for both.
 
-The look takes time that nothing else needs: one thread of a lower priority, on an idle machine, in a service without
-requests. Decision 0038 has the figures.
+The look uses only idle time: one thread of a lower priority, on an idle machine, in a service without requests.
+Decision 0038 has the figures.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from shared.image_memory import ImageSlots
 
 log = logging.getLogger(__name__)
-_NICENESS = 5  # a third of the time of another thread; at 19 a request waits up to 7 s on a busy machine until it ends
+_NICENESS = 5  # a third of another thread's time; with 19, a request on a busy machine waits up to 7 s for its end
 
 
 class LookAhead:
-    """Looks at the newest stored photo. Not for masks, and not for engines that look with another network."""
+    """Looks at the newest stored photo. Not for masks, and not for engines that begin with another network."""
 
     def __init__(
         self, slots: ImageSlots, photos: ImageCache, features: FeatureCache, derived: Derived, model_dir: Path
@@ -49,7 +49,7 @@ class LookAhead:
         self._stopped = False
 
     def note(self, message: StoredMessage) -> None:
-        """Look at the photo of this message next. It replaces one that waits: a person clicks on the newest photo.
+        """Look at the photo of this message next. It replaces a waiting one: users click on the newest photo.
 
         Raises BadMessage.
         """
@@ -74,29 +74,29 @@ class LookAhead:
     async def _look(self, sha256: str, thread: ThreadPoolExecutor) -> None:
         try:
             async with self._slots.enter(sha256) as is_large:
-                if is_large:  # the memory of cached photos would have to make room for a guess
+                if is_large:  # would drop cached photos for a photo that may get no click
                     return
-                image = await self._photos.photo(sha256)  # in a thread that does not yield, because it cannot be ended
+                image = await self._photos.photo(sha256)  # in a normal thread: a decode cannot be stopped
                 await asyncio.get_running_loop().run_in_executor(thread, self._predict, sha256, image)
             await self._derived.drop_if_gone(("inputs", sha256))
         except JobCancelled:
             log.info("look-ahead.dropped", extra={"image": sha256})
-        except ArtMancerError as error:  # a deleted photo, a broker that is away: the first click reports it
+        except ArtMancerError as error:  # for example a deleted photo or a missing broker: the first click reports it
             log.info("look-ahead.failed", extra={"image": sha256, "reason": error.message})
-        except Exception:  # foreign libraries at the bytes of a client: a guess must not stop the service
+        except Exception:  # a library may fail on a client's bytes, and the service must go on
             log.exception("look-ahead.crashed", extra={"image": sha256})
 
     def _predict(self, sha256: str, image: Rgb) -> None:
-        network = saliency.load(self._model_dir, 1)  # a second thread would have the priority of the service
+        network = saliency.load(self._model_dir, 1)  # further threads would have the service's priority
         if network is not None:
             network.predict(image, self._features.for_image(sha256), whole_image(image), self._checkpoint)
 
     def _checkpoint(self) -> None:
-        """Raise JobCancelled if a request has come: it would wait for a thread that yields to others."""
+        """Raise JobCancelled if a request has arrived, because it would wait for this slow thread."""
         if self._stopped or self._slots.entered > 1:
             raise JobCancelled
 
 
 def _yield_to_others() -> None:
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+    if sys.platform == "linux":  # on other systems, threads have no priority of their own
         os.nice(_NICENESS)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey
 
 INSIDE = 127
-_BAND_PIXELS = 1_000_000  # the whole of a large mask would take 17 bytes a pixel
+_BAND_PIXELS = 1_000_000  # a large mask without bands would take 17 bytes a pixel
 _LARGE_PART = 0.1  # share of the largest part
 _SMALL_HOLE = 0.03  # share of the mask
-_TRACED_PX = 0.7  # by which a polygon may miss an edge
-_MAX_POLYGONS, _MAX_CORNERS, _LEAST_CORNERS = 32, 256, 3  # the largest polygons; a longer one may miss its edge by more
-_SHARP_SIGMA_PX = 10.0  # above, three box blurs cost less than one Gaussian and differ by < 2 grey levels
+_TRACED_PX = 0.7  # distance by which a polygon may miss an edge
+_MAX_POLYGONS, _MAX_CORNERS, _LEAST_CORNERS = 32, 256, 3  # with more corners, a polygon may miss its edge by more
+_SHARP_SIGMA_PX = 10.0  # above it, three box blurs are faster than one Gaussian and differ by < 2 grey levels
 
 
 def binary(inside: NDArray[np.bool_]) -> Grey:
@@ -62,7 +62,7 @@ def grow(mask: Grey, by_px: float) -> Grey:
     if by_px == 0 or not mask.any():
         return mask
     grown = np.empty_like(mask)
-    reach = math.ceil(abs(by_px)) + 2  # farther pixels change nothing
+    reach = math.ceil(abs(by_px)) + 2  # farther pixels have no effect
     rows = max(4 * reach, _BAND_PIXELS // mask.shape[1])
     for top in range(0, len(mask), rows):
         first = max(0, top - reach)

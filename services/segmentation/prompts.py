@@ -70,12 +70,12 @@ def _check_clicks(points: Sequence[tuple[float, float, int]], width: int, height
     for x, y, _ in points:
         if not (0 <= x < width and 0 <= y < height):  # also true for NaN
             raise BadInput(f"The point {x:g}, {y:g} lies outside the image of {width} x {height} pixels.")
-    latest = {(int(x), int(y)): Click(x, y, label == 1) for x, y, label in points}  # of clicks on one pixel, the last
+    latest = {(int(x), int(y)): Click(x, y, label == 1) for x, y, label in points}  # the last click on each pixel
     return tuple(latest.values())
 
 
 def _clip_box(box: messages.Box, width: int, height: int) -> Box:
-    """Order the corners, and round the box to whole pixels inside the image; it keeps at least one pixel."""
+    """Sort the corners, and round the box to whole pixels inside the image, at least one."""
     (left, right), (top, bottom) = sorted((box[0], box[2])), sorted((box[1], box[3]))
     x0 = min(max(0, int(left)), width - 1)
     y0 = min(max(0, int(top)), height - 1)

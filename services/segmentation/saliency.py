@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 SIDE_PX = 320
-_THREADS = 2  # of the cores of a laptop; one thread gives the same map
+_THREADS = 2  # of a laptop's cores; one thread gives the same map
 _EMPTY_BELOW = 0.5  # raw maximum: 0.002 on plain grey, 0.24 on gravel, 1.0 on photos with a subject
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet, as in training
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)

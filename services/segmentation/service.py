@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shared.probes import Probes
 
 NAME = "segmentation"
-_OUTLINES = 64  # that wait: one of each user at a gateway
+_OUTLINES = 64  # waiting requests: a gateway sends one for each user
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +74,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, probes: Probes) -> Non
 
 @asynccontextmanager
 async def _looking_ahead(bus: Bus, settings: Settings, engines: Engines, ahead: LookAhead) -> AsyncIterator[None]:
-    """Look at uploaded photos while the block runs, where the default engine begins with the saliency of a photo."""
+    """Look at uploaded photos while the block runs, if the default engine begins with the saliency of a photo."""
     if not settings.look_ahead_load or engines.choose("default")[0].name != "grabcut":
         yield
         return

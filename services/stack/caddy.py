@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HTTPS_HOST = "127.0.0.1"
-_NAME = "localhost"  # in the certificate; Caddy's local authority signs it
+_NAME = "localhost"  # the name in the certificate, which Caddy's local authority signs
 _EXECUTABLE = Path(sys.executable).parent / "caddy"
 _OPTIONS = f"""
 default_bind {HTTPS_HOST}
@@ -46,7 +46,7 @@ class Caddy:
         return self._storage / "pki/authorities/local/root.crt"
 
     def process(self, group: ProcessGroup, on_line: Callable[[str], None]) -> Process:
-        """Return the process, not started yet; `on_line` gets its errors."""
+        """Return the process, which is not started yet; `on_line` gets its errors."""
         environment = {
             "SITE_ADDRESS": self.url,
             "GATEWAY": self._gateway,

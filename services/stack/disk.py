@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 SETTING = "STREAMS_PICTURE_BYTES"
 OTHER_STREAMS_BYTES = 3 * 1024**3
 """At least the limits of all streams except the image buckets, in `shared/topology.py`."""
-_DEFAULT_BYTES, _LEAST_BYTES = 8 * 1024**3, 64 * 1024**2  # of the setting
-_SHARE = 0.75  # of the space; the rest is for everything else on the disk
+_DEFAULT_BYTES, _LEAST_BYTES = 8 * 1024**3, 64 * 1024**2  # the setting's default and minimum
+_SHARE = 0.75  # share of the free space; other programs need the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class StoreSize:
     """The sizes of a store, in bytes."""
 
     free: int
-    """The free space, with what the store has already."""
+    """The free space, plus the present size of the store."""
     images: int
     """The limit of all image buckets together."""
 
@@ -45,7 +45,7 @@ def fit_store(store: Path, environment: Mapping[str, str] = os.environ) -> Store
 
 
 def size_for(free: int) -> StoreSize:
-    """Return the sizes for so much space: a share of it, but at most the default and at least the smallest setting."""
+    """Return the sizes for this free space: a share of it, at least the setting's minimum and at most its default."""
     images = int(free * _SHARE) - OTHER_STREAMS_BYTES
     return StoreSize(free, max(_LEAST_BYTES, min(_DEFAULT_BYTES, images)))
 
@@ -55,6 +55,6 @@ def _size_of(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
-        except OSError:  # the broker of a stack that has just ended may still remove files
+        except OSError:  # a broker that is just stopping may still remove files
             continue
     return total

@@ -19,7 +19,7 @@ _NATS_PORT = 4222
 
 
 async def broker_answers(url: str) -> bool:
-    """Return whether a NATS server greets at the first address of the URL; over TLS, whether it accepts."""
+    """Return whether a NATS server sends its greeting at the URL's first address; over TLS, whether it accepts."""
     first = url.split(",", maxsplit=1)[0]
     address = urlsplit(first if "://" in first else f"nats://{first}")
     try:
@@ -43,7 +43,7 @@ async def stack_is_healthy(host: str, port: int, trust: SSLContext | None = None
 
 
 async def poll_until(check: Callable[[], Awaitable[bool]]) -> None:
-    """Poll until the check succeeds: a server that does not exist yet has no event to wait for."""
+    """Poll until the check succeeds: before a server exists, there is no event to wait for."""
     while not await check():  # noqa: ASYNC110 (another process has no event here)
         await asyncio.sleep(_POLL_S)
 
@@ -52,7 +52,7 @@ async def poll_until(check: Callable[[], Awaitable[bool]]) -> None:
 async def _connection(
     host: str, port: int, trust: SSLContext | None = None
 ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-    """Connect; the whole block has _TIMEOUT_S. Raises OSError, also for timeouts and errors of TLS."""
+    """Connect; the whole block may take _TIMEOUT_S. Raises OSError, also for timeouts and errors of TLS."""
     async with asyncio.timeout(_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(host, port, ssl=trust)
         try:

@@ -44,8 +44,8 @@ jetstream {{
 class NatsServer:
     """One nats-server: `async with NatsServer(folder) as server:`. It cannot form a cluster.
 
-    Without a port the server picks a free one at its first start and keeps it over restarts. The store outlives the
-    server. The start is detected from the server's output, because another server may listen on the same port.
+    Without a port, the server chooses a free one at its first start and keeps it over restarts. The store stays when
+    the server ends. The start is detected from the server's output, because another server may listen on the same port.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class NatsServer:
         self._owns_group = group is None
         self._group = group or ProcessGroup()
         self._disk_full = asyncio.Event()
-        self._started = asyncio.Event()  # it is ready, or its output has ended
+        self._started = asyncio.Event()  # set when the server is ready, or when its output has ended
         self._ready = False
         self._process = self._create_process()
 

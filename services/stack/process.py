@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
-# Reads until the other end of the pipe closes, also because this process was killed. Then kills its whole group.
+# Reads until the other end of the pipe closes, even if this process is killed. Then kills its whole group.
 _GUARD = 'trap "" HUP INT TERM; read -r _; kill -9 0'
 _LONGEST_LINE_BYTES = 64 * 1024
 _LAST_OUTPUT_S = 0.2
@@ -111,7 +111,7 @@ class Process:
         self._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, reader)
 
     async def wait(self) -> int:
-        """Return the exit code (negative: the signal that ended it), once `on_line` has had the last line."""
+        """Return the exit code (negative: the signal that ended it), after `on_line` got the last line."""
         if self._child is None:
             raise RuntimeError("wait() before start()")
         code = await self._child.wait()

@@ -1,4 +1,4 @@
-"""Corrects the broker's store in a data folder: no other command can, because only the stack starts that broker."""
+"""Corrects the broker's store in a data folder. Only the stack starts this broker, so only it can correct the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def repair_store(data: Path, log: Callable[[str, str], None]) -> None:
 
     Raises ConfigError, also while a stack uses the folder.
     """
-    # Imported here, because they take a third of a second, and most runs of the launcher do not need them.
+    # These imports take a third of a second, and most runs of the launcher do not need them.
     from shared import declaring, settings  # noqa: PLC0415
     from shared.bus import open_bus  # noqa: PLC0415
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_DATA = Path(".data")
 _LOOPBACK = "127.0.0.1"
-STAGE_S = 1.0  # after this a stop continues with the next stage, even if processes of the last one still run
-STOP_S = 4.0  # after this a stop kills all remaining processes
+STAGE_S = 1.0  # after this time a stop continues with the next stage, even if processes of the last one still run
+STOP_S = 4.0  # after this time a stop kills all remaining processes
 # Services that compute yield to services that answer, and to other programs of the user. With eight extractions on two
 # cores, 90 % of the health checks take at most 11 ms instead of 19 (medians of five runs); a value of 15 gains no more.
 # Beside other programs a removal takes a fifth longer: 380 ms instead of 310, with a load of ten on two cores.
@@ -123,7 +123,7 @@ class Stack:
         self._store_limits: dict[str, str] = {}
 
     def stop(self) -> None:
-        """Have `run` stop the stack and return."""
+        """Make `run` stop the stack and return."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -193,7 +193,7 @@ class Stack:
             "GATEWAY_HOST": self._options.host,
             "GATEWAY_PORT": str(port),
             "A100WORKER_DRAIN_S": str(STAGE_S),  # a longer job is handed back while the broker still runs
-            "GATEWAY_DRAIN_S": str(STAGE_S),  # an open page must not delay the stop
+            "GATEWAY_DRAIN_S": str(STAGE_S),  # an open page's connection must not delay the stop
             "STREAMS_REPAIR": self._options.repair_command,
             "PYTHONUNBUFFERED": "1",
         }

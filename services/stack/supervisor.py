@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
-STEADY_S = 30.0  # after a life of this length the next pause is the first one again
+STEADY_S = 30.0  # if a process ran this long, the next pause is the shortest one again
 
 
 class Startable(Protocol):
-    """A thing that a supervisor can restart: a Process or a NatsServer."""
+    """The interface of a restartable child: a Process or a NatsServer."""
 
     async def start(self) -> None:
-        """Return once it serves. Raises ConfigError or OSError."""
+        """Start the child and return once it serves. Raises ConfigError or OSError."""
 
     async def wait(self) -> int:
-        """Return its exit code once it has ended."""
+        """Wait for the child's end and return its exit code."""
 
     def terminate(self) -> None:
-        """Request its end."""
+        """Request the child's end."""
 
 
 class Supervisor:
     """Runs one process until `stop`. The events `up` and `ended` can be awaited."""
 
     def __init__(self, process: Startable, *, report: Callable[[str], None], give_up: Callable[[str], None]) -> None:
-        """`report` gets a phrase on each exit, `give_up` one if another start cannot help."""
+        """`report` gets a phrase on each exit. `give_up` gets one if another start cannot help."""
         self._process = process
         self._report = report
         self._give_up = give_up

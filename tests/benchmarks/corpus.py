@@ -3,8 +3,8 @@
     pip download --no-binary :all: --no-deps pillow pillow-heif
     python -m tests.benchmarks.corpus pillow-*.tar.gz pillow_heif-*.tar.gz --record corpus.jsonl
 
-All of them take half an hour. With `--seconds` a run takes no more pictures after that time; the next one with the same
-record continues, and prints the report of all that the record has.
+All of them take half an hour. With `--seconds` a run starts no picture after that time. The next run with the same
+record continues, and prints the report of the whole record.
 
 Each picture is uploaded; if it is accepted, a spot is removed, an object is cut out, and the result is downloaded as it
 came. The table has a line for each suffix. Below it stands each file that Chromium shows and we refuse or show in
@@ -49,7 +49,7 @@ _TIMEOUT_S = 120.0
 _AT_ONCE = 2
 _REFUSED = 400
 _ROUNDING = 2.5  # levels: two decoders
-_LARGEST_SHOWN_BYTES = 8_000_000  # of a file whose pixels are read from a canvas
+_LARGEST_SHOWN_BYTES = 8_000_000  # of files with pixels that are read from a canvas
 _ROW = "{:<8}{:>7}{:>10}{:>10}{:>9}{:>10}"
 
 

@@ -33,7 +33,7 @@ CLICKS = {
 
 @pytest.mark.parametrize("kind", CLICKS)
 def test_clicks(table: Table, kind: str) -> None:
-    """The first click opens the photo and computes what the second one finds in memory."""
+    """The first click decodes the photo and computes its features. The second one finds them in memory."""
     name, *places, first_target_ms, second_target_ms = CLICKS[kind]
     jpeg, engine = encode_jpeg(enlarged_photo(SIZE, name), 90), load("grabcut", WITH_WEIGHTS)
     clicks = tuple(Click(x * SIZE[1], y * SIZE[0], positive=True) for x, y in places)

@@ -74,7 +74,7 @@ def remove_from_file(engine: Classical, jpeg: bytes, mask: Grey) -> bytes:
 def median_ms(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the median of some rounds, after one to warm up.
 
-    `time.process_time` as the clock counts what all threads of this process compute: on a busy machine it changes less.
+    The clock `time.process_time` counts the time of all threads of this process, which varies less on a busy machine.
     """
     work()
     times = []
@@ -87,7 +87,7 @@ def median_ms(work: Callable[[], object], clock: Callable[[], float] = time.perf
 
 @pytest.mark.parametrize("megapixels", SIZES)
 def test_the_removal_of_a_spot(table: Table, megapixels: int) -> None:
-    """From a JPEG to a PNG, without the broker and without saliency."""
+    """Measure a removal from a JPEG to a PNG, without the broker and without saliency."""
     jpeg, mask = encode_jpeg(enlarged_photo(SIZES[megapixels]), 90), spot(SIZES[megapixels])
     with closing(Classical(*SETUP)) as engine:
         time_ms = median_ms(lambda: remove_from_file(engine, jpeg, mask))

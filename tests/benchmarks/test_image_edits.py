@@ -85,7 +85,7 @@ async def test_an_edit_costs_the_gateway_little_more_than_by_v1(table: Table, st
 
 
 async def test_the_first_preview_comes_soon(table: Table, stack: Stack) -> None:
-    """From the request, so the upload counts, too."""
+    """The time counts from the request, so it includes the upload."""
     files = {"image": ("photo.png", photo(SIDE_PX)), "mask": ("mask.png", transparent(mask(SIDE_PX)))}
     data = {"prompt": WITH_PREVIEWS, "stream": "true", "partial_images": "3"}
     async with httpx.AsyncClient(base_url=stack.url, timeout=60, trust_env=False) as client:

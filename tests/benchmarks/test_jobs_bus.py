@@ -132,7 +132,7 @@ async def test_submits_are_durable_and_fast(table: Table, nats_url: str, bus: Bu
 
 
 async def test_a_job_starts_soon(table: Table, stack: Stack, stack_bus: Bus) -> None:
-    """From the submit to the worker's `started`, through the dispatcher, on an idle system."""
+    """Measure the time from the submission to the worker's `started`, through the dispatcher, on an idle system."""
     order = await idle_order(stack_bus)
     started: asyncio.Queue[str] = asyncio.Queue()
     ended: asyncio.Queue[str] = asyncio.Queue()

@@ -156,7 +156,7 @@ def report(table: Table, name: str, ours: Watched, plain_ms: list[float]) -> Non
 
 
 async def test_one_stream_is_told_at_once(table: Table, stack: Stack) -> None:
-    """From the engine's thread in the worker to the client's socket."""
+    """Measure the time from the engine's thread in the worker to the client's socket."""
     ours = await watch_streams(stack, await jobs_at_work(stack, 1), 1)
 
     report(table, "1 stream", ours, await polled_ms(1))

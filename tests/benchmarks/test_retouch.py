@@ -1,6 +1,6 @@
 """Twenty spots on a photo of 12 megapixels, one after another: the bytes stored, and the time of each submission.
 
-In a small share, the steps that made room are assembled.
+In a small share, steps whose files were deleted to free space are assembled.
 
 The baseline of a submission is a copy of the result in `inputs` before it, as an upload of the result would make.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.running import Desk
 
 STROKES, SPOT_PX = 20, 100
-SHARE_BYTES = 100_000_000  # three quarters of a quarter of the pictures: what the one owner may fill with results
+SHARE_BYTES = 100_000_000  # the one owner's share for results: three quarters of a quarter of the pictures
 pytestmark = pytest.mark.timeout(600)
 ample = pytest.mark.parametrize("stream_settings", [StreamSettings(picture_bytes=4 * 1024**3)])
 scarce = pytest.mark.parametrize("stream_settings", [StreamSettings(picture_bytes=SHARE_BYTES * 16 // 3)])
@@ -84,7 +84,7 @@ async def test_twenty_spots(client: Client, desk: Desk, bus: Bus, images: NatsIm
 async def test_twenty_spots_in_a_small_share(
     client: Client, desk: Desk, bus: Bus, nats_url: str, stream_settings: StreamSettings, table: Table
 ) -> None:
-    """How many of the steps can be opened, beside those of which the whole is stored, and what it takes."""
+    """Count the steps that can be opened besides those that are stored whole, and measure the time."""
     image, results = await upload(client, encode_jpeg(grainy_photo(12), 92)), dict[str, str]()
     masks = [await upload(client, encode_png(spot(number))) for number in range(STROKES)]
     async with desk.manager(), desk.worker("classical"):

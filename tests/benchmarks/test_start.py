@@ -42,7 +42,7 @@ def hello(tmp_path: Path) -> Path:
 
 
 def first_answer_s(command: list[str], port: int, path: str, folder: Path | None = None, **environment: str) -> float:
-    """From the start of a process to its first 200."""
+    """Return the time from the start of a process to its first 200."""
     began = time.perf_counter()
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=quiet, stderr=quiet) as process:

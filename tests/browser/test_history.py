@@ -1,4 +1,4 @@
-"""One history over strokes and edits: undo, redo, branches, and what survives a reload, a full disk and another key."""
+"""One history of strokes and edits: undo, redo, branches, and its state after a reload, a full disk and another key."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_an_edit_of_an_earlier_version_is_a_branch(studio: Studio) -> None
     await studio.originals.click()
     await is_version(studio, 0)
     await remove(studio, 320)
-    await expect(studio.facts).to_contain_text("version 3")  # its number, not that of what was edited
+    await expect(studio.facts).to_contain_text("version 3")  # the number of the result, not of the edited version
     await studio.shoot("branch")
 
     await expect(studio.film).to_have_count(3)
@@ -241,7 +241,7 @@ async def test_forgetting_can_be_undone(studio: Studio) -> None:
 
 
 async def test_a_browser_that_keeps_nothing(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """In a private window the page works until it is closed, and says so once."""
+    """In a private window the page works until it is closed, and shows one notice about it."""
     studio = await visit()
     await studio.page.context.add_init_script(BLOCKED)
     await studio.open()
@@ -256,7 +256,7 @@ async def test_a_browser_that_keeps_nothing(visit: Callable[..., Awaitable[Studi
 
 
 async def test_a_full_disk_loses_nothing_at_once(visit: Callable[..., Awaitable[Studio]]) -> None:
-    """The edit is there until the page is closed, and the notice says what to do."""
+    """The edit stays until the page is closed, and the notice gives the next step."""
     studio = await visit()
     await studio.page.context.add_init_script(FULL)
     await studio.open()

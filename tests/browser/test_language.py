@@ -111,7 +111,7 @@ async def test_a_file_among_photos_that_is_no_image_is_counted(studio: Studio) -
 
 
 async def test_a_click_on_nothing_is_a_hint(studio: Studio) -> None:
-    """A person who clicks the sky gets advice, no alarm."""
+    """After a click on the sky, the page gives advice instead of an error."""
     await studio.page.route(
         "**/v1/masks",
         lambda route: route.fulfill(

@@ -73,7 +73,7 @@ async def test_an_object_photo_can_be_dropped_beside_the_photo(studio: Studio) -
 
 
 async def test_a_photo_can_be_pasted(studio: Studio) -> None:
-    """From the clipboard, like a screenshot."""
+    """The photo comes from the clipboard, like a screenshot."""
     pasted = await carry(studio, "cat")
     await studio.page.evaluate(
         "data => dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))", pasted["dataTransfer"]

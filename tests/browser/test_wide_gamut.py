@@ -1,4 +1,4 @@
-"""A screen with the colours of Display P3: photos, results and copies keep colours that sRGB has not."""
+"""A screen with the colours of Display P3: photos, results and copies keep colours outside sRGB."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def near(one: tuple[int, int, int], other: tuple[int, int, int], levels: int = 2
 
 
 async def test_a_wide_photo_stays_wide_through_an_edit(wide: Studio) -> None:
-    """Before, while it is marked, and in the result, whose patch is drawn into the preview."""
+    """The colours are wide before, while a region is marked, and in the result (a patch in the preview)."""
     before = [await wide.colour(LEFT), await wide.colour(RIGHT)]
     await wide.brush((400, 200), (440, 200), size=30)
     await wide.is_marked()

@@ -1,7 +1,7 @@
 """Build the images and run the container tests: `python -m tests.containers.driver`; `--only-build` runs no tests.
 
-The tests run in namespaces of their own, for mounts, network and processes: ports 80 and 443 are free in there, what
-they leave behind ends with them, and nothing of it can be seen from outside. Arguments go to pytest.
+The tests run in namespaces of their own, for mounts, network and processes: ports 80 and 443 are free there, all
+remains are removed with them, and nothing is visible from outside. Arguments go to pytest.
 """
 
 from __future__ import annotations
@@ -64,17 +64,17 @@ def claim() -> None:
 
 
 def say(sentence: str) -> None:
-    """Print the progress for a person who waits."""
+    """Print the progress for a waiting user."""
     print(sentence, flush=True)  # noqa: T201
 
 
 def become(command: list[str], **variables: str) -> NoReturn:
-    """Go on as another program."""
+    """Replace this process by another program."""
     os.execvpe(command[0], command, {**os.environ, **variables})  # noqa: S606 (no shell is wanted)
 
 
 def build() -> None:
-    """Build what has changed since the last time."""
+    """Build the images that have changed since the last build."""
     engine = Engine()
     engine.configure()
     engine.clear()

@@ -1,4 +1,4 @@
-"""`docker compose up` on a fresh host: all of it comes up, locked down, and edits a photo through HTTPS."""
+"""`docker compose up` on a fresh host: the whole system starts, locked down, and edits a photo through HTTPS."""
 
 from __future__ import annotations
 

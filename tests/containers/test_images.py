@@ -1,4 +1,4 @@
-"""The images as they were built: small, complete, and with nothing in them that their service does not need."""
+"""The built images: small, complete, and without anything that their service does not need."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_largest_image_is_pulled_soon(engine: Engine, tmp_path: Path) -> Non
 
 
 def test_an_image_says_what_it_is(engine: Engine, service: str) -> None:
-    """By the labels of the OCI, whatever runs it."""
+    """The labels of the OCI are the same in every container engine."""
     image = inspect(engine, f"artmancer/{service}")
 
     assert image["Labels"]["org.opencontainers.image.title"] == f"artmancer-{service}"

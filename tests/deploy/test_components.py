@@ -67,7 +67,7 @@ def test_what_a_component_adds_or_changes_is_valid(
 def test_the_prometheus_operator_scrapes_every_service(
     built_with: Callable[[str, str], list[Manifest]], overlay: str
 ) -> None:
-    """By a port that each pod has, with the labels that alerts and dashboard read."""
+    """Each pod has the scraped port, and the labels that alerts and dashboard read."""
     found = built_with(overlay, "prometheus-operator")
     (monitor,) = of_kind(found, "PodMonitor").values()
     (choice,) = monitor["spec"]["selector"]["matchExpressions"]

@@ -32,7 +32,7 @@ def find_unignored(paths: list[str]) -> set[str]:
 
 
 def test_the_folders_of_the_documents_are_ignored() -> None:
-    """Whoever follows them in a checkout and then adds everything publishes nothing."""
+    """`git add` of everything publishes no secret, after the documents were followed in a checkout."""
     found = {name.strip("/") for name in _FOLDER.findall(texts()) if not name.startswith("/")}
     folders = found - {"folder"}  # the placeholder of `make help`
 

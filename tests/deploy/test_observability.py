@@ -159,7 +159,7 @@ def test_an_alert_can_be_acted_on(rule: dict[str, Any]) -> None:
 
 
 def test_the_scrape_finds_every_service_where_its_container_listens() -> None:
-    """By the names of compose.yaml, on the port that the images set."""
+    """The targets have the names in compose.yaml and the port that the images set."""
     (job,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]

@@ -1,4 +1,4 @@
-"""The diffusion engine on a tiny checkpoint: the same bytes for the same job, and clean after whatever happened."""
+"""The diffusion engine on a tiny checkpoint: the same bytes for the same job, and a clean state after any failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the diffusion engine comes up: plans, layouts and adapters that work, and files that are refused."""
+"""The start of the diffusion engine: plans, layouts and adapters that work, and files that are refused."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_memory_that_others_lack_is_memory_too(
 def test_below_the_last_rung_the_job_fails_and_the_next_one_does_not(
     qwen: Qwen, before_blocks: Callable[[Callable[[int], None]], None]
 ) -> None:
-    """In a sentence with the reason."""
+    """The error text has the reason."""
     undisturbed = edit(qwen, edit_of(Task.REMOVAL), Recorder()).image
 
     def run_out(run: int) -> None:

@@ -1,4 +1,4 @@
-"""The input of the model and the use of its output: grids, pictures, words, and a photo that stands still."""
+"""The input of the model and the use of its output: grids, pictures, words, and a photo that does not move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/operations.md, run as they stand there."""
+"""Runs the recipes of docs/operations.md as they are written there."""
 
 from __future__ import annotations
 

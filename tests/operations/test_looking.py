@@ -239,7 +239,7 @@ async def test_a_dead_letter_is_an_alarm(operator: Operator, desk: Desk) -> None
 
 @pytest.mark.parametrize("waiting", [19, 20])
 async def test_a_long_queue_is_an_alarm(operator: Operator, bus: Bus, waiting: int) -> None:
-    """From the number on that the recipe names."""
+    """The alert begins at the number that the recipe names."""
     for number in range(waiting):
         await bus.publish(f"job.q.a100.interactive.removal.u1.j{number}", b"{}")
     code, _, _ = await operator.result(recipes()["check-workers"], TASK="removal")

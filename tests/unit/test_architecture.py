@@ -1,6 +1,6 @@
-"""The decisions that a reviewer would otherwise have to remember, as checks on the source text.
+"""Checks of the source text for decisions that reviewers would otherwise have to remember.
 
-Each rule comes with a piece of code that breaks it: a rule that lets its own counter-example pass is a failing test.
+Each rule has a piece of code that breaks it. If a rule accepts its own counter-example, the test fails.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ def test_a_service_starts_without_heavy_libraries(service: str) -> None:
 
 
 def test_the_gateway_opens_no_image_itself() -> None:
-    """Only its decoding children load Pillow: what a file does to a decoder must not happen to the gateway."""
+    """Only its decoding children load Pillow: a file that crashes a decoder must not crash the gateway."""
     code = "import services.gateway.app, services.gateway.service, sys; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 

@@ -1,6 +1,6 @@
-"""Where modules lie and in which direction they import, as laws on the whole tree.
+"""Rules for the whole tree: the places of modules and the direction of imports.
 
-Each law comes with a small tree that breaks it, as in test_architecture.py.
+Each rule has a small tree that breaks it, as in test_architecture.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make help`: the way in for a newcomer."""
+"""`make help`: the first command of a new developer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict of the soak: leaks, and growth that is none."""
+"""The verdict of the soak: leaks, and growth that is not a leak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def over_time(start_mb: float, end_mb: float, *, tasks: int = 20) -> list[Sample
 
 
 def test_what_stays_at_its_level_is_flat() -> None:
-    """A few megabytes in half an hour are what an allocator does."""
+    """An allocator alone causes a growth of a few megabytes in half an hour."""
     assert judge("gateway", over_time(85, 90)).problems == []
     assert judge("gateway", over_time(85, 90)).row().endswith("flat")
 

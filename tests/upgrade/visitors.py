@@ -61,12 +61,12 @@ def mask() -> bytes:
 
 
 class Visitors:
-    """Several visitors at once; `failures` and `counts` are what they met."""
+    """Several visitors at once; `failures` and `counts` record the outcomes of their requests."""
 
     def __init__(
         self, address: str, key: str, phase: Callable[[], str], seed: int, look: Callable[[str], Awaitable[str]]
     ) -> None:
-        """`look` returns what the broker has of the images and jobs that a text names."""
+        """`look` returns the broker's state of the images and jobs that a text names."""
         self._http = httpx.AsyncClient(
             base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
         )
@@ -150,7 +150,7 @@ class Visitors:
         return None
 
     async def _ask_again(self, method: str, path: str, **given: Any) -> str:
-        """Repeat a request for something that was not found; return how long it was missed, and what is stored."""
+        """Repeat a request after a 404; return for how long the object was not found, and its stored state."""
         began = time.monotonic()
         stored = await self._look(f"{path} {given.get('json', '')}")
         while time.monotonic() - began < _MISSED_S:

@@ -1,4 +1,4 @@
-"""An engine for load tests: it runs the steps of a script in the prompt, in exactly the scripted time."""
+"""An engine for load tests: it runs the script in the prompt, with exactly the scripted times."""
 
 from __future__ import annotations
 

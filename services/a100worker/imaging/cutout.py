@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _MAX_SIDE_PX = 1024
 _MAX_WHOLE_SIDE_PX = 2048
-_MARGIN = 0.1  # of the long side: background for the separation of the colours
+_MARGIN = 0.1  # share of the long side: background that the separation of the colours needs
 _MIN_MARGIN_PX = 8
-_SOFT_RIM = 0.04  # of the long side
+_SOFT_RIM = 0.04  # width, as a share of the long side
 _VISIBLE = 0.05
-_CUT_SHARE = 0.03  # of a side: an object that touches less of it is not cut there
+_CUT_SHARE = 0.03  # share of a side: an object that touches less of it is not cut there
 _BYTE_MIDDLE = 127
-_WHOLE_PX = 4_000_000  # of a scaled cutout: 64 MB
+_WHOLE_PX = 4_000_000  # a scaled cutout of this size takes 64 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ def cut_out(image: Rgb, mask: Grey) -> Cutout:
 
 
 def _find_cut_sides(mask: Grey) -> tuple[bool, bool, bool, bool]:
-    """Return for left, top, right and bottom whether the frame of the image cuts the object there.
+    """Return for left, top, right and bottom whether the image's frame cuts the object there.
 
-    An object that reaches two opposite sides was fitted into its frame, and ends there itself; but one that reaches all
-    four is the whole image.
+    An object that reaches two opposite sides was fitted into its frame and is not cut there. An object that reaches all
+    four sides is the whole image, cut at all of them.
     """
     ends = (mask[:, 0], mask[0], mask[:, -1], mask[-1])
     left, top, right, bottom = (bool((end > 0).mean() >= _CUT_SHARE) for end in ends)

@@ -20,11 +20,11 @@ _COLOURS = 3
 
 
 def keep_depth(deep: Deep | None, before: Rgb, edit: Edit, painted: Rgb | Rgba, table: Rgb | None) -> Rgb | Rgba | Deep:
-    """Return the result `painted` of an edit with the 16 bits of the photo `deep`; None: the photo has 8.
+    """Return the edit's result `painted` with the 16 bits of the photo `deep`, which is None for a photo with 8 bits.
 
-    Outside the region every pixel is the photo's, bit for bit. Inside, the 8 bits are widened: a share of the photo's
-    own bits would show traces of a removed object. An edit of the whole image changes the 16 bits: by its table (256,
-    3), or by the difference from `before`, the image that the engine got.
+    Outside the region every pixel is the photo's, bit for bit. Inside, the 8 bits are widened: the photo's own low bits
+    would show traces of a removed object. An edit of the whole image changes the 16 bits by its table (256, 3), or else
+    by the difference from `before`, the engine's input.
     """
     if deep is None:
         return painted

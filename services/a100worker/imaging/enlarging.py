@@ -1,4 +1,4 @@
-"""Enlarges an array band by band, so that the whole of it is never in memory at its new size."""
+"""Enlarges an array band by band, so that the whole enlarged array is never in memory."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ _WORK_SIDE_PX = 1024
 _WORK_HOLE_PX = 0.15 * _WORK_SIDE_PX**2
 _PATCH_PX = 7
 _TELEA_RADIUS_PX = 3
-_LEAST_TELEA_PX = 3  # of a side: OpenCV fills images of 1 px with bytes that happen to lie in memory
-_SPECK_REACH_PX = 8  # specks that are twice as far apart do not influence each other
+_LEAST_TELEA_PX = 3  # least side: OpenCV fills images of 1 px with uninitialised memory
+_SPECK_REACH_PX = 8  # margin around a speck: specks at twice this distance do not influence each other
 
 
 def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int, shrink: float = 1.0) -> None:
@@ -42,11 +42,11 @@ def fill_hole(image: Rgb, hole: Hole, search: Search, seed: int, shrink: float =
         fill = add_grain(sharp, coarse, small_mask, small_avoid, seed)
     else:
         fill = _search_or_smooth(np.ascontiguousarray(sharp), mask, avoid, search)
-    np.copyto(image[near], fill, where=mask[..., None] > 0)  # an index by the mask takes 16 bytes a pixel
+    np.copyto(image[near], fill, where=mask[..., None] > 0)  # indexing by the mask would take 16 bytes a pixel
 
 
 def fill_specks(image: Rgb, specks: Grey) -> None:
-    """Fill specks smoothly, in place. Each group of near ones is filled in a window of its own."""
+    """Fill specks smoothly, in place. Each group of neighbouring specks is filled in its own window."""
     around = bounding_box(specks)
     if around is None:
         return
@@ -77,7 +77,7 @@ def fill_smoothly(image: Rgb, mask: Grey, avoid: Grey) -> Rgb:
 
 
 def _search_or_smooth(image: Rgb, mask: Grey, avoid: Grey, search: Search) -> Rgb:
-    """Search if there is at least one whole patch to copy (PatchMatch leaves black otherwise), else fill smoothly."""
+    """Search if there is at least one whole patch to copy, else fill smoothly: PatchMatch would leave black pixels."""
     patch = np.ones((_PATCH_PX, _PATCH_PX), np.uint8)
     reach = cv2.dilate(cv2.bitwise_or(mask, avoid), patch, borderType=cv2.BORDER_CONSTANT, borderValue=255)
     return fill_smoothly(image, mask, avoid) if reach.all() else search(image, mask, avoid)

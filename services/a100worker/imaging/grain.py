@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Rgb
 
-_RADIUS_PX = 3  # of the compared patches, at the small scale
-_CELL_PX = 4  # of the copied squares, at the small scale
+_RADIUS_PX = 3  # half the side of the compared patches, at the small scale
+_CELL_PX = 4  # side of the copied squares, at the small scale
 _MAX_SOURCES = 6_000
-_DIMENSIONS = 12  # of a patch's 147 numbers
-_CHUNK = 256  # rows of distances that stay in the cache: 14 ms instead of 35 at 1,024 rows
+_DIMENSIONS = 12  # principal components of a patch's 147 numbers
+_CHUNK = 256  # rows of distances that fit into the processor's cache: 14 ms instead of 35 with 1,024 rows
 _BAND_ROWS = 128
 
 
@@ -40,7 +40,7 @@ def add_grain(image: Rgb, small_fill: Rgb, hole: Grey, avoid: Grey, seed: int) -
     soft = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
     filled = np.asarray(enlarged, np.uint8)
     top, bottom, left, right = _box_of(hole, (height, width))
-    for first in range(top, bottom, _BAND_ROWS):  # the whole at once would take 26 bytes a pixel more
+    for first in range(top, bottom, _BAND_ROWS):  # all bands at once would take 26 bytes a pixel more
         band = slice(first, min(bottom, first + _BAND_ROWS)), slice(left, right)
         maps = _map_sources((height, width), (hole.shape[0], hole.shape[1]), shift, band)
         detail = np.subtract(_move(image, maps), _move(soft, maps), dtype=np.int16)
@@ -83,7 +83,7 @@ def _find_nearest(wanted: NDArray[np.float32], known: NDArray[np.float32]) -> ND
     """Return for each wanted patch the index of the most similar known one, by distance of principal components."""
     mean = known.mean(axis=0)
     some = (known - mean)[:: max(1, len(known) // 2000)].astype(np.float64)
-    _, axes = np.linalg.eigh(some.T @ some)  # the same axes by an SVD of `some` take 280 ms instead of 2
+    _, axes = np.linalg.eigh(some.T @ some)  # an SVD of `some` gives the same axes in 280 ms instead of 2
     basis = axes[:, : -_DIMENSIONS - 1 : -1].astype(np.float32)
     wanted, known = (wanted - mean) @ basis, (known - mean) @ basis
     norms = (known**2).sum(axis=1)

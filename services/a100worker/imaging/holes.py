@@ -15,16 +15,16 @@ from shared.errors import BadInput
 if TYPE_CHECKING:
     from shared.image_codec import Grey
 
-RIM = 0.012  # of the long side: at its rim an object is mixed with the background
+RIM = 0.012  # share of the long side: at its rim an object is mixed with the background
 _FEATHER_PX = 2
-_SPECK = 0.001  # of the image
-_SMALL = 0.005  # of the image; below, 160 fills of known pixels were as near to them with a map as without one
-_MARGIN = (64 / 1024, 320 / 1024)  # least and most, of the long side
+_SPECK = 0.001  # share of the image: smaller parts are specks
+_SMALL = 0.005  # share of the image; below it, 160 fills of known pixels were as accurate without a map as with one
+_MARGIN = (64 / 1024, 320 / 1024)  # least and most, as shares of the long side
 _MIN_MARGIN_PX = 8
-_RING = 0.02  # of the long side
-_GUARD_GROW = 0.006  # of the long side
+_RING = 0.02  # width, as a share of the long side
+_GUARD_GROW = 0.006  # share of the long side
 _ON_OBJECT, _BESIDE_OBJECT = 0.95, 0.35  # salient share of the ring around a hole
-_MIN_SOURCE = 0.12  # of the window
+_MIN_SOURCE = 0.12  # least share of a window's pixels that may be copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Hole:
 
 
 def grow(mask: Grey, by: float = RIM) -> Grey:
-    """Binarise the mask and grow it by a share of the long side, or by 0 not at all.
+    """Binarise the mask and grow it by a share of the long side; 0 leaves it as it is.
 
-    Raises BadInput when it is empty or leaves no source.
+    Raises BadInput if it is empty, or if nothing is left to fill the hole from.
     """
     inside = _binarise(mask)
     box = bounding_box(inside)
@@ -57,7 +57,7 @@ def grow(mask: Grey, by: float = RIM) -> Grey:
 
 
 def feather(hole: Grey, mask: Grey, width_px: float = _FEATHER_PX) -> Grey:
-    """Return weights that rise from 0 to 255 over that width at the hole's rim, and are 255 inside the mask."""
+    """Return weights that rise from 0 to 255 over this width at the hole's rim, and are 255 inside the mask."""
     weights = _binarise(mask)
     box = bounding_box(hole)
     if box is None:
@@ -79,7 +79,7 @@ def split(hole: Grey, saliency: Grey | None) -> tuple[list[Hole], Grey]:
     """Return the connected parts of a hole (8 neighbours), largest first, and a mask of specks too small for a search.
 
     A part in the background avoids salient pixels (`saliency` above one half), and a part on an object avoids the
-    background. If its ring is mixed, or hardly any source would be left, it avoids only the other holes.
+    background. If its ring is mixed, or if hardly any pixels would be left to copy, it avoids only the other holes.
     """
     specks = np.zeros_like(hole)
     box = bounding_box(hole)
@@ -128,7 +128,7 @@ def _mark_avoided(part: Grey, others: Grey, saliency: Grey | None, long_side: in
 
 
 def _mark_foreign(part: Grey, saliency: Grey, long_side: int) -> Grey:
-    """Mark objects that the hole's surroundings do not belong to, with a small margin."""
+    """Mark the areas that differ in saliency from the hole's surroundings, with a small margin."""
     salient = _binarise(saliency)
     ring = _dilate(part, _RING * long_side) & ~part
     share = cv2.mean(salient, mask=ring)[0] / 255

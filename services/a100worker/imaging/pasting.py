@@ -1,4 +1,4 @@
-"""Puts painted pixels back into a photo so that no rim shows: colour offset, grain and a feather."""
+"""Puts painted pixels back into a photo without a visible rim: with a colour offset, grain and a feathered edge."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
 
-_FEATHER_PX = 2.0  # of painted pixels
-_RING = 0.02  # of the window's long side
+_FEATHER_PX = 2.0  # in painted pixels
+_RING = 0.02  # width, as a share of the window's long side
 _LEAST_RING_PX = 6
 _LARGEST_OFFSET = 24.0  # levels; a larger difference is content, not a shift of colours
-_EDGE_PX = 8  # a region that reaches a window's edge fades out over so many pixels
+_EDGE_PX = 8  # width of the fade where a region reaches a window's edge
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """A painted part of a photo."""
 
-    painted: Rgb  # as it was painted: of the window's size, or smaller or larger by `scale`
+    painted: Rgb  # of the window's size multiplied by `scale`
     scale: float  # painted pixels for each photo pixel
     region: Grey  # of the window's size; 0 where the photo stays, 255 where the painted pixels replace it
-    seed: int  # of the choice of places that the grain is copied from
+    seed: int  # for the choice of the places from which grain is copied
 
 
 def feather_px(scale: float) -> float:
-    """Return the width of a soft rim in photo pixels: two painted ones, and never less than two."""
+    """Return the width of a soft rim in photo pixels: that of two painted pixels, but at least two."""
     return _FEATHER_PX / min(1.0, scale)
 
 
@@ -64,7 +64,7 @@ def _with_detail(patch: Patch, photo: Rgb) -> Rgb:
 
 
 def _colour_offset(photo: Rgb, painted: Rgb, region: Grey) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Return the mean difference (R, G, B) on a ring round the region, where both show the same thing."""
+    """Return the mean difference (R, G, B) on a ring around the region, where both images show the same content."""
     radius = max(_LEAST_RING_PX, round(_RING * max(region.shape)))
     inside = np.where(region > 0, np.uint8(255), np.uint8(0))
     away = cv2.distanceTransform(~inside, cv2.DIST_L2, 3)

@@ -1,4 +1,4 @@
-"""Places an inserted object: one box per marked region, the object inside it at its own proportions."""
+"""Places an inserted object: finds one box per marked region and fits the object into it with its proportions kept."""
 
 from __future__ import annotations
 

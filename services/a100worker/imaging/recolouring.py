@@ -16,10 +16,10 @@ _STRIP_PX = 256  # rows computed at once: the floats of 64 megapixels would fill
 
 
 def recolour(image: Rgb, before: Rgb, after: Rgb, strength: float) -> tuple[Rgb, bool]:
-    """Return the image in the colours of `after`, and whether `after` shows everything at its place.
+    """Return the image in the colours of `after`, and whether `after` is aligned with `before`.
 
-    `before` is the image at the size of `after`. An aligned answer gives its change of each pixel, so that an image of
-    another size keeps its sharpness; of one that moved by more than a pixel only the change of colours is used.
+    `before` is the image at the size of `after`. If `after` is aligned, the change of each pixel is added, so that an
+    image of another size stays sharp. If it has moved by more than a pixel, only the change of the colours is used.
     """
     aligned = is_aligned(before, after)
     if not aligned:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _WHITE = 250  # darker than this in any channel is not white
-_WHITE_RIM = 0.9  # least white share of the outermost pixels of a white background
+_WHITE_RIM = 0.9  # of the outermost pixels: a white background has at least this share of white
 _WHITE_OUTSIDE = 0.9
-_SPECK = 0.02  # of the largest part
+_SPECK = 0.02  # share of the largest part: smaller parts are dropped
 
 
 def object_mask(reference: Rgb, mask: Grey | None, saliency: Callable[[], Grey | None]) -> Grey | None:
@@ -45,9 +45,9 @@ def marks_something(mask: Grey | None) -> bool:
 def align_mask(reference: Rgb, mask: Grey) -> Grey:
     """Transform a mask into the reference's frame, if it is not drawn there already.
 
-    Clients may send an object that was extracted into a white square, together with a mask in the frame of the
-    original image. Assume that if the mask, fitted into the square like the object, leaves white outside and covers
-    the coloured pixels better than the mask as it is.
+    Clients may send an object that was extracted into a white square, together with a mask in the frame of the original
+    image. Assume this if the mask, fitted into the square like the object, leaves white outside and covers the coloured
+    pixels better than the unchanged mask.
     """
     height, width = reference.shape[:2]
     plain = _binarise(np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8))
@@ -59,7 +59,7 @@ def align_mask(reference: Rgb, mask: Grey) -> Grey:
     clean = 1 - cv2.mean(coloured, mask=outside)[0] / 255
     if clean < _WHITE_OUTSIDE or _overlap(moved, coloured) <= _overlap(plain, coloured):
         return plain
-    # The white that the extraction added is connected to the rim, and does not belong to the object.
+    # White from the extraction is connected to the rim and is no part of the object.
     return moved & ~_find_background(reference)
 
 

@@ -1,4 +1,4 @@
-"""Checks that a repainted photo still shows every thing at its place, and carries colours over where it does not."""
+"""Checks that a repainted photo is aligned with the original, and transfers the colours of one that is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Rgb
 
-_LEAST_SIDE_PX = 64  # of a part that is compared by itself
+_LEAST_SIDE_PX = 64  # least side of a quarter that is compared
 _STRIP_PX = 16  # narrower images have too little to compare
 _SURE = 0.1  # response of a phase correlation: 1 for equal images, about 0.02 for unrelated ones
 _GAIN = (0.5, 2.0)  # least and most, of a channel's contrast
@@ -22,8 +22,8 @@ def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
     """Return whether two images of one size show the same shapes at the same places.
 
     The whole and its quarters are compared by phase correlation (Kuglin, Hines 1975), which light and colour do not
-    affect. Quarters show a zoom or a turn, in which the whole does not move. Plain quarters are passed over. A narrow
-    strip counts as not aligned.
+    affect. The quarters show a zoom or a rotation, in which the whole does not move. Quarters without shapes are
+    skipped. A narrow strip counts as not aligned.
     """
     if min(before.shape[:2]) < _STRIP_PX:
         return False
@@ -45,7 +45,7 @@ def is_aligned(before: Rgb, after: Rgb, within_px: float = 1.0) -> bool:
 def with_colours_of(image: Rgb, before: Rgb, after: Rgb) -> Rgb:
     """Give the image the change of colours from `before` to `after`; their shapes need not match.
 
-    Each channel's mean and standard deviation is moved (Reinhard 2001), which is what a white balance changes.
+    Each channel's mean and standard deviation is moved (Reinhard 2001): a white balance changes the same two.
     """
     old, new = (one.reshape(-1, 3).astype(np.float32) for one in (before, after))
     gain = np.clip(new.std(axis=0) / np.maximum(old.std(axis=0), 1e-3), *_GAIN)

@@ -18,11 +18,11 @@ _BAND_ROWS = 64
 
 
 def restore(rgba: Rgba | None, edit: Edit) -> Rgb | Rgba:
-    """Return the result of an edit with the transparency of the photo `rgba`; None: the photo is opaque.
+    """Return an edit's result with the transparency of the photo `rgba`, which is None for an opaque photo.
 
     Outside the region every pixel is the photo's, bit for bit. Inside, the opacity rises with the region, so that a
-    soft rim stays soft, and the colours are those that look on white as the engine painted them. An edit of the whole
-    image keeps the transparency everywhere. `rgba` stays as it is.
+    soft rim stays soft, and the colours are chosen so that they look on white as the engine painted them. An edit of
+    the whole image keeps the transparency everywhere. `rgba` is not changed.
     """
     if rgba is None:
         return edit.image

@@ -1,4 +1,4 @@
-"""Windows: the parts of a photo that an engine works on, so that its effort and its detail go where the mask is."""
+"""Windows: an engine works only on the parts of a photo around the mask, in less time and with more detail."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey
 
-MOST = 4  # windows a job
-LEAST_PX = 512  # of a window's side, where the photo has as many
-STEP_PX = 32  # of a window's side, where the photo has room
-_MARGIN = 1 / 4  # of the region's side, on each edge
+MOST = 4  # windows of a job
+LEAST_PX = 512  # least side of a window, if the photo has as many pixels
+STEP_PX = 32  # sides are multiples of this, if the photo is large enough
+_MARGIN = 1 / 4  # share of the regions' side, on each edge
 _LEAST_MARGIN_PX = 64
-_CELL_PX = 32  # of the raster on which many small regions are joined
+_CELL_PX = 32  # cells of the raster on which many small regions are joined
 _FEW = 16  # regions that are compared pair by pair
 _NEARLY_ALL = 0.95
 
@@ -39,7 +39,7 @@ def plan(regions: Sequence[Box], shape: tuple[int, ...]) -> list[Window]:
     """Return 1 to 4 windows round the regions of a photo of that shape, from top to bottom.
 
     A window is its regions' box with a quarter of each side as margin (at least 64 px), and has at least 512 px a side.
-    Regions share a window where one reaches into the other's, or where one window has fewer pixels than two.
+    Regions share a window if one reaches into the other's window, or if one window has fewer pixels than two.
     """
     groups = [(region,) for region in regions] if len(regions) <= _FEW else _join_on_raster(regions, shape)
     windows = [_window_of(group, shape) for group in groups]
@@ -59,7 +59,7 @@ def boxes_of(mask: Grey) -> list[Box]:
 
 
 def boxes_of_marked(mask: Grey) -> list[Box]:
-    """Return the boxes of the parts that a mask marks. Raises BadInput where it marks nothing."""
+    """Return the boxes of the parts that a mask marks. Raises BadInput if it marks nothing."""
     around = bounding_box(mask) or Box(0, 0, 1, 1)  # a mask of 24 megapixels takes half a second as a whole
     boxes = boxes_of(np.where(mask[around.slices] > MASK_THRESHOLD, np.uint8(255), np.uint8(0)))
     if not boxes:
@@ -83,7 +83,7 @@ def _pair_to_join(windows: Sequence[Window], shape: tuple[int, ...]) -> tuple[in
 
 
 def _extra_pixels(first: Window, second: Window, shape: tuple[int, ...]) -> int:
-    """Return how many more pixels one window has than the two."""
+    """Return the pixels of a joint window, minus those of the two windows."""
     joined = _window_of((*first.regions, *second.regions), shape)
     return _area(joined.box) - _area(first.box) - _area(second.box)
 
@@ -96,7 +96,7 @@ def _window_of(regions: tuple[Box, ...], shape: tuple[int, ...]) -> Window:
 
 
 def _span(start: int, length: int, limit: int) -> tuple[int, int]:
-    """Return start and length of one side of a window, inside the photo and not farther from its rim than need be."""
+    """Return start and length of one side of a window, moved inside the photo by as little as possible."""
     margin = max(_LEAST_MARGIN_PX, round(length * _MARGIN))
     first, end = max(0, start - margin), min(limit, start + length + margin)
     wanted = max(LEAST_PX, end - first)

@@ -106,12 +106,12 @@ class Attempt:
                 if thread.done():
                     return thread.result()
         finally:
-            thread.cancel()  # ends the wait; the thread itself goes on
+            thread.cancel()  # ends only the wait: a thread cannot be ended
         self.progress.cancel_flag.set()
         raise EngineHung
 
     def _edit(self, files: Files, calls: ServiceCalls) -> _Finished:
-        """Decode, edit and encode in the engine's thread. Each change of threads costs a tenth of a no-op edit."""
+        """Decode, edit and encode in the engine's thread. Each change of threads takes a tenth of a no-op edit."""
         decoded = decode(self.work.submit, files, calls, self.photos)
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
@@ -122,13 +122,13 @@ class Attempt:
         return _Finished(encode(edit, decoded, files, calls.table_of(edit.image)), decoded_at, edited_at)
 
     def _keep(self, result: ImageRef, output: Output) -> None:
-        """Keep the result in memory, because a retouched photo is edited again at once."""
+        """Keep the result in memory, because users edit a retouched photo again at once."""
         if output.photo is not None:
             self.photos.keep(result.sha256, output.photo)
         self.images.keep(result.sha256, output.result.png)
 
     async def _store_patch(self, patch: File) -> ImageRef | None:
-        """Store the patch; return None if there is no room: the result serves too."""
+        """Store the patch; return None if the store is full: clients can use the whole result."""
         try:
             return await store_result(self.bus, self.images, self.work, patch)
         except Busy as error:
@@ -136,7 +136,7 @@ class Attempt:
             return None
 
     async def _store_session(self, edit: Edit, result: ImageRef, duration_ms: int) -> str | None:
-        """Store the debug session and return its name; None if there is no room, which must not cost the result."""
+        """Store the debug session and return its name; None if the store is full: the job must still succeed."""
         try:
             return await store_session(
                 self.bus, self.images, self.work, edit, result, engine=self.engine.name, duration_ms=duration_ms
@@ -147,7 +147,7 @@ class Attempt:
 
 
 def _origin(provenance: Provenance | None) -> dict[str, Any]:
-    """Return the fields of Done for an edit by a model; none for one without."""
+    """Return the fields of Done for an edit by a model; an empty dictionary for other edits."""
     if provenance is None:
         return {}
     boxes = [_numbers(box) for box in provenance.windows]

@@ -1,4 +1,4 @@
-"""Confines an edit to its mask, whatever the engine did: engines grow masks, soften rims and cast shadows."""
+"""Confines an edit to its mask, because engines grow masks, soften rims and cast shadows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _BAND_ROWS = 128
 def confine(edit: Edit, photo: Rgb, mask: Grey) -> Edit:
     """Return the edit with the photo's own pixels outside the mask.
 
-    An edit of the whole image is confined to the mask, too. Its arrays are changed in place where that works: copies
-    of 64 megapixels are 256 MB.
+    An edit of the whole image is confined to the mask, too. Writable arrays are changed in place: copies of 64
+    megapixels take 256 MB.
     """
     image = _writable(edit.image)
     region = np.full_like(mask, 255) if edit.region is None else _writable(edit.region)

@@ -1,4 +1,4 @@
-"""Stores debug sessions: the images that an edit was made from, where every gateway replica can read them."""
+"""Stores debug sessions, the images from which an edit was made, where every gateway replica can read them."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _TABLE = (1, 256, 3)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The inputs of an engine, and the photo. The result has its colour space, transparency and depth."""
+    """The inputs of an engine, and the photo, whose colour space, transparency and depth the result gets."""
 
     inputs: TaskInputs
     photo: Photo
@@ -71,12 +71,12 @@ class ServiceCalls:
         small = base64.b64encode(encode_png(to_srgb(shrink(image), colour))).decode()
         reply = self._wait_for(_fetch_balanced(self._bus, self._images, submission, small))
         if reply.shape != _TABLE:
-            return reply  # of an image service of the release before, which balances the image itself
+            return reply  # from an image service of the previous release, which balances the image itself
         self._balanced = apply_table(image, reply[0]), reply[0]
         return self._balanced[0]
 
     def table_of(self, image: Rgb) -> Rgb | None:
-        """Return the table (256, 3) that an answer of `fetch_balanced` was balanced by; None for another image."""
+        """Return the table (256, 3) of an image that `fetch_balanced` returned; None for another image."""
         return self._balanced[1] if self._balanced is not None and self._balanced[0] is image else None
 
     def _wait_for(self, call: Coroutine[object, object, T]) -> T:
@@ -141,7 +141,7 @@ def _inputs(submission: JobSubmit, photo: Photo, files: Files, calls: ServiceCal
 
 
 def _decode_reference(files: Files, colour: Colour, notes: list[str]) -> tuple[Rgb, Grey | None]:
-    """Return the reference in the photo's colour space, and its mask: the one that was sent, or its transparency."""
+    """Return the reference in the photo's colour space, and its mask: that of the request, or else its transparency."""
     reference = decode_photo(files["reference"], with_alpha=True)
     notes += [f"reference: {note}" for note in reference.notes if note != KEPT]
     mask = decode_mask(files["reference_mask"]) if "reference_mask" in files else None
@@ -158,7 +158,7 @@ def _resize_mask(mask: Grey, image: Rgb) -> Grey:
 
 
 async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> Grey | None:
-    """Return the saliency map, or None if it cannot be had: an edit is better with it, but works without."""
+    """Return the saliency map; None if it cannot be fetched, because an edit works without it, only less well."""
     if sha256 is None:
         return None
     try:
@@ -174,7 +174,7 @@ async def _fetch_saliency(bus: Bus, images: ImageStore, sha256: str | None) -> G
 
 
 async def _fetch_balanced(bus: Bus, images: ImageStore, submission: JobSubmit, small: str) -> Rgb:
-    """Return the table by which the image is balanced, of shape (1, 256, 3). Raises Unavailable."""
+    """Return the table that balances the image, of shape (1, 256, 3). Raises Unavailable."""
     request = WhiteBalanceRequest(
         image=submission.image, small_png=small, strength=submission.strength, temperature=submission.temperature or 0.0
     )

@@ -1,6 +1,6 @@
 """The files of a finished edit: the whole result, and the changed rectangle alone, both as PNG.
 
-A client that has the photo needs only the rectangle: of a spot of 400 px in 12 megapixels it has 0.35 MB, and not 15.
+A client that has the photo needs only the rectangle: for a spot of 400 px in 12 megapixels, 0.35 MB instead of 15.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from shared.image_codec import Rgb
     from shared.source_types import SourceType
 
-_PICTURES = ("image", "reference")  # that a result is made of; the first one is the edited photo
-_LARGEST_PATCH = 0.25  # of the photo's pixels: a larger one costs more to store than it saves
+_PICTURES = ("image", "reference")  # the inputs whose content is in a result; the first one is the edited photo
+_LARGEST_PATCH = 0.25  # share of the photo's pixels: a larger patch costs more to store than it saves
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A finished edit with its files, and notes on the parts of the inputs that are not in it.
+    """A finished edit with its files, and notes on the parts of the inputs that were left out.
 
-    `patch` is the part of the result in `changed_box`; None where it saves little. `photo` is the result as its file
-    would be decoded; None where only that is sure to give the same.
+    `patch` is the part of the result in `changed_box`; None if it saves little. `photo` is the result as its file would
+    be decoded; None for a photo with transparency or 16 bits, whose file must be decoded.
     """
 
     edit: Edit
@@ -45,11 +45,11 @@ class Output:
 
 
 def encode(edit: Edit, decoded: Decoded, files: Files, table: Rgb | None = None) -> Output:
-    """Return the files of an edit. `files` are the job's pictures as they came, `table` is that of a white balance."""
+    """Return the files of an edit. `files` are the job's input files, `table` is that of a white balance."""
     photo = decoded.photo
     pixels = keep_depth(photo.deep, decoded.inputs.image, edit, restore(photo.rgba, edit), table)
     changed_outside = count_outside_changes(photo.pixels, pixels, edit.region)
-    notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table changes all 16 bits
+    notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table keeps the 16 bits
     height, width = pixels.shape[:2]
     inner = None if edit.region is None or changed_outside else bounding_box(edit.region)
     box = inner or Box(0, 0, width, height)

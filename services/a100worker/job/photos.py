@@ -1,4 +1,4 @@
-"""Keeps the photos and results of the last jobs decoded, so that a further edit of one does not decode it again."""
+"""Keeps the decoded photos and results of the last jobs, so that another edit does not decode them again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class DecodedPhotos:
     """Decodes photos and keeps the last ones, up to a number of bytes. One thread uses it at a time.
 
-    A photo that does not fit makes room for its edit: all others are dropped.
+    For a photo that does not fit, all others are dropped, so that its edit has enough memory.
     """
 
     def __init__(self, limit_bytes: int) -> None:

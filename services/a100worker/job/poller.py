@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from shared.deliveries import Delivery
 
 _POLLS_PER_LOOK = 10
-_CONSUMER_LAG_S = 0.01  # on a busy broker, a consumer has a new job this long after its announcement
+_CONSUMER_LAG_S = 0.01  # on a busy broker, a consumer gets a new job up to this long after its announcement
 
 
 class Poller:
     """Polls the queues for which the broker has announced a job, and those that hold one, which may be redelivered.
 
-    JOB_Q holds a job until it is settled. So one look at its subjects, now and then, names all queues in which a job
-    can become due without an announcement, and an idle system is not polled at all. An open pull on each consumer
-    would be simpler, but two of them may answer at once, and a worker must never hold a job that it does not run.
+    JOB_Q holds a job until it is settled. So the poller lists its subjects from time to time, and finds all queues in
+    which a job can become due without an announcement. An idle system is not polled at all. An open pull on each
+    consumer would be simpler. But two of them may deliver at once, and a worker must never hold a job that it does not
+    run.
     """
 
     def __init__(self, bus: Bus, *, idle_poll_s: float, affinity_s: float) -> None:
@@ -79,7 +80,7 @@ class Poller:
             if delivery is not None:
                 return delivery
             wait_s = self._idle_poll_s if self._occupied else self._look_s
-            missed = self._bus.next_connect(self._connect)  # announcements, before a reconnect
+            missed = self._bus.next_connect(self._connect)  # after a reconnect, announcements may be missing
             await race(self._notified.wait(), missed, *(end.wait() for end in ends), timeout_s=wait_s)
         return None
 
@@ -106,7 +107,7 @@ class Poller:
 
 
 def _queues_of(entries: list[str]) -> Iterator[Queue]:
-    """Yield the queues of these subjects; those of a newer release or of a typing error have no consumer here."""
+    """Yield the queues of these subjects, without unknown ones (of a newer release or a typing error)."""
     for entry in entries:
         with contextlib.suppress(ValueError, BadMessage):
             address = subjects.parse_queue_entry(entry)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from shared.image_store import CachedImageStore
 
 _INTERVAL_S = 1.0
-_MAX_ENTRIES = 8  # read per queue: the jobs in front may run elsewhere
+_MAX_ENTRIES = 8  # entries to read of each queue: the first jobs may run on other workers
 log = logging.getLogger(__name__)
 
 
 class Prefetcher:
-    """Fetches the inputs of the job that this worker would take next. The job stays in its queue, free for others."""
+    """Fetches the inputs of this worker's probable next job. The job stays in its queue, free for other workers."""
 
     def __init__(self, bus: Bus, images: CachedImageStore, order: PollOrder) -> None:
         self._bus = bus
@@ -34,7 +34,7 @@ class Prefetcher:
         """Prefetch while the job with this sequence in JOB_Q runs. Runs until it is cancelled."""
         fetched = ""
         while True:
-            await asyncio.sleep(_INTERVAL_S)  # first: most jobs of the CPU engines end within a second
+            await asyncio.sleep(_INTERVAL_S)  # wait first: most jobs of the CPU engines end within a second
             try:
                 work = await self.find_next(running_seq)
                 if work is not None and work.job_id != fetched:

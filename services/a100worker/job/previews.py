@@ -48,4 +48,4 @@ def _encode_small_jpeg(image: Rgb) -> bytes:
             jpeg = encode_jpeg(small, quality)
             if len(jpeg) <= MAX_BYTES:
                 return jpeg
-        scale /= 2  # only noise is still too large
+        scale /= 2  # only a preview of noise is still too large

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from services.a100worker import backend
     from shared.bus import Bus
 
-_HEADERS = {Progress: None, Preview: {"Nats-Rollup": "sub"}}  # all previews together would crowd out other events
-_DEADLINE_S = {Progress: PUBLISH_S, Preview: 1.0}  # a late preview delays the steps behind it
+_HEADERS = {Progress: None, Preview: {"Nats-Rollup": "sub"}}  # without a limit, previews would displace other events
+_DEADLINE_S = {Progress: PUBLISH_S, Preview: 1.0}  # a late preview delays the steps after it
 log = logging.getLogger(__name__)
 
 
@@ -98,10 +98,10 @@ class ProgressPublisher:
                     deadline_s=_DEADLINE_S[type(event)],
                 )
             except WrongLastSequence:
-                self.cancel_flag.set()  # the job has ended, and the event of its end was lost
+                self.cancel_flag.set()  # the job has ended, and this worker missed the event
             except BrokerUnavailable:
                 log.warning("job.step-not-published", extra={"job_id": self._job_id, "step": event.step})
 
     def finish(self) -> None:
-        """Let `publish` return after the waiting events."""
+        """Make `publish` return after it has published the waiting events."""
         self._events.put_nowait(None)

@@ -18,9 +18,9 @@ _RANK = {job_class: rank for rank, job_class in enumerate(JobClass)}
 class PollOrder:
     """The queues that may hold a job, and the order in which to poll them.
 
-    A change of the task costs a switch of the adapter, so within a class the queue of the active task goes first. The
-    first job of another queue waits for that at most `max_wait_s`, plus the job that runs then, plus one job of each
-    queue that has waited even longer.
+    A change of the task needs a switch of the adapter, so within a class the queue of the active task comes first. The
+    first job of another queue waits for them at most `max_wait_s`, plus the time of the job that then runs, plus that
+    of one job of each queue that has waited even longer.
     """
 
     def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +30,7 @@ class PollOrder:
         self._active: Task | None = None
 
     def mark(self, *queues: Queue) -> None:
-        """Note that the queues may hold a job. A queue that is marked already keeps its time."""
+        """Note that the queues may hold a job. A queue that is already marked keeps its time."""
         for queue in queues:
             self._marked_at.setdefault(queue, self._clock())
 

@@ -60,7 +60,7 @@ async def store_result(bus: Bus, images: ImageStore, work: JobWork, file: File) 
 
 
 async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> None:
-    """Delete the results of a job's attempts that the job's end does not name: it was cancelled, or another came first.
+    """Delete results that the end of their job does not name: it was cancelled, or another attempt ended it first.
 
     Raises BrokerUnavailable.
     """
@@ -71,7 +71,7 @@ async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> No
     for mark in await bus.history(OWNED, subjects.result_marks_of_job(work.user, work.job_id)):
         sha256 = mark.subject.rpartition(".")[2]
         if end is not None and sha256 not in wanted:
-            if mark.data != REMOVED:  # a deletion of the job may have taken it away before the bytes were stored
+            if mark.data != REMOVED:  # a deletion of the job may have removed the mark before the bytes were stored
                 await unmark_result(bus, work.user, work.job_id, sha256)
             await images.remove("results", sha256, partial(is_result_needed, bus, sha256))
 
@@ -79,7 +79,7 @@ async def drop_late_results(bus: Bus, images: ImageRemover, work: JobWork) -> No
 def count_outside_changes(before: Rgb | Rgba | Deep, after: Rgb | Rgba | Deep, region: Grey | None) -> int:
     """Count the pixels outside the region that differ from the upload, in colour or opacity.
 
-    An edit of the whole image (None) has none.
+    If the region is None, the whole image is edited, and the count is 0.
     """
     if region is None:
         return 0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.image_store import CachedImageStore
     from shared.messages import Done
 
-_LEAST_STEP_S = 1.0  # of the engine, between a stop without a drain time and the hand-back
+_LEAST_STEP_S = 1.0  # time for one step of the engine between a stop without a drain time and the hand-back
 log = logging.getLogger(__name__)
 
 
@@ -80,11 +80,12 @@ class Runner:
             await drop_late_results(self._bus, self._remover, work)
 
     async def _finish(self, work: JobWork, delivery: Delivery, stop: asyncio.Event) -> bool:
-        """Run the job and settle it. Return whether its result is now the job's."""
+        """Run the job and settle it. Return whether this attempt ended the job with its result."""
         progress = ProgressPublisher(self._bus, work.job_id)
         settlement = Settlement(self._settings, self._bus, work, delivery)
 
-        # Subscribe before the start: the broker rejects the start of a job that has ended before it.
+        # Subscribe before the start, so that no end is missed: the broker rejects the start of a job that ended
+        # earlier.
         async with self._bus.subscribe(subjects.live_end(work.job_id), partial(_cancel_if_ended, progress)):
             if not await settlement.begin(self._engine.name):
                 return False
@@ -115,7 +116,7 @@ class Runner:
             return False
 
     async def _run_attempt(self, attempt: Attempt, delivery: Delivery, stop: asyncio.Event) -> Done:
-        """Run the attempt. Beside it, extend the lease, watch for a stop, prefetch the next job and publish events."""
+        """Run the attempt. Meanwhile extend the lease, watch for a stop, prefetch the next job and publish events."""
         beside = [
             asyncio.create_task(self._extend_lease(delivery), name="job.lease"),
             asyncio.create_task(self._prefetcher.run(delivery.seq), name="job.prefetch"),

@@ -119,7 +119,7 @@ class Settlement:
     async def _return(self, reason: str, deadline_s: float) -> None:
         """Publish that the attempt is over. Raises WrongLastSequence if the job has ended.
 
-        After the last attempt too: the dead letter lists every attempt.
+        Publishes it also after the last attempt, because the dead letter lists every attempt.
         """
         returned = Returned(job_id=self._work.job_id, worker=self._settings.name, attempt=self.attempt, reason=reason)
         await job_events.publish_event(self._bus, returned, msg_id=uuid4().hex, deadline_s=deadline_s)
@@ -141,9 +141,9 @@ class Settlement:
 
 
 async def reject_unreadable(bus: Bus, delivery: Delivery) -> None:
-    """Dead-letter a queue entry that does not follow the schema, for example one that was published by hand.
+    """Dead-letter a queue entry that does not follow the schema, for example one that an operator has published.
 
-    One of a newer release goes back to the queue, for a worker of that release. It costs no attempt.
+    An entry of a newer release goes back to the queue, for a worker of that release, and uses no attempt.
     """
     if versions.is_newer(JobWork, delivery.data):
         log.warning("job.newer", extra={"subject": delivery.subject, "delivery": delivery.attempt})

@@ -1,4 +1,4 @@
-"""Reads the metadata of an upload that its renditions carry on. Broken metadata are left out and fail no rendition."""
+"""Reads the metadata of an upload for its renditions. Broken metadata are left out and do not fail the rendition."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _APP0, _APP1, _APP13, _SCAN = 0xE0, 0xE1, 0xED, 0xDA
 _MOST_SEGMENTS, _MOST_CHUNKS = 4096, 65_536
 _BMP_FILE_HEADER_BYTES, _BMP_INFO_HEADER_BYTES, _BMP_DENSITY_AT = 14, 40, 38  # BITMAPINFOHEADER (Microsoft)
 _INCH, _CENTIMETRE, _CM_PER_INCH, _INCHES_PER_METRE = 1, 2, 2.54, 0.0254
-# The keywords of the PNG specification (11.3.3.2) that describe the picture, and those of the text.
+# The keywords of the PNG specification (11.3.3.2) for texts that describe the picture.
 _TEXTS = frozenset({b"Title", b"Author", b"Description", b"Copyright", b"Creation Time", b"Software", b"Source",
                     b"Disclaimer", b"Warning", b"Comment"})  # fmt: skip
 _PIXEL_CHUNKS = frozenset({b"IDAT", b"fdAT", b"fcTL"})
@@ -35,7 +35,7 @@ _LONGEST_TEXT, _LONGEST_TEXTS = 8192, 65_536
 _BROKEN = (BadImage, ValueError, IndexError, struct.error, zlib.error, OverflowError, MemoryError)
 
 
-# Drones and GPS loggers write the place under names of their own; some misspell longitude.
+# Drones and GPS loggers use their own names for the place; some misspell longitude.
 _PLACE_NAMES = re.compile(r"gps|latitude|longi?t|altitude|geotag", re.IGNORECASE)
 # W3C Basic Geo: lat, long, alt, lat_long. The names alone would match rdf:Alt, which holds each title.
 _PLACE_NAMESPACE = "http://www.w3.org/2003/01/geo/wgs84_pos"
@@ -73,7 +73,7 @@ def read_carried(data: bytes, kind: str) -> Carried:
 def prepare(carried: Carried, size: tuple[int, int], *, place: bool, made_by: bytes = b"") -> Carried:
     """Return the metadata for the upright, edited picture of this size, in pixels.
 
-    Without `place` they do not state where the photo was taken. `made_by` is the XMP packet of the stored result: its
+    Without `place` they do not contain the place of the photo. `made_by` is the XMP packet of the stored result: its
     statement about the kind of the picture (IPTC digitalSourceType) replaces the upload's.
     """
     source_type = xmp.read_property(made_by, xmp.DIGITAL_SOURCE_TYPE) if made_by else None

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 # Bytes a pixel while a format is encoded: Pillow's picture with 4, and the rest as measured (docs/pictures.md).
 _PIXEL_BYTES: Final = {"PNG": 4, "JPEG": 11, "WEBP": 30, "AVIF": 50, "TIFF": 10, "BMP": 12}
-_LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and its copy when the file is closed
+_LOADING_PIXEL_BYTES: Final = 8  # Pillow's picture, and a copy when the file is closed
 _DEEP_PIXEL_BYTES: Final = 8  # with 16 bits a channel
 _MORE_DEEP_PIXEL_BYTES: Final = 8  # OpenCV holds them twice while it reads a PNG
 _REDUCING_PIXEL_BYTES: Final = 24  # with 16 bits, with 8, and on white, as `shared/image_memory.py` counts them
 _LOADING_FILES: Final = 2  # the file, and its part without metadata
 MAX_AVIF_PX: Final = 16_777_216
 MAX_LOSSLESS_WEBP_PX: Final = 16_777_216  # 5 s on one core
-MAX_TRANSPARENT_WEBP_PX: Final = 29_000_000  # its opacity is packed without loss, which takes the most
-MAX_WEBP_SIDE_PX: Final = 16_383  # of the format
+MAX_TRANSPARENT_WEBP_PX: Final = 29_000_000  # its opacity is compressed without loss, which takes the most memory
+MAX_WEBP_SIDE_PX: Final = 16_383  # limit of the format
 KINDS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
 _BY_TYPE = {content_type: kind for kind, content_type in CONTENT_TYPES.items()}
 _WITHOUT_ALPHA = frozenset({"JPEG", "BMP"})
@@ -41,7 +41,7 @@ _REPLACED = {"HEIF": ("JPEG", [HEIC_AS_JPEG]), "GIF": ("PNG", [_FEW_COLOURS]), "
 
 
 class Picture(NamedTuple):
-    """The facts that decide: the size in pixels, and whether the picture may be transparent."""
+    """The facts that determine the format: the size in pixels, and whether the picture may be transparent."""
 
     width: int
     height: int
@@ -59,9 +59,9 @@ def kind_of(content_type: str) -> str | None:
 
 
 def choose_kind(wanted: str, upload: str | None, picture: Picture, *, lossless: bool = False) -> tuple[str, list[str]]:
-    """Return the format to encode, and notes where it is not the wanted one.
+    """Return the format to encode, and notes if it is not the wanted one.
 
-    `upload` is the format of the upload, None if that is gone; `lossless` says that it is a WebP without loss. Raises
+    `upload` is the format of the upload, None if it was deleted; `lossless` is True for a lossless WebP. Raises
     TooLarge.
     """
     if wanted != "original":
@@ -101,7 +101,7 @@ def _check_size(kind: str, picture: Picture) -> None:
 def estimate_bytes(kind: str, image: ImageRef, upload: ImageRef | None) -> int:
     """Return the memory in bytes that a rendition takes, its files included.
 
-    Raises TooLarge if the service would never have as much.
+    Raises TooLarge if the rendition needs more memory than the service may use.
     """
     pixels = image.width * image.height
     is_deep = upload is not None and KEPT in (upload.notes or ())

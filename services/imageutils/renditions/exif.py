@@ -1,4 +1,4 @@
-"""Rebuilds EXIF data for an edited picture: only known tags are copied, so no earlier picture comes along.
+"""Rebuilds EXIF data for an edited picture: only known tags are copied, so the data contain no earlier picture.
 
 Thumbnails, previews in maker notes, private tags and unreferenced bytes are left out. Sources: TIFF 6.0, EXIF 2.32.
 """
@@ -19,7 +19,7 @@ LONGEST_BYTES = 65_000
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7
 _MOST_ENTRIES, _LONGEST_VALUE = 1000, 60_000
-_LONGEST_DIRECTORY = 2**20  # values may overlap: a thousand of 60 kB fit into one segment of a JPEG
+_LONGEST_DIRECTORY = 2**20  # values may overlap, so a thousand values of 60 kB fit into one segment of a JPEG
 _ENTRY_BYTES, _INLINE_BYTES, _HEADER_BYTES = 12, 4, 8
 _WIDTH, _HEIGHT, _ORIENTATION, _THUMBNAIL_AT, _THUMBNAIL_BYTES = 0x0100, 0x0101, 0x0112, 0x0201, 0x0202
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _COMPRESSION = 0x011A, 0x011B, 0x0128, 0x0103
@@ -36,13 +36,13 @@ _MOST_PLACE = 0x0020
 _LINK_TAGS = frozenset({1, 2, 0x1000, 0x1001, 0x1002})  # EXIF 2.32, table 13: the directory may lie elsewhere
 _TEXTS = frozenset({BYTE, 2, UNDEFINED})
 _LONGEST_NUMBERS = 64  # bytes; eight fractions, more than any known tag has
-# The only maker note that is known to work at another place and to hold no preview.
+# The only maker note that is known to work at another address and to contain no preview.
 _KEPT_NOTE = b"Apple iOS\0"
 _INCH_UNIT, _CENTIMETRE_UNIT, _CM_PER_INCH = 2, 3, 2.54
 
 
 class Value(NamedTuple):
-    """A value as the file holds it: its type, the number of its parts, and its bytes."""
+    """A value as it is in the file: its type, the number of its parts, and its bytes."""
 
     kind: int
     parts: int
@@ -53,7 +53,7 @@ class Value(NamedTuple):
 class Exif:
     """The known tags of EXIF data, by directory, in the byte order of the file (`<` or `>`).
 
-    `xmp` and `iptc` are those of a TIFF, which keeps them beside the others.
+    `xmp` and `iptc` are those of a TIFF, which stores them as tags.
     """
 
     order: str = "<"
@@ -117,7 +117,7 @@ def read_exif(block: bytes) -> Exif:
 def prepare(exif: Exif, size: tuple[int, int], *, place: bool, turned: bool) -> Exif:
     """Return the tags for an upright picture of this size, in pixels.
 
-    Without `place`, GPS data and maker notes are left out. `turned` says that the upload was stored sideways.
+    Without `place`, GPS data and maker notes are left out. `turned`: the upload was stored sideways.
     """
     main, camera = dict(exif.main), dict(exif.camera)
     if _ORIENTATION in main:
@@ -140,7 +140,7 @@ def write_exif(exif: Exif, thumbnail: bytes = b"") -> bytes:
     directories = tuple(dict(each) for each in (exif.main, exif.camera, exif.place, exif.links))
     main, camera, place, links = directories
     exif = replace(exif, main=main, camera=camera, place=place, links=links)
-    while _count_bytes(*directories) > LONGEST_BYTES:  # before a block is built: many values may wait to go
+    while _count_bytes(*directories) > LONGEST_BYTES:  # before a block is built: there may be many values to drop
         _drop_longest(*directories)
     while True:
         block = _Writer(exif.order).write(exif, thumbnail)
@@ -194,7 +194,7 @@ def _next(block: bytes, order: str, at: int) -> int:
 
 
 class _Found(NamedTuple):
-    """A value, and the bytes of the block that it covers: none if it stands in its entry."""
+    """A value, and the range of its bytes in the block, which is empty for a value inside its entry."""
 
     value: Value
     start: int
@@ -202,7 +202,7 @@ class _Found(NamedTuple):
 
 
 class _Reader:
-    """Reads directories. A value that covers bytes of anything else is damaged, and could show a dropped part."""
+    """Reads directories. A value that overlaps other data is damaged, and could contain a part that must be dropped."""
 
     def __init__(self, block: bytes, order: str) -> None:
         self._block = block
@@ -225,7 +225,7 @@ class _Reader:
             self._claims.append((start, start + length))
 
     def unshared(self, directory: dict[int, _Found]) -> Iterator[tuple[int, Value]]:
-        """Yield the values that cover no bytes of another one. Some writers store two equal numbers once."""
+        """Yield the values that overlap no other value. Two equal numbers may be at one place: some writers do that."""
         shared = self._find_shared()
         for tag, found in directory.items():
             if (found.start, found.stop) not in shared:
@@ -262,10 +262,10 @@ class _Reader:
 
 
 class _Writer:
-    """Writes directories one after another; each stands before its values."""
+    """Writes directories one after another, each before its values."""
 
     def __init__(self, order: str, before: bytes = b"") -> None:
-        """`before` stands between the header and the directories."""
+        """`before` is put between the header and the directories."""
         self._order = order
         before += bytes(len(before) % 2)
         head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, _HEADER_BYTES + len(before))
@@ -290,7 +290,7 @@ class _Writer:
         return bytes(self._block)
 
     def _add(self, values: dict[int, Value], pointers: set[int]) -> tuple[dict[int, int], int]:
-        """Add a directory. Return where the addresses of `pointers` and of the next directory are to be written."""
+        """Add a directory. Return the positions for the addresses of `pointers` and of the next directory."""
         entries = {**values, **dict.fromkeys(pointers, Value(LONG, 1, bytes(4)))}
         start = len(self._block)
         head, body, places = bytearray(struct.pack(f"{self._order}H", len(entries))), bytearray(), dict[int, int]()

@@ -1,4 +1,4 @@
-"""Finds pictures in values of metadata: a preview of the unedited photo can stand where no list expects it."""
+"""Finds pictures in values of metadata, because any value can contain a preview of the unedited photo."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def holds_picture(value: bytes) -> bool:
 
 
 def holds_picture_as_text(text: bytes) -> bool:
-    """Return whether a text, which holds no other bytes, contains a picture in base64."""
+    """Return whether a text contains a picture in base64."""
     return _IN_BASE64.search(text) is not None

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from services.imageutils.renditions.carried import Carried
 
 DEFAULT_QUALITY = 95
-_COARSE_QUALITY = 90  # below, colours are halved in both directions if nothing else is known
+_COARSE_QUALITY = 90  # below it, colours are halved in both directions if the upload's subsampling is unknown
 _FULL, _HALVED_ACROSS, _HALVED_BOTH = 0, 1, 2  # as Pillow numbers the subsamplings
 _SAMPLINGS = {(1, 1): _FULL, (2, 1): _HALVED_ACROSS, (2, 2): _HALVED_BOTH}
 _LONGEST_SEGMENT = 65_533
 _LONGEST_ICC_PART = _LONGEST_SEGMENT - len(PROFILE_HEAD) - 2
 _APP1, _APP2, _APP13 = 0xE1, 0xE2, 0xED
 _RGB_NAMES = (82, 71, 66)  # components of a JPEG that holds R, G and B
-_LARGEST_STEP = 255  # of a baseline table
+_LARGEST_STEP = 255  # limit of a baseline table
 
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """How a JPEG is encoded: quantisation tables with the subsampling, or None for both where they cannot be used."""
+    """How a JPEG is encoded: quantisation tables with the subsampling, or None for both if they cannot be used."""
 
     tables: tuple[tuple[int, ...], ...] | None = None
     sampling: int | None = None
@@ -44,9 +44,9 @@ class Coding:
 
 
 def read_coding(upload: bytes) -> Coding:
-    """Return the coding of an upload, as it is after it was turned upright.
+    """Return the coding of an upload, rotated as its pixels are turned upright.
 
-    Of a CMYK or RGB JPEG, and of an unusual subsampling, no tables are used.
+    The tables of a CMYK or RGB JPEG, or of one with an unusual subsampling, are not used.
     """
     with suppress(ArtMancerError), open_source(upload) as source:
         image = source.image
@@ -59,7 +59,7 @@ def read_coding(upload: bytes) -> Coding:
         if sampling is None or any(layer[3] not in tables for layer in layers):
             return Coding(grey=grey, progressive=progressive)
         chosen = [tuple(min(max(step, 1), _LARGEST_STEP) for step in tables[layer[3]]) for layer in layers]
-        if chosen[1:2] == chosen[2:]:  # both colours share one, as in nearly every file
+        if chosen[1:2] == chosen[2:]:  # both colour components share one table, as in nearly every file
             del chosen[2:]
         if source.orientation in SIDEWAYS:  # the photo was turned upright, and its blocks with it
             chosen = [_transpose(table) for table in chosen]
@@ -73,7 +73,7 @@ def _transpose(table: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _sampling(image: JpegImagePlugin.JpegImageFile) -> int | None:
-    """Return Pillow's number of the subsampling; None if it has none, or if the picture is no Y, Cb, Cr."""
+    """Return Pillow's number of the subsampling; None if Pillow has none, or if the components are not Y, Cb, Cr."""
     layers: list[tuple[int, int, int, int]] = image.layer
     if image.mode == "L":
         return _FULL
@@ -108,8 +108,8 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def add_metadata(jpeg: bytes, carried: Carried, exif: bytes, icc: bytes | None) -> bytes:
-    """Put metadata behind the JFIF header, in the order of cameras; data too long for a segment are left out."""
-    start = 4 + struct.unpack_from(">H", jpeg, 4)[0]  # behind the JFIF segment, which Pillow always writes
+    """Insert metadata after the JFIF header, in the order of cameras; data too long for a segment are left out."""
+    start = 4 + struct.unpack_from(">H", jpeg, 4)[0]  # after the JFIF segment, which Pillow always writes
     parts = [memoryview(jpeg)[:start]]
     if exif:
         parts.append(_segment(_APP1, EXIF_HEAD + exif))

@@ -1,4 +1,4 @@
-"""Decodes the picture of a rendition into the form that Pillow's encoders read, with little memory beside it."""
+"""Decodes the picture of a rendition for Pillow's encoders, with little additional memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPAQUE = (255, 255)
 
 
 class Loaded(NamedTuple):
-    """A picture, upright, as RGB, or as RGBA if some of it is transparent; its meaning, and its losses as notes."""
+    """An upright picture as RGB, or as RGBA if some of it is transparent; its colour space, and its losses as notes."""
 
     image: Image.Image
     colour: Colour
@@ -23,7 +23,7 @@ class Loaded(NamedTuple):
 
 
 def load_picture(pictures: list[bytes]) -> Loaded:
-    """Return the one picture, which is taken out of the list. Raises BadImage, TooLarge."""
+    """Decode the list's only picture, and remove it from the list to free its memory. Raises BadImage, TooLarge."""
     data = pictures.pop()
     image = _load_plain(data)
     if image is None:

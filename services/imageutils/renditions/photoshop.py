@@ -1,4 +1,4 @@
-"""Photoshop image resources of a JPEG: the captions (IPTC-IIM 4.2) and the copyright notice are kept, all else goes."""
+"""Photoshop image resources of a JPEG: keeps the captions (IPTC-IIM 4.2) and the copyright notice, drops the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK, _IPTC = b"8BIM", 0x0404
 _KEPT = frozenset({0x040A, 0x040B})
 _MOST_BLOCKS, LONGEST_IPTC = 4096, 60_000
 _MARK, _CAPTIONS = 0x1C, frozenset({1, 2})  # records 7 to 9 hold objects, such as pictures
-_PREVIEWS = frozenset({200, 201, 202})  # of record 2
+_PREVIEWS = frozenset({200, 201, 202})  # datasets of record 2
 _LONG_LENGTH = 0x8000
 
 
@@ -32,7 +32,7 @@ def read_resources(body: bytes) -> tuple[bytes, bytes]:
 
 
 def read_iptc(data: bytes) -> bytes:
-    """Return the datasets with captions, without previews; the rest from a broken one on is left out."""
+    """Return the datasets with captions, without previews. All datasets from a broken one on are left out."""
     kept, at = b"", 0
     while at + 5 <= len(data) and data[at] == _MARK:
         record, dataset, length = struct.unpack_from(">BBH", data, at + 1)

@@ -28,7 +28,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return the facts in the header; None if the file is no PNG."""
+    """Return the facts in the header; None if the file is not a PNG."""
     if len(data) < _HEADER.size or not data.startswith(SIGNATURE):
         return None
     *_, width, height, bits, colour_type = _HEADER.unpack_from(data)
@@ -36,7 +36,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def add_metadata(png: bytes, carried: Carried, exif: bytes) -> bytes:
-    """Return the file with these metadata before its pixels, in place of its own. Raises BadImage if it is damaged."""
+    """Return the file with its metadata replaced by these, before its pixels. Raises BadImage if it is damaged."""
     added = [chunk(kind, content) for kind, content in carried.texts]
     if carried.density is not None:
         added.append(chunk(b"pHYs", struct.pack(">IIB", *map(_per_metre, carried.density), 1)))

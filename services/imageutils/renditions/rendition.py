@@ -1,7 +1,7 @@
 """Makes renditions: a picture in another format, with the metadata of its upload.
 
-Nothing in a rendition shows an earlier picture: parts that may hold one are dropped or made again. A rendition depends
-on its inputs alone, so that the same request gives the same bytes.
+A rendition must not contain an earlier picture: parts that may contain one are dropped or made again. A rendition
+depends on its inputs alone, so that the same request gives the same bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Rendition:
 
 @dataclass(slots=True)
 class _Work:
-    """A picture on its way into a file."""
+    """A decoded picture, and all inputs of its encoder."""
 
     image: Image.Image
     colour: Colour
@@ -74,10 +74,10 @@ class _Work:
 def encode_rendition(
     pictures: list[bytes], upload: bytes | None, upload_kind: str | None, wanted: Wanted, *, is_stored: bool = True
 ) -> Rendition:
-    """Return the rendition of the one picture in `pictures`, which is taken out so that its memory returns early.
+    """Return the rendition of the only picture in `pictures`, and remove it from the list to free its memory early.
 
-    The metadata are those of `upload`, a file of the format `upload_kind`. `is_stored` says that the picture is a
-    worker's result, which is an upright PNG, and no upload. Raises BadImage.
+    The metadata are those of `upload`, a file of the format `upload_kind`. `is_stored`: the picture is a worker's
+    result (an upright PNG), not an upload. Raises BadImage.
     """
     facts = png_file.read_header(pictures[0]) if is_stored else None
     carried = read_carried(upload, upload_kind) if upload is not None and upload_kind is not None else Carried()
@@ -140,7 +140,7 @@ def _encode_webp(work: _Work) -> bytes:
 
 def _encode_avif(work: _Work) -> bytes:
     quality = work.wanted.quality or AVIF_QUALITY
-    # One thread: the service counts its renditions, not their threads. The codec is named so that replays are equal.
+    # One thread: the service limits renditions, not their threads. The codec is named so that repeats give equal bytes.
     return _save(
         work, "AVIF", quality=quality, speed=_AVIF_SPEED, subsampling="4:4:4", codec="aom", max_threads=1,
     )  # fmt: skip
@@ -175,7 +175,7 @@ def _encode_png(work: _Work) -> bytes:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """Lay a picture on white, band by band: a second copy of a large one would not fit."""
+    """Lay a picture on white, band by band: there is no memory for a second copy of a large one."""
     flat = Image.new("RGB", image.size, "white")
     for rows in split_rows((image.height, image.width)):
         band = image.crop((0, rows.start, image.width, rows.stop))

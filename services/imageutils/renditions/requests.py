@@ -1,4 +1,4 @@
-"""Answers requests for renditions: each is made once, within the service's memory, and kept in the bucket `cache`."""
+"""Answers requests for renditions. Each is made once, within the service's memory, and stored in bucket `cache`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _BUCKET: Final = "cache"
 NOT_SIGNED = "not signed: the format has no place for it"
-_VERSION = 6  # of the encoders and of the metadata; it changes with each change of the bytes
+_VERSION = 6  # of the encoders and the metadata code: raise it with each change of the bytes
 
 
 class Renditions:
@@ -57,7 +57,7 @@ class Renditions:
         kind, _ = choose_kind(request.format, _kind_of(upload), Picture(image.width, image.height, transparent=False))
         decoded = image.sha256 if image.bucket == "inputs" else None
         least_bytes = estimate_bytes(kind, image, upload)
-        if self._signs(request):  # the encoded file, the signed one and its copy, after the pixels are gone
+        if self._signs(request):  # the encoded file, the signed one and its copy, when the pixels are freed
             least_bytes = max(least_bytes, 3 * image.size_bytes)
         async with self._slots.enter(decoded, least_bytes=least_bytes):
             if (kept := await self._find(key)) is not None:  # made while this request waited
@@ -68,7 +68,7 @@ class Renditions:
             return reply
 
     async def _find(self, key: str) -> RenditionReply | None:
-        """Return a rendition that is kept, with all its bytes."""
+        """Return a stored rendition, if all its bytes are there."""
         data = await self._images.get_named(_BUCKET, key)
         if data is None:
             return None
@@ -109,7 +109,7 @@ class Renditions:
         return self._signer is not None and not self._signer.problem and _is_result(request)
 
     def _name_signature(self, request: RenditionRequest) -> str:
-        """Return the end of the name of a signed rendition: its signer, and the receipt that it names."""
+        """Return the suffix of a signed rendition's name: its signer and its receipt."""
         if self._signer is None or not self._signs(request):
             return ""
         return f".{self._signer.digest}.{request.receipt or 'none'}"
@@ -132,13 +132,13 @@ class Renditions:
     async def _fetch_upload(self, request: RenditionRequest, picture: bytes) -> bytes | None:
         if request.upload is None or request.upload == request.image.sha256:
             return picture if request.upload else None
-        with suppress(ImageNotFound):  # its metadata are lost, and the picture is not
+        with suppress(ImageNotFound):  # then only the upload's metadata are missing
             return await self._images.get("inputs", request.upload)
         return None
 
 
 def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | None) -> Rendition:
-    """Make the rendition. It leaves the picture of `pictures`, so that its memory returns early."""
+    """Make the rendition. Removes the picture from `pictures`, to free its memory early."""
     image = request.image
     upload_kind = None if upload is None else format_of(upload)
     header = png_file.read_header(pictures[0]) if _is_result(request) else None
@@ -152,13 +152,13 @@ def _encode(request: RenditionRequest, pictures: list[bytes], upload: bytes | No
 
 
 def _is_result(request: RenditionRequest) -> bool:
-    """Return whether a worker has encoded the picture. Of one that made room, a copy may be in `inputs` or `cache`."""
+    """Return whether a worker encoded the picture. Its copy may be in `inputs` or `cache` if the result was deleted."""
     return request.receipt is not None or request.image.bucket != "inputs"
 
 
 def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
-    """Return the name under which a rendition is kept: of all that its bytes depend on, below that of its picture."""
-    quality = 0 if request.format == "png" else request.quality or 0  # or a hundred requests make one picture
+    """Return the name under which a rendition is stored: its picture, then everything that its bytes depend on."""
+    quality = 0 if request.format == "png" else request.quality or 0  # quality has no effect on a PNG
     facts = (request.format, f"q{quality}", "gps" if request.gps else "no-gps")
     name = ".".join((f"rendition-{_VERSION}", "none" if upload is None else upload.sha256, *facts))
     return f"{request.image.sha256}/{name}"

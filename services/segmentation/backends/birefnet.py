@@ -35,9 +35,9 @@ _CUDA = "CUDAExecutionProvider"
 _SIDE_PX = 1024  # for files with a dynamic input size
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, as in training
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-_MARGIN = 0.1  # share of a region's long side: background for the network to compare with
+_MARGIN = 0.1  # share of a region's long side: background around the object, for comparison
 _SAME = 0.9  # IoU above which two masks are one answer
-_LARGEST_LOGIT = 30.0  # above, the sigmoid is exactly 0 or 1, and the exponential overflows
+_LARGEST_LOGIT = 30.0  # above it, the sigmoid is exactly 0 or 1, and the exponential overflows
 log = logging.getLogger(__name__)
 
 
@@ -157,7 +157,7 @@ class Fallback:
 
 
 def _fallback(volume: Volume, settings: Settings) -> Fallback | None:
-    """Return the fallback for NaN, where the volume has its file. Raises ConfigError for a damaged one."""
+    """Return the fallback for NaN if its file is on the volume. Raises ConfigError if the file is damaged."""
     name = settings.birefnet_fallback_file
     if name in {"", settings.birefnet_file}:
         return None

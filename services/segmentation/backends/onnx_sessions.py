@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime that return their memory, and runs that a cancel ends."""
+"""Makes sessions of onnxruntime that return their memory, and runs that a cancel can end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make_options() -> Any:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would use both cores
     options.enable_cpu_mem_arena = False  # the arena keeps its memory between runs
-    options.enable_mem_pattern = False  # planned in one block, the activations of SAM 2.1 take 110 MB more
+    options.enable_mem_pattern = False  # in one planned block, the activations of SAM 2.1 would take 110 MB more
     options.log_severity_level = 3
     return options
 

@@ -26,7 +26,7 @@ class ArrayCache:
             return self._arrays.get(key)
 
     def clear(self) -> None:
-        """Forget all arrays."""
+        """Drop all arrays."""
         with self._lock:
             self._arrays.clear()
 

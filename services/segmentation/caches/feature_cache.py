@@ -34,8 +34,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _BUCKET: Final = "cache"
 _STORE_TIMEOUT_S = 2.0  # the network can compute the output again
-_LARGEST_BYTES = 64 * 1024**2  # of an array; the largest of our engines has 9 MB
-_FAST, _STORED = 1, 0  # zlib levels: masks and maps are mostly zeros, and numbers do not get smaller
+_LARGEST_BYTES = 64 * 1024**2  # largest stored array; the largest of our engines has 9 MB
+_FAST, _STORED = 1, 0  # zlib levels: masks and maps are mostly zeros; compression does not make other numbers smaller
 
 
 class FeatureCache:
@@ -53,7 +53,7 @@ class FeatureCache:
         return partial(self._get, image_id)
 
     def reader_of(self, image_id: str) -> SeenFeatures:
-        """Return the look-up in the cache of one image, which computes nothing and waits for no other request."""
+        """Return the look-up in the cache of one image. It computes nothing and does not wait for other requests."""
         return partial(self._look_up, image_id)
 
     def _look_up(self, image_id: str, name: str) -> NDArray[Any] | None:
@@ -71,7 +71,7 @@ class FeatureCache:
             return array
         with self._guard:
             lock = self._locks.setdefault(key, _Lock())
-        with lock.lock:  # of two prompts on a new image, one computes and the other waits
+        with lock.lock:  # of two requests for a new image, one computes and the other waits
             array = self._local.get(key)
             metrics.count_lookup("seen", hit=array is not None)
             if array is None:
@@ -121,7 +121,7 @@ def pack(array: NDArray[Any]) -> bytes:
 
 
 def unpack(data: bytes) -> NDArray[Any] | None:
-    """Return the array, or None if the bytes are damaged, too many, or not as many as their header states."""
+    """Return the array; None if the bytes are damaged or too many, or if their number differs from the header's."""
     inflate = zlib.decompressobj()
     try:
         file = io.BytesIO(inflate.decompress(data, _LARGEST_BYTES))

@@ -1,4 +1,4 @@
-"""Read images and masks. Each photo is decoded once, so that the second click transfers a few hundred bytes."""
+"""Read images and masks. Each photo is decoded once, so a second click transfers only a few hundred bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _BUCKET: Final = "cache"
-_STORE_TIMEOUT_S = 2.0  # a record saves time, and a request without one is answered too
+_STORE_TIMEOUT_S = 2.0  # a record only saves time: a request also works without it
 
 
 class ImageCache:
@@ -39,7 +39,7 @@ class ImageCache:
         return photo
 
     def clear(self) -> None:
-        """Forget all photos."""
+        """Drop all photos."""
         self._decoded.clear()
 
     async def mask(self, sha256: str) -> Grey:
@@ -58,22 +58,22 @@ class Origin(NamedTuple):
     """The way in which a mask was found in an image."""
 
     by_points: bool
-    """Points alone give it again."""
+    """The points alone give the same mask."""
     shaped: bool
-    """It was grown or feathered, so no click can correct it."""
+    """The mask was grown or feathered, so no click can correct it."""
 
 
 class FoundMasks:
     """Records in which images each mask was found, for all replicas, as long as the bucket `cache` keeps it.
 
-    One record names an image of the mask, and one for each image says how the mask was found there.
+    One record names an image of the mask. For each image, another record holds how the mask was found there.
     """
 
     def __init__(self, store: NamedStore) -> None:
         self._store = store
 
     async def add(self, image: str, mask: str, origin: Origin) -> None:
-        """Record that the mask was found in the image. A broker that does not store it is logged."""
+        """Record that the mask was found in the image. If the broker does not store the record, this is only logged."""
         try:
             async with asyncio.timeout(_STORE_TIMEOUT_S):
                 await asyncio.gather(
@@ -86,7 +86,7 @@ class FoundMasks:
     async def origin(self, image: str, mask: str) -> Origin | None:
         """Return how the mask was found in the image, or None if there is no record.
 
-        Raises BadInput if it is known from other images only.
+        Raises BadInput if only another image has a record of the mask.
         """
         try:
             async with asyncio.timeout(_STORE_TIMEOUT_S):

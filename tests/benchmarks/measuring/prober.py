@@ -1,4 +1,4 @@
-"""Asks a server how it is, every 20 ms, from a process of its own: a busy client would measure itself."""
+"""Requests a server's health every 20 ms, from its own process: a busy client would measure itself."""
 
 from __future__ import annotations
 

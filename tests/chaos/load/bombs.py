@@ -1,4 +1,4 @@
-"""Uploads that cost far more than their bytes: they are refused or stored, and nobody else notices."""
+"""Uploads that need far more memory than their bytes: they are refused or stored, without an effect on others."""
 
 from __future__ import annotations
 

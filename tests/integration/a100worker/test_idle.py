@@ -1,4 +1,4 @@
-"""A worker without jobs leaves the broker alone, and still finds each job that nobody announced."""
+"""A worker without jobs sends no polls to the broker, and still finds each job without an announcement."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_an_idle_worker_only_lists_the_queues(desk: Desk) -> None:
 
 
 async def test_a_job_is_found_after_the_broker_was_away(desk: Desk, nats_server: NatsServer) -> None:
-    """Its announcement went to nobody, because the worker was not connected."""
+    """The worker missed its announcement, because it was not connected."""
     async with desk.manager(), desk.worker(HASTY):
         await nats_server.kill()
         await nats_server.start()

@@ -315,7 +315,7 @@ class Ear:
         names = re.compile(r"[0-9a-f]{64}|[0-9a-f]{8}-[0-9a-f-]{27}|wh_[0-9a-f]+")
         self._heard.clear()
         await self._bob.request(method, path, json=body)
-        last = await self._ask()  # questions are heard in their order
+        last = await self._ask()  # the subscription gets requests in order
         await wait_until(lambda: last in "".join(self._heard), "all questions have been heard")
         return sorted(names.sub("?", each) for each in self._heard if not self._own.intersection(names.findall(each)))
 
@@ -329,7 +329,7 @@ async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, imag
     await house.alice.get(f"/v1/jobs/{of.done}")
     await house.alice.get(f"/v1/jobs/{of.done}/result")
     bobs = await upload(house.bob, png("olive")), await upload(house.bob, mask_png(box=(0, 0, 5, 5)))
-    # What is Bob's own is looked for once a minute: not in one of a pair and, as that was just now, not in the other.
+    # The store looks for Bob's own images once a minute. After this look, neither request of a pair causes another one.
     await house.bob.post("/v1/jobs", json={"task": "removal", "image": bobs[0], "mask": bobs[1]})
     different: list[tuple[str, str, list[str], list[str]]] = []
     compared = 0

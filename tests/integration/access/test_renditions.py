@@ -1,4 +1,4 @@
-"""Who gets which rendition: owners, other owners, and the holders of signed URLs, who do not get the place."""
+"""The renditions for owners, other owners, and holders of signed URLs; the latter do not get the place."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_signed_url_opens_the_format_that_was_signed(house: House, resul
 
 
 async def test_an_upload_can_be_shown_by_a_signed_url(house: House) -> None:
-    """As the studio shows what its browser cannot."""
+    """The studio shows files that its browser cannot decode in this way."""
     photo = f"/v1/images/{await upload(house.alice, phone_photo.sample('heic'))}"
 
     answer = await house.nobody.get(await sign(house, f"{photo}?format=jpeg"))

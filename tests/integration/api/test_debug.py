@@ -175,7 +175,7 @@ async def test_a_senseless_cleanup_is_refused(client: Client, how: dict[str, Any
 
 
 async def test_before_and_after_are_png(client: Client, worker: WorkerByHand) -> None:
-    """In each format of the upload."""
+    """Both files are PNG for each format of the upload."""
     photo = saved(Image.new("RGB", (64, 48), "teal"), "JPEG")
     job_id = await submit(client, image=await upload(client, photo))
     await worker.finish(job_id, png("orange"))

@@ -244,7 +244,7 @@ async def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 
 async def test_the_replies_of_all_instances_pass(node: Node, keys: Keys) -> None:
-    """To the gateway and to operators, from an account of their own."""
+    """The gateway and operators get all replies from the instances' own account."""
     subject = subjects.health("imageutils")
 
     def endpoint(name: str) -> rpc.Endpoint[HealthRequest]:

@@ -65,7 +65,7 @@ async def test_one_of_a_group_receives_a_message(bus: Bus) -> None:
         for body in (b"1", b"2", b"3"):
             await bus.emit(subjects.PHOTOS, body)
         await wait_until(lambda: min(len(group), len(all_of_them)) >= 3, "all three have arrived")
-        await bus.ping()  # what is still on its way arrives before the reply
+        await bus.ping()  # messages in transit arrive before the reply
 
     assert sorted(group) == all_of_them == [b"1", b"2", b"3"]
 

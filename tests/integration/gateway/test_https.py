@@ -244,7 +244,7 @@ async def test_a_request_waits_for_a_gateway_that_starts(lone_front: Front, app:
 
 
 async def test_a_gateway_that_stays_away_is_a_sentence(lone_front: Front) -> None:
-    """In the format of all errors, with Retry-After."""
+    """The reply has the format of all errors, and Retry-After."""
     async with lone_front.client() as client:
         answer = await client.get("/seen")
 

@@ -201,7 +201,7 @@ async def test_a_gateway_without_a_broker_makes_the_client_wait(
 async def test_a_broker_that_stays_away_is_said_after_the_wait(
     bus: Bus, nats_url: str, nats_server: NatsServer, stream_settings: StreamSettings
 ) -> None:
-    """In a sentence for users."""
+    """The reply is an error text for users."""
     assert bus.is_connected
     async with gateway(NatsSettings(url=nats_url), stream_settings, result_wait_s=0.1) as client:
         task = await client.submit()

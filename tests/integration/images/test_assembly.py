@@ -1,4 +1,4 @@
-"""A result whose bytes made room is assembled from the picture before its edits and their patches, or it is gone."""
+"""A result that was deleted to free space is assembled from its base picture and patches, or is not found."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def made(bus: Bus) -> int:
 
 @pytest.mark.parametrize("kind", PHOTOS)
 async def test_the_bytes_are_the_same(house: House, desk: Desk, bus: Bus, images: NatsImageStore, kind: str) -> None:
-    """Of each step, from the upload or from the result before it, of every kind of photo."""
+    """This holds for each step, from the upload or the previous result, and for every kind of photo."""
     steps = await retouch(house.alice, desk, images, PHOTOS[kind]())
     assert all(step.done.patch is not None for step in steps)
     await evict(bus, images, steps[2])
@@ -203,7 +203,7 @@ async def test_nothing_is_assembled_for_others(house: House, desk: Desk, bus: Bu
 
 
 async def test_a_deleted_job_is_not_assembled(house: House, desk: Desk, bus: Bus, images: NatsImageStore) -> None:
-    """What was assembled before goes with it, and with what was made of that. Later steps need its patch."""
+    """Its assembled copy and all images made from it are deleted, too. Later steps need its patch."""
     steps = await retouch(house.alice, desk, images, PHOTOS["a grey PNG"]())
     before = await made(bus)
     await evict(bus, images, *steps[:2])
@@ -284,7 +284,7 @@ async def parts(images: NatsImageStore, at: tuple[int, int] = (3, 5), **patch: A
 
 
 async def test_two_readers_wait_for_one_assembly(bus: Bus, images: NatsImageStore) -> None:
-    """Each part is read once, and the second reader gets what the first one made."""
+    """Each part is read once, and the second reader gets the first one's assembly."""
     request, counted = await parts(images), CountedStore(bus)
     assembler = Assembler(counted, Derived(bus, counted), ImageSlots(counted, 4, 10**9))
     replies = await asyncio.gather(*(assembler.assemble(request) for _ in range(3)))

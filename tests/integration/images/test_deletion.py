@@ -1,4 +1,4 @@
-"""Owners delete their images and jobs: what is gone, what stays for others, and what happens at the same time."""
+"""Owners delete their images and jobs: deleted data, data that stays for others, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ async def test_a_deleted_job_leaves_a_tombstone(house: House, worker: WorkerByHa
 async def test_a_deletion_that_was_interrupted_is_finished_by_the_next(
     house: House, worker: WorkerByHand, bus: Bus
 ) -> None:
-    """The gateway was killed behind the tombstone: the owner is told that the job is deleted, and then it is."""
+    """The gateway was killed after the tombstone: the owner gets 410, and the deletion is completed."""
     job_id = await submit(house.alice, prompt="the secret wish")
     await worker.queue(job_id)
     await worker.finish(job_id, RESULT)

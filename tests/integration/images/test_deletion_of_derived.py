@@ -1,4 +1,4 @@
-"""What was made from images goes with them: renditions, cut-outs, masks, features; also what is made at that moment."""
+"""Images made from an image are deleted with it: renditions, cut-outs, masks and features, also concurrent ones."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ async def test_a_result_is_deleted_with_its_job_alone(house: House, bus: Bus, im
 async def test_an_open_gateway_deletes_a_result_with_its_job_alone(
     client: Client, bus: Bus, images: NatsImageStore
 ) -> None:
-    """Its one owner has what nobody uploaded, but a result has a job."""
+    """The one owner of an open gateway may delete images without an upload, but not the result of a job."""
     job_id, hand = await submit(client), WorkerByHand(bus, images)
     await hand.queue(job_id)
     ref = await store_result(bus, images, work_of(job_id), File(RESULT, *SIZE))
@@ -201,7 +201,7 @@ async def test_an_edit_that_ended_unseen_keeps_no_result(
 
 
 async def test_a_late_result_leaves_the_input_of_a_waiting_edit(house: House, bus: Bus, images: NatsImageStore) -> None:
-    """A cancelled attempt has made the same bytes, and nobody else's mark keeps them."""
+    """A cancelled attempt has made the same bytes, and no other owner's mark keeps them."""
     first, sha256 = await edit_once(house, bus, images)
     await submit_further(house, bus, images, sha256)
     late = await submit_further(house, bus, images, sha256)

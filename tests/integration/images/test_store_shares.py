@@ -1,4 +1,4 @@
-"""The owners' shares of the stores: the least recently used goes first, and no owner costs another one an image."""
+"""The owners' shares of the stores: the least recently used image is deleted first, never one of another owner."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ async def test_a_result_that_was_edited_again_makes_room_first(
 async def test_a_result_that_an_edit_replaces_makes_room_before_others(
     bus: Bus, images: NatsImageStore, replica: Replica
 ) -> None:
-    """A long chain displaces its own steps; what a waiting job begins from stays, however old it is."""
+    """A long chain displaces its own steps. The input of a waiting job stays, however old it is."""
     photo = await replica.uploads.store("alice", picture(9))
     refs = await store_results(bus, images)
     for number in (0, 3):
@@ -217,7 +217,7 @@ async def test_a_result_that_an_edit_replaces_makes_room_before_others(
 async def test_a_step_with_a_patch_makes_room_before_one_without(
     bus: Bus, images: NatsImageStore, replica: Replica
 ) -> None:
-    """It can be assembled, and the one without is what later steps are assembled from."""
+    """A step with a patch can be assembled, and later steps are assembled from the one without."""
     photo = await replica.uploads.store("alice", picture(9))
     refs = await store_results(bus, images)
     for number in (1, 2):

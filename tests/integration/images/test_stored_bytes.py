@@ -130,7 +130,7 @@ async def test_copies_written_at_once_leave_one(bus: Bus, images: NatsImageStore
 
 
 async def test_readers_get_the_bytes_while_they_are_replaced(images: NatsImageStore) -> None:
-    """A reader whose copy is removed reads the new one."""
+    """If a copy is removed during a read, the reader gets the new one."""
     data = bytes(SIZES["many chunks"])
     ref = await images.put("inputs", data, stored_as("inputs", data))
 
@@ -173,7 +173,7 @@ async def test_an_image_that_nobody_needs_is_removed(bus: Bus, images: NatsImage
 
 
 async def test_an_image_that_is_stored_again_meanwhile_stays(images: NatsImageStore) -> None:
-    """Its new owner was told that it is stored."""
+    """Its new owner got the reply that it is stored."""
     data = bytes(SIZES["many chunks"])
     ref = await images.put("results", data, stored_as("results", data))
 

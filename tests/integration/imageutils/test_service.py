@@ -1,4 +1,4 @@
-"""The image utilities as other services meet them: asked over a real broker, with pictures by reference."""
+"""The image utilities as other services use them: requests over a real broker, with pictures by reference."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ async def test_the_colour_profile_is_kept(bus: Bus, images: NatsImageStore) -> N
 
 
 async def test_more_requests_than_seats_are_all_answered(bus: Bus, images: NatsImageStore) -> None:
-    """What does not find a seat waits, and each caller gets its own picture."""
+    """Requests without a free slot wait, and each caller gets its own picture."""
     image = await images.put("inputs", PHOTO)
     requests = [
         WhiteBalanceRequest(image=image.sha256, method="manual", temperature=10 * step) for step in range(-4, 5)

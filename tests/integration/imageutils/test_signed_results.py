@@ -1,4 +1,4 @@
-"""Results in a requested format are signed where the operator gave a certificate."""
+"""Results in a requested format are signed if the operator has configured a certificate."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ async def flood(desk: Desk, owner: str, count: int, *, ended: bool) -> set[str]:
 
 
 async def test_a_full_log_refuses_and_forgets_nothing(small_log: Bus, desk: Desk) -> None:
-    """The broker keeps what it has accepted."""
+    """The broker keeps all accepted submissions."""
     with pytest.raises(StreamFull):
         await flood(desk, "ann", 100, ended=False)
     accepted = await read_log(small_log, "ann")

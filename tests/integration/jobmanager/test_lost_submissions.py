@@ -1,4 +1,4 @@
-"""A job whose submission is gone ends with a sentence, and nobody gets another job's submission in its place."""
+"""A job with a lost submission ends with an error text, and never gets another job's submission."""
 
 from __future__ import annotations
 

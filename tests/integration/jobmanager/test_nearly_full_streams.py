@@ -1,4 +1,4 @@
-"""Streams that are nearly full: the owner with the largest volume pays, and nobody else loses anything."""
+"""Nearly full streams: only the owner with the largest volume loses messages."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ async def test_a_job_is_queued_started_and_done(desk: Desk) -> None:
 
 
 async def test_each_step_is_published_once(desk: Desk) -> None:
-    """From the first to the last, with the fraction that is done."""
+    """All steps are published from the first to the last, with the finished fraction."""
     async with desk.manager(), desk.worker():
         await desk.submit("j1", script(4))
         await desk.done("j1")

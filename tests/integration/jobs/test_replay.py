@@ -32,7 +32,7 @@ async def count_logged(desk: Desk) -> int:
 
 
 async def test_a_range_of_the_log_runs_again(desk: Desk) -> None:
-    """In its order, each job under a new id and with the same result."""
+    """The jobs run in the order of the log, each with a new id and the same result."""
     async with desk.manager(), desk.worker():
         for number in (1, 2, 3):
             await desk.submit(f"j{number}", seed=number)

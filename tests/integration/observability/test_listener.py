@@ -192,7 +192,7 @@ async def test_an_engine_that_loads_is_a_start_that_is_not_over(
 
 
 async def test_metrics_are_scraped_where_probes_are(nats_url: str, stream_settings: StreamSettings) -> None:
-    """In the text format of Prometheus, with the library's metrics of the process."""
+    """They have the text format of Prometheus, and include the library's metrics of the process."""
     async with running("jobmanager", nats_url, stream_settings) as prober:
         await prober.until("/readyz", YES)
         answer = await prober.get("/metrics")

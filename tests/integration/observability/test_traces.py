@@ -178,7 +178,7 @@ async def healthy(client: Client) -> bool:
 
 
 async def test_a_collector_sees_one_tree(nats_url: str) -> None:
-    """From the request to the steps of the engine, over three services; no span contains user data."""
+    """The tree goes from the request to the engine's steps, over three services. No span contains user data."""
     collector = Collector()
     async with traced_services(nats_url, collector) as client:
         await wait_until(lambda: healthy(client), "the gateway is healthy")

@@ -129,7 +129,7 @@ async def test_a_look_yields_but_does_not_starve(bus: Bus) -> None:
 
 
 class FaultyStore(FakeImageStore):
-    """A store with one photo whose bytes end a library with an error of its own."""
+    """A store with one photo; its bytes make a library raise an error of its own."""
 
     asked = 0
 
@@ -138,7 +138,7 @@ class FaultyStore(FakeImageStore):
         return ImageRef(bucket=bucket, sha256=sha256, content_type="image/jpeg", width=4, height=3, size_bytes=9)
 
     async def get(self, bucket: Bucket, sha256: str) -> bytes:
-        """Raise what a foreign library may raise."""
+        """Raise an error that a library may raise."""
         self.asked += 1
         raise struct.error(f"{bucket} {sha256}")
 

@@ -1,4 +1,4 @@
-"""The segmentation service as other services meet it: asked over a real broker, with pictures by reference."""
+"""The segmentation service as other services use it: requests over a real broker, with pictures by reference."""
 
 from __future__ import annotations
 
@@ -215,14 +215,14 @@ async def test_a_mask_can_be_grown_and_feathered(bus: Bus, images: NatsImageStor
 
 @pytest.mark.usefixtures("service")
 async def test_a_mask_shrunk_to_nothing_is_no_mask(bus: Bus, coffee: str) -> None:
-    """In the words that the deployed client looks for."""
+    """The error has the words that the deployed client looks for."""
     with pytest.raises(NothingFound, match=r"^No masks found"):
         await ask(bus, coffee, box=SPOON, grow_px=-200)
 
 
 @pytest.mark.usefixtures("service")
 async def test_a_plain_picture_holds_no_mask(bus: Bus, images: NatsImageStore) -> None:
-    """In the same words."""
+    """The error has the same words."""
     plain = await images.put("inputs", encode_png(np.full((90, 120, 3), 200, np.uint8)))
 
     with pytest.raises(NothingFound, match=r"^No masks found"):

@@ -29,7 +29,7 @@ __all__ = ["coffee"]
 
 
 class Deaf:
-    """An engine whose only step does not end and asks no checkpoint. It opens the pipe `begun` when it begins."""
+    """An engine with one step that does not end and calls no checkpoint. It opens the pipe `begun` at its start."""
 
     name = "deaf"
     note = None

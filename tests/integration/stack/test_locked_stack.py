@@ -1,4 +1,4 @@
-"""The whole system behind locked doors: each service with its own key does its work, and needs all that it may do."""
+"""The whole system with keys: each service does its work with its own key, and needs all of its permissions."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def receive_webhooks(stack: LockedStack) -> None:
 
 
 async def assemble_one(stack: LockedStack, bus: Bus) -> None:
-    """Read the result of a removal whose bytes made room."""
+    """Read the result of a removal after its bytes were deleted."""
     photo, mask = await upload(stack.client, CAT), await upload(stack.client, mask_png((451, 300), (20, 20, 40, 40)))
     job_id = await done(stack, task="removal", image=photo, mask=mask)
     sha256 = (await stack.client.get(f"/v1/jobs/{job_id}")).json()["result"]["sha256"]

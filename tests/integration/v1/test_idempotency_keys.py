@@ -68,7 +68,7 @@ async def test_an_accepted_job_is_stored_although_the_broker_remembers_its_id(cl
 
 
 async def test_a_full_log_refuses_at_the_door(client: Client, bus: Bus) -> None:
-    """The status asks for another try later; what was accepted stays."""
+    """The status means "try again later", and accepted submissions stay."""
     body = await removal(client, prompt="x" * 9_000)
     jetstream = bus.client.jetstream()
     await jetstream.update_stream((await jetstream.stream_info(JOB_LOG)).config.evolve(max_bytes=30_000))

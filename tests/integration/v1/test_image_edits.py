@@ -1,4 +1,4 @@
-"""POST /v1/images/edits without a client library: what is refused, what is waited for, and who may."""
+"""POST /v1/images/edits without a client library: refusals, waits, and authorization."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ async def test_a_found_mask_can_be_corrected(client: Client) -> None:
 
 @pytest.mark.usefixtures("engine")
 async def test_the_previous_mask_of_another_picture_is_refused(client: Client) -> None:
-    """Of the same size and of another one."""
+    """The other picture has the same size, or another one."""
     first = (await ask(client)).json()
 
     for other in (png("olive"), png(size=(30, 20))):

@@ -148,7 +148,7 @@ async def test_what_there_is_not_is_refused_as_problem_details(
     ],
 )
 async def test_an_address_names_all_its_methods(client: Client, path: str, methods: str) -> None:
-    """In the response to OPTIONS and in a 405 response."""
+    """The response to OPTIONS and a 405 response both name them."""
     asked = await client.options(path)
     refused = await client.put(path)
 

@@ -108,7 +108,7 @@ async def test_a_patch_is_served_like_the_result(client: Client, worker: WorkerB
 async def test_without_a_patch_it_is_the_whole_result(
     client: Client, worker: WorkerByHand, images: NatsImageStore
 ) -> None:
-    """Of a worker of an earlier release, and after the store has dropped the patch; at 0, 0."""
+    """This holds for a worker of an earlier release, and after the store has deleted the patch. Its place is 0, 0."""
 
     async def is_unneeded() -> bool:
         return False

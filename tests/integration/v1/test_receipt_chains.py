@@ -141,7 +141,7 @@ async def test_an_edit_that_changes_nothing_is_not_its_own_step(bus: Bus, client
 
 
 async def test_a_long_chain_is_cut(bus: Bus, client: Client, desk: Desk) -> None:
-    """A sentence says so, with the hash at which it was cut."""
+    """A sentence in the receipt states this, with the hash at which it was cut."""
     await chain(desk, bus, MOST_EDITS + 2)
 
     *known, cut = await earlier(client, f"j{MOST_EDITS + 2}")

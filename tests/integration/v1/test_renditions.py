@@ -368,7 +368,7 @@ async def test_a_turned_photo_is_shown_upright(client: Client) -> None:
 
 
 async def test_head_states_what_get_sends(client: Client) -> None:
-    """Of an upload in another format, as of its own bytes."""
+    """This holds for an upload in another format and for its own bytes."""
     address = f"/v1/images/{await upload(client, phone_photo.phone_jpeg())}"
     for query in ("", "?format=webp", "?format=png&gps=drop"):
         whole, head = await client.get(address + query), await client.head(address + query)

@@ -247,7 +247,7 @@ async def test_a_running_job_is_stopped(client: Client, desk: Desk) -> None:
 
 
 async def test_the_next_edit_begins_from_a_result(client: Client, desk: Desk) -> None:
-    """By its hash, without another upload; it is an image of the owner like any other."""
+    """The job names the result by its hash, without another upload, like any image of the owner."""
     async with desk.manager(), desk.worker():
         job_id = await submit(client)
         await desk.done(job_id)

@@ -153,7 +153,7 @@ async def test_a_failed_call_is_repeated_with_the_same_id(house: House, receiver
 async def test_deliveries_survive_the_broker_and_the_job_manager(
     house: House, receiver: Receiver, work: WorkerByHand, bus: Bus, nats_url: str, stream_settings: StreamSettings
 ) -> None:
-    """What ended while no job manager ran is sent by the next one; what waits for an attempt, too."""
+    """The next job manager sends deliveries of jobs that ended without one, and those that wait for an attempt."""
     receiver.answer = lambda _: status(500)
     endpoint = await make(house.alice, receiver.url)
     await work.queue("j1")
@@ -289,7 +289,7 @@ async def test_many_endpoints_are_called_at_once(house: House, receiver: Receive
 async def test_a_full_table_delays_a_delivery_and_loses_none(
     house: House, receiver: Receiver, work: WorkerByHand, bus: Bus
 ) -> None:
-    """The sender deletes what exceeds the shares of others; until then the end of a job waits."""
+    """The sender deletes deliveries above their owner's share; until then the end of a job waits."""
     endpoint = await make(house.alice, receiver.url)
     filler = webhook_subjects.delivery("bob", "wh_1", "end", "j0")
     await bus.publish(filler, WebhookDelivery(by="other", due_at=time.time() + 3600))

@@ -1,4 +1,4 @@
-"""The sender of webhooks alone: what an owner may take of the table of deliveries, and what is left of an endpoint."""
+"""The sender of webhooks alone: an owner's share of the table of deliveries, and the remains of an endpoint."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def sending(bus: Bus, schedule: Schedule) -> AsyncIterator[Directory]:
 
 
 async def test_tests_beyond_the_share_of_an_owner_are_dropped(bus: Bus) -> None:
-    """Else tests of an endpoint that never answers could fill the table, and nobody would receive webhooks."""
+    """Otherwise tests of an endpoint that never answers could fill the table, and block all webhooks."""
     endpoints = Endpoints(bus, LOOPBACK, None)
     async with Receiver(answer=lambda _: b"").running() as silent:
         endpoint = await endpoints.create(LOCAL, silent.url, list(WebhookEvent), "http://here")

@@ -1,4 +1,4 @@
-"""BiRefNet as ONNX: a stand-in with its signature shows that pictures go in and masks come out as they should."""
+"""BiRefNet as ONNX, with a stand-in of the same signature: the input pictures and the output masks are right."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_one_thing_is_found_among_several(engine: Engine, pointing: str) -> None
 
 
 def test_without_a_prompt_it_is_all_that_stands_out(engine: Engine) -> None:
-    """In the whole picture."""
+    """The answer has all salient objects of the whole picture."""
     everything = np.max([shape.mask for shape in SCENES[0].shapes], axis=0)
 
     assert iou(best(engine, SCENES[0].image, Prompt(auto=True)), everything) > RIGHT
@@ -219,7 +219,7 @@ def test_a_cancel_ends_the_wait_for_full_precision(own_models: Path) -> None:
 
 
 def test_a_run_is_ended_when_nobody_wants_it(own_models: Path) -> None:
-    """In the middle: this one would take hours."""
+    """A cancel ends the run in the middle; it would take hours."""
     with_birefnet(own_models, "endless")
     network, white = Network(own_models / "birefnet" / BIREFNET, "cpu"), np.full((64, 64, 3), 255, np.uint8)
     begun, cancelled = threading.Event(), threading.Event()

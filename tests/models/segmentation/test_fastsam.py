@@ -1,4 +1,4 @@
-"""FastSAM with a tiny network that was really trained: its masks must be right, whatever else goes on."""
+"""FastSAM with a tiny trained network: its masks must be right, also under parallel requests and failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segment Anything as ONNX: stand-ins with its two signatures show that prompts go in and masks come out right."""
+"""Segment Anything as ONNX, with stand-ins of its two signatures: the input prompts and the output masks are right."""
 
 from __future__ import annotations
 

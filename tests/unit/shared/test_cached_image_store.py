@@ -1,4 +1,4 @@
-"""Which pictures are kept in memory, and for how long."""
+"""The pictures that are kept in memory, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profile is kept where it fits the RGB values of the result, used where it does not, and dropped where it lies."""
+"""A profile is kept if it fits the result's RGB values, applied if it does not, and dropped if it is wrong."""
 
 from __future__ import annotations
 

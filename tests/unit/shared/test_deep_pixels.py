@@ -308,7 +308,7 @@ def test_a_plain_picture_of_numbers_is_read() -> None:
     (tiff(PIXELS[3], planes=True), "16 bits a channel in separate planes"),
 ], ids=["infinite", "nan", "late nan", "float colours", "wide", "double", "grey, alpha", "planes"])  # fmt: skip
 def test_what_is_not_read_is_refused_with_a_way_out(data: bytes, why: str) -> None:
-    """The sentence says what the file should be, at the upload as in the job."""
+    """The error text names the right kind of file, at the upload and in the job."""
     for reader in (probe, decode_photo, decode_mask):
         with pytest.raises(BadImage, match=why):
             reader(data)

@@ -1,4 +1,4 @@
-"""Files of millions of empty parts are refused before a decoder parses them; what cameras and programs write is not."""
+"""Files with millions of empty parts are refused before a decoder parses them; files of cameras are accepted."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_metadata_never_cost_the_pixels(data: bytes) -> None:
 
 @pytest.mark.parametrize("data", ORDINARY.values(), ids=ORDINARY)
 def test_ordinary_files_pass(data: bytes) -> None:
-    """The bounds are above what cameras and programs write, and every other file is a matter for the decoder."""
+    """The bounds are above the files of cameras and programs. The decoder checks everything else."""
     check_structure(data)
 
 

@@ -1,4 +1,4 @@
-"""HEIC and AVIF files that ask for more than a photo does: each is read within the bounds, or refused in a sentence."""
+"""HEIC and AVIF files that need more than a photo: each is read within the bounds, or refused with an error text."""
 
 from __future__ import annotations
 

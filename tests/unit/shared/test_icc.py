@@ -1,4 +1,4 @@
-"""Profiles that are built from chromaticities mean what they state."""
+"""Profiles that are built from chromaticities give the right colours."""
 
 from __future__ import annotations
 

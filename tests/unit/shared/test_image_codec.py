@@ -196,7 +196,7 @@ def test_a_photos_transparency_lies_on_white() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "CMYK", "I;16"])
 def test_a_photo_of_several_bands_is_decoded_as_one(mode: str) -> None:
-    """Above a million pixels a photo is converted band by band: every row is what it is in a small photo."""
+    """A photo of over a million pixels is converted band by band: every row is the same as in a small photo."""
     row = Image.fromarray(np.random.default_rng(3).integers(0, 256, (1, 1500, 4), np.uint8), "RGBA")
     row = row.convert("L").convert("I;16") if mode == "I;16" else row.convert(mode)
     tall = Image.new(mode, (1500, 1400))

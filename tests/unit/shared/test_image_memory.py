@@ -110,7 +110,7 @@ async def test_a_request_for_most_of_the_memory_is_told_so() -> None:
 
 
 async def test_those_that_wait_have_entered_too() -> None:
-    """What runs while no request does must end for one that waits."""
+    """Background work, which runs only without requests, must end for a waiting one."""
     room = Room(at_once=1)
     async with asyncio.TaskGroup() as group:
         for number in range(2):

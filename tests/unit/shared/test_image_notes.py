@@ -1,4 +1,4 @@
-"""A file with more in it than is edited says so in short notes."""
+"""Short notes name the parts of a file that are not edited."""
 
 from __future__ import annotations
 

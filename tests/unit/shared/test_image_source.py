@@ -49,7 +49,7 @@ def test_a_heic_that_was_cut_short_is_refused(read: Callable[[bytes], object], k
 
 
 def test_only_heic_needs_its_decoder() -> None:
-    """A machine without the package reads all other formats, and says in a sentence what it cannot read."""
+    """A machine without the package reads all other formats, and names the unreadable one in an error text."""
     code = (
         "import sys; sys.modules['pi_heif'] = None\n"
         "import io\nfrom PIL import Image\nfrom shared.image_codec import probe\n"

@@ -37,7 +37,7 @@ def test_the_brand_states_the_format(data: bytes, name: str | None) -> None:
 
 @pytest.mark.parametrize("data", [HEIC, AVIF])
 def test_a_file_that_was_cut_short_is_not_whole(data: bytes) -> None:
-    """Its last box is longer than what is left."""
+    """Its last box is longer than the rest of the file."""
     assert isobmff.is_whole(data)
     assert not isobmff.is_whole(data[:-1])
 

@@ -1,4 +1,4 @@
-"""The fold of a job's events: whatever comes, in whatever order, the record stays a sane summary of it."""
+"""The fold of a job's events: with any events in any order, the record stays a valid summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metadata of a JPEG is taken out of the way of its pixels, and these are decoded as Pillow decodes them."""
+"""The metadata of a JPEG are separated from its pixels, which are decoded as Pillow decodes them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_end_marker_can_be_added(lost: int, progressive: bool) -> None:  # no
 
 
 def test_lost_image_data_shows_in_the_difference() -> None:
-    """What is missing is filled in two different ways."""
+    """The missing image data are filled in two different ways."""
     stem = save(Image.effect_noise((64, 64), 90), "JPEG", quality=95)[:-200]
 
     first, second = (np.array(Image.open(io.BytesIO(ended))) for ended in jpeg.with_end(stem))

@@ -1,4 +1,4 @@
-"""The metadata of a PNG is taken out of the way of its pixels."""
+"""The metadata of a PNG are separated from its pixels."""
 
 from __future__ import annotations
 
@@ -106,6 +106,6 @@ def test_the_first_frame_is_read_where_it_is_not_the_still_picture() -> None:
 
 @pytest.mark.parametrize("data", [b"", PLAIN[:20], PLAIN[:8] + chunk(b"IDAT", b"")])
 def test_a_file_without_a_header_is_an_error(data: bytes) -> None:
-    """The caller says that it is no image."""
+    """The caller raises the error that it is not an image."""
     with pytest.raises(ValueError, match="header"):
         png_chunks.read(data)

@@ -121,7 +121,7 @@ main("a100worker", Settings, run)
 
 
 def test_a_setting_that_was_removed_is_reported() -> None:
-    """The process starts; its log names the variable, and what counts instead."""
+    """The process starts. Its log names the variable and its replacement."""
     variables = {"A100WORKER_QWEN_CONDITION_PX": "1024", "A100WORKER_QWEN_BARE": "true", "LOG_FORMAT": "json"}
 
     ended = subprocess.run(
@@ -138,5 +138,5 @@ def test_a_setting_that_was_removed_is_reported() -> None:
 
 
 def test_a_setting_that_counts_is_not_reported() -> None:
-    """And neither is an obsolete one that nobody set."""
+    """An obsolete variable that is not set is not named either."""
     assert find_obsolete(LogSettings(level="DEBUG")) == {}

@@ -1,4 +1,4 @@
-"""A result states what it is made of, and no edit hides that a network worked before it."""
+"""A result states its source type, and later edits keep the statement that a network has worked on it."""
 
 from __future__ import annotations
 

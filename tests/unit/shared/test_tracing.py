@@ -1,4 +1,4 @@
-"""Trace context without a recorder: it is read, begun, handed on, and it holds no word of a user."""
+"""Trace context without a recorder: it is read, begun and passed on, and contains no text of a user."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def save(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], file_format: s
     ("file_format", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})]
 )
 def test_colours_and_opacity_are_read_as_they_are(file_format: str, options: dict[str, bool]) -> None:
-    """Also colours that nobody sees."""
+    """Also the colours of invisible pixels."""
     photo = decode_photo(save(PIXELS, file_format, **options), with_alpha=True)
 
     assert photo.rgba is not None

@@ -1,4 +1,4 @@
-"""XMP packets are built to the byte and merged safely: a packet from outside costs nothing but itself."""
+"""XMP packets are built to the byte and merged safely: a bad packet from outside only loses its own content."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_value_cannot_leave_its_attribute() -> None:
 
 
 def test_a_merged_packet_keeps_what_the_camera_wrote() -> None:
-    """The orientation goes, as attribute and as element; so do pictures and what hints at other parts of the file."""
+    """The orientation (attribute or element), pictures and references to other parts of the file are removed."""
     merged = xmp.merge(CAMERA, {DIGITAL_SOURCE_TYPE: VALUE}, xmp.is_obsolete)
     text = merged.decode()
 
@@ -90,7 +90,7 @@ def test_the_place_goes_where_it_should() -> None:
 
 
 def test_comments_and_instructions_go() -> None:
-    """No removal sees what they hold."""
+    """The code that removes properties cannot read comments and instructions."""
     packet = CAMERA.replace(b"<rdf:RDF", b"<!-- 48.1 N --><?place 48.1 N?><rdf:RDF", 1)
 
     assert xmp.merge(packet, {}) == xmp.merge(CAMERA, {})

@@ -52,7 +52,7 @@ class Classical(Engine):
         return insert(job, step)
 
     def balance(self, job: WhiteBalanceInputs, step: StepReporter) -> Edit:
-        """Return the image as the image utilities balance it."""
+        """Return the image that the image utilities have balanced."""
         step(0, 1, "Balancing the colours")
         balanced = job.fetch_balanced()
         if balanced.shape != job.image.shape:

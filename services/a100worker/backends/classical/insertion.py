@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
 
-_LEAST_SIDE_PX = 4  # of a region: an object in a narrower one cannot be seen
+_LEAST_SIDE_PX = 4  # of a region: in a narrower one an object is too small to see
 _NEARLY_ALL = ". The mask covers nearly the whole photo, so the object will too."
 
 
@@ -51,7 +51,7 @@ def insert(job: InsertionInputs, step: StepReporter) -> Edit:
 
 
 def _find_visible_regions(mask: Grey) -> list[Box]:
-    """Return the regions of the mask. Raises BadInput if an object could be seen in none of them."""
+    """Return the regions of the mask. Raises BadInput if all of them are too narrow to show an object."""
     regions = placement.find_regions(mask)
     widest = max(min(region.width, region.height) for region in regions)
     if widest < _LEAST_SIDE_PX:
@@ -62,7 +62,7 @@ def _find_visible_regions(mask: Grey) -> list[Box]:
 def _label_conditions(
     image: Rgb, mask: Grey, reference: Rgb, masked_reference: Rgb | None, placed: Grey
 ) -> tuple[tuple[str, Rgb], ...]:
-    """Label the images for the client's debug view: one list with a reference mask, another without."""
+    """Label the images for the client's debug view, which expects other labels if there is a reference mask."""
     mask_rgb, positioned = grey_to_rgb(mask), grey_to_rgb(placed)
     if masked_reference is None:
         background = np.where(mask_rgb > placement.MASK_THRESHOLD, np.uint8(0), image)

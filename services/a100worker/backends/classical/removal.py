@@ -1,4 +1,4 @@
-"""Removes the marked region: fills hole by hole from the surroundings and leaves the rest unchanged.
+"""Removes the marked region: fills each hole from its surroundings and leaves the rest unchanged.
 
 The image is copied once; all further work is done in windows, because most of a large photo lies outside the holes.
 """
@@ -22,20 +22,19 @@ if TYPE_CHECKING:
     from services.a100worker.backends.patchmatch.filler import Filler
     from shared.image_codec import Grey, Rgb
 
-_ANOTHER_TRY = 0.5  # of the working scale: patches then cover more, so other places are copied
+_ANOTHER_TRY = 0.5  # factor of the working scale: each patch covers more of the image, so other places are copied
 _NEARLY_ALL = ". The mask covers nearly the whole photo, so there is little to copy."
 
 
 def remove(job: RemovalInputs, step: StepReporter, filler: Filler | None, lama: LaptopLama | None = None) -> Edit:
-    """Fill the marked holes: by LaMa those that suit it, the others by the filler, or without one smoothly.
+    """Fill the marked holes: with LaMa where it suits, else with the filler, or smoothly if there is no filler.
 
-    The variant 1 gives each hole the other filler, or without LaMa a fill at half the working scale, and carries no
-    lines through the hole.
-    Raises BadInput, EngineFailed or JobCancelled.
+    The variant 1 carries no lines through a hole. It fills each hole with the other method, or without LaMa at half the
+    working scale. Raises BadInput, EngineFailed or JobCancelled.
     """
     hole = holes.grow(job.mask, by=0.0 if job.exact_mask else holes.RIM)
     step(0, 0, "Looking at the image")
-    looks = filler is not None and not holes.is_small(hole)  # the map takes half of the time of a spot
+    looks = filler is not None and not holes.is_small(hole)  # for a spot, the map would take half of the time
     parts, specks = holes.split(hole, job.fetch_saliency() if looks else None)
     fill = partial(filler.fill, seed=job.seed, cancel_flag=step.cancel_flag) if filler else fill_smoothly
     search = fill if job.variant else partial(fill_with_structure, search=fill)

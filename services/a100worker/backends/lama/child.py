@@ -1,8 +1,8 @@
 """The child process that runs LaMa on the CPU. One run takes seconds and can only be ended by a kill.
 
-It is started by its path, with the path of the model file and the seconds after which an idle session is closed, and
-must not import from this project. It reads a byte, CHECK or FILL, and after FILL an image and a mask (0 or 255) of
-SIDE_PX from stdin. It writes a byte, OK or a reason, and after FILL the filled image.
+The parent starts it by its path, so it must not import from this project. Its arguments are the path of the model file
+and the seconds after which it closes an idle session. It reads a byte, CHECK or FILL, and after FILL an image and a
+mask (0 or 255) of SIDE_PX from stdin. It writes a byte, OK or a reason, and after FILL the filled image.
 """
 
 from __future__ import annotations

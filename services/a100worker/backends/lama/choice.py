@@ -1,4 +1,4 @@
-"""Decides by measures which holes a network fills better than PatchMatch: large ones, and those that lines run into."""
+"""Measures which holes a network fills better than PatchMatch: large holes, and holes that lines run into."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.holes import Hole
     from shared.image_codec import Grey, Rgb
 
-_LARGE = 0.04  # of the image: PatchMatch repeats itself in larger holes
-_LINED = 0.1  # of the rim
+_LARGE = 0.04  # share of the image: PatchMatch repeats its patches in larger holes
+_LINED = 0.1  # share of the rim
 _WORK_PX = 512
-_RIM_PX = (4, 9)  # distances to the hole, at work size: nearer pixels are mixed with the object's own edge
+_RIM_PX = (4, 9)  # least and most distance to the hole, at work size: nearer pixels are mixed with the object's edge
 _SIGMA_PX = 2.0
 _CLEAR = 6.0  # grey levels per pixel
 _STRAIGHT = 0.8  # coherence of the structure tensor: 1 on a straight edge, 0 in noise
-_ALONG = 0.85  # cosine between gradient and the rim's normal: above, the line runs along the rim
+_ALONG = 0.85  # cosine between gradient and the rim's normal: above it, the line runs along the rim
 
 
 def suits_network(image: Rgb, hole: Hole) -> bool:
@@ -50,7 +50,7 @@ def _crosses(grey: Grey, away: NDArray[np.float32]) -> NDArray[np.bool_]:
     xx, yy, xy = _blur(across * across), _blur(down * down), _blur(across * down)
     energy, spread = xx + yy, np.hypot(xx - yy, 2 * xy)
     is_line = (energy > _CLEAR**2) & (spread > _STRAIGHT * energy)
-    angle = 0.5 * np.arctan2(2 * xy, xx - yy)  # of the main gradient
+    angle = 0.5 * np.arctan2(2 * xy, xx - yy)  # direction of the main gradient
     normal_x, normal_y = _gradient(away)
     cosine = np.abs(np.cos(angle) * normal_x + np.sin(angle) * normal_y)
     return np.asarray(is_line & (cosine < _ALONG * np.maximum(np.hypot(normal_x, normal_y), 1e-6)))

@@ -1,4 +1,4 @@
-"""Fills holes by LaMa where its file is on the volume, else by PatchMatch, else smoothly."""
+"""Fills holes with LaMa if its file is on the volume, else with PatchMatch, else smoothly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LaMa (Suvorov 2022) as ONNX: a network that fills a hole by its context, where PatchMatch only copies patches."""
+"""LaMa (Suvorov 2022) as ONNX: a network that paints a hole to fit its context; PatchMatch only copies patches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODEL, FILE = "lama", "lama.onnx"
 _INPUTS = ("image", "mask")
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_STEP_PX = 8  # of the sides, where the file takes any
+_STEP_PX = 8  # sides are multiples of this, if the file accepts any size
 
 
 class Lama:
@@ -52,7 +52,7 @@ class Lama:
         return cls(session)
 
     def fill(self, image: Rgb, hole: Grey, avoid: Grey) -> Rgb:
-        """Return the image with every nonzero pixel of `hole` filled; pixels that `avoid` marks count as unknown too.
+        """Return the image with every nonzero pixel of `hole` filled. The network ignores the pixels of `avoid`, too.
 
         Raises EngineFailed.
         """
@@ -70,7 +70,7 @@ class Lama:
 
 
 def providers(device: str, available: Sequence[str]) -> list[str | tuple[str, dict[str, str]]]:
-    """Return the execution providers: that GPU where onnxruntime supports it, not simply the first; else the CPU."""
+    """Return the execution providers: the GPU of this number if onnxruntime supports CUDA, and the CPU."""
     kind, _, number = device.partition(":")
     if kind != "cuda" or _CUDA not in available:
         return [_CPU]

@@ -1,4 +1,4 @@
-"""Fills holes by LaMa on the CPU, in a child process: those that PatchMatch fills badly."""
+"""Fills the holes that PatchMatch fills badly: with LaMa on the CPU, in a child process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Choice = Literal["auto", "lama", "patchmatch"]
 
-_IDLE_S = 180.0  # then the child closes its session, which holds a quarter of a gigabyte
+_IDLE_S = 180.0  # the child then closes its session, which takes a quarter of a gigabyte
 _PROBLEMS = {
     child_module.BAD_ANSWER: "LaMa returned NaN or an image of another size.",
     child_module.NO_LIBRARY: "LaMa needs the package onnxruntime, which is not installed.",
@@ -62,9 +62,9 @@ class LaptopLama:
         return self._choice == "lama" or suits_network(image, hole)
 
     def fill(self, image: Rgb, part: Hole, unknown: Grey, seed: int, cancel_flag: CancelFlag) -> None:
-        """Fill one hole of the image, in place. `unknown`, of the image's size, marks all pixels that do not count.
+        """Fill one hole of the image, in place. `unknown`, of the image's size, marks the pixels to ignore.
 
-        Raises JobCancelled as soon as the flag is set, and EngineFailed for numbers that are no image.
+        Raises JobCancelled as soon as the flag is set, and EngineFailed if LaMa returns NaN or fails.
         """
 
         def paint(square: Rgb, mask: Grey) -> Rgb:

@@ -1,4 +1,4 @@
-"""The square window in which LaMa fills a hole: native where the hole fits, else scaled as a whole."""
+"""The square window in which LaMa fills a hole: at native size if the hole fits, else the whole window is scaled."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.holes import Hole
     from shared.image_codec import Grey, Rgb
 
-_FITS_PX = 400  # of the hole's long side: leaves 56 pixels on each side in a native window
+_FITS_PX = 400  # the hole's long side: a native window then has 56 pixels on each side of it
 _CONTEXT = 1.5  # hole sides: the side of a larger hole's window
 
 
 def fill_in_square(image: Rgb, part: Hole, unknown: Grey, paint: Callable[[Rgb, Grey], Rgb], seed: int) -> None:
-    """Fill one hole of the image, in place, by `paint`, which gets an image and a mask of 512 x 512 pixels.
+    """Fill one hole of the image, in place, with `paint`, which gets an image and a mask of 512 x 512 pixels.
 
     The window is mirrored where it reaches past the image. A scaled fill gets the grain of the image around the hole.
     """

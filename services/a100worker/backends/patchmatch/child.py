@@ -1,7 +1,7 @@
 """The child process that fills holes with PatchMatch. One call takes long and can only be ended by a kill.
 
-It reads HEADER (height, width, seed), image, hole and avoid from stdin, and writes the filled image to stdout. It is
-started by its path and must not import from this project.
+It reads HEADER (height, width, seed), image, hole and avoid from stdin, and writes the filled image to stdout. The
+parent starts it by its path, so it must not import from this project.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEADER = struct.Struct("<IIQ")
-_THREADS = 2  # of all cores: a worker is not alone on its machine; the fill does not depend on it
-_PATCH_RADIUS_PX = 3  # the best of 3, 5 and 15 by measure and by eye: larger patches repeat themselves
+_THREADS = 2  # not all cores: other programs run on this machine; the fill is the same with any number
+_PATCH_RADIUS_PX = 3  # better than 5 and 15 by measure and by eye: larger patches show as repetitions
 
 
 def main() -> None:

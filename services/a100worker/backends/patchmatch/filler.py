@@ -21,7 +21,7 @@ class Filler:
         self._child = ChildProcess(child_module.__file__)
 
     def fill(self, image: Rgb, hole: Grey, avoid: Grey, seed: int, cancel_flag: CancelFlag) -> Rgb:
-        """Return the image with the nonzero pixels of `hole` filled. Those of `avoid` are not copied and not filled.
+        """Return the image with the nonzero pixels of `hole` filled. Pixels of `avoid` are neither copied nor filled.
 
         The same arguments give the same pixels. Raises JobCancelled as soon as the flag is set, and EngineFailed if
         the child dies.

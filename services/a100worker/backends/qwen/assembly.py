@@ -1,4 +1,4 @@
-"""Loads the pipeline from files onto its device, part by part, so that an operator sees which part takes its time."""
+"""Loads the pipeline from files onto its device, part by part, so that an operator sees which part takes long."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def load(
     loading: PhaseReporter,
     make_part: MakePart = read_part,
 ) -> tuple[Any, Fit]:
-    """Return the pipeline with its adapters loaded and off, and how it fits the GPU.
+    """Return the pipeline with its adapters loaded and off, and its memory plan.
 
     Raises ConfigError when a file cannot be loaded or the model does not fit.
     """
-    diffusers.utils.logging.set_verbosity_error()  # it warns in each job of things that are intended
+    diffusers.utils.logging.set_verbosity_error()  # it warns in each job about intended settings
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     device, dtype = torch.device(settings.qwen_device), getattr(torch, settings.qwen_dtype)
@@ -105,7 +105,7 @@ def load(
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Return the free bytes of the GPU; None on the CPU. Raises ConfigError where there is no GPU, or an old one."""
+    """Return the free bytes of the GPU; None on the CPU. Raises ConfigError if there is no GPU, or only an old one."""
     if device.type == "cpu":
         return None
     if not torch.cuda.is_available():
@@ -148,7 +148,7 @@ def attention_backends(settings: Settings) -> list[str]:
 
 
 def use_attention(transformer: Any, name: str) -> bool:
-    """Use an attention backend from now on; return False where the machine does not support it."""
+    """Use an attention backend from now on; return False if the machine does not support it."""
     try:
         transformer.set_attention_backend(name)
     except (ValueError, RuntimeError, ImportError, NotImplementedError) as error:

@@ -6,7 +6,7 @@ import torch
 
 from services.a100worker.backends.qwen.memory.oom_fallback import is_shortage
 
-# CUDA's libraries raise a plain RuntimeError; after it the context is as unusable as after an error of CUDA itself.
+# CUDA's libraries raise a plain RuntimeError, which leaves the context as unusable as an error of CUDA itself.
 _LIBRARIES = ("CUBLAS_STATUS_", "CUDNN_STATUS_", "cuDNN error", "CUSOLVER_STATUS_", "CUDA error", "CUDA driver error")
 
 

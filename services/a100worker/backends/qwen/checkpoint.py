@@ -1,4 +1,4 @@
-"""Checks the files of a checkpoint in MODEL_DIR/qwen before a minute is spent on loading it; needs no torch."""
+"""Checks the files of a checkpoint in MODEL_DIR/qwen before the load, which takes a minute. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shared.volumes import Volume
 
 MODEL = "qwen"
-PIPELINE = "QwenImageEditPlusPipeline"  # of 2509 and 2511; the model of August 2025 has another
+PIPELINE = "QwenImageEditPlusPipeline"  # the class of 2509 and 2511; the model of August 2025 has another one
 BASES = ("Qwen-Image-Edit-2509", "Qwen-Image-Edit-2511")
 WEIGHTS = {
     "transformer": "diffusion_pytorch_model.safetensors",
@@ -27,7 +27,7 @@ WEIGHTS = {
 }
 _CONFIG = "transformer/config.json"
 _OTHER_FILES = ("scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json")
-# Embeddings, img_in, txt_in and proj_out lie outside: they are small, and errors in them are large.
+# Embeddings, img_in, txt_in and proj_out stay wide: they are small, and rounding them would cause large errors.
 IN_BLOCKS = re.compile(r"(^|\.)(transformer_blocks|layers|blocks)\.\d+\.")
 _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}
 
@@ -58,7 +58,7 @@ class Checkpoint:
 
 
 def inspect(volume: Volume) -> Checkpoint:
-    """Check the names, sizes and headers of the model's files. Raises ConfigError for the first that is wrong.
+    """Check the names, sizes and headers of the model's files. Raises ConfigError for the first wrong file.
 
     Does not compare digests: 58 GB take minutes, and `python -m services.models verify` does it.
     """
@@ -102,7 +102,7 @@ def _measure(tensors: Mapping[str, Tensor]) -> Part:
 
 
 def _shards(volume: Volume, part: str) -> list[str]:
-    """Return the names of the files that hold a part's weights: those of its index where it has one."""
+    """Return the names of the files with a part's weights: those of its index, if it has one."""
     whole = f"{part}/{WEIGHTS[part]}"
     index = f"{whole}.index.json"
     if index not in volume.manifest.files:

@@ -68,7 +68,7 @@ class Qwen(Engine):
         make_part: assembly.MakePart = assembly.read_part,
         free_memory: Callable[[], object] | None = None,
     ) -> None:
-        """Load all parts. Raises ConfigError with the first thing that is missing or wrong.
+        """Load all parts. Raises ConfigError for the first missing or wrong part.
 
         A benchmark passes its own `ready` and `make_part`, to run without a volume. `free_memory` returns the GPU's
         unused memory; on a lost GPU it raises RuntimeError.
@@ -97,7 +97,7 @@ class Qwen(Engine):
         return self._run(partial(self._remove, job, step, planned), _size(Task.REMOVAL, planned), step)
 
     def insert(self, job: InsertionInputs, step: StepReporter) -> Edit:
-        """Paint the reference's object where the mask marks."""
+        """Paint the reference's object into the marked region."""
         planned = windows.plan(placement.find_regions(job.mask), job.image.shape)
         return self._run(partial(self._insert, job, step, planned), _size(Task.INSERTION, planned), step)
 
@@ -114,7 +114,7 @@ class Qwen(Engine):
             self._free_memory()
 
     def _run(self, attempt: Callable[[Fallback], Edit], size: Hashable, step: StepReporter) -> Edit:
-        """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run, after CardLost none can."""
+        """Run one job. After BadInput, EngineFailed or JobCancelled the next job can run; after CardLost no job can."""
         with self._lock, _reporting_loss(), _on(self.settings.qwen_device):
             for fallback in self.known_sizes.fallbacks(size):
                 step(0, 0, fallback.sentence)
@@ -127,13 +127,13 @@ class Qwen(Engine):
                 else:
                     self.known_sizes.record(size, fallback)
                     return edit
-                # Only here, where the exception and with it the frames that hold the tensors are gone.
+                # Only here: the exception is gone, and with it the stack frames that hold the tensors.
                 self._free_memory()
         raise EngineFailed("The GPU's memory is too small for this job. Try a smaller mask or image.")
 
     def _remove(self, job: RemovalInputs, step: StepReporter, planned: list[Window], fallback: Fallback) -> Edit:
         fill, saliency, area = self.filler.of(job, step), job.fetch_saliency(), self._area(fallback)
-        # Outside its region the photo stays as it is, so stock weights are shown no fill there.
+        # The photo outside the region does not change, so stock weights get no fill there.
         wide = job.mask_tool == "brush" and self.recipes[Task.REMOVAL].adapter
         painted = paint_windows(
             job.image,
@@ -236,7 +236,7 @@ def _size(task: Task, planned: list[Window]) -> Hashable:
 
 
 def _escape(words: str) -> str:
-    """Break up words that the tokenizer would read as commands, or as one more image."""
+    """Break up words that the tokenizer would read as commands or as a further image."""
     return words.replace("<|", "< |").strip()
 
 
@@ -247,7 +247,7 @@ def _on(device: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def _reporting_loss() -> Iterator[None]:
-    """Raise CardLost for an error after which this process cannot use the GPU, wherever in a job it occurs."""
+    """Raise CardLost if an error anywhere in a job leaves the GPU unusable for this process."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Frames for the model: a part of a photo, scaled to a size that the model paints well, and the way back."""
+"""Frames: scales a part of a photo to a size that the model paints well, and scales the result back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP_PX = 32
 """Sides of a frame are multiples of it. The pipeline rounds shown images to 32, so 16 would give them other grids."""
 LEAST_PX = 64
 _MOST_STRETCH = 0.03
-_LONGEST = 4  # times the side of the working area's square: longer strips leave the model's range of positions
+_LONGEST = 4  # sides of a square with the working area: a longer strip leaves the model's range of positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Frame:
 
     @classmethod
     def of(cls, width: int, height: int, area: int, least: int | None = None) -> Frame:
-        """Return a frame of about `area` pixels; with `least`, one of the original size if that is smaller.
+        """Return a frame of about `area` pixels; with `least`, a smaller photo keeps its size.
 
-        Without `least`, all sizes are brought to that area, small ones enlarged. With it, pixels keep their size unless
-        they exceed the area, or one side has fewer than `least` of them. Pixels that are scaled fill their frame.
+        Without `least`, photos of all sizes are scaled to that area. With it, a photo keeps its size unless it exceeds
+        the area or one side is shorter than `least` pixels. A scaled photo fills its frame, unless it is very narrow.
         """
         scale = math.sqrt(area / (width * height))
         if least is not None:
@@ -54,7 +54,7 @@ class Frame:
     def enter(self, image: Rgb) -> Rgb:
         """Scale and pad an image. The padding mirrors it: the model would treat streaks or a black bar as an object.
 
-        Only pixels that keep their size, or very narrow ones, are padded; see `_filling`.
+        Only photos that keep their size, or very narrow ones, are padded; see `_filling`.
         """
         return self._pad(_scale(image, self.inner), cv2.BORDER_REFLECT)
 
@@ -62,7 +62,7 @@ class Frame:
         """Scale and pad a mask to 0 and 255; no marked pixel is lost, and the padding is not marked."""
         marked = np.where(mask > MASK_THRESHOLD, np.uint8(255), np.uint8(0))
         scaled = _scale(marked, self.inner)
-        limit = 0 if self.scale < 1 else MASK_THRESHOLD  # an enlarged edge overshoots, and must not grow by that
+        limit = 0 if self.scale < 1 else MASK_THRESHOLD  # an enlarged edge overshoots; the mask must not grow there
         return self._pad(np.where(scaled > limit, np.uint8(255), np.uint8(0)), cv2.BORDER_CONSTANT)
 
     def enter_grey(self, grey: Grey) -> Grey:

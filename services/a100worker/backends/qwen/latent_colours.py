@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _SAMPLES = 4
 _SIDE_PX = 256
-LATENT_PX = 8  # of the image, a side
+LATENT_PX = 8  # pixels of the image for each latent, per side
 
 
 class LatentColours:
-    """Maps latents to colours in a millisecond, where the VAE takes a second; good enough to see where things are."""
+    """Maps latents to rough colours in a millisecond; the VAE takes a second. They show where each object is."""
 
     def __init__(self, matrix: torch.Tensor) -> None:
         self._matrix = matrix  # (17, 3): a row for each channel, and the offset

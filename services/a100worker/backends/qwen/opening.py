@@ -1,4 +1,4 @@
-"""Opens the engine: checks the volume first, then imports the libraries."""
+"""Opens the engine: checks the volume, then imports the libraries, which takes longer."""
 
 from __future__ import annotations
 

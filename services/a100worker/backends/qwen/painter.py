@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from services.a100worker.settings import Settings
     from shared.image_codec import Grey, Rgb
 
-LEAST_STEPS = 2  # with one, the schedule divides zero by zero
-_MANY_STEPS = 12  # fewer leave a step cache nothing to skip
+LEAST_STEPS = 2  # with 1 step, the schedule divides zero by zero
+_MANY_STEPS = 12  # with fewer steps, a step cache has none to skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class PaintRequest:
     prompt: str
     negative_prompt: str
     steps: int
-    guidance: float  # at 1 or less there is no guidance, and each step runs the model once, not twice
+    guidance: float  # at 1 or less there is no guidance, and each step runs the model once instead of twice
     seed: int
     adapters: list[str]
     flow_match: bool = False
     inner: tuple[int, int] | None = None  # width and height without the padding right and below, for previews
-    photo: Rgb | None = None  # stays as it is outside `paintable`; None: everything may change
+    photo: Rgb | None = None  # this photo stays unchanged outside `paintable`; None: everything may change
     paintable: Grey | None = None  # not 0 where the model may paint
 
     @property
@@ -96,7 +96,7 @@ class Painter:
             return _to_rgb(pixels, request)
 
     def _refuse_long(self, *texts: str) -> None:
-        """Raise BadInput for more words than the model was made for; from about 3,500 tokens on it breaks down."""
+        """Raise BadInput for a text above the model's limit; from about 3,500 tokens on it paints no usable image."""
         most = self.pipeline.tokenizer_max_length
         if any(len(self.pipeline.tokenizer(text)["input_ids"]) > most for text in texts):
             raise BadInput(f"The prompt is too long: the model reads {most:,} tokens, about {most // 100 * 70} words.")
@@ -114,7 +114,7 @@ class Painter:
                 undo.callback(pipeline.vae.disable_tiling)
             self._restore_encoder()
             width, height = request.size
-            # Shown images get the painted one's token grid; the library has no argument for their size.
+            # Input images get the token grid of the painted one; the library has no argument for their size.
             library.VAE_IMAGE_SIZE = width * height
             pipeline.scheduler = self._schedules.of(flow_match=request.flow_match)
             self.adapters.to(request.adapters)
@@ -131,9 +131,9 @@ class Painter:
             self._encoder_on_cpu = False
 
     def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Clear the caches after a run that broke off; the pipeline does it only at its own end.
+        """Clear the caches after an aborted run: the pipeline clears them only after a complete one.
 
-        They hold a part of that run, and would refuse an image of another size.
+        Otherwise they hold a part of that run and fail for an image of another size.
         """
         if kind is not None:
             self.pipeline.maybe_free_model_hooks()
@@ -219,7 +219,7 @@ class _StepEnd:
         self._before = blended = now if self._still is None else self._still.blend(now, after)
 
         def preview() -> Rgb:
-            clean = now - after * (now - before) / (after - sigma)  # where the last step was heading
+            clean = now - after * (now - before) / (after - sigma)  # the clean image that the last step predicts
             if self._still is not None:
                 clean = self._still.blend(clean, torch.zeros_like(after))
             width, height = (max(1, round(side / LATENT_PX)) for side in self._request.inner or self._request.size)

@@ -1,4 +1,4 @@
-"""Checks the volume before the ten seconds that importing torch takes: the checkpoint, its adapters, the settings."""
+"""Checks the checkpoint, its adapters and the settings before torch is imported, which takes ten seconds."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Preflight:
 
     @property
     def recipe_names(self) -> dict[str, str]:
-        """The name of each task's recipe; `stock` where the volume has no adapter for the task."""
+        """The name of each task's recipe; `stock` if the volume has no adapter for the task."""
         return {task.value: recipe.name for task, recipe in self.recipes.items()}
 
 
 def look(settings: Settings) -> Preflight:
-    """Return the content of MODEL_DIR/qwen. Raises ConfigError with the first thing that is missing or wrong."""
+    """Return the content of MODEL_DIR/qwen. Raises ConfigError for the first missing or wrong file or setting."""
     volume = Volume(settings.model_dir, checkpoint.MODEL)
     found = checkpoint.inspect(volume)
     lightning = files.lightning_steps(volume, settings.qwen_lightning)

@@ -21,7 +21,7 @@ class Schedules:
                 own.config, use_dynamic_shifting=False, shift=settings.qwen_flow_shift
             )
         else:
-            # As their publishers do, for every job: Lightning adapters were trained for one schedule.
+            # Lightning adapters were trained for one schedule; their publishers also use it for every job.
             self._own = self._flow = FlowMatchEulerDiscreteScheduler.from_config(
                 own.config, base_shift=math.log(3), max_shift=math.log(3), shift_terminal=None
             )

@@ -1,6 +1,6 @@
-"""Keeps the photo still outside the mask: there the latents are the photo's, with the noise of the step.
+"""Keeps the photo unchanged outside the mask: the latents there are the photo's, with the noise of the step.
 
-Blended latent diffusion (Avrahami 2023). Works only where the painted and the shown image have the same token grid.
+Blended latent diffusion (Avrahami 2023). Works only if the painted image and the input image have the same token grid.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StillLatents:
 def cells_of(paintable: Grey, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Reduce a mask to the latent grid: a cell with any paintable pixel is paintable, and so are its eight neighbours.
 
-    A single sample a cell, or no margin, leaves a rim that shows (stable-diffusion.cpp, pull request 1357).
+    One sample for each cell, or no margin, leaves a visible rim (stable-diffusion.cpp, pull request 1357).
     """
     height, width = paintable.shape
     blocks = paintable.reshape(height // side, side, width // side, side).max(axis=(1, 3))

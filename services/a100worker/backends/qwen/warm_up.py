@@ -1,4 +1,4 @@
-"""The first images of a new process: they choose the kernels, compile, and show that the model works at all."""
+"""Paints the first images of a new process, to choose the kernels, compile, and test the model."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def cases(settings: Settings) -> Iterator[tuple[Task, tuple[int, int]]]:
-    """Return the tasks and shapes to paint: with compiled blocks every adapter, and a second shape, each compile."""
+    """Return the tasks and shapes to paint. Compiled blocks are compiled again for each adapter and a second shape."""
     if settings.qwen_compile:
         return itertools.product(Task, _SHAPES)
     return iter([(Task.REMOVAL, _SHAPES[0])])
 
 
 def choose_attention(painter: Painter, settings: Settings, requests: Sequence[PaintRequest]) -> None:
-    """Use the fastest attention that paints all requests. Raises ConfigError, with the cause, where none does."""
+    """Use the fastest attention that paints all requests. Raises ConfigError with the cause if none does."""
     cause = "no kind of attention that was tried is available"
     for attention in assembly.attention_backends(settings):
         if not assembly.use_attention(painter.pipeline.transformer, attention):

@@ -91,7 +91,7 @@ class WindowSteps:
 
     def __call__(self, done: int, total: int, message: str | None = None, preview: Preview | None = None) -> None:
         """See StepReporter."""
-        if done == 0 and self._number:  # reported already, as the last step of the window before
+        if done == 0 and self._number:  # already reported as the last step of the previous window
             if self.cancel_flag.is_set():
                 raise JobCancelled
             return

@@ -1,7 +1,7 @@
 """Carries lines through a hole: fills a narrow band around each one with its own pixels from both sides.
 
-PatchMatch then continues what lies between the bands. It looks for similar patches and knows no straight line: without
-the bands, a horizon ends at the hole or has a step in it.
+PatchMatch then fills the areas between the bands. It copies similar patches and does not continue lines: without the
+bands, a horizon ends at the hole or has a step in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HALF_PX = 5  # half the width of a band: the patches that PatchMatch compares (
 _START_PX = 2  # pixels beside the hole are mixed with the object
 _NEAR_PX = 12  # the pixels next to the hole, for the colours of a band
 _LEAST_SEEN_PX = 8
-_DETAIL, _LEAST_DETAIL = 3.0, 4.0  # mean deviations and grey levels: more is a post or a crossing line
+_DETAIL, _LEAST_DETAIL = 3.0, 4.0  # mean deviations and grey levels: a larger change is a post or a crossing line
 _MEETING = (0.4, 0.2)  # share of the chord at which the texture of one side begins to change into that of the other
 
 
@@ -39,7 +39,7 @@ class _Strip(NamedTuple):
 def carry_lines(image: Rgb, hole: Grey, avoid: Grey, lines: Sequence[Line]) -> tuple[Rgb, Grey]:
     """Return the image with a band around each line filled, and the mask of the filled pixels.
 
-    Where lines cross, the first of the list wins.
+    Where lines cross, the first line of the list is on top.
     """
     filled, done = image.copy(), np.zeros_like(hole)
     hidden = np.asarray(cv2.dilate(hole | avoid, np.ones((3, 3), np.uint8)), np.uint8)
@@ -56,7 +56,7 @@ def carry_lines(image: Rgb, hole: Grey, avoid: Grey, lines: Sequence[Line]) -> t
 
 
 def _look(image: Rgb, hidden: Grey, side: Side, normal: Vector) -> _Strip | None:
-    """Return the pixels around a line beside the hole; None if too few of them are seen."""
+    """Return the pixels around a line beside the hole; None if too few of them are visible."""
     across = np.copysign(1.0, normal_of(side.into) @ normal) * normal_of(side.into)
     away = np.arange(_START_PX, max(_START_PX + 1, round(side.seen_px)))[:, None, None]
     places = side.enter - away * side.into + np.arange(-_HALF_PX, _HALF_PX + 1)[None, :, None] * across
@@ -102,7 +102,7 @@ def _paint(
 
 
 def _between(colours: NDArray[np.float32], across: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the colours at places across the line, between its pixels too."""
+    """Return the colours at places across the line, interpolated between its pixels."""
     first = np.floor(across).astype(np.intp).clip(-_HALF_PX, _HALF_PX - 1) + _HALF_PX
     part = (across + _HALF_PX - first)[:, None]
     return np.asarray((1 - part) * colours[first] + part * colours[first + 1], np.float32)
@@ -111,7 +111,7 @@ def _between(colours: NDArray[np.float32], across: NDArray[np.float32]) -> NDArr
 def _mirror(
     detail: NDArray[np.float32], depth: NDArray[np.float32], across: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the detail at each depth into the hole, as in a mirror at its rim, and repeated where it is short."""
+    """Return the detail at each depth into the hole, mirrored at its rim, and repeated if it is too short."""
     last = len(detail) - 1
     row = last - np.abs(depth % (2 * last) - last)
     found = cv2.remap(detail, (across + _HALF_PX)[:, None], row[:, None].astype(np.float32), cv2.INTER_LINEAR)

@@ -1,6 +1,6 @@
 """Finds the letters around a hole that lies in printed or written text.
 
-PatchMatch copies pieces of letters into such a hole, which looks like a text that nobody wrote.
+PatchMatch copies pieces of letters into such a hole, which then looks like a false text.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Rgb
 
-_REACH, _LEAST_REACH_PX = 0.5, 32  # of the hole's long side: letters are looked for so far beside the hole
-_STROKE_PX = 25  # wider strokes are no letters at this size
-_PAPER = 0.13  # of the contrast: the deviation of the plain ground
+_REACH, _LEAST_REACH_PX = 0.5, 32  # share of the hole's long side: the distance within which letters are looked for
+_STROKE_PX = 25  # letters have no wider strokes at this size
+_PAPER = 0.13  # share of the contrast: the largest deviation of a plain ground
 _CONTRAST = 35.0  # grey levels between letters and ground
-_SEPARATION = 0.75  # share of the variance that is between letters and ground (Otsu 1979)
-_INK = (0.03, 0.35)  # least and most share of letters
+_SEPARATION = 0.75  # share of the variance between letters and ground (Otsu 1979)
+_INK = (0.03, 0.35)  # least and most share of dark pixels
 _LETTERS = 12
 _LETTER_PX = (5, 0.6)  # least height, and most as a share of the hole's long side
-_ALIKE = 0.6  # share of the letters whose height is within a factor of two of the middle one
+_ALIKE = 0.6  # share of the letters within half to twice the median height
 _THIN = 0.3  # half a stroke's width, as a share of a letter's height
 _RIM = 5  # letters are grown by two pixels, because their edges are soft
 
@@ -49,7 +49,7 @@ def find_lettering(image: Rgb, hole: Grey, avoid: Grey) -> Grey | None:
 
 
 def _separate(grey: Grey, known: NDArray[np.bool_]) -> Grey | None:
-    """Return the dark pixels on a plain ground; None if there are no two such kinds."""
+    """Return the dark pixels on a plain ground; None if the pixels do not divide into these two kinds."""
     ground = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, np.ones((_STROKE_PX, _STROKE_PX), np.uint8))
     darker = cv2.subtract(cv2.blur(ground, (_STROKE_PX, _STROKE_PX)), grey)
     values = darker[known]

@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     Vector: TypeAlias = NDArray[np.float64]
     """x and y."""
 
-_REACH, _LEAST_REACH_PX = 0.75, 24  # of the hole's long side: how far beside the hole lines are looked for
-_LEAST, _LEAST_PX = 0.12, 10  # of the hole's long side: shorter segments have no exact direction
-_GAP, _LEAST_GAP_PX = 0.2, 8  # of the hole's long side: a segment that ends farther from the hole does not run into it
+_REACH, _LEAST_REACH_PX = 0.75, 24  # share of the hole's long side: the distance within which lines are looked for
+_LEAST, _LEAST_PX = 0.12, 10  # share of the hole's long side: shorter segments have no exact direction
+_GAP, _LEAST_GAP_PX = 0.2, 8  # share of the hole's long side: segments that end farther away do not run into it
 _BLUR_PX = 0.8
 _STEP_PX = 3.0  # distance from the edge at which the colours beside it are read
 _CLEAR = 10.0  # grey levels: the colour step across a line
 _SAME_COLOUR = 60.0  # grey levels
 _SAME_STEP = 0.3
 _BEYOND_PX = 26  # the line's continuation past the end of a segment
-_ALIKE, _SWAPPED, _SWAPPED_PX = 40.0, 0.4, 12  # grey levels and share of the step, in a run of so many pixels
+_ALIKE, _SWAPPED, _SWAPPED_PX = 40.0, 0.4, 12  # in grey levels and as a share of the step, along this many pixels
 _TURN = math.cos(math.radians(5))
-_OFFSET, _LEAST_OFFSET_PX = 0.05, 2.5  # of the chord: by how much one side may miss the other
+_OFFSET, _LEAST_OFFSET_PX = 0.05, 2.5  # share of the chord: the distance by which one side may miss the other
 _LEAST_CHORD_PX = 4.0
 _MOST = 12  # lines of a hole
-_PLACES = 9  # of a segment, at which its distance to the hole is read
+_PLACES = 9  # points of a segment at which its distance to the hole is measured
 _MOST_SEGMENTS, _MOST_SIDES = 200, 64  # the longest and the clearest; a drawing of stripes has thousands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """The part of a line that is seen beside the hole: where it enters the hole, and its direction into it."""
+    """The visible part of a line beside the hole: the point where it enters the hole, and its direction into it."""
 
     enter: Vector
     into: Vector
@@ -74,7 +74,7 @@ class Line:
 
 
 def find_lines(image: Rgb, hole: Grey, avoid: Grey) -> list[Line]:
-    """Return the lines that run through the hole, the clearest first. Pixels of `avoid` show none."""
+    """Return the lines that run through the hole, the clearest first. Pixels of `avoid` are not searched."""
     rated = []
     for one, other in combinations(_find_sides(image, hole, avoid), 2):
         rating = _rate(one, other)
@@ -89,7 +89,7 @@ def find_lines(image: Rgb, hole: Grey, avoid: Grey) -> list[Line]:
 
 
 def sample(image: Rgb | Grey, points: Vector) -> NDArray[np.float64]:
-    """Return the image at points (n, 2), between its pixels too."""
+    """Return the image at points (n, 2), interpolated between its pixels."""
     places = points.astype(np.float32)
     found = cv2.remap(image, places[:, :1], places[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(found, np.float64).reshape(len(points), -1)
@@ -133,7 +133,7 @@ def _choose_segments(segments: Vector, hole: Grey, least_px: float, size: int) -
 
 
 def _visible_parts(ends: Vector, hidden: Grey, least_px: float) -> Iterator[tuple[Vector, Vector]]:
-    """Yield the ends of the parts of a segment that nothing hides."""
+    """Yield the ends of the visible parts of a segment."""
     points = np.linspace(ends[0], ends[1], math.ceil(float(np.linalg.norm(ends[1] - ends[0]))) + 1)
     places = np.rint(points).astype(np.intp).clip(0, np.array(hidden.shape[::-1]) - 1)
     free = np.concatenate([[0], hidden[places[:, 1], places[:, 0]] == 0, [0]]).astype(np.int8)
@@ -171,7 +171,7 @@ def _find_entry(hole: Grey, point: Vector, into: Vector, gap: float) -> Vector |
 
 
 def _swaps_colours(image: Rgb, hidden: Grey, side: Side, far: Vector) -> bool:
-    """Return whether the line goes on past its far end with its colours exchanged, as in a chessboard."""
+    """Return whether the line continues past its far end with its two colours exchanged, as in a chessboard."""
     away = far - np.arange(2, _BEYOND_PX)[:, None] * side.into
     height, width = hidden.shape
     away = away[((away >= 0) & (away <= (width - 1, height - 1))).all(axis=1)]
@@ -187,7 +187,7 @@ def _swaps_colours(image: Rgb, hidden: Grey, side: Side, far: Vector) -> bool:
 
 
 def _rate(one: Side, other: Side) -> float:
-    """Return how clearly two sides are one line; 0 if they are none."""
+    """Return how clearly two sides are one line; 0 if they are not."""
     chord = other.enter - one.enter
     length = float(np.linalg.norm(chord))
     if length < _LEAST_CHORD_PX or min(chord @ one.into, -chord @ other.into) < _TURN * length:
@@ -195,7 +195,7 @@ def _rate(one: Side, other: Side) -> float:
     offset = max(abs(chord @ normal_of(side.into)) for side in (one, other))
     if offset > max(_LEAST_OFFSET_PX, _OFFSET * length):
         return 0.0
-    turned = np.concatenate([other.colours[3:], other.colours[:3]])  # it looks the other way
+    turned = np.concatenate([other.colours[3:], other.colours[:3]])  # the other side has the opposite direction
     if one.step @ -other.step < _SAME_STEP * max(one.step @ one.step, other.step @ other.step):
         return 0.0
     if np.abs(one.colours - turned).max() > _SAME_COLOUR:

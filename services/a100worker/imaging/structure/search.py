@@ -1,4 +1,4 @@
-"""Fills a hole with its structure first: lines are carried through it, and text gets its plain ground."""
+"""Fills a hole: carries lines through it first, then searches patches for the rest, or fills it smoothly in text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def fill_with_structure(image: Rgb, hole: Grey, avoid: Grey, search: Search) -> Rgb:
-    """Return the image with the hole filled by `search`, except around lines and in text."""
+    """Return the image with the hole filled: bands around lines, the rest by `search`, or smoothly in text."""
     lines = find_lines(image, hole, avoid)
     carried, done = carry_lines(image, hole, avoid, lines)
     rest = hole & ~done

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EDGE = 128  # the level at an instance's edge, where the logit is 0
 LEVELS = 16  # per logit
-_SAME = 0.7  # IoU above which two instances are one
+_SAME = 0.7  # IoU above which two instances are duplicates
 _BYTE = 255
 # Converts levels to mask values: 0 to 255 within one logit on either side of the edge, mostly two or three pixels.
 _SOFT = ((np.arange(256) - EDGE + LEVELS) * EDGE // LEVELS).clip(0, _BYTE).astype(np.uint8)

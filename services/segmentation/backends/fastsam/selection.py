@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Points = list[tuple[float, float]]
 
 _LIES_ON = 0.6  # share of a stroke or painted area that an instance must cover
-_GROUP = 3.0  # times the area of the parts: a larger instance is their background, not their whole
+_GROUP = 3.0  # times the area of the parts: a larger instance is their background, not their union
 _BOX_FITS = 0.2  # minimum IoU of an instance's box and the drawn box
 _IN_BOX = 0.9  # share of an instance inside the box, to count as one of several
 _PAINT_FITS = 0.3  # minimum IoU of an instance and a painted area
@@ -33,7 +33,7 @@ _ASIDE = 0.5  # weight lost at the border compared with the centre
 
 
 class Selection(NamedTuple):
-    """One reading of a prompt: the numbers of the instances to join, and of those to cut out of them."""
+    """One interpretation of a prompt: the numbers of the instances to join, and of those to cut out of them."""
 
     take: tuple[int, ...]
     leave: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ def _covers(instances: Instances, marks: Sequence[Points]) -> NDArray[np.bool_]:
 
 
 def _rank_by_marks(instances: Instances, held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
-    """Rank instances that cover all marks, smallest first, and the smallest of each mark together; skip denied ones."""
+    """Rank undenied instances that cover all marks, smallest first, and the union of the smallest one of each mark."""
     smallest_first = np.argsort(instances.areas, kind="stable").tolist()
     free = [number for number in smallest_first if not denied[number].any()]
     whole = [Selection((number,)) for number in free if held[number].all()]
@@ -121,7 +121,7 @@ def _smallest_under(smallest_first: list[int], marks: NDArray[np.bool_]) -> tupl
 
 
 def _rank_by_box(instances: Instances, box: Box) -> list[Selection]:
-    """Rank instances by the fit of their box to the drawn box; without a fit, join all inside it."""
+    """Rank instances by the fit of their box to the drawn box. If none fits, join all inside it."""
     x0, y0, x1, y1 = instances.boxes.T
     across = np.minimum(x1, box.x1) - np.maximum(x0, box.x0)
     down = np.minimum(y1, box.y1) - np.maximum(y0, box.y0)
@@ -133,7 +133,7 @@ def _rank_by_box(instances: Instances, box: Box) -> list[Selection]:
 
 
 def _rank_by_paint(instances: Instances, area: Grey) -> list[Selection]:
-    """Rank instances by fit to the painted shape; without a fit, join the painted ones, or take the smallest around."""
+    """Rank instances by fit to the painted shape. If none fits, join the painted ones, or take those around it."""
     shared, painted = instances.overlap_with(area)
     fits = shared / (instances.areas + painted - shared)
     order = [Selection((int(number),)) for number in np.argsort(-fits, kind="stable") if fits[number] >= _PAINT_FITS]

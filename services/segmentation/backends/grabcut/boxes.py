@@ -1,4 +1,4 @@
-"""Drafts for a drawn box: its salient part in two views, in their mean, and GrabCut in the whole box.
+"""Drafts for a drawn box: its salient part in two views and in their mean, and the whole box by colours alone.
 
 The engine cuts each draft and takes the mask whose own bounding box fits the drawn box best (`rate`). A mask that runs
 over a drawn side ends at the strongest edge near it, never at the side itself.
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _MARGIN = 0.15  # share of the box's long side: the object may end in this margin
-_WIDE_MARGIN = 0.3  # the same for a wider view: a part of a thing may only be salient with more of its surroundings
+_WIDE_MARGIN = 0.3  # the same for a wider view: some parts of objects are salient only with more surroundings
 _BACKGROUND = 0.05  # share of the box's long side beyond that margin: background for GrabCut's model
 _CORE = 0.93  # share of the box's sides: a mask that runs over a side ends between this core and the margin
 _OVAL = 0.85  # share of the box's sides: the ellipse that GrabCut starts from
-_SLACK = 0.1  # share of the box's sides: boxes are drawn too tight, so a mask that ends so near outside fits
+_SLACK = 0.1  # share of the box's sides: users draw boxes too tight, so a mask that ends this near outside fits
 _ROUND = 8  # exponent of the superellipse that bounds core and margin: curved, and it contains the box's corners
 _CUT_COST = 0.25
 _NEAR = np.ones((3, 3), np.uint8)
@@ -43,11 +43,11 @@ _CENTRAL = 0.1  # share of each side outside the central box
 def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
     """Yield the salient part in a close view, in a wider one and in their mean, then GrabCut by colours alone.
 
-    These start from an ellipse in the box and from all of it.
+    The last two start from an ellipse in the box and from the whole box.
     """
     frame = Frame.fit(box.with_margin((_MARGIN + _BACKGROUND) * box.long_side + 2, scene.limits), WORK_PX)
     inside = _area(frame, box)
-    if inside.all():  # leaves no background for GrabCut's model
+    if inside.all():  # GrabCut's model would have no background
         yield from _draft_whole(scene)
         return
     close, wide = (box.with_margin(margin * box.long_side, scene.limits) for margin in (_MARGIN, _WIDE_MARGIN))
@@ -61,7 +61,7 @@ def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
 
 
 def _draft_salient(scene: Scene, frame: Frame, box: Box, view: Box) -> Iterator[Draft]:
-    """Yield the salient part of a box as it is seen in a view, if it fills enough of the box."""
+    """Yield the part of a box that is salient in a view, if it fills enough of the box."""
     inside = _area(frame, box)
     prior = scene.predict_saliency(view, frame)
     chosen = _choose_parts(np.where(inside, prior, np.uint8(0)))
@@ -75,7 +75,7 @@ def _draft_salient(scene: Scene, frame: Frame, box: Box, view: Box) -> Iterator[
 def _draft_mean(scene: Scene, frame: Frame, box: Box, views: tuple[Box, Box]) -> Iterator[Draft]:
     """Yield the part that is salient on average, with an outline that may move through the whole close view.
 
-    Where the views see only a piece of the object, or too much, its colours decide.
+    If the views contain only a piece of the object, or too much, its colours decide.
     """
     close, wide = (scene.predict_saliency(view, frame) for view in views)
     prior = np.asarray(cv2.addWeighted(close, 0.5, wide, 0.5, 0), np.uint8)
@@ -106,7 +106,7 @@ def central_box(window: Box) -> Box:
 def measure_fit(mask: Grey, box: Box) -> float:
     """Return the intersection over union, 0 to 1, of the mask's bounding box and a drawn box.
 
-    Reaching over a side by up to a tenth costs nothing.
+    A mask that reaches over a side by up to a tenth loses nothing.
     """
     own = bbox(mask)
     if own is None:
@@ -121,15 +121,15 @@ def measure_fit(mask: Grey, box: Box) -> float:
 
 
 def rate(ended: Ended, box: Box) -> float:
-    """Return how well a mask of the image answers a drawn box: the fit of its own box, less for what was cut."""
+    """Return how well a mask fits a drawn box: the fit of its bounding box, minus a cost for a cut outline."""
     return measure_fit(ended.mask, box) - _CUT_COST * ended.cut
 
 
 def end_at_edges(pixels: Rgb, mask: Grey, frame: Frame, box: Box) -> Ended:
-    """Return the hard mask of a frame, ended near the drawn sides that it runs over.
+    """Return the hard mask of a frame, cut near the drawn sides that it runs over.
 
-    An object that ends in the margin is taken whole. Elsewhere the watershed between the core of the box and the end
-    of the margin finds the strongest edge: the drawn side itself would be a straight cut.
+    An object that ends in the margin stays whole. Elsewhere the watershed between the core of the box and the end of
+    the margin finds the strongest edge: the drawn side itself would be a straight cut.
     """
     running = _find_running_sides(mask, frame, box)
     if not any(running):
@@ -151,7 +151,7 @@ def measure_contact(mask: Grey, frame: Frame, box: Box) -> float:
 
 
 def _flood(pixels: Rgb, markers: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return what the watershed gives to the marker 1; without a rim OpenCV would give the border to none."""
+    """Return the watershed's area of marker 1. The added rim is needed: OpenCV leaves the border unassigned."""
     rim = (1, 1, 1, 1, cv2.BORDER_REPLICATE)
     flooded = cv2.copyMakeBorder(markers, *rim)
     cv2.watershed(cv2.copyMakeBorder(pixels, *rim), flooded)
@@ -211,13 +211,13 @@ def _choose_parts(prior: Grey) -> Grey:
 
 
 def _follow(chosen: Grey, prior: Grey) -> Grey:
-    """Return the chosen parts with all that is connected to them, also outside the box."""
+    """Return the chosen parts with all salient pixels connected to them, also outside the box."""
     parts = components(prior > SALIENT)
     return binary(np.isin(parts, np.setdiff1d(np.unique(parts[chosen > 0]), 0)))
 
 
 def _draft_whole(scene: Scene) -> Iterator[Draft]:
-    """Yield the salient parts of the whole image, or without any, the drafts of its middle."""
+    """Yield a draft of the salient parts of the whole image or, if there are none, the drafts of its middle."""
     frame = Frame.fit(scene.limits, WORK_PX)
     prior = scene.predict_saliency(scene.limits, frame)
     chosen = _choose_parts(prior)

@@ -1,4 +1,4 @@
-"""Drafts from the drawing alone, for objects that are not salient and for hosts without the saliency weights."""
+"""Drafts from the drawing alone, for objects that are not salient and for machines without the saliency weights."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from services.segmentation.backends.grabcut.scene import Scene
     from shared.image_codec import Grey, Rgb
 
-_SMALL_PX = 256  # GrabCut with few sure labels takes up to 3 s at 512
-_THREADS = 2  # of the cores of a laptop; beside other work the tries take 0.6 to 1.1 of the time of one thread
+_SMALL_PX = 256  # at 512, GrabCut with few sure labels takes up to 3 s
+_THREADS = 2  # of a laptop's cores; under other load, the tries take 0.6 to 1.1 of the time of one thread
 _REACHES = (0.05, 0.1, 0.18)  # share of the long side: radius around the drawing that starts as object
 _RIM = 0.03  # share of the long side: width of the unsure band at the edge of the small mask
 _SIDES, _NO_WEIGHT = (9, 9), 1e-3  # pixels on either side of an edge that are compared

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _SHALLOW = 0.12  # share of the square root of the mask's area: the depth up to which a click edits the mask
-_BESIDE = 0.3  # the same share of a positive click: beside a small thing it means more of it, not all around it
+_BESIDE = 0.3  # the same share for a positive click: beside a small object it means more of it, not all around it
 _REACH = 3.5  # depths: the radius of an edit
 _MIN_REACH, _MAX_REACH = 0.02, 0.25  # shares of the image's long side
 _CORE = 0.5  # share of the mask's largest depth: only a deeper negative click may reject the object
@@ -36,11 +36,11 @@ _IDLE = 0.5  # squared depths of the click: an edit that changes less shows no e
 _CONTAINS = 0.9  # share of the old mask that a new answer must contain after a positive click
 _WITHIN = 0.8  # share of a new answer that must lie in the old mask after a negative click
 _REMAINS = 0.3  # share of the old mask that must remain after a negative click outside its core
-_CUT_OFF = 0.5  # cut from which an answer is no object
+_CUT_OFF = 0.5  # from this cut on, an answer is only a part of an object
 _VIEW = 1.5  # radii: half the side of the window around an edit; its rim is the models' sure part
 _EDIT_PX = 256  # side of that window at work size
 _DOT_PX = 2  # radius of a click at work size
-MAX_ANSWERS = 10  # clicks; later ones only edit, so that many clicks are answered in seconds
+MAX_ANSWERS = 10  # clicks; later ones only edit, so that many clicks take only seconds
 
 
 def replay(
@@ -49,10 +49,10 @@ def replay(
     answer: Callable[[Sequence[Click]], Ended | None],
     previous: Grey | None = None,
 ) -> Grey | None:
-    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks again.
+    """Return the mask after all clicks, or None if there is none. `answer` computes the mask of clicks afresh.
 
     `previous` is the mask before the last click. Each click depends only on the mask before it and on the clicks up to
-    it, so the result is the same with and without.
+    it, so `previous` does not change the result.
     """
     mask, done = previous, len(clicks) - 1
     if mask is None:
@@ -94,7 +94,7 @@ class _Contradiction(NamedTuple):
     in_core: bool
     is_idle: bool
     has_rejected: bool
-    """Whether there is a negative click: then a positive one means more of this mask, not a larger thing."""
+    """Whether there is a negative click: a positive one then means more of this mask, not a larger object."""
 
     @property
     def may_change_object(self) -> bool:
@@ -122,10 +122,10 @@ def _measure_effect(scene: Scene, before: Grey, after: Grey, clicks: Sequence[Cl
 
 
 def _replaces(new: Ended, mask: Grey, asked: _Contradiction) -> bool:
-    """Return whether a new answer agrees with the click that asked for it.
+    """Return whether a new answer agrees with the click that caused it.
 
-    A positive click asks for more than the mask, a negative one for a part of it. An answer that its view cut off is
-    no object; it replaces the mask only where the edit does nothing.
+    A positive click asks for more than the mask, a negative one for a part of it. An answer that is cut off by its view
+    is only a part of an object; it replaces the mask only if the edit does nothing.
     """
     if contradicts(new.mask, asked.click):
         return False
@@ -204,7 +204,7 @@ def _disc(frame: Frame, click: Click, radius: float) -> NDArray[np.bool_]:
 
 
 def _label(old: NDArray[np.bool_], disc: NDArray[np.bool_], near: NDArray[np.bool_], click: Click) -> Grey:
-    """Hold the mask outside the disc, and let GrabCut decide inside; near the click the mask is probably wrong."""
+    """Keep the mask outside the disc, and let GrabCut decide inside; near the click the mask is probably wrong."""
     sure = np.where(old, np.uint8(cv2.GC_FGD), np.uint8(cv2.GC_BGD))
     unsure = np.where(old, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_PR_BGD))
     labels = np.where(disc, unsure, sure)

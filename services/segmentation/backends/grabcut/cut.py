@@ -1,4 +1,4 @@
-"""Run GrabCut in single iterations, the last one alone on all pixels, and clean up its mask.
+"""Run GrabCut in single iterations, only the last one on all pixels, and clean up its mask.
 
 Rother, Kolmogorov and Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", 2004.
 """
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 OBJECT = (cv2.GC_FGD, cv2.GC_PR_FGD)
 PROBABLE = (cv2.GC_PR_FGD, cv2.GC_PR_BGD)
 _ITERATIONS = 3
-_STEP = 2  # all iterations but the last look at every second pixel of every second row
-_LEAST_SIDE_PX, _LEAST_PIXELS = 100, 100  # of the thinned frame, and of object and background in it
+_STEP = 2  # all iterations but the last use every second pixel of every second row
+_LEAST_SIDE_PX, _LEAST_PIXELS = 100, 100  # of the thinned frame: its long side; pixels of object and background
 _SMOOTHING_PX = 5
 _SEED = 1
 _GRAIN = 3
 _NO_RECT = (0, 0, 0, 0)  # unused: the labels are given
 _MODEL_SIZE = (1, 65)  # five Gaussians of 13 numbers
-_RULES = 2  # raise it with each change of this module that changes masks: replicas of two releases share the cuts
+_RULES = 2  # raise it with each change of the masks of this module: replicas of two releases share the cached cuts
 _DIGEST_BYTES = 16
 
 
@@ -55,10 +55,10 @@ def run_grabcut(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
 
 
 def _iterate(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
-    """Return the labels after all iterations, the first ones on every fourth pixel.
+    """Return the labels after all iterations. All but the last use every fourth pixel.
 
-    They move the outline over long distances and learn the colours, which needs no full resolution. The last one puts
-    the outline on the edge. The masks of photos hardly change, and the time halves.
+    These move the outline over long distances and learn the colours, which needs no full resolution. The last iteration
+    puts the outline on the edge. The masks of photos hardly change, and the time halves.
     """
     step = _STEP if _is_thinnable(labels[::_STEP, ::_STEP]) else 1
     some, cut = (np.array(whole[::step, ::step], order="C") for whole in (pixels, labels))
@@ -74,13 +74,13 @@ def _iterate(pixels: Rgb, labels: Grey, checkpoint: Checkpoint) -> Grey:
 
 
 def _is_thinnable(thin: Grey) -> bool:
-    """Return whether these labels are enough to learn both colour models; a small frame is quick anyway."""
+    """Return whether these labels are enough to learn both colour models. Small frames are quick without thinning."""
     objects = int(np.count_nonzero(np.isin(thin, OBJECT)))
     return min(objects, thin.size - objects) >= _LEAST_PIXELS and max(thin.shape) >= _LEAST_SIDE_PX
 
 
 def _enlarge(cut: Grey, labels: Grey) -> Grey:
-    """Return the labels, the unsure ones as a cut of fewer pixels decided them."""
+    """Return the labels, with the unsure ones taken from a cut of fewer pixels."""
     height, width = labels.shape
     decided = np.isin(resize_nearest(cut, width, height), OBJECT)
     unsure = np.where(decided, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_PR_BGD))
@@ -90,8 +90,8 @@ def _enlarge(cut: Grey, labels: Grey) -> Grey:
 def _add_grain(pixels: Rgb) -> Rgb:
     """Stretch the contrast to the full range and add noise of up to 3 levels.
 
-    Uniform areas give the maximum flow many equal paths, and it becomes slow: a drawn chessboard took 210 s, with noise
-    1 s. The masks of photos hardly change.
+    In uniform areas the maximum flow has many equal paths, which makes it slow: a drawn chessboard took 210 s, with
+    noise 1 s. The masks of photos hardly change.
     """
     grain = np.random.default_rng(_SEED).integers(-_GRAIN, _GRAIN + 1, pixels.shape, np.int16)
     stretched = np.asarray(cv2.normalize(pixels, np.empty_like(pixels), 0, 255, cv2.NORM_MINMAX), np.int16)

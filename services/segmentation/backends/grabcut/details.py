@@ -1,4 +1,4 @@
-"""Find out cheaply whether a click lies on a small distinct thing, such as an eye or a badge, by colour alone."""
+"""Test cheaply, by colour alone, whether a click lies on a small distinct object, such as an eye or a badge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VIEW = 0.3  # share of the image's long side
 _SIDE_PX = 96  # GrabCut takes about 15 ms, a tenth of one run of the network
 _DISC, _SURE_PX = 0.12, 2  # the start of the object: a share of the view, and its sure part
 _RIM = 1 / 24  # share of the view: surely background
-_SPECK = 0.012  # share of the view: less is a highlight or a hair
+_SPECK = 0.012  # share of the view: smaller masks are a highlight or a hair
 
 
 def stands_out(scene: Scene, click: Click) -> bool:

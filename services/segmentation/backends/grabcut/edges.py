@@ -25,7 +25,7 @@ _SMOOTHNESS = 6.5  # squared grey levels: colour steps well below 2.5 levels are
 _SOFTEST, _HARDEST = 0.25, 0.75  # filtered values that become 0 and 255
 _TILE_PX = 256
 _BYTE = 255
-_ROUNDING = 1e-4  # of box means
+_ROUNDING = 1e-4  # rounding error of box means
 _FLAT = 1e-3  # mask differences too small for a byte
 _MIDDLE = 0.5
 _LEFT, _RIGHT = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]  # the upper triangle of a 3 x 3 matrix
@@ -84,7 +84,7 @@ def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
         for columns in _tiles(width):
             near = lines[_source_of(rows, step_y), _source_of(columns, step_x)]
             if near[..., 3].max() - near[..., 3].min() < _FLAT and np.abs(near[..., :3]).max() < _FLAT / _BYTE:
-                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # most tiles of a large image
+                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # true for most tiles of a large image
                 continue
             to_lines = np.array(
                 [

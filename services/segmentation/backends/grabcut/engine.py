@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from shared.image_codec import Grey, Rgb
 
 _COARSE = "The coarse method was used, because the weights of u2netp are not installed."
-_FITS = 0.9  # fit to the drawn box from which no further mask is computed
-_PREFERENCE = 0.05  # an alternative to the first draft must fit better by this, one from colours alone by twice of it
+_FITS = 0.9  # a mask with this fit to the drawn box is taken, and no further one is computed
+_PREFERENCE = 0.05  # an alternative to the first draft must fit better by this, or by twice this if from colours alone
 _SAME = 0.9  # IoU above which two masks are one answer
 _ALL = 0.97  # share of the allowed area: a larger mask separates nothing
 _MIN_AREA_PX = 12  # at work size
@@ -78,7 +78,7 @@ def _replay(scene: Scene, prompt: Prompt) -> list[Candidate]:
 
 
 def _segment_box(scene: Scene, box: Box, wanted: int) -> list[Candidate]:
-    """Return up to `wanted` masks, ordered by how well they answer the drawn box."""
+    """Return up to `wanted` masks, those that fit the drawn box best first."""
     ratings: list[float] = []
     found: list[Candidate] = []
     for draft in boxes.make_drafts(scene, box):

@@ -26,7 +26,7 @@ _SAMPLED_PX = 512  # size at which strokes and masks are converted to points
 _SAMPLES = 12  # points per kind: enough to compare views, few enough to do it quickly
 _LINE_SHARE = 0.02  # share of the image's long side: a stroke that is shorter, or shorter than wide, is a click
 _STROKE_EXTENT = 1.5  # sizes of the stroke: half the largest size that its object is expected to have
-_FAR_PX = 30_000  # OpenCV does not draw lines that begin farther away
+_FAR_PX = 30_000  # OpenCV does not draw lines that begin farther outside
 _CORE = 0.5  # share of a painted area's half-width that is sure; the rim is often inexact
 
 
@@ -39,7 +39,7 @@ class Hints(Protocol):
 
     @property
     def first(self) -> Click | None:
-        """The click on the object with which the drawing began; None for one that is drawn at once."""
+        """The first click on the object; None for strokes and paintings, which have no order of clicks."""
 
     @property
     def extent_px(self) -> float:

@@ -1,4 +1,4 @@
-"""The salient parts of an image, and drafts for the largest ones, without a drawing."""
+"""Finds the salient parts of an image, and makes drafts for the largest ones without a drawing."""
 
 from __future__ import annotations
 

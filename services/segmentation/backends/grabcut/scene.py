@@ -56,13 +56,13 @@ class Draft:
     cut: float = 0.0
     """How much of the border of its view the object touches, 0 to 1."""
     is_plain: bool = False
-    """Whether it comes from colours alone; its mask fills a cluttered box and so fits too well."""
+    """Whether the draft is from colours alone: its mask fills a cluttered box, which makes its fit too good."""
     is_bounded: bool = False
     """Whether the mask must end at the sides of the drawn box, also where no edge is."""
 
 
 class Ended(NamedTuple):
-    """A mask, and how much of its outline is no edge of the object, 0 to 1.
+    """A mask, and the share of its outline that is not an edge of the object, 0 to 1.
 
     For a drawn box this is the share of the outline near a side where the object runs on, for clicks the `cut` of the
     draft.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.segmentation.geometry import Box
     from shared.image_codec import Grey
 
-_SHARES = (0.7, 0.45, 0.3, 0.2)  # of the image's long side
+_SHARES = (0.7, 0.45, 0.3, 0.2)  # shares of the image's long side
 _SPARE = 1.4  # minimum size of a view, in sizes of the drawing
 _SPREAD_SHARE = 0.1  # share of the long side: a larger drawing also gives a view of its own size
 _SPREAD_MARGIN = 0.25  # share of the drawing's long side
@@ -35,20 +35,20 @@ _RATED_PX = 320  # the resolution of the saliency
 _MARGIN = 0.15  # share of the object's long side: background for GrabCut's model
 _DEEP_SHARE = 0.05  # share of the view's long side: a deeper negative click rejects the object
 _BORDER_COST, _UNSURE_COST, _DEEP_COST, _SIZE_COST, _WHOLE_BONUS = 0.35, 0.15, 1.5, 0.8, 0.06
-_CUT = 4.0  # an object on a quarter of the border gets the full cost
+_CUT = 4.0  # the cost is full if the object touches a quarter of the border
 _HAZE = (38, 217)  # saliency .15 to .85
 _FIT = 0.6  # minimum mean saliency to take the whole image without closer views
-_MIN_SCORE = 0.45  # below, drafts from the drawing alone are better
+_MIN_SCORE = 0.45  # below it, drafts from the drawing alone are better
 _ALTERNATIVE = 0.75  # minimum score of a second candidate
-_CLEAR, _UNCUT = 0.8, 0.1  # minimum score and maximum cut of a thing of its own in each of the two closest views
-_STABLE = 0.75  # minimum overlap of its boxes in both
+_CLEAR, _UNCUT = 0.8, 0.1  # minimum score and maximum cut of a separate object in each of the two closest views
+_STABLE = 0.75  # minimum overlap of its boxes in both views
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """The salient object under the positive points in a window; `fits` if no closer view is needed.
 
-    `cut` is how much of the window's border the object touches, 0 to 1.
+    `cut` measures how much of the window's border the object touches, 0 to 1.
     """
 
     window: Box
@@ -76,14 +76,14 @@ def make_drafts(scene: Scene, hints: Hints, wanted: int) -> list[Draft]:
 
 
 def _find_detail(scene: Scene, hints: Hints) -> View | None:
-    """Return the view of a thing that stays the same at two magnifications, for a first click on it.
+    """Return the view of an object that looks the same at two magnifications, for a first click on it.
 
-    A point inside a large object shows nothing whole in a close view, or something else at each magnification.
+    For a point inside a large object, a close view shows no whole object, or another one at each magnification.
     """
     if hints.first is None or len(hints.clicks) > 1 or not details.stands_out(scene, hints.first):
         return None
     windows = list(_windows(scene.limits, hints))
-    closest, wider = windows[-1], windows[-2:][0]  # one and the same in a tiny image
+    closest, wider = windows[-1], windows[-2:][0]  # in a tiny image, both are the same window
     close = _rate(scene, closest, hints)
     wide = _rate(scene, wider, hints) if _is_whole(close) else None
     if close is None or wide is None or not _is_whole(wide):
@@ -109,7 +109,7 @@ def outline(limits: Box, click: Click, seen: SeenFeatures) -> Outlined | None:
 def _windows(limits: Box, hints: Hints) -> Iterable[Box]:
     """Return the whole image, then squares that are large enough to contain the drawing, without duplicates.
 
-    Later clicks take the squares of the first one that they leave room in: the saliency of those is known.
+    Later clicks use those squares of the first click that have enough room for them: their saliency is cached.
     """
     drawn = enclosing_box((click.x, click.y) for click in hints.clicks if click.positive)
     if hints.first is not None:
@@ -191,12 +191,12 @@ def _negative_count(chosen: Grey, frame: Frame, clicks: Sequence[Click]) -> floa
 
 
 def _oversize(object_box: Box, extent_px: float) -> float:
-    """Return how often to halve the object's size until it is twice the size of the drawing."""
+    """Return how many times the object's size must be halved to be twice the size of the drawing."""
     return max(0.0, math.log2(object_box.long_side / extent_px) - 1) if extent_px else 0.0
 
 
 def _cut_off(chosen: Grey, window: Box, limits: Box) -> float:
-    """Return 0 to 1: how much of the window's border the object touches, without the image's own border."""
+    """Return how much of the window's border the object touches, 0 to 1, without the image's own border."""
     lines = (
         (window.x0 > limits.x0, chosen[:, 0]),
         (window.x1 < limits.x1, chosen[:, -1]),

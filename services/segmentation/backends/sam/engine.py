@@ -1,4 +1,4 @@
-"""Segment Anything on the CPU: an engine that knows things, from ONNX files of SAM 2.1 or MobileSAM."""
+"""Segment Anything on the CPU, from ONNX files of SAM 2.1 or MobileSAM: it finds whole objects, not only colours."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _first_mask(found: Iterator[Candidate]) -> Grey | None:
 
 
 def _distinct(found: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Yield the different masks in their order, with falling scores."""
+    """Yield the masks without near duplicates, in their order, with falling scores."""
     kept: list[Candidate] = []
     for each in found:
         if all(iou(each.mask, other.mask) <= _SAME for other in kept):
@@ -154,7 +154,7 @@ def _find_subjects(scene: Scene, wanted: int) -> list[Box]:
 
 
 def _enlarge(scene: Scene, level: Grey, window: Box, clicks: tuple[Click, ...]) -> Grey | None:
-    """Return a map as a mask of the image's size, its edge on the object's, or None if it separates nothing."""
+    """Return a map as a mask of the image's size, with its edge on the object's edge; None if it separates nothing."""
     frame = Frame.fit(scene.limits, WORK_PX)
     box = bounding_box(binary(frame.sample(level, window) >= EDGE))
     if box is None:

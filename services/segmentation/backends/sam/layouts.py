@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     Shape = tuple[int | None, ...]
 
-SIDE_PX = 1024  # of the encoder's input; the decoder takes points in its pixels
-MAP_PX = 256  # of the decoder's maps
+SIDE_PX = 1024  # side of the encoder's input; the decoder takes points in its pixels
+MAP_PX = 256  # side of the decoder's maps
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # of ImageNet, as in training, for pixels of 0 to 255
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 _PROMPT: dict[str, Shape] = {
@@ -42,7 +42,7 @@ class Layout:
 
     name: str
     stretches: bool
-    """Whether the image fills the square; else its longer side does."""
+    """Whether the image is stretched to the square; otherwise only its longer side fills the square."""
     embeddings: Mapping[str, Shape]
     """The encoder's outputs, which are inputs of the decoder."""
     prompt: Mapping[str, Shape]
@@ -73,7 +73,7 @@ class Layout:
         return x * across / width, y * down / height
 
     def prepare(self, image: Rgb, shape: Sequence[int | str | None]) -> NDArray[np.float32]:
-        """Return the encoder's input: normalised planes, or bare pixels for a file that normalises them itself."""
+        """Return the encoder's input: normalised planes, or plain pixels for a file that normalises them."""
         height, width = image.shape[:2]
         small = resize(image, *self.input_size(width, height)).astype(np.float32)
         if len(shape) == _BARE_DIMENSIONS:
@@ -144,7 +144,7 @@ def _require(kind: str, wanted: Mapping[str, Shape], nodes: Sequence[Any], *, ex
 
 
 def _fits(found: Sequence[Any], wanted: Shape) -> bool:
-    """Return whether a declared shape allows a wanted one; a file may leave a dimension open."""
+    """Return whether a declared shape, which may leave a dimension open, allows a wanted one."""
     pairs = zip(found, wanted, strict=False)
     return len(found) == len(wanted) and all(
         not isinstance(side, int) or need is None or side == need for side, need in pairs

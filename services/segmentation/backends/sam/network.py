@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 EDGE = 128  # the level at an edge, where the logit is 0
 _LEVELS = 16  # per logit
-_THREADS = 2  # of the cores of a laptop; the rest stays free
+_THREADS = 2  # of a laptop's cores; the others stay free
 _HALF, _FLOAT = np.dtype(np.float16), np.dtype(np.float32)
 _LARGEST_HALF = 65_000.0
 
@@ -66,9 +66,9 @@ class Network:
         self._input = self._encoder.get_inputs()[0]
         self._kinds = {node.name: _HALF if "16" in node.type else _FLOAT for node in self._decoder.get_inputs()}
         self._lock = threading.Lock()
-        give_back()  # 100 MB of the load, before the run takes its own
+        give_back()  # frees 100 MB from the load before the run allocates memory
         self._try(model)
-        give_back()  # 300 MB of the run
+        give_back()  # frees 300 MB from the run
 
     def _try(self, model: str) -> None:
         try:
@@ -130,7 +130,7 @@ class Network:
             "has_mask_input": np.array([0.0 if no_mask else 1.0], np.float32),
         }
         if "orig_im_size" in self.layout.prompt:
-            # The file also enlarges its maps to this size, 16 bytes a pixel; nothing reads them.
+            # The file also enlarges its maps to this size, 16 bytes a pixel. We do not read these.
             across, down = self.layout.map_size(width, height)
             fed["orig_im_size"] = np.array([down, across], np.float32)
         return fed

@@ -1,4 +1,4 @@
-"""Prompts as questions for the decoder, and the choice among its answers."""
+"""Turns prompts into questions for the decoder, and chooses among its answers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from services.segmentation.backends.sam.layouts import Layout
     from shared.image_codec import Grey
 
-_STRENGTH = 10.0  # logits of a mask that the decoder gets; its own answers lie between -32 and 32
-_MAX_POINTS = 16  # of one question: more points make the answer worse, and every one costs time
+_STRENGTH = 10.0  # logits of a mask that is given to the decoder; its own output lies between -32 and 32
+_MAX_POINTS = 16  # points of one question: more points make the answer worse and slower
 _ON, _OFF, _CORNERS = 1, 0, (2, 3)
 _SEVERAL = 4  # maps, of which the first is for prompts of several points (SAM's paper, "resolving ambiguity")
 
@@ -33,7 +33,7 @@ class Meaning:
     """The drawing that the answers must fit, besides the network's own score."""
 
     clicks: tuple[Click, ...] = ()
-    """Points that the mask must hold, or must not hold."""
+    """Points that must be inside the mask (positive) or outside it."""
     box: Box | None = None
     area: Grey | None = None
     """A painted area, of the image's size."""
@@ -70,7 +70,7 @@ def read_prompt(layout: Layout, prompt: Prompt, limits: Box) -> tuple[Question, 
 
 
 def _thin(clicks: Sequence[Click]) -> list[Click]:
-    """Return some of many points, positive and negative ones alike."""
+    """Return at most 8 positive and 8 negative points."""
     thinned: list[Click] = []
     for positive in (True, False):
         same = [click for click in clicks if click.positive == positive]
@@ -79,7 +79,7 @@ def _thin(clicks: Sequence[Click]) -> list[Click]:
 
 
 def rank(layout: Layout, maps: Maps, meaning: Meaning, limits: Box) -> list[tuple[int, float]]:
-    """Return the numbers of the answers, those that fit the prompt best first, with their scores, 0 to 1."""
+    """Return the numbers of the answers with their scores, 0 to 1, those that fit the prompt best first."""
     single = len(meaning.clicks) == 1 and meaning.area is None
     first = 1 if len(maps.scores) == _SEVERAL and single else 0
     fits = {number: _fit(layout, maps.levels[number], meaning, limits) for number in range(first, len(maps.scores))}
@@ -88,7 +88,7 @@ def rank(layout: Layout, maps: Maps, meaning: Meaning, limits: Box) -> list[tupl
 
 
 def object_in(layout: Layout, level: Grey, limits: Box) -> NDArray[np.bool_]:
-    """Return the object in a map, only the part that shows the image."""
+    """Return the object in the part of a map that shows the image."""
     across, down = layout.map_size(limits.width, limits.height)
     return np.asarray(level[:down, :across] >= EDGE)
 
@@ -109,7 +109,7 @@ def _fit(layout: Layout, level: Grey, meaning: Meaning, limits: Box) -> float:
 
 
 def _agreement(inside: NDArray[np.bool_], frame: Frame, clicks: Sequence[Click]) -> float:
-    """Return the share of points with which the map agrees; without positive ones inside, a hundredth of that."""
+    """Return the share of points with which the map agrees, at least 0.01; 1 if there are no points."""
     if not clicks:
         return 1.0
     held = []

@@ -1,4 +1,4 @@
-"""The name of a worker where nobody gave one."""
+"""The name of a worker without a configured name."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ async def test_a_second_run_continues_the_first(tmp_path: Path, capsys: pytest.C
 
 
 async def test_an_edit_that_failed_before_gets_a_new_job(tmp_path: Path) -> None:
-    """So does one whose result was deleted."""
+    """An edit with a deleted result also gets a new job."""
     server = Server("failed", "gone", "cancelled", "done")
 
     (outcome,) = await run(server, "balance", str(save(tmp_path / "p.jpg")))

@@ -1,4 +1,4 @@
-"""How an object is cut out: pixel for pixel the rule that the deployed web client was built against."""
+"""Cutting out an object: exactly, to the pixel, by the rule that the deployed web client expects."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_the_inputs_stay_as_they_are() -> None:
 
 
 def test_a_cut_out_object_lies_where_the_white_one_does() -> None:
-    """In a square of the same size, opaque inside and transparent outside."""
+    """Both squares have the same size; this one is opaque inside and transparent outside."""
     image = decode_photo((SAMPLES / "cat.jpg").read_bytes()).rgb
     mask = np.zeros(image.shape[:2], np.uint8)
     cv2.ellipse(mask, (225, 150), (90, 110), 0, 0, 360, 255, -1)

@@ -1,4 +1,4 @@
-"""How an extracted object looks on the light ground: soft shadow, soft edge, no white fringe."""
+"""An extracted object on the light background: soft shadow, soft edge, no white fringe."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_white_becomes_the_light_ground_without_a_fringe(with_mask: bool) -> Non
 @pytest.mark.parametrize("sigma", [0.5, 1.2, 2.7])
 @pytest.mark.parametrize("with_mask", [True, False])
 def test_no_light_line_parts_the_object_from_its_shadow(with_mask: bool, sigma: float) -> None:  # noqa: FBT001
-    """From the object's foot outwards it only gets lighter."""
+    """From the object's foot outwards, the pixels only get lighter."""
     opacity = soft_disc(sigma=sigma)
     mask = as_mask(opacity) if with_mask else None
 

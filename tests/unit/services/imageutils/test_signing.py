@@ -1,4 +1,4 @@
-"""What is delivered is signed: c2pa's own reader verifies it, finds a changed byte, and nothing else in it changes."""
+"""Delivered pictures are signed: c2pa's own reader verifies them and finds a changed byte; the pixels do not change."""
 
 from __future__ import annotations
 

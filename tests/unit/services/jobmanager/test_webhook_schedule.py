@@ -1,4 +1,4 @@
-"""The schedule of webhooks: what is due is sent, fairly between owners, and never twice at once."""
+"""The schedule of webhooks: due deliveries are sent, fairly between owners, and never twice at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageCache and shapes for the tests of the segmentation service."""
+"""Photos and shapes for the tests of the segmentation service."""
 
 from __future__ import annotations
 

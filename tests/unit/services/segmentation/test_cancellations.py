@@ -72,7 +72,7 @@ def test_an_early_cancel_counts_once() -> None:
 
 
 def test_early_cancels_are_bounded() -> None:
-    """Of a flood only the newest are remembered."""
+    """Only the newest cancels of a flood are kept."""
     cancelled = Cancellations()
     for number in range(5000):
         cancelled.cancel(f"r{number}")

@@ -1,4 +1,4 @@
-"""Rectangles of a picture and the small frames in which they are worked on."""
+"""Rectangles of a picture, and the small frames in which engines work on them."""
 
 from __future__ import annotations
 

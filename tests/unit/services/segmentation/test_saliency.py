@@ -31,7 +31,7 @@ def network() -> Saliency:
 
 @needs_weights
 def test_the_subject_stands_out(network: Saliency) -> None:
-    """In the photo of the rocket, the rocket does and the sky does not."""
+    """In the photo of the rocket, the rocket is salient and the sky is not."""
     image = photo("rocket")
 
     seen = network.predict(image, LocalFeatures(), whole_image(image))
@@ -98,7 +98,7 @@ def test_the_map_does_not_depend_on_the_threads(network: Saliency) -> None:
 
 @needs_weights
 def test_nobody_is_told_that_a_model_was_loaded(tmp_path: Path) -> None:
-    """Onnxruntime would keep what it wants to report in the user's home, and not for our tests alone (CI)."""
+    """Onnxruntime would store telemetry in the user's home, except in our tests (CI)."""
     home = {name: value for name, value in os.environ.items() if name not in {"CI", "ORT_DISABLE_TELEMETRY"}}
     load = "import sys, pathlib, services.segmentation.saliency as it; assert it.load(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", load, str(MODELS)]

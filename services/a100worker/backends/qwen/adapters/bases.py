@@ -1,4 +1,4 @@
-"""Finds the model that a LoRA file was trained on, where the file's metadata names it."""
+"""Reads from a LoRA file's metadata the model that it was trained on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OTHER_FAMILIES = ("flux", "sdxl", "stable-diffusion", "sd3", "sd-", "wan", "hun
 
 
 def base_of(metadata: Mapping[str, str]) -> str | None:
-    """Return the name of the base, e.g. `Qwen-Image-Edit-2511`; None where none is named clearly.
+    """Return the name of the base, e.g. `Qwen-Image-Edit-2511`; None if the metadata names none clearly.
 
-    Trainers write `qwen_image` or `qwen_image_edit` for several versions, so these names decide nothing.
+    Trainers write `qwen_image` or `qwen_image_edit` for several versions, so these names are ignored.
     """
     for key in _KEYS:
         text = metadata.get(key, "").strip()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIGHTNING = "lightning"
 FOLDER = "adapters"
 MAX_RANK = 512
-_LIGHTNING_STEPS = ("8", "4")  # the better first
+_LIGHTNING_STEPS = ("8", "4")  # the best first
 _PIECE_BYTES = 1 << 20
 _WITHOUT_SIGNS = bytes(range(0x80)) * 2  # for bytes.translate: so that -0.0 counts as 0.0
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Adapter:
 
 
 def lightning_steps(volume: Volume, setting: str) -> str:
-    """Return `off` or the steps of the Lightning adapter: as set, or for `auto` of the best one on the volume."""
+    """Return `off` or the steps of the Lightning adapter: the setting, or for `auto` the best adapter on the volume."""
     if setting != "auto":
         return setting
     return next((steps for steps in _LIGHTNING_STEPS if _file(f"{LIGHTNING}-{steps}") in volume.manifest.files), "off")

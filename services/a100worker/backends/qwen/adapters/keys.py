@@ -2,8 +2,8 @@
 
 Known forms: diffusers (`transformer.<layer>`), PEFT (`base_model.model.<layer>`), ai-toolkit
 (`diffusion_model.<layer>`), kohya and musubi (`lora_unet_<layer with underscores>`), DiffSynth (`pipe.dit.<layer>`),
-lightx2v and others (`<layer>`). Each may have `lora_A`/`lora_B`, `lora_down`/`lora_up` or `lora.down`/`lora.up`, an
-adapter's name (`.default`) behind it, and alphas.
+lightx2v and others (`<layer>`). Each may have `lora_A`/`lora_B`, `lora_down`/`lora_up` or `lora.down`/`lora.up`,
+followed by an adapter's name (`.default`), and alphas.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads checked LoRA files into the pipeline under diffusers' own names, whatever names their trainer gave them."""
+"""Loads checked LoRA files into the pipeline, with the trainer's names changed to those of diffusers."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def _load(pipeline: Any, adapter: Adapter, names: Names) -> None:
         matrices = normalize(tensors, file.metadata() or {}, names)
     name = peft_name(adapter.name)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # several adapters are intended
+        warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)  # several are intended
         pipeline.load_lora_weights(matrices, adapter_name=name)
-    # The library ignores layers that it does not know.
+    # The library skips unknown layers without an error.
     loaded = sum(name in getattr(module, "lora_A", ()) for module in pipeline.transformer.modules())
     if 2 * loaded != len(matrices):
         raise ValueError("not all layers were loaded")

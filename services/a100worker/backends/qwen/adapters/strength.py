@@ -1,4 +1,4 @@
-"""Reads how strongly a LoRA file is to be applied, where that is written in the file's metadata."""
+"""Reads the strength of a LoRA file from its metadata."""
 
 from __future__ import annotations
 

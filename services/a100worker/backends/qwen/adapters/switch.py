@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Switch:
-    """The only code that switches adapters. It expects that all are off at first, as after loading."""
+    """The only code that switches adapters. All adapters must be off at first, as they are after loading."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
@@ -26,5 +26,5 @@ class Switch:
 
 
 def peft_name(name: str) -> str:
-    """Return the name that PEFT knows an adapter by; PyTorch modules must not be named with a dot or a dash."""
+    """Return an adapter's name for PEFT, without dots and dashes, which names of PyTorch modules must not contain."""
     return name.replace("-", "_")

@@ -24,7 +24,7 @@ class KnownSizes:
         return [fallback for fallback in Fallback if fallback >= self._needed.get(size, Fallback.NONE)]
 
     def clear(self) -> None:
-        """Let every size start without a fallback again."""
+        """Clear the table: every size starts without a fallback again."""
         self._needed.clear()
 
     def record(self, size: Hashable, fallback: Fallback) -> None:

@@ -8,7 +8,7 @@ _SHORTAGES = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
 class Fallback(IntEnum):
-    """What a job does to need less memory; each fallback includes those before it."""
+    """A way to run a job with less memory; each fallback includes those before it."""
 
     NONE = 0
     """No fallback: the settings as given."""
@@ -39,5 +39,5 @@ _SENTENCES = {
 
 
 def is_shortage(error: RuntimeError) -> bool:
-    """Return whether memory was too small: PyTorch has a class for its own shortage, but none for that of cuBLAS."""
+    """Return whether memory was too small. PyTorch has an exception class for its own shortage, not for cuBLAS's."""
     return any(words in str(error) for words in _SHORTAGES)

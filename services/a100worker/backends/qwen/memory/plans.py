@@ -1,4 +1,4 @@
-"""How the weights fit the GPU: at full width on it, as 8-bit numbers, or in main memory until they are needed."""
+"""Memory plans: the weights are on the GPU at full width or in 8 bits, or in main memory until they are needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Fit:
 _PAINTING_BYTES = 7_000_000_000
 _READING_BYTES = 2_000_000_000
 _BLOCKS_ON_CARD = 2
-_LEAST_CAPABILITY = (8, 0)  # the first with bfloat16
+_LEAST_CAPABILITY = (8, 0)  # the first GPUs with bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Budget:
 
 
 def choose(wish: str, budget: Budget, free_bytes: int | None) -> Fit:
-    """Return the wished plan, or for `auto` the fastest that fits into `free_bytes`, which is None on the CPU.
+    """Return the configured plan, or for `auto` the fastest one that fits into `free_bytes` (None on the CPU).
 
     Raises ConfigError if none fits.
     """

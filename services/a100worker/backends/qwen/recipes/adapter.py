@@ -1,4 +1,4 @@
-"""Recipes for weights with an adapter: the images, their order and the words that the adapters were trained with."""
+"""Recipes for weights with an adapter: the images, their order and the words of the adapters' training."""
 
 from __future__ import annotations
 

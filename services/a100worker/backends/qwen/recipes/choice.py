@@ -31,7 +31,7 @@ AUTO = "auto"
 
 
 def choose(adapters: Mapping[str, AdapterFacts], removal: str = AUTO) -> dict[Task, Recipe]:
-    """Return the recipe of each task: that of its adapter where the volume has one, else the stock recipe.
+    """Return the recipe of each task: its adapter's if the volume has an adapter, else the stock recipe.
 
     `removal` names another recipe for removals. Raises ConfigError for an unknown name, or one that needs an adapter
     which the volume lacks.
@@ -41,7 +41,7 @@ def choose(adapters: Mapping[str, AdapterFacts], removal: str = AUTO) -> dict[Ta
 
 
 def find(task: Task, name: str) -> Recipe:
-    """Return a task's recipe. Raises ConfigError where there is none of that name."""
+    """Return a task's recipe. Raises ConfigError if no recipe has that name."""
     known = {recipe.name: recipe for recipe in RECIPES if recipe.task is task}
     if name not in known:
         raise ConfigError(f"There is no recipe {name!r} for {task.value}; known are {', '.join(known)}.")

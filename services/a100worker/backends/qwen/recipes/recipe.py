@@ -1,4 +1,4 @@
-"""A recipe: the images that the model is shown for a task, in their order, and the words round the user's prompt."""
+"""A recipe: the images that the model gets for a task, in their order, and the words around the user's prompt."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Recipe:
     """Whether the task's adapter is on: an adapter fits only the images and words that it was trained with."""
 
     def prompt(self, typed: str) -> str:
-        """Return the prompt for the user's words; words that the client filled in count as none."""
+        """Return the prompt for the user's words; the client's prefilled words count as an empty prompt."""
         plain = typed.strip()
         if " ".join(plain.casefold().rstrip(".!").split()) in _PREFILLED | {""}:
             return self.words

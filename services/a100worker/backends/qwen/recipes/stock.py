@@ -1,4 +1,4 @@
-"""Recipes for the published weights alone, which know natural images and instructions, but no masks and no holes.
+"""Recipes for the published weights, which were trained on natural images and instructions, not on masks or holes.
 
 Sources: https://github.com/QwenLM/Qwen-Image/issues/160 (a mask as an image does not steer the edit),
 https://github.com/nunchaku-ai/nunchaku/discussions/806 (a place marked in a colour that the words name does).

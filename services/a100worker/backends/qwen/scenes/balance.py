@@ -37,7 +37,7 @@ class BalanceScene:
 
     @cached_property
     def edges(self) -> Rgb:
-        """White on black. Those of a small photo are found at its own size: enlarged it has hardly any."""
+        """White on black. Edges of a small photo are found at its own size: an enlarged photo has hardly any."""
         if self.frame.scale > 1:
             return grey_to_rgb(self.frame.enter_mask(canny(self._image)))
         return grey_to_rgb(canny(self.photo))

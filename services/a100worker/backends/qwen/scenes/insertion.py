@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.windows import Window
     from shared.image_codec import Grey, Rgb
 
-_SHADOW_REACH = 0.21  # of the long side
+_SHADOW_REACH = 0.21  # share of the long side
 _VISIBLE_SHADOW = 0.02
 _RIM_PX = 7
-_OBJECT_SHARE = 0.85  # of the white image's sides that the object fills at most
+_OBJECT_SHARE = 0.85  # largest share of the white image's sides that the object fills
 
 
 def outline_of(job: InsertionInputs) -> Grey | None:
-    """Return the object in the reference as 0 and 255, where a mask of it was sent."""
+    """Return the object in the reference as 0 and 255; None if the request has no mask of it."""
     if job.reference_mask is None or not marks_something(job.reference_mask):
         return None
     return align_mask(job.reference, job.reference_mask)
@@ -71,7 +71,7 @@ class InsertionScene:
 
     @cached_property
     def hollow(self) -> Rgb:
-        """The scene with a hint of shadow and a black hole where the object goes."""
+        """The scene with a faint shadow, and a black hole at the place of the object."""
         shaded = np.rint(self.photo * (1 - self._shadow[..., None])).astype(np.uint8)
         return scene.blacken(shaded, self.placed)
 
@@ -79,7 +79,7 @@ class InsertionScene:
         return np.asarray(cv2.resize(self._reference, self.frame.outer, interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
     def _draw_object(self) -> Rgb:
-        """Return the object on white; without a mask of it, the whole reference."""
+        """Return the object on white, or the whole reference if there is no mask of the object."""
         reference = self._reference
         alpha = np.full(reference.shape[:2], 255, np.uint8) if self._outline is None else self._outline
         box = placement.bounding_box(alpha) or Box(0, 0, reference.shape[1], reference.shape[0])
@@ -106,7 +106,7 @@ def _on_canvas(region: Box, window: Box, frame: Frame) -> Box:
 
 
 def _place(outline: Grey, regions: list[Box], shape: tuple[int, ...]) -> Grey:
-    """Set the outline's box into each region at its own proportions."""
+    """Fit the outline's box into each region and keep its proportions."""
     thing = placement.bounding_box(outline) or Box(0, 0, outline.shape[1], outline.shape[0])
     placed = np.zeros(shape, np.uint8)
     for region in regions:

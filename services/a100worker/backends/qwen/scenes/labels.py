@@ -1,4 +1,4 @@
-"""The labelled images of an edit for debugging: those that the deployed client knows, and those that were shown.
+"""The labelled images of an edit for debugging: the deployed client's own labels, and the model's input images.
 
 `services/gateway/api/debug_info.py` has the order in which the client shows its labels.
 """
@@ -46,7 +46,7 @@ def of_removal(job: RemovalInputs, windows: Iterable[tuple[Window, RemovalScene]
 def of_insertion(
     job: InsertionInputs, windows: Iterable[tuple[Window, InsertionScene]], outline: Grey | None
 ) -> Labelled:
-    """Return the images of an insertion; with a mask of the reference the client expects others than without."""
+    """Return the images of an insertion; the client expects other labels if there is a mask of the reference."""
     background = job.image.copy()
     placed, expanded = np.zeros_like(job.mask), np.zeros_like(job.mask)
     for window, scene in windows:
@@ -73,7 +73,7 @@ def of_balance(image: Rgb, scene: BalanceScene) -> Labelled:
 
 
 def of_shown(scenes: Iterable[Scene], views: Iterable[View]) -> Labelled:
-    """Return the images that the model was shown, by window and place in the prompt."""
+    """Return the model's input images, labelled by window and place in the prompt."""
     wanted = tuple(views)
     return tuple(
         (f"window_{number}_picture_{place}", draw(scene, view))

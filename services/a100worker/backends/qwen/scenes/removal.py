@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.windows import Window
     from shared.image_codec import Grey, Rgb
 
-_BRUSH_PX = 35  # of the frame: the adapters were trained with fills that reach so far beyond a brushed mask
+_BRUSH_PX = 35  # in the frame: in the adapters' training, fills reached so far beyond a brushed mask
 _RED = (255, 0, 0)
 _BOX_LINE_PX = 3
 
@@ -43,9 +43,9 @@ class RemovalScene:
         *,
         wide: bool = False,
     ) -> None:
-        """Scale the window into its frame; `wide` fills far beyond the mask, as the adapters were trained with.
+        """Scale the window into its frame. `wide` fills far beyond the mask, as in the adapters' training.
 
-        Raises BadInput where the mask leaves nothing to continue from.
+        Raises BadInput if the mask is empty or leaves nothing to fill the hole from.
         """
         part = window.box.slices
         mask = np.ascontiguousarray(job.mask[part])

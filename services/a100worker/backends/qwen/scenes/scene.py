@@ -1,4 +1,4 @@
-"""A scene: one window of one job in the model's frame, with all images that a recipe can show of it."""
+"""A scene: one window of one job in the model's frame, with all images that a recipe can use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scene(Protocol):
 
     @property
     def region(self) -> Grey | None:
-        """The painted pixels' share of the result (0..255), of the window's size. None: the whole photo may change."""
+        """The weight of the painted pixels, 0..255, of the window's size. None: the whole photo may change."""
 
     @property
     def views(self) -> Mapping[View, Callable[[], Rgb]]:
@@ -42,7 +42,7 @@ class Scene(Protocol):
 
 
 def draw(scene: Scene, view: View) -> Rgb:
-    """Return an image of the scene. Raises ConfigError where its task has no such image."""
+    """Return an image of the scene. Raises ConfigError if its task has no such image."""
     if view not in scene.views:
         raise ConfigError(f"The recipe shows {view!r}, which this task does not have.")
     return scene.views[view]()

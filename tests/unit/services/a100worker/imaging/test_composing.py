@@ -90,7 +90,7 @@ def test_a_large_object_is_enlarged_in_bands_too() -> None:
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_enlargement_is_that_of_opencv(size: tuple[int, int], to: tuple[int, int], channels: int) -> None:
-    """To a few millionths, and row by row as in one piece."""
+    """The two differ by a few millionths, and rows are the same as in one piece."""
     source = np.random.default_rng(5).random((size[1], size[0], channels)).astype(np.float32)
     source = source[..., 0] if channels == 1 else source
     enlarged = Enlargement(source, *to)

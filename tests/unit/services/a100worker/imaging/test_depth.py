@@ -87,7 +87,7 @@ def test_no_bit_of_a_removed_object_is_left() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_balance_without_effect_changes_no_bit(channels: int) -> None:
-    """By its table, and by the pixels that an engine returns."""
+    """This holds for a balance by a table, and by the pixels that an engine returns."""
     source = read(channels, "png")
     colours = own_colours(source)
     edit = Edit(colours, None)

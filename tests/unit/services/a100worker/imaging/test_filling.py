@@ -11,7 +11,7 @@ from tests.unit.services.a100worker.recorder import noise
 
 @pytest.mark.parametrize(("height", "width"), [(1, 688), (688, 1), (2, 300), (1, 2)])
 def test_a_strip_is_filled_with_the_same_bytes_each_time(height: int, width: int) -> None:
-    """OpenCV fills a row of pixels with what happens to lie in memory; here that is different each time."""
+    """OpenCV fills a row of pixels with uninitialised memory; here it is different each time."""
     image, mask = noise(height, width), np.zeros((height, width), np.uint8)
     mask[height // 2 :, width // 2 :] = 255
     fills = set()

@@ -39,7 +39,7 @@ def test_a_shift_of_colours_is_taken_back(shift: tuple[int, int, int]) -> None:
 
 
 def test_a_large_difference_is_content_and_stays() -> None:
-    """Beside a window that was painted at night nothing is made brighter."""
+    """A patch beside a window that was painted at night does not become brighter."""
     picture = photo("coffee")
     painted = (picture * 0.3).astype(np.uint8)
 

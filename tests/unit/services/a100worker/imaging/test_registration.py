@@ -1,4 +1,4 @@
-"""Whether a repainted photo stood still, and the colours of one that did not."""
+"""The test whether a repainted photo is aligned, and the transfer of colours from one that is not."""
 
 from __future__ import annotations
 

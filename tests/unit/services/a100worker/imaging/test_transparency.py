@@ -1,4 +1,4 @@
-"""An edit that was made on white, back in a transparent photo."""
+"""An edit that was made on white is put back into a transparent photo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def edit() -> Edit:
 
 
 def test_outside_the_region_every_bit_stays() -> None:
-    """Colours and opacity, also of pixels that nobody sees; the receipt counts both."""
+    """Colours and opacity, also of invisible pixels; the receipt counts both."""
     result = restore(PHOTO, edit())
 
     assert np.array_equal(result[REGION == 0], PHOTO[REGION == 0])

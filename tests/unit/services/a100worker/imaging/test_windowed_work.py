@@ -125,7 +125,7 @@ def test_pixels_are_moved_as_by_an_index() -> None:
 
 
 def test_changes_outside_are_counted_as_on_the_whole_image() -> None:
-    """In the rows of the region and in all others."""
+    """Changes are counted in the rows of the region and in all others."""
     random = np.random.default_rng(7)
     for region in masks():
         before = random.integers(0, 256, (*region.shape, 3), dtype=np.uint8)

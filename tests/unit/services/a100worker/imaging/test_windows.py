@@ -56,7 +56,7 @@ def test_a_window_is_the_region_and_half_as_much_again() -> None:
     ],
 )
 def test_a_small_region_gets_a_window_of_512_px(region: Box, size: tuple[int, int]) -> None:
-    """In the photo's corners too."""
+    """This also holds in the photo's corners."""
     (window,) = windows.plan([region], PHOTO)
 
     assert (window.box.width, window.box.height) == size

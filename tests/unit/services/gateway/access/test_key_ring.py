@@ -85,7 +85,7 @@ def test_anything_else_opens_nothing(file: Path, clock: Clock, change: Callable[
 
 
 def test_a_key_ends_at_its_expiry(file: Path, clock: Clock) -> None:
-    """To the second."""
+    """It works until the second of its expiry, and not after."""
     text = keys.new(file, "alice", READ, 1)
     (key,) = read_keys(file).keys
     assert key.expires is not None

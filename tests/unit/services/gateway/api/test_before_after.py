@@ -47,7 +47,7 @@ async def test_a_png_stays_as_it_is(decoders: Decoders) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 async def test_a_jpeg_becomes_a_png(decoders: Decoders, mode: str) -> None:
-    """In each colour mode."""
+    """A JPEG of each colour mode becomes a PNG."""
     after = open_image(await to_png(decoders, saved(Image.new(mode, (30, 20)), "JPEG")))
 
     assert (after.format, after.size) == ("PNG", (30, 20))

@@ -49,7 +49,7 @@ def test_spent_bytes_are_refused_until_they_come_back() -> None:
 
 
 def test_each_owner_has_a_budget() -> None:
-    """One that is spent stops nobody else."""
+    """A spent budget does not stop other owners."""
     mine = budget(Clock(), jobs=1)
     mine.spend("ann", 1)
     mine.spend("bob", 1)

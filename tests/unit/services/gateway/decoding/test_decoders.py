@@ -1,4 +1,4 @@
-"""The pool of decoding children: its limits, and what happens to a file that breaks them."""
+"""The pool of decoding children: its limits, and files that crash a child."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def tiff_with_a_warning() -> bytes:
 
 
 async def test_a_file_is_described(decoders: Decoders) -> None:
-    """By its upright size and its content."""
+    """The description has the upright size and the content."""
     assert await decoders.describe(png(size=(30, 20))) == {
         "width": 30, "height": 20, "content_type": "image/png", "notes": []
     }  # fmt: skip

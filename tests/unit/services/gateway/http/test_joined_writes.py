@@ -1,4 +1,4 @@
-"""The head of a response and its body leave together."""
+"""The head of a response and its body are sent in one write."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_large_write_is_not_held() -> None:
 
 
 async def test_nothing_is_lost_at_a_close() -> None:
-    """What is held leaves first, and nothing follows."""
+    """Held bytes are sent before the close, and nothing after it."""
     transport = Recorded()
     joined = JoinedWrites(transport, asyncio.get_running_loop())
 

@@ -1,4 +1,4 @@
-"""The script modules of the studio page: rooms of at most fifteen, imports that exist, and one load for all."""
+"""The script modules of the studio page: at most fifteen in a folder, existing imports, and a preload of all."""
 
 from __future__ import annotations
 

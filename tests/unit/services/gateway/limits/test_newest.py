@@ -1,4 +1,4 @@
-"""Of an owner's work only the newest piece goes on."""
+"""Only the newest request of each owner goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.waiting import wait_until
 
 
 class Work:
-    """A piece of work that ends when it is told to."""
+    """A piece of work that ends when the test sets `may_end`."""
 
     def __init__(self) -> None:
         self.begun, self.may_end, self.was_cancelled = asyncio.Event(), asyncio.Event(), False

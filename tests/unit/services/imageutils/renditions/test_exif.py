@@ -27,7 +27,7 @@ def written(block: bytes, *, place: bool = True, thumbnail: bytes = b"") -> tupl
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_camera_data_stay(order: str) -> None:
-    """In the byte order of the upload, upright, with the size of the picture, and without any other picture."""
+    """The data have the upload's byte order, the upright size of the picture, and contain no other picture."""
     exif, block = written(exif_block(6, order, thumbnail=unedited_jpeg()))
 
     camera = exif.get_ifd(CAMERA)
@@ -112,7 +112,7 @@ def test_broken_data_are_left_out(name: str) -> None:
 
 @given(st.binary(max_size=300), st.sampled_from([b"II*\0", b"MM\0*", b""]))
 def test_no_data_fail(data: bytes, start: bytes) -> None:
-    """Whatever they are, what is written from them can be read and says the same again."""
+    """From any bytes, the written block can be read and gives the same values again."""
     exif = prepare(read_exif(start + data), (3, 2), place=True, turned=True)
     block = write_exif(exif)
 

@@ -192,7 +192,7 @@ def test_what_one_format_carries_another_one_gets(kind: str) -> None:
 
 @pytest.mark.parametrize(("stated", "kept"), [((150, 100), (150, 100)), ((0, 0), None)])
 def test_the_density_of_a_bmp_is_kept(stated: tuple[int, int], kept: tuple[int, int] | None) -> None:
-    """In each format with a place for it; a BMP that states none gives none."""
+    """Each format with a field for it has the density. A BMP without one gives none."""
     file = io.BytesIO()
     scene().save(file, "BMP", dpi=stated)
 

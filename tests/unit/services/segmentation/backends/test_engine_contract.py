@@ -62,7 +62,7 @@ def cold(engine: Engine, prompt: Prompt) -> Answer:
 
 
 def test_masks_fit_the_picture(cold: Answer, prompt: Prompt) -> None:
-    """Of its size, 8 bits, not empty, not more than asked for, best first."""
+    """Masks have the picture's size and 8 bits, are not empty, at most as many as requested, and best first."""
     found = cold.found
 
     assert 1 <= len(found) <= prompt.candidates

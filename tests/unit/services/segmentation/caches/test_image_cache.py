@@ -1,4 +1,4 @@
-"""ImageCache by their id, decoded once."""
+"""The cache of images by id: each photo is decoded once."""
 
 from __future__ import annotations
 

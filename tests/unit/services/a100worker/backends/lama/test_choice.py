@@ -1,4 +1,4 @@
-"""Which holes go to the network."""
+"""The choice of the holes that the network fills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The square that the network gets, and the picture that comes back."""
+"""The square input of the network, and the use of its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way onto the model's canvas and back."""
+"""Scaling a photo into the model's frame and back."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_the_better_lightning_adapter_is_the_default(
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path, tensors: dict[str, tuple[int, ...]], why: str) -> None:
-    """By its header alone."""
+    """The header alone shows that it does not fit."""
     write_volume(tmp_path, files() | {"adapters/removal.safetensors": safetensors(tensors)})
 
     with pytest.raises(ConfigError, match=rf"qwen/adapters/removal\.safetensors cannot be used: .*{why}"):
@@ -220,7 +220,7 @@ FACTS = {"removal": AdapterFacts(base="Qwen-Image-Edit-2509", recipe="tint", wor
 def test_an_adapter_for_another_base_is_refused(
     tmp_path: Path, metadata: dict[str, str], facts: dict[str, AdapterFacts], other: str
 ) -> None:
-    """By its entry in the manifest, else by the file's own metadata."""
+    """The base is in the manifest's entry, or else in the file's own metadata."""
     adapter = {"adapters/removal.safetensors": safetensors(lora(), metadata)}
     write_volume(tmp_path, files(zero_cond_t=True) | adapter, **facts)
 

@@ -1,4 +1,4 @@
-"""Painting by windows, with a painter that gives back a picture it was shown."""
+"""Painting by windows, with a painter that returns one of its input pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines are carried through a hole, and text gets its plain ground."""
+"""Lines are carried through a hole, and a hole in text is filled with the plain background."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_horizon_goes_through_the_hole(slope: float) -> None:
 
 
 def test_an_edge_that_ends_at_the_hole_is_not_carried() -> None:
-    """Only its right side is seen, so nobody knows where it ends."""
+    """Only its right side is visible, so its end is unknown."""
     image, hole = seaside(0.0, from_px=MIDDLE), hole_of()
 
     lines = find_lines(image, hole, nothing(hole))

@@ -1,4 +1,4 @@
-"""Which thing a prompt means, decided on rectangles."""
+"""The selection of the object that a prompt means, among rectangles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The box decides: which mask fits it, and how far an object may reach over its sides."""
+"""Drawn boxes: the mask that fits best, and the distance that an object may reach over the sides."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class HalfBlind:
 
 
 def test_colours_complete_an_object_that_is_half_seen() -> None:
-    """Of the drafts of the views none may leave the half; the one of their mean and the whole box may."""
+    """The drafts of the views must stay in the half; those of their mean and of the whole box may leave it."""
     image, truth = ball()
     scene = Scene(image, cast("Saliency", HalfBlind()), LocalFeatures(), never_cancel)
 

@@ -1,4 +1,4 @@
-"""A click on a small distinct thing is told from a click inside a large one."""
+"""A click on a small distinct object is distinguished from a click inside a large one."""
 
 from __future__ import annotations
 

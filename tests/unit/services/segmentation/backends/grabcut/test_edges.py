@@ -1,4 +1,4 @@
-"""Carrying a small hard mask over to a large picture."""
+"""Enlarging a small hard mask to a large picture."""
 
 from __future__ import annotations
 

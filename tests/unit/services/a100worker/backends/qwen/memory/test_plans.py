@@ -83,7 +83,7 @@ def test_float32_needs_twice_the_memory() -> None:
 
 @pytest.mark.parametrize("capability", [(7, 5), (7, 0), (6, 1)])
 def test_a_card_without_bfloat16_is_refused(capability: tuple[int, int]) -> None:
-    """In a sentence that names its compute capability."""
+    """The error text names its compute capability."""
     major, minor = capability
     with pytest.raises(ConfigError, match=rf"compute capability 8\.0 or newer, .* this one has {major}\.{minor}\.$"):
         check_capability(capability)
