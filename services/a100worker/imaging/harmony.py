@@ -1,4 +1,4 @@
-"""Fits an inserted object into a scene: shifts its colours towards the surroundings and casts a soft shadow.
+"""Fits an inserted object into a scene: shifts its colours towards the surroundings, and composes it with its shadow.
 
 Works in bands of rows: without bands, an object over nearly all of 64 megapixels took 4 GB.
 """
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from services.a100worker.imaging.enlarging import Enlargement
-from services.a100worker.imaging.placement import Box
+from services.a100worker.imaging.contact_shadow import SHADOW_REACH, shadow_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from services.a100worker.imaging.cutout import Cutout, Floats, ScaledCutout
+    from services.a100worker.imaging.placement import Box
     from shared.image_codec import Grey, Rgb
 
     Triple = NDArray[np.float64]
@@ -31,10 +31,6 @@ _FULL_TINT_FROM = 50.0  # L: darker colours reflect less of a tinted light, blac
 _CONTRAST = (0.8, 1.2)
 _RING = 0.25  # width, as a share of the box's long side
 _SOLID = 0.9
-_FOOT = 0.2  # share of the object's height: the part near the ground
-_SHADOW_REACH = 0.21  # share of the long side: three times the widest blur
-_SHADOWS = ((0.02, 0.008, 0.42), (0.07, 0.03, 0.22))  # blur across, blur and drop down (of the long side), strength
-_SHADOW_SIDE_PX = 512  # largest side: at 8000 px the blur takes a quarter of an hour, and looks the same
 _BAND_PIXELS = 500_000
 
 
@@ -85,8 +81,8 @@ def compose(
 
     No byte of the image changes where the region stays 0. The object's own opacity is added to `placed`, if given.
     """
-    window = box.expand(round(_SHADOW_REACH * max(box.width, box.height)), image.shape)
-    shadow = _shadow_of(thing, box, window)
+    window = box.expand(round(SHADOW_REACH * max(box.width, box.height)), image.shape)
+    shadow = shadow_of(thing, box, window)
     for top, bottom in _bands(window, band_pixels):
         rows = slice(window.y + top, window.y + bottom), slice(window.x, window.x + window.width)
         alpha = np.zeros((bottom - top, window.width), np.float32)
@@ -107,50 +103,6 @@ def compose(
             placed[rows] = np.maximum(placed[rows], np.rint(alpha * 255).astype(np.uint8))
         after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
         image[rows] = np.where((touched > 0)[..., None], after, before)
-
-
-def contact_shadow(alpha: Floats, box: Box) -> Floats:
-    """Return the share of light (0..1) that the ground loses to a near and a far shadow of the object in the box.
-
-    A large shadow is computed at a smaller scale.
-    """
-    height, width = alpha.shape
-    size, inner = _fit_for_shadow(width, height, box)
-    if size == (width, height):
-        return _blur_foot(alpha, box)
-    small = np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), np.float32)
-    return Enlargement(_blur_foot(small, inner), width, height).read(0, height).clip(0, 1)
-
-
-def _shadow_of(thing: ScaledCutout, box: Box, window: Box) -> Enlargement:
-    """Return the shadow in the window; its values may leave 0..1."""
-    local = Box(box.x - window.x, box.y - window.y, box.width, box.height)
-    (width, height), inner = _fit_for_shadow(window.width, window.height, local)
-    alpha = np.zeros((height, width), np.float32)
-    alpha[inner.slices] = thing.source.resize(inner.width, inner.height).read(0, inner.height).alpha
-    return Enlargement(_blur_foot(alpha, inner), window.width, window.height)
-
-
-def _fit_for_shadow(width: int, height: int, box: Box) -> tuple[tuple[int, int], Box]:
-    """Return the size at which a shadow is computed, and the object's box at that size."""
-    scale = min(1.0, _SHADOW_SIDE_PX / max(box.width, box.height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    x, y = min(size[0] - 1, round(box.x * scale)), min(size[1] - 1, round(box.y * scale))
-    right, bottom = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
-    return size, Box(x, y, max(1, min(size[0], right) - x), max(1, min(size[1], bottom) - y))
-
-
-def _blur_foot(alpha: Floats, box: Box) -> Floats:
-    foot = alpha.copy()
-    foot[: box.y + box.height - max(1, round(_FOOT * box.height))] = 0
-    long_side = max(box.width, box.height)
-    light = np.ones_like(foot)
-    for across, down, strength in _SHADOWS:
-        drop = np.array([[1, 0, 0], [0, 1, down * long_side]], np.float32)
-        dropped = cv2.warpAffine(foot, drop, foot.shape[::-1])
-        wide, high = max(0.5, across * long_side), max(0.5, down * long_side)
-        light *= 1 - strength * np.asarray(cv2.GaussianBlur(dropped, (0, 0), sigmaX=wide, sigmaY=high), np.float32)
-    return 1 - light
 
 
 class _Moments:

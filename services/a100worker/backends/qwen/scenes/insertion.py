@@ -13,7 +13,7 @@ from services.a100worker.backends.qwen.frames import Frame
 from services.a100worker.backends.qwen.recipes.recipe import View
 from services.a100worker.backends.qwen.scenes import scene
 from services.a100worker.imaging import placement
-from services.a100worker.imaging.harmony import contact_shadow
+from services.a100worker.imaging.contact_shadow import SHADOW_REACH, contact_shadow
 from services.a100worker.imaging.pasting import fade_at_edges, feather_px
 from services.a100worker.imaging.placement import Box
 from services.a100worker.imaging.reference import align_mask, marks_something
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from services.a100worker.imaging.windows import Window
     from shared.image_codec import Grey, Rgb
 
-_SHADOW_REACH = 0.21  # share of the long side
 _VISIBLE_SHADOW = 0.02
 _RIM_PX = 7
 _OBJECT_SHARE = 0.85  # largest share of the white image's sides that the object fills
@@ -121,7 +120,7 @@ def _shadow(placed: Grey, regions: list[Box]) -> Floats:
     """Return the share of its light that the ground loses near each region, except under the object."""
     shadow = np.zeros(placed.shape, np.float32)
     for region in regions:
-        near = region.expand(round(_SHADOW_REACH * max(region.width, region.height)), placed.shape)
+        near = region.expand(round(SHADOW_REACH * max(region.width, region.height)), placed.shape)
         alpha = placed[near.slices].astype(np.float32) / np.float32(255)
         box = Box(region.x - near.x, region.y - near.y, region.width, region.height)
         shadow[near.slices] = np.maximum(shadow[near.slices], contact_shadow(alpha, box))

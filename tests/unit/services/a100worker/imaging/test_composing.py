@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from services.a100worker.imaging.contact_shadow import contact_shadow
 from services.a100worker.imaging.cutout import Cutout, ScaledCutout
 from services.a100worker.imaging.enlarging import Enlargement
-from services.a100worker.imaging.harmony import compose, contact_shadow, match_tone
+from services.a100worker.imaging.harmony import compose, match_tone
 from services.a100worker.imaging.placement import Box
 from tests.unit.services.a100worker.imaging.whole_edits import compose_whole
 from tests.unit.services.a100worker.recorder import frozen

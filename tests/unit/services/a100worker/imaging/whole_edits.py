@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from services.a100worker.imaging import cutout, holes
+from services.a100worker.imaging.contact_shadow import contact_shadow
 from services.a100worker.imaging.filling import fill_smoothly
 from services.a100worker.imaging.grain import add_grain
-from services.a100worker.imaging.harmony import contact_shadow
 from services.a100worker.imaging.placement import Box, fit
 from services.a100worker.imaging.reference import object_mask
 from services.a100worker.imaging.structure.search import fill_with_structure
