@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import time
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from services.jobmanager import metrics
@@ -22,14 +20,15 @@ from shared.messages import Cancelled, JobRecord
 from shared.reading import read_or_skip
 from shared.tombstones import is_deleted
 from shared.topology import JOBS, WEBHOOK_Q
-from shared.webhook_messages import WebhookAttempt, WebhookDelivery, WebhookState
+from shared.webhook_messages import WebhookAttempt, WebhookDelivery
 from shared.webhooks import webhook_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
     from services.jobmanager.webhooks.calls import Outcome
     from services.jobmanager.webhooks.directory import Directory, Target
+    from services.jobmanager.webhooks.retry_rules import RetryRules
     from services.jobmanager.webhooks.schedule import Waiting
     from shared.bus import Bus
     from shared.messages import Terminal
@@ -38,17 +37,8 @@ if TYPE_CHECKING:
     Post = Callable[[str, dict[str, str], bytes], Awaitable[Outcome]]
     """Posts a body with headers to a URL; raises no error."""
 
-_JITTER = 0.2
 _NOT_ENDED_S = 1.0
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RetryRules:
-    """The delays of retries, and the time after which a failing endpoint is disabled."""
-
-    delays_s: Sequence[float]
-    disable_after_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +95,7 @@ class Attempts:
     async def settle(self, result: _Result) -> None:
         """Delete the delivery or store its next attempt; note and log the outcome. May be repeated."""
         waiting = result.waiting
-        delay_s = self._delay_s(result)
+        delay_s = None if result.is_test else self._rules.delay_s(result.outcome, waiting.attempts)
         if delay_s is None:
             await self._bus.delete(WEBHOOK_Q, waiting.seq)
         else:
@@ -157,33 +147,12 @@ class Attempts:
         with contextlib.suppress(WrongLastSequence):  # or our own first try is stored and its ack was lost
             await self._bus.publish(waiting.subject, again, expect_last=waiting.seq)
 
-    def _delay_s(self, result: _Result) -> float | None:
-        """Return the seconds until the next attempt, None for no more."""
-        outcome, attempts = result.outcome, result.waiting.attempts
-        last = attempts >= len(self._rules.delays_s)
-        if outcome.is_success or outcome.status == HTTPStatus.GONE or result.is_test or last:
-            return None
-        jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (spreads calls)
-        return max(self._rules.delays_s[attempts] * jitter, outcome.retry_after_s)
-
     async def _note(self, result: _Result) -> None:
         """Store the state of the endpoint, if it changes."""
-        state, outcome, now = result.target.state, result.outcome, time.time()
-        if outcome.is_success:
-            changed = WebhookState()
-        elif result.is_test:
+        state, outcome = result.target.state, result.outcome
+        if result.is_test and not outcome.is_success:
             return
-        else:
-            since = state.failing_since or now
-            changed = WebhookState(failing_since=since)
-            if outcome.status == HTTPStatus.GONE:
-                changed = WebhookState(
-                    failing_since=since, disabled_at=now, note="Disabled: the endpoint answered 410 Gone."
-                )
-            elif now - since > self._rules.disable_after_s:
-                days = self._rules.disable_after_s / 86_400
-                note = f"Disabled: no call has succeeded for {days:g} days. {outcome.error}"
-                changed = WebhookState(failing_since=since, disabled_at=now, note=note)
+        changed = self._rules.state_after(outcome, state, time.time())
         if changed != state:
             address = result.waiting.address
             if changed.disabled_at is not None:

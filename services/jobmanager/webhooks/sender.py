@@ -15,10 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from services.jobmanager import metrics
-from services.jobmanager.webhooks.attempts import Attempts, RetryRules
+from services.jobmanager.webhooks.attempts import Attempts
 from services.jobmanager.webhooks.directory import Directory
 from services.jobmanager.webhooks.fan_out import FanOut
 from services.jobmanager.webhooks.look_up import SystemResolver
+from services.jobmanager.webhooks.retry_rules import RetryRules
 from services.jobmanager.webhooks.schedule import AT_ONCE, Schedule, Waiting
 from shared import declaring, webhook_subjects
 from shared.bus import open_bus

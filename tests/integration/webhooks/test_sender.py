@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from services.gateway.access.principal import LOCAL
 from services.gateway.webhooks.endpoints import Endpoints
-from services.jobmanager.webhooks.attempts import Attempts, RetryRules
+from services.jobmanager.webhooks.attempts import Attempts
 from services.jobmanager.webhooks.calls import open_caller
 from services.jobmanager.webhooks.directory import Directory
 from services.jobmanager.webhooks.look_up import SystemResolver
+from services.jobmanager.webhooks.retry_rules import RetryRules
 from services.jobmanager.webhooks.schedule import Schedule
 from services.jobmanager.webhooks.sender import Sender
 from shared import webhook_subjects
