@@ -94,6 +94,7 @@ export class Store extends EventTarget {
       try {
         const transaction = database.transaction(name, "readwrite");
         ask(transaction.objectStore(name));
+        transaction.commit(); // without it, the browser drops the write if the person leaves the page a moment later
         await committed(transaction);
         return true;
       } catch (error) {
