@@ -2,7 +2,8 @@
 
 An image is the SHA-256 of its bytes, in the object bucket that the field's comment names. An unknown field comes from a
 newer release or from a typing error: it is kept, passed on and logged. A message that breaks its schema becomes a dead
-letter. New fields need defaults; `v` rises only if older consumers must not act on a message.
+letter. New fields need defaults; `v` rises only if older consumers must not act on a message. Jobs come first, then
+segmentation, image utilities and health.
 """
 
 from __future__ import annotations
@@ -82,9 +83,6 @@ class ImageRef(Message):
     height: int = Field(ge=1, le=2**31 - 1)
     size_bytes: int = Field(ge=1, le=2**63 - 1)
     notes: list[str] | None = None  # the parts of the file that are not edited or not kept
-
-
-# --- jobs ---------------------------------------------------------------------------------------------------------
 
 
 class JobSubmit(Message):
@@ -409,9 +407,6 @@ class DrainReply(Message):
     again: bool = False  # whether it was drained before
 
 
-# --- segmentation -------------------------------------------------------------------------------------------------
-
-
 class Stroke(Message):
     """A freehand line."""
 
@@ -486,9 +481,6 @@ class SaliencyReply(Message):
     """A greyscale PNG of the image's size (bucket cache); None without weights."""
 
     png: ImageRef | None = None
-
-
-# --- image utilities ----------------------------------------------------------------------------------------------
 
 
 class Patch(Message):
@@ -580,9 +572,6 @@ class ImageReply(Message):
     """A new image (bucket cache)."""
 
     png: ImageRef
-
-
-# --- health -------------------------------------------------------------------------------------------------------
 
 
 class HealthRequest(Message):

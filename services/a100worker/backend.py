@@ -38,13 +38,22 @@ BACKENDS = {  # name → import path; an engine's libraries are imported only wh
 
 
 _DRAWING = frozenset({"prompt", "negative_prompt", "seed", "steps", "guidance"})
-PARAMETERS = {
-    Task.REMOVAL: _DRAWING | {"variant"},
-    Task.INSERTION: _DRAWING,
-    Task.WHITE_BALANCE: _DRAWING | {"strength", "temperature"},
-}
-"""The fields of a submission that change how an engine edits, by task."""
 _BAND_ROWS = 128
+
+
+def _list_parameters(task: Task) -> frozenset[str]:
+    match task:
+        case Task.REMOVAL:
+            return _DRAWING | {"variant"}
+        case Task.INSERTION:
+            return _DRAWING
+        case Task.WHITE_BALANCE:
+            return _DRAWING | {"strength", "temperature"}
+    assert_never(task)
+
+
+PARAMETERS = {task: _list_parameters(task) for task in Task}
+"""The fields of a submission that change how an engine edits, by task."""
 
 
 def _no_saliency() -> None:

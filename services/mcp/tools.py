@@ -8,7 +8,7 @@ import base64
 import binascii
 from collections.abc import Awaitable
 from contextlib import aclosing
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from mcp.server.mcpserver import Context
@@ -17,13 +17,13 @@ from mcp_types import CallToolResult, ImageContent, ResourceLink, TextContent
 from pydantic import BaseModel, Field
 
 from services.cli import ApiError, ArtMancerError, AsyncClient
+from services.cli.calls import Task
 from services.cli.models import TERMINAL, Job
 from services.mcp import pictures
 from services.mcp.answers import Comparison, Edit, Picture, Selection
 from services.mcp.files import Files
 
 T = TypeVar("T")
-Task = Literal["removal", "insertion", "white-balance"]
 Address = Annotated[
     str, Field(description="A picture: artmancer://images/<sha256>, as upload and the edits return it.")
 ]

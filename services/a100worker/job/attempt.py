@@ -115,9 +115,10 @@ class Attempt:
         decoded = decode(self.work.submit, files, calls, self.photos)
         decoded_at = time.monotonic()
         with tracing.span("job.edit"):
-            edit = backend.edit(self.engine, decoded.inputs, self.progress)
-            if self.work.submit.exact_mask and not isinstance(decoded.inputs, backend.WhiteBalanceInputs):
-                edit = confine(edit, decoded.inputs.image, decoded.inputs.mask)
+            inputs = decoded.inputs
+            edit = backend.edit(self.engine, inputs, self.progress)
+            if self.work.submit.exact_mask and isinstance(inputs, backend.RemovalInputs | backend.InsertionInputs):
+                edit = confine(edit, inputs.image, inputs.mask)
         edited_at = time.monotonic()
         return _Finished(encode(edit, decoded, files, calls.table_of(edit.image)), decoded_at, edited_at)
 

@@ -35,7 +35,7 @@ from shared.errors import CardLost, EngineFailed
 from shared.messages import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from services.a100worker.backend import (
@@ -82,13 +82,13 @@ class Qwen(Engine):
         self.known_sizes = KnownSizes()
         self.facts = {"model": ready.checkpoint.base, "device": settings.qwen_device}
         self.facts |= {f"recipe of {task}": name for task, name in ready.recipe_names.items()}
-        self.obeys = _list_obeyed(guided=settings.qwen_lightning == "off")
+        self.obeys = _list_obeyed(self.recipes, guided=settings.qwen_lightning == "off")
         self.filler = HoleFiller(settings.model_dir, settings.qwen_device)
         with _on(settings.qwen_device):
             pipeline, fit = assembly.load(settings, ready.checkpoint, ready.adapters, loading, make_part)
             self.painter = Painter(pipeline, settings, offload_encoder=fit.offload_encoder)
             loading("warming up")
-            requests = [self._warm_up_request(task, shape) for task, shape in warm_up.cases(settings)]
+            requests = [self._warm_up_request(task, shape) for task, shape in warm_up.cases(settings, self.recipes)]
             warm_up.choose_attention(self.painter, settings, requests)
 
     def remove(self, job: RemovalInputs, step: StepReporter) -> Edit:
@@ -225,10 +225,10 @@ class Qwen(Engine):
         )
 
 
-def _list_obeyed(*, guided: bool) -> dict[Task, frozenset[str]]:
-    """Return the parameters by task. A distilled model has its own number of steps and no guidance."""
+def _list_obeyed(tasks: Iterable[Task], *, guided: bool) -> dict[Task, frozenset[str]]:
+    """Return the parameters of these tasks. A distilled model has its own number of steps and no guidance."""
     drawing = frozenset({"prompt", "seed"}) | (frozenset({"negative_prompt", "steps", "guidance"}) if guided else set())
-    return dict.fromkeys(Task, drawing) | {Task.WHITE_BALANCE: drawing | {"strength"}}
+    return dict.fromkeys(tasks, drawing) | {Task.WHITE_BALANCE: drawing | {"strength"}}
 
 
 def _size(task: Task, planned: list[Window]) -> Hashable:

@@ -12,7 +12,7 @@ from shared.errors import ArtMancerError, ConfigError
 from shared.messages import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from services.a100worker.backend import Preview
     from services.a100worker.backends.qwen.painter import Painter, PaintRequest
@@ -23,10 +23,10 @@ _FAILURES = (ArtMancerError, RuntimeError, ValueError, ImportError, LookupError,
 log = logging.getLogger(__name__)
 
 
-def cases(settings: Settings) -> Iterator[tuple[Task, tuple[int, int]]]:
-    """Return the tasks and shapes to paint. Compiled blocks are compiled again for each adapter and a second shape."""
+def cases(settings: Settings, tasks: Iterable[Task]) -> Iterator[tuple[Task, tuple[int, int]]]:
+    """Return the given tasks and the shapes to paint. Blocks are compiled again for each adapter and a second shape."""
     if settings.qwen_compile:
-        return itertools.product(Task, _SHAPES)
+        return itertools.product(tasks, _SHAPES)
     return iter([(Task.REMOVAL, _SHAPES[0])])
 
 

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import json
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import pytest
 
 from services.cli import ApiError, ArtMancerError, AsyncClient, Client, JobEnded, Unreachable, WrongArguments
-from services.cli.calls import mask_query
+from services.cli.calls import Task, mask_query
+from shared import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,11 @@ def stream(*events: tuple[int, str]) -> httpx.Response:
     """Return a stream of events that ends after them."""
     text = "".join(f"id: {number}\nevent: {name}\ndata: {{}}\n\n" for number, name in events)
     return httpx.Response(200, text=": ping\n\n" + text, headers={"Content-Type": "text/event-stream"})
+
+
+def test_the_sdk_offers_every_task() -> None:
+    """Add a new task to `Task` in services/cli/calls.py: the SDK imports nothing from the services."""
+    assert set(get_args(Task)) == {task.value for task in messages.Task}
 
 
 def test_a_known_photo_is_not_sent_again() -> None:

@@ -15,6 +15,7 @@ from services.models import inventory, sources
 from services.models.exclusive import exclusive
 from services.models.manifest import Hub, Model, WeightFile
 from shared.errors import Unavailable
+from shared.messages import Task
 from shared.volumes import AdapterFacts, Volume
 from tests.unit.services.a100worker.backends.qwen.volumes import lora, safetensors
 from tests.unit.services.models.stand_ins import OTHER, PINNED, ROOT, WEIGHTS, command, folder_with
@@ -177,7 +178,7 @@ ADAPTER = safetensors(lora())
         (("removal",), safetensors({}), "The adapter cannot be used: it is empty. Copy the file again."),
         (("removal", "--base", "2509"), ADAPTER, "The adapter is for Qwen-Image-Edit-2509, and MODEL_DIR/qwen holds"),
         (("removal", "/nope"), b"", "Cannot read /nope: No such file or directory."),
-        (("remove",), ADAPTER, "There is no adapter remove; known are removal, insertion, white-balance"),
+        (("remove",), ADAPTER, f"There is no adapter remove; known are {', '.join(Task)}"),
     ],
 )
 def test_an_adapter_that_cannot_be_used_changes_nothing(

@@ -31,13 +31,14 @@ AUTO = "auto"
 
 
 def choose(adapters: Mapping[str, AdapterFacts], removal: str = AUTO) -> dict[Task, Recipe]:
-    """Return the recipe of each task: its adapter's if the volume has an adapter, else the stock recipe.
+    """Return the recipe of each task that has recipes: its adapter's if the volume has an adapter, else the stock one.
 
     `removal` names another recipe for removals. Raises ConfigError for an unknown name, or one that needs an adapter
     which the volume lacks.
     """
     wanted = {Task.REMOVAL: removal}
-    return {task: _choose(task, adapters.get(task.value), wanted.get(task, AUTO)) for task in Task}
+    tasks = [task for task in Task if any(recipe.task is task for recipe in RECIPES)]  # an engine may lack a task
+    return {task: _choose(task, adapters.get(task.value), wanted.get(task, AUTO)) for task in tasks}
 
 
 def find(task: Task, name: str) -> Recipe:

@@ -60,6 +60,12 @@ export const WORDS = {
   },
 };
 
+/**
+ * Whether a task edits a marked region; another one edits the whole photo.
+ * @param {Task} task
+ */
+export const isMasked = (task) => Object.keys(WORDS[task].hints).length > 0;
+
 /** @type {Partial<Record<ToolName, string>>} */
 export const OBJECT_HINTS = {
   click: t("Click the object to insert."),

@@ -7,7 +7,7 @@ import { ApiError } from "../server/api.js";
 import { Pane } from "../stage/pane.js";
 import { t } from "../page/texts.js";
 import { Photo } from "../photo/photo.js";
-import { OBJECT_HINTS, WORDS } from "./tasks.js";
+import { isMasked, OBJECT_HINTS, WORDS } from "./tasks.js";
 import { Toolbox } from "../marking/toolbox.js";
 
 /**
@@ -75,9 +75,10 @@ export class Workspace extends EventTarget {
     this.reference.element.hidden = !inserting;
     if (inserting && this.photo.toolName === "click") this.photo.toolName = "box";
     if (!inserting && this.photo.toolName === "box") this.photo.toolName = "click";
-    byId("mask-group", HTMLElement).hidden = task === "white-balance";
+    byId("mask-group", HTMLElement).hidden = !isMasked(task);
     byId("balance-group", HTMLElement).hidden = task !== "white-balance";
     document.body.dataset.task = task;
+    document.body.toggleAttribute("data-unmasked", !isMasked(task));
     inside(document, `#tasks [value=${task}]`, HTMLInputElement).checked = true;
     this.#setModes();
     this.activate(this.photo);
@@ -89,7 +90,7 @@ export class Workspace extends EventTarget {
    */
   setView(view) {
     this.#view = view;
-    byId("mask-group", HTMLElement).hidden = this.task === "white-balance" || view === "result";
+    byId("mask-group", HTMLElement).hidden = !isMasked(this.task) || view === "result";
     this.#setModes();
     this.refresh();
   }
@@ -158,7 +159,7 @@ export class Workspace extends EventTarget {
   /** The next missing item as a sentence, or an empty string. */
   get missing() {
     if (!this.photo.photo) return t("There is no photo yet; open one or choose a sample.");
-    if (this.task === "white-balance") return "";
+    if (!isMasked(this.task)) return "";
     if (!this.photo.isMarked && !this.photo.busy) {
       if (this.task === "insertion")
         return t("There is no place yet; draw a box in your photo where the object should go.");
@@ -181,7 +182,7 @@ export class Workspace extends EventTarget {
     const { task, photo, reference } = this;
     /** @type {Record<string, Upload | null | undefined>} */
     const parts = { image: photo.photo?.upload };
-    if (task !== "white-balance") {
+    if (isMasked(task)) {
       parts.mask = await photo.maskUpload();
       if (!parts.mask) throw new PlainError(this.missing);
     }
@@ -226,7 +227,7 @@ export class Workspace extends EventTarget {
   }
 
   #setModes() {
-    const masked = this.task !== "white-balance";
+    const masked = isMasked(this.task);
     const editing = masked && this.#view === "edit";
     this.photo.setMode(editing ? "mark" : masked && this.#view === "work" ? "work" : "look");
     this.reference.setMode(editing ? "mark" : "look");

@@ -1,6 +1,7 @@
 /** The view of an edit: before and after, also while it runs; after its end also the download and the receipt. */
 
 import { byId } from "../page/dom.js";
+import { isMasked } from "../edit/tasks.js";
 import { ApiError, readReceipt } from "../server/api.js";
 import { Compare } from "./compare.js";
 import { Download } from "./download.js";
@@ -63,7 +64,7 @@ export class Result {
     this.compare.focus();
     const offering = this.download.show(entry, after);
     const receipt = await this.#readReceipt(entry.id);
-    if (receipt && this.photo === after) this.#receipt.show(receipt, after, entry.task !== "white-balance");
+    if (receipt && this.photo === after) this.#receipt.show(receipt, after, isMasked(entry.task));
     await offering;
   }
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from services.a100worker.job.queues import ALL_QUEUES, PollOrder, Queue
 from shared.messages import JobClass, Task
 
-REMOVAL, INSERTION, BALANCE = ((JobClass.INTERACTIVE, task) for task in Task)
+REMOVAL, INSERTION, BALANCE = (
+    (JobClass.INTERACTIVE, task) for task in (Task.REMOVAL, Task.INSERTION, Task.WHITE_BALANCE)
+)
 BATCH = JobClass.BATCH, Task.REMOVAL
 MAX_WAIT_S = 20.0
 
