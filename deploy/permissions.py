@@ -120,7 +120,7 @@ DUTIES = {
         purges=(SESSIONS, JOB_EV, JOB_DLQ, WEBHOOKS, WEBHOOK_Q, WEBHOOK_LOG),  # a user deletes a job or an endpoint
         deletes_from=(JOB_LOG,),
         writes_images=("inputs", "debug"),  # reading the entry of an old image stores it again
-        removes_images=("results", "cache"),  # images made from a deleted image are deleted with it
+        removes_images=("results", "cache"),  # data derived from a deleted image is deleted with it
         lists_streams=True,
     ),
     "segmentation": Duties(

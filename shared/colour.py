@@ -1,7 +1,7 @@
 """Describes what an image's values mean: finds the profile that fits them, and converts them between colour spaces.
 
-Pixels stay in the colour space of their file if an RGB result can state that space. Grey and CMYK images with a profile
-are converted to sRGB: perceptual, with black point compensation, as browsers do.
+Pixels stay in the colour space of their file if an RGB result can state that space. It cannot state the profiles for
+grey and CMYK, so images with one are converted to sRGB: perceptual, with black point compensation, as browsers do.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def shrink(image: Rgb) -> Rgb:
 def apply_table(image: Rgb, table: Rgb) -> Rgb:
     """Return the image in the colours of a table of shape (256, 3); white stays white.
 
-    A clipped channel was at least as bright as its value. So highlights are restored first; otherwise the gain would
-    turn them mint or pink.
+    A clipped channel was at least as bright as its value. So highlights are restored after the table; the gain alone
+    would turn them mint or pink.
     """
     balanced, tops = np.empty_like(image), range(0, len(image), _BAND_ROWS)
     apply_band = partial(_apply_in_band, image, table, balanced)

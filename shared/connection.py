@@ -279,7 +279,7 @@ def _refusal(error: Exception, settings: NatsSettings) -> str | None:
 
 def _reason(error: Exception, settings: NatsSettings) -> str:
     text = str(error)
-    # A broker that waits for a TLS handshake sends no greeting, and closes the connection when we do.
+    # A broker that waits for a TLS handshake sends no greeting, and closes the connection at about the same time as we.
     if "empty response" in text or (isinstance(error, TimeoutError) and not text):
         hint = "" if settings.tls else "; if it requires TLS, start NATS_URL with tls://"
         return f"The broker does not respond{hint}"

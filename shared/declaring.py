@@ -1,4 +1,4 @@
-"""Create the declared streams and consumers on the broker, wait for them, and find those that are less safe.
+"""Create the declared streams and consumers on the broker, wait for them, and find those stored less safely.
 
 `declare_streams` adds and updates; it never deletes, and it raises ConfigError on a stream whose storage or retention
 cannot be changed to the declared one. Only the job manager may run it; all other services call `wait_until_declared`.

@@ -136,7 +136,7 @@ def take_key(image: Image.Image, source: Source) -> list[int] | None:
 def curves_of(table: NDArray[np.uint8]) -> Deep:
     """Return the curves (3, 65536) for 16 bits of a table (256, 3).
 
-    Each curve runs through the middles of the table's steps, so it is smooth. It differs from the table by less than
+    Each curve runs through the middles of the table's steps, so it has no steps. It differs from the table by less than
     one level, and keeps each value that the table keeps.
     """
     import numpy as np  # noqa: PLC0415
@@ -177,7 +177,7 @@ def check_numbers(image: Image.Image) -> None:
 
     for top in range(0, image.height, _BAND_ROWS):
         band = image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))
-        if not np.isfinite(np.asarray(band)).all():  # Pillow's range ignores values that are not finite
+        if not np.isfinite(np.asarray(band)).all():  # Pillow's range ignores NaN
             raise BadImage("The image has values that are not finite numbers; save it with 8 or 16 bits a channel.")
 
 
@@ -226,7 +226,7 @@ def _is_negative(source: Source) -> bool:
 
 
 def _without_sign(image: Image.Image, source: Source) -> Image.Image:
-    """Return whole numbers as fractions; Pillow reads those from 2^31 on as negative numbers."""
+    """Return numbers from 2^31 on, which Pillow reads as negative, as fractions; return other images unchanged."""
     if image.mode != "I" or source.format != "TIFF" or not _is_unsigned(source) or image.getextrema()[0] >= 0:  # type: ignore[operator]  # one channel
         return image
     import numpy as np  # noqa: PLC0415

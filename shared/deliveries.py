@@ -69,7 +69,7 @@ class Delivery:
     async def hand_back(self, deadline_s: float) -> None:
         """Return the message and wait for the broker's confirmation, also over its restart.
 
-        If the broker loses the reply, the message waits until its lease ends. Raises BrokerUnavailable after the
+        Without the confirmation, the message may wait until its lease ends. Raises BrokerUnavailable after the
         deadline.
         """
         with translate_errors():

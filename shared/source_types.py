@@ -49,7 +49,7 @@ def find_source_type(file: bytes) -> SourceType | None:
 def combine(painted: SourceType | None, sources: Iterable[SourceType | None]) -> SourceType | None:
     """Return the source type of an edit that was `painted` so, from the pictures `sources`; the edited one is first.
 
-    An edit does not hide the use of networks in its sources. An edit that paints nothing (None) keeps the type.
+    An edit does not hide the use of networks in its sources. One that paints nothing (None) keeps its picture's type.
     """
     found = list(sources)
     if painted is None:

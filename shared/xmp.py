@@ -77,7 +77,7 @@ def build_png_text(packet: bytes) -> bytes:
 
 
 def merge(packet: bytes | None, values: Mapping[Property, str], *removals: Removal) -> bytes:
-    """Return the packet without the properties that `removal` selects, at any depth, and with these values set.
+    """Return the packet without the properties that any of `removals` selects, at any depth, with these values set.
 
     A packet that is None or unusable gives a new one with the values; b"" if there are none either. Equal inputs give
     equal bytes.

@@ -127,14 +127,14 @@ class Edit:
 
     @property
     def source_type(self) -> SourceType | None:
-        """Return the source type of the edited photo; None if nothing was painted, as in a white balance."""
+        """Return the source type that the engine's work gives a photo; None if it painted nothing (a white balance)."""
         if self.by_network:
             return SourceType.COMPOSITE_WITH_NETWORK
         return None if self.region is None else SourceType.COMPOSITE
 
 
 class StepReporter(Protocol):
-    """Reports the steps of one job. Engines must call it often: only this call raises a cancel in the engine."""
+    """Reports the steps of one job. Engines must call it often, because this call raises a cancel in the engine."""
 
     @property
     def cancel_flag(self) -> CancelFlag:

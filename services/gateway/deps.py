@@ -101,7 +101,7 @@ class Deps:
 
 
 def deps_of(request: Request) -> Deps:
-    """Return the parts without FastAPI's dependencies: each of these takes as long as a small read."""
+    """Return the parts, for routes without FastAPI's dependencies: each of these takes as long as a small read."""
     return cast("Deps", request.app.state.deps)
 
 

@@ -1,4 +1,4 @@
-"""Assembles a result whose file was deleted to free space: lays its edits' patches over the base picture and encodes.
+"""Assembles an evicted result: lays the patches of its edits over the picture before them, and encodes.
 
 The reply has exactly the worker's bytes, which the hash verifies; otherwise the request fails.
 """
@@ -98,7 +98,7 @@ def _lay(canvas: Rgb | Rgba | Deep, data: bytes, place: Patch) -> None:
 
 
 def _encode(canvas: Rgb | Rgba | Deep, patch: bytes) -> bytes:
-    """Encode the canvas with the channels and metadata of its last patch; a worker writes both equal in the two files.
+    """Encode the canvas with the channels and metadata of its last patch; a worker writes the same ones to both files.
 
     After an edit that made the picture opaque, it has no fourth channel.
     """

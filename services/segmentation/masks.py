@@ -21,7 +21,7 @@ _BAND_PIXELS = 1_000_000  # a large mask without bands would take 17 bytes a pix
 _LARGE_PART = 0.1  # share of the largest part
 _SMALL_HOLE = 0.03  # share of the mask
 _TRACED_PX = 0.7  # distance by which a polygon may miss an edge
-_MAX_POLYGONS, _MAX_CORNERS, _LEAST_CORNERS = 32, 256, 3  # with more corners, a polygon may miss its edge by more
+_MAX_POLYGONS, _MAX_CORNERS, _LEAST_CORNERS = 32, 256, 3  # the largest; one with more corners may miss its edge by more
 _SHARP_SIGMA_PX = 10.0  # above it, three box blurs are faster than one Gaussian and differ by < 2 grey levels
 
 

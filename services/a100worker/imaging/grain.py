@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from shared.image_codec import Grey, Rgb
 
-_RADIUS_PX = 3  # half the side of the compared patches, at the small scale
+_RADIUS_PX = 3  # radius of the compared patches (7 pixels wide), at the small scale
 _CELL_PX = 4  # side of the copied squares, at the small scale
 _MAX_SOURCES = 6_000
 _DIMENSIONS = 12  # principal components of a patch's 147 numbers

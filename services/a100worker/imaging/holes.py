@@ -24,7 +24,7 @@ _MIN_MARGIN_PX = 8
 _RING = 0.02  # width, as a share of the long side
 _GUARD_GROW = 0.006  # share of the long side
 _ON_OBJECT, _BESIDE_OBJECT = 0.95, 0.35  # salient share of the ring around a hole
-_MIN_SOURCE = 0.12  # least share of a window's pixels that may be copied
+_MIN_SOURCE = 0.12  # of a window's pixels: if fewer may be copied, only the other holes are avoided
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def encode(edit: Edit, decoded: Decoded, files: Files, table: Rgb | None = None)
     photo = decoded.photo
     pixels = keep_depth(photo.deep, decoded.inputs.image, edit, restore(photo.rgba, edit), table)
     changed_outside = count_outside_changes(photo.pixels, pixels, edit.region)
-    notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table keeps the 16 bits
+    notes = [note for note in decoded.notes if note != KEPT or table is None]  # a table edits all 16 bits
     height, width = pixels.shape[:2]
     inner = None if edit.region is None or changed_outside else bounding_box(edit.region)
     box = inner or Box(0, 0, width, height)

@@ -81,7 +81,7 @@ class Jobs:
     ) -> None:
         """`result_wait_s` limits each wait, for a job that still runs or for a broker that is away.
 
-        Without `budget`, submissions have no such limit.
+        Without `budget`, submissions are not limited.
         """
         self._bus = bus
         self._ownership = ownership

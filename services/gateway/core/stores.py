@@ -328,12 +328,12 @@ class Stores:
         await waiting.refresh(self._bus)
 
     def note(self, event: JobEvent) -> None:
-        """Release a job after its end, if this gateway submitted it, or no gateway."""
+        """Release a job after its end, if this gateway submitted it or if no gateway did."""
         if isinstance(event, Done | Failed | Cancelled):
             self._ended.put_nowait(event.job_id)
 
     async def run(self) -> None:
-        """Release the jobs that end, until cancelled. If a release fails, a sweep repeats it later."""
+        """Release the jobs that end, until cancelled. A job whose release fails is found when room is short."""
         while True:
             job_id = await self._ended.get()
             with contextlib.suppress(ArtMancerError):

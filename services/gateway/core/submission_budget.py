@@ -1,6 +1,6 @@
 """The budget of each owner for submissions, in number and in bytes. A cancelled job is not paid back.
 
-Without a budget, an owner who submits and cancels in turn stays below the limit of waiting jobs and fills the log.
+Without a budget, an owner who submits and cancels in turn stays below the queue limit and fills the log of all owners.
 """
 
 from __future__ import annotations

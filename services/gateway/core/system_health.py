@@ -71,7 +71,7 @@ class SystemHealth:
         return {"status": "healthy" if healthy else "degraded", "services": services, "streams": weak}
 
     def _add_workers(self, generation: dict[str, Any]) -> None:
-        """List every worker. A worker that takes no job raises no alarm while another one does."""
+        """List every worker. A worker that takes no job raises no alarm while another one takes jobs."""
         instances = self._workers.instances()
         if instances:
             generation["instances"] = instances

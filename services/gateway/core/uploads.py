@@ -130,8 +130,8 @@ class Uploads:
     async def read_result(self, owner: str, result: ImageRef, read: Callable[[ImageRef], Awaitable[T]]) -> T:
         """Call `read` with the result of a job and return its value.
 
-        If the result was evicted, use its copy among the owner's images, or assemble it. Raises
-        ImageNotFound, Busy, Unavailable, BrokerUnavailable and the errors of `read`.
+        If the result was evicted, use its copy among the owner's images, or assemble it. Raises ImageNotFound, Busy,
+        Unavailable, BrokerUnavailable and the errors of `read`.
         """
         try:
             return await read(result)

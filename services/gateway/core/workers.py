@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WORKERS = Gauge("artmancer_workers", "Workers, by the state in their last announcement", ("state",))
 _FORGOTTEN_S = 10.0  # five announcements: a worker with a busy processor is late
-_LOST_S = 600.0  # how long a worker is reported that disappeared without a stop
+_LOST_S = 600.0  # how long a worker that disappeared without a stop is reported
 _COUNT_S = 2.0
 _FIRST_S = 2.5  # until every worker has announced itself to a gateway that has just started
 

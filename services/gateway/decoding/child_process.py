@@ -42,7 +42,7 @@ class ChildProcess:
     async def start(cls, limit_bytes: int, stderr: int, own_bytes: int = OWN_BYTES) -> ChildProcess:
         """Start a child whose works may take `limit_bytes` of memory. It writes its warnings to `stderr`.
 
-        It is killed above that amount and its own memory.
+        It is killed when it has more than that and `own_bytes`.
         """
         ours, theirs = socket.socketpair()
         with theirs:

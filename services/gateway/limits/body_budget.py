@@ -34,7 +34,7 @@ _SLOW = "The request's body came too slowly."
 
 
 class BodyBudget:
-    """ASGI middleware. It responds 429 if the wait fails, and raises HTTPException (408) for a slow body."""
+    """ASGI middleware. It responds 429 if no memory is free in time, and raises HTTPException (408) for a slow body."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class BodyBudget:
                     pass
 
     async def reserve(self, key: str, size_bytes: int, held: AsyncExitStack) -> bool:
-        """Reserve the memory for a body and return True; return False if the wait fails."""
+        """Reserve the memory for a body and return True; return False if none is free in time."""
         share = self._shares.setdefault(key, MemoryBudget(self._share_bytes))
         cost = min(_cost(size_bytes), self._share_bytes)
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 10.0  # polling: neither the file of keys nor that of the signing secrets has events
 GRACE_S = 600.0
-"""Seconds before an endpoint with an unknown key is removed: the file of another gateway may be newer."""
+"""Seconds before an endpoint with a key that was never known here is removed: another gateway's file may be newer."""
 log = logging.getLogger(__name__)
 
 

@@ -44,7 +44,7 @@ class Coding:
 
 
 def read_coding(upload: bytes) -> Coding:
-    """Return the coding of an upload, rotated as its pixels are turned upright.
+    """Return the coding of an upload, as it is for the picture turned upright.
 
     The tables of a CMYK or RGB JPEG, or of one with an unusual subsampling, are not used.
     """

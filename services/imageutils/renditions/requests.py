@@ -158,7 +158,7 @@ def _is_result(request: RenditionRequest) -> bool:
 
 def _name_rendition(request: RenditionRequest, upload: ImageRef | None) -> str:
     """Return the name under which a rendition is stored: its picture, then everything that its bytes depend on."""
-    quality = 0 if request.format == "png" else request.quality or 0  # quality has no effect on a PNG
+    quality = 0 if request.format == "png" else request.quality or 0  # or one PNG would be stored for each quality
     facts = (request.format, f"q{quality}", "gps" if request.gps else "no-gps")
     name = ".".join((f"rendition-{_VERSION}", "none" if upload is None else upload.sha256, *facts))
     return f"{request.image.sha256}/{name}"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NAME = "webhooks"
 _PAUSE_S = 0.5
-_OTHERS_S = 60.0  # during an update two job managers may run: the second one waits this long
+_OTHERS_S = 60.0  # during an update two job managers may run: the one that did not store a delivery waits this long
 _LONGEST_WAIT_S = 86_400.0  # even if the clock of an earlier job manager was wrong
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ _TOO_LONG = "The edit takes longer than {:g} s. Send it with the header Idempote
 async def run_edit(request: Request, deps: Deps, principal: Principal, key: str | None) -> Response:
     """Edit the photo of the request and return the answer, a stream if it was asked for.
 
-    If the client disconnects, its jobs are cancelled: without an Idempotency-Key it cannot request them again.
+    If the client disconnects, its jobs are cancelled, except those with an Idempotency-Key: it can request these again.
     Raises Refused, Busy, Unavailable, BrokerUnavailable.
     """
     if not principal.may(KeyScope.READ):

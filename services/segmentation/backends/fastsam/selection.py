@@ -91,7 +91,7 @@ def _covers(instances: Instances, marks: Sequence[Points]) -> NDArray[np.bool_]:
 
 
 def _rank_by_marks(instances: Instances, held: NDArray[np.bool_], denied: NDArray[np.bool_]) -> list[Selection]:
-    """Rank undenied instances that cover all marks, smallest first, and the union of the smallest one of each mark."""
+    """Rank the instances on all marks and no negative one, smallest first, with the union of each mark's smallest."""
     smallest_first = np.argsort(instances.areas, kind="stable").tolist()
     free = [number for number in smallest_first if not denied[number].any()]
     whole = [Selection((number,)) for number in free if held[number].all()]
@@ -133,7 +133,7 @@ def _rank_by_box(instances: Instances, box: Box) -> list[Selection]:
 
 
 def _rank_by_paint(instances: Instances, area: Grey) -> list[Selection]:
-    """Rank instances by fit to the painted shape. If none fits, join the painted ones, or take those around it."""
+    """Rank by fit to the painted shape. If none fits, join the painted instances, or rank those around it by size."""
     shared, painted = instances.overlap_with(area)
     fits = shared / (instances.areas + painted - shared)
     order = [Selection((int(number),)) for number in np.argsort(-fits, kind="stable") if fits[number] >= _PAINT_FITS]

@@ -43,7 +43,7 @@ _CENTRAL = 0.1  # share of each side outside the central box
 def make_drafts(scene: Scene, box: Box) -> Iterator[Draft]:
     """Yield the salient part in a close view, in a wider one and in their mean, then GrabCut by colours alone.
 
-    The last two start from an ellipse in the box and from the whole box.
+    Colours alone are tried twice: from an ellipse in the box, and from the whole box.
     """
     frame = Frame.fit(box.with_margin((_MARGIN + _BACKGROUND) * box.long_side + 2, scene.limits), WORK_PX)
     inside = _area(frame, box)

@@ -84,7 +84,7 @@ def _evaluate(lines: NDArray[np.float32], image: Rgb, out: Grey) -> None:
         for columns in _tiles(width):
             near = lines[_source_of(rows, step_y), _source_of(columns, step_x)]
             if near[..., 3].max() - near[..., 3].min() < _FLAT and np.abs(near[..., :3]).max() < _FLAT / _BYTE:
-                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # true for most tiles of a large image
+                out[rows, columns] = _BYTE if near[0, 0, 3] > _MIDDLE else 0  # most tiles of a large image end here
                 continue
             to_lines = np.array(
                 [

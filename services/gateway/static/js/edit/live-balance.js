@@ -22,7 +22,7 @@ const LINEAR = Float64Array.from({ length: LEVELS }, (_, level) => {
   return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
 });
 
-/** How likely a level is clipped, 0 to 1. It then follows the brightest channel, so that white stays white. */
+/** How likely a level is clipped, 0 to 1. A clipped channel follows the brightest one, so that white stays white. */
 const CLIPPED = LINEAR.map((value) => Math.min(1, Math.max(0, (value - 0.8) / 0.2)));
 
 /** Follows the photo on the stage, if an engine obeys a temperature. Other engines do not balance by gains. */
