@@ -53,13 +53,15 @@ def change(path: Path, hunks: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.timeout(600)  # it compiles a copy of the project: 10 s, and 180 s beside an installation on a slow disk
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_guide_works(guide: Path, copy: Path) -> None:
     """Its changes fit today's code, and its tests pass."""
     tests = apply(guide, copy)
     assert tests, "A guide ends with a test."
 
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    # Its timeout ends before ours, so that a test that hangs is shown.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", *tests]
     ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-1000:]
