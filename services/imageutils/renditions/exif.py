@@ -105,10 +105,10 @@ def read_exif(block: bytes) -> Exif:
     links = reader.read(_address(order, camera.get(_LINKS)))
     thumbnail = reader.read(_next(block, order, at))
     reader.claim_thumbnail(thumbnail)
-    exif.main = {tag: value for tag, value in reader.unshared(main) if _is_known(tag, value, _MAIN)}
-    exif.camera = {tag: value for tag, value in reader.unshared(camera) if _is_known(tag, value)}
-    exif.place = {tag: value for tag, value in reader.unshared(places) if tag < _MOST_PLACE and _shows_nothing(value)}
-    exif.links = {tag: value for tag, value in reader.unshared(links) if tag in _LINK_TAGS and _shows_nothing(value)}
+    exif.main = {tag: value for tag, value in reader.distinct(main) if _is_known(tag, value, _MAIN)}
+    exif.camera = {tag: value for tag, value in reader.distinct(camera) if _is_known(tag, value)}
+    exif.place = {tag: value for tag, value in reader.distinct(places) if tag < _MOST_PLACE and _shows_nothing(value)}
+    exif.links = {tag: value for tag, value in reader.distinct(links) if tag in _LINK_TAGS and _shows_nothing(value)}
     exif.had_thumbnail = _THUMBNAIL_AT in thumbnail
     exif.xmp, exif.iptc = (main[tag].value.data if tag in main else b"" for tag in (_XMP, _IPTC))
     return exif
@@ -224,7 +224,7 @@ class _Reader:
         if start and length:
             self._claims.append((start, start + length))
 
-    def unshared(self, directory: dict[int, _Found]) -> Iterator[tuple[int, Value]]:
+    def distinct(self, directory: dict[int, _Found]) -> Iterator[tuple[int, Value]]:
         """Yield the values that overlap no other value. Two equal numbers may be at one place: some writers do that."""
         shared = self._find_shared()
         for tag, found in directory.items():
