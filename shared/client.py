@@ -108,6 +108,9 @@ class HealingClient(Client):
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await super()._close(status, do_cbs)
+        except asyncio.CancelledError:
+            self._disconnect()  # the client counts as closed from now on, so no later call closes the socket
+            raise
         except TimeoutError:
             self._status = status
             self._disconnect()

@@ -15,6 +15,7 @@ import pytest
 from nats.errors import StaleConnectionError
 
 from shared.bus import open_bus
+from shared.client import HealingClient
 from shared.errors import BrokerUnavailable
 from shared.settings import NatsSettings
 
@@ -261,3 +262,26 @@ async def test_a_reply_that_comes_too_late_is_not_taken_for_the_next_one() -> No
 
     assert reply.data == asked[1].rpartition(b".")[2]
     assert reply.headers == {"A": "b:c", "D": "é"}
+
+
+async def test_a_stop_while_a_failed_attempt_is_closed_leaves_no_socket() -> None:
+    """The client counts as closed then, although it has closed nothing yet."""
+    ends: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def talk(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(PING)
+        writer.write(b"-ERR 'maximum connections exceeded'\r\n")
+        ends.put_nowait(await reader.read())
+
+    async def stop(_: Exception) -> None:
+        asyncio.get_running_loop().call_soon(connecting.cancel)
+
+    client = HealingClient()
+    async with broker(talk) as address:
+        connecting = asyncio.create_task(client.connect(f"nats://{address}", error_cb=stop), name="connecting")
+        await asyncio.wait({connecting})
+        await client.close()
+        rest = await ends.get()
+
+    assert connecting.cancelled()
+    assert rest == b""
