@@ -1,4 +1,4 @@
-"""The owners' shares of the image buckets: makes room for uploads and results, keeps inputs of jobs, deletes images.
+"""The owners' shares of the image buckets: evicts images for uploads and results, keeps inputs of jobs, deletes images.
 
 An owner's images are counted from the marks in the bucket `owned`, so all replicas count the same.
 """
