@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tests.integration.keyed import House
 
 ROUNDS = 25
+ATTEMPTS = 3
 PROBES = 1000
 
 
@@ -294,9 +295,8 @@ class Ear:
         self._own: set[str] = set()
 
     def hear(self, word: StoredMessage) -> None:
-        """Record one request; not the sizes of streams, which the gateway reads on its own, and which name no owner."""
-        if not word.subject.startswith(subjects.api("STREAM.INFO", "")) or word.data != b"{}":
-            self._heard.append(f"{word.subject} {word.data.decode()}")
+        """Record one request."""
+        self._heard.append(f"{word.subject} {word.data.decode()}")
 
     async def hears(self) -> bool:
         """Return whether the subscription is active; a new one may miss the first messages."""
@@ -325,28 +325,35 @@ async def test_not_even_the_time_of_an_answer_tells(house: House, bus: Bus, imag
 
     Also once the gateway remembers it: Alice has just looked.
     """
-    of, none = await things_of_alice(house, WorkerByHand(bus, images, "alice"), bus, 1), nothing()
-    await house.alice.get(f"/v1/jobs/{of.done}")
-    await house.alice.get(f"/v1/jobs/{of.done}/result")
+    worker = WorkerByHand(bus, images, "alice")
     bobs = await upload(house.bob, png("olive")), await upload(house.bob, mask_png(box=(0, 0, 5, 5)))
     # The store looks for Bob's own images once a minute. After this look, neither request of a pair causes another one.
     await house.bob.post("/v1/jobs", json={"task": "removal", "image": bobs[0], "mask": bobs[1]})
-    different: list[tuple[str, str, list[str], list[str]]] = []
+    # One read is under the owner's own subject.
+    suspects = {number for number, (_, path, _) in enumerate(probes(nothing(), *bobs)) if "/debug/" not in path}
     compared = 0
-    pairs = zip(probes(of, *bobs), probes(none, *bobs), strict=True)
     ear = Ear(house)
     async with bus.subscribe("$JS.API.>", ear.hear):
         await wait_until(ear.hears, "the ear hears something")
-        for (method, path, body), (_, other_path, other_body) in pairs:
-            if "/debug/" in path:
-                continue  # one read, under the owner's own subject
-            real = await ear.questions(method, path, body)
-            unreal = await ear.questions(method, other_path, other_body)
-            compared += bool(real)
-            if real != unreal:
-                different.append((method, path, real, unreal))
+        # A timer of the gateway, or a read that is sent again after two seconds, may add a request to one of a pair.
+        # So a pair that differs is compared again, with new names: a leak differs each time.
+        for attempt in range(ATTEMPTS):
+            of, none = await things_of_alice(house, worker, bus, attempt), nothing()
+            await house.alice.get(f"/v1/jobs/{of.done}")
+            await house.alice.get(f"/v1/jobs/{of.done}/result")
+            different: dict[int, tuple[str, str, list[str], list[str]]] = {}
+            pairs = zip(probes(of, *bobs), probes(none, *bobs), strict=True)
+            for number, ((method, path, body), (_, other_path, other_body)) in enumerate(pairs):
+                if number not in suspects:
+                    continue
+                real = await ear.questions(method, path, body)
+                unreal = await ear.questions(method, other_path, other_body)
+                compared += bool(real)
+                if real != unreal:
+                    different[number] = (method, path, real, unreal)
+            suspects &= different.keys()
 
-    assert different == []
+    assert [different[number] for number in suspects] == []
     assert compared > 30
 
 
