@@ -16,7 +16,7 @@ _BLOCK, _IPTC = b"8BIM", 0x0404
 _KEPT = frozenset({0x040A, 0x040B})
 _MOST_BLOCKS, LONGEST_IPTC = 4096, 60_000
 _MARK, _CAPTIONS = 0x1C, frozenset({1, 2})  # records 7 to 9 hold objects, such as pictures
-_PREVIEWS = frozenset({200, 201, 202})  # datasets of record 2
+_FIRST_PREVIEW = 200  # the datasets 200 to 202 of record 2 are previews; both records define no later ones
 _LONG_LENGTH = 0x8000
 
 
@@ -39,7 +39,7 @@ def read_iptc(data: bytes) -> bytes:
         end = at + 5 + length
         if length >= _LONG_LENGTH or end > len(data):
             break
-        is_caption = record in _CAPTIONS and not (record == 2 and dataset in _PREVIEWS)  # noqa: PLR2004
+        is_caption = record in _CAPTIONS and dataset < _FIRST_PREVIEW
         if is_caption and not holds_picture(data[at:end]) and len(kept) + end - at <= LONGEST_IPTC:
             kept += data[at:end]
         at = end
