@@ -18,6 +18,12 @@ from tests.waiting import frozen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+# The services that compute have a low priority: beside other tests they take many times longer. A paused worker keeps
+# its job, and no request ends before the test does.
+_PATIENCE = {"STREAMS_LEASE_S": "600"} | {
+    f"GATEWAY_{request}_TIMEOUT_S": "600" for request in ("MASK", "PREVIEW", "IMAGE", "RENDITION")
+}
+
 
 @dataclass(frozen=True)
 class RunningStack:
@@ -57,7 +63,10 @@ def running_stack(folder: Path, **variables: str) -> Iterator[RunningStack]:
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
-            [*command, "--data", folder / "data"], stdout=subprocess.PIPE, stderr=log, env=os.environ | variables
+            [*command, "--data", folder / "data"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | _PATIENCE | variables,
         ) as launcher,
     ):
         assert launcher.stdout is not None

@@ -24,7 +24,7 @@ KEPT = "edited at 8 bits, kept 16 outside"
 @pytest.fixture
 async def client(stack_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Provide a client of the running stack."""
-    async with httpx.AsyncClient(base_url=stack_url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=stack_url, timeout=150) as client:
         yield client
 
 
