@@ -99,13 +99,17 @@ def exif_block(orientation: int, order: str = ">", thumbnail: bytes = b"") -> by
 
 def photoshop_resources() -> bytes:
     """Return captions, a thumbnail in two resources, a copyright flag, and a preview within the captions."""
-    caption = struct.pack(">BBBH", 0x1C, 2, 120, len(CAPTION)) + CAPTION.encode()
-    preview = struct.pack(">BBBH", 0x1C, 2, 202, len(unedited_jpeg())) + unedited_jpeg()
+    captions = iptc_dataset(2, 120, CAPTION.encode()) + iptc_dataset(2, 202, unedited_jpeg())
     thumb = struct.pack(">IIIIIIHH", 1, 32, 32, 96, 3072, 800, 24, 1) + unedited_jpeg()
-    blocks = [(0x0404, caption + preview), (0x0409, thumb), (0x040C, thumb), (0x040A, b"\1"), (0x0FA0, unedited_jpeg())]
+    blocks = [(0x0404, captions), (0x0409, thumb), (0x040C, thumb), (0x040A, b"\1"), (0x0FA0, unedited_jpeg())]
     return b"Photoshop 3.0\0" + b"".join(
         b"8BIM" + struct.pack(">HHI", number, 0, len(body)) + body + bytes(len(body) % 2) for number, body in blocks
     )
+
+
+def iptc_dataset(record: int, number: int, content: bytes) -> bytes:
+    """Return a dataset with at most 32,767 bytes of content (IPTC-IIM 4.2)."""
+    return struct.pack(">BBBH", 0x1C, record, number, len(content)) + content
 
 
 def segment(marker: int, body: bytes) -> bytes:

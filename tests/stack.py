@@ -18,8 +18,8 @@ from tests.waiting import frozen
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-# The services that compute have a low priority: beside other tests they take many times longer. A paused worker keeps
-# its job, and no request ends before the test does.
+# The services that compute have a low priority: beside other tests they take many times longer. So a paused worker
+# keeps its job, and a request does not end before its test.
 _PATIENCE = {"STREAMS_LEASE_S": "600"} | {
     f"GATEWAY_{request}_TIMEOUT_S": "600" for request in ("MASK", "PREVIEW", "IMAGE", "RENDITION")
 }

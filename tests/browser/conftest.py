@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts"
 AT_LEISURE = "localStorage.getItem('artmancer.quick') ?? localStorage.setItem('artmancer.quick', 'off')"
 WITHOUT_WORKER = "delete Navigator.prototype.serviceWorker"  # as in some private windows
-TEST_TIMEOUT_S = 600
 TIMEOUT_MS = 180_000  # on a loaded machine; longer than the page waits for an answer
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
@@ -36,10 +35,10 @@ expect.set_options(timeout=TIMEOUT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave each test the time for several such waits."""
+    """Give each test of this folder time for several long waits."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.hookimpl(wrapper=True)

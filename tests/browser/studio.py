@@ -214,7 +214,7 @@ class Studio:
     async def shows_result(self) -> None:
         """Wait for the result and its receipt."""
         await expect(self.download).to_be_visible(timeout=_EDIT_MS)
-        await expect(self.divider).to_be_visible()  # not the first: a preview has one, too
+        await expect(self.divider).to_be_visible()  # checked last: a preview has one, too
         await expect(self.page.locator("#receipt")).to_have_js_property("hidden", value=False)  # a sheet may cover it
 
     async def is_working(self) -> None:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from services.imageutils.renditions.photoshop import read_iptc
-from tests.phone_photo import unedited_jpeg
-
-
-def dataset(record: int, number: int, content: bytes) -> bytes:
-    """Return a dataset (IPTC-IIM 4.2, 1.5)."""
-    return struct.pack(">BBBH", 0x1C, record, number, len(content)) + content
+from tests.phone_photo import iptc_dataset, unedited_jpeg
 
 
 @pytest.mark.parametrize("record", [1, 2])
 def test_datasets_of_previews_and_later_ones_are_left_out(record: int) -> None:
-    """The records define captions below number 200.."""
-    captions = [dataset(record, number, b"a caption") for number in range(256)]
+    """Both records define captions only below number 200."""
+    captions = [iptc_dataset(record, number, b"a caption") for number in range(256)]
 
     assert read_iptc(b"".join(captions)) == b"".join(captions[:200])
 
 
 def test_records_of_objects_are_left_out() -> None:
     """Only the records 1 and 2 describe the picture."""
-    records = [dataset(record, 120, b"a caption") for record in range(256)]
+    records = [iptc_dataset(record, 120, b"a caption") for record in range(256)]
 
     assert read_iptc(b"".join(records)) == b"".join(records[1:3])
 
 
 def test_a_picture_is_left_out_whatever_its_number_is() -> None:
     """A damaged number turns a preview into a caption."""
-    assert read_iptc(b"".join(dataset(2, number, unedited_jpeg()) for number in range(256))) == b""
+    assert read_iptc(b"".join(iptc_dataset(2, number, unedited_jpeg()) for number in range(256))) == b""
